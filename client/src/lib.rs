@@ -1,0 +1,5 @@
+//! Client of l1d.
+#![deny(missing_docs)]
+
+pub mod policy;
+pub mod protocol;

@@ -1,0 +1,65 @@
+//! Key policy: what holds for all keys of one prefix.
+//!
+//! The daemon reads it from `l1d.toml`, validates it and publishes it to every client at attach, so
+//! that all processes of a host agree. The longest matching prefix wins; rule 0 has the empty
+//! prefix and holds for every key that no other rule matches.
+
+use std::time::Duration;
+
+/// Where the L1 copy of a key lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// In the shared table, seen by every process of the host.
+    Host,
+    /// In a small cache of each process.
+    Process,
+}
+
+/// How far down a write goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteMode {
+    /// L3, then L2, then L1.
+    Through,
+    /// L1 only.
+    L1Only,
+}
+
+/// What a write does when a tier below cannot take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnWriteError {
+    /// An error; L1 stays as it was.
+    Refuse,
+    /// L1 takes the value all the same; the answer says `degraded`.
+    Publish,
+}
+
+/// The rule of one prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The number that entries carry. Rule 0 is the default rule.
+    pub id: u8,
+    /// Keys that begin with these bytes.
+    pub prefix: Vec<u8>,
+    /// Where the L1 copy lives.
+    pub scope: Scope,
+    /// Longest life of an L1 copy.
+    pub ttl: Duration,
+    /// Life in L2 of what is written through.
+    pub l2_ttl: Duration,
+    /// Life in L3 of what is written through; `None` keeps it for ever.
+    pub l3_ttl: Option<Duration>,
+    /// How long an absence that L3 confirmed is remembered; zero: not at all.
+    pub negative_ttl: Duration,
+    /// How far down writes go.
+    pub write: WriteMode,
+    /// What happens when they cannot.
+    pub on_write_error: OnWriteError,
+    /// Largest value in bytes.
+    pub value_bytes_max: u32,
+}
+
+/// All rules of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicySet {
+    rules: Vec<Rule>,
+}

@@ -1,0 +1,161 @@
+//! What travels between a client and the daemon.
+//!
+//! [`Request`] and [`Response`] are the whole vocabulary; how they travel (frames on the control
+//! socket) is `frame`'s business, so another transport replaces that file only.
+
+use crate::policy::WriteMode;
+use std::time::Duration;
+
+/// Version of this vocabulary. A daemon refuses a client of another one.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// What a client asks of the daemon. Borrows its bytes from the caller or from a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// First request on every connection: hands over the table.
+    Attach {
+        /// [`PROTOCOL_VERSION`] of the client.
+        protocol: u32,
+    },
+    /// Look a key up in the table, then in the tiers.
+    Get {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// The same for many keys; one [`Response::Many`] answers, in the order asked.
+    GetMany {
+        /// The keys.
+        keys: Vec<&'a [u8]>,
+    },
+    /// Store a value.
+    Set(Set<'a>),
+    /// Remove a key from the table and, by policy, from the tiers.
+    Delete {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Make every entry whose policy or key has this prefix invisible in L1; empty: all.
+    Flush {
+        /// The prefix.
+        prefix: &'a [u8],
+    },
+    /// Figures of the daemon, as JSON.
+    Stats,
+    /// What the daemon knows of one key, as JSON.
+    Explain {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Check every invariant of the table; JSON.
+    Check,
+    /// The policy in force, as JSON.
+    Policy,
+}
+
+/// A value to store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The value, zero bytes included.
+    pub value: &'a [u8],
+    /// Life of the L1 copy; `None`: by policy. Never longer than policy allows.
+    pub ttl: Option<Duration>,
+    /// Client flags, kept and written to L2 as they are.
+    pub flags: u32,
+    /// How far down; `None`: by policy.
+    pub write: Option<WriteMode>,
+    /// `false`: the daemon sends no response.
+    pub reply: bool,
+}
+
+/// What the daemon answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Response<'a> {
+    /// Answer to [`Request::Attach`]; the table's read-only descriptor travels beside it.
+    Attached(Attached<'a>),
+    /// The key has this value.
+    Found {
+        /// The value.
+        value: &'a [u8],
+        /// Client flags.
+        flags: u32,
+        /// Version of the table's entry; 0 when the value was not installed.
+        version: u64,
+        /// What remains of its life in L1.
+        ttl: Duration,
+    },
+    /// The key is known to have no value, for this long.
+    Absent {
+        /// How long that is to be remembered.
+        ttl: Duration,
+    },
+    /// Nobody who was asked has the key.
+    Unknown,
+    /// Answers to [`Request::GetMany`].
+    Many(Vec<Response<'a>>),
+    /// The value is stored and visible to every process.
+    Stored {
+        /// Version of the entry; 0 where the table holds no copy (process scope).
+        version: u64,
+        /// A tier could not take it, and policy said to publish all the same.
+        degraded: bool,
+    },
+    /// The key is gone.
+    Deleted {
+        /// Whether L1 or a tier had it.
+        existed: bool,
+        /// A tier could not be told.
+        degraded: bool,
+    },
+    /// Answer of an administrator's request: one JSON document.
+    Json(&'a str),
+    /// The request failed.
+    Error {
+        /// What kind of failure.
+        code: ErrorCode,
+        /// What happened, to what, and what to do next.
+        message: &'a str,
+    },
+}
+
+/// What a client learns at attach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached<'a> {
+    /// [`PROTOCOL_VERSION`] of the daemon.
+    pub protocol: u32,
+    /// Identity of the table whose descriptor comes along.
+    pub table_id: u64,
+    /// Bytes of the table's file.
+    pub table_bytes: u64,
+    /// Counts the daemons that have owned this table.
+    pub instance: u64,
+    /// The daemon's CLOCK_MONOTONIC when it answered, in ns, to find the offset between time
+    /// namespaces.
+    pub clock_ns: u64,
+    /// The policy, encoded by [`crate::policy::PolicySet::encode`].
+    pub policy: &'a [u8],
+}
+
+/// Kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// The frame or its content could not be understood; the connection is closed.
+    Malformed = 1,
+    /// Key or value is larger than the table or the policy allows, or the key is empty.
+    TooLarge = 2,
+    /// The daemon refuses this request.
+    Refused = 3,
+    /// A tier could not answer or take the write; L1 is unchanged.
+    TierFailed = 4,
+    /// A write was begun and its outcome is not known.
+    UnknownOutcome = 5,
+    /// Too much is waiting already; try again.
+    Busy = 6,
+    /// The daemon is at fault.
+    Internal = 7,
+    /// The daemon speaks another [`PROTOCOL_VERSION`].
+    WrongProtocol = 8,
+}
