@@ -35,7 +35,7 @@ impl KeyHash {
 
 #[inline(always)]
 const fn reduce(bits: u64, count: u32) -> u32 {
-    { ((bits * count as u64) >> 32) as u32 }
+    ((bits * count as u64) >> 32) as u32
 }
 
 /// Hashes keys and values under one seed.
@@ -66,6 +66,6 @@ impl TableHasher {
             sum = (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             sum ^= sum >> 29;
         }
-        { (sum >> 32) as u32 }
+        (sum >> 32) as u32
     }
 }

@@ -49,7 +49,7 @@ impl SlotWord {
     #[inline(always)]
     #[must_use]
     pub const fn tag(self) -> u16 {
-        { (self.0 >> (SEGMENT_BITS + OFFSET_BITS)) as u16 }
+        (self.0 >> (SEGMENT_BITS + OFFSET_BITS)) as u16
     }
 
     /// Where the entry is; not yet checked against any geometry.
