@@ -38,11 +38,7 @@ fn ns(clock: ClockId) -> u64 {
 /// (namespaces differ by whole boots, not by a round trip); otherwise the upper end is taken: an
 /// entry may then expire early by a round trip, never late.
 pub(crate) fn difference_ns(before_ns: u64, after_ns: u64, daemon_ns: u64) -> u64 {
-    if (before_ns..=after_ns).contains(&daemon_ns) {
-        0
-    } else {
-        daemon_ns.wrapping_sub(before_ns)
-    }
+    if (before_ns..=after_ns).contains(&daemon_ns) { 0 } else { daemon_ns.wrapping_sub(before_ns) }
 }
 
 #[cfg(test)]

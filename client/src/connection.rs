@@ -2,6 +2,7 @@
 
 use crate::deadline::Deadline;
 use crate::protocol::frame::{self, HEADER_BYTES};
+use crate::protocol::{EncodeError, Request};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
@@ -29,6 +30,8 @@ const BUFFER_BYTES_KEPT: usize = 256 << 10;
 /// Why an exchange failed, and how far it had come.
 #[derive(Debug)]
 pub(crate) enum Failure {
+    /// The request is larger than any frame.
+    TooLarge(EncodeError),
     /// The peer had not got all of the request, so it has done nothing.
     NotSent(Reason),
     /// The request was sent; no byte of a reply came.
@@ -73,12 +76,7 @@ impl Connection {
     /// Connects to the daemon at `path`.
     pub(crate) fn open(path: &Path, deadline: &Deadline) -> Result<Connection, Reason> {
         let address = UnixAddr::new(path)?;
-        let socket = socket(
-            AddressFamily::Unix,
-            SockType::Stream,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )?;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         loop {
             let remaining = deadline.remaining();
             if remaining.is_zero() {
@@ -99,12 +97,7 @@ impl Connection {
                 Err(errno) => return Err(errno.into()),
             }
         }
-        Ok(Connection {
-            socket,
-            request: Vec::new(),
-            reply: Vec::new(),
-            filled: 0,
-        })
+        Ok(Connection { socket, request: Vec::new(), reply: Vec::new(), filled: 0 })
     }
 
     /// User id of whoever listens at the other end.
@@ -119,23 +112,23 @@ impl Connection {
         matches!(peeked, Err(Errno::EAGAIN | Errno::EINTR))
     }
 
-    /// Sends one request, which `encode` appends to the buffer as a frame.
+    /// Sends one request.
     pub(crate) fn send(
         &mut self,
-        encode: impl FnOnce(&mut Vec<u8>),
+        request: &Request<'_>,
         deadline: &Deadline,
     ) -> Result<(), Failure> {
         self.request.clear();
-        encode(&mut self.request);
+        request.encode(&mut self.request).map_err(Failure::TooLarge)?;
         let mut sent = 0;
         while let Some(rest) = self.request.get(sent..).filter(|rest| !rest.is_empty()) {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             match send(self.socket.as_raw_fd(), rest, flags) {
                 Ok(bytes) => sent += bytes,
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => self
-                    .wait(PollFlags::POLLOUT, deadline)
-                    .map_err(Failure::NotSent)?,
+                Err(Errno::EAGAIN) => {
+                    self.wait(PollFlags::POLLOUT, deadline).map_err(Failure::NotSent)?
+                }
                 Err(errno) => return Err(Failure::NotSent(errno.into())),
             }
         }
@@ -251,11 +244,7 @@ fn receive_message(
     for control in message.cmsgs().map_err(|_| Errno::EMFILE)? {
         if let ControlMessageOwned::ScmRights(received) = control {
             // SAFETY: the kernel has just installed these for us, and nobody else knows of them.
-            descriptors.extend(
-                received
-                    .into_iter()
-                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-            );
+            descriptors.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
     Ok(message.bytes)

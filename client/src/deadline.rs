@@ -16,10 +16,7 @@ pub(crate) struct Deadline {
 impl Deadline {
     /// `after` from now; a duration that no clock can hold never ends.
     pub(crate) fn after(after: Duration) -> Deadline {
-        Deadline {
-            end: Instant::now().checked_add(after),
-            after,
-        }
+        Deadline { end: Instant::now().checked_add(after), after }
     }
 
     /// The earlier of this one and `after` from now.
@@ -45,10 +42,7 @@ impl Deadline {
     }
 
     pub(crate) fn error(&self, what: &'static str) -> Error {
-        Error::Deadline {
-            what,
-            after: self.after,
-        }
+        Error::Deadline { what, after: self.after }
     }
 
     /// Waits until `events` are there, `false` when the deadline passed before.

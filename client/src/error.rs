@@ -108,9 +108,6 @@ impl Error {
     }
 
     pub(crate) fn system(what: &'static str, reason: impl std::fmt::Display) -> Error {
-        Error::System {
-            what,
-            reason: reason.to_string(),
-        }
+        Error::System { what, reason: reason.to_string() }
     }
 }

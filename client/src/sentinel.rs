@@ -43,10 +43,7 @@ impl<T> PerProcess<T> {
             )
         }
         .map_err(|errno| Error::system("mapping a page that a fork wipes", errno))?;
-        let state = PerProcess {
-            page: page.cast(),
-            owns: PhantomData,
-        };
+        let state = PerProcess { page: page.cast(), owns: PhantomData };
         // SAFETY: the range is the mapping just made.
         unsafe { madvise(page, PAGE_BYTES.get(), MmapAdvise::MADV_WIPEONFORK) }
             .map_err(|errno| Error::system("marking a page to be wiped by fork", errno))?;

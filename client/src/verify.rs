@@ -1,6 +1,5 @@
 //! What is checked of a received descriptor before a byte of it is believed.
 
-use crate::error::Error;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat};
 use std::os::fd::OwnedFd;
@@ -21,10 +20,7 @@ pub(crate) struct Owners {
 
 impl Owners {
     fn check(&self, table_uid: u32) -> Result<(), String> {
-        let Owners {
-            peer_uid,
-            expected_uid,
-        } = *self;
+        let Owners { peer_uid, expected_uid } = *self;
         if let Some(expected) = expected_uid {
             for (whose, uid) in [("the daemon's", peer_uid), ("the table's", table_uid)] {
                 if uid != expected && uid != ROOT {
@@ -38,19 +34,13 @@ impl Owners {
         if table_uid == peer_uid || table_uid == ROOT || peer_uid == ROOT {
             return Ok(());
         }
-        Err(format!(
-            "it belongs to user id {table_uid}, the daemon's is {peer_uid}"
-        ))
+        Err(format!("it belongs to user id {table_uid}, the daemon's is {peer_uid}"))
     }
 }
 
 /// Checks that only its owner could have written this file, that the owner is trusted, that it can
 /// only be read through this descriptor, and that it has the size that was announced.
-pub(crate) fn table_file(
-    table: &OwnedFd,
-    table_bytes: u64,
-    owners: &Owners,
-) -> Result<(), String> {
+pub(crate) fn table_file(table: &OwnedFd, table_bytes: u64, owners: &Owners) -> Result<(), String> {
     let file = fstat(table).map_err(|errno| format!("fstat: {}", errno.desc()))?;
     if SFlag::from_bits_truncate(file.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return Err("it is not a regular file".to_owned());
@@ -58,9 +48,7 @@ pub(crate) fn table_file(
     owners.check(file.st_uid)?;
     if file.st_mode & MODE_SHARED_WRITE != 0 {
         let mode = file.st_mode & 0o7777;
-        return Err(format!(
-            "its mode {mode:o} lets others write it; it must not"
-        ));
+        return Err(format!("its mode {mode:o} lets others write it; it must not"));
     }
     let flags = fcntl(table, FcntlArg::F_GETFL)
         .map_err(|errno| format!("reading its status flags: {}", errno.desc()))?;
@@ -69,26 +57,9 @@ pub(crate) fn table_file(
     }
     let bytes = u64::try_from(file.st_size).unwrap_or(0);
     if bytes != table_bytes {
-        return Err(format!(
-            "it has {bytes} bytes, the daemon announced {table_bytes}"
-        ));
+        return Err(format!("it has {bytes} bytes, the daemon announced {table_bytes}"));
     }
     Ok(())
-}
-
-/// [`table_file`], and that the descriptor is the only one that came.
-pub(crate) fn only_table(
-    mut descriptors: Vec<OwnedFd>,
-    socket: &std::path::Path,
-) -> Result<OwnedFd, Error> {
-    let count = descriptors.len();
-    match descriptors.pop() {
-        Some(table) if count == 1 => Ok(table),
-        _ => Err(Error::Untrusted {
-            socket: socket.to_owned(),
-            reason: format!("the daemon sent {count} descriptors, not one"),
-        }),
-    }
 }
 
 #[cfg(test)]
@@ -98,10 +69,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     fn owners(file: &File) -> Owners {
-        Owners {
-            peer_uid: file.metadata().unwrap().uid(),
-            expected_uid: None,
-        }
+        Owners { peer_uid: file.metadata().unwrap().uid(), expected_uid: None }
     }
 
     fn table(bytes: u64) -> (tempfile::TempDir, File) {
@@ -144,11 +112,8 @@ mod tests {
     #[test]
     fn a_descriptor_that_can_write_is_refused() {
         let (directory, file) = table(8192);
-        let writable = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(directory.path().join("table"))
-            .unwrap();
+        let writable =
+            OpenOptions::new().read(true).write(true).open(directory.path().join("table")).unwrap();
         assert!(refusal(&writable, 8192, &owners(&file)).contains("can write"));
     }
 
@@ -164,14 +129,8 @@ mod tests {
 
     #[test]
     fn only_the_daemons_user_and_root_are_trusted() {
-        let check = |table, peer_uid, expected_uid| {
-            Owners {
-                peer_uid,
-                expected_uid,
-            }
-            .check(table)
-            .is_ok()
-        };
+        let check =
+            |table, peer_uid, expected_uid| Owners { peer_uid, expected_uid }.check(table).is_ok();
         assert!(check(7, 7, None));
         assert!(check(0, 7, None));
         assert!(check(7, 0, None), "a socket that systemd listens at");

@@ -17,6 +17,12 @@ pub const HEADER_BYTES: usize = 4;
 /// that one request for many large values makes neither side hold them all at once.
 pub const MANY_BYTES: usize = 4 << 20;
 
+/// A [`super::Request::GetMany`] asks for at most this many keys.
+pub const MANY_KEYS: usize = 1024;
+
+/// The keys of a [`super::Request::GetMany`] have at most this many bytes together.
+pub const MANY_KEY_BYTES: usize = 256 << 10;
+
 /// A peer announced a frame that the receiver will not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -48,10 +54,7 @@ pub fn split(
     // Where usize is narrower than u32, what does not fit is over every limit anyway.
     let bytes = usize::try_from(u32::from_le_bytes(*header)).unwrap_or(usize::MAX);
     if bytes > payload_bytes_max {
-        return Err(FrameTooLong {
-            bytes,
-            bytes_max: payload_bytes_max,
-        });
+        return Err(FrameTooLong { bytes, bytes_max: payload_bytes_max });
     }
     let end = HEADER_BYTES.saturating_add(bytes);
     Ok((buffer.len() >= end).then_some(HEADER_BYTES..end))
@@ -74,13 +77,7 @@ mod tests {
     #[test]
     fn a_frame_over_the_limit_is_refused_by_its_header_alone() {
         let refused = split(&[4, 0, 0, 0], 3);
-        assert_eq!(
-            refused,
-            Err(FrameTooLong {
-                bytes: 4,
-                bytes_max: 3
-            })
-        );
+        assert_eq!(refused, Err(FrameTooLong { bytes: 4, bytes_max: 3 }));
         assert!(split(&[255; 4], usize::MAX >> 33).is_err());
     }
 }

@@ -82,9 +82,7 @@ fn with_length(
 }
 
 fn length_word(length: usize) -> Result<[u8; HEADER_BYTES], EncodeError> {
-    u32::try_from(length)
-        .map(u32::to_le_bytes)
-        .map_err(|_| EncodeError)
+    u32::try_from(length).map(u32::to_le_bytes).map_err(|_| EncodeError)
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), EncodeError> {
@@ -109,10 +107,8 @@ impl<'a> Fields<'a> {
     }
 
     fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
-        let (array, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(DecodeError::Truncated { field })?;
+        let (array, rest) =
+            self.rest.split_first_chunk::<N>().ok_or(DecodeError::Truncated { field })?;
         self.rest = rest;
         Ok(*array)
     }
@@ -143,10 +139,8 @@ impl<'a> Fields<'a> {
 
     fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let length = usize::try_from(self.u32(field)?).unwrap_or(usize::MAX);
-        let (bytes, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or(DecodeError::Truncated { field })?;
+        let (bytes, rest) =
+            self.rest.split_at_checked(length).ok_or(DecodeError::Truncated { field })?;
         self.rest = rest;
         Ok(bytes)
     }

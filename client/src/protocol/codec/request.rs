@@ -53,26 +53,14 @@ impl<'a> Request<'a> {
     pub fn decode(payload: &'a [u8]) -> Result<Request<'a>, DecodeError> {
         let mut fields = Fields::new(payload);
         let request = match fields.u8("kind")? {
-            ATTACH => Request::Attach {
-                protocol: fields.u32("protocol version")?,
-            },
-            GET => Request::Get {
-                key: fields.bytes("key")?,
-            },
-            GET_MANY => Request::GetMany {
-                keys: fields.list("keys", Ok)?,
-            },
+            ATTACH => Request::Attach { protocol: fields.u32("protocol version")? },
+            GET => Request::Get { key: fields.bytes("key")? },
+            GET_MANY => Request::GetMany { keys: fields.list("keys", Ok)? },
             SET => Request::Set(take_set(&mut fields)?),
-            DELETE => Request::Delete {
-                key: fields.bytes("key")?,
-            },
-            FLUSH => Request::Flush {
-                prefix: fields.bytes("prefix")?,
-            },
+            DELETE => Request::Delete { key: fields.bytes("key")? },
+            FLUSH => Request::Flush { prefix: fields.bytes("prefix")? },
             STATS => Request::Stats,
-            EXPLAIN => Request::Explain {
-                key: fields.bytes("key")?,
-            },
+            EXPLAIN => Request::Explain { key: fields.bytes("key")? },
             CHECK => Request::Check,
             POLICY => Request::Policy,
             kind => return Err(DecodeError::UnknownKind { kind }),
@@ -112,9 +100,7 @@ fn take_set<'a>(fields: &mut Fields<'a>) -> Result<Set<'a>, DecodeError> {
             1 => Some(WriteMode::Through),
             2 => Some(WriteMode::L1Only),
             _ => {
-                return Err(DecodeError::Meaningless {
-                    field: "write mode",
-                });
+                return Err(DecodeError::Meaningless { field: "write mode" });
             }
         },
         reply: fields.bool("reply mark")?,

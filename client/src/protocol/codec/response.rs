@@ -25,12 +25,7 @@ impl<'a> Response<'a> {
             Response::Attached(attached) => {
                 encode_frame(frame, ATTACHED, |out| put_attached(out, attached))
             }
-            Response::Found {
-                value,
-                flags,
-                version,
-                ttl,
-            } => encode_frame(frame, FOUND, |out| {
+            Response::Found { value, flags, version, ttl } => encode_frame(frame, FOUND, |out| {
                 put_bytes(out, value)?;
                 out.extend_from_slice(&flags.to_le_bytes());
                 out.extend_from_slice(&version.to_le_bytes());
@@ -102,9 +97,7 @@ fn decode_answer(payload: &[u8]) -> Result<Response<'_>, DecodeError> {
             version: fields.u64("version")?,
             ttl: fields.duration("TTL")?,
         },
-        ABSENT => Response::Absent {
-            ttl: fields.duration("TTL")?,
-        },
+        ABSENT => Response::Absent { ttl: fields.duration("TTL")? },
         UNKNOWN => Response::Unknown,
         ERROR => Response::Error {
             code: take_error_code(&mut fields)?,

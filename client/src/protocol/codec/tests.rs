@@ -12,14 +12,7 @@ type Bytes = Vec<u8>;
 /// Owned fields of any request: which one, its byte strings, its numbers.
 fn request_parts() -> impl Strategy<Value = (u8, Vec<Bytes>, u64, u32, u8, bool)> {
     let strings = vec(vec(any::<u8>(), 0..40), 2..5);
-    (
-        1_u8..=10,
-        strings,
-        any::<u64>(),
-        any::<u32>(),
-        0_u8..3,
-        any::<bool>(),
-    )
+    (1_u8..=10, strings, any::<u64>(), any::<u32>(), 0_u8..3, any::<bool>())
 }
 
 fn request(parts: &(u8, Vec<Bytes>, u64, u32, u8, bool)) -> Request<'_> {
@@ -28,9 +21,7 @@ fn request(parts: &(u8, Vec<Bytes>, u64, u32, u8, bool)) -> Request<'_> {
     match kind {
         1 => Request::Attach { protocol: *number },
         2 => Request::Get { key },
-        3 => Request::GetMany {
-            keys: strings.iter().map(Vec::as_slice).collect(),
-        },
+        3 => Request::GetMany { keys: strings.iter().map(Vec::as_slice).collect() },
         4 => Request::Set(Set {
             key,
             value: &strings[1],
@@ -53,14 +44,7 @@ type ResponseParts = (u8, Bytes, String, [u64; 4], u32, bool);
 
 fn response_parts() -> impl Strategy<Value = ResponseParts> {
     let text = "\\PC{0,20}";
-    (
-        0_u8..9,
-        vec(any::<u8>(), 0..60),
-        text,
-        any::<[u64; 4]>(),
-        any::<u32>(),
-        any::<bool>(),
-    )
+    (0_u8..9, vec(any::<u8>(), 0..60), text, any::<[u64; 4]>(), any::<u32>(), any::<bool>())
 }
 
 fn response(parts: &ResponseParts) -> Response<'_> {
@@ -82,14 +66,9 @@ fn response(parts: &ResponseParts) -> Response<'_> {
             version: words[0],
             ttl: Duration::from_nanos(words[1]),
         },
-        1 => Response::Absent {
-            ttl: Duration::from_nanos(words[1]),
-        },
+        1 => Response::Absent { ttl: Duration::from_nanos(words[1]) },
         2 => Response::Unknown,
-        3 => Response::Error {
-            code: CODES[usize::try_from(words[0] % 8).unwrap()],
-            message: text,
-        },
+        3 => Response::Error { code: CODES[usize::try_from(words[0] % 8).unwrap()], message: text },
         4 => Response::Attached(Attached {
             protocol: *number,
             table_id: words[0],
@@ -98,14 +77,8 @@ fn response(parts: &ResponseParts) -> Response<'_> {
             clock_ns: words[3],
             policy: bytes,
         }),
-        5 => Response::Stored {
-            version: words[0],
-            degraded: *mark,
-        },
-        6 => Response::Deleted {
-            existed: *mark,
-            degraded: words[0] % 2 == 0,
-        },
+        5 => Response::Stored { version: words[0], degraded: *mark },
+        6 => Response::Deleted { existed: *mark, degraded: words[0] % 2 == 0 },
         _ => Response::Json(text),
     }
 }
