@@ -110,6 +110,34 @@ fn a_client_that_began_without_a_daemon_attaches_when_it_comes() {
 }
 
 #[test]
+fn an_older_connections_table_does_not_replace_a_newer_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = FakeTable::new(directory.path(), 1);
+    let new = FakeTable::new(directory.path(), 2);
+    old.put(b"key", b"old");
+    new.put(b"key", b"new");
+    let socket = directory.path().join("socket");
+    let daemon = FakeDaemon::start(&socket, &old, |_, _| Act::Reply(found(b"from below")));
+    let minute = std::time::Duration::from_secs(60);
+    let cache = Client::builder()
+        .socket(&socket)
+        .attach_deadline(minute)
+        .deadline(minute)
+        .connect_later()
+        .unwrap();
+    let (reached, held) = daemon.hold_next_attach();
+    let slow = cache.clone();
+    let slow = std::thread::spawn(move || slow.get(b"other").unwrap());
+    reached.recv().unwrap();
+    daemon.set_table(&new);
+    cache.get(b"other").unwrap();
+    assert_eq!(&*cache.peek(b"key").unwrap(), b"new");
+    drop(held);
+    slow.join().unwrap();
+    assert_eq!(&*cache.peek(b"key").unwrap(), b"new");
+}
+
+#[test]
 fn readers_go_on_through_many_replacements() {
     // A reader that is inside a table while its memory is given back must see its key's value of
     // some table, or nothing: never another's bytes, never a fault. Values tell their table.

@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread::JoinHandle;
 
 pub const TABLE_BYTES: u64 = 5 << 20;
@@ -115,10 +115,17 @@ type Behaviour = dyn Fn(u64, &Request<'_>) -> Act + Send + Sync;
 struct Shared {
     table: Mutex<Arc<FakeTable>>,
     fault: Mutex<AttachFault>,
+    hold: Mutex<Option<Hold>>,
     behaviour: Box<Behaviour>,
     stopping: AtomicBool,
     streams: Mutex<Vec<UnixStream>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Stops one attach between reading the request and answering it with the table of that moment.
+struct Hold {
+    reached: mpsc::Sender<()>,
+    release: mpsc::Receiver<()>,
 }
 
 pub struct FakeDaemon {
@@ -155,6 +162,7 @@ impl FakeDaemon {
         let shared = Arc::new(Shared {
             table: Mutex::new(Arc::clone(table)),
             fault: Mutex::new(AttachFault::None),
+            hold: Mutex::new(None),
             behaviour: Box::new(behaviour),
             stopping: AtomicBool::new(false),
             streams: Mutex::default(),
@@ -167,6 +175,14 @@ impl FakeDaemon {
 
     pub fn set_fault(&self, fault: AttachFault) {
         *self.shared.fault.lock().unwrap() = fault;
+    }
+
+    /// Holds the next attach up: the receiver tells when it is there, dropping the sender lets go.
+    pub fn hold_next_attach(&self) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
+        let (reached, wait) = mpsc::channel();
+        let (held, release) = mpsc::channel();
+        *self.shared.hold.lock().unwrap() = Some(Hold { reached, release });
+        (wait, held)
     }
 
     pub fn set_table(&self, table: &Arc<FakeTable>) {
@@ -237,6 +253,10 @@ fn serve(number: u64, mut stream: UnixStream, shared: &Shared) {
 fn attach(stream: &UnixStream, shared: &Shared) -> Act {
     let fault = *shared.fault.lock().unwrap();
     let table = Arc::clone(&shared.table.lock().unwrap());
+    if let Some(hold) = { shared.hold.lock().unwrap().take() } {
+        hold.reached.send(()).unwrap();
+        let _ = hold.release.recv();
+    }
     let policy = policy();
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
     let reply = framed(&Response::Attached(Attached {
