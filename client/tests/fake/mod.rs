@@ -88,6 +88,8 @@ pub enum Act {
     /// Says nothing, and reads on.
     Silence,
     Close,
+    /// Sends the first bytes at once, the second when the receiver is let go, and then tells.
+    Late(Vec<u8>, Vec<u8>, mpsc::Receiver<()>, mpsc::Sender<()>),
     /// Sends these bytes, then closes.
     Cut(Vec<u8>),
 }
@@ -239,6 +241,12 @@ fn serve(number: u64, mut stream: UnixStream, shared: &Shared) {
         match act {
             Act::Silence => {}
             Act::Reply(bytes) => drop(stream.write_all(&bytes)),
+            Act::Late(first, second, release, done) => {
+                stream.write_all(&first).unwrap();
+                let _ = release.recv();
+                stream.write_all(&second).unwrap();
+                drop(done);
+            }
             Act::Cut(bytes) => {
                 let _ = stream.write_all(&bytes);
                 break;
