@@ -1,1 +1,5 @@
 //! l1d
+
+pub mod clock;
+pub mod table;
+pub mod tiers;

@@ -270,3 +270,13 @@ impl<M: MemoryMut> Writer<M> {
         self.load(CLOCK_OFFSET)
     }
 }
+
+/// Sends the readers of a table away whose header may be damaged (S2).
+///
+/// # Safety
+/// `memory` holds at least a header, and nobody else writes it.
+pub unsafe fn supersede(memory: &impl MemoryMut) {
+    memory.fence_release();
+    // SAFETY: the state word is part of the header.
+    unsafe { memory.store(STATE, STATE_SUPERSEDED) };
+}

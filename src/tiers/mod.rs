@@ -25,7 +25,14 @@ pub enum Job {
     /// Store in L2 what L3 had, in add mode (P6); never overwrites.
     Fill { id: u64, key: Arc<[u8]>, value: Arc<[u8]>, flags: u32, l2_ttl: Duration },
     /// Store in L3, then L2.
-    Set { id: u64, key: Arc<[u8]>, value: Arc<[u8]>, flags: u32, l2_ttl: Duration, l3_ttl: Option<Duration> },
+    Set {
+        id: u64,
+        key: Arc<[u8]>,
+        value: Arc<[u8]>,
+        flags: u32,
+        l2_ttl: Duration,
+        l3_ttl: Option<Duration>,
+    },
     /// Delete from L3, then L2.
     Delete { id: u64, key: Arc<[u8]> },
 }
