@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -164,6 +165,7 @@ pub struct Client {
 impl Client {
     pub fn connect(port: u16) -> Client {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Client {
             stream: BufReader::new(stream),
@@ -318,6 +320,7 @@ impl Drop for Proxy {
 }
 
 fn copy(mut from: TcpStream, mut to: TcpStream, gate: Option<Arc<(Mutex<bool>, Condvar)>>) {
+    to.set_nodelay(true).unwrap();
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         if let Some(gate) = &gate {
@@ -330,4 +333,35 @@ fn copy(mut from: TcpStream, mut to: TcpStream, gate: Option<Arc<(Mutex<bool>, C
     }
     let _ = to.shutdown(Shutdown::Both);
     let _ = from.shutdown(Shutdown::Both);
+}
+
+/// A memcached that answers the first exchange of `count` commands with `answers`, and hands every
+/// line that it is sent to the test. Later commands are answered as done.
+pub fn scripted_memcached(count: usize, answers: &'static str) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut commands = 0;
+        for line in BufReader::new(stream.try_clone().unwrap())
+            .lines()
+            .map_while(Result::ok)
+        {
+            let is_command = line.starts_with('m');
+            commands += usize::from(is_command);
+            if sender.send(line).is_err() {
+                return;
+            }
+            if is_command && commands >= count {
+                let answers = if commands == count {
+                    answers
+                } else {
+                    "HD O0\r\n"
+                };
+                (&stream).write_all(answers.as_bytes()).unwrap();
+            }
+        }
+    });
+    (address, lines)
 }
