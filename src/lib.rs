@@ -1,1 +1,3 @@
 //! l1d
+
+pub mod demo;
