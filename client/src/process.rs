@@ -60,7 +60,7 @@ impl Process {
         if current.as_ref() == Some(&policy) {
             return;
         }
-        let has_process_scope = policy.rules().iter().any(|rule| rule.scope == Scope::Process);
+        let has_process_scope = policy.has_process_scope();
         // What was kept under another policy may live too long under this one. (Before the first
         // nothing was kept, and the answer that is under way is to be.)
         if current.is_some() {
@@ -74,7 +74,7 @@ impl Process {
     pub(crate) fn rule(&self, key: &[u8]) -> Option<KeyRule> {
         let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
         policy.as_ref().map(|policy| {
-            let rule = policy.rule(key);
+            let rule = policy.of(key);
             KeyRule { scope: rule.scope, ttl: rule.ttl, value_bytes_max: rule.value_bytes_max }
         })
     }

@@ -4,6 +4,14 @@
 //! that all processes of a host agree. The longest matching prefix wins; rule 0 has the empty
 //! prefix and holds for every key that no other rule matches.
 
+mod codec;
+mod set;
+#[cfg(test)]
+mod tests;
+
+pub use codec::PolicyError;
+pub use set::{PREFIX_BYTES_MAX, PolicySet, RULES_MAX};
+
 use std::time::Duration;
 
 /// Where the L1 copy of a key lives.
@@ -58,42 +66,21 @@ pub struct Rule {
     pub value_bytes_max: u32,
 }
 
-/// All rules of a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicySet {
-    rules: Vec<Rule>,
-}
-
-// STUB, to be replaced as a whole by the real policy: no bytes are the default rule, any others are
-// the prefix of keys of process scope. Nothing of the daemon's policy is understood.
-impl PolicySet {
-    /// STUB.
-    pub fn decode(bytes: &[u8]) -> Result<PolicySet, String> {
-        let rule = |prefix: &[u8], scope| Rule {
+impl Default for Rule {
+    /// What holds where nothing is configured: rule 0, scope host, written through, 30 s in L1, five
+    /// minutes in L2, for ever in L3, absences remembered for a second, values up to 1 MiB.
+    fn default() -> Rule {
+        Rule {
             id: 0,
-            prefix: prefix.to_vec(),
-            scope,
+            prefix: Vec::new(),
+            scope: Scope::Host,
             ttl: Duration::from_secs(30),
-            l2_ttl: Duration::from_secs(30),
+            l2_ttl: Duration::from_secs(300),
             l3_ttl: None,
-            negative_ttl: Duration::ZERO,
+            negative_ttl: Duration::from_secs(1),
             write: WriteMode::Through,
             on_write_error: OnWriteError::Refuse,
-            value_bytes_max: 4 << 20,
-        };
-        let mut rules = vec![rule(b"", Scope::Host)];
-        if !bytes.is_empty() {
-            rules.push(rule(bytes, Scope::Process));
+            value_bytes_max: 1 << 20,
         }
-        Ok(PolicySet { rules })
-    }
-    /// STUB.
-    pub fn rules(&self) -> &[Rule] {
-        &self.rules
-    }
-    /// STUB.
-    pub fn rule(&self, key: &[u8]) -> &Rule {
-        let mut last_first = self.rules.iter().rev();
-        last_first.find(|rule| key.starts_with(&rule.prefix)).unwrap_or(&self.rules[0])
     }
 }

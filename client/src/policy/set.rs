@@ -1,0 +1,140 @@
+//! The rules of a host, and which one holds for a key.
+
+use super::codec::{self, PolicyError};
+use super::{Rule, Scope};
+
+/// Most rules of a host, rule 0 included: entries carry the number in one byte.
+pub const RULES_MAX: usize = 256;
+
+/// Longest prefix of a rule, in bytes.
+pub const PREFIX_BYTES_MAX: usize = 255;
+
+/// All rules of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicySet {
+    /// By id; never empty.
+    rules: Vec<Rule>,
+    /// Ids in the order of their prefixes; the empty one first.
+    order: Vec<u8>,
+    /// By id: the rule with the longest prefix that this rule's prefix begins with. Rule 0 is its own.
+    parents: Vec<u8>,
+}
+
+impl PolicySet {
+    /// Rules in the order of their ids, which count from 0; the first has the empty prefix.
+    ///
+    /// # Errors
+    /// No rules or more than [`RULES_MAX`]; other ids; a first rule with a prefix; two rules with the
+    /// same prefix; a prefix longer than [`PREFIX_BYTES_MAX`]; a lifetime of 584 years, which the
+    /// encoding cannot carry.
+    pub fn new(rules: Vec<Rule>) -> Result<PolicySet, PolicyError> {
+        check(&rules)?;
+        let mut order: Vec<u8> = rules.iter().map(|rule| rule.id).collect();
+        order.sort_unstable_by_key(|&id| &rules[usize::from(id)].prefix);
+        let prefix = |id: u8| rules[usize::from(id)].prefix.as_slice();
+        let mut parents = vec![0; rules.len()];
+        for pair in order.windows(2) {
+            let (before, id) = (pair[0], pair[1]);
+            if prefix(before) == prefix(id) {
+                let (first, second) = (before.min(id), before.max(id));
+                return Err(PolicyError::SamePrefix { first, second });
+            }
+            // Whatever this prefix begins with, the one before it is that or begins with it too.
+            let mut parent = before;
+            while !prefix(id).starts_with(prefix(parent)) {
+                parent = parents[usize::from(parent)];
+            }
+            parents[usize::from(id)] = parent;
+        }
+        Ok(PolicySet { rules, order, parents })
+    }
+
+    /// The rule of `key`: the one with the longest prefix that the key begins with.
+    #[must_use]
+    pub fn of(&self, key: &[u8]) -> &Rule {
+        // The rule sought is the last in order that is not after the key, or what that one begins
+        // with: anything between the two in order begins with the sought prefix.
+        let after = self.order.partition_point(|&id| self.rule_at(id).prefix.as_slice() <= key);
+        let mut rule = self.order[..after].last().map_or(&self.rules[0], |&id| self.rule_at(id));
+        while !key.starts_with(&rule.prefix) {
+            rule = self.rule_at(self.parents[usize::from(rule.id)]);
+        }
+        rule
+    }
+
+    /// All rules, by id.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The rule with this number.
+    #[must_use]
+    pub fn get(&self, id: u8) -> Option<&Rule> {
+        self.rules.get(usize::from(id))
+    }
+
+    /// Whether any rule keeps its L1 copies in the processes.
+    #[must_use]
+    pub fn has_process_scope(&self) -> bool {
+        self.rules.iter().any(|rule| rule.scope == Scope::Process)
+    }
+
+    /// The rules as bytes, the same for equal sets.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(&self.rules)
+    }
+
+    /// The rules that [`encode`](Self::encode) made these bytes of.
+    ///
+    /// # Errors
+    /// Bytes that it cannot have made.
+    pub fn decode(bytes: &[u8]) -> Result<PolicySet, PolicyError> {
+        PolicySet::new(codec::decode(bytes)?)
+    }
+
+    /// Tells sets apart: FNV-1a, 64 bits, of the encoding. The same in every build that encodes alike.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.encode().iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    }
+
+    /// The rule with an id that is known to be one of ours.
+    fn rule_at(&self, id: u8) -> &Rule {
+        &self.rules[usize::from(id)]
+    }
+}
+
+impl Default for PolicySet {
+    /// The default rule alone.
+    fn default() -> PolicySet {
+        PolicySet { rules: vec![Rule::default()], order: vec![0], parents: vec![0] }
+    }
+}
+
+fn check(rules: &[Rule]) -> Result<(), PolicyError> {
+    match rules.first() {
+        None => return Err(PolicyError::Count { count: 0 }),
+        Some(first) if !first.prefix.is_empty() => return Err(PolicyError::NoDefault),
+        Some(_) if rules.len() > RULES_MAX => {
+            return Err(PolicyError::Count { count: rules.len() });
+        }
+        Some(_) => {}
+    }
+    for (position, rule) in rules.iter().enumerate() {
+        if usize::from(rule.id) != position {
+            return Err(PolicyError::Id { id: rule.id, position });
+        }
+        if rule.prefix.len() > PREFIX_BYTES_MAX {
+            return Err(PolicyError::PrefixTooLong { id: rule.id, bytes: rule.prefix.len() });
+        }
+        let lifetimes = [Some(rule.ttl), Some(rule.l2_ttl), Some(rule.negative_ttl), rule.l3_ttl];
+        if lifetimes.into_iter().flatten().any(|ttl| codec::nanoseconds(ttl).is_none()) {
+            return Err(PolicyError::TtlTooLong { id: rule.id });
+        }
+    }
+    Ok(())
+}
