@@ -18,7 +18,7 @@ use super::{Done, Job, Tier};
 pub const JOBS_MAX: usize = 8192;
 
 /// Which tiers there are.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TiersConfig {
     /// memcached, if any.
     pub l2: Option<L2Config>,
@@ -27,7 +27,7 @@ pub struct TiersConfig {
 }
 
 /// Where memcached is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct L2Config {
     /// `host:port`; an IPv6 address in brackets.
     pub address: String,
@@ -36,7 +36,7 @@ pub struct L2Config {
 }
 
 /// Where Redis is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct L3Config {
     /// `redis://[user:password@]host:port[/db]` or `redis+unix:///path`.
     pub url: String,

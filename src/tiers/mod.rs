@@ -20,6 +20,7 @@ mod ttl;
 
 pub use handle::{JOBS_MAX, L2Config, L3Config, Tiers, TiersConfig, TiersError};
 pub use key::memcached_key;
+pub use redis_connection::parse_url;
 pub use stats::{TierStats, TiersStats};
 
 use std::sync::Arc;

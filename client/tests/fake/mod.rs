@@ -327,7 +327,12 @@ fn attach(stream: &UnixStream, shared: &Shared) -> Act {
 fn policy(process_prefix: Option<&[u8]>) -> Vec<u8> {
     let mut rules = vec![Rule { value_bytes_max: 4 << 20, ..Rule::default() }];
     if let Some(prefix) = process_prefix {
-        rules.push(Rule { id: 1, prefix: prefix.to_vec(), scope: Scope::Process, ..rules[0].clone() });
+        rules.push(Rule {
+            id: 1,
+            prefix: prefix.to_vec(),
+            scope: Scope::Process,
+            ..rules[0].clone()
+        });
     }
     PolicySet::new(rules).unwrap().encode()
 }

@@ -1,0 +1,74 @@
+//! What is wrong with a configuration.
+
+use std::fmt;
+
+/// Everything that is wrong with a configuration, as far as it could be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    problems: Vec<Problem>,
+}
+
+/// One thing that is wrong. Displayed as `file:line:column: message`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// The file's name, or the option of the command line.
+    pub file: String,
+    /// Line and column, counted from 1 in characters; `None` where the whole file is meant.
+    #[serde(flatten)]
+    pub position: Option<Position>,
+    /// What is wrong, and what to write instead.
+    pub message: String,
+}
+
+/// A place in a text, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The character in it.
+    pub column: usize,
+}
+
+impl ConfigError {
+    /// In the order of the text.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    pub(super) fn new(mut problems: Vec<Problem>) -> ConfigError {
+        problems.sort_by_key(|problem| problem.position);
+        ConfigError { problems }
+    }
+
+    /// One problem of a whole file or option.
+    pub(super) fn whole(file: &str, message: String) -> ConfigError {
+        ConfigError { problems: vec![Problem { file: file.to_owned(), position: None, message }] }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.position {
+            Some(Position { line, column }) => {
+                write!(f, "{}:{line}:{column}: {}", self.file, self.message)
+            }
+            None => write!(f, "{}: {}", self.file, self.message),
+        }
+    }
+}
+
+/// A line for each problem.
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,255 @@
+//! The daemon's configuration, `l1d.toml`.
+//!
+//! ```toml
+//! [daemon]
+//! socket = "/run/l1d/l1d.sock"    # control socket
+//! socket_mode = "0660"            # who may connect may read and write the cache
+//! clients_max = 1024              # connections at a time
+//! log = "info"                    # off, error, warn, info, debug, trace
+//! log_format = "text"             # or "json"
+//!
+//! [table]
+//! directory = "/dev/shm/l1d"      # on a tmpfs; only the daemon's user may write it
+//! size = "256MiB"                 # of the whole table, taken from memory at start
+//! value_bytes_max = "1MiB"        # largest value
+//! average_entry_bytes = 256       # header, key and value of an entry; sizes the index
+//! ttl_max = "24h"                 # longest ttl of any rule
+//! mode = "0640"                   # of the table's file
+//! # group = "l1d"                 # of the table's file; else the daemon's own
+//! # segment_bytes = "8MiB"        # else as the table's size suggests
+//!
+//! [l2]                            # without this section there is no L2
+//! address = "127.0.0.1:11211"     # memcached
+//! deadline = "100ms"
+//!
+//! [l3]                            # without this section there is no L3
+//! url = "redis://127.0.0.1:6379/0"    # or "redis+unix:///run/redis/redis.sock?db=0"
+//! deadline = "200ms"
+//!
+//! [defaults]                      # keys that no [[policy]] matches, and what a rule leaves out
+//! scope = "host"                  # or "process"
+//! ttl = "30s"                     # in L1
+//! l2_ttl = "5m"
+//! l3_ttl = "forever"              # or a duration
+//! negative_ttl = "1s"             # a confirmed absence; "0s": not remembered
+//! write = "through"               # or "l1-only"
+//! on_write_error = "refuse"       # or "publish"
+//! value_bytes_max = "1MiB"        # at most the table's
+//!
+//! [[policy]]
+//! prefix = "analysis:"            # the longest matching prefix wins
+//! ttl = "10s"                     # and any other key of [defaults]
+//!
+//! [[policy]]
+//! prefix_hex = "00ff"             # a prefix of bytes that are not text
+//! ```
+//!
+//! These are the values where a key is left out, except in `[[policy]]`. A prefix is UTF-8; TOML's
+//! escapes stand for characters (`"\u0000"` is one zero byte), so bytes that are not UTF-8 need
+//! `prefix_hex`, two digits a byte.
+
+mod error;
+mod host;
+mod read;
+mod rules;
+mod section;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod units;
+mod value;
+
+pub use error::{ConfigError, Position, Problem};
+pub use summary::{Checked, check_config, policy_json};
+pub use units::{parse_duration, parse_mode, parse_size, show_duration, show_size};
+
+use crate::tiers::TiersConfig;
+use l1d_client::policy::PolicySet;
+use shm_layout::{Geometry, Plan};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tracing::level_filters::LevelFilter;
+
+/// Longest configuration; a file that goes on for ever is not read for ever.
+const TEXT_BYTES_MAX: u64 = 4 << 20;
+
+/// All of it, checked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Config {
+    /// Section `[daemon]`.
+    pub daemon: DaemonConfig,
+    /// Section `[table]`.
+    pub table: TableConfig,
+    /// Sections `[l2]` and `[l3]`.
+    pub tiers: TiersConfig,
+    /// `[defaults]`, which is rule 0, and the `[[policy]]` rules in the order of the text.
+    pub policy: PolicySet,
+}
+
+/// Section `[daemon]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DaemonConfig {
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Its permission bits, where the daemon makes it.
+    pub socket_mode: u32,
+    /// Connections at a time.
+    pub clients_max: usize,
+    /// Least important messages that are logged.
+    pub log: LevelFilter,
+    /// How they are written.
+    pub log_format: LogFormat,
+}
+
+/// How messages are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Section `[table]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableConfig {
+    /// Where the table's file is.
+    pub directory: PathBuf,
+    /// Bytes of the whole table.
+    pub size: u64,
+    /// Bytes of the largest value.
+    pub value_bytes_max: u32,
+    /// Expected bytes of an entry, with header, key and value.
+    pub average_entry_bytes: u32,
+    /// Permission bits of the file.
+    pub mode: u32,
+    /// Group of the file, by name or number; `None`: the daemon's.
+    pub group: Option<String>,
+    /// Bytes of a segment; `None`: as the size suggests.
+    pub segment_bytes: Option<u64>,
+    /// Longest life of an L1 copy.
+    pub ttl_max: Duration,
+}
+
+/// What the command line says otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--socket`
+    pub socket: Option<PathBuf>,
+    /// `--table-directory`
+    pub table_directory: Option<PathBuf>,
+    /// `--table-size`, in bytes; see [`parse_size`].
+    pub table_size: Option<u64>,
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or all that is wrong in it.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        Config::from_str(&read_text(path)?, &path.display().to_string())
+    }
+
+    /// Reads a text; `name` stands for it in errors.
+    ///
+    /// # Errors
+    /// All that is wrong in it.
+    pub fn from_str(text: &str, name: &str) -> Result<Config, ConfigError> {
+        read::read(text, name, |_, _| ())
+    }
+
+    /// Puts the command line before the file.
+    ///
+    /// # Errors
+    /// A table size that cannot be had with the rest of the configuration.
+    pub fn apply(&mut self, overrides: Overrides) -> Result<(), ConfigError> {
+        if let Some(socket) = overrides.socket {
+            self.daemon.socket = socket;
+        }
+        if let Some(directory) = overrides.table_directory {
+            self.table.directory = directory;
+        }
+        if let Some(size) = overrides.table_size {
+            self.table.size = size;
+            Geometry::plan(&self.table.plan()).map_err(|error| {
+                let (what, instead) = read::geometry_advice(&self.table, &error);
+                ConfigError::whole("--table-size", format!("{what}; give for example {instead}"))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl TableConfig {
+    /// The shape of a new table, its identity left out.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        Plan {
+            table_bytes: self.size,
+            value_bytes_max: self.value_bytes_max,
+            entry_bytes: self.average_entry_bytes,
+            segment_bytes: self.segment_bytes,
+            ..Plan::default()
+        }
+    }
+
+    /// The number of the file's group.
+    ///
+    /// # Errors
+    /// A group that this host does not have.
+    pub fn group_id(&self) -> Result<Option<u32>, ConfigError> {
+        host::group_id(self).map_err(|message| ConfigError::whole("[table] group", message))
+    }
+}
+
+impl Default for DaemonConfig {
+    fn default() -> DaemonConfig {
+        DaemonConfig {
+            socket: "/run/l1d/l1d.sock".into(),
+            socket_mode: 0o660,
+            clients_max: 1024,
+            log: LevelFilter::INFO,
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+impl Default for TableConfig {
+    fn default() -> TableConfig {
+        TableConfig {
+            directory: "/dev/shm/l1d".into(),
+            size: 256 << 20,
+            value_bytes_max: 1 << 20,
+            average_entry_bytes: 256,
+            mode: 0o640,
+            group: None,
+            segment_bytes: None,
+            ttl_max: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(TEXT_BYTES_MAX + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        let advice = "give the path of a readable file, or none for the built-in configuration";
+        return Err(ConfigError::whole(&name, format!("cannot be read: {error}; {advice}")));
+    }
+    if bytes.len() as u64 > TEXT_BYTES_MAX {
+        let message = "over 4 MiB, so this is no configuration; give the path of l1d.toml";
+        return Err(ConfigError::whole(&name, message.to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
+        let text = section::Text { name: &name, text: &text, problems: Vec::new().into() };
+        let message = "a byte that is not UTF-8; save the file as UTF-8, and write prefixes of other bytes with prefix_hex";
+        text.problem(valid, message.to_owned());
+        ConfigError::new(text.problems.into_inner())
+    })
+}

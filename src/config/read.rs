@@ -1,0 +1,286 @@
+//! From text to [`Config`].
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::de::{DeTable, DeValue};
+use tracing::level_filters::LevelFilter;
+
+use super::error::ConfigError;
+use super::rules::{self, RuleLimits};
+use super::section::{Section, Text, Wrong};
+use super::units::show_size;
+use super::{Config, DaemonConfig, LogFormat, TableConfig, value};
+use crate::tiers::{L2Config, L3Config, TiersConfig, parse_url};
+use shm_layout::entry::entry_bytes_max;
+use shm_layout::geometry::ENTRIES_PER_SEGMENT_MIN;
+use shm_layout::slot::OFFSET_BITS;
+use shm_layout::{Geometry, LayoutError};
+
+/// Shortest life of an L1 copy: six ticks of the expiry clock, so that rounding stays small.
+pub(super) const TTL_MIN: Duration = Duration::from_millis(100);
+/// Entries count time in ticks of 16.8 ms, which end 834 days after the table was made.
+const TTL_MAX_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+const DEADLINES: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(60);
+/// Longest path of a unix socket: `sun_path` with its end.
+const SOCKET_BYTES_MAX: usize = 107;
+/// A table that an index can be had for, however small its entries are.
+const SIZE_OF_LARGEST: u64 = 512 << 30;
+/// What a segment can have: words of eight bytes that a slot's offset can count.
+const SEGMENT_BYTES_MAX: u64 = 8 << OFFSET_BITS;
+
+/// Reads a text. `look` sees the `[table]` section of a text that is right so far, and may find more.
+pub(super) fn read(
+    text: &str,
+    name: &str,
+    look: impl FnOnce(&TableConfig, &Section<'_>),
+) -> Result<Config, ConfigError> {
+    let (root, syntax) = DeTable::parse_recoverable(text);
+    let text = Text { name, text, problems: Vec::new().into() };
+    let mut lines = HashSet::new();
+    for error in &syntax {
+        let at = error.span().map_or(0, |span| span.start);
+        // What else is wrong in a line follows from the first.
+        if lines.insert(text.position(at).line) {
+            text.problem(at, syntax_message(error.message()));
+        }
+    }
+    if !syntax.is_empty() {
+        return Err(ConfigError::new(text.problems.into_inner()));
+    }
+    let mut root = Section::new("top level", 0, Some(root.get_ref()), &text);
+    let daemon = daemon(section(&mut root, "daemon", &text));
+    let tiers = TiersConfig {
+        l2: l2(section(&mut root, "l2", &text)),
+        l3: l3(section(&mut root, "l3", &text)),
+    };
+    let (table, limits) = table(section(&mut root, "table", &text), look);
+    let defaults = section(&mut root, "defaults", &text);
+    let policy = rules::policy(defaults, root.raw("policy"), limits, &text);
+    root.finish(&[("policies", "write [[policy]] above each rule")]);
+    match policy {
+        Some(policy) if text.problems.borrow().is_empty() => {
+            Ok(Config { daemon, table, tiers, policy })
+        }
+        _ => Err(ConfigError::new(text.problems.into_inner())),
+    }
+}
+
+/// Why a table cannot be cut, and a size that would do.
+pub(super) fn geometry_advice(table: &TableConfig, error: &LayoutError) -> (String, String) {
+    let size = show_size(table.size);
+    let value = show_size(table.value_bytes_max.into());
+    match error {
+        LayoutError::TableTooSmall { smallest, .. } => (
+            format!(
+                "{size} is too small for values of {value}: 16 segments have to hold four of the largest entries each"
+            ),
+            show_size(smallest.next_multiple_of(1 << 20)),
+        ),
+        LayoutError::TableTooLarge { .. } => (
+            format!("{size} is more than a table can have with an index for so many entries"),
+            show_size(SIZE_OF_LARGEST),
+        ),
+        other => (format!("{size} cannot be had: {other}"), show_size(TableConfig::default().size)),
+    }
+}
+
+fn syntax_message(message: &str) -> String {
+    let message = message.trim_end().replace('\n', ", ");
+    let advice = if message.contains("duplicate") {
+        "remove one of the two"
+    } else if message.contains("must be quoted") {
+        "write for example ttl = \"30s\""
+    } else {
+        "write for example [defaults] on one line and ttl = \"30s\" on the next"
+    };
+    format!("{message}; {advice}")
+}
+
+fn section<'a>(root: &mut Section<'a>, key: &'static str, text: &'a Text<'a>) -> Section<'a> {
+    let title = format!("[{key}]");
+    let (table, at) = match root.raw(key) {
+        Some((DeValue::Table(table), span)) => (Some(table), span.start),
+        Some((other, span)) => {
+            let message =
+                format!("{key} is {}; write [{key}] once, above its keys", value::show(other));
+            text.problem(span.start, message);
+            (None, span.start)
+        }
+        None => (None, 0),
+    };
+    Section::new(&title, at, table, text)
+}
+
+fn daemon(mut section: Section<'_>) -> DaemonConfig {
+    let default = DaemonConfig::default();
+    let levels = [
+        ("info", LevelFilter::INFO),
+        ("off", LevelFilter::OFF),
+        ("error", LevelFilter::ERROR),
+        ("warn", LevelFilter::WARN),
+        ("debug", LevelFilter::DEBUG),
+        ("trace", LevelFilter::TRACE),
+    ];
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let config = DaemonConfig {
+        socket: section.read_or("socket", default.socket, |value| {
+            let path = absolute(value, "/run/l1d/l1d.sock")?;
+            let bytes = path.as_os_str().len();
+            if bytes > SOCKET_BYTES_MAX {
+                let what =
+                    format!("has {bytes} bytes, and a socket's path at most {SOCKET_BYTES_MAX}");
+                return Err(Wrong::new(what, value::quoted("/run/l1d/l1d.sock")));
+            }
+            Ok(path)
+        }),
+        socket_mode: section.read_or("socket_mode", default.socket_mode, |value| {
+            value::mode(value, 0o600, 0o775, "0660")
+        }),
+        clients_max: section.read_or("clients_max", default.clients_max, |value| {
+            let count = value::count(value, 1..=100_000)?;
+            usize::try_from(count).map_err(|_| Wrong::new("is too many", "1024"))
+        }),
+        log: section.read_or("log", default.log, |value| value::choice(value, &levels)),
+        log_format: section
+            .read_or("log_format", default.log_format, |value| value::choice(value, &formats)),
+    };
+    section.finish(&[]);
+    config
+}
+
+/// The section, and what it means for the rules.
+fn table(
+    mut section: Section<'_>,
+    look: impl FnOnce(&TableConfig, &Section<'_>),
+) -> (TableConfig, RuleLimits) {
+    let default = TableConfig::default();
+    let directory = section.read("directory", |value| absolute(value, "/dev/shm/l1d"));
+    let size = section.read("size", |value| value::size(value, 1..=u64::MAX, "256MiB"));
+    // Above this a segment could not hold four of them.
+    let value_most = SEGMENT_BYTES_MAX / ENTRIES_PER_SEGMENT_MIN - (128 << 10);
+    let value_bytes_max = section.read("value_bytes_max", |value| value_bytes(value, value_most));
+    let average_entry_bytes = section.read("average_entry_bytes", |value| {
+        let bytes = value::size(value, 32..=1 << 30, "256")?;
+        u32::try_from(bytes).map_err(|_| Wrong::new("is too large", "256"))
+    });
+    let mode = section.read("mode", |value| value::mode(value, 0o600, 0o644, "0640"));
+    let group = section.read("group", |value| value::text(value, "l1d").map(str::to_owned));
+    let segment_bytes = section.read("segment_bytes", |value| {
+        let value_bytes = value_bytes_max.as_ref().ok().copied().flatten();
+        let entry = entry_bytes_max(value_bytes.unwrap_or(default.value_bytes_max)) as u64;
+        let least = (ENTRIES_PER_SEGMENT_MIN * entry).next_multiple_of(1 << 10);
+        value::size(value, least..=SEGMENT_BYTES_MAX, "8MiB")
+    });
+    let ttl_max =
+        section.read("ttl_max", |value| value::duration(value, TTL_MIN..=TTL_MAX_MAX, "24h"));
+    // Where a limit could not be read, what it limits is not held against it.
+    let limits = RuleLimits {
+        ttl: limit(&ttl_max, default.ttl_max, TTL_MAX_MAX),
+        value_bytes: limit(&value_bytes_max, default.value_bytes_max, u32::MAX),
+    };
+    let sizes_known = size.is_ok()
+        && value_bytes_max.is_ok()
+        && segment_bytes.is_ok()
+        && average_entry_bytes.is_ok();
+    let config = TableConfig {
+        directory: or(directory, default.directory),
+        size: or(size, default.size),
+        value_bytes_max: or(value_bytes_max, default.value_bytes_max),
+        average_entry_bytes: or(average_entry_bytes, default.average_entry_bytes),
+        mode: or(mode, default.mode),
+        group: group.unwrap_or_default(),
+        segment_bytes: segment_bytes.unwrap_or_default(),
+        ttl_max: or(ttl_max, default.ttl_max),
+    };
+    match Geometry::plan(&config.plan()) {
+        Err(error) if sizes_known => {
+            let (what, instead) = geometry_advice(&config, &error);
+            let at = section.place(&["size", "value_bytes_max", "segment_bytes"]);
+            section.problem(at, &format!("size {what}; write for example size = {:?}", instead));
+        }
+        _ => look(&config, &section),
+    }
+    section.finish(&[]);
+    (config, limits)
+}
+
+fn l2(mut section: Section<'_>) -> Option<L2Config> {
+    let address = section.read("address", |value| {
+        let example = "127.0.0.1:11211";
+        let address = value::text(value, example)?;
+        let wrong = || {
+            let what = format!("{} is not host:port", value::show(value));
+            Wrong::new(what, value::quoted(example))
+        };
+        let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+        let name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        let ip = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let ip = ip.is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok());
+        let port = port.parse::<u16>().is_ok_and(|port| port != 0);
+        let is_right = port && !host.is_empty() && (name || ip);
+        is_right.then(|| address.to_owned()).ok_or_else(wrong)
+    });
+    let address = required(&section, "address", address, "127.0.0.1:11211");
+    let deadline = section.read_or("deadline", Duration::from_millis(100), |value| {
+        value::duration(value, DEADLINES, "100ms")
+    });
+    section.finish(&[("url", "write address = \"127.0.0.1:11211\"")]);
+    Some(L2Config { address: address?, deadline })
+}
+
+fn l3(mut section: Section<'_>) -> Option<L3Config> {
+    let url = section.read("url", |value| {
+        let example = "redis://127.0.0.1:6379/0";
+        let url = value::text(value, example)?;
+        // The URL is not repeated, as it may hold a password.
+        parse_url(url)
+            .map(|_| url.to_owned())
+            .map_err(|error| Wrong::new(format!("cannot be used: {error}"), value::quoted(example)))
+    });
+    let url = required(&section, "url", url, "redis://127.0.0.1:6379/0");
+    let deadline = section.read_or("deadline", Duration::from_millis(200), |value| {
+        value::duration(value, DEADLINES, "200ms")
+    });
+    section.finish(&[("address", "write url = \"redis://127.0.0.1:6379/0\"")]);
+    Some(L3Config { url: url?, deadline })
+}
+
+/// A key that a section cannot do without, where the section is there.
+fn required<T>(
+    section: &Section<'_>,
+    key: &str,
+    value: Result<Option<T>, super::section::Reported>,
+    example: &str,
+) -> Option<T> {
+    let value = value.ok()?;
+    if value.is_none() && section.is_there() {
+        let message = format!("{key} is missing; write for example {key} = \"{example}\"");
+        section.problem(section.at, &message);
+    }
+    value
+}
+
+/// A size in bytes that values may have.
+pub(super) fn value_bytes(value: &DeValue<'_>, most: u64) -> Result<u32, Wrong> {
+    let bytes = value::size(value, 1..=most, "1MiB")?;
+    u32::try_from(bytes).map_err(|_| Wrong::new("is too large", value::quoted("1MiB")))
+}
+
+fn absolute(value: &DeValue<'_>, example: &str) -> Result<PathBuf, Wrong> {
+    let path = PathBuf::from(value::text(value, example)?);
+    if !path.is_absolute() || path.as_os_str().as_encoded_bytes().contains(&0) {
+        let what = format!("{} is not an absolute path", value::show(value));
+        return Err(Wrong::new(what, value::quoted(example)));
+    }
+    Ok(path)
+}
+
+fn or<T>(value: Result<Option<T>, super::section::Reported>, default: T) -> T {
+    value.ok().flatten().unwrap_or(default)
+}
+
+fn limit<T: Copy>(value: &Result<Option<T>, super::section::Reported>, default: T, none: T) -> T {
+    value.as_ref().map_or(none, |value| value.unwrap_or(default))
+}

@@ -1,0 +1,203 @@
+//! `[defaults]` and `[[policy]]`.
+
+use l1d_client::policy::{
+    OnWriteError, PREFIX_BYTES_MAX, PolicySet, RULES_MAX, Rule, Scope, WriteMode,
+};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::time::Duration;
+use toml::de::DeValue;
+
+use super::read::{TTL_MIN, value_bytes};
+use super::section::{Reported, Section, Text, Wrong};
+use super::units::show_prefix;
+use super::value;
+
+/// Longest life below L1; what lives longer lives for ever.
+const TIER_TTL_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
+/// memcached counts in seconds.
+const L2_TTL_MIN: Duration = Duration::from_secs(1);
+
+/// What `[table]` says about all rules.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RuleLimits {
+    pub ttl: Duration,
+    pub value_bytes: u32,
+}
+
+/// The policy; `None` where a rule is missing because something is wrong with it.
+pub(super) fn policy<'a>(
+    mut defaults: Section<'a>,
+    policy: Option<(&'a DeValue<'a>, Range<usize>)>,
+    limits: RuleLimits,
+    text: &'a Text<'a>,
+) -> Option<PolicySet> {
+    let builtin = Rule::default();
+    let builtin = Rule {
+        ttl: builtin.ttl.min(limits.ttl),
+        negative_ttl: builtin.negative_ttl.min(limits.ttl),
+        value_bytes_max: limits.value_bytes,
+        ..builtin
+    };
+    let default = rule(&mut defaults, &builtin, limits);
+    let no_prefix = "these hold for all keys; give a prefix its own rule under [[policy]]";
+    defaults.finish(&[("prefix", no_prefix), ("prefix_hex", no_prefix)]);
+
+    let mut rules = vec![default];
+    let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
+    let sections = sections(policy, text);
+    if let Some(first_too_many) = sections.get(RULES_MAX - 1) {
+        let (count, most) = (sections.len(), RULES_MAX - 1);
+        first_too_many.problem(
+            first_too_many.at,
+            &format!(
+                "{count} rules are more than {most}; remove {}, or let a shorter prefix hold for several",
+                count - most
+            ),
+        );
+    }
+    for mut section in sections {
+        let prefix = prefix(&mut section);
+        let rule = rule(&mut section, &rules[0], limits);
+        let at = section.place(&["prefix", "prefix_hex"]);
+        if let Ok(prefix) = prefix {
+            match places.insert(prefix.clone(), at) {
+                Some(first) => {
+                    let line = text.position(first).line;
+                    let message = format!(
+                        "the rule in line {line} has the same prefix; remove one of the two, or make one prefix longer"
+                    );
+                    section.problem(at, &message);
+                    places.insert(prefix, first);
+                }
+                None => rules.push(Rule { prefix, ..rule }),
+            }
+        }
+        section.finish(&[("name", "a rule is named by its prefix")]);
+    }
+    for (id, rule) in rules.iter_mut().enumerate() {
+        // More rules than numbers were reported above, and make no set.
+        rule.id = u8::try_from(id).unwrap_or(u8::MAX);
+    }
+    PolicySet::new(rules).ok()
+}
+
+fn sections<'a>(
+    policy: Option<(&'a DeValue<'a>, Range<usize>)>,
+    text: &'a Text<'a>,
+) -> Vec<Section<'a>> {
+    let Some((value, span)) = policy else { return Vec::new() };
+    let wrong = |at: usize| {
+        text.problem(
+            at,
+            "policy is a list of rules; write [[policy]] above each of them".to_owned(),
+        )
+    };
+    let DeValue::Array(items) = value else {
+        wrong(span.start);
+        return Vec::new();
+    };
+    let mut sections = Vec::new();
+    for item in items {
+        match item.get_ref() {
+            DeValue::Table(table) => {
+                sections.push(Section::new("[[policy]]", item.span().start, Some(table), text));
+            }
+            _ => wrong(item.span().start),
+        }
+    }
+    sections
+}
+
+/// The prefix of a rule, which becomes the section's title.
+fn prefix(section: &mut Section<'_>) -> Result<Vec<u8>, Reported> {
+    const EXAMPLE: &str = "analysis:";
+    let text = section.read("prefix", |value| {
+        let text = value.as_str().ok_or_else(|| {
+            let what = format!("{} is not a text", value::show(value));
+            Wrong::new(what, value::quoted(EXAMPLE))
+        })?;
+        Ok(text.as_bytes().to_vec())
+    })?;
+    let hex = section.read("prefix_hex", |value| {
+        value.as_str().and_then(parse_hex).ok_or_else(|| {
+            let what = format!("{} is not pairs of hexadecimal digits", value::show(value));
+            Wrong::new(what, value::quoted("00ff"))
+        })
+    })?;
+    let at = section.place(&["prefix_hex", "prefix"]);
+    let prefix =
+        match (text, hex) {
+            (Some(prefix), None) | (None, Some(prefix)) => prefix,
+            (None, None) => {
+                return Err(section
+                    .problem(at, "prefix is missing; write for example prefix = \"analysis:\""));
+            }
+            (Some(_), Some(_)) => {
+                return Err(section
+                    .problem(at, "prefix and prefix_hex say the same thing; remove one of them"));
+            }
+        };
+    if prefix.is_empty() {
+        return Err(section.problem(
+            at,
+            "an empty prefix holds for all keys; write its keys under [defaults] instead",
+        ));
+    }
+    if prefix.len() > PREFIX_BYTES_MAX {
+        let bytes = prefix.len();
+        return Err(section
+            .problem(at, &format!("a prefix of {bytes} bytes; write at most {PREFIX_BYTES_MAX}")));
+    }
+    section.title = format!("[[policy]] {}", show_prefix(&prefix));
+    Ok(prefix)
+}
+
+/// A rule without its prefix. What the section leaves out is as in `template`.
+fn rule(section: &mut Section<'_>, template: &Rule, limits: RuleLimits) -> Rule {
+    let scopes = [("host", Scope::Host), ("process", Scope::Process)];
+    let writes = [("through", WriteMode::Through), ("l1-only", WriteMode::L1Only)];
+    let failures = [("refuse", OnWriteError::Refuse), ("publish", OnWriteError::Publish)];
+    Rule {
+        id: 0,
+        prefix: Vec::new(),
+        scope: section.read_or("scope", template.scope, |value| value::choice(value, &scopes)),
+        ttl: section.read_or("ttl", template.ttl, |value| {
+            value::duration(value, TTL_MIN..=limits.ttl, "30s")
+        }),
+        l2_ttl: section.read_or("l2_ttl", template.l2_ttl, |value| {
+            value::duration(value, L2_TTL_MIN..=TIER_TTL_MAX, "5m")
+        }),
+        l3_ttl: section.read_or("l3_ttl", template.l3_ttl, |value| match value.as_str() {
+            Some("forever") => Ok(None),
+            _ => value::duration(value, TTL_MIN..=TIER_TTL_MAX, "forever").map(Some),
+        }),
+        negative_ttl: section.read_or("negative_ttl", template.negative_ttl, |value| {
+            match value::duration(value, Duration::ZERO..=limits.ttl, "1s")? {
+                Duration::ZERO => Ok(Duration::ZERO),
+                short if short < TTL_MIN => {
+                    let what = format!("{} is less than 100ms and not 0s", value::show(value));
+                    Err(Wrong::new(what, value::quoted("100ms")))
+                }
+                ttl => Ok(ttl),
+            }
+        }),
+        write: section.read_or("write", template.write, |value| value::choice(value, &writes)),
+        on_write_error: section.read_or("on_write_error", template.on_write_error, |value| {
+            value::choice(value, &failures)
+        }),
+        value_bytes_max: section.read_or("value_bytes_max", template.value_bytes_max, |value| {
+            value_bytes(value, limits.value_bytes.into())
+        }),
+    }
+}
+
+fn parse_hex(text: &str) -> Option<Vec<u8>> {
+    let digits =
+        text.bytes().map(|byte| char::from(byte).to_digit(16)).collect::<Option<Vec<_>>>()?;
+    let pairs = digits.chunks_exact(2);
+    if !pairs.remainder().is_empty() {
+        return None;
+    }
+    pairs.map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok()).collect()
+}

@@ -1,0 +1,148 @@
+//! Reading the keys of one section, and collecting what is wrong with them.
+//!
+//! Not by serde: its derived readers stop at the first error, and a list of all errors, each with
+//! its place, is what the reader of a refused configuration wants.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{Position, Problem};
+
+/// Names closer than this are offered in place of an unknown one; 1 is the same name.
+const ALIKE: f64 = 0.7;
+
+/// A text and what is wrong with it.
+pub(super) struct Text<'a> {
+    pub name: &'a str,
+    pub text: &'a str,
+    pub problems: RefCell<Vec<Problem>>,
+}
+
+impl Text<'_> {
+    /// Something is wrong at this byte.
+    pub fn problem(&self, at: usize, message: String) {
+        let position = Some(self.position(at));
+        let file = self.name.to_owned();
+        self.problems.borrow_mut().push(Problem { file, position, message });
+    }
+
+    pub fn position(&self, at: usize) -> Position {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Position {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+}
+
+/// What is wrong with a value, and one that would be right, as it is written in TOML.
+pub(super) struct Wrong {
+    pub what: String,
+    pub instead: String,
+}
+
+impl Wrong {
+    pub fn new(what: impl Into<String>, instead: impl Into<String>) -> Wrong {
+        Wrong { what: what.into(), instead: instead.into() }
+    }
+}
+
+/// The problem has been recorded.
+#[derive(Debug)]
+pub(super) struct Reported;
+
+/// One table of the text. A section that is not there has no keys.
+pub(super) struct Section<'a> {
+    /// For messages: `[table]`, `[[policy]] "analysis:"`.
+    pub title: String,
+    /// Where it begins.
+    pub at: usize,
+    table: Option<&'a DeTable<'a>>,
+    known: Vec<&'static str>,
+    text: &'a Text<'a>,
+}
+
+impl<'a> Section<'a> {
+    pub fn new(title: &str, at: usize, table: Option<&'a DeTable<'a>>, text: &'a Text<'a>) -> Self {
+        Section { title: title.to_owned(), at, table, known: Vec::new(), text }
+    }
+
+    pub fn is_there(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// The value of `key`, and where it is. The key counts as known from here on.
+    pub fn raw(&mut self, key: &'static str) -> Option<(&'a DeValue<'a>, Range<usize>)> {
+        self.known.push(key);
+        let table = self.table?;
+        let (_, value) = table.iter().find(|(name, _)| name.get_ref() == key)?;
+        Some((value.get_ref(), value.span()))
+    }
+
+    /// The value of `key` as `parse` understands it; `None` where there is none.
+    pub fn read<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&DeValue<'_>) -> Result<T, Wrong>,
+    ) -> Result<Option<T>, Reported> {
+        let Some((value, span)) = self.raw(key) else { return Ok(None) };
+        parse(value).map(Some).map_err(|wrong| {
+            let Wrong { what, instead } = wrong;
+            self.problem(span.start, &format!("{key} {what}; write for example {key} = {instead}"))
+        })
+    }
+
+    /// The same with a value for where there is none, or none that can be used.
+    pub fn read_or<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        parse: impl FnOnce(&DeValue<'_>) -> Result<T, Wrong>,
+    ) -> T {
+        self.read(key, parse).ok().flatten().unwrap_or(default)
+    }
+
+    /// Where the first of these keys is that there is; else where the section begins.
+    pub fn place(&self, keys: &[&str]) -> usize {
+        let table = self.table.into_iter();
+        let value = |key: &&str| {
+            let mut entries = table.clone().flat_map(|table| table.iter());
+            entries.find(|(name, _)| name.get_ref() == *key).map(|(_, value)| value.span().start)
+        };
+        keys.iter().find_map(value).unwrap_or(self.at)
+    }
+
+    /// Something is wrong in this section.
+    pub fn problem(&self, at: usize, message: &str) -> Reported {
+        self.text.problem(at, format!("{}: {message}", self.title));
+        Reported
+    }
+
+    /// To be called when every key has been asked for: others are refused, with `advice` for some.
+    pub fn finish(self, advice: &[(&str, &str)]) {
+        for (name, _) in self.table.into_iter().flat_map(|table| table.iter()) {
+            let key: &str = name.get_ref();
+            if self.known.contains(&key) {
+                continue;
+            }
+            let told = advice.iter().find(|(unknown, _)| *unknown == key).map(|(_, told)| *told);
+            let instead = told.map_or_else(|| instead_of(key, &self.known), str::to_owned);
+            self.problem(name.span().start, &format!("unknown key {key:?}; {instead}"));
+        }
+    }
+}
+
+/// The name that may have been meant, or all there are.
+pub(super) fn instead_of(name: &str, known: &[&str]) -> String {
+    let alike = |candidate: &&&str| strsim::jaro_winkler(name, candidate);
+    match known
+        .iter()
+        .max_by(|a, b| alike(a).total_cmp(&alike(b)))
+        .filter(|best| alike(best) > ALIKE)
+    {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None => format!("known here: {}", known.join(", ")),
+    }
+}

@@ -1,0 +1,180 @@
+//! What a configuration means, in short.
+
+use super::units::{show_duration, show_prefix, show_size};
+use super::{Config, ConfigError, LogFormat, host, read, read_text};
+use crate::tiers::parse_url;
+use comfy_table::{ContentArrangement, Table, presets};
+use l1d_client::policy::{OnWriteError, PolicySet, Rule, Scope, WriteMode};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// What [`check_config`] has to say about a configuration that is right.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The configuration.
+    pub config: Config,
+    /// What it means, for people.
+    pub text: String,
+    /// The same for programs. Sizes in bytes, durations in ms.
+    pub json: Value,
+}
+
+/// Reads a file as the daemon would, and looks whether this host has what it asks for: the group, and
+/// room for the table.
+///
+/// # Errors
+/// All that is wrong.
+pub fn check_config(path: &Path) -> Result<Checked, ConfigError> {
+    let config = read::read(&read_text(path)?, &path.display().to_string(), host::check)?;
+    let (text, json) = (text(&config), json(&config));
+    Ok(Checked { config, text, json })
+}
+
+/// The rules in the order of their ids. Sizes in bytes, durations in ms, `null` for ever.
+#[must_use]
+pub fn policy_json(policy: &PolicySet) -> Value {
+    let rule = |rule: &Rule| {
+        json!({
+            "id": rule.id,
+            "prefix": String::from_utf8_lossy(&rule.prefix),
+            "prefix_hex": rule.prefix.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+            "scope": scope(rule),
+            "ttl_ms": ms(rule.ttl),
+            "l2_ttl_ms": ms(rule.l2_ttl),
+            "l3_ttl_ms": rule.l3_ttl.map(ms),
+            "negative_ttl_ms": ms(rule.negative_ttl),
+            "write": write_mode(rule),
+            "on_write_error": on_write_error(rule),
+            "value_bytes_max": rule.value_bytes_max,
+        })
+    };
+    policy.rules().iter().map(rule).collect()
+}
+
+fn json(config: &Config) -> Value {
+    let Config { daemon, table, tiers, policy } = config;
+    json!({
+        "daemon": {
+            "socket": daemon.socket,
+            "socket_mode": format!("{:04o}", daemon.socket_mode),
+            "clients_max": daemon.clients_max,
+            "log": daemon.log.to_string(),
+            "log_format": match daemon.log_format {
+                LogFormat::Text => "text",
+                LogFormat::Json => "json",
+            },
+        },
+        "table": {
+            "directory": table.directory,
+            "size": table.size,
+            "value_bytes_max": table.value_bytes_max,
+            "average_entry_bytes": table.average_entry_bytes,
+            "mode": format!("{:04o}", table.mode),
+            "group": table.group,
+            "segment_bytes": table.segment_bytes,
+            "ttl_max_ms": ms(table.ttl_max),
+        },
+        "l2": tiers.l2.as_ref().map(|l2| json!({
+            "address": l2.address, "deadline_ms": ms(l2.deadline),
+        })),
+        "l3": tiers.l3.as_ref().map(|l3| json!({
+            "server": server(&l3.url), "deadline_ms": ms(l3.deadline),
+        })),
+        "policy": policy_json(policy),
+    })
+}
+
+fn text(config: &Config) -> String {
+    let Config { daemon, table, tiers, policy } = config;
+    let mut out = String::new();
+    let mut line = |name: &str, what: String| {
+        // Writing to a String does not fail.
+        let _ = writeln!(out, "{name:<8}{what}");
+    };
+    line("socket", format!("{}, mode {:04o}", daemon.socket.display(), daemon.socket_mode));
+    line(
+        "table",
+        format!(
+            "{} in {}, values up to {}",
+            show_size(table.size),
+            table.directory.display(),
+            show_size(table.value_bytes_max.into())
+        ),
+    );
+    let tier = |tier: Option<(String, Duration)>| {
+        tier.map_or("none".to_owned(), |(server, deadline)| {
+            format!("{server}, deadline {}", show_duration(deadline))
+        })
+    };
+    line("L2", tier(tiers.l2.as_ref().map(|l2| (l2.address.clone(), l2.deadline))));
+    line("L3", tier(tiers.l3.as_ref().map(|l3| (server(&l3.url), l3.deadline))));
+    let _ = write!(out, "\n{}", rules_table(policy));
+    out.push('\n');
+    out
+}
+
+fn rules_table(policy: &PolicySet) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header([
+        "prefix",
+        "scope",
+        "ttl",
+        "l2_ttl",
+        "l3_ttl",
+        "negative_ttl",
+        "write",
+        "on_write_error",
+        "value_bytes_max",
+    ]);
+    for rule in policy.rules() {
+        table.add_row([
+            if rule.prefix.is_empty() {
+                "(all others)".to_owned()
+            } else {
+                show_prefix(&rule.prefix)
+            },
+            scope(rule).to_owned(),
+            show_duration(rule.ttl),
+            show_duration(rule.l2_ttl),
+            rule.l3_ttl.map_or("forever".to_owned(), show_duration),
+            show_duration(rule.negative_ttl),
+            write_mode(rule).to_owned(),
+            on_write_error(rule).to_owned(),
+            show_size(rule.value_bytes_max.into()),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// The server of a URL without what may be a password.
+fn server(url: &str) -> String {
+    parse_url(url).map_or_else(|_| "?".to_owned(), |server| server.addr().to_string())
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn scope(rule: &Rule) -> &'static str {
+    match rule.scope {
+        Scope::Host => "host",
+        Scope::Process => "process",
+    }
+}
+
+fn write_mode(rule: &Rule) -> &'static str {
+    match rule.write {
+        WriteMode::Through => "through",
+        WriteMode::L1Only => "l1-only",
+    }
+}
+
+fn on_write_error(rule: &Rule) -> &'static str {
+    match rule.on_write_error {
+        OnWriteError::Refuse => "refuse",
+        OnWriteError::Publish => "publish",
+    }
+}

@@ -1,0 +1,119 @@
+//! Durations, sizes and modes as people write them, and back.
+
+use std::time::Duration;
+
+/// Digits of a figure in a duration.
+const DIGITS_MAX: u32 = 10;
+
+/// `"30s"`, `"1h 30m"`. `None` for anything else, and for what no cache needs: over 10^10 of a unit.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    // The parser panics where its sum reaches 2^64 s; a few figures of ten digits cannot get there.
+    let mut figures = text.split(|c: char| !c.is_ascii_digit());
+    if text.len() > 64 || figures.any(|figure| figure.len() > DIGITS_MAX as usize) {
+        return None;
+    }
+    humantime::parse_duration(text).ok()
+}
+
+/// `"256MiB"`, `"1.5GiB"`, `"4096"`; also decimal units (`"1MB"` is 10^6 bytes).
+#[must_use]
+pub fn parse_size(text: &str) -> Option<u64> {
+    text.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64())
+}
+
+/// `"0640"`: permission bits in octal.
+#[must_use]
+pub fn parse_mode(text: &str) -> Option<u32> {
+    let octal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    octal.then(|| u32::from_str_radix(text, 8).ok()).flatten()
+}
+
+/// As [`parse_duration`] reads it, in the largest unit that divides it.
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
+    let ns = duration.as_nanos();
+    let unit = units.into_iter().map(|(ms, name)| (ms * 1_000_000_u128, name)).find(|(unit, _)| {
+        ns >= *unit && ns.is_multiple_of(*unit) && ns / unit < 10_u128.pow(DIGITS_MAX)
+    });
+    match unit {
+        Some((unit, name)) => format!("{}{name}", ns / unit),
+        None => humantime::format_duration(duration).to_string(),
+    }
+}
+
+/// As [`parse_size`] reads it, exactly, in the largest unit that divides it.
+#[must_use]
+pub fn show_size(bytes: u64) -> String {
+    let units = [(1_u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let unit = units.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    unit.map_or(format!("{bytes}B"), |(unit, name)| format!("{}{name}", bytes / unit))
+}
+
+/// In quotes where it is text, else in hexadecimal digits.
+#[must_use]
+pub fn show_prefix(prefix: &[u8]) -> String {
+    match std::str::from_utf8(prefix) {
+        Ok(text) => format!("{text:?}"),
+        Err(_) => format!("hex {}", prefix.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("30s"), Some(Duration::from_secs(30)));
+        assert_eq!(parse_duration("1h 30m"), Some(Duration::from_secs(5400)));
+        for wrong in ["", "2 parsecs", "30", "-1s", "s", "18446744073709551615s 1000ms"] {
+            assert_eq!(parse_duration(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations_are_shown_as_people_write_them() {
+        for text in ["365d", "24h", "90s", "5m", "1500ms"] {
+            let duration = parse_duration(text).unwrap();
+            let shown = show_duration(duration);
+            assert_eq!(if text == "24h" { "1d" } else { text }, shown);
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("256MiB"), Some(256 << 20));
+        assert_eq!(parse_size("1.5 GiB"), Some(3 << 29));
+        assert_eq!(parse_size("4096"), Some(4096));
+        for wrong in ["", "MiB", "12 parsecs", "-1", "1e6"] {
+            assert_eq!(parse_size(wrong), None, "{wrong}");
+        }
+        assert_eq!(show_size(0), "0B");
+    }
+
+    #[test]
+    fn modes() {
+        assert_eq!(parse_mode("0640"), Some(0o640));
+        for wrong in ["", "+640", "0o640", "rw-r-----", "0890", "-1", "77777777777777"] {
+            assert_eq!(parse_mode(wrong), None, "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_read_back(bytes in any::<u64>(), shift in 0..64_u32, ms in 0..1_u64 << 45) {
+            let bytes = bytes >> shift << (shift / 2);
+            prop_assert_eq!(parse_size(&show_size(bytes)), Some(bytes));
+            let duration = Duration::from_millis(ms);
+            prop_assert_eq!(parse_duration(&show_duration(duration)), Some(duration));
+        }
+
+        #[test]
+        fn any_text_is_safe(text in "[0-9a-zµ. ]{0,80}") {
+            let _ = (parse_duration(&text), parse_size(&text), parse_mode(&text));
+        }
+    }
+}
