@@ -27,7 +27,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn policy()(rules in vec(rule(), 1..40)) -> PolicySet {
+    fn policy()(rules in vec(rule(), 1..20)) -> PolicySet {
         let mut rules = rules;
         rules[0].prefix.clear();
         let mut seen = std::collections::HashSet::new();
@@ -129,6 +129,19 @@ fn the_default_policy_is_what_new_makes_of_the_default_rule() {
     assert_eq!(PolicySet::default(), PolicySet::new(vec![Rule::default()]).unwrap());
     assert_eq!(PolicySet::default().of(b"anything").id, 0);
     assert!(!PolicySet::default().has_process_scope());
+}
+
+/// Only in L3 is anything kept for ever; elsewhere the encoding of that is refused.
+#[test]
+fn a_lifetime_without_end_is_refused_where_there_is_none() {
+    let bytes = PolicySet::default().encode();
+    for (at, is_l3) in [(6, false), (14, false), (22, true), (30, false)] {
+        let mut bytes = bytes.clone();
+        bytes[at..at + 8].fill(0xff);
+        let expected =
+            if is_l3 { Ok(PolicySet::default()) } else { Err(PolicyError::TtlTooLong { id: 0 }) };
+        assert_eq!(PolicySet::decode(&bytes), expected);
+    }
 }
 
 /// A table remembers the fingerprint over restarts, so it may change with the encoding only.
