@@ -69,8 +69,7 @@ impl Groups {
     /// A group of `count` answers for `origin`.
     pub(super) fn open(&mut self, origin: Origin, count: usize) -> u64 {
         self.next += 1;
-        self.open
-            .insert(self.next, Group { origin, answers: vec![None; count], missing: count });
+        self.open.insert(self.next, Group { origin, answers: vec![None; count], missing: count });
         self.next
     }
 
