@@ -286,7 +286,7 @@ impl Client {
         check_key(key)?;
         let begun = self.shared.process().cache.begin_read(key);
         let request = Request::Get { key };
-        self.shared.exchange(&request, Kind::Read, &deadline, |response| {
+        self.shared.exchange(&request, Kind::Read, deadline, |response| {
             self.take_answer(&begun, key, &response, value)
         })
     }

@@ -64,30 +64,36 @@ pub struct PolicySet {
     rules: Vec<Rule>,
 }
 
+// STUB, to be replaced as a whole by the real policy: no bytes are the default rule, any others are
+// the prefix of keys of process scope. Nothing of the daemon's policy is understood.
 impl PolicySet {
     /// STUB.
-    pub fn decode(_bytes: &[u8]) -> Result<PolicySet, String> {
-        Ok(PolicySet {
-            rules: vec![Rule {
-                id: 0,
-                prefix: vec![],
-                scope: Scope::Host,
-                ttl: Duration::from_secs(30),
-                l2_ttl: Duration::from_secs(30),
-                l3_ttl: None,
-                negative_ttl: Duration::ZERO,
-                write: WriteMode::Through,
-                on_write_error: OnWriteError::Refuse,
-                value_bytes_max: 1 << 20,
-            }],
-        })
+    pub fn decode(bytes: &[u8]) -> Result<PolicySet, String> {
+        let rule = |prefix: &[u8], scope| Rule {
+            id: 0,
+            prefix: prefix.to_vec(),
+            scope,
+            ttl: Duration::from_secs(30),
+            l2_ttl: Duration::from_secs(30),
+            l3_ttl: None,
+            negative_ttl: Duration::ZERO,
+            write: WriteMode::Through,
+            on_write_error: OnWriteError::Refuse,
+            value_bytes_max: 4 << 20,
+        };
+        let mut rules = vec![rule(b"", Scope::Host)];
+        if !bytes.is_empty() {
+            rules.push(rule(bytes, Scope::Process));
+        }
+        Ok(PolicySet { rules })
     }
     /// STUB.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
     /// STUB.
-    pub fn rule(&self, _key: &[u8]) -> &Rule {
-        &self.rules[0]
+    pub fn rule(&self, key: &[u8]) -> &Rule {
+        let mut last_first = self.rules.iter().rev();
+        last_first.find(|rule| key.starts_with(&rule.prefix)).unwrap_or(&self.rules[0])
     }
 }

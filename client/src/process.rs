@@ -61,8 +61,11 @@ impl Process {
             return;
         }
         let has_process_scope = policy.rules().iter().any(|rule| rule.scope == Scope::Process);
-        // What was kept under another policy may live too long under this one.
-        self.cache.forget(b"");
+        // What was kept under another policy may live too long under this one. (Before the first
+        // nothing was kept, and the answer that is under way is to be.)
+        if current.is_some() {
+            self.cache.forget(b"");
+        }
         self.has_process_scope.store(has_process_scope, Ordering::Relaxed);
         *current = Some(policy);
     }

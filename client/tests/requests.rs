@@ -125,6 +125,41 @@ fn a_late_answer_is_not_the_next_questions() {
 }
 
 #[test]
+fn a_connection_that_lost_step_is_not_used_again() {
+    let stored = framed(&Response::Stored { version: 1, degraded: false });
+    let two_at_once = [found(b"wrong"), found(b"wrong")].concat();
+    let no_message = vec![1, 0, 0, 0, 200];
+    for wrong in [stored, two_at_once, no_message] {
+        let setting = Setting::new();
+        let daemon = setting.daemon(move |number, request| match number {
+            0 => Act::Reply(wrong.clone()),
+            _ => echo(request),
+        });
+        let cache = client(&daemon, 5000);
+        let error = cache.get(b"key").expect_err("answered");
+        assert!(matches!(error, Error::Internal { .. }), "{error}");
+        assert_eq!(&*cache.get(b"key").unwrap().unwrap(), b"key");
+    }
+}
+
+#[test]
+fn what_comes_unasked_over_an_idle_connection_answers_nothing() {
+    let setting = Setting::new();
+    let (release, held) = mpsc::channel();
+    let (done, wait) = mpsc::channel();
+    let late = std::sync::Mutex::new(Some((held, done)));
+    let daemon = setting.daemon(move |_, request| match late.lock().unwrap().take() {
+        Some((held, done)) => Act::Late(found(b"first"), found(b"wrong"), held, done),
+        None => echo(request),
+    });
+    let cache = client(&daemon, 5000);
+    assert_eq!(&*cache.get(b"first").unwrap().unwrap(), b"first");
+    drop(release);
+    wait.recv().expect_err("only dropped");
+    assert_eq!(&*cache.get(b"key").unwrap().unwrap(), b"key");
+}
+
+#[test]
 fn a_write_without_an_answer_is_doubtful_after_its_deadline() {
     let setting = Setting::new();
     let daemon = setting.daemon(|_, _| Act::Silence);

@@ -5,6 +5,23 @@
 //! rules of flights and writes; this module only moves bytes, in batches, under deadlines, behind a
 //! circuit breaker for each tier.
 
+mod breaker;
+mod handle;
+mod health;
+mod key;
+mod memcached;
+mod memcached_connection;
+mod redis;
+mod redis_connection;
+mod run;
+mod stage;
+mod stats;
+mod ttl;
+
+pub use handle::{JOBS_MAX, L2Config, L3Config, Tiers, TiersConfig, TiersError};
+pub use key::memcached_key;
+pub use stats::{TierStats, TiersStats};
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +40,13 @@ pub enum Job {
     /// Look a key up in L2, then L3.
     Fetch { flight: u64, key: Arc<[u8]> },
     /// Store in L2 what L3 had, in add mode (P6); never overwrites.
-    Fill { id: u64, key: Arc<[u8]>, value: Arc<[u8]>, flags: u32, l2_ttl: Duration },
+    Fill {
+        id: u64,
+        key: Arc<[u8]>,
+        value: Arc<[u8]>,
+        flags: u32,
+        l2_ttl: Duration,
+    },
     /// Store in L3, then L2.
     Set {
         id: u64,

@@ -88,6 +88,8 @@ pub enum Act {
     /// Says nothing, and reads on.
     Silence,
     Close,
+    /// Sends the first bytes at once, the second when the receiver is let go, and then tells.
+    Late(Vec<u8>, Vec<u8>, mpsc::Receiver<()>, mpsc::Sender<()>),
     /// Sends these bytes, then closes.
     Cut(Vec<u8>),
 }
@@ -116,6 +118,7 @@ struct Shared {
     table: Mutex<Arc<FakeTable>>,
     fault: Mutex<AttachFault>,
     hold: Mutex<Option<Hold>>,
+    policy: Mutex<Vec<u8>>,
     behaviour: Box<Behaviour>,
     stopping: AtomicBool,
     streams: Mutex<Vec<UnixStream>>,
@@ -163,6 +166,7 @@ impl FakeDaemon {
             table: Mutex::new(Arc::clone(table)),
             fault: Mutex::new(AttachFault::None),
             hold: Mutex::new(None),
+            policy: Mutex::new(policy(None)),
             behaviour: Box::new(behaviour),
             stopping: AtomicBool::new(false),
             streams: Mutex::default(),
@@ -175,6 +179,18 @@ impl FakeDaemon {
 
     pub fn set_fault(&self, fault: AttachFault) {
         *self.shared.fault.lock().unwrap() = fault;
+    }
+
+    /// Closes every connection that there is; new ones are welcome.
+    pub fn close_connections(&self) {
+        for stream in self.shared.streams.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    /// From the next attach on, keys that begin with `prefix` are of process scope.
+    pub fn set_process_scope(&self, prefix: &[u8]) {
+        *self.shared.policy.lock().unwrap() = policy(Some(prefix));
     }
 
     /// Holds the next attach up: the receiver tells when it is there, dropping the sender lets go.
@@ -195,9 +211,7 @@ impl Drop for FakeDaemon {
         self.shared.stopping.store(true, Ordering::SeqCst);
         let _ = UnixStream::connect(&self.socket);
         self.listener.take().unwrap().join().unwrap();
-        for stream in self.shared.streams.lock().unwrap().drain(..) {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
-        }
+        self.close_connections();
         for thread in self.shared.threads.lock().unwrap().drain(..) {
             thread.join().unwrap();
         }
@@ -239,6 +253,12 @@ fn serve(number: u64, mut stream: UnixStream, shared: &Shared) {
         match act {
             Act::Silence => {}
             Act::Reply(bytes) => drop(stream.write_all(&bytes)),
+            Act::Late(first, second, release, done) => {
+                stream.write_all(&first).unwrap();
+                let _ = release.recv();
+                stream.write_all(&second).unwrap();
+                drop(done);
+            }
             Act::Cut(bytes) => {
                 let _ = stream.write_all(&bytes);
                 break;
@@ -257,7 +277,7 @@ fn attach(stream: &UnixStream, shared: &Shared) -> Act {
         hold.reached.send(()).unwrap();
         let _ = hold.release.recv();
     }
-    let policy = policy();
+    let policy = shared.policy.lock().unwrap().clone();
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
     let reply = framed(&Response::Attached(Attached {
         protocol: PROTOCOL_VERSION + u32::from(fault == AttachFault::WrongProtocol),
@@ -302,6 +322,7 @@ fn attach(stream: &UnixStream, shared: &Shared) -> Act {
     }
 }
 
-fn policy() -> Vec<u8> {
-    Vec::new()
+/// A policy with the default rule, and one of process scope for this prefix, with `ttl = "30s"`.
+fn policy(process_prefix: Option<&[u8]>) -> Vec<u8> {
+    process_prefix.unwrap_or_default().to_vec()
 }

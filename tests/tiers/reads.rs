@@ -1,0 +1,200 @@
+//! Hazards: a value that outlives what its tier says remains; an error taken for an absence; bytes
+//! that other clients of the same servers would not recognise.
+
+use std::time::Duration;
+
+use l1d::tiers::{Done, Job, Tier, Written, memcached_key};
+
+use crate::bench::{Bench, HOUR, LONG, found, is_absent, within};
+use crate::servers::Server;
+
+#[test]
+fn l2_is_asked_first_then_l3_and_both_say_how_long_a_value_lives() {
+    let (l2, l3) = (Server::memcached(), Server::redis());
+    let (mut ascii, mut resp) = (l2.client(), l3.client());
+    let bench = Bench::both(&l2, &l3);
+    ascii.ascii_set("both", 7, 500, b"from L2");
+    resp.resp(&[b"SET", b"both", b"from L3"]);
+    resp.resp(&[b"SET", b"below", b"from L3", b"PX", b"300000"]);
+    resp.resp(&[b"SET", b"for ever", b"from L3"]);
+    ascii.ascii_set("for-ever", u32::MAX, 0, b"");
+
+    let (tier, value, flags, remaining) = found(bench.fetch(b"both"));
+    assert_eq!((tier, &value[..], flags), (Tier::L2, &b"from L2"[..], 7));
+    assert!(within(remaining, 500), "{remaining:?}");
+
+    let (tier, value, flags, remaining) = found(bench.fetch(b"below"));
+    assert_eq!((tier, &value[..], flags), (Tier::L3, &b"from L3"[..], 0));
+    assert!(within(remaining, 300), "{remaining:?}");
+
+    assert_eq!(found(bench.fetch(b"for ever")).3, None);
+    assert_eq!(
+        found(bench.fetch(b"for-ever")),
+        (Tier::L2, vec![], u32::MAX, None)
+    );
+}
+
+#[test]
+fn what_is_set_can_be_read_by_other_clients_with_its_flags_and_ttl() {
+    let (l2, l3) = (Server::memcached(), Server::redis());
+    let (mut ascii, mut resp) = (l2.client(), l3.client());
+    let bench = Bench::both(&l2, &l3);
+    for value in [&b""[..], b"value\r\nEND\r\n\0", &[0xff; 300_000]] {
+        assert!(matches!(bench.set(b"key", value), Written::Applied { .. }));
+        assert_eq!(ascii.ascii_get("key"), Some((0xdead_beef, value.to_vec())));
+        assert_eq!(resp.resp(&[b"GET", b"key"]), value);
+        assert!(within(
+            Some(Duration::from_secs(ascii.ascii_ttl("key").unsigned_abs())),
+            3600
+        ));
+        let left = resp.resp_int(&[b"PTTL", b"key"]);
+        assert!(
+            within(Some(Duration::from_millis(left.unsigned_abs())), 7200),
+            "{left}"
+        );
+        assert_eq!(found(bench.fetch(b"key")).1, value);
+        ascii.ascii("delete key");
+        assert_eq!(
+            found(bench.fetch(b"key")).0,
+            Tier::L3,
+            "an empty value is a value in Redis, too"
+        );
+    }
+    let for_ever = Job::Set {
+        id: 1,
+        key: b"key"[..].into(),
+        value: b"v"[..].into(),
+        flags: 0,
+        l2_ttl: HOUR * 24 * 365,
+        l3_ttl: None,
+    };
+    bench.tiers.submit(for_ever).unwrap();
+    assert!(matches!(bench.written(), Written::Applied { .. }));
+    assert_eq!(resp.resp_int(&[b"PTTL", b"key"]), -1);
+    assert!(within(
+        Some(Duration::from_secs(ascii.ascii_ttl("key").unsigned_abs())),
+        3600 * 24 * 365
+    ));
+}
+
+#[test]
+fn keys_of_any_bytes_and_length_reach_both_tiers() {
+    let (l2, l3) = (Server::memcached(), Server::redis());
+    let mut resp = l3.client();
+    let only_l2 = Bench::new(Some((l2.address(), LONG)), None);
+    let bench = Bench::both(&l2, &l3);
+    let all_bytes: Vec<u8> = (0..=255).collect();
+    let keys = [
+        b"k".to_vec(),
+        b"a b\r\nc".to_vec(),
+        vec![0; 186],
+        vec![b' '; 187],
+        vec![b'x'; 250],
+        vec![b'x'; 251],
+        all_bytes,
+        vec![7; 65_000],
+    ];
+    for (index, key) in keys.iter().enumerate() {
+        let value = format!("value {index}").into_bytes();
+        assert!(
+            matches!(bench.set(key, &value), Written::Applied { .. }),
+            "key {index}"
+        );
+        assert_eq!(found(only_l2.fetch(key)).1, value, "key {index}");
+        assert_eq!(resp.resp(&[b"GET", key]), value, "key {index}");
+        // A client that knows the documented name finds it under its real bytes.
+        assert_eq!(
+            l2.client().binary_get(&memcached_key(key)),
+            Some(value),
+            "key {index}"
+        );
+        assert!(
+            matches!(bench.delete(key), Written::Applied { existed: true }),
+            "key {index}"
+        );
+        assert!(is_absent(&bench.fetch(key), true), "key {index}");
+    }
+}
+
+#[test]
+fn a_thousand_keys_travel_in_few_exchanges() {
+    let (l2, l3) = (Server::memcached(), Server::redis());
+    let (mut ascii, mut resp) = (l2.client(), l3.client());
+    let bench = Bench::both(&l2, &l3);
+    for n in 0..1000 {
+        let (key, value) = (format!("key:{n}"), format!("value {n}"));
+        match n % 3 {
+            0 => ascii.ascii_set(&key, 0, 0, value.as_bytes()),
+            1 => drop(resp.resp(&[b"SET", key.as_bytes(), value.as_bytes()])),
+            _ => {}
+        }
+    }
+    for n in 0..1000 {
+        bench.submit_fetch(n, format!("key:{n}").as_bytes());
+    }
+    for _ in 0..1000 {
+        let Done::Fetched { flight, outcome } = bench.done() else {
+            panic!("not a fetch")
+        };
+        match flight % 3 {
+            2 => assert!(is_absent(&outcome, true), "{flight}: {outcome:?}"),
+            tier => {
+                let (from, value, ..) = found(outcome);
+                assert_eq!(from, if tier == 0 { Tier::L2 } else { Tier::L3 });
+                assert_eq!(value, format!("value {flight}").into_bytes());
+            }
+        }
+    }
+    let stats = bench.tiers.stats();
+    let (l2, l3) = (stats.l2.unwrap(), stats.l3.unwrap());
+    assert_eq!(
+        (l2.requests, l2.hits, l2.misses, l2.errors),
+        (1000, 334, 666, 0)
+    );
+    assert_eq!(
+        (l3.requests, l3.hits, l3.misses, l3.errors),
+        (666, 333, 333, 0)
+    );
+    assert!(
+        l2.batches < 100 && l3.batches < 100,
+        "{} and {} exchanges",
+        l2.batches,
+        l3.batches
+    );
+    assert_eq!(stats.jobs_waiting, 0);
+
+    // Writes of one burst share exchanges, too, and each has its own outcome.
+    for n in 0..1000 {
+        bench
+            .tiers
+            .submit(Bench::set_job(n, format!("key:{n}").as_bytes(), b"new"))
+            .unwrap();
+    }
+    for _ in 0..1000 {
+        assert!(matches!(bench.written(), Written::Applied { .. }));
+    }
+    assert!(bench.tiers.stats().l3.unwrap().batches < 200);
+    assert_eq!(resp.resp(&[b"GET", b"key:999"]), b"new");
+}
+
+#[test]
+fn only_a_nil_of_redis_is_an_authoritative_absence() {
+    let (l2, l3) = (Server::memcached(), Server::redis());
+    let bench = Bench::both(&l2, &l3);
+    assert!(is_absent(&bench.fetch(b"nothing"), true));
+    l3.client().resp(&[b"LPUSH", b"list", b"x"]);
+    assert!(is_absent(&bench.fetch(b"list"), false));
+    assert!(is_absent(
+        &Bench::new(Some((l2.address(), LONG)), None).fetch(b"nothing"),
+        false
+    ));
+    assert!(is_absent(&Bench::new(None, None).fetch(b"nothing"), false));
+    // Marked invalid by another client: not a value to serve.
+    let mut ascii = l2.client();
+    ascii.ascii_set("marked", 0, 0, b"old");
+    assert_eq!(ascii.ascii("md marked I T30"), "HD");
+    assert!(is_absent(&bench.fetch(b"marked"), true));
+    // A placeholder that another client is filling: no value either.
+    assert!(ascii.ascii("mg lease N30 s").starts_with("HD"));
+    assert!(is_absent(&bench.fetch(b"lease"), true));
+}

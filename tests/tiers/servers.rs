@@ -1,0 +1,367 @@
+//! Real memcached and redis-server processes, a proxy that holds replies back, and plain clients
+//! that share no code with the tiers.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long anything in these tests may take before it counts as failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Tries until `attempt` gives something.
+pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(done) = attempt() {
+            return done;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[derive(Clone, Copy)]
+pub enum Kind {
+    Memcached,
+    Redis,
+}
+
+/// A server process on a port of its own; killed when dropped.
+pub struct Server {
+    kind: Kind,
+    pub port: u16,
+    child: Child,
+}
+
+impl Server {
+    pub fn memcached() -> Server {
+        Server::start(Kind::Memcached)
+    }
+
+    pub fn redis() -> Server {
+        Server::start(Kind::Redis)
+    }
+
+    fn start(kind: Kind) -> Server {
+        // Another test may take the port between the probe and the server: then try another.
+        for _ in 0..20 {
+            let port = TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap()
+                .port();
+            if let Some(child) = spawn(kind, port) {
+                return Server { kind, port, child };
+            }
+        }
+        panic!("no server could be started");
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// SIGKILL, and wait for the end.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// A new, empty server on the same port.
+    pub fn restart(&mut self) {
+        self.child = until("the port to be free again", || spawn(self.kind, self.port));
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(kind: Kind, port: u16) -> Option<Child> {
+    let port_text = port.to_string();
+    let mut command = match kind {
+        Kind::Memcached => {
+            let mut command = Command::new("memcached");
+            command.args([
+                "-l",
+                "127.0.0.1",
+                "-U",
+                "0",
+                "-m",
+                "64",
+                "-u",
+                "nobody",
+                "-p",
+                &port_text,
+            ]);
+            command
+        }
+        Kind::Redis => {
+            let mut command = Command::new("redis-server");
+            command.args([
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--port",
+                &port_text,
+            ]);
+            command.current_dir(std::env::temp_dir());
+            command
+        }
+    };
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = command
+        .spawn()
+        .expect("install memcached and redis-server (Debian packages of these names)");
+    until("the server to answer or to give up", || {
+        if child.try_wait().unwrap().is_some() {
+            return Some(None);
+        }
+        // A stranger on the same port cannot be mistaken for it: the child would have given up.
+        answers(kind, port).then_some(Some(()))
+    })
+    .filter(|()| child.try_wait().unwrap().is_none())
+    .map(|()| child)
+}
+
+fn answers(kind: Kind, port: u16) -> bool {
+    let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else {
+        return false;
+    };
+    stream
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let (question, answer) = match kind {
+        Kind::Memcached => ("version\r\n", "VERSION"),
+        Kind::Redis => ("PING\r\n", "+PONG"),
+    };
+    let mut line = String::new();
+    (&stream).write_all(question.as_bytes()).is_ok()
+        && BufReader::new(stream).read_line(&mut line).is_ok()
+        && line.starts_with(answer)
+}
+
+/// Speaks raw ASCII to memcached, raw RESP to Redis.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub fn connect(port: u16) -> Client {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).unwrap();
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// `set` of the classic ASCII protocol.
+    pub fn ascii_set(&mut self, key: &str, flags: u32, ttl: i64, value: &[u8]) {
+        self.write(format!("set {key} {flags} {ttl} {}\r\n", value.len()).as_bytes());
+        self.write(value);
+        self.write(b"\r\n");
+        assert_eq!(self.line(), "STORED");
+    }
+
+    /// `get` of the classic ASCII protocol: flags and value.
+    pub fn ascii_get(&mut self, key: &str) -> Option<(u32, Vec<u8>)> {
+        self.write(format!("get {key}\r\n").as_bytes());
+        let line = self.line();
+        if line == "END" {
+            return None;
+        }
+        let mut words = line.split(' ').skip(2);
+        let flags = words.next().unwrap().parse().unwrap();
+        let count = words.next().unwrap().parse().unwrap();
+        let value = self.bytes(count);
+        assert_eq!((self.line(), self.line()), (String::new(), "END".into()));
+        Some((flags, value))
+    }
+
+    /// Remaining seconds, by the meta protocol.
+    pub fn ascii_ttl(&mut self, key: &str) -> i64 {
+        self.write(format!("mg {key} t\r\n").as_bytes());
+        self.line()
+            .strip_prefix("HD t")
+            .expect("a hit")
+            .parse()
+            .unwrap()
+    }
+
+    /// One line of ASCII, one line back.
+    pub fn ascii(&mut self, command: &str) -> String {
+        self.write(format!("{command}\r\n").as_bytes());
+        self.line()
+    }
+
+    /// GET of the binary protocol, which carries keys of any bytes.
+    pub fn binary_get(&mut self, key: &[u8]) -> Option<Vec<u8>> {
+        let length = u16::try_from(key.len()).unwrap();
+        let mut request = vec![0x80, 0];
+        request.extend(length.to_be_bytes());
+        request.extend([0, 0, 0, 0]);
+        request.extend(u32::from(length).to_be_bytes());
+        request.extend([0; 12]);
+        request.extend(key);
+        self.write(&request);
+        let header = self.bytes(24);
+        let status = u16::from_be_bytes([header[6], header[7]]);
+        let total = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+        let body = self.bytes(usize::try_from(total).unwrap());
+        (status == 0).then(|| body[usize::from(header[4])..].to_vec())
+    }
+
+    /// A command in RESP; the reply as text: `+OK`, `:1`, `-ERR ...`, `$-1`, or the string itself.
+    pub fn resp(&mut self, words: &[&[u8]]) -> Vec<u8> {
+        let mut command = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            command.extend(format!("${}\r\n", word.len()).as_bytes());
+            command.extend(*word);
+            command.extend(b"\r\n");
+        }
+        self.write(&command);
+        let line = self.line();
+        match line.strip_prefix('$') {
+            Some(count) if count != "-1" => {
+                let value = self.bytes(count.parse().unwrap());
+                self.line();
+                value
+            }
+            _ => line.into_bytes(),
+        }
+    }
+
+    pub fn resp_int(&mut self, words: &[&[u8]]) -> i64 {
+        let reply = String::from_utf8(self.resp(words)).unwrap();
+        reply.strip_prefix(':').expect("a number").parse().unwrap()
+    }
+}
+
+/// Stands before a server; can hold its replies back.
+pub struct Proxy {
+    pub port: u16,
+    held: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Proxy {
+    pub fn before(server: &Server) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let held = Arc::new((Mutex::new(false), Condvar::new()));
+        let (upstream, gate) = (server.port, Arc::clone(&held));
+        // These threads end with the test's process.
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", upstream)) else {
+                    continue;
+                };
+                let (to_server, to_client) =
+                    (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || copy(client, to_server, None));
+                let gate = Arc::clone(&gate);
+                std::thread::spawn(move || copy(server, to_client, Some(gate)));
+            }
+        });
+        Proxy { port, held }
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Requests go through, replies wait.
+    pub fn hold(&self) {
+        *self.held.0.lock().unwrap() = true;
+    }
+
+    pub fn release(&self) {
+        *self.held.0.lock().unwrap() = false;
+        self.held.1.notify_all();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, gate: Option<Arc<(Mutex<bool>, Condvar)>>) {
+    to.set_nodelay(true).unwrap();
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if let Some(gate) = &gate {
+            let held = gate.0.lock().unwrap();
+            drop(gate.1.wait_while(held, |held| *held).unwrap());
+        }
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+    let _ = from.shutdown(Shutdown::Both);
+}
+
+/// A memcached that answers the first exchange of `count` commands with `answers`, and hands every
+/// line that it is sent to the test. Later commands are answered as done.
+pub fn scripted_memcached(count: usize, answers: &'static str) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut commands = 0;
+        for line in BufReader::new(stream.try_clone().unwrap())
+            .lines()
+            .map_while(Result::ok)
+        {
+            let is_command = line.starts_with('m');
+            commands += usize::from(is_command);
+            if sender.send(line).is_err() {
+                return;
+            }
+            if is_command && commands >= count {
+                let answers = if commands == count {
+                    answers
+                } else {
+                    "HD O0\r\n"
+                };
+                (&stream).write_all(answers.as_bytes()).unwrap();
+            }
+        }
+    });
+    (address, lines)
+}
