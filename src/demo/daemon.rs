@@ -13,10 +13,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
+/// A process that is killed closes its connections before it can be waited for.
+const DEATH_DEADLINE: Duration = Duration::from_millis(200);
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Many times what the scenario needs.
-const TABLE_SIZE: &str = "64MiB";
+/// Many times what the scenario needs, and the least that goes with the largest value by default.
+const TABLE_BYTES: u64 = 128 << 20;
+
+/// Room for the table and what lies beside it.
+pub const DIRECTORY_BYTES: u64 = TABLE_BYTES + (8 << 20);
 
 /// A running daemon; dropping it stops it.
 pub struct Daemon {
@@ -53,7 +58,7 @@ impl Daemon {
             .arg(&socket)
             .arg("--table-directory")
             .arg(&tables)
-            .args(["--table-size", TABLE_SIZE])
+            .args(["--table-size", &format!("{}MiB", TABLE_BYTES >> 20)])
             .env("NOTIFY_SOCKET", &notify_path)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
@@ -73,6 +78,16 @@ impl Daemon {
             None => Ok(()),
             Some(status) => bail!("the demo's daemon ended ({status}): {}", last_lines(&self.log)),
         }
+    }
+
+    /// The same when something else went wrong, which may be the first sign of it.
+    pub fn check_again(&mut self) -> Result<()> {
+        let end = Instant::now() + DEATH_DEADLINE;
+        while Instant::now() < end {
+            self.check()?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     fn wait_until_ready(

@@ -1,6 +1,6 @@
 //! The parent: starts everything, listens, shows, and leaves nothing behind.
 
-use super::daemon::{Daemon, last_lines, program};
+use super::daemon::{DIRECTORY_BYTES, Daemon, last_lines, program};
 use super::directory::Directory;
 use super::process::Process;
 use super::progress::Progress;
@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     // From here on these signals are events, and all that is started is stopped by leaving this
     // function.
     forward_signals(events.clone())?;
-    let directory = Directory::new()?;
+    let directory = Directory::new(DIRECTORY_BYTES)?;
     let daemon = match Daemon::start(&directory, options, &|| !received.is_empty()) {
         Ok(daemon) => daemon,
         Err(error) => {
@@ -224,13 +224,20 @@ impl Play {
 
     /// Waits for `time` at most for something to happen, and takes note of it.
     fn listen(&mut self, time: Duration) -> Result<()> {
-        match self.received.recv_timeout(time) {
-            Ok(Event::Signal(signal)) => self.interrupted = Some(signal),
-            Ok(Event::Said(index, message)) => self.said(index, message)?,
-            Ok(Event::Ended(index)) => self.ended(index)?,
-            Err(_) => {}
+        let noted = match self.received.recv_timeout(time) {
+            Ok(Event::Signal(signal)) => {
+                self.interrupted = Some(signal);
+                Ok(())
+            }
+            Ok(Event::Said(index, message)) => self.said(index, message),
+            Ok(Event::Ended(index)) => self.ended(index),
+            Err(_) => Ok(()),
+        };
+        if noted.is_err() {
+            // Better told of the cause than of what came of it.
+            self.daemon.check_again()?;
         }
-        self.daemon.check()
+        noted.and_then(|()| self.daemon.check())
     }
 
     fn said(&mut self, index: usize, message: Message) -> Result<()> {

@@ -91,7 +91,7 @@ fn published(workers: &[Worker], way: Way) -> u64 {
 /// One line for each process, none over 80 characters wide, as a wrapped one could not be erased.
 fn drawing(elapsed: Duration, seconds: u64, workers: &[Worker]) -> String {
     let mut text = format!(
-        "{BOLD}{} s of {seconds} s{PLAIN}\n{:<16}{:>19}{:>10}{:>9}{:>9}{:>9}{:>8}\n",
+        "{BOLD}{} s of {seconds} s{PLAIN}\n{:<14}{:>17}{:>10}{:>9}{:>9}{:>9}{:>12}\n",
         elapsed.as_secs(),
         "",
         "signals seen",
@@ -99,7 +99,7 @@ fn drawing(elapsed: Duration, seconds: u64, workers: &[Worker]) -> String {
         "at most",
         "a read",
         "from L1",
-        "copies"
+        "own copies"
     );
     for way in WAYS {
         let published = published(workers, way);
@@ -120,7 +120,7 @@ fn drawing(elapsed: Duration, seconds: u64, workers: &[Worker]) -> String {
             let [age, age_max] = ages;
             let _ = writeln!(
                 text,
-                "  {name:<14}{signals:>19}{age:>10}{age_max:>9}{:>9}{:>9}{:>8}",
+                "  {name:<12}{signals:>17}{age:>10}{age_max:>9}{:>9}{:>9}{:>12}",
                 duration_ns(total.read_ns.quantile(0.5)),
                 percent(total.hit_ratio()),
                 count(total.copies),

@@ -69,7 +69,7 @@ impl<'a> Summary<'a> {
              l1d: one L1 for all of them. own L1: one in each process, with that TTL for what\n\
              another process writes. Below L1: {}.\n\n{}\n\n\
              signals seen: by a web process, of those published; each looks twice a second.\n\
-             their age: a symbol's signal is published anew each {interval}, so up to that is fresh.\n\
+             their age: each symbol has a new signal every {interval}, so up to that is fresh.\n\
              served out of date: more than 0.1 s after the next one was out.\n\
              copies in L1: of all processes together, with the bytes of keys and values.\n",
             self.elapsed.as_secs_f64(),
