@@ -1,6 +1,7 @@
 //! A daemon that does what a test tells it, faults above all, over a real table.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use l1d_client::policy::{PolicySet, Rule, Scope};
 use l1d_client::protocol::{Attached, PROTOCOL_VERSION, Request, Response, frame};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -324,5 +325,11 @@ fn attach(stream: &UnixStream, shared: &Shared) -> Act {
 
 /// A policy with the default rule, and one of process scope for this prefix, with `ttl = "30s"`.
 fn policy(process_prefix: Option<&[u8]>) -> Vec<u8> {
-    process_prefix.unwrap_or_default().to_vec()
+    let everyone = PolicySet::default().rules()[0].clone();
+    let everyone = Rule { value_bytes_max: 4 << 20, ..everyone };
+    let mut rules = vec![everyone.clone()];
+    if let Some(prefix) = process_prefix {
+        rules.push(Rule { id: 1, prefix: prefix.to_vec(), scope: Scope::Process, ..everyone });
+    }
+    PolicySet::new(rules).expect("two different prefixes").encode()
 }
