@@ -110,7 +110,7 @@ impl Owner {
     pub(super) fn explain(&mut self, key: &[u8], origin: Origin, replies: &mut dyn Replies) {
         let now_ns = self.now_ns();
         let hash = self.table.hash(key);
-        let rule = self.policy.of(key);
+        let rule = self.policy.rule(key);
         let held = self.table.get(key, now_ns).map(|held| {
             json!({
                 "version": held.version,
@@ -146,7 +146,7 @@ impl Owner {
 }
 
 fn rule_json(policy: &PolicySet, id: u8) -> Value {
-    let Some(rule) = policy.get(id) else { return Value::Null };
+    let Some(rule) = policy.by_id(id) else { return Value::Null };
     let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).ok();
     json!({
         "id": rule.id,
@@ -170,7 +170,8 @@ fn reply_json(origin: Origin, value: &impl serde::Serialize, replies: &mut dyn R
         Ok(text) => replies.reply(origin, &Response::Json(&text)),
         Err(error) => {
             let message = error.to_string();
-            replies.reply(origin, &Response::Error { code: ErrorCode::Internal, message: &message });
+            replies
+                .reply(origin, &Response::Error { code: ErrorCode::Internal, message: &message });
         }
     }
 }

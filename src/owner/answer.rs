@@ -1,6 +1,7 @@
 //! Who waits for an answer, and answers that outlive the turn in which they came to be.
 
 use crate::control::{Origin, Replies};
+use l1d_client::protocol::frame::MANY_BYTES;
 use l1d_client::protocol::{ErrorCode, Response};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,6 +32,10 @@ pub(super) enum Answer {
 impl Answer {
     pub(super) fn error(code: ErrorCode, message: impl Into<String>) -> Answer {
         Answer::Error { code, message: message.into() }
+    }
+
+    fn value_bytes(&self) -> usize {
+        if let Answer::Found { value, .. } = self { value.len() } else { 0 }
     }
 
     fn response(&self) -> Response<'_> {
@@ -69,8 +74,7 @@ impl Groups {
     /// A group of `count` answers for `origin`.
     pub(super) fn open(&mut self, origin: Origin, count: usize) -> u64 {
         self.next += 1;
-        self.open
-            .insert(self.next, Group { origin, answers: vec![None; count], missing: count });
+        self.open.insert(self.next, Group { origin, answers: vec![None; count], missing: count });
         self.next
     }
 
@@ -93,7 +97,14 @@ impl Groups {
                 if group.missing == 0
                     && let Some(group) = self.open.remove(&id)
                 {
-                    let answers = group.answers.iter().flatten().map(Answer::response).collect();
+                    // As many of the first as fit; the client asks again for the rest.
+                    let mut bytes = 0;
+                    let fitting = group.answers.iter().flatten().take_while(|answer| {
+                        let fits = bytes < MANY_BYTES;
+                        bytes += answer.value_bytes();
+                        fits
+                    });
+                    let answers = fitting.map(Answer::response).collect();
                     replies.reply(group.origin, &Response::Many(answers));
                 }
             }

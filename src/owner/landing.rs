@@ -45,20 +45,14 @@ impl Owner {
 
     /// P3: what a fetch brought is kept only while nothing speaks against it.
     fn may_keep(&self, flight: &Flight, tier: Tier, epoch: u64) -> bool {
-        let same_epoch =
-            self.below.as_ref().is_some_and(|below| below.tiers.epoch(tier) == epoch);
+        let same_epoch = self.below.as_ref().is_some_and(|below| below.tiers.epoch(tier) == epoch);
         flight.alive
             && same_epoch
             && !self.writes.is_changing(&flight.key)
             && !self.blocks.is_blocked(&flight.key, Instant::now())
     }
 
-    fn fetched(
-        &mut self,
-        flight: &Flight,
-        outcome: Fetched,
-        replies: &mut dyn Replies,
-    ) -> Answer {
+    fn fetched(&mut self, flight: &Flight, outcome: Fetched, replies: &mut dyn Replies) -> Answer {
         match outcome {
             Fetched::Found { tier, value, flags, remaining, sent_at, epoch } => {
                 let keep = self.may_keep(flight, tier, epoch);
@@ -94,7 +88,7 @@ impl Owner {
         remaining: Option<Duration>,
         keep: bool,
     ) -> Answer {
-        let rule = self.policy.of(key);
+        let rule = self.policy.rule(key);
         let table_max = self.table.writer().geometry().value_bytes_max() as usize;
         if value.len() > table_max.max(rule.value_bytes_max as usize) {
             let message = format!(
@@ -139,7 +133,7 @@ impl Owner {
     ) {
         let has_l2 = self.below.as_ref().is_some_and(|below| below.tiers.available(Tier::L2));
         let Answer::Found { value, flags, .. } = answer else { return };
-        let l2_ttl = self.policy.of(key).l2_ttl;
+        let l2_ttl = self.policy.rule(key).l2_ttl;
         let l2_ttl = remaining.map_or(l2_ttl, |left| left.min(l2_ttl));
         // memcached counts in seconds: what lives shorter would live longer there.
         if has_l2 && l2_ttl >= Duration::from_secs(1) {
@@ -150,7 +144,7 @@ impl Owner {
 
     /// P9. Returns for how long.
     fn remember_absence(&mut self, key: &[u8]) -> Duration {
-        let rule = self.policy.of(key);
+        let rule = self.policy.rule(key);
         let ttl = rule.negative_ttl;
         if ttl < TTL_MIN || rule.scope == Scope::Process {
             return ttl;
@@ -167,7 +161,7 @@ impl Owner {
 
     /// The end of a write: acknowledged only after its slot store (W7).
     fn written(&mut self, write: &Write, outcome: Written) -> Answer {
-        let publish = self.policy.of(&write.key).on_write_error == OnWriteError::Publish;
+        let publish = self.policy.rule(&write.key).on_write_error == OnWriteError::Publish;
         match outcome {
             Written::Applied { existed } => {
                 self.blocks.unblock(&write.key);

@@ -185,7 +185,8 @@ impl Service for Owner {
         // No more than what is there now: the event loop has others to serve, and is woken again.
         let waiting = self.below.as_ref().map_or(0, |below| below.done.len());
         for _ in 0..waiting {
-            let Some(done) = self.below.as_ref().and_then(|below| below.done.try_recv().ok()) else {
+            let Some(done) = self.below.as_ref().and_then(|below| below.done.try_recv().ok())
+            else {
                 return;
             };
             self.landed(done, replies);

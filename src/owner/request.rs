@@ -64,7 +64,7 @@ impl Owner {
     pub(super) fn set(&mut self, set: &Set<'_>, origin: Origin, replies: &mut dyn Replies) {
         self.counters.sets += 1;
         let waiter = if set.reply { Waiter::Origin(origin) } else { Waiter::Nobody };
-        let rule = self.policy.of(set.key);
+        let rule = self.policy.rule(set.key);
         if let Err(answer) = key_fits(set.key).and_then(|()| value_fits(set, rule)) {
             return self.groups.give(waiter, &answer, replies);
         }
@@ -88,7 +88,7 @@ impl Owner {
         if let Err(answer) = key_fits(key) {
             return self.groups.give(waiter, &answer, replies);
         }
-        if self.below.is_none() || self.policy.of(key).write == WriteMode::L1Only {
+        if self.below.is_none() || self.policy.rule(key).write == WriteMode::L1Only {
             self.flights.kill(key);
             let existed = self.table.remove(key, self.now_ns());
             let answer = Answer::Deleted { existed, degraded: false };
@@ -117,7 +117,7 @@ impl Owner {
     pub(super) fn begin_write(&mut self, key: &Arc<[u8]>, replies: &mut dyn Replies) {
         while let (Some(write), Some(below)) = (self.writes.first(key), &self.below) {
             let (id, key) = (write.id, key.clone());
-            let rule = self.policy.of(&key);
+            let rule = self.policy.rule(&key);
             let (l2_ttl, l3_ttl) = (rule.l2_ttl, rule.l3_ttl);
             let (job, is_fill) = match &write.change {
                 Change::Set { value, flags, .. } => {
@@ -151,7 +151,7 @@ impl Owner {
         flags: u32,
         ttl: Duration,
     ) -> Result<u64, Answer> {
-        let rule = self.policy.of(key);
+        let rule = self.policy.rule(key);
         if rule.scope == Scope::Process {
             return Ok(0);
         }

@@ -48,11 +48,7 @@ impl Server {
     fn start(kind: Kind) -> Server {
         // Another test may take the port between the probe and the server: then try another.
         for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap()
-                .port();
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             if let Some(child) = spawn(kind, port) {
                 return Server { kind, port, child };
             }
@@ -122,10 +118,7 @@ fn spawn(kind: Kind, port: u16) -> Option<Child> {
             command
         }
     };
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command
         .spawn()
         .expect("install memcached and redis-server (Debian packages of these names)");
@@ -144,9 +137,7 @@ fn answers(kind: Kind, port: u16) -> bool {
     let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else {
         return false;
     };
-    stream
-        .set_read_timeout(Some(Duration::from_secs(1)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let (question, answer) = match kind {
         Kind::Memcached => ("version\r\n", "VERSION"),
         Kind::Redis => ("PING\r\n", "+PONG"),
@@ -167,9 +158,7 @@ impl Client {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client {
-            stream: BufReader::new(stream),
-        }
+        Client { stream: BufReader::new(stream) }
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -214,11 +203,7 @@ impl Client {
     /// Remaining seconds, by the meta protocol.
     pub fn ascii_ttl(&mut self, key: &str) -> i64 {
         self.write(format!("mg {key} t\r\n").as_bytes());
-        self.line()
-            .strip_prefix("HD t")
-            .expect("a hit")
-            .parse()
-            .unwrap()
+        self.line().strip_prefix("HD t").expect("a hit").parse().unwrap()
     }
 
     /// One line of ASCII, one line back.
@@ -344,21 +329,14 @@ pub fn scripted_memcached(count: usize, answers: &'static str) -> (String, Recei
     std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         let mut commands = 0;
-        for line in BufReader::new(stream.try_clone().unwrap())
-            .lines()
-            .map_while(Result::ok)
-        {
+        for line in BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok) {
             let is_command = line.starts_with('m');
             commands += usize::from(is_command);
             if sender.send(line).is_err() {
                 return;
             }
             if is_command && commands >= count {
-                let answers = if commands == count {
-                    answers
-                } else {
-                    "HD O0\r\n"
-                };
+                let answers = if commands == count { answers } else { "HD O0\r\n" };
                 (&stream).write_all(answers.as_bytes()).unwrap();
             }
         }
