@@ -20,7 +20,8 @@ impl Machine {
     /// This one.
     pub fn this() -> Result<Machine> {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let model =
+            cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Ok(Machine {
             cpu: model.map_or_else(|| "unknown CPU".to_owned(), |(_, model)| model.to_owned()),
@@ -40,6 +41,7 @@ pub fn cores() -> Result<Vec<usize>> {
 pub fn pin(core: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(core).with_context(|| format!("core {core} is beyond what the kernel can name"))?;
-    sched_setaffinity(Pid::from_raw(0), &set)
-        .with_context(|| format!("cannot pin to core {core}; choose one of those that `taskset -p $$` allows"))
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| {
+        format!("cannot pin to core {core}; choose one of those that `taskset -p $$` allows")
+    })
 }

@@ -20,7 +20,11 @@ impl Spread {
         rounds.sort_by(f64::total_cmp);
         let at = |position: usize| rounds.get(position).copied().unwrap_or(0.0);
         let half = rounds.len() / 2;
-        let median = if rounds.len() % 2 == 1 { at(half) } else { f64::midpoint(at(half.saturating_sub(1)), at(half)) };
+        let median = if rounds.len() % 2 == 1 {
+            at(half)
+        } else {
+            f64::midpoint(at(half.saturating_sub(1)), at(half))
+        };
         Spread { median, min: at(0), max: at(rounds.len().saturating_sub(1)) }
     }
 

@@ -17,7 +17,8 @@ impl Zipf {
     /// Over `ranks` ranks (at least 2), with `theta` between 0 and 1, both excluded.
     pub fn new(ranks: usize, theta: f64) -> Zipf {
         let zeta = zeta(ranks, theta);
-        let eta = (1.0 - (2.0 / ranks as f64).powf(1.0 - theta)) / (1.0 - zeta_of_two(theta) / zeta);
+        let eta =
+            (1.0 - (2.0 / ranks as f64).powf(1.0 - theta)) / (1.0 - zeta_of_two(theta) / zeta);
         Zipf { ranks, theta, alpha: 1.0 / (1.0 - theta), zeta, eta }
     }
 
@@ -32,7 +33,11 @@ impl Zipf {
             return 1;
         }
         let rank = self.ranks as f64 * (self.eta * unit - self.eta + 1.0).powf(self.alpha);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the ranks")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 0 and the ranks"
+        )]
         let rank = rank as usize;
         rank.min(self.ranks - 1)
     }

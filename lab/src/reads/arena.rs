@@ -57,7 +57,9 @@ impl Arena {
     pub fn fill(keys: usize, seed: u64) -> Result<Arena> {
         let shape = Shape::of(keys);
         let slots = slots(keys, seed);
-        let file = File::from(memfd_create(c"l1d-lab-limit", MFdFlags::MFD_CLOEXEC).context("cannot make a memfd")?);
+        let file = File::from(
+            memfd_create(c"l1d-lab-limit", MFdFlags::MFD_CLOEXEC).context("cannot make a memfd")?,
+        );
         let mut bytes = vec![0; shape.bytes()];
         let (index, entries) = bytes.split_at_mut(shape.entries());
         for (number, entry) in (0..).zip(entries.chunks_exact_mut(ENTRY_BYTES)) {
@@ -70,9 +72,14 @@ impl Arena {
         for (number, &slot) in slots.iter().enumerate() {
             let offset = (shape.entries() + number * ENTRY_BYTES) as u64;
             let at = slot as usize * WORD_BYTES;
-            index.get_mut(at..at + WORD_BYTES).context("a slot beyond the index")?.copy_from_slice(&offset.to_le_bytes());
+            index
+                .get_mut(at..at + WORD_BYTES)
+                .context("a slot beyond the index")?
+                .copy_from_slice(&offset.to_le_bytes());
         }
-        let error = || format!("cannot fill {} bytes of shared memory; is there that much free?", bytes.len());
+        let error = || {
+            format!("cannot fill {} bytes of shared memory; is there that much free?", bytes.len())
+        };
         std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).with_context(error)?;
         Ok(Arena { file, slots, shape })
     }
@@ -108,8 +115,15 @@ impl ArenaReader {
     pub fn map(file: &File, keys: usize) -> Result<ArenaReader> {
         let shape = Shape::of(keys);
         let length = file.metadata().context("cannot measure the limit's memory")?.len();
-        ensure!(length == shape.bytes() as u64, "the limit's memory has {length} bytes, not {}", shape.bytes());
-        let map = MmapOptions::new().len(shape.bytes()).map_raw_read_only(file).context("cannot map the limit's memory")?;
+        ensure!(
+            length == shape.bytes() as u64,
+            "the limit's memory has {length} bytes, not {}",
+            shape.bytes()
+        );
+        let map = MmapOptions::new()
+            .len(shape.bytes())
+            .map_raw_read_only(file)
+            .context("cannot map the limit's memory")?;
         Ok(ArenaReader { map, shape })
     }
 

@@ -1,11 +1,10 @@
 //! Contestants take turns: each round runs every one of them from the same place in the same
 //! stream, so that a slow spell of the machine meets all alike.
 
+use super::arena::ArenaReader;
 use super::pass::{Chain, Leg, MISSING, pass};
 use super::workload::{Op, Stream, VALUE_BYTES, Workload};
-use super::arena::ArenaReader;
 use crate::progress::Progress;
-use crate::statistics::Spread;
 use anyhow::{Context, Result};
 use l1d_client::Client;
 use serde::Serialize;
@@ -105,11 +104,6 @@ impl Entrant {
             Chain::Independent => &self.independent_ns,
         }
     }
-
-    /// Median over the rounds.
-    pub fn spread(&self, chain: Chain) -> Spread {
-        Spread::of(self.rounds(chain).to_vec())
-    }
 }
 
 /// Runs them all. `every_key` is read once by each first, so that every page is mapped.
@@ -122,19 +116,38 @@ pub fn contest(
     pace: Pace,
     progress: &Progress,
 ) -> Result<Vec<Entrant>> {
-    let mut entrants: Vec<Entrant> = contestants.iter().map(|c| Entrant { name: c.name().to_owned(), ..Entrant::default() }).collect();
+    let mut entrants: Vec<Entrant> = contestants
+        .iter()
+        .map(|c| Entrant { name: c.name().to_owned(), ..Entrant::default() })
+        .collect();
     for contestant in contestants.iter_mut() {
-        let leg = Leg { stream: every_key, chunk: 0, chunks_min: every_key.sums.len(), time: Duration::ZERO, chain: Chain::Independent };
-        contestant.pass(leg).with_context(|| format!("{}, reading each key once", contestant.name()))?;
+        contestant
+            .pass(Leg::whole(every_key))
+            .with_context(|| format!("{}, reading each key once", contestant.name()))?;
     }
     for round in 0..pace.rounds {
         let chunk = stream.sums.len() * round / pace.rounds;
-        for chain in [Chain::Dependent, Chain::Independent] {
+        for chain in Chain::ALL {
             for (contestant, entrant) in contestants.iter_mut().zip(&mut entrants) {
-                progress.say(&format!("{workload}: round {} of {}, {}", round + 1, pace.rounds, entrant.name));
-                let leg = Leg { stream, chunk, chunks_min: 1, time: Duration::from_millis(pace.warm_up_ms), chain };
+                progress.say(&format!(
+                    "{workload}: round {} of {}, {}",
+                    round + 1,
+                    pace.rounds,
+                    entrant.name
+                ));
+                let leg = Leg {
+                    stream,
+                    chunk,
+                    chunks_min: 1,
+                    time: Duration::from_millis(pace.warm_up_ms),
+                    chain,
+                };
                 contestant.pass(leg).context(entrant.name.clone())?;
-                let leg = Leg { chunk: chunk + stream.sums.len() / pace.rounds / 2, time: Duration::from_millis(pace.round_ms), ..leg };
+                let leg = Leg {
+                    chunk: chunk + stream.sums.len() / pace.rounds / 2,
+                    time: Duration::from_millis(pace.round_ms),
+                    ..leg
+                };
                 let ns = contestant.pass(leg).context(entrant.name.clone())?;
                 match chain {
                     Chain::Dependent => entrant.dependent_ns.push(ns),

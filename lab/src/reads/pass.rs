@@ -2,18 +2,33 @@
 
 use super::workload::{CHUNK, Op, Stream};
 use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// What a contestant returns for a key that it does not have. No number of a key is as large.
 pub const MISSING: u64 = u64::MAX;
 
 /// Whether a read has to wait for the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Chain {
     /// The next key is found by way of the value just read: true latency.
     Dependent,
     /// Keys are known ahead: the core overlaps as many reads as it can.
     Independent,
+}
+
+impl Chain {
+    /// Both, in the order they are shown.
+    pub const ALL: [Chain; 2] = [Chain::Dependent, Chain::Independent];
+
+    /// What tables call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Chain::Dependent => "dependent",
+            Chain::Independent => "independent",
+        }
+    }
 }
 
 /// Which part of the stream to read, and how.
@@ -29,6 +44,19 @@ pub struct Leg<'a> {
     pub time: Duration,
     /// Whether a read waits for the one before.
     pub chain: Chain,
+}
+
+impl<'a> Leg<'a> {
+    /// The whole stream once.
+    pub fn whole(stream: &'a Stream) -> Leg<'a> {
+        Leg {
+            stream,
+            chunk: 0,
+            chunks_min: stream.sums.len(),
+            time: Duration::ZERO,
+            chain: Chain::Independent,
+        }
+    }
 }
 
 /// Reads until the time is over; returns ns per read. `read` copies the value of a key out and
@@ -50,7 +78,10 @@ pub fn pass(leg: Leg<'_>, mut read: impl FnMut(&Op) -> u64) -> Result<f64> {
             Chain::Independent => ops.iter().fold(0u64, |sum, op| sum.wrapping_add(read(op))),
         };
         let expected = leg.stream.sums.get(chunk).copied().unwrap_or(0);
-        ensure!(sum == expected, "chunk {chunk}: first words of the values add up to {sum}, not to {expected}: keys are missing or mixed up");
+        ensure!(
+            sum == expected,
+            "chunk {chunk}: first words of the values add up to {sum}, not to {expected}: keys are missing or mixed up"
+        );
         done += 1;
     }
     Ok(begin.elapsed().as_secs_f64() * 1e9 / (done * CHUNK) as f64)

@@ -38,7 +38,11 @@ impl FromStr for Workload {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Workload, String> {
-        let wrong = || format!("`{text}` is no workload; write KEYS-zipf or KEYS-uniform, as in 10k-zipf or 5M-uniform");
+        let wrong = || {
+            format!(
+                "`{text}` is no workload; write KEYS-zipf or KEYS-uniform, as in 10k-zipf or 5M-uniform"
+            )
+        };
         let (number, popularity) = text.split_once('-').ok_or_else(wrong)?;
         let popularity = match popularity {
             "zipf" => Popularity::Zipf,
@@ -49,9 +53,15 @@ impl FromStr for Workload {
             Some(digits) => (digits, 1_000),
             None => number.strip_suffix('M').map_or((number, 1), |digits| (digits, 1_000_000)),
         };
-        let keys = digits.parse::<usize>().ok().and_then(|count| count.checked_mul(unit)).ok_or_else(wrong)?;
+        let keys = digits
+            .parse::<usize>()
+            .ok()
+            .and_then(|count| count.checked_mul(unit))
+            .ok_or_else(wrong)?;
         if !(2..=100_000_000).contains(&keys) {
-            return Err(format!("`{text}`: between 2 and 100M keys, as they are numbered in eight digits"));
+            return Err(format!(
+                "`{text}`: between 2 and 100M keys, as they are numbered in eight digits"
+            ));
         }
         Ok(Workload { keys, popularity })
     }
@@ -97,7 +107,8 @@ impl Stream {
     pub fn draw(workload: Workload, slots: &[u32], seed: u64) -> Stream {
         let mut random = Random::new(seed);
         let scatter = random.permutation(workload.keys);
-        let zipf = (workload.popularity == Popularity::Zipf).then(|| Zipf::new(workload.keys, THETA));
+        let zipf =
+            (workload.popularity == Popularity::Zipf).then(|| Zipf::new(workload.keys, THETA));
         // Enough that rounds begin at different places and none wraps within cached reads.
         let chunks = (2 * workload.keys).clamp(1 << 20, 1 << 22) / CHUNK;
         let draw = || {
@@ -120,7 +131,10 @@ impl Stream {
     }
 
     fn new(ops: Vec<Op>) -> Stream {
-        let sums = ops.chunks(CHUNK).map(|chunk| chunk.iter().map(|op| u64::from(op.number)).sum()).collect();
+        let sums = ops
+            .chunks(CHUNK)
+            .map(|chunk| chunk.iter().map(|op| u64::from(op.number)).sum())
+            .collect();
         Stream { ops, sums }
     }
 }
@@ -159,7 +173,17 @@ mod tests {
         for name in ["10k-zipf", "10k-uniform", "1M-uniform", "5M-zipf", "1234-uniform"] {
             assert_eq!(name.parse::<Workload>().unwrap().to_string(), name);
         }
-        for name in ["", "10k", "10k-", "0-zipf", "1-zipf", "101M-zipf", "-1k-zipf", "10g-zipf", "99999999999999999999M-zipf"] {
+        for name in [
+            "",
+            "10k",
+            "10k-",
+            "0-zipf",
+            "1-zipf",
+            "101M-zipf",
+            "-1k-zipf",
+            "10g-zipf",
+            "99999999999999999999M-zipf",
+        ] {
             assert!(name.parse::<Workload>().is_err(), "{name}");
         }
     }
