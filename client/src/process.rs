@@ -74,7 +74,7 @@ impl Process {
     pub(crate) fn rule(&self, key: &[u8]) -> Option<KeyRule> {
         let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
         policy.as_ref().map(|policy| {
-            let rule = policy.of(key);
+            let rule = policy.rule(key);
             KeyRule { scope: rule.scope, ttl: rule.ttl, value_bytes_max: rule.value_bytes_max }
         })
     }

@@ -65,7 +65,7 @@ pub use units::{parse_duration, parse_mode, parse_size, show_duration, show_size
 
 use crate::tiers::TiersConfig;
 use l1d_client::policy::PolicySet;
-use shm_layout::{Geometry, Plan};
+use shm_layout::Plan;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -160,11 +160,9 @@ impl Config {
         read::read(text, name, |_, _| ())
     }
 
-    /// Puts the command line before the file.
-    ///
-    /// # Errors
-    /// A table size that cannot be had with the rest of the configuration.
-    pub fn apply(&mut self, overrides: Overrides) -> Result<(), ConfigError> {
+    /// Puts the command line before the file. Whether a table of this size can be had is seen when it
+    /// is made.
+    pub fn apply(&mut self, overrides: Overrides) {
         if let Some(socket) = overrides.socket {
             self.daemon.socket = socket;
         }
@@ -173,12 +171,7 @@ impl Config {
         }
         if let Some(size) = overrides.table_size {
             self.table.size = size;
-            Geometry::plan(&self.table.plan()).map_err(|error| {
-                let (what, instead) = read::geometry_advice(&self.table, &error);
-                ConfigError::whole("--table-size", format!("{what}; give for example {instead}"))
-            })?;
         }
-        Ok(())
     }
 }
 

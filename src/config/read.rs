@@ -68,7 +68,7 @@ pub(super) fn read(
 }
 
 /// Why a table cannot be cut, and a size that would do.
-pub(super) fn geometry_advice(table: &TableConfig, error: &LayoutError) -> (String, String) {
+fn geometry_advice(table: &TableConfig, error: &LayoutError) -> (String, String) {
     let size = show_size(table.size);
     let value = show_size(table.value_bytes_max.into());
     match error {

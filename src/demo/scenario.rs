@@ -36,55 +36,13 @@ pub struct Feed {
 
 /// The feeds, fastest first. Positions in this list are [`Key::feed`].
 pub const FEEDS: [Feed; 7] = [
-    feed(
-        "market data",
-        "market:quote",
-        SYMBOLS,
-        100,
-        120,
-        Scope::Host,
-    ),
-    feed(
-        "signals",
-        "analysis:signals",
-        SYMBOLS,
-        1_000,
-        256,
-        Scope::Host,
-    ),
-    feed(
-        "confluence scores",
-        "confluence:score",
-        SYMBOLS,
-        1_000,
-        96,
-        Scope::Host,
-    ),
-    feed(
-        "dashboard overview",
-        "dashboard:overview",
-        1,
-        1_000,
-        2_048,
-        Scope::Host,
-    ),
+    feed("market data", "market:quote", SYMBOLS, 100, 120, Scope::Host),
+    feed("signals", "analysis:signals", SYMBOLS, 1_000, 256, Scope::Host),
+    feed("confluence scores", "confluence:score", SYMBOLS, 1_000, 96, Scope::Host),
+    feed("dashboard overview", "dashboard:overview", 1, 1_000, 2_048, Scope::Host),
     feed("alerts", "system:alerts", 1, 2_000, 512, Scope::Host),
-    feed(
-        "OHLCV candles",
-        "ohlcv:1m",
-        SYMBOLS,
-        60_000,
-        1_024,
-        Scope::Process,
-    ),
-    feed(
-        "indicators",
-        "indicator:rsi",
-        SYMBOLS,
-        60_000,
-        192,
-        Scope::Process,
-    ),
+    feed("OHLCV candles", "ohlcv:1m", SYMBOLS, 60_000, 1_024, Scope::Process),
+    feed("indicators", "indicator:rsi", SYMBOLS, 60_000, 192, Scope::Process),
 ];
 
 /// Position of the signals in [`FEEDS`]: the values whose late arrival hurts.
@@ -117,10 +75,7 @@ pub fn keys() -> Vec<Key> {
                 1 => feed.prefix.to_owned(),
                 _ => format!("{}:SYM{number:03}", feed.prefix),
             };
-            keys.push(Key {
-                name,
-                feed: position,
-            });
+            keys.push(Key { name, feed: position });
         }
     }
     keys
@@ -170,18 +125,13 @@ impl Schedule {
     #[must_use]
     pub fn new(speed: f64) -> Schedule {
         let keys = keys();
-        let intervals: Vec<Duration> = keys
-            .iter()
-            .map(|key| key.feed().interval.div_f64(speed))
-            .collect();
+        let intervals: Vec<Duration> =
+            keys.iter().map(|key| key.feed().interval.div_f64(speed)).collect();
         let mut due = BinaryHeap::with_capacity(keys.len());
         for (position, (key, interval)) in keys.iter().zip(&intervals).enumerate() {
             let turn = position - first_key(key.feed);
             #[allow(clippy::cast_possible_truncation, reason = "at most SYMBOLS")]
-            due.push(Reverse((
-                *interval * turn as u32 / key.feed().keys as u32,
-                position,
-            )));
+            due.push(Reverse((*interval * turn as u32 / key.feed().keys as u32, position)));
         }
         Schedule { due, intervals }
     }
@@ -189,10 +139,7 @@ impl Schedule {
     /// Values a second at the scenario's own pace.
     #[must_use]
     pub fn values_per_second() -> f64 {
-        FEEDS
-            .iter()
-            .map(|feed| feed.keys as f64 / feed.interval.as_secs_f64())
-            .sum()
+        FEEDS.iter().map(|feed| feed.keys as f64 / feed.interval.as_secs_f64()).sum()
     }
 }
 
@@ -216,15 +163,7 @@ const fn feed(
     scope: Scope,
 ) -> Feed {
     let (interval, ttl) = (Duration::from_millis(interval_ms), Duration::from_secs(30));
-    Feed {
-        name,
-        prefix,
-        keys,
-        interval,
-        value_bytes,
-        scope,
-        ttl,
-    }
+    Feed { name, prefix, keys, interval, value_bytes, scope, ttl }
 }
 
 /// Position in [`keys`] of a feed's first key.
@@ -242,15 +181,9 @@ mod tests {
         for symbol in 0..SYMBOLS {
             let mut page = page(symbol).to_vec();
             let own = format!(":SYM{symbol:03}");
-            let names: Vec<&str> = page
-                .iter()
-                .map(|&position| keys[position].name.as_str())
-                .collect();
-            assert_eq!(
-                names.iter().filter(|name| name.ends_with(&own)).count(),
-                5,
-                "{names:?}"
-            );
+            let names: Vec<&str> =
+                page.iter().map(|&position| keys[position].name.as_str()).collect();
+            assert_eq!(names.iter().filter(|name| name.ends_with(&own)).count(), 5, "{names:?}");
             assert!(names.contains(&"system:alerts") && names.contains(&"dashboard:overview"));
             page.sort_unstable();
             page.dedup();

@@ -114,10 +114,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const STAMP: Stamp = Stamp {
-        version: 7,
-        published_ns: 1_234_567_890,
-    };
+    const STAMP: Stamp = Stamp { version: 7, published_ns: 1_234_567_890 };
 
     #[test]
     fn a_value_shorter_than_the_stamp_is_refused() {
@@ -132,15 +129,7 @@ mod tests {
     fn a_value_torn_between_two_versions_is_refused_at_every_byte() {
         let (mut old, mut new) = (Vec::new(), Vec::new());
         encode(b"market:quote:SYM001", STAMP, 200, &mut old);
-        encode(
-            b"market:quote:SYM001",
-            Stamp {
-                version: 8,
-                ..STAMP
-            },
-            200,
-            &mut new,
-        );
+        encode(b"market:quote:SYM001", Stamp { version: 8, ..STAMP }, 200, &mut new);
         for cut in 1..200 {
             let torn = [&new[..cut], &old[cut..]].concat();
             if torn != new && torn != old {

@@ -205,14 +205,24 @@ impl<M: MemoryMut> Table<M> {
         self.log.suspect_all();
     }
 
-    /// Removes every visible key that begins with `prefix`, and counts them. Walks the whole index.
-    pub fn flush_prefix(&mut self, prefix: &[u8]) -> u64 {
+    /// Removes the keys in `count` buckets from `start` on that begin with `prefix` and were stored
+    /// before `below_version`. Returns how many, and where to go on, `None` behind the last.
+    pub fn flush_prefix(
+        &mut self,
+        prefix: &[u8],
+        below_version: u64,
+        start: u32,
+        count: u32,
+    ) -> (u64, Option<u32>) {
+        let buckets = self.writer.geometry().bucket_count();
+        let end = start.saturating_add(count).min(buckets);
         let mut removed = 0;
-        for bucket in 0..self.writer.geometry().bucket_count() {
+        for bucket in start..end {
             for index in 0..shm_layout::slot::SLOTS {
                 let slot = self.writer.geometry().bucket(bucket).slot(index);
                 let Some(found) = self.at_slot(slot) else { continue };
-                if self.key_of(&found).starts_with(prefix) {
+                let older = found.header.version < below_version;
+                if older && self.key_of(&found).starts_with(prefix) {
                     self.writer.clear(slot);
                     self.forget(&found);
                     self.counters.removes += 1;
@@ -220,7 +230,7 @@ impl<M: MemoryMut> Table<M> {
                 }
             }
         }
-        removed
+        (removed, (end < buckets).then_some(end))
     }
 
     fn is_visible(&self, header: &EntryHeader, now: u32) -> bool {

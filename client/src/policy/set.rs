@@ -51,7 +51,7 @@ impl PolicySet {
 
     /// The rule of `key`: the one with the longest prefix that the key begins with.
     #[must_use]
-    pub fn of(&self, key: &[u8]) -> &Rule {
+    pub fn rule(&self, key: &[u8]) -> &Rule {
         // The rule sought is the last in order that is not after the key, or what that one begins
         // with: anything between the two in order begins with the sought prefix.
         let after = self.order.partition_point(|&id| self.rule_at(id).prefix.as_slice() <= key);
@@ -70,7 +70,7 @@ impl PolicySet {
 
     /// The rule with this number.
     #[must_use]
-    pub fn get(&self, id: u8) -> Option<&Rule> {
+    pub fn by_id(&self, id: u8) -> Option<&Rule> {
         self.rules.get(usize::from(id))
     }
 

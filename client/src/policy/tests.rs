@@ -48,7 +48,7 @@ proptest! {
         for key in keys {
             let expected = policy.rules().iter().filter(|rule| key.starts_with(&rule.prefix))
                 .max_by_key(|rule| rule.prefix.len()).unwrap();
-            prop_assert_eq!(policy.of(&key), expected);
+            prop_assert_eq!(policy.rule(&key), expected);
         }
     }
 
@@ -115,7 +115,7 @@ fn rules_that_make_no_policy_are_refused() {
         (0..=256_u16).map(|n| if n == 0 { vec![] } else { n.to_be_bytes().to_vec() }).collect();
     let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
     assert_eq!(error(numbered(&names)), PolicyError::Count { count: 257 });
-    assert_eq!(PolicySet::new(numbered(&names[..256])).unwrap().of(&[0, 255, 7]).id, 255);
+    assert_eq!(PolicySet::new(numbered(&names[..256])).unwrap().rule(&[0, 255, 7]).id, 255);
     let mut rules = numbered(&[b"", b"a"]);
     rules[1].id = 7;
     assert_eq!(error(rules), PolicyError::Id { id: 7, position: 1 });
@@ -127,7 +127,7 @@ fn rules_that_make_no_policy_are_refused() {
 #[test]
 fn the_default_policy_is_what_new_makes_of_the_default_rule() {
     assert_eq!(PolicySet::default(), PolicySet::new(vec![Rule::default()]).unwrap());
-    assert_eq!(PolicySet::default().of(b"anything").id, 0);
+    assert_eq!(PolicySet::default().rule(b"anything").id, 0);
     assert!(!PolicySet::default().has_process_scope());
 }
 

@@ -325,14 +325,11 @@ fn attach(stream: &UnixStream, shared: &Shared) -> Act {
 
 /// A policy with the default rule, and one of process scope for this prefix, with `ttl = "30s"`.
 fn policy(process_prefix: Option<&[u8]>) -> Vec<u8> {
-    let mut rules = vec![Rule { value_bytes_max: 4 << 20, ..Rule::default() }];
+    let everyone = PolicySet::default().rules()[0].clone();
+    let everyone = Rule { value_bytes_max: 4 << 20, ..everyone };
+    let mut rules = vec![everyone.clone()];
     if let Some(prefix) = process_prefix {
-        rules.push(Rule {
-            id: 1,
-            prefix: prefix.to_vec(),
-            scope: Scope::Process,
-            ..rules[0].clone()
-        });
+        rules.push(Rule { id: 1, prefix: prefix.to_vec(), scope: Scope::Process, ..everyone });
     }
-    PolicySet::new(rules).unwrap().encode()
+    PolicySet::new(rules).expect("two different prefixes").encode()
 }
