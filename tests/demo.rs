@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,11 +35,19 @@ fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A demo under way, with all of its processes.
+/// A demo under way, with all of its processes; killed where a test fails.
 struct Running {
     child: Child,
     children: Vec<Pid>,
     directory: PathBuf,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
 }
 
 impl Running {
@@ -48,8 +57,12 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let id = child.id();
+        let mut running = Running { child, children: Vec::new(), directory: PathBuf::new() };
+        let id = running.child.id();
         let by_id = wait_for("starting all processes", || {
+            if let Some(status) = running.child.try_wait().unwrap() {
+                panic!("it ended at once ({status}): {}", running.said());
+            }
             let children = children_of(id);
             (children.len() == CHILDREN).then_some(children)
         });
@@ -57,10 +70,18 @@ impl Running {
             let position = arguments.iter().position(|argument| argument == "--socket")?;
             arguments.get(position + 1)
         });
-        let directory = Path::new(socket.unwrap()).parent().unwrap().to_owned();
-        assert!(directory.is_dir());
-        let children = by_id.into_keys().map(|id| Pid::from_raw(id.try_into().unwrap())).collect();
-        Running { child, children, directory }
+        running.directory = Path::new(socket.unwrap()).parent().unwrap().to_owned();
+        assert!(running.directory.is_dir());
+        running.children =
+            by_id.into_keys().map(|id| Pid::from_raw(id.try_into().unwrap())).collect();
+        running
+    }
+
+    /// What it printed on stderr until it ended.
+    fn said(&mut self) -> String {
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        said
     }
 
     fn signal(&self, signal: Signal) {
@@ -171,21 +192,20 @@ fn killing_it_ends_all_of_its_processes() {
     running.signal(Signal::SIGKILL);
     running.child.wait().unwrap();
     running.wait_until_children_are_gone();
-    fs::remove_dir_all(&running.directory).unwrap();
 }
 
 #[test]
 fn without_its_daemon_it_ends_with_the_reason_and_leaves_nothing_behind() {
-    let running = Running::start();
+    let mut running = Running::start();
     let daemon = running.children.iter().find(|&&child| {
         let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap();
         line.contains("\0serve\0")
     });
     kill(*daemon.unwrap(), Signal::SIGKILL).unwrap();
     running.wait_until_children_are_gone();
-    let output = running.child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success());
+    let status = running.child.wait().unwrap();
+    let said = running.said();
+    assert!(!status.success());
     assert!(said.contains("daemon ended"), "{said}");
     assert!(!running.directory.exists(), "{} is left behind", running.directory.display());
 }

@@ -28,6 +28,11 @@ struct Arguments {
 enum Command {
     /// Own the table and serve clients until SIGTERM or SIGINT.
     Serve(serve::Serve),
+    /// Show what l1d does: one process publishes, two serve, beside caches in each process.
+    Demo(crate::demo::Options),
+    /// A process of the demo.
+    #[command(hide = true)]
+    DemoWorker(crate::demo::WorkerOptions),
     /// Check a configuration and show the policy that it makes.
     CheckConfig {
         /// The file.
@@ -43,8 +48,17 @@ enum Command {
 pub fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(serve) => serve.run(),
+        Command::Demo(options) => demo_ends(crate::demo::run(&options)),
+        Command::DemoWorker(options) => demo_ends(crate::demo::run_worker(&options)),
         Command::CheckConfig { file, json } => check_config(&file, json),
     }
+}
+
+fn demo_ends(end: anyhow::Result<ExitCode>) -> ExitCode {
+    end.unwrap_or_else(|error| {
+        eprintln!("l1d: {error:#}");
+        ExitCode::from(REFUSED)
+    })
 }
 
 fn check_config(file: &std::path::Path, json: bool) -> ExitCode {

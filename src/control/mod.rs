@@ -6,8 +6,6 @@
 
 mod connection;
 mod server;
-#[cfg(test)]
-mod tests;
 
 pub use server::{ControlError, Limits, run};
 

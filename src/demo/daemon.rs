@@ -17,8 +17,11 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 const DEATH_DEADLINE: Duration = Duration::from_millis(200);
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Many times what the scenario needs, and the least that goes with the largest value by default.
-const TABLE_BYTES: u64 = 128 << 20;
+/// Many times what the scenario needs, and little enough for a container's /dev/shm.
+const TABLE_BYTES: u64 = 16 << 20;
+
+/// Many times its largest value; the table's size goes with it.
+const VALUE_BYTES_MAX: u64 = 64 << 10;
 
 /// Room for the table and what lies beside it.
 pub const DIRECTORY_BYTES: u64 = TABLE_BYTES + (8 << 20);
@@ -148,7 +151,7 @@ fn is_timeout(kind: ErrorKind) -> bool {
 /// their keys pass it by, and go to the tiers as they do today. Lives are longer than any play, so
 /// that what is seen is the age of copies and not the end of values; in the tiers they clean up.
 fn configuration(options: &Options) -> String {
-    let mut text = String::new();
+    let mut text = format!("[table]\nvalue_bytes_max = \"{}KiB\"\n\n", VALUE_BYTES_MAX >> 10);
     // Debug form: quoted and escaped as TOML wants its strings.
     if let Some(address) = &options.memcached {
         let _ = writeln!(text, "[l2]\naddress = {address:?}\n");

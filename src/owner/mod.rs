@@ -16,8 +16,6 @@ mod block;
 mod flight;
 mod landing;
 mod request;
-#[cfg(test)]
-mod tests;
 mod write;
 
 use crate::clock;

@@ -197,7 +197,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn value_of(version_like: usize, bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|index| (version_like + index) as u8).collect()
+    (0..bytes).map(|index| (version_like + index).to_le_bytes()[0]).collect()
 }
 
 proptest! {
@@ -285,7 +285,7 @@ fn an_owner_killed_at_any_store_leaves_old_or_new_values_only() {
     let geometry = geometry(1000, 5 << 20);
     let heap = HeapTable::new(&geometry);
     let image = RefCell::new(Vec::new());
-    let bytes = heap.bytes() as usize;
+    let bytes = usize::try_from(heap.bytes()).unwrap();
     // SAFETY: the heap has so many bytes, and no reader or writer is at work while it is copied.
     let save = || image.replace(unsafe { std::slice::from_raw_parts(heap.base(), bytes) }.to_vec());
     // SAFETY: as above; the image has the same length.

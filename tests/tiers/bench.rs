@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, unbounded};
 use l1d::tiers::{Done, Fetched, Job, L2Config, L3Config, Tier, Tiers, TiersConfig, Written};
 
-use crate::servers::{PATIENCE, Server, until};
+use test_support::servers::{PATIENCE, Server, until};
 
 /// Long enough for a busy machine, where a server is meant to answer.
 pub const LONG: Duration = Duration::from_secs(10);

@@ -4,7 +4,7 @@
 use l1d::tiers::{Done, Fetched, Tier, Written};
 
 use crate::bench::{Bench, LONG, SHORT, found, is_absent};
-use crate::servers::{PATIENCE, Proxy, Server, scripted_memcached, until};
+use test_support::servers::{PATIENCE, Proxy, Server, scripted_memcached, until};
 
 #[test]
 fn a_lost_l2_is_left_out_and_comes_back() {

@@ -8,7 +8,7 @@ use l1d::tiers::{
 };
 
 use crate::bench::{Bench, LONG, SHORT, is_absent};
-use crate::servers::{PATIENCE, Proxy, Server};
+use test_support::servers::{PATIENCE, Proxy, Server};
 
 #[test]
 fn the_queue_is_bounded_and_every_accepted_job_ends() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use l1d::tiers::{Done, Job, Tier, Written, memcached_key};
 
 use crate::bench::{Bench, HOUR, LONG, found, is_absent, within};
-use crate::servers::Server;
+use test_support::servers::Server;
 
 #[test]
 fn l2_is_asked_first_then_l3_and_both_say_how_long_a_value_lives() {

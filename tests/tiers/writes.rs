@@ -5,7 +5,7 @@ use std::time::Duration;
 use l1d::tiers::{Done, Tier, Written};
 
 use crate::bench::{Bench, HOUR, LONG, found, within};
-use crate::servers::{PATIENCE, Server, scripted_memcached};
+use test_support::servers::{PATIENCE, Server, scripted_memcached};
 
 #[test]
 fn a_value_that_redis_refuses_is_written_nowhere() {

@@ -258,14 +258,21 @@ impl Client {
 /// Stands before a server; can hold its replies back.
 pub struct Proxy {
     pub port: u16,
-    held: Arc<(Mutex<bool>, Condvar)>,
+    held: Arc<(Mutex<Held>, Condvar)>,
+}
+
+/// Whether replies are held back, and how many wait.
+#[derive(Default)]
+struct Held {
+    on: bool,
+    waiting: usize,
 }
 
 impl Proxy {
     pub fn before(server: &Server) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let held = Arc::new((Mutex::new(false), Condvar::new()));
+        let held = Arc::new((Mutex::new(Held::default()), Condvar::new()));
         let (upstream, gate) = (server.port, Arc::clone(&held));
         // These threads end with the test's process.
         std::thread::spawn(move || {
@@ -289,11 +296,19 @@ impl Proxy {
 
     /// Requests go through, replies wait.
     pub fn hold(&self) {
-        *self.held.0.lock().unwrap() = true;
+        self.held.0.lock().unwrap().on = true;
+    }
+
+    /// Returns when a reply has come from the server and is being held back.
+    pub fn wait_until_held(&self) {
+        let held = self.held.0.lock().unwrap();
+        let (held, _) =
+            self.held.1.wait_timeout_while(held, PATIENCE, |held| held.waiting == 0).unwrap();
+        assert!(held.waiting > 0, "no reply came");
     }
 
     pub fn release(&self) {
-        *self.held.0.lock().unwrap() = false;
+        self.held.0.lock().unwrap().on = false;
         self.held.1.notify_all();
     }
 }
@@ -304,13 +319,16 @@ impl Drop for Proxy {
     }
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, gate: Option<Arc<(Mutex<bool>, Condvar)>>) {
+fn copy(mut from: TcpStream, mut to: TcpStream, gate: Option<Arc<(Mutex<Held>, Condvar)>>) {
     to.set_nodelay(true).unwrap();
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         if let Some(gate) = &gate {
-            let held = gate.0.lock().unwrap();
-            drop(gate.1.wait_while(held, |held| *held).unwrap());
+            let mut held = gate.0.lock().unwrap();
+            held.waiting += 1;
+            gate.1.notify_all();
+            held = gate.1.wait_while(held, |held| held.on).unwrap();
+            held.waiting -= 1;
         }
         if to.write_all(&buffer[..count]).is_err() {
             break;
