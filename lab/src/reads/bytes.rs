@@ -38,6 +38,8 @@ struct Report {
     /// All of these: what the goal is about.
     overhead_bytes_per_entry: f64,
     index_load_percent: f64,
+    /// Keys that found both their lines full; each cost an entry its place.
+    displaced: u64,
     dead_bytes: u64,
     free_bytes: u64,
     table_bytes: u64,
@@ -85,6 +87,7 @@ fn measure(options: &BytesOptions) -> Result<Report> {
         owner_private_bytes_per_entry: private,
         overhead_bytes_per_entry: header + index + private,
         index_load_percent: figure("index_load_percent")?,
+        displaced: count("displaced")?,
         dead_bytes: count("dead_bytes")?,
         free_bytes: count("free_bytes")?,
         table_bytes: count("table_bytes")?,
@@ -104,12 +107,13 @@ fn text(report: &Report) -> String {
         table.add_row([name.to_owned(), format!("{bytes:.2}")]);
     }
     format!(
-        "{} entries of {} + {} bytes, index {:.0} % full\n{table}\n\
+        "{} entries of {} + {} bytes, index {:.0} % full, {} displaced\n{table}\n\
          apart from entries: {} dead bytes, {} free bytes, in a table of {}; the daemon's own private memory: {}",
         report.entries,
         report.key_bytes,
         report.value_bytes,
         report.index_load_percent,
+        report.displaced,
         report.dead_bytes,
         report.free_bytes,
         bytesize::ByteSize(report.table_bytes),

@@ -1,12 +1,12 @@
 //! One workload after the other, all contestants in turns.
 
-use super::arena::Arena;
+use super::arena::{Arena, slots};
 use super::contest::{Contestant, Entrant, Limit, Peek, contest};
 use super::limit::ReadOptions;
-use super::loaded::load;
+use super::loaded::{absent, load};
 use super::processes::{Scaling, scaling};
 use super::report::{Report, Run};
-use super::workload::{Stream, Workload};
+use super::workload::{Places, Stream, Workload};
 use crate::daemon::Daemon;
 use crate::machine::{Machine, cores, pin};
 use crate::progress::Progress;
@@ -59,13 +59,16 @@ fn alone(
     let run = || {
         pin(core)?;
         progress.say(&format!("{workload}: drawing keys"));
-        let stream = Stream::draw(workload, &subject.arena.slots, options.seed);
-        let every_key = Stream::every_key(workload, &subject.arena.slots);
+        let mut places = Places { slots: slots(workload.keys, options.seed), absent: Vec::new() };
         let mut contestants: Vec<Box<dyn Contestant>> =
             vec![Box::new(Limit { arena: subject.arena.reader()? })];
         if let Some(daemon) = &subject.daemon {
-            contestants.push(Box::new(Peek { client: daemon.client()? }));
+            let client = daemon.client()?;
+            places.absent = absent(&client, workload.keys)?;
+            contestants.push(Box::new(Peek { client }));
         }
+        let stream = Stream::draw(workload, &places, options.seed);
+        let every_key = Stream::every_key(workload, &places);
         contest(&mut contestants, (workload, &stream, &every_key), options.pace(), progress)
     };
     std::thread::scope(|scope| scope.spawn(run).join())

@@ -6,9 +6,10 @@
 
 use super::arena::{ArenaReader, slots};
 use super::contest::{Contestant, Limit, Pace, Peek};
+use super::loaded::absent;
 use super::measure::Subject;
 use super::pass::{Chain, Leg};
-use super::workload::{Stream, Workload};
+use super::workload::{Places, Stream, Workload};
 use crate::machine::pin;
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
@@ -205,20 +206,22 @@ impl Drop for Reader {
 pub fn reader(options: &ReaderOptions) -> Result<()> {
     pin(options.core)?;
     let workload = options.workload;
-    let slots = slots(workload.keys, options.seed);
+    let mut places = Places { slots: slots(workload.keys, options.seed), absent: Vec::new() };
     let file = File::open(&options.arena)
         .with_context(|| format!("cannot open {}", options.arena.display()))?;
     let mut contestants: Vec<Box<dyn Contestant>> =
         vec![Box::new(Limit { arena: ArenaReader::map(&file, workload.keys)? })];
     if let Some(socket) = &options.socket {
-        contestants.push(Box::new(Peek { client: crate::daemon::connect(socket)? }));
+        let client = crate::daemon::connect(socket)?;
+        places.absent = absent(&client, workload.keys)?;
+        contestants.push(Box::new(Peek { client }));
     }
-    let every_key = Stream::every_key(workload, &slots);
+    let every_key = Stream::every_key(workload, &places);
     for contestant in &mut contestants {
         contestant.pass(Leg::whole(&every_key))?;
     }
     // Each process reads in an order of its own.
-    let stream = Stream::draw(workload, &slots, options.seed ^ (options.core as u64 + 1) << 32);
+    let stream = Stream::draw(workload, &places, options.seed ^ (options.core as u64 + 1) << 32);
     answer(&Answer::Ready(
         contestants.iter().map(|contestant| contestant.name().to_owned()).collect(),
     ))?;

@@ -93,6 +93,27 @@ pub struct Op {
     pub slot: u32,
 }
 
+/// Where the limit keeps each key, and which keys are not to be read.
+#[derive(Debug)]
+pub struct Places {
+    /// The limit's slots.
+    pub slots: Vec<u32>,
+    /// Numbers of keys that a contestant does not hold, ascending; their neighbours are read.
+    pub absent: Vec<u32>,
+}
+
+impl Places {
+    fn op(&self, number: u32) -> Op {
+        let keys = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        let mut number = number;
+        while self.absent.binary_search(&number).is_ok() {
+            number = (number + 1) % keys;
+        }
+        let slot = self.slots.get(number as usize).copied().unwrap_or(0);
+        Op { key: key(number), number, slot }
+    }
+}
+
 /// The reads of a run, in order, and what the first words of each chunk's values add up to.
 #[derive(Debug)]
 pub struct Stream {
@@ -103,8 +124,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Draws reads for a workload. `slots` says where the limit keeps each key.
-    pub fn draw(workload: Workload, slots: &[u32], seed: u64) -> Stream {
+    /// Draws reads of a workload's keys.
+    pub fn draw(workload: Workload, places: &Places, seed: u64) -> Stream {
         let mut random = Random::new(seed);
         let scatter = random.permutation(workload.keys);
         let zipf =
@@ -116,18 +137,18 @@ impl Stream {
                 Some(zipf) => scatter.get(zipf.rank(&mut random)).copied().unwrap_or(0),
                 None => u32::try_from(random.below(workload.keys)).unwrap_or(0),
             };
-            op(number, slots)
+            places.op(number)
         };
         let ops: Vec<Op> = std::iter::repeat_with(draw).take(chunks * CHUNK).collect();
         Stream::new(ops)
     }
 
     /// Each key once, in order: touches every page before anything is timed.
-    pub fn every_key(workload: Workload, slots: &[u32]) -> Stream {
+    pub fn every_key(workload: Workload, places: &Places) -> Stream {
         let last = workload.keys - 1;
         let chunks = workload.keys.div_ceil(CHUNK);
         let number = |position: usize| u32::try_from(position.min(last)).unwrap_or(0);
-        Stream::new((0..chunks * CHUNK).map(|position| op(number(position), slots)).collect())
+        Stream::new((0..chunks * CHUNK).map(|position| places.op(number(position))).collect())
     }
 
     fn new(ops: Vec<Op>) -> Stream {
@@ -158,10 +179,6 @@ pub fn value(number: u32) -> [u8; VALUE_BYTES] {
         *word = u64::from(number).to_le_bytes();
     }
     value
-}
-
-fn op(number: u32, slots: &[u32]) -> Op {
-    Op { key: key(number), number, slot: slots.get(number as usize).copied().unwrap_or(0) }
 }
 
 #[cfg(test)]
