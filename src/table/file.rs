@@ -15,6 +15,9 @@ use std::{fs, io};
 const TABLE: &str = "table";
 /// A table is built under this name and renamed when it is whole.
 const UNFINISHED: &str = "table.new";
+/// A table's epoch lies this long before it was made: the coarse clock of readers lags, and a time
+/// before the epoch would look like the far future, in which everything has expired.
+const EPOCH_LEAD_NS: u64 = 1_000_000_000;
 /// Who holds the lock on this file owns the table. Never the table itself: a reader could lock that
 /// through its read-only descriptor.
 const LOCK: &str = "lock";
@@ -130,7 +133,7 @@ impl TableFile {
 
         plan.table_id = random();
         plan.hash_seed = random();
-        plan.epoch_ns = crate::clock::boottime_ns();
+        plan.epoch_ns = crate::clock::boottime_ns().saturating_sub(EPOCH_LEAD_NS);
         let geometry = Geometry::plan(&plan)?;
         let (mapping, table) = directory.create(geometry, options)?;
         let read_only = directory.read_only(UNFINISHED)?;
