@@ -1,3 +1,12 @@
 //! l1d
 
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod ctl;
+pub mod daemon;
+pub mod demo;
+pub mod owner;
+pub mod table;
 pub mod tiers;

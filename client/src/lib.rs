@@ -1,5 +1,99 @@
-//! Client of l1d.
+//! Client of l1d: one L1 cache for every process of a host.
+//!
+//! A daemon owns a hash table in shared memory. Every process maps it read-only and reads it
+//! directly; what it does not hold, the daemon fetches once for the whole host from memcached and
+//! Redis. A value that one process has set is what every other process reads next.
+//!
+//! # What it costs, and what it does not do
+//!
+//! - A hit costs two cache lines and a copy: no lock, no system call, no message. It is independent
+//!   of the daemon, which may be stopped, killed or replaced under it.
+//! - A miss and a write cost an exchange with the daemon over a unix socket (tens of microseconds),
+//!   and the tiers below it their time. Each has a deadline ([`ClientBuilder::deadline`]).
+//! - Reads copy. A reference into the table would be a reference to memory that another process
+//!   changes.
+//! - The table forgets: a full one evicts, and every entry has an end. Nothing is lost that a tier
+//!   holds, and nothing is kept that none does.
+//! - A write whose answer never came is [`Error::UnknownOutcome`]: it is not sent twice.
+//! - Keys whose policy says `scope = "process"` live in a small cache of this process instead, are
+//!   as stale as their TTL allows, and are not seen changing by other processes.
+//! - This crate starts no thread, installs no signal handler, does not panic and writes no log.
+//!
+//! # How it works
+//!
+//! [`Client::connect`] asks the daemon for its table and receives a read-only descriptor over the
+//! socket. Before a byte of it is believed, its owner, mode, size and header are checked; then the
+//! shape of the table is copied, so that nothing that happens to it later can lead a reader out of
+//! it. A read finds its entry and copies it, and then looks whether the piece of the table was
+//! recycled meanwhile; if so it tries again, and after three tries it is a miss.
+//!
+//! | | table | process cache | daemon and tiers | system calls |
+//! |---|---|---|---|---|
+//! | [`peek`](Client::peek) | 1st | 2nd | | none |
+//! | [`get`](Client::get) | 1st | 2nd | 3rd | none on a hit |
+//! | [`set`](Client::set), [`delete`](Client::delete) | | after the daemon | 1st | yes |
+//!
+//! A word in the table's header tells when another table has taken its place (another size, another
+//! release): the next read attaches anew. That is the one case in which a `peek` makes system calls,
+//! for one thread at a time and within [`ClientBuilder::attach_deadline`]. Without a daemon hits go
+//! on, and what has to ask is [`Error::Unavailable`] until there is one again.
+//!
+//! One client serves a whole process, all its threads, and its forked children: a child goes on
+//! reading the table and makes connections, locks and a process cache of its own when it first needs
+//! them. (Sockets that it inherited stay open in it, unused.)
+//!
+//! # A whole program
+//!
+//! ```no_run
+//! use l1d_client::{Client, Error, Lookup, SetOptions};
+//! use std::time::Duration;
+//!
+//! fn main() -> Result<(), Error> {
+//!     let cache = Client::connect("/run/l1d/l1d.sock")?;
+//!
+//!     // Every process of the host sees this as soon as `set` returns.
+//!     cache.set(b"analysis:signals", b"BTC long")?;
+//!     let options = SetOptions { ttl: Some(Duration::from_secs(5)), ..SetOptions::default() };
+//!     cache.set_with(b"market:BTC", b"64000", &options)?;
+//!
+//!     // In a loop: one buffer, no allocation, no system call on a hit.
+//!     let mut value = Vec::new();
+//!     if let Some(meta) = cache.get_into(b"market:BTC", &mut value)? {
+//!         println!("{} (version {})", String::from_utf8_lossy(&value), meta.version);
+//!     }
+//!
+//!     // A value of zero bytes, a known absence and not knowing are three answers.
+//!     match cache.lookup(b"system:alerts")? {
+//!         Lookup::Found(alerts) => println!("{} bytes of alerts", alerts.len()),
+//!         Lookup::Absent => println!("no alerts"),
+//!         Lookup::Unknown => println!("nobody knows"),
+//!     }
+//!     Ok(())
+//! }
+//! ```
 #![deny(missing_docs)]
 
+mod admin;
+mod attachment;
+mod builder;
+mod client;
+mod clock;
+mod connection;
+mod deadline;
+mod error;
+mod mapping;
 pub mod policy;
+mod pool;
+mod process;
+mod process_cache;
 pub mod protocol;
+mod sentinel;
+mod shared;
+mod table;
+mod value;
+mod verify;
+
+pub use builder::ClientBuilder;
+pub use client::Client;
+pub use error::Error;
+pub use value::{Lookup, Meta, SetOptions, Source, Stored, Value};

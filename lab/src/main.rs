@@ -1,1 +1,55 @@
-fn main() {}
+//! `l1d-lab`: what l1d gains and what it costs, measured. One subcommand per experiment.
+
+mod daemon;
+mod failure;
+mod machine;
+mod memory;
+mod progress;
+mod random;
+mod reads;
+mod statistics;
+mod table;
+mod zipf;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Measures l1d against the physical limit and against an L1 in each process.
+///
+/// Every experiment brings its own daemon and servers and leaves nothing behind. Run the release
+/// build, on a machine that does nothing else; compare ratios of one run, never figures of two.
+#[derive(Debug, Parser)]
+#[command(name = "l1d-lab", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The physical limit of a read: one line of an index, then the entry, and nothing else
+    Limit(reads::ReadOptions),
+    /// `peek_into` of the client, beside the limit in the same rounds
+    Read(reads::ReadCommand),
+    /// Bytes that l1d needs beyond keys and values
+    Bytes(reads::BytesOptions),
+    /// One process of another experiment; started by it, not by people
+    #[command(hide = true)]
+    Reader(reads::ReaderOptions),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Limit(options) => reads::limit(&options),
+        Command::Read(options) => reads::read(&options),
+        Command::Bytes(options) => reads::bytes(&options),
+        Command::Reader(options) => reads::reader(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("l1d-lab: {error:#}");
+            failure::exit_code(&error)
+        }
+    }
+}

@@ -1,1 +1,5 @@
-fn main() {}
+//! The tool that asks a running daemon.
+
+fn main() -> std::process::ExitCode {
+    l1d::ctl::run()
+}

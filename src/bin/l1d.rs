@@ -1,1 +1,5 @@
-fn main() {}
+//! The daemon.
+
+fn main() -> std::process::ExitCode {
+    l1d::cli::run()
+}

@@ -55,12 +55,7 @@ pub struct Breaker {
 impl Breaker {
     /// A closed breaker.
     pub fn new() -> Breaker {
-        Breaker {
-            state: State::Closed,
-            failures: 0,
-            failed_at: None,
-            backoff: BACKOFF_MIN,
-        }
+        Breaker { state: State::Closed, failures: 0, failed_at: None, backoff: BACKOFF_MIN }
     }
 
     /// The state now.
@@ -86,11 +81,7 @@ impl Breaker {
             return Change::None;
         }
         *self = Breaker::new();
-        if before == State::HalfOpen {
-            Change::Back
-        } else {
-            Change::None
-        }
+        if before == State::HalfOpen { Change::Back } else { Change::None }
     }
 
     /// An exchange begun at `began` has failed at `now`.
@@ -142,14 +133,7 @@ mod tests {
             assert!(breaker.allows());
             let at = start + Duration::from_millis(u64::from(n));
             let change = breaker.failed(at, at);
-            assert_eq!(
-                change,
-                if n == FAILURES_MAX {
-                    Change::Lost
-                } else {
-                    Change::None
-                }
-            );
+            assert_eq!(change, if n == FAILURES_MAX { Change::Lost } else { Change::None });
         }
         (breaker, start)
     }
@@ -189,24 +173,15 @@ mod tests {
     fn an_answered_probe_lets_one_outcome_decide() {
         let (mut breaker, start) = opened();
         breaker.probed(false);
-        assert_eq!(
-            (breaker.state(), breaker.backoff()),
-            (State::Open, BACKOFF_MIN * 2)
-        );
+        assert_eq!((breaker.state(), breaker.backoff()), (State::Open, BACKOFF_MIN * 2));
         breaker.probed(true);
         assert!(breaker.allows());
         let at = start + Duration::from_secs(1);
         assert_eq!(breaker.failed(at, at), Change::StillLost);
-        assert_eq!(
-            (breaker.state(), breaker.backoff()),
-            (State::Open, BACKOFF_MIN * 4)
-        );
+        assert_eq!((breaker.state(), breaker.backoff()), (State::Open, BACKOFF_MIN * 4));
         breaker.probed(true);
         assert_eq!(breaker.succeeded(), Change::Back);
-        assert_eq!(
-            (breaker.state(), breaker.backoff()),
-            (State::Closed, BACKOFF_MIN)
-        );
+        assert_eq!((breaker.state(), breaker.backoff()), (State::Closed, BACKOFF_MIN));
     }
 
     #[test]
@@ -215,10 +190,7 @@ mod tests {
         let at = start + Duration::from_secs(1);
         assert_eq!(breaker.succeeded(), Change::None);
         assert_eq!(breaker.failed(at, at), Change::None);
-        assert_eq!(
-            (breaker.state(), breaker.backoff()),
-            (State::Open, BACKOFF_MIN)
-        );
+        assert_eq!((breaker.state(), breaker.backoff()), (State::Open, BACKOFF_MIN));
     }
 
     #[test]

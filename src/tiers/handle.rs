@@ -108,19 +108,13 @@ impl Tiers {
                 check_deadline(Tier::L3, l3.deadline)?;
                 grace += l3.deadline * 2;
                 let server = parse_url(&l3.url).map_err(TiersError::Url)?;
-                Some(L3 {
-                    server,
-                    deadline: l3.deadline,
-                    figures: Arc::new(Figures::new()),
-                })
+                Some(L3 { server, deadline: l3.deadline, figures: Arc::new(Figures::new()) })
             }
         };
         let (jobs, queue) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let mut tiers = Tiers {
             jobs: Some(jobs),
             waiting: Arc::clone(&waiting),
@@ -128,18 +122,13 @@ impl Tiers {
             l3: l3.as_ref().map(|l3| Arc::clone(&l3.figures)),
             thread: None,
         };
-        let thread = std::thread::Builder::new()
-            .name("l1d-tiers".into())
-            .spawn(move || {
-                let local = LocalSet::new();
-                local.block_on(
-                    &runtime,
-                    run::run(l2, l3, queue, waiting, Box::new(done), grace),
-                );
-                drop(local);
-                // A name that is being resolved must not hold the stop.
-                runtime.shutdown_background();
-            })?;
+        let thread = std::thread::Builder::new().name("l1d-tiers".into()).spawn(move || {
+            let local = LocalSet::new();
+            local.block_on(&runtime, run::run(l2, l3, queue, waiting, Box::new(done), grace));
+            drop(local);
+            // A name that is being resolved must not hold the stop.
+            runtime.shutdown_background();
+        })?;
         tiers.thread = Some(thread);
         Ok(tiers)
     }
@@ -172,8 +161,7 @@ impl Tiers {
     /// Rises with each lost connection and each opening of the breaker (P3, P5); 0 for a tier that
     /// is not configured.
     pub fn epoch(&self, tier: Tier) -> u64 {
-        self.figures(tier)
-            .map_or(0, |figures| figures.epoch.load(Ordering::Acquire))
+        self.figures(tier).map_or(0, |figures| figures.epoch.load(Ordering::Acquire))
     }
 
     /// The figures now.
@@ -213,9 +201,5 @@ impl fmt::Display for Tier {
 }
 
 fn check_deadline(tier: Tier, deadline: Duration) -> Result<(), TiersError> {
-    if deadline.is_zero() {
-        Err(TiersError::Deadline(tier))
-    } else {
-        Ok(())
-    }
+    if deadline.is_zero() { Err(TiersError::Deadline(tier)) } else { Ok(()) }
 }

@@ -23,18 +23,12 @@ pub struct Failure {
 impl Failure {
     /// The deadline has passed while `doing`.
     pub fn timeout(doing: &str) -> Failure {
-        Failure {
-            timeout: true,
-            why: format!("deadline passed while {doing}"),
-        }
+        Failure { timeout: true, why: format!("deadline passed while {doing}") }
     }
 
     /// Anything else.
     pub fn broken(why: impl ToString) -> Failure {
-        Failure {
-            timeout: false,
-            why: why.to_string(),
-        }
+        Failure { timeout: false, why: why.to_string() }
     }
 }
 
@@ -48,11 +42,7 @@ pub struct Health {
 impl Health {
     /// Of a tier that is taken to be up.
     pub fn new(tier: Tier, figures: Arc<Figures>) -> Health {
-        Health {
-            tier,
-            breaker: RefCell::new(Breaker::new()),
-            figures,
-        }
+        Health { tier, breaker: RefCell::new(Breaker::new()), figures }
     }
 
     /// The figures that others read.

@@ -22,11 +22,7 @@ const HASHED_PREFIX: &[u8] = b"l1d:sha256:";
 /// Redis holds every key under its own bytes.
 pub fn memcached_key(key: &[u8]) -> Cow<'_, [u8]> {
     let plain = key.iter().all(|&byte| byte > b' ' && byte != 0x7f);
-    let wire_bytes = if plain {
-        key.len()
-    } else {
-        key.len().div_ceil(3) * 4
-    };
+    let wire_bytes = if plain { key.len() } else { key.len().div_ceil(3) * 4 };
     if wire_bytes <= WIRE_BYTES_MAX && !key.starts_with(HASHED_PREFIX) {
         return Cow::Borrowed(key);
     }
@@ -46,13 +42,7 @@ mod tests {
 
     #[test]
     fn keys_that_can_travel_keep_their_bytes() {
-        for key in [
-            &b"analysis:signals"[..],
-            &[b'x'; 250],
-            b"\xff\x80",
-            b"a b\r\n",
-            &[0; 186],
-        ] {
+        for key in [&b"analysis:signals"[..], &[b'x'; 250], b"\xff\x80", b"a b\r\n", &[0; 186]] {
             assert_eq!(memcached_key(key), key);
         }
     }

@@ -29,11 +29,7 @@ pub struct Memcached {
 impl Memcached {
     /// The server at `address` (`host:port`); connects when it is first asked.
     pub fn new(address: String, health: Rc<Health>) -> Memcached {
-        Memcached {
-            address,
-            health,
-            idle: RefCell::default(),
-        }
+        Memcached { address, health, idle: RefCell::default() }
     }
 
     /// An idle connection that its server has not closed, or a new one.
@@ -46,8 +42,7 @@ impl Memcached {
             if connection.is_usable() {
                 return Ok(connection);
             }
-            self.health
-                .connection_lost("closed by the server while idle");
+            self.health.connection_lost("closed by the server while idle");
         }
         Connection::dial(&self.address, deadline).await
     }
@@ -78,10 +73,7 @@ impl Memcached {
         }
         let deletes: Vec<Request> = refused
             .iter()
-            .map(|&index| Request {
-                key: requests[index].key.clone(),
-                ask: Ask::Delete,
-            })
+            .map(|&index| Request { key: requests[index].key.clone(), ask: Ask::Delete })
             .collect();
         let (deleted, failure) = transfer(connection, &deletes, deadline).await;
         for (&index, deleted) in refused.iter().zip(deleted) {
@@ -104,28 +96,19 @@ impl Server for Memcached {
         let (sent_at, epoch) = (Instant::now(), self.health.epoch());
         let (mut answers, mut failure) = transfer(&mut connection, requests, deadline).await;
         if failure.is_none() {
-            failure = self
-                .delete_refused(&mut connection, requests, &mut answers, deadline)
-                .await;
+            failure = self.delete_refused(&mut connection, requests, &mut answers, deadline).await;
         }
         match &failure {
             None => self.keep(connection),
             Some(failure) => self.health.connection_lost(&failure.why),
         }
-        Exchange {
-            answers,
-            sent_at,
-            epoch,
-            failure,
-        }
+        Exchange { answers, sent_at, epoch, failure }
     }
 
     async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
         let mut connection = Connection::dial(&self.address, deadline).await?;
         let mut progress = Progress::default();
-        connection
-            .transfer(b"mn\r\n", 1, deadline, &mut progress)
-            .await?;
+        connection.transfer(b"mn\r\n", 1, deadline, &mut progress).await?;
         match progress.responses.pop() {
             Some(Ok(response)) if response.rc() == ReturnCode::Mn => {
                 self.idle.borrow_mut().push(connection);
@@ -155,19 +138,14 @@ async fn transfer(
         if let Err(error) = command(request, index).encode_into(&mut payload) {
             // No key or value leads here: keys are mapped to what can be sent.
             let failure = Failure::broken(format!("cannot encode a request: {error}"));
-            return (
-                vec![Answer::NotSent(failure.why.clone()); requests.len()],
-                Some(failure),
-            );
+            return (vec![Answer::NotSent(failure.why.clone()); requests.len()], Some(failure));
         }
         ends.push(payload.len());
     }
 
     let mut progress = Progress::default();
-    let mut failure = connection
-        .transfer(&payload, requests.len(), deadline, &mut progress)
-        .await
-        .err();
+    let mut failure =
+        connection.transfer(&payload, requests.len(), deadline, &mut progress).await.err();
     let mut responses = progress.responses.into_iter();
     let mut answers = Vec::with_capacity(requests.len());
     for (index, (request, end)) in requests.iter().zip(ends).enumerate() {
@@ -189,10 +167,7 @@ async fn transfer(
                 failure = Some(odd);
             }
             None => {
-                let why = failure
-                    .as_ref()
-                    .map_or("no answer", |failure| &failure.why)
-                    .to_owned();
+                let why = failure.as_ref().map_or("no answer", |failure| &failure.why).to_owned();
                 // A command that has not left in full is never carried out.
                 answers.push(if progress.written < end {
                     Answer::NotSent(why)
@@ -210,10 +185,7 @@ async fn transfer(
 fn command(request: &Request, index: usize) -> MetaCommand {
     let key = memcached_key(&request.key).into_owned();
     let command = match &request.ask {
-        Ask::Get => MetaCommand::new(MetaOp::Get, key)
-            .flag("v")
-            .flag("t")
-            .flag("f"),
+        Ask::Get => MetaCommand::new(MetaOp::Get, key).flag("v").flag("t").flag("f"),
         Ask::Set { value, flags, ttl } => store(key, value, *flags, *ttl),
         Ask::Add { value, flags, ttl } => store(key, value, *flags, Some(*ttl)).flag("ME"),
         Ask::Delete => MetaCommand::new(MetaOp::Delete, key),

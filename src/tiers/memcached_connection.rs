@@ -42,9 +42,7 @@ impl Connection {
         };
         match tokio::time::timeout_at(deadline.into(), connect).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(Failure::broken(format!(
-                "cannot connect to {address}: {error}"
-            ))),
+            Ok(Err(error)) => Err(Failure::broken(format!("cannot connect to {address}: {error}"))),
             Err(_) => Err(Failure::timeout("connecting")),
         }
     }

@@ -40,13 +40,7 @@ pub enum Job {
     /// Look a key up in L2, then L3.
     Fetch { flight: u64, key: Arc<[u8]> },
     /// Store in L2 what L3 had, in add mode (P6); never overwrites.
-    Fill {
-        id: u64,
-        key: Arc<[u8]>,
-        value: Arc<[u8]>,
-        flags: u32,
-        l2_ttl: Duration,
-    },
+    Fill { id: u64, key: Arc<[u8]>, value: Arc<[u8]>, flags: u32, l2_ttl: Duration },
     /// Store in L3, then L2.
     Set {
         id: u64,

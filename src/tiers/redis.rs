@@ -65,14 +65,9 @@ impl Redis {
             pipeline.cmd("PTTL").arg(key);
         }
         // MULTI and each command answer once before EXEC does.
-        let mut replies = self
-            .send(link, &pipeline, pipeline.len() + 1, 1, deadline)
-            .await?;
-        let odd = || {
-            SendError::Failed(Failure::broken(
-                "unexpected reply to MULTI, MGET, PTTL, EXEC",
-            ))
-        };
+        let mut replies = self.send(link, &pipeline, pipeline.len() + 1, 1, deadline).await?;
+        let odd =
+            || SendError::Failed(Failure::broken("unexpected reply to MULTI, MGET, PTTL, EXEC"));
         let Some(Value::Array(replies)) = replies.pop() else {
             return Err(odd());
         };
@@ -104,9 +99,7 @@ impl Redis {
         for request in requests {
             pipeline.add_command(write_command(request));
         }
-        let replies = self
-            .send(link, &pipeline, 0, requests.len(), deadline)
-            .await?;
+        let replies = self.send(link, &pipeline, 0, requests.len(), deadline).await?;
         if replies.len() != requests.len() {
             return Err(SendError::Failed(Failure::broken(
                 "another number of replies than of commands",
@@ -124,11 +117,7 @@ impl Server for Redis {
         };
         let (sent_at, epoch) = (Instant::now(), self.health.epoch());
         let is_read = |request: &Request| matches!(request.ask, Ask::Get);
-        let keys: Vec<&[u8]> = requests
-            .iter()
-            .filter(|r| is_read(r))
-            .map(|r| &*r.key)
-            .collect();
+        let keys: Vec<&[u8]> = requests.iter().filter(|r| is_read(r)).map(|r| &*r.key).collect();
         let writes: Vec<&Request> = requests.iter().filter(|r| !is_read(r)).collect();
         // Both leave at once, on the same connection.
         let (read, written) = tokio::join!(
@@ -161,19 +150,10 @@ impl Server for Redis {
         let mut read = settle(read, keys.len()).into_iter();
         let mut written = settle(written, writes.len()).into_iter();
         let answers = requests.iter().map(|request| {
-            let next = if is_read(request) {
-                read.next()
-            } else {
-                written.next()
-            };
+            let next = if is_read(request) { read.next() } else { written.next() };
             next.unwrap_or_else(|| Answer::Unanswered("no reply".into()))
         });
-        Exchange {
-            answers: answers.collect(),
-            sent_at,
-            epoch,
-            failure,
-        }
+        Exchange { answers: answers.collect(), sent_at, epoch, failure }
     }
 
     async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
@@ -223,11 +203,9 @@ fn read_answer(value: Value, pttl: &Value) -> Option<Answer> {
     match value {
         // MGET says nil for a key of another type, too; PTTL tells them apart.
         Value::Nil => Some(Answer::Miss { absent: pttl == -2 }),
-        Value::BulkString(value) => Some(Answer::Hit {
-            value: value.into(),
-            flags: 0,
-            remaining: ttl::from_redis_ms(pttl),
-        }),
+        Value::BulkString(value) => {
+            Some(Answer::Hit { value: value.into(), flags: 0, remaining: ttl::from_redis_ms(pttl) })
+        }
         Value::SimpleString(value) => Some(Answer::Hit {
             value: value.into_bytes().into(),
             flags: 0,
@@ -273,9 +251,7 @@ fn set(key: &[u8], value: &[u8], ttl: Option<Duration>) -> Cmd {
 fn write_answer(reply: Value) -> Answer {
     match reply {
         Value::Okay | Value::Nil => Answer::Stored,
-        Value::Int(deleted) => Answer::Deleted {
-            existed: deleted > 0,
-        },
+        Value::Int(deleted) => Answer::Deleted { existed: deleted > 0 },
         Value::ServerError(error) => Answer::Refused(RedisError::from(error).to_string()),
         other => Answer::Unanswered(format!("unexpected reply of type {}", type_name(&other))),
     }

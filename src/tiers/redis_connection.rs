@@ -35,9 +35,7 @@ pub struct Link {
 
 /// The server at `url` (`redis://host:port/db`, `redis+unix:///path`). The error says what is wrong.
 pub fn parse_url(url: &str) -> Result<ConnectionInfo, String> {
-    let server = url
-        .into_connection_info()
-        .map_err(|error| error.to_string())?;
+    let server = url.into_connection_info().map_err(|error| error.to_string())?;
     match server.addr() {
         ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => Ok(server),
         _ => Err("TLS is not supported".into()),
@@ -107,12 +105,7 @@ impl Connector {
                 lose(&lost, &health, "closed by the server");
             }
         });
-        Ok(Link {
-            connection,
-            health: Rc::clone(health),
-            lost,
-            driver: driver.abort_handle(),
-        })
+        Ok(Link { connection, health: Rc::clone(health), lost, driver: driver.abort_handle() })
     }
 }
 

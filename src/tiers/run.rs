@@ -52,28 +52,14 @@ pub async fn run(
 ) {
     let l2 = l2.map(|l2| {
         let health = Rc::new(Health::new(Tier::L2, l2.figures));
-        Stage::start(
-            Memcached::new(l2.address, Rc::clone(&health)),
-            health,
-            l2.deadline,
-        )
+        Stage::start(Memcached::new(l2.address, Rc::clone(&health)), health, l2.deadline)
     });
     let l3 = l3.map(|l3| {
         let health = Rc::new(Health::new(Tier::L3, l3.figures));
         let connector = Connector::new(l3.server, l3.deadline);
-        Stage::start(
-            Redis::new(connector, Rc::clone(&health)),
-            health,
-            l3.deadline,
-        )
+        Stage::start(Redis::new(connector, Rc::clone(&health)), health, l3.deadline)
     });
-    let shared = Rc::new(Shared {
-        l2,
-        l3,
-        done,
-        waiting,
-        finished: Notify::new(),
-    });
+    let shared = Rc::new(Shared { l2, l3, done, waiting, finished: Notify::new() });
     let mut batch = Vec::with_capacity(JOBS_AT_ONCE);
     while jobs.recv_many(&mut batch, JOBS_AT_ONCE).await > 0 {
         for job in batch.drain(..) {
@@ -92,47 +78,19 @@ pub async fn run(
 impl Shared {
     async fn carry_out(self: Rc<Self>, job: Job) {
         let done = match job {
-            Job::Fetch { flight, key } => Done::Fetched {
-                flight,
-                outcome: self.fetch(key).await,
-            },
-            Job::Fill {
-                id,
-                key,
-                value,
-                flags,
-                l2_ttl,
-            } => {
+            Job::Fetch { flight, key } => Done::Fetched { flight, outcome: self.fetch(key).await },
+            Job::Fill { id, key, value, flags, l2_ttl } => {
                 self.fill(key, value, flags, l2_ttl).await;
                 Done::Filled { id }
             }
-            Job::Set {
-                id,
-                key,
-                value,
-                flags,
-                l2_ttl,
-                l3_ttl,
-            } => {
-                let to_l3 = Ask::Set {
-                    value: Arc::clone(&value),
-                    flags,
-                    ttl: l3_ttl,
-                };
-                let to_l2 = Ask::Set {
-                    value,
-                    flags,
-                    ttl: Some(l2_ttl),
-                };
-                Done::Written {
-                    id,
-                    outcome: self.write(key, to_l3, to_l2).await,
-                }
+            Job::Set { id, key, value, flags, l2_ttl, l3_ttl } => {
+                let to_l3 = Ask::Set { value: Arc::clone(&value), flags, ttl: l3_ttl };
+                let to_l2 = Ask::Set { value, flags, ttl: Some(l2_ttl) };
+                Done::Written { id, outcome: self.write(key, to_l3, to_l2).await }
             }
-            Job::Delete { id, key } => Done::Written {
-                id,
-                outcome: self.write(key, Ask::Delete, Ask::Delete).await,
-            },
+            Job::Delete { id, key } => {
+                Done::Written { id, outcome: self.write(key, Ask::Delete, Ask::Delete).await }
+            }
         };
         self.waiting.fetch_sub(1, AcqRel);
         (self.done)(done);
@@ -141,17 +99,9 @@ impl Shared {
 
     /// L2, then L3. An L2 that cannot answer counts as not asked while there is an L3.
     async fn fetch(&self, key: Arc<[u8]>) -> Fetched {
-        let mut outcome = Fetched::Absent {
-            authoritative: false,
-            epoch: 0,
-        };
+        let mut outcome = Fetched::Absent { authoritative: false, epoch: 0 };
         if let Some(l2) = &self.l2 {
-            let reply = l2
-                .ask(Request {
-                    key: Arc::clone(&key),
-                    ask: Ask::Get,
-                })
-                .await;
+            let reply = l2.ask(Request { key: Arc::clone(&key), ask: Ask::Get }).await;
             outcome = fetched(Tier::L2, reply);
             if matches!(outcome, Fetched::Found { .. }) {
                 return outcome;
@@ -167,20 +117,13 @@ impl Shared {
     async fn fill(&self, key: Arc<[u8]>, value: Arc<[u8]>, flags: u32, ttl: Duration) {
         // memcached counts whole seconds; anything less would live on past its end.
         if let Some(l2) = self.l2.as_ref().filter(|_| ttl >= Duration::from_secs(1)) {
-            l2.ask(Request {
-                key,
-                ask: Ask::Add { value, flags, ttl },
-            })
-            .await;
+            l2.ask(Request { key, ask: Ask::Add { value, flags, ttl } }).await;
         }
     }
 
     /// L3, then L2. Nothing is begun while a tier that it needs is known to be lost.
     async fn write(&self, key: Arc<[u8]>, to_l3: Ask, to_l2: Ask) -> Written {
-        let lost = |tier| Written::NotApplied {
-            tier,
-            why: "circuit breaker is open".into(),
-        };
+        let lost = |tier| Written::NotApplied { tier, why: "circuit breaker is open".into() };
         if self.l3.as_ref().is_some_and(|l3| !l3.allows()) {
             return lost(Tier::L3);
         }
@@ -190,14 +133,7 @@ impl Shared {
         let mut existed = false;
         if let Some(l3) = &self.l3 {
             let tier = Tier::L3;
-            match l3
-                .ask(Request {
-                    key: Arc::clone(&key),
-                    ask: to_l3,
-                })
-                .await
-                .answer
-            {
+            match l3.ask(Request { key: Arc::clone(&key), ask: to_l3 }).await.answer {
                 Answer::Deleted { existed: here } => existed |= here,
                 Answer::Refused(why) | Answer::NotSent(why) => {
                     return Written::NotApplied { tier, why };
@@ -231,11 +167,7 @@ impl Shared {
 /// What a tier's reply to a read means for the flight.
 fn fetched(tier: Tier, reply: super::stage::Reply) -> Fetched {
     match reply.answer {
-        Answer::Hit {
-            value,
-            flags,
-            remaining,
-        } => Fetched::Found {
+        Answer::Hit { value, flags, remaining } => Fetched::Found {
             tier,
             value,
             flags,
@@ -244,16 +176,14 @@ fn fetched(tier: Tier, reply: super::stage::Reply) -> Fetched {
             epoch: reply.epoch,
         },
         // Only a nil of L3 is an absence to remember (P9).
-        Answer::Miss { absent } => Fetched::Absent {
-            authoritative: absent && tier == Tier::L3,
-            epoch: reply.epoch,
-        },
+        Answer::Miss { absent } => {
+            Fetched::Absent { authoritative: absent && tier == Tier::L3, epoch: reply.epoch }
+        }
         Answer::Refused(why) | Answer::NotSent(why) | Answer::Unanswered(why) => {
             Fetched::Failed { tier, why }
         }
-        Answer::Stored | Answer::Deleted { .. } => Fetched::Failed {
-            tier,
-            why: "answered something else".into(),
-        },
+        Answer::Stored | Answer::Deleted { .. } => {
+            Fetched::Failed { tier, why: "answered something else".into() }
+        }
     }
 }

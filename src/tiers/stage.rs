@@ -35,17 +35,9 @@ pub enum Ask {
     /// The value, its flags, and what remains of its life.
     Get,
     /// To store the value; `None` keeps it for ever.
-    Set {
-        value: Arc<[u8]>,
-        flags: u32,
-        ttl: Option<Duration>,
-    },
+    Set { value: Arc<[u8]>, flags: u32, ttl: Option<Duration> },
     /// To store the value if there is none.
-    Add {
-        value: Arc<[u8]>,
-        flags: u32,
-        ttl: Duration,
-    },
+    Add { value: Arc<[u8]>, flags: u32, ttl: Duration },
     /// To forget the key.
     Delete,
 }
@@ -54,11 +46,7 @@ pub enum Ask {
 #[derive(Debug, Clone)]
 pub enum Answer {
     /// The value.
-    Hit {
-        value: Arc<[u8]>,
-        flags: u32,
-        remaining: Option<Duration>,
-    },
+    Hit { value: Arc<[u8]>, flags: u32, remaining: Option<Duration> },
     /// No value. `absent`: the tier has nothing at all under this key.
     Miss { absent: bool },
     /// Stored, or there was a value already where the request was to add one.
@@ -161,11 +149,7 @@ impl<S: Server + 'static> Stage<S> {
         figures.requests.fetch_add(1, Relaxed);
         let (reply, answered) = oneshot::channel();
         if self.health.allows() {
-            let waiting = Waiting {
-                request,
-                since: Instant::now(),
-                reply,
-            };
+            let waiting = Waiting { request, since: Instant::now(), reply };
             self.queue.borrow_mut().push_back(waiting);
             self.changed.notify_one();
         } else {
@@ -235,10 +219,8 @@ impl<S: Server + 'static> Stage<S> {
     }
 
     async fn run(self: Rc<Self>, batch: Vec<Waiting>) {
-        let (requests, replies): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .map(|waiting| (waiting.request, waiting.reply))
-            .unzip();
+        let (requests, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.request, waiting.reply)).unzip();
         let figures = self.health.figures();
         let size = u64::try_from(requests.len()).unwrap_or(u64::MAX);
         figures.batches.fetch_add(1, Relaxed);
@@ -260,11 +242,7 @@ impl<S: Server + 'static> Stage<S> {
         self.changed.notify_one();
         for (answer, reply) in exchange.answers.into_iter().zip(replies) {
             // Nobody waits any longer: the thread is stopping.
-            let _ = reply.send(Reply {
-                answer,
-                sent_at: exchange.sent_at,
-                epoch: exchange.epoch,
-            });
+            let _ = reply.send(Reply { answer, sent_at: exchange.sent_at, epoch: exchange.epoch });
         }
     }
 
@@ -281,10 +259,6 @@ impl<S: Server + 'static> Stage<S> {
 
     fn answer_not_sent(&self, reply: oneshot::Sender<Reply>, why: &str) {
         let answer = Answer::NotSent(why.to_owned());
-        let _ = reply.send(Reply {
-            answer,
-            sent_at: Instant::now(),
-            epoch: self.health.epoch(),
-        });
+        let _ = reply.send(Reply { answer, sent_at: Instant::now(), epoch: self.health.epoch() });
     }
 }

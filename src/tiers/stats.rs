@@ -123,10 +123,6 @@ impl Figures {
 
 fn mean(sum: u64, count: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
-    let mean = if count == 0 {
-        0.0
-    } else {
-        sum as f64 / count as f64
-    };
+    let mean = if count == 0 { 0.0 } else { sum as f64 / count as f64 };
     mean
 }

@@ -19,27 +19,21 @@ pub fn memcached_seconds(ttl: Duration, now: SystemTime) -> u64 {
     if seconds <= RELATIVE_SECONDS_MAX {
         return seconds;
     }
-    let now = now
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let seconds = seconds - CLOCK_LAG_SECONDS_MAX;
     now.saturating_add(seconds).min(WIRE_MAX)
 }
 
 /// `ttl` for Redis: whole milliseconds, rounded down but never to 0, which Redis refuses.
 pub fn redis_ms(ttl: Duration) -> u64 {
-    u64::try_from(ttl.as_millis())
-        .unwrap_or(u64::MAX)
-        .clamp(1, REDIS_MS_MAX)
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, REDIS_MS_MAX)
 }
 
 /// What memcached's `t` says remains; -1 is for ever. No answer counts as nothing remaining.
 pub fn from_memcached_seconds(seconds: Option<i64>) -> Option<Duration> {
     match seconds {
         Some(-1) => None,
-        other => Some(Duration::from_secs(
-            other.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
-        )),
+        other => Some(Duration::from_secs(other.and_then(|s| u64::try_from(s).ok()).unwrap_or(0))),
     }
 }
 
@@ -63,10 +57,7 @@ mod tests {
         assert_eq!(memcached_seconds(Duration::from_millis(1), now), 1);
         assert_eq!(memcached_seconds(Duration::from_millis(2_999), now), 2);
         assert_eq!(memcached_seconds(month, now), RELATIVE_SECONDS_MAX);
-        assert_eq!(
-            memcached_seconds(month + Duration::from_secs(1), now),
-            1_802_591_998
-        );
+        assert_eq!(memcached_seconds(month + Duration::from_secs(1), now), 1_802_591_998);
         assert_eq!(memcached_seconds(Duration::MAX, now), WIRE_MAX);
     }
 
@@ -80,10 +71,7 @@ mod tests {
     #[test]
     fn answers_that_are_missing_or_odd_leave_nothing() {
         assert_eq!(from_memcached_seconds(Some(-1)), None);
-        assert_eq!(
-            from_memcached_seconds(Some(7)),
-            Some(Duration::from_secs(7))
-        );
+        assert_eq!(from_memcached_seconds(Some(7)), Some(Duration::from_secs(7)));
         assert_eq!(from_memcached_seconds(Some(-5)), Some(Duration::ZERO));
         assert_eq!(from_memcached_seconds(None), Some(Duration::ZERO));
         assert_eq!(from_redis_ms(-1), None);

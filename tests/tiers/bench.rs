@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, unbounded};
 use l1d::tiers::{Done, Fetched, Job, L2Config, L3Config, Tier, Tiers, TiersConfig, Written};
 
-use crate::servers::{PATIENCE, Server, until};
+use test_support::servers::{PATIENCE, Server, until};
 
 /// Long enough for a busy machine, where a server is meant to answer.
 pub const LONG: Duration = Duration::from_secs(10);
@@ -43,12 +43,7 @@ impl Bench {
     }
 
     pub fn submit_fetch(&self, flight: u64, key: &[u8]) {
-        self.tiers
-            .submit(Job::Fetch {
-                flight,
-                key: key.into(),
-            })
-            .unwrap();
+        self.tiers.submit(Job::Fetch { flight, key: key.into() }).unwrap();
     }
 
     pub fn fetch(&self, key: &[u8]) -> Fetched {
@@ -83,24 +78,13 @@ impl Bench {
     }
 
     pub fn delete(&self, key: &[u8]) -> Written {
-        self.tiers
-            .submit(Job::Delete {
-                id: 3,
-                key: key.into(),
-            })
-            .unwrap();
+        self.tiers.submit(Job::Delete { id: 3, key: key.into() }).unwrap();
         self.written()
     }
 
     pub fn fill(&self, key: &[u8], value: &[u8], l2_ttl: Duration) {
         self.tiers
-            .submit(Job::Fill {
-                id: 4,
-                key: key.into(),
-                value: value.into(),
-                flags: 9,
-                l2_ttl,
-            })
+            .submit(Job::Fill { id: 4, key: key.into(), value: value.into(), flags: 9, l2_ttl })
             .unwrap();
         match self.done() {
             Done::Filled { id: 4 } => {}
@@ -117,22 +101,16 @@ impl Bench {
     }
 
     pub fn until_available(&self, tier: Tier) {
-        until("the breaker to let requests through", || {
-            self.tiers.available(tier).then_some(())
-        });
+        until("the breaker to let requests through", || self.tiers.available(tier).then_some(()));
     }
 }
 
 /// Tier, value, flags and remaining life of what was found.
 pub fn found(fetched: Fetched) -> (Tier, Vec<u8>, u32, Option<Duration>) {
     match fetched {
-        Fetched::Found {
-            tier,
-            value,
-            flags,
-            remaining,
-            ..
-        } => (tier, value.to_vec(), flags, remaining),
+        Fetched::Found { tier, value, flags, remaining, .. } => {
+            (tier, value.to_vec(), flags, remaining)
+        }
         other => panic!("{other:?}"),
     }
 }

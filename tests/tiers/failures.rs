@@ -4,7 +4,7 @@
 use l1d::tiers::{Done, Fetched, Tier, Written};
 
 use crate::bench::{Bench, LONG, SHORT, found, is_absent};
-use crate::servers::{PATIENCE, Proxy, Server, scripted_memcached, until};
+use test_support::servers::{PATIENCE, Proxy, Server, scripted_memcached, until};
 
 #[test]
 fn a_lost_l2_is_left_out_and_comes_back() {
@@ -16,24 +16,14 @@ fn a_lost_l2_is_left_out_and_comes_back() {
     let epoch = bench.tiers.epoch(Tier::L2);
     l2.kill();
     until("the breaker to open", || {
-        assert_eq!(
-            found(bench.fetch(b"key")).0,
-            Tier::L3,
-            "L3 answers meanwhile"
-        );
+        assert_eq!(found(bench.fetch(b"key")).0, Tier::L3, "L3 answers meanwhile");
         (!bench.tiers.available(Tier::L2)).then_some(())
     });
     assert!(bench.tiers.epoch(Tier::L2) > epoch);
     assert!(bench.tiers.has(Tier::L2) && bench.tiers.available(Tier::L3));
     // Nothing is begun while a tier that the write needs is lost.
-    assert!(matches!(
-        bench.set(b"key", b"new"),
-        Written::NotApplied { tier: Tier::L2, .. }
-    ));
-    assert!(matches!(
-        bench.delete(b"key"),
-        Written::NotApplied { tier: Tier::L2, .. }
-    ));
+    assert!(matches!(bench.set(b"key", b"new"), Written::NotApplied { tier: Tier::L2, .. }));
+    assert!(matches!(bench.delete(b"key"), Written::NotApplied { tier: Tier::L2, .. }));
     assert_eq!(l3.client().resp(&[b"GET", b"key"]), b"from L3");
 
     l2.restart();
@@ -50,28 +40,15 @@ fn a_lost_l3_fails_at_once_and_comes_back() {
     assert!(is_absent(&bench.fetch(b"key"), true));
     let epoch = bench.tiers.epoch(Tier::L3);
     l3.kill();
-    until(
-        "the lost connection to be noticed without a request",
-        || (bench.tiers.epoch(Tier::L3) > epoch).then_some(()),
-    );
-    assert!(matches!(
-        bench.fetch(b"key"),
-        Fetched::Failed { tier: Tier::L3, .. }
-    ));
-    assert!(matches!(
-        bench.set(b"key", b"new"),
-        Written::NotApplied { tier: Tier::L3, .. }
-    ));
+    until("the lost connection to be noticed without a request", || {
+        (bench.tiers.epoch(Tier::L3) > epoch).then_some(())
+    });
+    assert!(matches!(bench.fetch(b"key"), Fetched::Failed { tier: Tier::L3, .. }));
+    assert!(matches!(bench.set(b"key", b"new"), Written::NotApplied { tier: Tier::L3, .. }));
     bench.until_open(Tier::L3);
-    assert!(matches!(
-        bench.fetch(b"key"),
-        Fetched::Failed { tier: Tier::L3, .. }
-    ));
+    assert!(matches!(bench.fetch(b"key"), Fetched::Failed { tier: Tier::L3, .. }));
     let before = bench.tiers.stats().l3.unwrap();
-    assert!(matches!(
-        bench.delete(b"key"),
-        Written::NotApplied { tier: Tier::L3, .. }
-    ));
+    assert!(matches!(bench.delete(b"key"), Written::NotApplied { tier: Tier::L3, .. }));
     assert_eq!(
         bench.tiers.stats().l3.unwrap().batches,
         before.batches,
@@ -111,10 +88,7 @@ fn a_silent_l3_does_not_hold_up_l2() {
     let proxy = Proxy::before(&l3);
     l2.client().ascii_set("hit", 0, 0, b"v");
     // L3 never answers within this test, nor gives up.
-    let bench = Bench::new(
-        Some((l2.address(), LONG)),
-        Some((proxy.address(), PATIENCE * 3)),
-    );
+    let bench = Bench::new(Some((l2.address(), LONG)), Some((proxy.address(), PATIENCE * 3)));
     assert!(is_absent(&bench.fetch(b"miss"), true));
     proxy.hold();
     for n in 0..2000 {
@@ -122,11 +96,7 @@ fn a_silent_l3_does_not_hold_up_l2() {
     }
     for _ in 0..100 {
         bench.submit_fetch(5000, b"hit");
-        let Done::Fetched {
-            flight: 5000,
-            outcome,
-        } = bench.done()
-        else {
+        let Done::Fetched { flight: 5000, outcome } = bench.done() else {
             panic!("L3 is held back")
         };
         assert_eq!(found(outcome).0, Tier::L2);
@@ -135,13 +105,7 @@ fn a_silent_l3_does_not_hold_up_l2() {
     for _ in 0..2000 {
         assert!(matches!(
             bench.done(),
-            Done::Fetched {
-                outcome: Fetched::Absent {
-                    authoritative: true,
-                    ..
-                },
-                ..
-            }
+            Done::Fetched { outcome: Fetched::Absent { authoritative: true, .. }, .. }
         ));
     }
 }
@@ -150,10 +114,7 @@ fn a_silent_l3_does_not_hold_up_l2() {
 fn replies_held_back_past_the_deadline_end_in_doubt_and_never_reach_another_request() {
     let (l2, l3) = (Server::memcached(), Server::redis());
     let (before_l2, before_l3) = (Proxy::before(&l2), Proxy::before(&l3));
-    let bench = Bench::new(
-        Some((before_l2.address(), SHORT)),
-        Some((before_l3.address(), SHORT)),
-    );
+    let bench = Bench::new(Some((before_l2.address(), SHORT)), Some((before_l3.address(), SHORT)));
     let warm = |tier| {
         until("an answer in time", || {
             bench.fetch(b"warm");
@@ -164,15 +125,9 @@ fn replies_held_back_past_the_deadline_end_in_doubt_and_never_reach_another_requ
 
     warm(Tier::L3);
     before_l3.hold();
-    assert!(matches!(
-        bench.set(b"key", b"one"),
-        Written::Unknown { tier: Tier::L3, .. }
-    ));
+    assert!(matches!(bench.set(b"key", b"one"), Written::Unknown { tier: Tier::L3, .. }));
     assert_eq!(l2.client().ascii_get("key"), None, "L2 comes after L3");
-    assert!(matches!(
-        bench.fetch(b"key"),
-        Fetched::Failed { tier: Tier::L3, .. }
-    ));
+    assert!(matches!(bench.fetch(b"key"), Fetched::Failed { tier: Tier::L3, .. }));
     bench.until_open(Tier::L3);
     before_l3.release();
     bench.until_available(Tier::L3);
@@ -181,10 +136,7 @@ fn replies_held_back_past_the_deadline_end_in_doubt_and_never_reach_another_requ
     warm(Tier::L2);
     before_l2.hold();
     let epoch = bench.tiers.epoch(Tier::L2);
-    assert!(matches!(
-        bench.set(b"key", b"two"),
-        Written::Unknown { tier: Tier::L2, .. }
-    ));
+    assert!(matches!(bench.set(b"key", b"two"), Written::Unknown { tier: Tier::L2, .. }));
     assert!(bench.tiers.epoch(Tier::L2) > epoch);
     assert_eq!(l3.client().resp(&[b"GET", b"key"]), b"two");
     bench.until_open(Tier::L2);
@@ -195,11 +147,8 @@ fn replies_held_back_past_the_deadline_end_in_doubt_and_never_reach_another_requ
     for n in 0..50 {
         let (key, value) = (format!("own:{n}"), format!("value {n}"));
         until("the write", || {
-            matches!(
-                bench.set(key.as_bytes(), value.as_bytes()),
-                Written::Applied { .. }
-            )
-            .then_some(())
+            matches!(bench.set(key.as_bytes(), value.as_bytes()), Written::Applied { .. })
+                .then_some(())
         });
         let fetched = until("the read", || {
             Some(bench.fetch(key.as_bytes())).filter(|f| matches!(f, Fetched::Found { .. }))
@@ -213,8 +162,5 @@ fn an_answer_to_another_request_is_refused() {
     let (address, _lines) = scripted_memcached(1, "VA 1 t-1 f0 O1\r\nb\r\n");
     let bench = Bench::new(Some((address, PATIENCE)), None);
     let fetched = bench.fetch(b"a");
-    assert!(
-        matches!(fetched, Fetched::Failed { tier: Tier::L2, .. }),
-        "{fetched:?}"
-    );
+    assert!(matches!(fetched, Fetched::Failed { tier: Tier::L2, .. }), "{fetched:?}");
 }

@@ -8,7 +8,7 @@ use l1d::tiers::{
 };
 
 use crate::bench::{Bench, LONG, SHORT, is_absent};
-use crate::servers::{PATIENCE, Proxy, Server};
+use test_support::servers::{PATIENCE, Proxy, Server};
 
 #[test]
 fn the_queue_is_bounded_and_every_accepted_job_ends() {
@@ -20,19 +20,12 @@ fn the_queue_is_bounded_and_every_accepted_job_ends() {
     for n in 0..JOBS_MAX {
         bench.submit_fetch(u64::try_from(n).unwrap(), b"key");
     }
-    let refused = bench.tiers.submit(Job::Delete {
-        id: 77,
-        key: Arc::from(&b"key"[..]),
-    });
+    let refused = bench.tiers.submit(Job::Delete { id: 77, key: Arc::from(&b"key"[..]) });
     assert!(matches!(refused, Err(Job::Delete { id: 77, .. })));
     proxy.release();
     let Bench { tiers, dones } = bench;
     drop(tiers);
-    assert_eq!(
-        dones.iter().count(),
-        JOBS_MAX,
-        "what was accepted has ended before the thread did"
-    );
+    assert_eq!(dones.iter().count(), JOBS_MAX, "what was accepted has ended before the thread did");
 }
 
 #[test]
@@ -46,41 +39,24 @@ fn stopping_does_not_wait_for_a_silent_tier_beyond_its_deadlines() {
     }
     let Bench { tiers, dones } = bench;
     drop(tiers);
-    assert!(dones.iter().all(|done| matches!(
-        done,
-        Done::Fetched {
-            outcome: Fetched::Failed { .. },
-            ..
-        }
-    )));
+    assert!(
+        dones
+            .iter()
+            .all(|done| matches!(done, Done::Fetched { outcome: Fetched::Failed { .. }, .. }))
+    );
 }
 
 #[test]
 fn servers_that_are_down_are_no_reason_not_to_start_but_a_bad_address_is() {
     let start = |l2: &str, l3: &str, deadline| {
-        let l2 = Some(L2Config {
-            address: l2.into(),
-            deadline,
-        });
-        let l3 = Some(L3Config {
-            url: l3.into(),
-            deadline,
-        });
+        let l2 = Some(L2Config { address: l2.into(), deadline });
+        let l3 = Some(L3Config { url: l3.into(), deadline });
         Tiers::start(TiersConfig { l2, l3 }, |_| {})
     };
     assert!(start("127.0.0.1:1", "redis://127.0.0.1:1", LONG).is_ok());
-    assert!(matches!(
-        start("localhost", "redis://127.0.0.1:1", LONG),
-        Err(TiersError::Address(_))
-    ));
-    assert!(matches!(
-        start("localhost:1", "127.0.0.1:1", LONG),
-        Err(TiersError::Url(_))
-    ));
-    assert!(matches!(
-        start("localhost:1", "rediss://127.0.0.1:1", LONG),
-        Err(TiersError::Url(_))
-    ));
+    assert!(matches!(start("localhost", "redis://127.0.0.1:1", LONG), Err(TiersError::Address(_))));
+    assert!(matches!(start("localhost:1", "127.0.0.1:1", LONG), Err(TiersError::Url(_))));
+    assert!(matches!(start("localhost:1", "rediss://127.0.0.1:1", LONG), Err(TiersError::Url(_))));
     assert!(matches!(
         start("localhost:1", "redis://127.0.0.1:1", Duration::ZERO),
         Err(TiersError::Deadline(Tier::L2))

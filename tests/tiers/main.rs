@@ -4,5 +4,4 @@ mod bench;
 mod failures;
 mod limits;
 mod reads;
-mod servers;
 mod writes;

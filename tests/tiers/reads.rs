@@ -6,7 +6,7 @@ use std::time::Duration;
 use l1d::tiers::{Done, Job, Tier, Written, memcached_key};
 
 use crate::bench::{Bench, HOUR, LONG, found, is_absent, within};
-use crate::servers::Server;
+use test_support::servers::Server;
 
 #[test]
 fn l2_is_asked_first_then_l3_and_both_say_how_long_a_value_lives() {
@@ -28,10 +28,7 @@ fn l2_is_asked_first_then_l3_and_both_say_how_long_a_value_lives() {
     assert!(within(remaining, 300), "{remaining:?}");
 
     assert_eq!(found(bench.fetch(b"for ever")).3, None);
-    assert_eq!(
-        found(bench.fetch(b"for-ever")),
-        (Tier::L2, vec![], u32::MAX, None)
-    );
+    assert_eq!(found(bench.fetch(b"for-ever")), (Tier::L2, vec![], u32::MAX, None));
 }
 
 #[test]
@@ -43,15 +40,9 @@ fn what_is_set_can_be_read_by_other_clients_with_its_flags_and_ttl() {
         assert!(matches!(bench.set(b"key", value), Written::Applied { .. }));
         assert_eq!(ascii.ascii_get("key"), Some((0xdead_beef, value.to_vec())));
         assert_eq!(resp.resp(&[b"GET", b"key"]), value);
-        assert!(within(
-            Some(Duration::from_secs(ascii.ascii_ttl("key").unsigned_abs())),
-            3600
-        ));
+        assert!(within(Some(Duration::from_secs(ascii.ascii_ttl("key").unsigned_abs())), 3600));
         let left = resp.resp_int(&[b"PTTL", b"key"]);
-        assert!(
-            within(Some(Duration::from_millis(left.unsigned_abs())), 7200),
-            "{left}"
-        );
+        assert!(within(Some(Duration::from_millis(left.unsigned_abs())), 7200), "{left}");
         assert_eq!(found(bench.fetch(b"key")).1, value);
         ascii.ascii("delete key");
         assert_eq!(
@@ -96,22 +87,12 @@ fn keys_of_any_bytes_and_length_reach_both_tiers() {
     ];
     for (index, key) in keys.iter().enumerate() {
         let value = format!("value {index}").into_bytes();
-        assert!(
-            matches!(bench.set(key, &value), Written::Applied { .. }),
-            "key {index}"
-        );
+        assert!(matches!(bench.set(key, &value), Written::Applied { .. }), "key {index}");
         assert_eq!(found(only_l2.fetch(key)).1, value, "key {index}");
         assert_eq!(resp.resp(&[b"GET", key]), value, "key {index}");
         // A client that knows the documented name finds it under its real bytes.
-        assert_eq!(
-            l2.client().binary_get(&memcached_key(key)),
-            Some(value),
-            "key {index}"
-        );
-        assert!(
-            matches!(bench.delete(key), Written::Applied { existed: true }),
-            "key {index}"
-        );
+        assert_eq!(l2.client().binary_get(&memcached_key(key)), Some(value), "key {index}");
+        assert!(matches!(bench.delete(key), Written::Applied { existed: true }), "key {index}");
         assert!(is_absent(&bench.fetch(key), true), "key {index}");
     }
 }
@@ -133,9 +114,7 @@ fn a_thousand_keys_travel_in_few_exchanges() {
         bench.submit_fetch(n, format!("key:{n}").as_bytes());
     }
     for _ in 0..1000 {
-        let Done::Fetched { flight, outcome } = bench.done() else {
-            panic!("not a fetch")
-        };
+        let Done::Fetched { flight, outcome } = bench.done() else { panic!("not a fetch") };
         match flight % 3 {
             2 => assert!(is_absent(&outcome, true), "{flight}: {outcome:?}"),
             tier => {
@@ -147,28 +126,14 @@ fn a_thousand_keys_travel_in_few_exchanges() {
     }
     let stats = bench.tiers.stats();
     let (l2, l3) = (stats.l2.unwrap(), stats.l3.unwrap());
-    assert_eq!(
-        (l2.requests, l2.hits, l2.misses, l2.errors),
-        (1000, 334, 666, 0)
-    );
-    assert_eq!(
-        (l3.requests, l3.hits, l3.misses, l3.errors),
-        (666, 333, 333, 0)
-    );
-    assert!(
-        l2.batches < 100 && l3.batches < 100,
-        "{} and {} exchanges",
-        l2.batches,
-        l3.batches
-    );
+    assert_eq!((l2.requests, l2.hits, l2.misses, l2.errors), (1000, 334, 666, 0));
+    assert_eq!((l3.requests, l3.hits, l3.misses, l3.errors), (666, 333, 333, 0));
+    assert!(l2.batches < 100 && l3.batches < 100, "{} and {} exchanges", l2.batches, l3.batches);
     assert_eq!(stats.jobs_waiting, 0);
 
     // Writes of one burst share exchanges, too, and each has its own outcome.
     for n in 0..1000 {
-        bench
-            .tiers
-            .submit(Bench::set_job(n, format!("key:{n}").as_bytes(), b"new"))
-            .unwrap();
+        bench.tiers.submit(Bench::set_job(n, format!("key:{n}").as_bytes(), b"new")).unwrap();
     }
     for _ in 0..1000 {
         assert!(matches!(bench.written(), Written::Applied { .. }));
@@ -184,10 +149,7 @@ fn only_a_nil_of_redis_is_an_authoritative_absence() {
     assert!(is_absent(&bench.fetch(b"nothing"), true));
     l3.client().resp(&[b"LPUSH", b"list", b"x"]);
     assert!(is_absent(&bench.fetch(b"list"), false));
-    assert!(is_absent(
-        &Bench::new(Some((l2.address(), LONG)), None).fetch(b"nothing"),
-        false
-    ));
+    assert!(is_absent(&Bench::new(Some((l2.address(), LONG)), None).fetch(b"nothing"), false));
     assert!(is_absent(&Bench::new(None, None).fetch(b"nothing"), false));
     // Marked invalid by another client: not a value to serve.
     let mut ascii = l2.client();

@@ -5,37 +5,22 @@ use std::time::Duration;
 use l1d::tiers::{Done, Tier, Written};
 
 use crate::bench::{Bench, HOUR, LONG, found, within};
-use crate::servers::{PATIENCE, Server, scripted_memcached};
+use test_support::servers::{PATIENCE, Server, scripted_memcached};
 
 #[test]
 fn a_value_that_redis_refuses_is_written_nowhere() {
     let (l2, l3) = (Server::memcached(), Server::redis());
     let bench = Bench::both(&l2, &l3);
     assert!(matches!(bench.set(b"key", b"old"), Written::Applied { .. }));
-    assert_eq!(
-        l3.client().resp(&[b"CONFIG", b"SET", b"maxmemory", b"1"]),
-        b"+OK"
-    );
+    assert_eq!(l3.client().resp(&[b"CONFIG", b"SET", b"maxmemory", b"1"]), b"+OK");
     match bench.set(b"key", b"new") {
-        Written::NotApplied {
-            tier: Tier::L3,
-            why,
-        } => assert!(why.contains("OOM"), "{why}"),
+        Written::NotApplied { tier: Tier::L3, why } => assert!(why.contains("OOM"), "{why}"),
         other => panic!("{other:?}"),
     }
     assert_eq!(l2.client().ascii_get("key").unwrap().1, b"old");
-    assert!(
-        bench.tiers.available(Tier::L3),
-        "a server that refuses is alive"
-    );
-    assert!(matches!(
-        bench.delete(b"key"),
-        Written::Applied { existed: true }
-    ));
-    assert!(matches!(
-        bench.delete(b"key"),
-        Written::Applied { existed: false }
-    ));
+    assert!(bench.tiers.available(Tier::L3), "a server that refuses is alive");
+    assert!(matches!(bench.delete(b"key"), Written::Applied { existed: true }));
+    assert!(matches!(bench.delete(b"key"), Written::Applied { existed: false }));
 }
 
 #[test]
@@ -51,10 +36,7 @@ fn a_value_too_large_for_memcached_leaves_no_older_one_and_harms_no_other_key() 
         let submit = |id, key: &[u8], value: &[u8]| {
             bench.tiers.submit(Bench::set_job(id, key, value)).unwrap()
         };
-        assert!(matches!(
-            bench.set(b"large", b"old"),
-            Written::Applied { .. }
-        ));
+        assert!(matches!(bench.set(b"large", b"old"), Written::Applied { .. }));
         for n in 0..40 {
             submit(n, format!("small:{n}").as_bytes(), b"v");
             if n == 20 {
@@ -62,19 +44,14 @@ fn a_value_too_large_for_memcached_leaves_no_older_one_and_harms_no_other_key() 
             }
         }
         for _ in 0..41 {
-            let Done::Written { id, outcome } = bench.done() else {
-                panic!("not a write")
-            };
+            let Done::Written { id, outcome } = bench.done() else { panic!("not a write") };
             if id == 1000 && alone {
                 assert!(
                     matches!(outcome, Written::NotApplied { tier: Tier::L2, .. }),
                     "{outcome:?}"
                 );
             } else {
-                assert!(
-                    matches!(outcome, Written::Applied { .. }),
-                    "{id}: {outcome:?}"
-                );
+                assert!(matches!(outcome, Written::Applied { .. }), "{id}: {outcome:?}");
             }
         }
         assert_eq!(l2.client().ascii_get("large"), None);
@@ -93,19 +70,12 @@ fn a_fill_never_overwrites_and_never_outlives_what_it_was_given() {
     let mut ascii = l2.client();
     bench.fill(b"key", b"filled", Duration::from_millis(90_900));
     assert_eq!(ascii.ascii_get("key"), Some((9, b"filled".to_vec())));
-    assert!(within(
-        Some(Duration::from_secs(ascii.ascii_ttl("key").unsigned_abs())),
-        90
-    ));
+    assert!(within(Some(Duration::from_secs(ascii.ascii_ttl("key").unsigned_abs())), 90));
     ascii.ascii_set("key", 1, 0, b"newer");
     bench.fill(b"key", b"late", HOUR);
     assert_eq!(ascii.ascii_get("key"), Some((1, b"newer".to_vec())));
     bench.fill(b"short", b"v", Duration::from_millis(999));
-    assert_eq!(
-        ascii.ascii_get("short"),
-        None,
-        "memcached cannot keep it for less than a second"
-    );
+    assert_eq!(ascii.ascii_get("short"), None, "memcached cannot keep it for less than a second");
     assert_eq!(bench.tiers.stats().l2.unwrap().errors, 0);
 }
 
@@ -113,15 +83,9 @@ fn a_fill_never_overwrites_and_never_outlives_what_it_was_given() {
 fn a_refused_value_takes_the_older_one_with_it() {
     let (address, lines) = scripted_memcached(1, "SERVER_ERROR out of memory storing object\r\n");
     let bench = Bench::new(Some((address, PATIENCE)), None);
-    bench
-        .tiers
-        .submit(Bench::set_job(1, b"key", b"new"))
-        .unwrap();
+    bench.tiers.submit(Bench::set_job(1, b"key", b"new")).unwrap();
     let next = || lines.recv_timeout(PATIENCE).unwrap();
     assert!(next().starts_with("ms key 3 "));
     assert_eq!((&next()[..], &next()[..]), ("new", "md key O0"));
-    assert!(matches!(
-        bench.written(),
-        Written::NotApplied { tier: Tier::L2, .. }
-    ));
+    assert!(matches!(bench.written(), Written::NotApplied { tier: Tier::L2, .. }));
 }

@@ -1,7 +1,13 @@
 //! What travels between a client and the daemon.
 //!
 //! [`Request`] and [`Response`] are the whole vocabulary; how they travel (frames on the control
-//! socket) is `frame`'s business, so another transport replaces that file only.
+//! socket) is [`frame`]'s business, so another transport replaces that file only. The bytes of each
+//! message are in `codec`; both sides use the same functions.
+
+mod codec;
+pub mod frame;
+
+pub use codec::{DecodeError, EncodeError};
 
 use crate::policy::WriteMode;
 use std::time::Duration;
@@ -22,7 +28,9 @@ pub enum Request<'a> {
         /// The key.
         key: &'a [u8],
     },
-    /// The same for many keys; one [`Response::Many`] answers, in the order asked.
+    /// The same for many keys; one [`Response::Many`] answers, in the order asked. It may answer
+    /// only the first of them, at least one, where all would make too large a frame
+    /// ([`frame::MANY_BYTES`]); the client asks again for the rest.
     GetMany {
         /// The keys.
         keys: Vec<&'a [u8]>,

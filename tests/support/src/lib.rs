@@ -1,1 +1,4 @@
-//! Real servers, free ports and worker processes for the tests and the lab.
+//! Real servers, daemons and faults for the tests and the lab.
+
+pub mod daemon;
+pub mod servers;

@@ -48,11 +48,7 @@ impl Server {
     fn start(kind: Kind) -> Server {
         // Another test may take the port between the probe and the server: then try another.
         for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap()
-                .port();
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             if let Some(child) = spawn(kind, port) {
                 return Server { kind, port, child };
             }
@@ -122,10 +118,7 @@ fn spawn(kind: Kind, port: u16) -> Option<Child> {
             command
         }
     };
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command
         .spawn()
         .expect("install memcached and redis-server (Debian packages of these names)");
@@ -144,9 +137,7 @@ fn answers(kind: Kind, port: u16, pid: u32) -> bool {
     let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else {
         return false;
     };
-    stream
-        .set_read_timeout(Some(Duration::from_secs(1)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let (question, answer) = match kind {
         Kind::Memcached => ("stats\r\n", format!("STAT pid {pid}")),
         Kind::Redis => ("INFO server\r\n", format!("process_id:{pid}")),
@@ -169,9 +160,7 @@ impl Client {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client {
-            stream: BufReader::new(stream),
-        }
+        Client { stream: BufReader::new(stream) }
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -216,11 +205,7 @@ impl Client {
     /// Remaining seconds, by the meta protocol.
     pub fn ascii_ttl(&mut self, key: &str) -> i64 {
         self.write(format!("mg {key} t\r\n").as_bytes());
-        self.line()
-            .strip_prefix("HD t")
-            .expect("a hit")
-            .parse()
-            .unwrap()
+        self.line().strip_prefix("HD t").expect("a hit").parse().unwrap()
     }
 
     /// One line of ASCII, one line back.
@@ -275,14 +260,21 @@ impl Client {
 /// Stands before a server; can hold its replies back.
 pub struct Proxy {
     pub port: u16,
-    held: Arc<(Mutex<bool>, Condvar)>,
+    held: Arc<(Mutex<Held>, Condvar)>,
+}
+
+/// Whether replies are held back, and how many wait.
+#[derive(Default)]
+struct Held {
+    on: bool,
+    waiting: usize,
 }
 
 impl Proxy {
     pub fn before(server: &Server) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let held = Arc::new((Mutex::new(false), Condvar::new()));
+        let held = Arc::new((Mutex::new(Held::default()), Condvar::new()));
         let (upstream, gate) = (server.port, Arc::clone(&held));
         // These threads end with the test's process.
         std::thread::spawn(move || {
@@ -306,11 +298,19 @@ impl Proxy {
 
     /// Requests go through, replies wait.
     pub fn hold(&self) {
-        *self.held.0.lock().unwrap() = true;
+        self.held.0.lock().unwrap().on = true;
+    }
+
+    /// Returns when a reply has come from the server and is being held back.
+    pub fn wait_until_held(&self) {
+        let held = self.held.0.lock().unwrap();
+        let (held, _) =
+            self.held.1.wait_timeout_while(held, PATIENCE, |held| held.waiting == 0).unwrap();
+        assert!(held.waiting > 0, "no reply came");
     }
 
     pub fn release(&self) {
-        *self.held.0.lock().unwrap() = false;
+        self.held.0.lock().unwrap().on = false;
         self.held.1.notify_all();
     }
 }
@@ -321,13 +321,16 @@ impl Drop for Proxy {
     }
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, gate: Option<Arc<(Mutex<bool>, Condvar)>>) {
+fn copy(mut from: TcpStream, mut to: TcpStream, gate: Option<Arc<(Mutex<Held>, Condvar)>>) {
     to.set_nodelay(true).unwrap();
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         if let Some(gate) = &gate {
-            let held = gate.0.lock().unwrap();
-            drop(gate.1.wait_while(held, |held| *held).unwrap());
+            let mut held = gate.0.lock().unwrap();
+            held.waiting += 1;
+            gate.1.notify_all();
+            held = gate.1.wait_while(held, |held| held.on).unwrap();
+            held.waiting -= 1;
         }
         if to.write_all(&buffer[..count]).is_err() {
             break;
@@ -346,21 +349,14 @@ pub fn scripted_memcached(count: usize, answers: &'static str) -> (String, Recei
     std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         let mut commands = 0;
-        for line in BufReader::new(stream.try_clone().unwrap())
-            .lines()
-            .map_while(Result::ok)
-        {
+        for line in BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok) {
             let is_command = line.starts_with('m');
             commands += usize::from(is_command);
             if sender.send(line).is_err() {
                 return;
             }
             if is_command && commands >= count {
-                let answers = if commands == count {
-                    answers
-                } else {
-                    "HD O0\r\n"
-                };
+                let answers = if commands == count { answers } else { "HD O0\r\n" };
                 (&stream).write_all(answers.as_bytes()).unwrap();
             }
         }

@@ -1,0 +1,77 @@
+//! What an administrator asks. Answers are JSON documents, as the daemon wrote them.
+
+use crate::client::Client;
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::protocol::{Request, Response};
+use crate::shared::{Kind, unexpected};
+use std::time::Duration;
+
+/// A check walks the whole table.
+const CHECK_DEADLINE: Duration = Duration::from_secs(60);
+
+impl Client {
+    /// Figures of the daemon.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::Deadline`], [`Error::Refused`].
+    pub fn stats_json(&self) -> Result<String, Error> {
+        self.json(&Request::Stats, &self.shared.deadline())
+    }
+
+    /// What the daemon knows of one key: its policy, its entry.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stats_json`](Self::stats_json).
+    pub fn explain_json(&self, key: &[u8]) -> Result<String, Error> {
+        self.json(&Request::Explain { key }, &self.shared.deadline())
+    }
+
+    /// Checks every invariant of the table. May take long: its deadline is a minute.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stats_json`](Self::stats_json).
+    pub fn check_json(&self) -> Result<String, Error> {
+        self.json(&Request::Check, &Deadline::after(CHECK_DEADLINE))
+    }
+
+    /// The policy in force.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stats_json`](Self::stats_json).
+    pub fn policy_json(&self) -> Result<String, Error> {
+        self.json(&Request::Policy, &self.shared.deadline())
+    }
+
+    /// Makes every entry whose key begins with `prefix` invisible in the table and in this process's
+    /// cache; an empty prefix: all. The tiers keep theirs, and so do other processes' caches of keys
+    /// of process scope.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stats_json`](Self::stats_json), and [`Error::UnknownOutcome`].
+    pub fn flush(&self, prefix: &[u8]) -> Result<(), Error> {
+        let request = Request::Flush { prefix };
+        let deadline = self.shared.deadline();
+        let flushed =
+            self.shared.exchange(&request, Kind::Write, &deadline, |response| match response {
+                Response::Stored { .. } | Response::Deleted { .. } | Response::Json(_) => Ok(()),
+                other => Err(unexpected(&other)),
+            });
+        if let Some(process) = self.shared.process_if_any() {
+            process.cache.forget(prefix);
+        }
+        flushed
+    }
+
+    fn json(&self, request: &Request<'_>, deadline: &Deadline) -> Result<String, Error> {
+        self.shared.exchange(request, Kind::Read, deadline, |response| match response {
+            Response::Json(document) => Ok(document.to_owned()),
+            other => Err(unexpected(&other)),
+        })
+    }
+}

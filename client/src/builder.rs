@@ -1,0 +1,116 @@
+//! How a client is set up.
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::shared::Shared;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where the daemon's unit puts its socket.
+const SOCKET: &str = "/run/l1d/l1d.sock";
+
+/// What a client is set up with.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub socket: PathBuf,
+    pub deadline: Duration,
+    pub attach_deadline: Duration,
+    pub connections_max: usize,
+    pub owner_uid: Option<u32>,
+    pub process_cache_bytes: u64,
+}
+
+/// Sets a [`Client`] up; begins with [`Client::builder`].
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// let cache = l1d_client::Client::builder()
+///     .socket("/run/l1d/l1d.sock")
+///     .deadline(Duration::from_millis(200))
+///     .connect()?;
+/// # Ok::<(), l1d_client::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing before `connect`"]
+pub struct ClientBuilder {
+    settings: Settings,
+}
+
+impl ClientBuilder {
+    pub(crate) fn new() -> ClientBuilder {
+        ClientBuilder {
+            settings: Settings {
+                socket: PathBuf::from(SOCKET),
+                deadline: Duration::from_secs(1),
+                attach_deadline: Duration::from_millis(250),
+                connections_max: 4,
+                owner_uid: None,
+                process_cache_bytes: 16 << 20,
+            },
+        }
+    }
+
+    /// The daemon's socket; by default `/run/l1d/l1d.sock`.
+    pub fn socket(mut self, path: impl Into<PathBuf>) -> ClientBuilder {
+        self.settings.socket = path.into();
+        self
+    }
+
+    /// The longest that a call may take which has to ask the daemon; 1 s by default.
+    pub fn deadline(mut self, deadline: Duration) -> ClientBuilder {
+        self.settings.deadline = deadline;
+        self
+    }
+
+    /// The longest that connecting and taking over the table may take, which is also the longest that
+    /// a `peek` can take, when the table was replaced; 250 ms by default.
+    pub fn attach_deadline(mut self, deadline: Duration) -> ClientBuilder {
+        self.settings.attach_deadline = deadline;
+        self
+    }
+
+    /// Connections to the daemon at most, and so how many threads can ask it at once; 4 by default,
+    /// at least 1. They are opened when they are needed.
+    pub fn connections_max(mut self, connections: usize) -> ClientBuilder {
+        self.settings.connections_max = connections;
+        self
+    }
+
+    /// Trust no daemon and no table but this user's (and root's). By default whoever listens at the
+    /// socket is trusted, as only a privileged user can put a socket into `/run/l1d`.
+    pub fn owner_uid(mut self, uid: u32) -> ClientBuilder {
+        self.settings.owner_uid = Some(uid);
+        self
+    }
+
+    /// Room for keys whose policy says `scope = "process"`, in bytes; 16 MiB by default. Nothing is
+    /// taken before there are such keys.
+    pub fn process_cache_bytes(mut self, bytes: u64) -> ClientBuilder {
+        self.settings.process_cache_bytes = bytes;
+        self
+    }
+
+    /// Connects to the daemon and takes over its table.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] without a daemon, [`Error::WrongProtocol`] with one of another version,
+    /// [`Error::Untrusted`] when the table is not what it should be.
+    pub fn connect(self) -> Result<Client, Error> {
+        let shared = Shared::new(self.settings)?;
+        shared.attach_first()?;
+        Ok(Client::of(Arc::new(shared)))
+    }
+
+    /// A client that connects when it is first used: for a service that has to start whether or not
+    /// its cache is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] when this process can map no more memory.
+    pub fn connect_later(self) -> Result<Client, Error> {
+        Ok(Client::of(Arc::new(Shared::new(self.settings)?)))
+    }
+}

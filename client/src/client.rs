@@ -1,0 +1,402 @@
+//! The handle that a program holds.
+
+use crate::builder::ClientBuilder;
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::process_cache::{Fresh, ProcessRead};
+use crate::protocol::{Request, Response, Set, frame};
+use crate::shared::{Kind, Shared, unexpected};
+use crate::table::TableRead;
+use crate::value::{Lookup, Meta, SetOptions, Source, Stored, Value};
+use shm_layout::entry::KEY_BYTES_MAX;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A process's access to the host's cache. One is enough for a whole process: clones are handles of
+/// the same client, and all methods may be called from any thread and after `fork`.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+/// What a read comes to; a value is in the vector that was handed in.
+enum Answer {
+    Found(Meta),
+    Absent,
+    Unknown,
+}
+
+impl Client {
+    /// Connects to the daemon at `socket`, with defaults for everything else.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ClientBuilder::connect`].
+    pub fn connect(socket: impl AsRef<Path>) -> Result<Client, Error> {
+        Client::builder().socket(socket.as_ref()).connect()
+    }
+
+    /// Sets up a client with other than the defaults.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::new()
+    }
+
+    pub(crate) fn of(shared: Arc<Shared>) -> Client {
+        Client { shared }
+    }
+
+    /// The value of `key`, from the table, or else from the daemon and the tiers below.
+    ///
+    /// # Errors
+    ///
+    /// Only where the table does not answer: [`Error::Unavailable`] without a daemon,
+    /// [`Error::Deadline`], [`Error::TierFailed`], [`Error::Busy`], [`Error::TooLarge`] for a key of
+    /// an impossible size.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Value>, Error> {
+        self.lookup(key).map(Lookup::found)
+    }
+
+    /// [`get`](Self::get) into a vector of the caller's, whose content is replaced: no allocation
+    /// where it is large enough. Without a value it is empty.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get).
+    #[inline]
+    pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Option<Meta>, Error> {
+        match self.shared.read_table(key, value) {
+            TableRead::Hit(meta) => Ok(Some(meta)),
+            TableRead::Absent => Ok(None),
+            other => Ok(self.find_elsewhere(other, key, value)?.found()),
+        }
+    }
+
+    /// The value of `key` if this host's table holds it, or this process's cache for a key of
+    /// process scope. Asks nobody, and makes no system call unless the table was replaced.
+    #[must_use]
+    pub fn peek(&self, key: &[u8]) -> Option<Value> {
+        self.peek_lookup(key).found()
+    }
+
+    /// [`peek`](Self::peek) into a vector of the caller's, whose content is replaced.
+    #[inline]
+    pub fn peek_into(&self, key: &[u8], value: &mut Vec<u8>) -> Option<Meta> {
+        match self.shared.read_table(key, value) {
+            TableRead::Hit(meta) => Some(meta),
+            TableRead::Absent => None,
+            TableRead::Miss => self.peek_process(key, value).found(),
+            TableRead::Detached => self.peek_anew(key, value, None).found(),
+        }
+    }
+
+    /// [`get`](Self::get), telling a known absence from not knowing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get).
+    pub fn lookup(&self, key: &[u8]) -> Result<Lookup, Error> {
+        let mut value = Vec::new();
+        let answer = match self.shared.read_table(key, &mut value) {
+            TableRead::Hit(meta) => Answer::Found(meta),
+            other => self.find_elsewhere(other, key, &mut value)?,
+        };
+        Ok(answer.lookup(value))
+    }
+
+    /// [`peek`](Self::peek), telling a known absence from not knowing.
+    #[must_use]
+    pub fn peek_lookup(&self, key: &[u8]) -> Lookup {
+        let mut value = Vec::new();
+        let answer = self.look(key, &mut value, None);
+        answer.lookup(value)
+    }
+
+    /// The values of many keys, in the order asked: what the table does not hold is asked of the
+    /// daemon together.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get); one key that cannot be answered fails the call.
+    pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>, Error> {
+        let deadline = self.shared.deadline();
+        let mut values = Vec::with_capacity(keys.len());
+        let mut missing = Vec::new();
+        for (index, key) in keys.iter().enumerate() {
+            let key = key.as_ref();
+            let mut value = Vec::new();
+            let answer = self.look(key, &mut value, Some(&deadline));
+            if matches!(answer, Answer::Unknown) {
+                check_key(key)?;
+                missing.push((index, key));
+            }
+            values.push(answer.lookup(value).found());
+        }
+        let mut rest = missing.as_slice();
+        while !rest.is_empty() {
+            let answered = self.ask_many(rest, &deadline, &mut values)?;
+            rest = rest.get(answered..).unwrap_or_default();
+        }
+        Ok(values)
+    }
+
+    /// Stores a value for every process of the host, and in the tiers as the key's policy says. When
+    /// this returns, every process that reads the key sees this value or a later one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`set_with`](Self::set_with).
+    pub fn set(&self, key: &[u8], value: &[u8]) -> Result<Stored, Error> {
+        self.set_with(key, value, &SetOptions::default())
+    }
+
+    /// [`set`](Self::set) with a life, flags or a way of writing of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`], [`Error::Refused`], [`Error::TierFailed`] (nothing was changed in L1),
+    /// [`Error::Unavailable`], [`Error::Deadline`] (not sent), and [`Error::UnknownOutcome`].
+    pub fn set_with(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        options: &SetOptions,
+    ) -> Result<Stored, Error> {
+        check_key(key)?;
+        let process = self.shared.process();
+        if let Some(rule) = process.rule(key) {
+            check_value(value, rule.value_bytes_max)?;
+        }
+        let begun = process.cache.begin_write(key);
+        let stored = self.send_set(key, value, options);
+        let fresh = match (&stored, process.cache_of(key), process.rule(key)) {
+            (Ok(_), Some(_), Some(rule)) => Some(Fresh {
+                value: Some(value),
+                flags: options.flags,
+                ttl: options.ttl.unwrap_or(rule.ttl).min(rule.ttl),
+            }),
+            _ => None,
+        };
+        process.cache.end_write(&begun, key, fresh.as_ref());
+        stored
+    }
+
+    fn send_set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Stored, Error> {
+        let deadline = self.shared.deadline();
+        let request = Request::Set(Set {
+            key,
+            value,
+            ttl: options.ttl,
+            flags: options.flags,
+            write: options.write,
+            reply: !options.no_wait,
+        });
+        if options.no_wait {
+            self.shared.send(&request, &deadline)?;
+            return Ok(Stored { version: 0, degraded: false });
+        }
+        let kind = Kind::Write;
+        self.shared.exchange(&request, kind, &deadline, |response| match response {
+            Response::Stored { version, degraded } => Ok(Stored { version, degraded }),
+            other => Err(unexpected(&other)),
+        })
+    }
+
+    /// Removes a key, in the tiers too as its policy says. Whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`set_with`](Self::set_with).
+    pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
+        check_key(key)?;
+        let process = self.shared.process();
+        let begun = process.cache.begin_write(key);
+        let deadline = self.shared.deadline();
+        let request = Request::Delete { key };
+        let existed =
+            self.shared.exchange(&request, Kind::Write, &deadline, |response| match response {
+                Response::Deleted { existed, .. } => Ok(existed),
+                other => Err(unexpected(&other)),
+            });
+        process.cache.end_write(&begun, key, None);
+        existed
+    }
+
+    /// L1 only: the table, then the process cache. `deadline`: of the call, if it has one.
+    fn look(&self, key: &[u8], value: &mut Vec<u8>, deadline: Option<&Deadline>) -> Answer {
+        match self.shared.read_table(key, value) {
+            TableRead::Hit(meta) => Answer::Found(meta),
+            TableRead::Absent => Answer::Absent,
+            TableRead::Miss => self.peek_process(key, value),
+            TableRead::Detached => self.peek_anew(key, value, deadline),
+        }
+    }
+
+    /// The table is not in use (R0): takes the new one over if there is one, and reads that.
+    #[cold]
+    fn peek_anew(&self, key: &[u8], value: &mut Vec<u8>, deadline: Option<&Deadline>) -> Answer {
+        self.shared.attach_anew(deadline);
+        // Read again in any case: another thread may have put a new table in place meanwhile.
+        match self.shared.read_table(key, value) {
+            TableRead::Hit(meta) => Answer::Found(meta),
+            TableRead::Absent => Answer::Absent,
+            TableRead::Miss | TableRead::Detached => self.peek_process(key, value),
+        }
+    }
+
+    fn peek_process(&self, key: &[u8], value: &mut Vec<u8>) -> Answer {
+        let process = self.shared.process_if_any();
+        let Some(cache) = process.and_then(|process| process.cache_of(key)) else {
+            return Answer::Unknown;
+        };
+        match cache.read(key, value) {
+            ProcessRead::Hit(meta) => Answer::Found(meta),
+            ProcessRead::Absent => Answer::Absent,
+            ProcessRead::Miss => Answer::Unknown,
+        }
+    }
+
+    /// After `read`, which was no hit: the process cache, then the daemon.
+    #[cold]
+    fn find_elsewhere(
+        &self,
+        read: TableRead,
+        key: &[u8],
+        value: &mut Vec<u8>,
+    ) -> Result<Answer, Error> {
+        let deadline = self.shared.deadline();
+        let answer = match read {
+            TableRead::Hit(meta) => Answer::Found(meta),
+            TableRead::Absent => Answer::Absent,
+            TableRead::Miss => self.peek_process(key, value),
+            TableRead::Detached => self.peek_anew(key, value, Some(&deadline)),
+        };
+        match answer {
+            Answer::Unknown => self.ask(key, value, &deadline),
+            answer => Ok(answer),
+        }
+    }
+
+    fn ask(&self, key: &[u8], value: &mut Vec<u8>, deadline: &Deadline) -> Result<Answer, Error> {
+        check_key(key)?;
+        let begun = self.shared.process().cache.begin_read(key);
+        let request = Request::Get { key };
+        self.shared.exchange(&request, Kind::Read, deadline, |response| {
+            self.take_answer(&begun, key, &response, value)
+        })
+    }
+
+    /// Asks for as many of `keys` as one request carries, and puts the values at their indices. How
+    /// many keys were answered, at least one.
+    fn ask_many(
+        &self,
+        keys: &[(usize, &[u8])],
+        deadline: &Deadline,
+        values: &mut [Option<Value>],
+    ) -> Result<usize, Error> {
+        let mut key_bytes = 0_usize;
+        let fits = |(_, key): &&(usize, &[u8])| {
+            key_bytes = key_bytes.saturating_add(key.len());
+            key_bytes <= frame::MANY_KEY_BYTES
+        };
+        let asked: Vec<_> = keys
+            .iter()
+            .take(frame::MANY_KEYS)
+            .take_while(fits)
+            .map(|&(index, key)| (index, key, self.shared.process().cache.begin_read(key)))
+            .collect();
+        let request = Request::GetMany { keys: asked.iter().map(|&(_, key, _)| key).collect() };
+        self.shared.exchange(&request, Kind::Read, deadline, |response| {
+            let answers = match response {
+                Response::Many(answers) => answers,
+                other => return Err(unexpected(&other)),
+            };
+            if answers.is_empty() || answers.len() > asked.len() {
+                return Err(Error::Internal {
+                    reason: format!("{} answers to {} keys", answers.len(), asked.len()),
+                });
+            }
+            for ((index, key, begun), answer) in asked.iter().zip(&answers) {
+                let mut value = Vec::new();
+                let answer = self.take_answer(begun, key, answer, &mut value)?;
+                if let Some(place) = values.get_mut(*index) {
+                    *place = answer.lookup(value).found();
+                }
+            }
+            Ok(answers.len())
+        })
+    }
+
+    /// Takes the daemon's answer for one key, and keeps it where the key is of process scope.
+    fn take_answer(
+        &self,
+        begun: &crate::process_cache::Begun,
+        key: &[u8],
+        response: &Response<'_>,
+        value: &mut Vec<u8>,
+    ) -> Result<Answer, Error> {
+        let process = self.shared.process();
+        let keep = |fresh: Fresh<'_>| {
+            if let Some(cache) = process.cache_of(key) {
+                cache.end_read(begun, key, &fresh);
+            }
+        };
+        value.clear();
+        match *response {
+            Response::Found { value: bytes, flags, version, ttl } => {
+                value.extend_from_slice(bytes);
+                keep(Fresh { value: Some(bytes), flags, ttl });
+                Ok(Answer::Found(Meta { flags, version, source: Source::Daemon }))
+            }
+            Response::Absent { ttl } => {
+                keep(Fresh { value: None, flags: 0, ttl });
+                Ok(Answer::Absent)
+            }
+            Response::Unknown => Ok(Answer::Unknown),
+            ref other => Err(unexpected(other)),
+        }
+    }
+}
+
+impl Answer {
+    fn found(self) -> Option<Meta> {
+        match self {
+            Answer::Found(meta) => Some(meta),
+            Answer::Absent | Answer::Unknown => None,
+        }
+    }
+
+    fn lookup(self, value: Vec<u8>) -> Lookup {
+        match self {
+            Answer::Found(meta) => Lookup::Found(Value::new(value, meta)),
+            Answer::Absent => Lookup::Absent,
+            Answer::Unknown => Lookup::Unknown,
+        }
+    }
+}
+
+fn check_key(key: &[u8]) -> Result<(), Error> {
+    if (1..=KEY_BYTES_MAX).contains(&key.len()) {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        reason: format!("a key of {} bytes; keys have 1 to {KEY_BYTES_MAX} bytes", key.len()),
+    })
+}
+
+fn check_value(value: &[u8], value_bytes_max: u32) -> Result<(), Error> {
+    if value.len() <= value_bytes_max as usize {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        reason: format!(
+            "a value of {} bytes; the key's policy allows {value_bytes_max} (value_bytes_max)",
+            value.len()
+        ),
+    })
+}

@@ -1,0 +1,251 @@
+//! One connection to the daemon: whole frames out, whole frames in, each within a deadline.
+
+use crate::deadline::Deadline;
+use crate::protocol::frame::{self, HEADER_BYTES};
+use crate::protocol::{EncodeError, Request};
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect,
+    getsockopt, recv, recvmsg, send, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+/// The kernel passes at most this many descriptors in one message (SCM_MAX_FD). Room for all of
+/// them means that none is cut off unseen.
+const DESCRIPTORS_MAX: usize = 253;
+
+/// A reply is received in pieces of at least and at most this much, so that what a peer announces
+/// costs memory only as it arrives.
+const PIECE_BYTES_MIN: usize = 4 << 10;
+const PIECE_BYTES_MAX: usize = 1 << 20;
+
+/// Buffers over this size are given back after use.
+const BUFFER_BYTES_KEPT: usize = 256 << 10;
+
+/// Why an exchange failed, and how far it had come.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The request is larger than any frame.
+    TooLarge(EncodeError),
+    /// The peer had not got all of the request, so it has done nothing.
+    NotSent(Reason),
+    /// The request was sent; no byte of a reply came.
+    NoReply(Reason),
+    /// The reply was cut off, or makes no sense.
+    BadReply(String),
+}
+
+#[derive(Debug)]
+pub(crate) enum Reason {
+    Deadline,
+    System(Errno),
+    Closed,
+}
+
+impl From<Errno> for Reason {
+    fn from(errno: Errno) -> Reason {
+        Reason::System(errno)
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Reason::Deadline => f.write_str("no answer within the deadline"),
+            Reason::System(errno) => f.write_str(errno.desc()),
+            Reason::Closed => f.write_str("the daemon closed the connection"),
+        }
+    }
+}
+
+pub(crate) struct Connection {
+    socket: OwnedFd,
+    /// The request being sent.
+    request: Vec<u8>,
+    /// The reply; `filled` bytes of it have come, the rest is room.
+    reply: Vec<u8>,
+    filled: usize,
+}
+
+impl Connection {
+    /// Connects to the daemon at `path`.
+    pub(crate) fn open(path: &Path, deadline: &Deadline) -> Result<Connection, Reason> {
+        let address = UnixAddr::new(path)?;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        loop {
+            let remaining = deadline.remaining();
+            if remaining.is_zero() {
+                return Err(Reason::Deadline);
+            }
+            // A unix connect waits only where the daemon's backlog is full, and then as long as the
+            // send timeout says. (A nonblocking one would answer EAGAIN, with nothing to poll for.)
+            // The timeout must not be 0, which means for ever.
+            let us = i64::try_from(remaining.as_micros()).unwrap_or(i64::MAX / 2_000_000);
+            setsockopt(
+                &socket,
+                sockopt::SendTimeout,
+                &TimeVal::microseconds(us.clamp(1, 1 << 40)),
+            )?;
+            match connect(socket.as_raw_fd(), &address) {
+                Ok(()) => break,
+                Err(Errno::EINTR | Errno::EAGAIN) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(Connection { socket, request: Vec::new(), reply: Vec::new(), filled: 0 })
+    }
+
+    /// User id of whoever listens at the other end.
+    pub(crate) fn peer_uid(&self) -> Result<u32, Errno> {
+        getsockopt(&self.socket, sockopt::PeerCredentials).map(|peer| peer.uid())
+    }
+
+    /// Whether an idle connection can take another request: nothing to be read, not closed.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let peeked = recv(self.socket.as_raw_fd(), &mut [0], flags);
+        matches!(peeked, Err(Errno::EAGAIN | Errno::EINTR))
+    }
+
+    /// Sends one request.
+    pub(crate) fn send(
+        &mut self,
+        request: &Request<'_>,
+        deadline: &Deadline,
+    ) -> Result<(), Failure> {
+        self.request.clear();
+        request.encode(&mut self.request).map_err(Failure::TooLarge)?;
+        let mut sent = 0;
+        while let Some(rest) = self.request.get(sent..).filter(|rest| !rest.is_empty()) {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            match send(self.socket.as_raw_fd(), rest, flags) {
+                Ok(bytes) => sent += bytes,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    self.wait(PollFlags::POLLOUT, deadline).map_err(Failure::NotSent)?
+                }
+                Err(errno) => return Err(Failure::NotSent(errno.into())),
+            }
+        }
+        if self.request.capacity() > BUFFER_BYTES_KEPT {
+            self.request = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Receives one reply's payload. Descriptors that come along are closed by the kernel.
+    pub(crate) fn receive(
+        &mut self,
+        payload_bytes_max: usize,
+        deadline: &Deadline,
+    ) -> Result<&[u8], Failure> {
+        self.receive_by(payload_bytes_max, deadline, |socket, room| {
+            recv(socket, room, MsgFlags::MSG_DONTWAIT)
+        })
+    }
+
+    /// Receives one reply's payload and every descriptor that comes along.
+    pub(crate) fn receive_with_descriptors(
+        &mut self,
+        payload_bytes_max: usize,
+        deadline: &Deadline,
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> Result<&[u8], Failure> {
+        self.receive_by(payload_bytes_max, deadline, |socket, room| {
+            receive_message(socket, room, descriptors)
+        })
+    }
+
+    fn receive_by(
+        &mut self,
+        payload_bytes_max: usize,
+        deadline: &Deadline,
+        mut receive: impl FnMut(RawFd, &mut [u8]) -> Result<usize, Errno>,
+    ) -> Result<&[u8], Failure> {
+        if self.reply.len() > BUFFER_BYTES_KEPT {
+            self.reply = Vec::new();
+        }
+        self.filled = 0;
+        loop {
+            let received = self.reply.get(..self.filled).unwrap_or_default();
+            let payload = frame::split(received, payload_bytes_max)
+                .map_err(|error| Failure::BadReply(error.to_string()))?;
+            if let Some(payload) = payload {
+                if payload.end != self.filled {
+                    let reason = "bytes follow the reply";
+                    return Err(Failure::BadReply(reason.to_owned()));
+                }
+                return Ok(self.reply.get(payload).unwrap_or_default());
+            }
+            self.make_room();
+            let room = self.reply.get_mut(self.filled..).unwrap_or_default();
+            let failed = match receive(self.socket.as_raw_fd(), room) {
+                Ok(0) => Reason::Closed,
+                Ok(bytes) => {
+                    self.filled += bytes;
+                    continue;
+                }
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => match self.wait(PollFlags::POLLIN, deadline) {
+                    Ok(()) => continue,
+                    Err(reason) => reason,
+                },
+                Err(errno) => errno.into(),
+            };
+            return Err(match (self.filled, failed) {
+                (0, reason) | (_, reason @ Reason::Deadline) => Failure::NoReply(reason),
+                (_, reason) => Failure::BadReply(format!("a reply was cut off: {reason}")),
+            });
+        }
+    }
+
+    /// Makes room for the next piece of the reply.
+    fn make_room(&mut self) {
+        let announced = match self.reply.first_chunk::<HEADER_BYTES>() {
+            Some(header) if self.filled >= HEADER_BYTES => {
+                HEADER_BYTES.saturating_add(u32::from_le_bytes(*header) as usize)
+            }
+            _ => 0,
+        };
+        let missing = announced.saturating_sub(self.filled);
+        let room = missing.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX);
+        let wanted = self.filled.saturating_add(room);
+        if self.reply.len() < wanted {
+            self.reply.resize(wanted, 0);
+        }
+    }
+
+    fn wait(&self, events: PollFlags, deadline: &Deadline) -> Result<(), Reason> {
+        match deadline.wait(self.socket.as_fd(), events) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Reason::Deadline),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// One `recvmsg`, whose descriptors are owned before anything else can fail.
+fn receive_message(
+    socket: RawFd,
+    room: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> Result<usize, Errno> {
+    let mut pieces = [IoSliceMut::new(room)];
+    let mut control = cmsg_space!([RawFd; DESCRIPTORS_MAX]);
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket, &mut pieces, Some(&mut control), flags)?;
+    // Refused where control data was cut off: the room is enough for all that can come, so that
+    // happens only where this process may open no more files, and then the error says so.
+    for control in message.cmsgs().map_err(|_| Errno::EMFILE)? {
+        if let ControlMessageOwned::ScmRights(received) = control {
+            // SAFETY: the kernel has just installed these for us, and nobody else knows of them.
+            descriptors.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    Ok(message.bytes)
+}

@@ -1,0 +1,276 @@
+//! The cache of one process, for keys whose policy says `scope = "process"`.
+//!
+//! Reads fill it from the daemon's answers, writes go to the daemon first and then here. Between a
+//! question and its answer another thread may write the same key; the answer is then older than the
+//! write and must not be kept. So keys are spread over stripes, each with a count of what was begun
+//! in it: an answer is kept only where nothing has begun since the question, and of two writes at once
+//! neither is, as nobody here knows which came last at the daemon.
+
+use crate::clock;
+use crate::value::{Meta, Source};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+const STRIPES: usize = 64;
+
+/// What an entry costs beyond key and value: two allocations, the cache's own bookkeeping.
+const ENTRY_BYTES: u64 = 128;
+
+/// Entries whose room is set aside at the start.
+const ENTRIES_EXPECTED: usize = 1024;
+
+#[derive(Clone)]
+struct Kept {
+    /// `None`: the key is known to have no value.
+    value: Option<Arc<[u8]>>,
+    flags: u32,
+    /// On CLOCK_BOOTTIME: a life ends during suspend too.
+    expiry_ns: u64,
+}
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<Box<[u8]>, Kept> for Bytes {
+    fn weight(&self, key: &Box<[u8]>, kept: &Kept) -> u64 {
+        let value_bytes = kept.value.as_ref().map_or(0, |value| value.len());
+        key.len() as u64 + value_bytes as u64 + ENTRY_BYTES
+    }
+}
+
+/// What the cache says of a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ProcessRead {
+    Hit(Meta),
+    Absent,
+    Miss,
+}
+
+/// What is to be remembered of a key.
+pub(crate) struct Fresh<'a> {
+    /// `None`: it has no value.
+    pub value: Option<&'a [u8]>,
+    pub flags: u32,
+    pub ttl: Duration,
+}
+
+/// A question or a write under way; see [`ProcessCache::begin_read`].
+pub(crate) struct Begun {
+    stripe: usize,
+    count: u64,
+}
+
+pub(crate) struct ProcessCache {
+    cache: Cache<Box<[u8]>, Kept, Bytes>,
+    stripes: [Mutex<u64>; STRIPES],
+    hasher: RandomState,
+}
+
+impl ProcessCache {
+    pub(crate) fn new(capacity_bytes: u64) -> ProcessCache {
+        ProcessCache {
+            cache: Cache::with_weighter(ENTRIES_EXPECTED, capacity_bytes, Bytes),
+            stripes: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Reads `key` into `into`, replacing what is there.
+    pub(crate) fn read(&self, key: &[u8], into: &mut Vec<u8>) -> ProcessRead {
+        let Some(kept) = self.cache.get(key) else {
+            return ProcessRead::Miss;
+        };
+        if clock::boottime_ns() >= kept.expiry_ns {
+            // Only this very entry: a fresh one may have taken its place by now.
+            self.cache.remove_if(key, |now| now.expiry_ns == kept.expiry_ns);
+            return ProcessRead::Miss;
+        }
+        into.clear();
+        let Some(value) = &kept.value else {
+            return ProcessRead::Absent;
+        };
+        into.extend_from_slice(value);
+        ProcessRead::Hit(Meta { flags: kept.flags, version: 0, source: Source::Process })
+    }
+
+    /// Before the daemon is asked for `key`.
+    pub(crate) fn begin_read(&self, key: &[u8]) -> Begun {
+        let stripe = self.stripe(key);
+        let count = *self.lock(stripe);
+        Begun { stripe, count }
+    }
+
+    /// Before the daemon is told to change `key`.
+    pub(crate) fn begin_write(&self, key: &[u8]) -> Begun {
+        let stripe = self.stripe(key);
+        let mut count = self.lock(stripe);
+        *count = count.wrapping_add(1);
+        Begun { stripe, count: *count }
+    }
+
+    /// Keeps the daemon's answer to a question.
+    pub(crate) fn end_read(&self, begun: &Begun, key: &[u8], fresh: &Fresh<'_>) {
+        let count = self.lock(begun.stripe);
+        if *count == begun.count {
+            self.keep(key, fresh);
+        }
+    }
+
+    /// Keeps what the daemon has taken, or, with `None` (it did not, or nobody knows), forgets the key.
+    pub(crate) fn end_write(&self, begun: &Begun, key: &[u8], fresh: Option<&Fresh<'_>>) {
+        let mut count = self.lock(begun.stripe);
+        let alone = *count == begun.count;
+        // Questions asked while the write was under way may have been answered before it.
+        *count = count.wrapping_add(1);
+        match fresh {
+            Some(fresh) if alone => self.keep(key, fresh),
+            _ => drop(self.cache.remove(key)),
+        }
+    }
+
+    /// Forgets every key that begins with `prefix`, and what is under way.
+    pub(crate) fn forget(&self, prefix: &[u8]) {
+        for stripe in 0..STRIPES {
+            let mut count = self.lock(stripe);
+            *count = count.wrapping_add(1);
+        }
+        if prefix.is_empty() {
+            self.cache.clear();
+        } else {
+            self.cache.retain(|key, _| !key.starts_with(prefix));
+        }
+    }
+
+    fn keep(&self, key: &[u8], fresh: &Fresh<'_>) {
+        let ttl_ns = u64::try_from(fresh.ttl.as_nanos()).unwrap_or(u64::MAX);
+        let kept = Kept {
+            value: fresh.value.map(Arc::from),
+            flags: fresh.flags,
+            expiry_ns: clock::boottime_ns().saturating_add(ttl_ns),
+        };
+        self.cache.insert(Box::from(key), kept);
+    }
+
+    fn stripe(&self, key: &[u8]) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        {
+            self.hasher.hash_one(key) as usize % STRIPES
+        }
+    }
+
+    fn lock(&self, stripe: usize) -> MutexGuard<'_, u64> {
+        // The remainder names no other stripe: it shows the compiler that there is one.
+        self.stripes[stripe % STRIPES].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The hazard: an answer that was overtaken by a write is kept, and this process goes on reading
+    //! the old value while all others have the new one.
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(1000);
+
+    fn fresh(value: &[u8]) -> Fresh<'_> {
+        Fresh { value: Some(value), flags: 7, ttl: LONG }
+    }
+
+    fn read(cache: &ProcessCache) -> Option<Vec<u8>> {
+        let mut value = vec![1, 2, 3];
+        match cache.read(b"key", &mut value) {
+            ProcessRead::Hit(meta) => {
+                assert_eq!(meta.flags, 7);
+                Some(value)
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_answer_is_kept_until_its_life_ends() {
+        let cache = ProcessCache::new(1 << 20);
+        let begun = cache.begin_read(b"key");
+        cache.end_read(&begun, b"key", &fresh(b""));
+        assert_eq!(read(&cache), Some(vec![]));
+
+        let ended = Fresh { ttl: Duration::ZERO, ..fresh(b"old") };
+        cache.end_read(&begun, b"key", &ended);
+        assert_eq!(read(&cache), None);
+    }
+
+    #[test]
+    fn an_absence_is_told_from_not_knowing() {
+        let cache = ProcessCache::new(1 << 20);
+        let mut value = vec![];
+        assert_eq!(cache.read(b"key", &mut value), ProcessRead::Miss);
+        let absent = Fresh { value: None, ..fresh(b"") };
+        cache.end_read(&cache.begin_read(b"key"), b"key", &absent);
+        assert_eq!(cache.read(b"key", &mut value), ProcessRead::Absent);
+    }
+
+    #[test]
+    fn an_answer_overtaken_by_a_write_is_not_kept() {
+        let cache = ProcessCache::new(1 << 20);
+        // The write lies wholly within the question, around its end, or around its beginning.
+        let question = cache.begin_read(b"key");
+        let write = cache.begin_write(b"key");
+        cache.end_write(&write, b"key", Some(&fresh(b"new")));
+        cache.end_read(&question, b"key", &fresh(b"old"));
+        assert_eq!(read(&cache), Some(b"new".to_vec()));
+
+        let question = cache.begin_read(b"key");
+        let write = cache.begin_write(b"key");
+        cache.end_read(&question, b"key", &fresh(b"old"));
+        cache.end_write(&write, b"key", Some(&fresh(b"newer")));
+        assert_eq!(read(&cache), Some(b"newer".to_vec()));
+
+        let write = cache.begin_write(b"key");
+        let question = cache.begin_read(b"key");
+        cache.end_write(&write, b"key", None);
+        cache.end_read(&question, b"key", &fresh(b"old"));
+        assert_eq!(read(&cache), None);
+    }
+
+    #[test]
+    fn of_two_writes_at_once_neither_is_kept() {
+        let cache = ProcessCache::new(1 << 20);
+        let one = cache.begin_write(b"key");
+        let two = cache.begin_write(b"key");
+        cache.end_write(&two, b"key", Some(&fresh(b"two")));
+        cache.end_write(&one, b"key", Some(&fresh(b"one")));
+        assert_eq!(read(&cache), None);
+    }
+
+    #[test]
+    fn a_prefix_is_forgotten_and_nothing_else() {
+        let cache = ProcessCache::new(1 << 20);
+        for key in [b"a:1".as_slice(), b"a:2", b"b:1"] {
+            cache.end_read(&cache.begin_read(key), key, &fresh(key));
+        }
+        let question = cache.begin_read(b"a:3");
+        cache.forget(b"a:");
+        cache.end_read(&question, b"a:3", &fresh(b"old"));
+        let mut value = vec![];
+        for gone in [b"a:1", b"a:2", b"a:3"] {
+            assert_eq!(cache.read(gone, &mut value), ProcessRead::Miss);
+        }
+        assert!(matches!(cache.read(b"b:1", &mut value), ProcessRead::Hit(_)));
+    }
+
+    #[test]
+    fn memory_is_bounded_by_bytes() {
+        let cache = ProcessCache::new(1 << 20);
+        let value = vec![0; 10_000];
+        for number in 0..1000_u32 {
+            let key = number.to_le_bytes();
+            cache.end_read(&cache.begin_read(&key), &key, &fresh(&value));
+        }
+        assert!(cache.cache.weight() <= 1 << 20);
+        assert!(!cache.cache.is_empty());
+    }
+}

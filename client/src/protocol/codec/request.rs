@@ -1,0 +1,108 @@
+//! Requests as bytes.
+
+use super::{DecodeError, EncodeError, Fields, encode_frame, length_word, put_bytes, put_duration};
+use crate::policy::WriteMode;
+use crate::protocol::{Request, Set};
+
+// Requests count from 1 and responses from 129, so that neither passes for the other.
+const ATTACH: u8 = 1;
+const GET: u8 = 2;
+const GET_MANY: u8 = 3;
+const SET: u8 = 4;
+const DELETE: u8 = 5;
+const FLUSH: u8 = 6;
+const STATS: u8 = 7;
+const EXPLAIN: u8 = 8;
+const CHECK: u8 = 9;
+const POLICY: u8 = 10;
+
+impl<'a> Request<'a> {
+    /// Appends this request to `frame`, as one whole frame.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] when it is larger than a frame can be; `frame` is as it was.
+    pub fn encode(&self, frame: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match self {
+            Request::Attach { protocol } => encode_frame(frame, ATTACH, |out| {
+                out.extend_from_slice(&protocol.to_le_bytes());
+                Ok(())
+            }),
+            Request::Get { key } => encode_frame(frame, GET, |out| put_bytes(out, key)),
+            Request::GetMany { keys } => encode_frame(frame, GET_MANY, |out| {
+                out.extend_from_slice(&length_word(keys.len())?);
+                keys.iter().try_for_each(|key| put_bytes(out, key))
+            }),
+            Request::Set(set) => encode_frame(frame, SET, |out| put_set(out, set)),
+            Request::Delete { key } => encode_frame(frame, DELETE, |out| put_bytes(out, key)),
+            Request::Flush { prefix } => encode_frame(frame, FLUSH, |out| put_bytes(out, prefix)),
+            Request::Stats => encode_frame(frame, STATS, |_| Ok(())),
+            Request::Explain { key } => encode_frame(frame, EXPLAIN, |out| put_bytes(out, key)),
+            Request::Check => encode_frame(frame, CHECK, |_| Ok(())),
+            Request::Policy => encode_frame(frame, POLICY, |_| Ok(())),
+        }
+    }
+
+    /// Reads the payload of one frame.
+    ///
+    /// Sizes of keys and values are not judged here: the daemon answers those, by table and policy.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] unless `payload` is exactly one request.
+    pub fn decode(payload: &'a [u8]) -> Result<Request<'a>, DecodeError> {
+        let mut fields = Fields::new(payload);
+        let request = match fields.u8("kind")? {
+            ATTACH => Request::Attach { protocol: fields.u32("protocol version")? },
+            GET => Request::Get { key: fields.bytes("key")? },
+            GET_MANY => Request::GetMany { keys: fields.list("keys", Ok)? },
+            SET => Request::Set(take_set(&mut fields)?),
+            DELETE => Request::Delete { key: fields.bytes("key")? },
+            FLUSH => Request::Flush { prefix: fields.bytes("prefix")? },
+            STATS => Request::Stats,
+            EXPLAIN => Request::Explain { key: fields.bytes("key")? },
+            CHECK => Request::Check,
+            POLICY => Request::Policy,
+            kind => return Err(DecodeError::UnknownKind { kind }),
+        };
+        fields.end(request)
+    }
+}
+
+fn put_set(out: &mut Vec<u8>, set: &Set<'_>) -> Result<(), EncodeError> {
+    put_bytes(out, set.key)?;
+    put_bytes(out, set.value)?;
+    out.push(u8::from(set.ttl.is_some()));
+    if let Some(ttl) = set.ttl {
+        put_duration(out, ttl);
+    }
+    out.extend_from_slice(&set.flags.to_le_bytes());
+    out.push(match set.write {
+        None => 0,
+        Some(WriteMode::Through) => 1,
+        Some(WriteMode::L1Only) => 2,
+    });
+    out.push(u8::from(set.reply));
+    Ok(())
+}
+
+fn take_set<'a>(fields: &mut Fields<'a>) -> Result<Set<'a>, DecodeError> {
+    Ok(Set {
+        key: fields.bytes("key")?,
+        value: fields.bytes("value")?,
+        ttl: match fields.bool("TTL")? {
+            true => Some(fields.duration("TTL")?),
+            false => None,
+        },
+        flags: fields.u32("flags")?,
+        write: match fields.u8("write mode")? {
+            0 => None,
+            1 => Some(WriteMode::Through),
+            2 => Some(WriteMode::L1Only),
+            _ => {
+                return Err(DecodeError::Meaningless { field: "write mode" });
+            }
+        },
+        reply: fields.bool("reply mark")?,
+    })
+}

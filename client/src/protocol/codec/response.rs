@@ -1,0 +1,144 @@
+//! Responses as bytes.
+
+use super::{DecodeError, EncodeError, Fields, encode_frame, length_word, put_bytes, put_duration};
+use crate::protocol::{Attached, ErrorCode, Response};
+
+// Requests count from 1 and responses from 129, so that neither passes for the other.
+const ATTACHED: u8 = 129;
+const FOUND: u8 = 130;
+const ABSENT: u8 = 131;
+const UNKNOWN: u8 = 132;
+const MANY: u8 = 133;
+const STORED: u8 = 134;
+const DELETED: u8 = 135;
+const JSON: u8 = 136;
+const ERROR: u8 = 137;
+
+impl<'a> Response<'a> {
+    /// Appends this response to `frame`, as one whole frame.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] when it is larger than a frame can be; `frame` is as it was.
+    pub fn encode(&self, frame: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match self {
+            Response::Attached(attached) => {
+                encode_frame(frame, ATTACHED, |out| put_attached(out, attached))
+            }
+            Response::Found { value, flags, version, ttl } => encode_frame(frame, FOUND, |out| {
+                put_bytes(out, value)?;
+                out.extend_from_slice(&flags.to_le_bytes());
+                out.extend_from_slice(&version.to_le_bytes());
+                put_duration(out, *ttl);
+                Ok(())
+            }),
+            Response::Absent { ttl } => encode_frame(frame, ABSENT, |out| {
+                put_duration(out, *ttl);
+                Ok(())
+            }),
+            Response::Unknown => encode_frame(frame, UNKNOWN, |_| Ok(())),
+            // An answer inside is a frame itself: its length, its kind, its fields.
+            Response::Many(answers) => encode_frame(frame, MANY, |out| {
+                out.extend_from_slice(&length_word(answers.len())?);
+                answers.iter().try_for_each(|answer| answer.encode(out))
+            }),
+            Response::Stored { version, degraded } => encode_frame(frame, STORED, |out| {
+                out.extend_from_slice(&version.to_le_bytes());
+                out.push(u8::from(*degraded));
+                Ok(())
+            }),
+            Response::Deleted { existed, degraded } => encode_frame(frame, DELETED, |out| {
+                out.extend_from_slice(&[u8::from(*existed), u8::from(*degraded)]);
+                Ok(())
+            }),
+            Response::Json(document) => {
+                encode_frame(frame, JSON, |out| put_bytes(out, document.as_bytes()))
+            }
+            Response::Error { code, message } => encode_frame(frame, ERROR, |out| {
+                out.push(*code as u8);
+                put_bytes(out, message.as_bytes())
+            }),
+        }
+    }
+
+    /// Reads the payload of one frame.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] unless `payload` is exactly one response.
+    pub fn decode(payload: &'a [u8]) -> Result<Response<'a>, DecodeError> {
+        let mut fields = Fields::new(payload);
+        let response = match fields.u8("kind")? {
+            ATTACHED => Response::Attached(take_attached(&mut fields)?),
+            MANY => Response::Many(fields.list("answers", decode_answer)?),
+            STORED => Response::Stored {
+                version: fields.u64("version")?,
+                degraded: fields.bool("degraded mark")?,
+            },
+            DELETED => Response::Deleted {
+                existed: fields.bool("existed mark")?,
+                degraded: fields.bool("degraded mark")?,
+            },
+            JSON => Response::Json(fields.text("document")?),
+            _ => return decode_answer(payload),
+        };
+        fields.end(response)
+    }
+}
+
+/// Reads what answers one key. Apart from the others so that a `Many` inside a `Many` is refused
+/// instead of followed to whatever depth a peer likes.
+fn decode_answer(payload: &[u8]) -> Result<Response<'_>, DecodeError> {
+    let mut fields = Fields::new(payload);
+    let answer = match fields.u8("kind")? {
+        FOUND => Response::Found {
+            value: fields.bytes("value")?,
+            flags: fields.u32("flags")?,
+            version: fields.u64("version")?,
+            ttl: fields.duration("TTL")?,
+        },
+        ABSENT => Response::Absent { ttl: fields.duration("TTL")? },
+        UNKNOWN => Response::Unknown,
+        ERROR => Response::Error {
+            code: take_error_code(&mut fields)?,
+            message: fields.text("error text")?,
+        },
+        kind => return Err(DecodeError::UnknownKind { kind }),
+    };
+    fields.end(answer)
+}
+
+fn put_attached(out: &mut Vec<u8>, attached: &Attached<'_>) -> Result<(), EncodeError> {
+    out.extend_from_slice(&attached.protocol.to_le_bytes());
+    out.extend_from_slice(&attached.table_id.to_le_bytes());
+    out.extend_from_slice(&attached.table_bytes.to_le_bytes());
+    out.extend_from_slice(&attached.instance.to_le_bytes());
+    out.extend_from_slice(&attached.clock_ns.to_le_bytes());
+    put_bytes(out, attached.policy)
+}
+
+fn take_attached<'a>(fields: &mut Fields<'a>) -> Result<Attached<'a>, DecodeError> {
+    Ok(Attached {
+        protocol: fields.u32("protocol version")?,
+        table_id: fields.u64("table id")?,
+        table_bytes: fields.u64("table size")?,
+        instance: fields.u64("instance")?,
+        clock_ns: fields.u64("clock")?,
+        policy: fields.bytes("policy")?,
+    })
+}
+
+fn take_error_code(fields: &mut Fields<'_>) -> Result<ErrorCode, DecodeError> {
+    let field = "error code";
+    match fields.u8(field)? {
+        1 => Ok(ErrorCode::Malformed),
+        2 => Ok(ErrorCode::TooLarge),
+        3 => Ok(ErrorCode::Refused),
+        4 => Ok(ErrorCode::TierFailed),
+        5 => Ok(ErrorCode::UnknownOutcome),
+        6 => Ok(ErrorCode::Busy),
+        7 => Ok(ErrorCode::Internal),
+        8 => Ok(ErrorCode::WrongProtocol),
+        _ => Err(DecodeError::Meaningless { field }),
+    }
+}

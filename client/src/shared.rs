@@ -1,0 +1,310 @@
+//! What all handles of one client share: the table, and this process's side of the daemon.
+
+use crate::attachment::Attachments;
+use crate::builder::Settings;
+use crate::clock;
+use crate::connection::{Connection, Failure, Reason};
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::policy::PolicySet;
+use crate::process::Process;
+use crate::protocol::{Attached, PROTOCOL_VERSION, Request, Response};
+use crate::sentinel::PerProcess;
+use crate::table::{Table, TableRead};
+use crate::verify::{self, Owners};
+use nix::errno::Errno;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Largest reply besides the largest value: room for a batch of values, for a policy, for JSON.
+const REPLY_BYTES_MAX: usize = 16 << 20;
+
+pub(crate) struct Shared {
+    attachments: Attachments,
+    process: PerProcess<Process>,
+    settings: Settings,
+    /// Connections begun so far; see [`Attachments::is_news`].
+    connections_begun: AtomicU64,
+}
+
+/// Whether a request may be sent twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read,
+    Write,
+}
+
+impl Shared {
+    pub(crate) fn new(settings: Settings) -> Result<Shared, Error> {
+        Ok(Shared {
+            attachments: Attachments::none(),
+            process: PerProcess::new()?,
+            settings,
+            connections_begun: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::after(self.settings.deadline)
+    }
+
+    /// This process's state, made anew in a forked child.
+    pub(crate) fn process(&self) -> &Process {
+        self.process.get_or_make(|| {
+            Process::new(self.settings.connections_max, self.settings.process_cache_bytes)
+        })
+    }
+
+    /// This process's state, unless it has none yet.
+    pub(crate) fn process_if_any(&self) -> Option<&Process> {
+        self.process.get()
+    }
+
+    /// The hit path: one pointer, then the read protocol.
+    #[inline]
+    pub(crate) fn read_table(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
+        match self.attachments.current() {
+            Some(table) => table.read(key, value),
+            None => {
+                value.clear();
+                TableRead::Detached
+            }
+        }
+    }
+
+    /// The first attachment of a new client.
+    pub(crate) fn attach_first(&self) -> Result<(), Error> {
+        let process = self.process();
+        let connection = self.attach(process, &self.deadline())?;
+        process.pool.offer(connection);
+        Ok(())
+    }
+
+    /// After a read of a table that is not in use (R0): takes another one over, if there is one by
+    /// `deadline` or the shorter deadline for attaching.
+    #[cold]
+    pub(crate) fn attach_anew(&self, deadline: Option<&Deadline>) {
+        let process = self.process();
+        process.attach_now_and_then(|| {
+            let own = Deadline::after(self.settings.attach_deadline);
+            let Ok(connection) = self.attach(process, deadline.unwrap_or(&own)) else {
+                return false;
+            };
+            process.pool.offer(connection);
+            self.attachments.current().is_some_and(Table::is_serving)
+        })
+    }
+
+    /// Opens a connection, and takes over the table that it hands over if that is another one.
+    fn attach(&self, process: &Process, deadline: &Deadline) -> Result<Connection, Error> {
+        let deadline = deadline.at_most(self.settings.attach_deadline);
+        let sequence = 1 + self.connections_begun.fetch_add(1, Ordering::Relaxed);
+        let mut connection = Connection::open(&self.settings.socket, &deadline)
+            .map_err(|reason| self.unreachable(&reason))?;
+        let peer_uid = connection
+            .peer_uid()
+            .map_err(|errno| Error::system("asking who the daemon is", errno.desc()))?;
+
+        let attach = Request::Attach { protocol: PROTOCOL_VERSION };
+        let mut descriptors = Vec::new();
+        let before_ns = clock::monotonic_ns();
+        let payload = connection
+            .send(&attach, &deadline)
+            .and_then(|()| {
+                connection.receive_with_descriptors(REPLY_BYTES_MAX, &deadline, &mut descriptors)
+            })
+            .map_err(|failure| match failure {
+                Failure::NotSent(reason) | Failure::NoReply(reason) => self.unreachable(&reason),
+                failure => self.failure(failure, Kind::Read, &deadline),
+            })?;
+        let after_ns = clock::monotonic_ns();
+        match decode(payload)? {
+            Response::Attached(attached) => {
+                let clock_difference_ns =
+                    clock::difference_ns(before_ns, after_ns, attached.clock_ns);
+                let table = Offer {
+                    attached: &attached,
+                    descriptors,
+                    peer_uid,
+                    clock_difference_ns,
+                    sequence,
+                };
+                self.adopt(process, table)?;
+            }
+            Response::Error { code, message } => return Err(Error::from_daemon(code, message)),
+            other => return Err(unexpected(&other)),
+        }
+        Ok(connection)
+    }
+
+    /// Puts the table in place that a new connection has brought, once it is known to be one.
+    fn adopt(&self, process: &Process, offer: Offer<'_>) -> Result<(), Error> {
+        let attached = offer.attached;
+        if attached.protocol != PROTOCOL_VERSION {
+            let reason = format!(
+                "the daemon speaks protocol {}, this client {PROTOCOL_VERSION}",
+                attached.protocol
+            );
+            return Err(Error::WrongProtocol { reason });
+        }
+        let policy = PolicySet::decode(attached.policy).map_err(|error| Error::Internal {
+            reason: format!("the policy that it sent: {error}"),
+        })?;
+
+        let _alone = process.adopt();
+        if let Some(current) = self.attachments.current()
+            && current.id() == attached.table_id
+        {
+            current.set_clock_difference_ns(offer.clock_difference_ns);
+            process.set_policy(policy);
+            return Ok(());
+        }
+        if self.attachments.is_news(offer.sequence) {
+            let sequence = offer.sequence;
+            let table = self.checked(offer).map_err(|reason| Error::Untrusted {
+                socket: self.settings.socket.clone(),
+                reason,
+            })?;
+            self.attachments.switch(table, sequence);
+            process.set_policy(policy);
+        }
+        Ok(())
+    }
+
+    /// The table of an offer, when everything about it is as it should be. Descriptors beyond the
+    /// first are closed.
+    fn checked(&self, offer: Offer<'_>) -> Result<Table, String> {
+        let attached = offer.attached;
+        let file = offer.descriptors.into_iter().next().ok_or("no descriptor came with it")?;
+        let owners = Owners { peer_uid: offer.peer_uid, expected_uid: self.settings.owner_uid };
+        verify::table_file(&file, attached.table_bytes, &owners)?;
+        let table = Table::map(&file, attached.table_bytes, offer.clock_difference_ns)?;
+        if table.id() != attached.table_id {
+            return Err("it is another table than the daemon announced".to_owned());
+        }
+        Ok(table)
+    }
+
+    /// Sends `request` and hands its answer to `take`. A read is sent again, once, over a new
+    /// connection, when an old one turns out to be closed; a write only when the daemon cannot
+    /// have received it.
+    pub(crate) fn exchange<T>(
+        &self,
+        request: &Request<'_>,
+        kind: Kind,
+        deadline: &Deadline,
+        mut take: impl FnMut(Response<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let process = self.process();
+        let reply_bytes_max = REPLY_BYTES_MAX.saturating_add(self.value_bytes_max(process));
+        self.with_connection(process, kind, deadline, |connection| {
+            connection.send(request, deadline)?;
+            let payload = connection.receive(reply_bytes_max, deadline)?;
+            Ok(decode(payload).and_then(&mut take))
+        })
+    }
+
+    /// Sends a request that has no answer.
+    pub(crate) fn send(&self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Error> {
+        let process = self.process();
+        self.with_connection(process, Kind::Write, deadline, |connection| {
+            connection.send(request, deadline)?;
+            Ok(Ok(()))
+        })
+    }
+
+    /// Runs `talk` on a connection of the pool, and once more on a new one where that is allowed.
+    fn with_connection<T>(
+        &self,
+        process: &Process,
+        kind: Kind,
+        deadline: &Deadline,
+        mut talk: impl FnMut(&mut Connection) -> Result<Result<T, Error>, Failure>,
+    ) -> Result<T, Error> {
+        let busy =
+            || Error::Busy { reason: "all connections of this client are in use".to_owned() };
+        let mut lease = process.pool.lease(deadline).ok_or_else(busy)?;
+        if let Some(mut connection) = lease.connection.take() {
+            match talk(&mut connection) {
+                Ok(answer) => {
+                    if !is_out_of_step(&answer) {
+                        lease.keep(connection);
+                    }
+                    return answer;
+                }
+                Err(Failure::NotSent(reason)) if !matches!(reason, Reason::Deadline) => {}
+                Err(Failure::NoReply(reason))
+                    if kind == Kind::Read && !matches!(reason, Reason::Deadline) => {}
+                Err(failure) => return Err(self.failure(failure, kind, deadline)),
+            }
+        }
+        let mut connection = self.attach(process, deadline)?;
+        let answer =
+            talk(&mut connection).map_err(|failure| self.failure(failure, kind, deadline))?;
+        if !is_out_of_step(&answer) {
+            lease.keep(connection);
+        }
+        answer
+    }
+
+    /// Largest value that a reply can hold.
+    fn value_bytes_max(&self, process: &Process) -> usize {
+        let table = self.attachments.current().map_or(0, Table::value_bytes_max);
+        table.max(process.value_bytes_max()) as usize
+    }
+
+    fn unreachable(&self, reason: &Reason) -> Error {
+        match reason {
+            Reason::System(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
+                Error::system("connecting to the daemon", errno.desc())
+            }
+            reason => Error::Unavailable {
+                socket: self.settings.socket.clone(),
+                reason: reason.to_string(),
+            },
+        }
+    }
+
+    fn failure(&self, failure: Failure, kind: Kind, deadline: &Deadline) -> Error {
+        match (failure, kind) {
+            (Failure::TooLarge(error), _) => Error::TooLarge { reason: error.to_string() },
+            (Failure::NotSent(Reason::Deadline), _) => deadline.error("sending to the daemon"),
+            (Failure::NotSent(reason), _) => self.unreachable(&reason),
+            (Failure::NoReply(Reason::Deadline), Kind::Read) => {
+                deadline.error("the daemon's answer")
+            }
+            (Failure::NoReply(reason), Kind::Read) => self.unreachable(&reason),
+            (Failure::NoReply(reason), Kind::Write) => {
+                Error::UnknownOutcome { reason: reason.to_string() }
+            }
+            (Failure::BadReply(reason), Kind::Read) => Error::Internal { reason },
+            (Failure::BadReply(reason), Kind::Write) => Error::UnknownOutcome { reason },
+        }
+    }
+}
+
+/// What a new connection has brought.
+struct Offer<'a> {
+    attached: &'a Attached<'a>,
+    descriptors: Vec<OwnedFd>,
+    peer_uid: u32,
+    clock_difference_ns: u64,
+    sequence: u64,
+}
+
+fn decode(payload: &[u8]) -> Result<Response<'_>, Error> {
+    Response::decode(payload).map_err(|error| Error::Internal { reason: error.to_string() })
+}
+
+/// An answer to something else than what was asked.
+pub(crate) fn unexpected(response: &Response<'_>) -> Error {
+    match response {
+        Response::Error { code, message } => Error::from_daemon(*code, message),
+        _ => Error::Internal { reason: "an answer to another question".to_owned() },
+    }
+}
+
+/// Whether question and answer may have lost each other on this connection, or it is being closed.
+fn is_out_of_step<T>(answer: &Result<T, Error>) -> bool {
+    matches!(answer, Err(Error::Internal { .. } | Error::WrongProtocol { .. }))
+}

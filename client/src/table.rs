@@ -1,0 +1,211 @@
+//! One mapped table and how it is read.
+
+use crate::clock;
+use crate::mapping::Mapping;
+use crate::value::{Meta, Source};
+use shm_layout::{Destination, Mapped, Outcome, Reader};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// What a read of the table comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TableRead {
+    /// The value is in the vector.
+    Hit(Meta),
+    /// The key is known to have no value.
+    Absent,
+    /// The table does not hold the key.
+    Miss,
+    /// The table is not in use (any more): attach anew.
+    Detached,
+}
+
+/// A checked table.
+pub(crate) struct Table {
+    /// Before `mapping`, whose memory it reads.
+    reader: Reader<Mapped>,
+    mapping: Mapping,
+    /// What to add (wrapping) to this process's CLOCK_MONOTONIC to get the daemon's. Measured anew
+    /// with each connection, as a forked child may live in another time namespace.
+    clock_difference_ns: AtomicU64,
+}
+
+impl Table {
+    /// Maps and checks the table in `file`, which has `bytes` bytes (R2).
+    pub(crate) fn map(
+        file: impl AsFd,
+        bytes: u64,
+        clock_difference_ns: u64,
+    ) -> Result<Table, String> {
+        let mapping = Mapping::of_file(file, bytes).map_err(|error| format!("mmap: {error}"))?;
+        // SAFETY: `base` is aligned to 2 MiB; `bytes` bytes stay mapped for reading as long as
+        // `mapping` lives, which is dropped with the reader; nobody else in this process reaches
+        // them.
+        let reader = unsafe { Reader::attach(Mapped::new(mapping.base()), bytes) }
+            .map_err(|error| error.to_string())?;
+        Ok(Table { reader, mapping, clock_difference_ns: AtomicU64::new(clock_difference_ns) })
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.reader.geometry().identity().table_id
+    }
+
+    pub(crate) fn value_bytes_max(&self) -> u32 {
+        self.reader.geometry().value_bytes_max()
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        self.reader.is_serving()
+    }
+
+    pub(crate) fn set_clock_difference_ns(&self, ns: u64) {
+        self.clock_difference_ns.store(ns, Ordering::Relaxed);
+    }
+
+    /// Reads `key` into `value`, replacing what is there. Not a hit: `value` is empty.
+    #[inline]
+    pub(crate) fn read(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
+        self.read_by(key, value, || {
+            clock::monotonic_coarse_ns()
+                .wrapping_add(self.clock_difference_ns.load(Ordering::Relaxed))
+        })
+    }
+
+    /// [`read`](Self::read) by a given CLOCK_MONOTONIC of the daemon.
+    #[inline(always)]
+    fn read_by(&self, key: &[u8], value: &mut Vec<u8>, clock: impl Fn() -> u64) -> TableRead {
+        value.clear();
+        let outcome = self.reader.read(key, clock, &mut Spare(value));
+        let read = match outcome {
+            Outcome::Miss => return TableRead::Miss,
+            Outcome::Detached => return TableRead::Detached,
+            Outcome::Absent => TableRead::Absent,
+            Outcome::Hit(hit) => {
+                let bytes = hit.value_bytes as usize;
+                if bytes > value.capacity() {
+                    return TableRead::Miss;
+                }
+                // SAFETY: a hit has copied `value_bytes` bytes to the room that it asked for last,
+                // which is the beginning of this vector's spare capacity; its length was 0.
+                unsafe { value.set_len(bytes) };
+                TableRead::Hit(Meta {
+                    flags: hit.flags,
+                    version: hit.version,
+                    source: Source::Table,
+                })
+            }
+        };
+        // `give_back` may have put zeros under this read after the generation was checked; floors
+        // and clock offset then showed 0, and what they hide would be seen. All words become zero at
+        // one moment, and the fence keeps this load behind the others, so a state that still says
+        // "serving" proves that they were the table's own.
+        fence(Ordering::Acquire);
+        if !self.reader.is_serving() {
+            value.clear();
+            return TableRead::Detached;
+        }
+        read
+    }
+
+    /// Gives the table's memory back; every read from now on, and any under way, is `Detached` or a
+    /// miss.
+    pub(crate) fn give_back(&self) {
+        // Where the kernel cannot (no more mappings allowed), the file stays mapped until the client
+        // is dropped. That costs memory and nothing else: its state no longer says "serving", or
+        // another table was handed out in its place.
+        let _ = self.mapping.give_back();
+    }
+}
+
+/// A vector's spare capacity.
+struct Spare<'a>(&'a mut Vec<u8>);
+
+// SAFETY: the spare capacity of an empty vector, borrowed exclusively, has room for `bytes` bytes
+// after `reserve`, and does not move before the next call.
+unsafe impl Destination for Spare<'_> {
+    #[inline]
+    fn room(&mut self, bytes: usize) -> *mut u8 {
+        self.0.reserve(bytes);
+        self.0.as_mut_ptr()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use memmap2::{MmapOptions, MmapRaw};
+    use shm_layout::{Entry, Geometry, Location, MappedMut, Plan, Writer};
+
+    const BYTES: u64 = 5 << 20;
+
+    /// The writer of a new table, its memory, and a reader of it.
+    pub(crate) fn table(id: u64) -> (Writer<MappedMut>, MmapRaw, Table) {
+        let plan =
+            Plan { table_bytes: BYTES, value_bytes_max: 1000, table_id: id, ..Plan::default() };
+        let geometry = Geometry::plan(&plan).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(BYTES).unwrap();
+        let memory = MmapOptions::new().map_raw(&file).unwrap();
+        // SAFETY: page-aligned, of the geometry's size, mapped as long as `memory` lives, and
+        // written by nobody else.
+        let writer = unsafe { Writer::create(MappedMut::new(memory.as_mut_ptr()), geometry) };
+        writer.open_for_readers();
+        let table = Table::map(&file, BYTES, 0).unwrap();
+        (writer, memory, table)
+    }
+
+    fn put(writer: &Writer<MappedMut>, table: &Table, entry: &Entry<'_>) {
+        let geometry = table.reader.geometry();
+        let hash = geometry.hasher().hash(entry.key);
+        let at = Location { segment: 0, word: 0 };
+        writer.append(at, entry, hash).unwrap();
+        writer.publish(geometry.buckets(hash)[0].slot(0), hash, at);
+    }
+
+    #[test]
+    fn what_was_hidden_stays_hidden_when_the_memory_is_given_back_under_a_read() {
+        let (writer, _memory, table) = table(1);
+        let entry =
+            Entry { key: b"key", value: b"stale", version: 1, expiry: 10, ..Entry::default() };
+        put(&writer, &table, &entry);
+        writer.set_clock_offset(1 << 40);
+        let mut value = Vec::new();
+        assert_eq!(table.read_by(b"key", &mut value, || 0), TableRead::Miss);
+
+        // The clock is asked behind the check of the generation, and then its offset is loaded.
+        let read = table.read_by(b"key", &mut value, || {
+            table.give_back();
+            0
+        });
+        assert_eq!(read, TableRead::Detached, "an expired entry came back");
+        assert_eq!(value, b"");
+        assert_eq!(table.read(b"key", &mut value), TableRead::Detached);
+    }
+
+    #[test]
+    fn an_entry_lives_until_its_expiry_on_the_daemons_clock() {
+        let (writer, _memory, table) = table(1);
+        let entry =
+            Entry { key: b"key", value: b"value", version: 1, expiry: 10, ..Entry::default() };
+        put(&writer, &table, &entry);
+        // The table's epoch is now, on a daemon's clock that is far from ours.
+        let ahead = 1 << 50;
+        let daemon_now = clock::monotonic_ns().wrapping_add(ahead);
+        writer.set_clock_offset(0_u64.wrapping_sub(daemon_now));
+        let mut value = Vec::new();
+        // Our clock alone shows a time long before the epoch, which wraps to long after it.
+        assert_eq!(table.read(b"key", &mut value), TableRead::Miss);
+        // The coarse clock may lag behind the epoch by its tick; the difference makes up for that.
+        table.set_clock_difference_ns(ahead + 20_000_000);
+        let mut unexpired = || matches!(table.read(b"key", &mut value), TableRead::Hit(_));
+        assert!(unexpired());
+        table.set_clock_difference_ns(ahead + (11 << 24));
+        assert!(!unexpired());
+    }
+
+    #[test]
+    fn memory_is_aligned_for_huge_pages() {
+        let (_writer, _memory, table) = table(1);
+        assert_eq!(table.mapping.base().addr() % (2 << 20), 0);
+    }
+}

@@ -1,0 +1,119 @@
+//! What is read and written.
+
+use crate::policy::WriteMode;
+use std::ops::Deref;
+use std::time::Duration;
+
+/// Where a value was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// The shared table.
+    Table,
+    /// This process's cache of keys whose policy says `scope = "process"`.
+    Process,
+    /// The daemon, which had it or fetched it from a tier.
+    Daemon,
+}
+
+/// What is known of a value besides its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Meta {
+    /// Client flags, as they were stored.
+    pub flags: u32,
+    /// Version of the table's entry, ever rising over all keys; 0 where the table holds none.
+    pub version: u64,
+    /// Where it was read.
+    pub source: Source,
+}
+
+/// A value and what is known of it. Derefs to its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    bytes: Vec<u8>,
+    meta: Meta,
+}
+
+impl Value {
+    pub(crate) fn new(bytes: Vec<u8>, meta: Meta) -> Value {
+        Value { bytes, meta }
+    }
+
+    /// What is known besides the bytes.
+    #[must_use]
+    pub fn meta(&self) -> Meta {
+        self.meta
+    }
+
+    /// The bytes, without a copy.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+impl Deref for Value {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl From<Value> for Vec<u8> {
+    fn from(value: Value) -> Vec<u8> {
+        value.bytes
+    }
+}
+
+/// The three answers that a key can have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// It has this value, which may be of zero bytes.
+    Found(Value),
+    /// It is known to have none.
+    Absent,
+    /// Nobody who was asked knows it.
+    Unknown,
+}
+
+impl Lookup {
+    /// The value, both absences being `None`.
+    #[must_use]
+    pub fn found(self) -> Option<Value> {
+        match self {
+            Lookup::Found(value) => Some(value),
+            Lookup::Absent | Lookup::Unknown => None,
+        }
+    }
+}
+
+/// How to store a value. `..SetOptions::default()` leaves the rest to the key's policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SetOptions {
+    /// Life of the L1 copy; `None`: by policy, which also limits it.
+    pub ttl: Option<Duration>,
+    /// Client flags, kept and written to the tiers as memcached clients expect.
+    pub flags: u32,
+    /// How far down; `None`: by policy.
+    pub write: Option<WriteMode>,
+    /// Do not wait for the daemon's answer: `Ok` means sent, and nobody learns of a failure.
+    pub no_wait: bool,
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stored {
+    /// Version of the table's entry; 0 where the table holds none, or where it was not awaited.
+    pub version: u64,
+    /// A tier below did not take it, and the policy said to publish all the same.
+    pub degraded: bool,
+}

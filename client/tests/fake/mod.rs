@@ -1,0 +1,335 @@
+//! A daemon that does what a test tells it, faults above all, over a real table.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use l1d_client::policy::{PolicySet, Rule, Scope};
+use l1d_client::protocol::{Attached, PROTOCOL_VERSION, Request, Response, frame};
+use memmap2::{MmapOptions, MmapRaw};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::time::{ClockId, clock_gettime};
+use shm_layout::entry::NEVER;
+use shm_layout::{Entry, Geometry, Location, MappedMut, Plan, Writer};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{IoSlice, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::thread::JoinHandle;
+
+pub const TABLE_BYTES: u64 = 5 << 20;
+
+/// A table in a file, and its only writer.
+pub struct FakeTable {
+    pub path: PathBuf,
+    writer: Mutex<Writer<MappedMut>>,
+    pub id: u64,
+    geometry: Geometry,
+    next_word: AtomicU32,
+    _memory: MmapRaw,
+}
+
+impl FakeTable {
+    pub fn new(directory: &Path, id: u64) -> Arc<FakeTable> {
+        let plan = Plan {
+            table_bytes: TABLE_BYTES,
+            value_bytes_max: 1000,
+            table_id: id,
+            ..Plan::default()
+        };
+        let geometry = Geometry::plan(&plan).unwrap();
+        let path = directory.join(format!("table-{id}"));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
+        file.set_len(TABLE_BYTES).unwrap();
+        file.set_permissions(Permissions::from_mode(0o640)).unwrap();
+        let memory = MmapOptions::new().map_raw(&file).unwrap();
+        // SAFETY: page-aligned, mapped as long as the FakeTable lives, written only through this.
+        let writer = unsafe { Writer::create(MappedMut::new(memory.as_mut_ptr()), geometry) };
+        writer.open_for_readers();
+        Arc::new(FakeTable {
+            path,
+            writer: Mutex::new(writer),
+            id,
+            geometry,
+            next_word: AtomicU32::new(0),
+            _memory: memory,
+        })
+    }
+
+    /// Publishes a value that never expires.
+    pub fn put(&self, key: &[u8], value: &[u8]) {
+        self.publish(&Entry { key, value, version: 1, expiry: NEVER, ..Entry::default() });
+    }
+
+    pub fn publish(&self, entry: &Entry<'_>) {
+        let hash = self.geometry.hasher().hash(entry.key);
+        let words = u32::try_from(entry_words(entry)).unwrap();
+        let at = Location { segment: 0, word: self.next_word.fetch_add(words, Ordering::Relaxed) };
+        self.writer().append(at, entry, hash).unwrap();
+        self.writer().publish(self.geometry.buckets(hash)[0].slot(0), hash, at);
+    }
+
+    pub fn writer(&self) -> MutexGuard<'_, Writer<MappedMut>> {
+        self.writer.lock().unwrap()
+    }
+
+    pub fn open(&self) -> File {
+        File::open(&self.path).unwrap()
+    }
+}
+
+fn entry_words(entry: &Entry<'_>) -> usize {
+    4 + entry.key.len().div_ceil(8) + entry.value.len().div_ceil(8)
+}
+
+/// What the daemon does after it has read a request.
+pub enum Act {
+    Reply(Vec<u8>),
+    /// Says nothing, and reads on.
+    Silence,
+    Close,
+    /// Sends the first bytes at once, the second when the receiver is let go, and then tells.
+    Late(Vec<u8>, Vec<u8>, mpsc::Receiver<()>, mpsc::Sender<()>),
+    /// Sends these bytes, then closes.
+    Cut(Vec<u8>),
+}
+
+/// What is wrong with the attach handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttachFault {
+    None,
+    Silence,
+    NoDescriptor,
+    ExtraDescriptor,
+    WrongBytes,
+    WrongId,
+    WritableDescriptor,
+    SharedWriteMode,
+    OtherFile,
+    WrongProtocol,
+    Cut,
+    Garbage,
+    HugeFrame,
+}
+
+type Behaviour = dyn Fn(u64, &Request<'_>) -> Act + Send + Sync;
+
+struct Shared {
+    table: Mutex<Arc<FakeTable>>,
+    fault: Mutex<AttachFault>,
+    hold: Mutex<Option<Hold>>,
+    policy: Mutex<Vec<u8>>,
+    behaviour: Box<Behaviour>,
+    stopping: AtomicBool,
+    streams: Mutex<Vec<UnixStream>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Stops one attach between reading the request and answering it with the table of that moment.
+struct Hold {
+    reached: mpsc::Sender<()>,
+    release: mpsc::Receiver<()>,
+}
+
+pub struct FakeDaemon {
+    pub socket: PathBuf,
+    shared: Arc<Shared>,
+    listener: Option<JoinHandle<()>>,
+}
+
+/// One frame of `response`.
+pub fn framed(response: &Response<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    response.encode(&mut bytes).unwrap();
+    bytes
+}
+
+pub fn found(value: &[u8]) -> Vec<u8> {
+    framed(&Response::Found {
+        value,
+        flags: 7,
+        version: 0,
+        ttl: std::time::Duration::from_secs(1000),
+    })
+}
+
+impl FakeDaemon {
+    /// Answers at `socket`. `behaviour` gets the number of the connection (from 0) and the request.
+    pub fn start(
+        socket: &Path,
+        table: &Arc<FakeTable>,
+        behaviour: impl Fn(u64, &Request<'_>) -> Act + Send + Sync + 'static,
+    ) -> FakeDaemon {
+        let _ = std::fs::remove_file(socket);
+        let listener = UnixListener::bind(socket).unwrap();
+        let shared = Arc::new(Shared {
+            table: Mutex::new(Arc::clone(table)),
+            fault: Mutex::new(AttachFault::None),
+            hold: Mutex::new(None),
+            policy: Mutex::new(policy(None)),
+            behaviour: Box::new(behaviour),
+            stopping: AtomicBool::new(false),
+            streams: Mutex::default(),
+            threads: Mutex::default(),
+        });
+        let accepting = Arc::clone(&shared);
+        let listener = std::thread::spawn(move || accept(&listener, &accepting));
+        FakeDaemon { socket: socket.to_owned(), shared, listener: Some(listener) }
+    }
+
+    pub fn set_fault(&self, fault: AttachFault) {
+        *self.shared.fault.lock().unwrap() = fault;
+    }
+
+    /// Closes every connection that there is; new ones are welcome.
+    pub fn close_connections(&self) {
+        for stream in self.shared.streams.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    /// From the next attach on, keys that begin with `prefix` are of process scope.
+    pub fn set_process_scope(&self, prefix: &[u8]) {
+        *self.shared.policy.lock().unwrap() = policy(Some(prefix));
+    }
+
+    /// Holds the next attach up: the receiver tells when it is there, dropping the sender lets go.
+    pub fn hold_next_attach(&self) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
+        let (reached, wait) = mpsc::channel();
+        let (held, release) = mpsc::channel();
+        *self.shared.hold.lock().unwrap() = Some(Hold { reached, release });
+        (wait, held)
+    }
+
+    pub fn set_table(&self, table: &Arc<FakeTable>) {
+        *self.shared.table.lock().unwrap() = Arc::clone(table);
+    }
+}
+
+impl Drop for FakeDaemon {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        let _ = UnixStream::connect(&self.socket);
+        self.listener.take().unwrap().join().unwrap();
+        self.close_connections();
+        for thread in self.shared.threads.lock().unwrap().drain(..) {
+            thread.join().unwrap();
+        }
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
+    for number in 0.. {
+        let (stream, _) = listener.accept().unwrap();
+        if shared.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        let kept = stream.try_clone().unwrap();
+        shared.streams.lock().unwrap().push(kept);
+        let serving = Arc::clone(shared);
+        let thread = std::thread::spawn(move || serve(number, stream, &serving));
+        shared.threads.lock().unwrap().push(thread);
+    }
+}
+
+fn serve(number: u64, mut stream: UnixStream, shared: &Shared) {
+    let mut received = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let Some(payload) = frame::split(&received, 1 << 24).unwrap() else {
+            match stream.read(&mut piece) {
+                Ok(0) | Err(_) => break,
+                Ok(bytes) => received.extend_from_slice(&piece[..bytes]),
+            }
+            continue;
+        };
+        let end = payload.end;
+        let act = match Request::decode(&received[payload]).unwrap() {
+            Request::Attach { .. } => attach(&stream, shared),
+            request => (shared.behaviour)(number, &request),
+        };
+        received.drain(..end);
+        match act {
+            Act::Silence => {}
+            Act::Reply(bytes) => drop(stream.write_all(&bytes)),
+            Act::Late(first, second, release, done) => {
+                stream.write_all(&first).unwrap();
+                let _ = release.recv();
+                stream.write_all(&second).unwrap();
+                drop(done);
+            }
+            Act::Cut(bytes) => {
+                let _ = stream.write_all(&bytes);
+                break;
+            }
+            Act::Close => break,
+        }
+    }
+    // The clone in `streams` keeps the socket open otherwise.
+    let _ = stream.shutdown(std::net::Shutdown::Both);
+}
+
+fn attach(stream: &UnixStream, shared: &Shared) -> Act {
+    let fault = *shared.fault.lock().unwrap();
+    let table = Arc::clone(&shared.table.lock().unwrap());
+    if let Some(hold) = { shared.hold.lock().unwrap().take() } {
+        hold.reached.send(()).unwrap();
+        let _ = hold.release.recv();
+    }
+    let policy = shared.policy.lock().unwrap().clone();
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
+    let reply = framed(&Response::Attached(Attached {
+        protocol: PROTOCOL_VERSION + u32::from(fault == AttachFault::WrongProtocol),
+        table_id: table.id + u64::from(fault == AttachFault::WrongId),
+        table_bytes: TABLE_BYTES + u64::from(fault == AttachFault::WrongBytes),
+        instance: 1,
+        clock_ns: u64::try_from(time.tv_sec() * 1_000_000_000 + time.tv_nsec()).unwrap(),
+        policy: &policy,
+    }));
+    let mut file = table.open();
+    let mut bytes = reply.as_slice();
+    match fault {
+        AttachFault::Silence => return Act::Silence,
+        AttachFault::Garbage => return Act::Reply(vec![2, 0, 0, 0, 77, 77]),
+        AttachFault::HugeFrame => return Act::Reply(vec![255; 8]),
+        AttachFault::NoDescriptor => return Act::Reply(reply),
+        AttachFault::Cut => bytes = &reply[..reply.len() - 1],
+        AttachFault::WritableDescriptor => {
+            file = OpenOptions::new().read(true).write(true).open(&table.path).unwrap();
+        }
+        AttachFault::SharedWriteMode => {
+            file.set_permissions(Permissions::from_mode(0o666)).unwrap();
+        }
+        AttachFault::OtherFile => {
+            let path = table.path.with_extension("other");
+            std::fs::write(&path, vec![7; usize::try_from(TABLE_BYTES).unwrap()]).unwrap();
+            file = File::open(path).unwrap();
+        }
+        _ => {}
+    }
+    let mut descriptors: Vec<RawFd> = vec![file.as_raw_fd()];
+    if fault == AttachFault::ExtraDescriptor {
+        descriptors.push(stream.as_raw_fd());
+    }
+    let control = [ControlMessage::ScmRights(&descriptors)];
+    let pieces = [IoSlice::new(bytes)];
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    let sent = sendmsg::<()>(stream.as_raw_fd(), &pieces, &control, flags, None);
+    match (sent, fault) {
+        (Err(_), _) | (_, AttachFault::Cut) => Act::Close,
+        _ => Act::Silence,
+    }
+}
+
+/// A policy with the default rule, and one of process scope for this prefix, with `ttl = "30s"`.
+fn policy(process_prefix: Option<&[u8]>) -> Vec<u8> {
+    let everyone = PolicySet::default().rules()[0].clone();
+    let everyone = Rule { value_bytes_max: 4 << 20, ..everyone };
+    let mut rules = vec![everyone.clone()];
+    if let Some(prefix) = process_prefix {
+        rules.push(Rule { id: 1, prefix: prefix.to_vec(), scope: Scope::Process, ..everyone });
+    }
+    PolicySet::new(rules).expect("two different prefixes").encode()
+}

@@ -1,0 +1,151 @@
+//! A real daemon with a private table and socket, for the length of an experiment.
+
+use crate::failure::Failure;
+use anyhow::{Context, Result, bail};
+use l1d_client::Client;
+use std::fs::File;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const START_DEADLINE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Shape of the daemon's table.
+#[derive(Debug, Clone, Copy)]
+pub struct TableShape {
+    /// Bytes of the file.
+    pub table_bytes: u64,
+    /// Largest value.
+    pub value_bytes_max: u64,
+    /// Expected bytes of an entry, header included.
+    pub entry_bytes: u64,
+}
+
+/// The daemon. Dropping it stops it and removes its directory.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    directory: TempDir,
+}
+
+impl Daemon {
+    /// Starts one and returns when clients can attach. `program`: the binary, or else the `l1d`
+    /// beside this program. `rules`: TOML after the `[table]` section.
+    pub fn start(program: Option<&Path>, shape: TableShape, rules: &str) -> Result<Daemon> {
+        let program = find(program)?;
+        let directory = tempfile::Builder::new().prefix("l1d-lab.").tempdir_in("/dev/shm");
+        let directory = directory.context("cannot make a directory in /dev/shm")?;
+        let at = |name: &str| directory.path().join(name);
+        let TableShape { table_bytes, value_bytes_max, entry_bytes } = shape;
+        let config = format!(
+            "[table]\nsize = \"{table_bytes}B\"\nvalue_bytes_max = \"{value_bytes_max}B\"\naverage_entry_bytes = \"{entry_bytes}B\"\n\n{rules}"
+        );
+        std::fs::write(at("l1d.toml"), config)
+            .context("cannot write the daemon's configuration")?;
+        std::fs::create_dir(at("table")).context("cannot make the table's directory")?;
+        let ready = UnixDatagram::bind(at("ready"))
+            .context("cannot bind a socket for the daemon's readiness")?;
+        ready.set_read_timeout(Some(POLL))?;
+        let log = File::create(at("log")).context("cannot make the daemon's log")?;
+        let child = Command::new(&program)
+            .args(["serve".as_ref(), "--config".as_ref(), at("l1d.toml").as_os_str()])
+            .args(["--socket".as_ref(), at("socket").as_os_str()])
+            .args(["--table-directory".as_ref(), at("table").as_os_str()])
+            .env("NOTIFY_SOCKET", at("ready"))
+            .env_remove("LISTEN_FDS")
+            .env_remove("LISTEN_PID")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| Failure::Daemon(format!("cannot start {}", program.display())))?;
+        let mut daemon = Daemon { child, directory };
+        daemon.wait(&ready)?;
+        Ok(daemon)
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("socket")
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A client of it.
+    pub fn client(&self) -> Result<Client> {
+        connect(&self.socket())
+    }
+
+    /// Bytes of memory that the table's files hold, untouched ones included.
+    pub fn table_memory_bytes(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        let Ok(files) = std::fs::read_dir(self.directory.path().join("table")) else { return 0 };
+        files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.blocks() * 512).sum()
+    }
+
+    fn wait(&mut self, ready: &UnixDatagram) -> Result<()> {
+        let end = Instant::now() + START_DEADLINE;
+        let mut message = [0; 1024];
+        while Instant::now() < end {
+            if let Ok(bytes) = ready.recv(&mut message) {
+                let text = message.get(..bytes).unwrap_or_default();
+                if text.split(|&byte| byte == b'\n').any(|line| line == b"READY=1") {
+                    return Ok(());
+                }
+            }
+            if let Some(status) = self.child.try_wait()? {
+                let text = format!("the daemon ended ({status}): {}", self.last_words());
+                return Err(Failure::Daemon(text).into());
+            }
+        }
+        let text =
+            format!("the daemon is not ready after {START_DEADLINE:?}: {}", self.last_words());
+        Err(Failure::Daemon(text).into())
+    }
+
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.trim().lines().rev().take(5).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Its table goes with the directory, so there is nothing that it could save.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A client of the daemon behind this socket, with deadlines that a busy machine keeps.
+pub fn connect(socket: &Path) -> Result<Client> {
+    let builder = Client::builder()
+        .socket(socket)
+        .deadline(Duration::from_secs(5))
+        .attach_deadline(Duration::from_secs(5));
+    builder.connect().with_context(|| {
+        Failure::Daemon(format!("cannot attach to the daemon at {}", socket.display()))
+    })
+}
+
+fn find(program: Option<&Path>) -> Result<PathBuf> {
+    if let Some(program) = program {
+        return Ok(program.to_owned());
+    }
+    let own = std::env::current_exe().context("this program's own file cannot be found")?;
+    let beside = own.with_file_name("l1d");
+    if !beside.is_file() {
+        bail!(Failure::Usage(format!(
+            "no l1d beside {}: build it (`cargo build --release`) or name it with --l1d PATH",
+            own.display()
+        )));
+    }
+    Ok(beside)
+}

@@ -1,0 +1,47 @@
+//! The machine that a run was made on, and keeping a process on one of its cores.
+
+use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use serde::Serialize;
+
+/// What a figure needs beside it to mean anything.
+#[derive(Debug, Clone, Serialize)]
+pub struct Machine {
+    /// CPU model.
+    pub cpu: String,
+    /// Cores that this process may use.
+    pub cores: Vec<usize>,
+    /// Kernel release.
+    pub kernel: String,
+}
+
+impl Machine {
+    /// This one.
+    pub fn this() -> Result<Machine> {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model =
+            cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Ok(Machine {
+            cpu: model.map_or_else(|| "unknown CPU".to_owned(), |(_, model)| model.to_owned()),
+            cores: cores()?,
+            kernel: kernel.trim().to_owned(),
+        })
+    }
+}
+
+/// Cores that this process may use, in order.
+pub fn cores() -> Result<Vec<usize>> {
+    let set = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
+    Ok((0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect())
+}
+
+/// Keeps this thread on one core.
+pub fn pin(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core).with_context(|| format!("core {core} is beyond what the kernel can name"))?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| {
+        format!("cannot pin to core {core}; choose one of those that `taskset -p $$` allows")
+    })
+}

@@ -1,0 +1,118 @@
+//! `l1d-lab bytes`: what an entry costs beyond its key and its value.
+
+use super::loaded::load;
+use super::workload::{KEY_BYTES, VALUE_BYTES};
+use crate::progress::Progress;
+use crate::table::table;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// Options of `bytes`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BytesOptions {
+    /// Entries of 24 + 64 bytes to load
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1000..=100_000_000))]
+    entries: u32,
+    /// The daemon's program [default: the l1d beside this program]
+    #[arg(long, value_name = "PATH")]
+    l1d: Option<PathBuf>,
+    /// One JSON document instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Bytes for each entry, and what the table holds besides entries.
+#[derive(Debug, Serialize)]
+struct Report {
+    entries: u64,
+    key_bytes: usize,
+    value_bytes: usize,
+    /// Header and padding, for each entry.
+    header_bytes_per_entry: f64,
+    /// Index, its empty slots included, for each entry.
+    index_bytes_per_entry: f64,
+    /// The daemon's private bytes for the table, for each entry.
+    owner_private_bytes_per_entry: f64,
+    /// All of these: what the goal is about.
+    overhead_bytes_per_entry: f64,
+    index_load_percent: f64,
+    dead_bytes: u64,
+    free_bytes: u64,
+    table_bytes: u64,
+    /// Resident private memory of the whole daemon: code, runtime, buffers and all.
+    daemon_anonymous_bytes: u64,
+}
+
+/// Runs `bytes`.
+///
+/// # Errors
+/// The daemon does not start, does not hold what it was given, or says something else than expected.
+pub fn bytes(options: &BytesOptions) -> Result<()> {
+    let report = measure(options)?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{}", text(&report));
+    }
+    Ok(())
+}
+
+fn measure(options: &BytesOptions) -> Result<Report> {
+    let progress = Progress::new();
+    let daemon = load(options.entries as usize, options.l1d.as_deref(), &progress)?;
+    let stats: Value = serde_json::from_str(&daemon.client()?.stats_json()?)
+        .context("the daemon's stats are no JSON")?;
+    let figure = |name: &str| {
+        let value = stats.pointer(&format!("/table/{name}")).and_then(Value::as_f64);
+        value.with_context(|| format!("the daemon's stats have no table.{name}"))
+    };
+    let count = |name: &str| {
+        let value = stats.pointer(&format!("/table/{name}")).and_then(Value::as_u64);
+        value.with_context(|| format!("the daemon's stats have no table.{name}"))
+    };
+    let entries = figure("entries")?;
+    let header = figure("live_bytes")? / entries - (KEY_BYTES + VALUE_BYTES) as f64;
+    let index = figure("index_bytes")? / entries;
+    let private = figure("owner_private_bytes")? / entries;
+    Ok(Report {
+        entries: count("entries")?,
+        key_bytes: KEY_BYTES,
+        value_bytes: VALUE_BYTES,
+        header_bytes_per_entry: header,
+        index_bytes_per_entry: index,
+        owner_private_bytes_per_entry: private,
+        overhead_bytes_per_entry: header + index + private,
+        index_load_percent: figure("index_load_percent")?,
+        dead_bytes: count("dead_bytes")?,
+        free_bytes: count("free_bytes")?,
+        table_bytes: count("table_bytes")?,
+        daemon_anonymous_bytes: crate::memory::of_process(daemon.pid())?.anonymous_bytes,
+    })
+}
+
+fn text(report: &Report) -> String {
+    let mut table = table(1, ["for each entry", "bytes"]);
+    let rows = [
+        ("header and padding", report.header_bytes_per_entry),
+        ("index, empty slots included", report.index_bytes_per_entry),
+        ("private memory of the owner", report.owner_private_bytes_per_entry),
+        ("beyond key and value, in all", report.overhead_bytes_per_entry),
+    ];
+    for (name, bytes) in rows {
+        table.add_row([name.to_owned(), format!("{bytes:.2}")]);
+    }
+    format!(
+        "{} entries of {} + {} bytes, index {:.0} % full\n{table}\n\
+         apart from entries: {} dead bytes, {} free bytes, in a table of {}; the daemon's own private memory: {}",
+        report.entries,
+        report.key_bytes,
+        report.value_bytes,
+        report.index_load_percent,
+        report.dead_bytes,
+        report.free_bytes,
+        bytesize::ByteSize(report.table_bytes),
+        bytesize::ByteSize(report.daemon_anonymous_bytes),
+    )
+}

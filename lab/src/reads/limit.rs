@@ -1,0 +1,89 @@
+//! `l1d-lab limit` and `l1d-lab read`.
+
+use super::contest::Pace;
+use super::measure::measure;
+use super::workload::{Popularity, Workload};
+use anyhow::Result;
+use std::path::PathBuf;
+
+/// Options of `limit`, and of all that runs beside it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ReadOptions {
+    /// KEYS-zipf or KEYS-uniform, several with commas
+    #[arg(long, value_delimiter = ',', default_value = "10k-zipf,10k-uniform,1M-uniform,1M-zipf")]
+    workload: Vec<Workload>,
+    /// Also 5M-uniform (some 1.5 GB of memory)
+    #[arg(long)]
+    large: bool,
+    /// 2: also two reader processes at once, each on a core of its own, and each of them alone
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub(super) processes: u8,
+    /// Rounds; in each, the contestants take turns
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// Milliseconds of each contestant in each round
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    round_ms: u64,
+    /// Milliseconds of warm-up before each of them
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    warm_up_ms: u64,
+    /// Seed of keys, order and places
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// One JSON document instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of `read`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ReadCommand {
+    #[command(flatten)]
+    options: ReadOptions,
+    /// The daemon's program [default: the l1d beside this program]
+    #[arg(long, value_name = "PATH")]
+    l1d: Option<PathBuf>,
+}
+
+impl ReadOptions {
+    /// What to read.
+    pub(super) fn workloads(&self) -> Vec<Workload> {
+        let five = Workload { keys: 5_000_000, popularity: Popularity::Uniform };
+        self.workload.iter().copied().chain(self.large.then_some(five)).collect()
+    }
+
+    /// How long and how often.
+    pub(super) fn pace(&self) -> Pace {
+        Pace {
+            rounds: usize::from(self.rounds),
+            round_ms: self.round_ms,
+            warm_up_ms: self.warm_up_ms,
+        }
+    }
+
+    fn print(&self, report: &super::report::Report) -> Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(report)?);
+        } else {
+            println!("{}", report.text());
+        }
+        Ok(())
+    }
+}
+
+/// Runs `limit`.
+///
+/// # Errors
+/// No memory, no core, or a value that was wrong.
+pub fn limit(options: &ReadOptions) -> Result<()> {
+    options.print(&measure(options, None)?)
+}
+
+/// Runs `read`.
+///
+/// # Errors
+/// The same, or a daemon that does not start or does not hold what it was given.
+pub fn read(command: &ReadCommand) -> Result<()> {
+    let report = measure(&command.options, Some(command.l1d.as_deref()))?;
+    command.options.print(&report)
+}

@@ -1,0 +1,103 @@
+//! One pass of one contestant over the reads: the loop that is timed.
+
+use super::workload::{CHUNK, Op, Stream};
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+
+/// What a contestant returns for a key that it does not have. No number of a key is as large.
+pub const MISSING: u64 = u64::MAX;
+
+/// Whether a read has to wait for the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chain {
+    /// The next key is found by way of the value just read: true latency.
+    Dependent,
+    /// Keys are known ahead: the core overlaps as many reads as it can.
+    Independent,
+}
+
+impl Chain {
+    /// Both, in the order they are shown.
+    pub const ALL: [Chain; 2] = [Chain::Dependent, Chain::Independent];
+
+    /// What tables call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Chain::Dependent => "dependent",
+            Chain::Independent => "independent",
+        }
+    }
+}
+
+/// Which part of the stream to read, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Leg<'a> {
+    /// The reads.
+    pub stream: &'a Stream,
+    /// First chunk; the stream is a ring.
+    pub chunk: usize,
+    /// Chunks to read, even if the time is over before.
+    pub chunks_min: usize,
+    /// Time after which to stop.
+    pub time: Duration,
+    /// Whether a read waits for the one before.
+    pub chain: Chain,
+}
+
+impl<'a> Leg<'a> {
+    /// The whole stream once.
+    pub fn whole(stream: &'a Stream) -> Leg<'a> {
+        Leg {
+            stream,
+            chunk: 0,
+            chunks_min: stream.sums.len(),
+            time: Duration::ZERO,
+            chain: Chain::Independent,
+        }
+    }
+}
+
+/// Reads until the time is over; returns ns per read. `read` copies the value of a key out and
+/// returns its first word.
+///
+/// # Errors
+/// A chunk whose first words do not add up to the numbers of its keys: a key was missing, or the
+/// value of another one came back.
+#[inline(always)]
+pub fn pass(leg: Leg<'_>, mut read: impl FnMut(&Op) -> u64) -> Result<f64> {
+    let chunks = leg.stream.sums.len();
+    let begin = Instant::now();
+    let mut done = 0;
+    while done < leg.chunks_min.max(1) || begin.elapsed() < leg.time {
+        let chunk = (leg.chunk + done) % chunks;
+        let ops = leg.stream.ops.get(chunk * CHUNK..(chunk + 1) * CHUNK).unwrap_or_default();
+        let sum = match leg.chain {
+            Chain::Dependent => dependent(ops, &mut read),
+            Chain::Independent => ops.iter().fold(0u64, |sum, op| sum.wrapping_add(read(op))),
+        };
+        let expected = leg.stream.sums.get(chunk).copied().unwrap_or(0);
+        ensure!(
+            sum == expected,
+            "chunk {chunk}: first words of the values add up to {sum}, not to {expected}: keys are missing or mixed up"
+        );
+        done += 1;
+    }
+    Ok(begin.elapsed().as_secs_f64() * 1e9 / (done * CHUNK) as f64)
+}
+
+/// The top bit of a key's number is never set, but only the loaded value says so: the address of
+/// the next read cannot be known before this one has ended.
+#[inline(always)]
+fn dependent(ops: &[Op], read: &mut impl FnMut(&Op) -> u64) -> u64 {
+    let (mut sum, mut word, mut position) = (0u64, 0u64, 0usize);
+    while position < ops.len() {
+        let step = usize::try_from(word >> 63).unwrap_or(0);
+        let Some(op) = ops.get(position + step) else { return MISSING };
+        word = read(op);
+        sum = sum.wrapping_add(word);
+        position += 1;
+    }
+    sum
+}

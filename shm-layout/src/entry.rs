@@ -1,0 +1,233 @@
+//! An entry: immutable once a slot points at it.
+//!
+//! ```text
+//!  offset
+//!       +--------------------------------+----------------+--------+--------+
+//!   0   | value bytes (32)               | key bytes (16) | policy | marks  |
+//!       +--------------------------------+----------------+--------+--------+
+//!   8   | version (64)                                                      |
+//!       +--------------------------------+---------------------------------+
+//!  16   | expiry tick (32)               | checksum (32)                   |
+//!       +--------------------------------+---------------------------------+
+//!  24   | client flags (32), only with the mark FLAGS      | zero          |
+//!       +------------------------------------------------------------------+
+//!   .   | key, zero-padded to a multiple of 8                              |
+//!       +------------------------------------------------------------------+
+//!   .   | value, zero-padded to a multiple of 8                            |
+//!       +------------------------------------------------------------------+
+//! ```
+//!
+//! (Low bits left, as the bytes lie.) Key and value begin on words of their own, because shared
+//! memory is only read in aligned words.
+
+use crate::error::LayoutError;
+use crate::hash::{KeyHash, TableHasher};
+use crate::memory::{Memory, MemoryMut, WORD_BYTES, words_for};
+
+/// Bytes of the fixed header.
+pub const ENTRY_HEADER_BYTES: usize = 24;
+/// Longest key.
+pub const KEY_BYTES_MAX: usize = 65_000;
+/// A word of client flags follows the header.
+pub const MARK_FLAGS: u8 = 1;
+/// The key is known to have no value.
+pub const MARK_ABSENT: u8 = 2;
+/// Visible only above the strict floor and while the lease is alive.
+pub const MARK_STRICT: u8 = 4;
+const MARKS: u8 = MARK_FLAGS | MARK_ABSENT | MARK_STRICT;
+
+/// A tick is 2^24 ns, 16.8 ms; 32 bits of them count 834 days since the table was made.
+pub const TICK_BITS: u32 = 24;
+/// The expiry of an entry that has none.
+pub const NEVER: u32 = u32::MAX;
+
+/// The tick in which `ns` (nanoseconds since the table's epoch) lies. Past the last tick everything
+/// that expires is expired.
+#[inline(always)]
+#[must_use]
+pub const fn tick(ns: u64) -> u32 {
+    let tick = ns >> TICK_BITS;
+    #[expect(clippy::cast_possible_truncation, reason = "guarded by the comparison")]
+    if tick >= NEVER as u64 { NEVER } else { tick as u32 }
+}
+
+/// The expiry of an entry that must be gone at `deadline_ns`. One tick early, because the clock that
+/// readers use may lag by one of its own ticks (4 to 10 ms), which is less than one of ours.
+#[must_use]
+pub const fn expiry_tick(deadline_ns: u64) -> u32 {
+    let tick = tick(deadline_ns);
+    if tick == NEVER { NEVER - 1 } else { tick.saturating_sub(1) }
+}
+
+/// The 24 bytes in front of every key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryHeader {
+    /// Bytes of the value.
+    pub value_bytes: u32,
+    /// Bytes of the key.
+    pub key_bytes: u16,
+    /// Rule of the policy that it was stored under.
+    pub policy: u8,
+    /// `MARK_*`.
+    pub marks: u8,
+    /// Table-wide, ever rising.
+    pub version: u64,
+    /// Visible while the current tick is below this one; [`NEVER`]: always.
+    pub expiry: u32,
+    /// Over everything else.
+    pub checksum: u32,
+}
+
+impl EntryHeader {
+    /// The three words.
+    #[inline]
+    #[must_use]
+    pub const fn pack(&self) -> [u64; 3] {
+        [
+            self.value_bytes as u64
+                | (self.key_bytes as u64) << 32
+                | (self.policy as u64) << 48
+                | (self.marks as u64) << 56,
+            self.version,
+            self.expiry as u64 | (self.checksum as u64) << 32,
+        ]
+    }
+
+    /// From the three words; nothing is checked.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpack(words: [u64; 3]) -> EntryHeader {
+        #[expect(clippy::cast_possible_truncation, reason = "fields are cut out of words")]
+        EntryHeader {
+            value_bytes: words[0] as u32,
+            key_bytes: (words[0] >> 32) as u16,
+            policy: (words[0] >> 48) as u8,
+            marks: (words[0] >> 56) as u8,
+            version: words[1],
+            expiry: words[2] as u32,
+            checksum: (words[2] >> 32) as u32,
+        }
+    }
+
+    /// Words from the start of the entry to its key.
+    #[inline(always)]
+    #[must_use]
+    pub const fn key_word(&self) -> usize {
+        ENTRY_HEADER_BYTES / WORD_BYTES + (self.marks & MARK_FLAGS) as usize
+    }
+
+    /// Words from the start of the entry to its value.
+    #[inline(always)]
+    #[must_use]
+    pub const fn value_word(&self) -> usize {
+        self.key_word() + words_for(self.key_bytes as usize)
+    }
+
+    /// Words of the whole entry.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(&self) -> usize {
+        self.value_word() + words_for(self.value_bytes as usize)
+    }
+
+    /// Bytes of the whole entry.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.words() * WORD_BYTES
+    }
+
+    /// Whether no entry of a table with this largest value could look otherwise. (Not: whether the
+    /// checksum is right.)
+    #[must_use]
+    pub const fn is_plausible(&self, value_bytes_max: u32) -> bool {
+        self.key_bytes >= 1
+            && self.key_bytes as usize <= KEY_BYTES_MAX
+            && self.value_bytes <= value_bytes_max
+            && self.marks & !MARKS == 0
+            && (self.marks & MARK_ABSENT == 0 || self.value_bytes == 0)
+    }
+
+    /// Loads the header at word `at`.
+    ///
+    /// # Safety
+    /// `at..at + 3` are words of `memory`.
+    #[inline(always)]
+    pub unsafe fn load(memory: &impl Memory, at: usize) -> EntryHeader {
+        // SAFETY: the caller vouches for the three words.
+        EntryHeader::unpack(unsafe { [memory.load(at), memory.load(at + 1), memory.load(at + 2)] })
+    }
+}
+
+/// Most bytes that an entry with a value of `value_bytes` can take.
+#[must_use]
+pub const fn entry_bytes_max(value_bytes: u32) -> usize {
+    ENTRY_HEADER_BYTES
+        + WORD_BYTES
+        + (words_for(KEY_BYTES_MAX) + words_for(value_bytes as usize)) * WORD_BYTES
+}
+
+/// What the owner writes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Entry<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The value.
+    pub value: &'a [u8],
+    /// Client flags; 0 takes no room.
+    pub flags: u32,
+    /// Rule of the policy.
+    pub policy: u8,
+    /// The key is known to have no value.
+    pub absent: bool,
+    /// Visible only above the strict floor and under a lease.
+    pub strict: bool,
+    /// Table-wide version.
+    pub version: u64,
+    /// Expiry tick; 0 in a default value: expired at once.
+    pub expiry: u32,
+}
+
+impl Entry<'_> {
+    /// Its header, with the checksum.
+    ///
+    /// # Errors
+    /// A key of 0 or more than [`KEY_BYTES_MAX`] bytes, or a value beyond 32 bits.
+    pub fn header(&self, hasher: &TableHasher, hash: KeyHash) -> Result<EntryHeader, LayoutError> {
+        if self.key.is_empty() || self.key.len() > KEY_BYTES_MAX {
+            return Err(LayoutError::KeyBytes { bytes: self.key.len() });
+        }
+        let too_long = LayoutError::ValueBytes { bytes: self.value.len() };
+        let mut header = EntryHeader {
+            value_bytes: u32::try_from(self.value.len()).map_err(|_| too_long)?,
+            key_bytes: u16::try_from(self.key.len()).unwrap_or(u16::MAX),
+            policy: self.policy,
+            marks: (MARK_FLAGS * u8::from(self.flags != 0))
+                | (MARK_ABSENT * u8::from(self.absent))
+                | (MARK_STRICT * u8::from(self.strict)),
+            version: self.version,
+            expiry: self.expiry,
+            checksum: 0,
+        };
+        header.checksum = hasher.checksum(header.pack(), self.flags, hash, self.value);
+        Ok(header)
+    }
+
+    /// Stores the entry at word `at`.
+    ///
+    /// # Safety
+    /// `at..at + header.words()` are words of `memory` that nobody else writes and no slot refers to;
+    /// `header` is this entry's.
+    pub unsafe fn store(&self, memory: &impl MemoryMut, at: usize, header: &EntryHeader) {
+        // SAFETY: the caller vouches for all words of the entry; the parts follow one another.
+        unsafe {
+            for (index, word) in header.pack().into_iter().enumerate() {
+                memory.store(at + index, word);
+            }
+            if header.marks & MARK_FLAGS != 0 {
+                memory.store(at + 3, u64::from(self.flags));
+            }
+            memory.copy_in(at + header.key_word(), self.key);
+            memory.copy_in(at + header.value_word(), self.value);
+        }
+    }
+}

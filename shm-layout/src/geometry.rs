@@ -1,0 +1,354 @@
+//! Where everything is. Checked once; every later address is computed from this copy (R2), so a
+//! header that is damaged under a reader cannot send it out of bounds.
+//!
+//! ```text
+//!  header | generations | segment headers | buckets | segment 0 | segment 1 | ...
+//! ```
+
+use crate::entry::entry_bytes_max;
+use crate::error::LayoutError;
+use crate::hash::{KeyHash, TableHasher};
+use crate::header::{HEADER_BYTES, Identity};
+use crate::memory::{Memory, WORD_BYTES};
+use crate::segment::SEGMENT_HEADER_WORDS;
+use crate::slot::{OFFSET_BITS, SEGMENT_BITS, SLOTS};
+
+/// Fewest segments of a table (W1).
+pub const SEGMENTS_MIN: u64 = 16;
+/// A segment holds at least this many of the largest entries (W1): copying the live part of a
+/// segment forward always leaves room for the entry that asked for it.
+pub const ENTRIES_PER_SEGMENT_MIN: u64 = 4;
+/// Segments that a table is cut into where its largest value allows.
+const SEGMENTS_WANTED: u64 = 128;
+/// Everything large begins on a page.
+const PAGE: u64 = 4096;
+const LINE_WORDS: usize = 8;
+
+/// What somebody wants of a new table.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Bytes of the file; rounded down to whole pages.
+    pub table_bytes: u64,
+    /// Largest value.
+    pub value_bytes_max: u32,
+    /// Expected bytes of an entry, with header, key and value: sizes the index.
+    pub entry_bytes: u32,
+    /// Bytes of a segment; `None`: a 128th of the table or what the largest value needs.
+    pub segment_bytes: Option<u64>,
+    /// Slots in use when the table is full of such entries, in percent.
+    pub load_percent: u32,
+    /// Random identity.
+    pub table_id: u64,
+    /// Seed of the key hash.
+    pub hash_seed: u64,
+    /// The kernel's boot id.
+    pub boot_id: [u64; 2],
+    /// CLOCK_BOOTTIME now, in ns.
+    pub epoch_ns: u64,
+}
+
+impl Default for Plan {
+    fn default() -> Plan {
+        Plan {
+            table_bytes: 256 << 20,
+            value_bytes_max: 1 << 20,
+            entry_bytes: 256,
+            segment_bytes: None,
+            load_percent: 80,
+            table_id: 0,
+            hash_seed: 0,
+            boot_id: [0; 2],
+            epoch_ns: 0,
+        }
+    }
+}
+
+/// An entry's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// Number of the segment.
+    pub segment: u32,
+    /// Word in the segment at which the entry begins.
+    pub word: u32,
+}
+
+/// A bucket of this table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bucket {
+    first_word: usize,
+}
+
+impl Bucket {
+    /// The word of the table at which the bucket begins.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self) -> usize {
+        self.first_word
+    }
+
+    /// The word of the table that is slot `index`, taken modulo the slots of a bucket.
+    #[inline(always)]
+    #[must_use]
+    pub const fn slot(self, index: usize) -> usize {
+        self.first_word + index % SLOTS
+    }
+}
+
+/// A checked shape.
+#[derive(Debug, Clone, Copy)]
+pub struct Geometry {
+    identity: Identity,
+    hasher: TableHasher,
+    bucket_count: u32,
+    segment_count: u32,
+    segment_words: usize,
+    value_bytes_max: u32,
+    segment_headers: usize,
+    buckets: usize,
+    segments: usize,
+}
+
+const GENERATIONS: usize = HEADER_BYTES / WORD_BYTES;
+
+impl Geometry {
+    /// Cuts a new table.
+    ///
+    /// # Errors
+    /// A table too small for its largest value, with the smallest that would do, or too large.
+    pub fn plan(plan: &Plan) -> Result<Geometry, LayoutError> {
+        let table_bytes = plan.table_bytes / PAGE * PAGE;
+        let segment_min =
+            round_up(ENTRIES_PER_SEGMENT_MIN * entry_bytes_max(plan.value_bytes_max) as u64, PAGE);
+        let largest = (WORD_BYTES as u64) << (SEGMENT_BITS + OFFSET_BITS);
+        let too_large = LayoutError::TableTooLarge { bytes: plan.table_bytes, largest };
+        if plan.table_bytes > largest {
+            return Err(too_large);
+        }
+        let segment_bytes = match plan.segment_bytes {
+            Some(bytes) => round_up(bytes.min(largest), PAGE),
+            None => round_up(table_bytes / SEGMENTS_WANTED, PAGE),
+        };
+        // An index of its own for each possible count of segments; the largest that fits wins.
+        let segment_bytes = segment_bytes.max(segment_min).min((WORD_BYTES as u64) << OFFSET_BITS);
+        if segment_bytes < segment_min {
+            return Err(LayoutError::ValueBytes { bytes: plan.value_bytes_max as usize });
+        }
+        let need = |segments: u64| {
+            let (bucket_count, fixed) = Self::index(plan, segments, segment_bytes);
+            (bucket_count, fixed + segments * segment_bytes)
+        };
+        let mut segment_count = (table_bytes / segment_bytes).min(1 << SEGMENT_BITS);
+        while segment_count >= SEGMENTS_MIN && need(segment_count).1 > table_bytes {
+            segment_count -= 1;
+        }
+        if segment_count < SEGMENTS_MIN {
+            let smallest = need(SEGMENTS_MIN).1;
+            return Err(LayoutError::TableTooSmall { bytes: plan.table_bytes, smallest });
+        }
+        let bucket_count = need(segment_count).0;
+        if bucket_count > u64::from(u32::MAX) {
+            return Err(too_large);
+        }
+        Geometry::check(Identity {
+            table_id: plan.table_id,
+            table_bytes,
+            segment_bytes,
+            segment_count,
+            bucket_count,
+            value_bytes_max: u64::from(plan.value_bytes_max),
+            hash_seed: plan.hash_seed,
+            boot_id: plan.boot_id,
+            epoch_ns: plan.epoch_ns,
+        })
+    }
+
+    /// Buckets for so many segments, and bytes of everything that is not a segment.
+    fn index(plan: &Plan, segments: u64, segment_bytes: u64) -> (u64, u64) {
+        let entries = (segments * segment_bytes).div_ceil(u64::from(plan.entry_bytes.max(32)));
+        let per_bucket = SLOTS as u64 * u64::from(plan.load_percent.clamp(10, 95));
+        let buckets = (entries * 100).div_ceil(per_bucket).max(1);
+        let headers = HEADER_BYTES as u64
+            + round_up(segments * WORD_BYTES as u64, 64)
+            + segments * (SEGMENT_HEADER_WORDS * WORD_BYTES) as u64;
+        (buckets, round_up(headers + buckets * 64, PAGE))
+    }
+
+    /// Checks what an identity says, against the largest and the smallest of everything.
+    ///
+    /// # Errors
+    /// [`LayoutError::Geometry`] with the figure that cannot be.
+    pub fn check(identity: Identity) -> Result<Geometry, LayoutError> {
+        let wrong = |what| Err(LayoutError::Geometry { what });
+        let (Ok(segment_count), Ok(bucket_count), Ok(value_bytes_max)) = (
+            u32::try_from(identity.segment_count),
+            u32::try_from(identity.bucket_count),
+            u32::try_from(identity.value_bytes_max),
+        ) else {
+            return wrong("a count beyond 32 bits");
+        };
+        if !(SEGMENTS_MIN..=1 << SEGMENT_BITS).contains(&identity.segment_count) {
+            return wrong("the number of segments");
+        }
+        if bucket_count == 0 {
+            return wrong("no buckets");
+        }
+        let segment_bytes = identity.segment_bytes;
+        if segment_bytes == 0
+            || !segment_bytes.is_multiple_of(PAGE)
+            || segment_bytes > (WORD_BYTES as u64) << OFFSET_BITS
+            || segment_bytes < ENTRIES_PER_SEGMENT_MIN * entry_bytes_max(value_bytes_max) as u64
+        {
+            return wrong("the size of a segment");
+        }
+        let generation_words = (segment_count as usize).next_multiple_of(LINE_WORDS);
+        let segment_headers = GENERATIONS + generation_words;
+        let buckets = segment_headers + segment_count as usize * SEGMENT_HEADER_WORDS;
+        let segments =
+            (buckets + bucket_count as usize * SLOTS).next_multiple_of(to_usize(PAGE) / WORD_BYTES);
+        // At most 2^20 segments of 2^31 bytes and 2^32 buckets of 64: far below 2^64.
+        let end = (segments * WORD_BYTES) as u64 + identity.segment_count * segment_bytes;
+        if end > identity.table_bytes || !identity.table_bytes.is_multiple_of(PAGE) {
+            return wrong("the parts do not fit the table");
+        }
+        Ok(Geometry {
+            identity,
+            hasher: TableHasher::new(identity.hash_seed),
+            bucket_count,
+            segment_count,
+            segment_words: to_usize(segment_bytes) / WORD_BYTES,
+            value_bytes_max,
+            segment_headers,
+            buckets,
+            segments,
+        })
+    }
+
+    /// Loads and checks the geometry of a table of `bytes` bytes (R2).
+    ///
+    /// # Errors
+    /// Whatever makes the header unfit: another program's file, another version, damage, a wrong size.
+    ///
+    /// # Safety
+    /// `memory` has `bytes` bytes.
+    pub unsafe fn load(memory: &impl Memory, bytes: u64) -> Result<Geometry, LayoutError> {
+        // SAFETY: passed on unchanged.
+        Geometry::check(unsafe { Identity::load(memory, bytes) }?)
+    }
+
+    /// Who this table is.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Hashes keys for this table.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hasher(&self) -> &TableHasher {
+        &self.hasher
+    }
+
+    /// How many segments.
+    #[inline(always)]
+    #[must_use]
+    pub const fn segment_count(&self) -> u32 {
+        self.segment_count
+    }
+
+    /// Words of a segment.
+    #[inline(always)]
+    #[must_use]
+    pub const fn segment_words(&self) -> usize {
+        self.segment_words
+    }
+
+    /// How many buckets.
+    #[must_use]
+    pub const fn bucket_count(&self) -> u32 {
+        self.bucket_count
+    }
+
+    /// Largest value.
+    #[inline(always)]
+    #[must_use]
+    pub const fn value_bytes_max(&self) -> u32 {
+        self.value_bytes_max
+    }
+
+    /// Bytes of the index.
+    #[must_use]
+    pub const fn index_bytes(&self) -> u64 {
+        self.bucket_count as u64 * 64
+    }
+
+    /// Bytes of all segments.
+    #[must_use]
+    pub const fn log_bytes(&self) -> u64 {
+        self.segment_count as u64 * (self.segment_words * WORD_BYTES) as u64
+    }
+
+    /// Words of the whole table.
+    #[must_use]
+    pub const fn words(&self) -> usize {
+        to_usize(self.identity.table_bytes) / WORD_BYTES
+    }
+
+    /// Bucket `index`, taken modulo their number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bucket(&self, index: u32) -> Bucket {
+        Bucket { first_word: self.buckets + (index % self.bucket_count) as usize * SLOTS }
+    }
+
+    /// The candidate lines of a key.
+    #[inline(always)]
+    #[must_use]
+    pub const fn buckets(&self, hash: KeyHash) -> [Bucket; 2] {
+        let [first, second] = hash.buckets(self.bucket_count);
+        // Multiply-shift yields numbers below the count: no remainder needed.
+        [
+            Bucket { first_word: self.buckets + first as usize * SLOTS },
+            Bucket { first_word: self.buckets + second as usize * SLOTS },
+        ]
+    }
+
+    /// The word of the table at which an entry's place is, or `None` when no entry header fits there.
+    #[inline(always)]
+    #[must_use]
+    pub const fn resolve(&self, at: Location) -> Option<usize> {
+        if at.segment < self.segment_count && (at.word as usize) + 3 <= self.segment_words {
+            Some(self.segments + at.segment as usize * self.segment_words + at.word as usize)
+        } else {
+            None
+        }
+    }
+
+    /// The word that holds the generation of segment `segment`; `None` when there is no such segment.
+    #[inline(always)]
+    #[must_use]
+    pub const fn generation(&self, segment: u32) -> Option<usize> {
+        if segment < self.segment_count { Some(GENERATIONS + segment as usize) } else { None }
+    }
+
+    /// The first word of the header of segment `segment`; `None` when there is no such segment.
+    #[must_use]
+    pub const fn segment_header(&self, segment: u32) -> Option<usize> {
+        if segment < self.segment_count {
+            Some(self.segment_headers + segment as usize * SEGMENT_HEADER_WORDS)
+        } else {
+            None
+        }
+    }
+}
+
+const fn round_up(bytes: u64, to: u64) -> u64 {
+    bytes.div_ceil(to) * to
+}
+
+/// A figure of a 64-bit table as an index; the crate only builds where they are equally wide.
+const fn to_usize(figure: u64) -> usize {
+    #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits: see lib.rs")]
+    {
+        figure as usize
+    }
+}

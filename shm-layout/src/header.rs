@@ -1,0 +1,236 @@
+//! The header: who this table is, and the few words that every read loads.
+//!
+//! ```text
+//!  byte
+//!     0  identity, first copy     (16 words)  written once, before the table is published
+//!   512  identity, second copy    (16 words)
+//!  1024  owner's words            (8 words)   a restart begins from these; readers do not look
+//!  2048  hot line: state, strict floor, lease until, clock offset, policy floors 0 to 3
+//!  2112  policy floors 4 to 255
+//!  4128  zero
+//!  8192  end
+//! ```
+//!
+//! The copies stand on different lines and pages' halves, so that one stray line cannot make both
+//! wrong in the same way. All times are nanoseconds since the table's epoch.
+
+use crate::error::LayoutError;
+use crate::memory::{Memory, MemoryMut};
+
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = 8192;
+/// Rises with every change of what bytes mean.
+pub const LAYOUT_VERSION: u32 = 1;
+/// "l1dtable", as the bytes lie.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"l1dtable");
+
+/// Words of one copy of the identity.
+pub const IDENTITY_WORDS: usize = 16;
+/// Word at which each copy begins.
+pub const IDENTITY_COPIES: [usize; 2] = [0, 64];
+
+/// No version above this word's value has been given out; a restart begins there (W5).
+pub const VERSION_CEILING: usize = 128;
+/// Counts the daemons that have owned this table.
+pub const INSTANCE: usize = 129;
+/// Fingerprint of the policy that the entries were stored under.
+pub const POLICY_FINGERPRINT: usize = 130;
+
+/// [`STATE_SERVING`] or why not (R0).
+pub const STATE: usize = 256;
+/// Strict entries with a lower version are invisible.
+pub const STRICT_FLOOR: usize = 257;
+/// Until when strict entries may be trusted.
+pub const LEASE_UNTIL: usize = 258;
+/// What to add to CLOCK_MONOTONIC to get the time since the table's epoch, suspend included (R7).
+/// Wrapping arithmetic: it may be negative.
+pub const CLOCK_OFFSET: usize = 259;
+/// First of the [`POLICIES`] policy floors: entries of that policy with a lower version are invisible.
+pub const POLICY_FLOORS: usize = 260;
+/// Policies that a table can tell apart.
+pub const POLICIES: usize = 256;
+const _: () = assert!(STATE.is_multiple_of(8) && POLICY_FLOORS < STATE + 8);
+const _: () = assert!((POLICY_FLOORS + POLICIES) * 8 <= HEADER_BYTES);
+const _: () = assert!(
+    IDENTITY_COPIES[1] >= IDENTITY_WORDS && VERSION_CEILING >= IDENTITY_COPIES[1] + IDENTITY_WORDS
+);
+
+/// Being built; nobody has seen it.
+pub const STATE_BUILDING: u64 = 0;
+/// In use.
+pub const STATE_SERVING: u64 = 0x5345_5256;
+/// Another table has taken its place: attach anew.
+pub const STATE_SUPERSEDED: u64 = 0x4d4f_5645;
+
+/// What identifies a table and its shape. Written once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Random, so that no two tables are taken for one another.
+    pub table_id: u64,
+    /// Bytes of the file.
+    pub table_bytes: u64,
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+    /// How many segments.
+    pub segment_count: u64,
+    /// How many buckets.
+    pub bucket_count: u64,
+    /// Largest value.
+    pub value_bytes_max: u64,
+    /// Seed of the key hash.
+    pub hash_seed: u64,
+    /// The kernel's boot id: expiries mean nothing after a reboot.
+    pub boot_id: [u64; 2],
+    /// CLOCK_BOOTTIME when the table was made, in ns.
+    pub epoch_ns: u64,
+}
+
+/// Identifies the arrangement: any change of a size or an offset changes it, even where somebody
+/// forgot to raise [`LAYOUT_VERSION`]. FNV-1a over the figures.
+pub const FINGERPRINT: u64 = {
+    let figures = [
+        HEADER_BYTES,
+        IDENTITY_WORDS,
+        IDENTITY_COPIES[0],
+        IDENTITY_COPIES[1],
+        VERSION_CEILING,
+        INSTANCE,
+        POLICY_FINGERPRINT,
+        STATE,
+        STRICT_FLOOR,
+        LEASE_UNTIL,
+        CLOCK_OFFSET,
+        POLICY_FLOORS,
+        POLICIES,
+        crate::segment::SEGMENT_HEADER_WORDS,
+        crate::segment::ROLE,
+        crate::segment::SEQUENCE,
+        crate::segment::FILLED,
+        crate::segment::EARLIEST_EXPIRY,
+        crate::slot::TAG_BITS as usize,
+        crate::slot::SEGMENT_BITS as usize,
+        crate::slot::OFFSET_BITS as usize,
+        crate::slot::SLOTS,
+        crate::entry::ENTRY_HEADER_BYTES,
+        crate::entry::KEY_BYTES_MAX,
+        crate::entry::MARK_FLAGS as usize,
+        crate::entry::MARK_ABSENT as usize,
+        crate::entry::MARK_STRICT as usize,
+        crate::entry::TICK_BITS as usize,
+    ];
+    let mut sum = 0xcbf2_9ce4_8422_2325;
+    let mut index = 0;
+    while index < figures.len() {
+        sum = fnv1a(sum, figures[index] as u64);
+        index += 1;
+    }
+    sum
+};
+
+const fn fnv1a(mut sum: u64, word: u64) -> u64 {
+    let bytes = word.to_le_bytes();
+    let mut index = 0;
+    while index < bytes.len() {
+        sum = (sum ^ bytes[index] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        index += 1;
+    }
+    sum
+}
+
+impl Identity {
+    /// The words of one copy, the checksum last.
+    #[must_use]
+    pub fn pack(&self) -> [u64; IDENTITY_WORDS] {
+        let mut words = [0; IDENTITY_WORDS];
+        words[..13].copy_from_slice(&[
+            MAGIC,
+            u64::from(LAYOUT_VERSION),
+            FINGERPRINT,
+            self.table_id,
+            self.table_bytes,
+            self.segment_bytes,
+            self.segment_count,
+            self.bucket_count,
+            self.value_bytes_max,
+            self.hash_seed,
+            self.boot_id[0],
+            self.boot_id[1],
+            self.epoch_ns,
+        ]);
+        words[IDENTITY_WORDS - 1] = checksum(&words);
+        words
+    }
+
+    /// Checks one copy.
+    ///
+    /// # Errors
+    /// The first thing that is wrong: magic, version, fingerprint, checksum.
+    pub fn unpack(words: &[u64; IDENTITY_WORDS]) -> Result<Identity, LayoutError> {
+        if words[0] != MAGIC {
+            return Err(LayoutError::Magic);
+        }
+        if words[1] != u64::from(LAYOUT_VERSION) {
+            let found = u32::try_from(words[1]).unwrap_or(u32::MAX);
+            return Err(LayoutError::Version { found });
+        }
+        if words[2] != FINGERPRINT {
+            return Err(LayoutError::Fingerprint);
+        }
+        if words[IDENTITY_WORDS - 1] != checksum(words) {
+            return Err(LayoutError::Damaged);
+        }
+        Ok(Identity {
+            table_id: words[3],
+            table_bytes: words[4],
+            segment_bytes: words[5],
+            segment_count: words[6],
+            bucket_count: words[7],
+            value_bytes_max: words[8],
+            hash_seed: words[9],
+            boot_id: [words[10], words[11]],
+            epoch_ns: words[12],
+        })
+    }
+
+    /// Loads both copies of a table of `bytes` bytes; they must agree.
+    ///
+    /// # Errors
+    /// What is wrong with the first copy, or [`LayoutError::Damaged`] when they differ.
+    ///
+    /// # Safety
+    /// `memory` has `bytes` bytes.
+    pub unsafe fn load(memory: &impl Memory, bytes: u64) -> Result<Identity, LayoutError> {
+        if bytes < HEADER_BYTES as u64 {
+            return Err(LayoutError::TooSmall { bytes });
+        }
+        // SAFETY: both copies lie in the header, and the memory holds a header.
+        let copies = IDENTITY_COPIES
+            .map(|start| core::array::from_fn(|index| unsafe { memory.load(start + index) }));
+        let identity = Identity::unpack(&copies[0])?;
+        if copies[0] != copies[1] {
+            return Err(LayoutError::Damaged);
+        }
+        if identity.table_bytes != bytes {
+            return Err(LayoutError::Size { expected: identity.table_bytes, found: bytes });
+        }
+        Ok(identity)
+    }
+
+    /// Stores both copies.
+    ///
+    /// # Safety
+    /// `memory` holds a header, and nobody else writes it.
+    pub unsafe fn store(&self, memory: &impl MemoryMut) {
+        for start in IDENTITY_COPIES {
+            for (index, word) in self.pack().into_iter().enumerate() {
+                // SAFETY: both copies lie in the header.
+                unsafe { memory.store(start + index, word) };
+            }
+        }
+    }
+}
+
+/// FNV-1a over all words but the last.
+fn checksum(words: &[u64; IDENTITY_WORDS]) -> u64 {
+    words[..IDENTITY_WORDS - 1].iter().fold(0xcbf2_9ce4_8422_2325, |sum, word| fnv1a(sum, *word))
+}

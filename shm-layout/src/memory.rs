@@ -1,0 +1,285 @@
+//! Shared memory as aligned 64-bit words, and the only code that touches them.
+//!
+//! A reader holds a read-only mapping that another process changes at any moment. On such memory
+//! Rust defines only relaxed atomic loads of up to 8 bytes (the section on read-only memory in
+//! `core::sync::atomic`), so that is all a reader does: no reference or slice into the table, no
+//! acquire load, no read-modify-write. Order comes from fences, which touch no memory. Two assembly
+//! routines are outside the language's rules and audited instead (see `assembly`).
+
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// Bytes of a word.
+pub const WORD_BYTES: usize = 8;
+
+/// Bytes rounded up to whole words.
+#[must_use]
+pub const fn words_for(bytes: usize) -> usize {
+    bytes.div_ceil(WORD_BYTES)
+}
+
+/// Memory that somebody else may be writing.
+///
+/// Word indices count from the start of the table.
+pub trait Memory {
+    /// Loads word `index`, relaxed.
+    ///
+    /// # Safety
+    /// `index` is below the number of words of this memory.
+    unsafe fn load(&self, index: usize) -> u64;
+
+    /// `fence(Acquire)`: nothing below it is loaded before anything above it.
+    fn fence_acquire(&self);
+
+    /// Which of the eight slots of the bucket at `bucket` have this tag, as a bit mask. A nomination
+    /// only: the caller loads the slot before it believes it.
+    ///
+    /// # Safety
+    /// `bucket..bucket + 8` are words of this memory; `bucket` is a multiple of 8.
+    #[inline]
+    unsafe fn nominate(&self, bucket: usize, tag: u16) -> u32 {
+        let mut mask = 0;
+        for slot in 0..8 {
+            // SAFETY: the caller vouches for all eight words.
+            let word = unsafe { self.load(bucket + slot) };
+            mask |= u32::from(crate::slot::SlotWord(word).tag() == tag) << slot;
+        }
+        mask
+    }
+
+    /// Copies `bytes` bytes that begin at word `from` to `to`. They may be torn: whoever asked uses
+    /// them only after the generation has been found unchanged (R6).
+    ///
+    /// # Safety
+    /// `from..from + words_for(bytes)` are words of this memory; `to` is valid for writing `bytes`
+    /// bytes and nobody else touches them.
+    #[inline]
+    unsafe fn copy_out(&self, from: usize, to: *mut u8, bytes: usize) {
+        // SAFETY: passed on unchanged.
+        unsafe { copy_out_by_words(self, from, to, bytes) }
+    }
+
+    /// Whether the bytes that begin at word `from` equal `bytes`, zero-padded to whole words.
+    ///
+    /// # Safety
+    /// `from..from + words_for(bytes.len())` are words of this memory.
+    #[inline]
+    unsafe fn equals(&self, from: usize, bytes: &[u8]) -> bool {
+        let (chunks, tail) = bytes.as_chunks::<WORD_BYTES>();
+        for (index, chunk) in chunks.iter().enumerate() {
+            // SAFETY: `index` is below the whole words of `bytes`.
+            if unsafe { self.load(from + index) } != u64::from_le_bytes(*chunk) {
+                return false;
+            }
+        }
+        // SAFETY: with a tail, `words_for` counts one word beyond the whole ones.
+        tail.is_empty() || unsafe { self.load(from + chunks.len()) } == padded(tail)
+    }
+
+    /// Asks the processor to bring the line of word `index` nearer. Never faults, whatever `index`.
+    #[inline]
+    fn prefetch(&self, index: usize) {
+        let _ = index;
+    }
+}
+
+/// Memory that this process alone writes while others read it.
+pub trait MemoryMut: Memory {
+    /// Stores word `index`, relaxed.
+    ///
+    /// # Safety
+    /// `index` is below the number of words of this memory, and nobody else writes it.
+    unsafe fn store(&self, index: usize, word: u64);
+
+    /// `fence(Release)`: nothing above it is stored after anything below it.
+    fn fence_release(&self);
+
+    /// Copies `bytes` to the words that begin at `to`, zero-padded to whole words.
+    ///
+    /// # Safety
+    /// As for [`store`](Self::store), for `to..to + words_for(bytes.len())`.
+    #[inline]
+    unsafe fn copy_in(&self, to: usize, bytes: &[u8]) {
+        let (chunks, tail) = bytes.as_chunks::<WORD_BYTES>();
+        for (index, chunk) in chunks.iter().enumerate() {
+            // SAFETY: `index` is below the whole words of `bytes`.
+            unsafe { self.store(to + index, u64::from_le_bytes(*chunk)) };
+        }
+        if !tail.is_empty() {
+            // SAFETY: with a tail, `words_for` counts one word beyond the whole ones.
+            unsafe { self.store(to + chunks.len(), padded(tail)) };
+        }
+    }
+}
+
+/// Up to eight bytes as the low bytes of a word.
+#[inline]
+fn padded(tail: &[u8]) -> u64 {
+    let mut word = [0; WORD_BYTES];
+    word[..tail.len()].copy_from_slice(tail);
+    u64::from_le_bytes(word)
+}
+
+/// The copy that the language defines: one relaxed load for each word.
+#[inline]
+unsafe fn copy_out_by_words<M: Memory + ?Sized>(
+    memory: &M,
+    from: usize,
+    to: *mut u8,
+    bytes: usize,
+) {
+    let whole = bytes / WORD_BYTES;
+    for index in 0..whole {
+        // SAFETY: `index` is below the whole words of the source, and `index * 8 + 8 <= bytes`.
+        unsafe { to.cast::<u64>().add(index).write_unaligned(memory.load(from + index)) };
+    }
+    let tail = bytes % WORD_BYTES;
+    if tail != 0 {
+        // SAFETY: with a tail, the source has one word beyond the whole ones.
+        let word = unsafe { memory.load(from + whole) }.to_le_bytes();
+        // SAFETY: `tail` bytes remain in the destination behind the whole words.
+        unsafe { to.add(whole * WORD_BYTES).copy_from_nonoverlapping(word.as_ptr(), tail) };
+    }
+}
+
+/// A read-only mapping of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Mapped {
+    base: *const AtomicU64,
+}
+
+// SAFETY: the words are atomics, and whoever made this value vouched that they stay mapped.
+unsafe impl Send for Mapped {}
+// SAFETY: as above; no method needs exclusive access.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    /// Memory that begins at `base`.
+    ///
+    /// # Safety
+    /// `base` is aligned to 64 bytes and stays mapped for reading as long as this value or a copy of
+    /// it is used, for as many bytes as the geometry that it is used with says; the memory is
+    /// reached in this process only through values of this module.
+    #[must_use]
+    pub const unsafe fn new(base: *const u8) -> Mapped {
+        Mapped { base: base.cast() }
+    }
+}
+
+impl Memory for Mapped {
+    #[inline(always)]
+    unsafe fn load(&self, index: usize) -> u64 {
+        // SAFETY: the word is mapped, aligned (64-byte base, whole words) and only accessed as an
+        // AtomicU64 here, as words by the owner, or by the audited routines.
+        unsafe { (*self.base.add(index)).load(Ordering::Relaxed) }
+    }
+
+    #[inline(always)]
+    fn fence_acquire(&self) {
+        fence(Ordering::Acquire);
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[inline(always)]
+    unsafe fn nominate(&self, bucket: usize, tag: u16) -> u32 {
+        // SAFETY: the caller vouches for the 64 bytes; buckets begin at multiples of 64 bytes.
+        unsafe { assembly::nominate(self.base.add(bucket).cast(), tag) }
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[inline(always)]
+    unsafe fn copy_out(&self, from: usize, to: *mut u8, bytes: usize) {
+        if bytes <= assembly::COPY_BYTES_MIN {
+            // SAFETY: passed on unchanged.
+            unsafe { copy_out_by_words(self, from, to, bytes) }
+        } else {
+            // SAFETY: passed on unchanged.
+            unsafe { assembly::copy(self.base.add(from).cast(), to, bytes) }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn prefetch(&self, index: usize) {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing architecturally; any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(self.base.wrapping_add(index).cast()) };
+    }
+
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    #[inline(always)]
+    fn prefetch(&self, index: usize) {
+        let address = self.base.wrapping_add(index);
+        // SAFETY: a prefetch hint never faults and changes no register or memory.
+        unsafe {
+            core::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address,
+                options(nostack, preserves_flags, readonly));
+        }
+    }
+}
+
+/// The owner's mapping of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct MappedMut {
+    mapped: Mapped,
+}
+
+impl MappedMut {
+    /// Memory that begins at `base`.
+    ///
+    /// # Safety
+    /// As for [`Mapped::new`], mapped for writing too, and this process is the only one that writes.
+    #[must_use]
+    pub const unsafe fn new(base: *mut u8) -> MappedMut {
+        // SAFETY: the caller vouches for more than this needs.
+        MappedMut { mapped: unsafe { Mapped::new(base) } }
+    }
+
+    /// The same memory for reading.
+    #[must_use]
+    pub const fn reading(&self) -> Mapped {
+        self.mapped
+    }
+}
+
+impl Memory for MappedMut {
+    #[inline(always)]
+    unsafe fn load(&self, index: usize) -> u64 {
+        // SAFETY: passed on unchanged.
+        unsafe { self.mapped.load(index) }
+    }
+    #[inline(always)]
+    fn fence_acquire(&self) {
+        self.mapped.fence_acquire();
+    }
+    #[inline(always)]
+    unsafe fn nominate(&self, bucket: usize, tag: u16) -> u32 {
+        // SAFETY: passed on unchanged.
+        unsafe { self.mapped.nominate(bucket, tag) }
+    }
+    #[inline(always)]
+    unsafe fn copy_out(&self, from: usize, to: *mut u8, bytes: usize) {
+        // SAFETY: passed on unchanged.
+        unsafe { self.mapped.copy_out(from, to, bytes) }
+    }
+    #[inline(always)]
+    fn prefetch(&self, index: usize) {
+        self.mapped.prefetch(index);
+    }
+}
+
+impl MemoryMut for MappedMut {
+    #[inline(always)]
+    unsafe fn store(&self, index: usize, word: u64) {
+        // SAFETY: the word is mapped for writing, aligned, and accessed as an atomic by everybody.
+        unsafe { (*self.mapped.base.add(index)).store(word, Ordering::Relaxed) }
+    }
+
+    #[inline(always)]
+    fn fence_release(&self) {
+        fence(Ordering::Release);
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[path = "assembly_x86_64.rs"]
+mod assembly;

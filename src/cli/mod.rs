@@ -1,0 +1,101 @@
+//! The command line of `l1d`.
+
+mod serve;
+
+use crate::config::Config;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Exit code: the command line or a file it names is wrong.
+pub const USAGE: u8 = 2;
+/// Exit code: the daemon cannot be reached.
+pub const UNREACHABLE: u8 = 3;
+/// Exit code: refused.
+pub const REFUSED: u8 = 4;
+/// Exit code: a tier failed.
+pub const TIER_FAILED: u8 = 5;
+
+/// One L1 cache for every process on this host, in front of memcached and Redis.
+#[derive(Debug, Parser)]
+#[command(name = "l1d", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Own the table and serve clients until SIGTERM or SIGINT.
+    Serve(serve::Serve),
+    /// Show what l1d does: one process publishes, two serve, beside caches in each process.
+    Demo(crate::demo::Options),
+    /// A process of the demo.
+    #[command(hide = true)]
+    DemoWorker(crate::demo::WorkerOptions),
+    /// Check a configuration and show the policy that it makes.
+    CheckConfig {
+        /// The file.
+        file: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs `l1d` with the process's arguments.
+#[must_use]
+pub fn run() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Serve(serve) => serve.run(),
+        Command::Demo(options) => demo_ends(crate::demo::run(&options)),
+        Command::DemoWorker(options) => demo_ends(crate::demo::run_worker(&options)),
+        Command::CheckConfig { file, json } => check_config(&file, json),
+    }
+}
+
+fn demo_ends(end: anyhow::Result<ExitCode>) -> ExitCode {
+    end.unwrap_or_else(|error| {
+        eprintln!("l1d: {error:#}");
+        ExitCode::from(REFUSED)
+    })
+}
+
+fn check_config(file: &std::path::Path, json: bool) -> ExitCode {
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let rules = config.policy.rules().iter().map(|rule| {
+        serde_json::json!({
+            "prefix": String::from_utf8_lossy(&rule.prefix),
+            "scope": format!("{:?}", rule.scope).to_lowercase(),
+            "ttl_ms": u64::try_from(rule.ttl.as_millis()).ok(),
+            "write": format!("{:?}", rule.write),
+        })
+    });
+    let rules: Vec<_> = rules.collect();
+    if json {
+        println!("{}", serde_json::json!({ "table_bytes": config.table_bytes, "rules": rules }));
+        return ExitCode::SUCCESS;
+    }
+    println!(
+        "{} is sound: a table of {} bytes, {} rules",
+        file.display(),
+        config.table_bytes,
+        rules.len()
+    );
+    for rule in config.policy.rules() {
+        let prefix = String::from_utf8_lossy(&rule.prefix);
+        let prefix = if prefix.is_empty() { "(all other keys)" } else { &prefix };
+        println!(
+            "  {prefix:20} {:8} ttl {}",
+            format!("{:?}", rule.scope).to_lowercase(),
+            humantime::format_duration(rule.ttl)
+        );
+    }
+    ExitCode::SUCCESS
+}

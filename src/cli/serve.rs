@@ -1,0 +1,104 @@
+//! `l1d serve`.
+
+use super::{REFUSED, USAGE};
+use crate::config::{Config, Size};
+use crate::daemon::{self, DaemonError};
+use clap::Args;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::io::IsTerminal;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Own the table and serve clients.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Configuration; without one: no tiers, defaults everywhere.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Control socket, instead of the configuration's.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Directory of the table, instead of the configuration's; only the daemon's user may write it.
+    #[arg(long, value_name = "DIR")]
+    table_directory: Option<PathBuf>,
+    /// Size of the table, instead of the configuration's, as "256MiB".
+    #[arg(long, value_name = "SIZE")]
+    table_size: Option<Size>,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> ExitCode {
+        let filter = EnvFilter::try_from_env("L1D_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .init();
+        let config = match self.configuration() {
+            Ok(config) => config,
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::from(USAGE);
+            }
+        };
+        match serve(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("l1d: {error}");
+                ExitCode::from(REFUSED)
+            }
+        }
+    }
+
+    fn configuration(self) -> Result<Config, crate::config::ConfigError> {
+        let mut config =
+            self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::load)?;
+        if let Some(socket) = self.socket {
+            config.socket = socket;
+        }
+        if let Some(directory) = self.table_directory {
+            config.table_directory = directory;
+        }
+        if let Some(Size(bytes)) = self.table_size {
+            config.table_bytes = bytes;
+        }
+        Ok(config)
+    }
+}
+
+fn serve(config: &Config) -> Result<(), DaemonError> {
+    // Before any thread starts, so that none of them takes the signal.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    let system = |what| move |error: nix::Error| DaemonError::System { what, source: error.into() };
+    signals.thread_block().map_err(system("blocking signals"))?;
+    let stop = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(system("watching signals"))?;
+
+    let inherited = inherited_listener();
+    let is_ours = inherited.is_none();
+    let listener = inherited.map_or_else(|| daemon::listen(config), Ok)?;
+    let result = daemon::run(config, &listener, stop.as_fd(), || {
+        tracing::info!(socket = %config.socket.display(), "ready");
+        // Without a service manager nobody wants to know.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    });
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    if is_ours {
+        let _ = std::fs::remove_file(&config.socket);
+    }
+    result
+}
+
+/// The socket that a service manager listens on for us, if it does.
+fn inherited_listener() -> Option<UnixListener> {
+    let fd = sd_notify::listen_fds().ok()?.next()?;
+    // SAFETY: the service manager passes this descriptor to this process for it to own.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Some(UnixListener::from(fd))
+}

@@ -1,0 +1,60 @@
+//! The control socket: the owner thread's event loop, and the connections of clients.
+//!
+//! Nothing here blocks but the one `epoll_wait`. What a peer sends is believed only after it was
+//! bounded and decoded; a peer that is slow, silent or broken costs a bounded amount of memory and
+//! time, and then its connection.
+
+mod connection;
+mod server;
+
+pub use server::{ControlError, Limits, run};
+
+use l1d_client::protocol::{Request, Response};
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+/// Who asked. Unique as long as the daemon lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin(pub u64);
+
+/// Who is at the other end of a connection, by SO_PEERCRED when it was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Process; 0 when it is of another pid namespace. For logs only: it may be reused.
+    pub pid: i32,
+}
+
+/// Takes answers, in the turn in which they were asked for or in any later one. An answer for an
+/// origin that is gone goes nowhere.
+pub trait Replies {
+    /// Answers `origin`.
+    fn reply(&mut self, origin: Origin, response: &Response<'_>);
+
+    /// The same, with the table's read-only descriptor beside it.
+    fn reply_with_table(&mut self, origin: Origin, response: &Response<'_>, table: BorrowedFd<'_>);
+}
+
+/// What requests mean.
+pub trait Service {
+    /// One request. `origin` has no other under way, except sets that want no reply.
+    fn request(
+        &mut self,
+        origin: Origin,
+        peer: &Peer,
+        request: Request<'_>,
+        replies: &mut dyn Replies,
+    );
+
+    /// Nobody waits for answers to `origin` any more.
+    fn gone(&mut self, origin: Origin);
+
+    /// Another thread has rung.
+    fn woken(&mut self, replies: &mut dyn Replies);
+
+    /// Bounded background work. Returns when to be called again at the latest.
+    fn turn(&mut self, now: Instant, replies: &mut dyn Replies) -> Option<Instant>;
+}

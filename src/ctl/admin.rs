@@ -1,0 +1,70 @@
+//! `stats`, `explain`, `check`, `policy`: the daemon's JSON, or the same for people.
+
+use super::{Failure, NOT_FOUND};
+use serde_json::Value;
+use std::process::ExitCode;
+
+pub(super) fn show(text: &str, json: bool) -> Result<ExitCode, Failure> {
+    if json {
+        println!("{text}");
+    } else {
+        print(&parse(text)?, 0);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn check(text: &str, json: bool) -> Result<ExitCode, Failure> {
+    let violations =
+        parse(text)?.get("violation_count").and_then(Value::as_u64).unwrap_or(u64::MAX);
+    show(text, json)?;
+    Ok(if violations == 0 { ExitCode::SUCCESS } else { ExitCode::from(NOT_FOUND) })
+}
+
+fn parse(text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text)
+        .map_err(|error| Failure::Usage(format!("the daemon's answer is no JSON: {error}")))
+}
+
+/// One name and value a line, nested ones indented.
+fn print(value: &Value, indent: usize) {
+    let margin = " ".repeat(indent);
+    match value {
+        Value::Object(fields) => {
+            let width = fields.keys().map(String::len).max().unwrap_or(0);
+            for (name, field) in fields {
+                let name = name.replace('_', " ");
+                match field {
+                    Value::Object(_) | Value::Array(_) => {
+                        println!("{margin}{name}");
+                        print(field, indent + 2);
+                    }
+                    _ => println!("{margin}{name:width$}  {}", plain(field)),
+                }
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                match item {
+                    Value::Object(_) | Value::Array(_) => {
+                        println!("{margin}-");
+                        print(item, indent + 2);
+                    }
+                    _ => println!("{margin}- {}", plain(item)),
+                }
+            }
+        }
+        _ => println!("{margin}{}", plain(value)),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number
+            .as_f64()
+            .filter(|_| number.is_f64())
+            .map_or_else(|| number.to_string(), |figure| format!("{figure:.2}")),
+        _ => value.to_string(),
+    }
+}

@@ -1,0 +1,96 @@
+//! `get`, `set`, `delete`.
+
+use super::{Failure, NOT_FOUND};
+use l1d_client::policy::WriteMode;
+use l1d_client::{Client, SetOptions};
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Read, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// A key's bytes from what was typed.
+pub(super) fn bytes(text: &str, hex: bool) -> Result<Vec<u8>, Failure> {
+    if !hex {
+        return Ok(text.as_bytes().to_vec());
+    }
+    let wrong = || Failure::Usage(format!("{text:?} is not an even number of hex digits"));
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return Err(wrong());
+    }
+    let pairs = (0..text.len()).step_by(2).map(|at| text.get(at..at + 2));
+    pairs.map(|pair| u8::from_str_radix(pair.unwrap_or("?"), 16).map_err(|_| wrong())).collect()
+}
+
+pub(super) fn get(client: &Client, key: &[u8], json: bool) -> Result<ExitCode, Failure> {
+    let Some(value) = client.get(key)? else {
+        if json {
+            println!("{}", json!({ "found": false }));
+        } else {
+            eprintln!("not found");
+        }
+        return Ok(ExitCode::from(NOT_FOUND));
+    };
+    if json {
+        let meta = value.meta();
+        println!(
+            "{}",
+            json!({ "found": true, "value": text_or_hex(&value), "flags": meta.flags,
+                "version": meta.version })
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut out = std::io::stdout();
+    let mut written = out.write_all(&value);
+    if out.is_terminal() {
+        written = written.and_then(|()| out.write_all(b"\n"));
+    }
+    // A reader that has heard enough is no failure of ours.
+    let _ = written.and_then(|()| out.flush());
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn set(
+    client: &Client,
+    key: &[u8],
+    value: &str,
+    (ttl, flags, l1_only): (Option<Duration>, u32, bool),
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let mut bytes = Vec::new();
+    if value == "-" {
+        std::io::stdin()
+            .read_to_end(&mut bytes)
+            .map_err(|error| Failure::Usage(format!("cannot read standard input: {error}")))?;
+    } else {
+        bytes.extend_from_slice(value.as_bytes());
+    }
+    let write = l1_only.then_some(WriteMode::L1Only);
+    let options = SetOptions { ttl, flags, write, ..SetOptions::default() };
+    let stored = client.set_with(key, &bytes, &options)?;
+    if json {
+        println!("{}", json!({ "version": stored.version, "degraded": stored.degraded }));
+    } else if stored.degraded {
+        eprintln!("stored in L1 only: a tier did not take it");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn delete(client: &Client, key: &[u8], json: bool) -> Result<ExitCode, Failure> {
+    let existed = client.delete(key)?;
+    if json {
+        println!("{}", json!({ "existed": existed }));
+    } else if !existed {
+        eprintln!("not found");
+    }
+    Ok(if existed { ExitCode::SUCCESS } else { ExitCode::from(NOT_FOUND) })
+}
+
+fn text_or_hex(value: &[u8]) -> Value {
+    match std::str::from_utf8(value) {
+        Ok(text) => json!({ "text": text }),
+        Err(_) => {
+            let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+            json!({ "hex": hex })
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The command line of `l1ctl`: what people ask a running daemon.
+
+mod admin;
+mod key;
+
+use crate::cli::{REFUSED, TIER_FAILED, UNREACHABLE, USAGE};
+use clap::{Parser, Subcommand};
+use l1d_client::{Client, Error};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Exit code: there is no such key, or the check found something.
+const NOT_FOUND: u8 = 1;
+
+/// Ask a running l1d.
+///
+/// Exit codes: 0 done, 1 not found (or a check that found something), 2 usage, 3 the daemon cannot be
+/// reached, 4 refused, 5 a tier failed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "l1ctl",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:\n  \
+    l1ctl get analysis:signals\n  l1ctl set market:BTC 64000 --ttl 5s\n  l1ctl explain market:BTC\n  \
+    l1ctl --json stats"
+)]
+struct Arguments {
+    /// The daemon's control socket.
+    #[arg(long, global = true, env = "L1D_SOCKET", default_value = "/run/l1d/l1d.sock")]
+    socket: PathBuf,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// The longest that an answer may take, as "2s".
+    #[arg(long, global = true, value_parser = humantime::parse_duration, default_value = "10s")]
+    deadline: Duration,
+    /// Keys are given as hex digits.
+    #[arg(long, global = true)]
+    hex: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the value of a key: from L1, or from the tiers below.
+    Get {
+        /// The key.
+        key: String,
+    },
+    /// Store a value.
+    Set {
+        /// The key.
+        key: String,
+        /// The value; "-" reads it from standard input.
+        value: String,
+        /// Life in L1, at most what the policy allows.
+        #[arg(long, value_parser = humantime::parse_duration)]
+        ttl: Option<Duration>,
+        /// Client flags.
+        #[arg(long, default_value_t = 0)]
+        flags: u32,
+        /// Store in L1 only, whatever the policy says.
+        #[arg(long)]
+        l1_only: bool,
+    },
+    /// Delete a key from L1 and, by policy, from the tiers.
+    Delete {
+        /// The key.
+        key: String,
+    },
+    /// Figures of the daemon, the table and the tiers.
+    Stats,
+    /// What the daemon knows of one key.
+    Explain {
+        /// The key.
+        key: String,
+    },
+    /// Check every invariant of the table; exit code 1 if one does not hold.
+    Check,
+    /// The policy in force.
+    Policy,
+    /// Make L1 forget all keys, or those with a prefix. The tiers keep theirs.
+    Flush {
+        /// The prefix.
+        #[arg(default_value = "")]
+        prefix: String,
+    },
+}
+
+/// How a command can fail.
+#[derive(Debug)]
+enum Failure {
+    Usage(String),
+    Client(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Client(error)
+    }
+}
+
+/// Runs `l1ctl` with the process's arguments.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    match execute(&arguments) {
+        Ok(code) => code,
+        Err(Failure::Usage(message)) => {
+            eprintln!("l1ctl: {message}");
+            ExitCode::from(USAGE)
+        }
+        Err(Failure::Client(error)) => {
+            eprintln!("l1ctl: {error}");
+            ExitCode::from(match error {
+                Error::Unavailable { .. } | Error::Deadline { .. } => UNREACHABLE,
+                Error::TooLarge { .. } => USAGE,
+                Error::TierFailed { .. } | Error::UnknownOutcome { .. } => TIER_FAILED,
+                _ => REFUSED,
+            })
+        }
+    }
+}
+
+fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let client =
+        Client::builder().socket(&arguments.socket).deadline(arguments.deadline).connect()?;
+    let bytes = |key: &str| key::bytes(key, arguments.hex);
+    let json = arguments.json;
+    match &arguments.command {
+        Command::Get { key } => key::get(&client, &bytes(key)?, json),
+        Command::Set { key, value, ttl, flags, l1_only } => {
+            key::set(&client, &bytes(key)?, value, (*ttl, *flags, *l1_only), json)
+        }
+        Command::Delete { key } => key::delete(&client, &bytes(key)?, json),
+        Command::Stats => admin::show(&client.stats_json()?, json),
+        Command::Explain { key } => admin::show(&client.explain_json(&bytes(key)?)?, json),
+        Command::Check => admin::check(&client.check_json()?, json),
+        Command::Policy => admin::show(&client.policy_json()?, json),
+        Command::Flush { prefix } => {
+            client.flush(&bytes(prefix)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The daemon: configuration in, a served socket out.
+
+use crate::config::Config;
+use crate::control::{self, ControlError, Limits};
+use crate::owner::{Below, Owner};
+use crate::table::{FileError, FileOptions, TableFile};
+use crate::tiers::{Tiers, TiersError};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a peer may leave a frame incomplete or an answer unread.
+const STALL: Duration = Duration::from_secs(5);
+/// Beside the value a request or response holds at most a key and some fields.
+const FRAME_BYTES_BESIDE_VALUE: usize = 1 << 20;
+
+/// Why the daemon did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DaemonError {
+    /// The table cannot be had.
+    #[error(transparent)]
+    Table(#[from] FileError),
+    /// The tiers cannot be had.
+    #[error(transparent)]
+    Tiers(#[from] TiersError),
+    /// The event loop broke.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The group of the table does not exist.
+    #[error("there is no group {0:?}; make it, or set another [table] group")]
+    Group(String),
+    /// The socket cannot be bound.
+    #[error("cannot listen on {path}: {source}; {advice}")]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+        /// What to do next.
+        advice: &'static str,
+    },
+    /// A system call that cannot fail did.
+    #[error("{what}: {source}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Serves on `listener` until `stop` is readable. `ready` is called when clients can attach.
+///
+/// # Errors
+/// Whatever keeps the daemon from serving.
+pub fn run(
+    config: &Config,
+    listener: &UnixListener,
+    stop: BorrowedFd<'_>,
+    ready: impl FnOnce(),
+) -> Result<(), DaemonError> {
+    let group = config.table_group.as_deref().map(group_id).transpose()?;
+    let opened = TableFile::open(&FileOptions {
+        directory: config.table_directory.clone(),
+        plan: config.plan(),
+        mode: config.table_mode,
+        group,
+        policy_fingerprint: config.policy.fingerprint(),
+    })?;
+    if let Some(reason) = opened.0.replaced() {
+        tracing::warn!(
+            reason,
+            "the table that was there cannot be used; starting with an empty one"
+        );
+    }
+    let stats = opened.1.stats();
+    tracing::info!(
+        directory = %config.table_directory.display(),
+        bytes = stats.table_bytes,
+        segments = stats.segments,
+        entries = stats.entries,
+        taken_over = opened.0.was_taken_over(),
+        "the table is open"
+    );
+
+    let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+        .map_err(|error| DaemonError::System { what: "making an eventfd", source: error.into() })?;
+    let wake = Arc::new(wake);
+    let below = start_tiers(config, &wake)?;
+    let mut owner = Owner::new(opened, config.policy.clone(), below);
+    let limits = Limits {
+        frame_bytes_max: config.value_bytes_max as usize + FRAME_BYTES_BESIDE_VALUE,
+        connections_max: config.clients_max,
+        output_bytes_max: config.value_bytes_max as usize + (16 << 20),
+        stall: STALL,
+    };
+    ready();
+    control::run(listener, stop, wake.as_fd(), &mut owner, limits)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn start_tiers(config: &Config, wake: &Arc<EventFd>) -> Result<Option<Below>, DaemonError> {
+    let (l2, l3) = (&config.tiers.l2, &config.tiers.l3);
+    if l2.is_none() && l3.is_none() {
+        return Ok(None);
+    }
+    let write_deadline = l2.as_ref().map_or(Duration::ZERO, |l2| l2.deadline)
+        + l3.as_ref().map_or(Duration::ZERO, |l3| l3.deadline);
+    let (sender, done) = crossbeam::channel::unbounded();
+    let wake = wake.clone();
+    let tiers = Tiers::start(config.tiers.clone(), move |result| {
+        // The owner outlives the tiers; at the end nobody waits for results any more.
+        if sender.send(result).is_ok() {
+            // Fails only when the counter is full, and then the owner has been called already.
+            let _ = wake.write(1);
+        }
+    })?;
+    Ok(Some(Below { tiers, done, write_deadline }))
+}
+
+/// Listens on the configured socket; a socket file that nobody listens on any more is replaced.
+///
+/// # Errors
+/// A path that cannot be bound, or that somebody else serves.
+pub fn listen(config: &Config) -> Result<UnixListener, DaemonError> {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    let path = &config.socket;
+    let failed =
+        |source: io::Error, advice| DaemonError::Socket { path: path.clone(), source, advice };
+    if let Ok(found) = std::fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            let source = io::Error::from(io::ErrorKind::AlreadyExists);
+            return Err(failed(source, "the file there is no socket; name another with --socket"));
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            let source = io::Error::from(io::ErrorKind::AddrInUse);
+            return Err(failed(
+                source,
+                "another process serves it; stop it, or name another socket",
+            ));
+        }
+        let _ = std::fs::remove_file(path);
+    }
+    let advice = "make its directory, or name another with --socket";
+    let listener = UnixListener::bind(path).map_err(|error| failed(error, advice))?;
+    let mode = std::fs::Permissions::from_mode(config.socket_mode);
+    std::fs::set_permissions(path, mode).map_err(|error| failed(error, "check its owner"))?;
+    Ok(listener)
+}
+
+fn group_id(name: &str) -> Result<u32, DaemonError> {
+    match nix::unistd::Group::from_name(name) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        _ => Err(DaemonError::Group(name.into())),
+    }
+}

@@ -1,0 +1,155 @@
+//! The main job as a story: one process publishes market data and signals, others serve them.
+//!
+//! The scenario exists once, here, as data; `l1d demo` plays it and the lab measures it.
+//!
+//! `l1d demo` starts a daemon of its own and plays the scenario in three ways at once, each with a
+//! *monitoring* process and *web* processes ([`Way`]). They run side by side and not in turns, since
+//! a copy that lives for 30 s needs the whole run to show its age. What makes that fair: every web
+//! process serves the same number of pages a second, well below what two cores can do, and they take
+//! turns in slots of time, so that no page waits for another way's page.
+
+mod below;
+mod daemon;
+mod directory;
+mod durations;
+mod page;
+mod play;
+mod private_l1;
+mod process;
+mod progress;
+mod report;
+pub mod scenario;
+pub mod stamped;
+mod store;
+mod summary;
+mod tally;
+mod text;
+mod wait;
+mod worker;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use play::run;
+pub use worker::run as run_worker;
+
+/// What `l1d demo` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// How long to play; a copy with a TTL of 30 s shows its age after that.
+    #[arg(long, value_name = "N", default_value_t = 35, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// Print the comparison as one JSON document.
+    #[arg(long)]
+    pub json: bool,
+    /// A memcached to use as L2, as host:port. The demo's keys begin with "l1d-demo:".
+    #[arg(long, value_name = "ADDR")]
+    pub memcached: Option<String>,
+    /// A Redis to use as L3, as redis://host:port. The demo's keys begin with "l1d-demo:".
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<String>,
+    /// Web processes for each of the three ways.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub web: u32,
+}
+
+/// What the hidden `l1d demo-worker` is told: one process of the demo. It talks to its parent on
+/// stdin and stdout.
+#[derive(Debug, Clone, clap::Args)]
+pub struct WorkerOptions {
+    /// What it does.
+    #[arg(long)]
+    role: Role,
+    /// Where its L1 is.
+    #[arg(long)]
+    way: Way,
+    /// The daemon's control socket.
+    #[arg(long)]
+    socket: PathBuf,
+    /// Its slot of time, and so its seed.
+    #[arg(long, default_value_t = 0)]
+    slot: u32,
+    /// How many slots there are.
+    #[arg(long, default_value_t = 1)]
+    slots: u32,
+}
+
+/// What a process of the demo does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Role {
+    /// Publishes all feeds.
+    Monitor,
+    /// Serves pages.
+    Web,
+}
+
+/// Where the L1 of a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Way {
+    /// In the table that all processes share.
+    L1d,
+    /// In each process; keys that another process writes live for 2 s, as is the usual cure.
+    #[value(name = "l1-2s")]
+    #[serde(rename = "l1-2s")]
+    Private2s,
+    /// In each process, every key for 30 s.
+    #[value(name = "l1-30s")]
+    #[serde(rename = "l1-30s")]
+    Private30s,
+}
+
+/// All ways, in the order they are shown.
+const WAYS: [Way; 3] = [Way::L1d, Way::Private2s, Way::Private30s];
+
+/// What all keys of the demo begin with, lest it overwrites anything on real tiers.
+const NAMESPACE: &str = "l1d-demo:";
+
+/// Between two values of one signal.
+fn signal_interval() -> Duration {
+    scenario::FEEDS.get(scenario::SIGNALS).map_or(Duration::ZERO, |feed| feed.interval)
+}
+
+impl Way {
+    /// What the command line calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Way::L1d => "l1d",
+            Way::Private2s => "l1-2s",
+            Way::Private30s => "l1-30s",
+        }
+    }
+
+    /// What people call it.
+    fn title(self) -> &'static str {
+        match self {
+            Way::L1d => "one L1 for all (l1d)",
+            Way::Private2s => "an L1 in each, 2 s",
+            Way::Private30s => "an L1 in each, 30 s",
+        }
+    }
+
+    /// The same over a narrow column.
+    fn label(self) -> &'static str {
+        match self {
+            Way::L1d => "l1d",
+            Way::Private2s => "own L1, 2 s",
+            Way::Private30s => "own L1, 30 s",
+        }
+    }
+
+    /// What its keys begin with: the ways share a daemon, and must not see each other's values.
+    fn namespace(self) -> String {
+        format!("{NAMESPACE}{}:", self.name())
+    }
+
+    /// How long a process keeps its own copy of a key of this feed; `None`: it keeps none.
+    fn private_ttl(self, feed: &scenario::Feed) -> Option<Duration> {
+        match (self, feed.scope) {
+            (Way::L1d, _) => None,
+            (Way::Private2s, l1d_client::policy::Scope::Host) => Some(Duration::from_secs(2)),
+            (Way::Private2s, _) | (Way::Private30s, _) => Some(Duration::from_secs(30)),
+        }
+    }
+}

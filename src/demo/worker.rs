@@ -1,0 +1,118 @@
+//! One process of the demo: `l1d demo-worker`. It says when it is ready, begins when its parent says
+//! so, and ends when its parent closes its stdin or dies.
+
+use super::page::Pages;
+use super::report::Message;
+use super::scenario::{Key, SIGNALS, Schedule};
+use super::stamped::{self, Stamp};
+use super::store::Store;
+use super::tally::{Tally, send};
+use super::{Role, WorkerOptions, wait};
+use crate::clock::monotonic_ns;
+use anyhow::{Result, bail};
+use std::io::{BufRead, Stdin, Stdout, stdin, stdout};
+use std::process::ExitCode;
+
+/// Plays one process of the demo.
+///
+/// # Errors
+///
+/// When the daemon cannot be had or the parent cannot be told.
+pub fn run(options: &WorkerOptions) -> Result<ExitCode> {
+    let mut out = stdout();
+    match play(options, &mut out) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            send(&Message::Failed { reason: format!("{error:#}") }, &mut out)?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn play(options: &WorkerOptions, out: &mut Stdout) -> Result<()> {
+    let mut store = Store::open(options.way, &options.socket)?;
+    let stdin = stdin();
+    match options.role {
+        Role::Monitor => monitor(&mut store, &stdin, out),
+        Role::Web => web(&mut store, options, &stdin, out),
+    }
+}
+
+fn monitor(store: &mut Store, stdin: &Stdin, out: &mut Stdout) -> Result<()> {
+    let mut publisher = Publisher { versions: vec![0; store.keys().len()], value: Vec::new() };
+    let mut first = Tally::new(store.keys().len());
+    for position in 0..store.keys().len() {
+        if !publisher.publish(store, &mut first, position) {
+            bail!("publishing the first values failed: {}", first.last_error());
+        }
+    }
+    if !ready(stdin, out)? {
+        return Ok(());
+    }
+    let mut tally = Tally::new(store.keys().len());
+    let begun_ns = monotonic_ns();
+    for (due, position) in Schedule::new(1.0) {
+        let due_ns = begun_ns.saturating_add(u64::try_from(due.as_nanos()).unwrap_or(u64::MAX));
+        if !wait::until(due_ns, stdin) {
+            break;
+        }
+        let is_signal = store.keys().get(position).is_some_and(|key| key.feed == SIGNALS);
+        if is_signal {
+            // A signal follows from the quote of its symbol.
+            if let Some(quote) = quote_of(store.keys(), position) {
+                tally.read(store, quote);
+            }
+        }
+        if publisher.publish(store, &mut tally, position) && is_signal {
+            tally.signal_published();
+        }
+        tally.report(store, out)?;
+    }
+    tally.report_now(store, out)
+}
+
+fn web(store: &mut Store, options: &WorkerOptions, stdin: &Stdin, out: &mut Stdout) -> Result<()> {
+    if !ready(stdin, out)? {
+        return Ok(());
+    }
+    let mut tally = Tally::new(store.keys().len());
+    let mut pages = Pages::new(store, options.slot, options.slots);
+    while wait::until(pages.next_ns(), stdin) {
+        pages.serve(store, &mut tally);
+        tally.report(store, out)?;
+    }
+    tally.report_now(store, out)
+}
+
+/// Says so, and waits for the parent's word. `false`: it wants no play.
+fn ready(stdin: &Stdin, out: &mut Stdout) -> Result<bool> {
+    send(&Message::Ready, out)?;
+    Ok(stdin.lock().read_line(&mut String::new())? > 0)
+}
+
+/// The quote of the symbol that a signal is about.
+fn quote_of(keys: &[Key], signal: usize) -> Option<usize> {
+    let first = keys.iter().position(|key| key.feed == SIGNALS)?;
+    let quote = signal.checked_sub(first)?;
+    keys.get(quote).is_some_and(|key| key.feed == 0).then_some(quote)
+}
+
+/// Holds the version of each key.
+struct Publisher {
+    versions: Vec<u64>,
+    value: Vec<u8>,
+}
+
+impl Publisher {
+    /// Publishes the next value of a key. Whether it was taken.
+    fn publish(&mut self, store: &mut Store, tally: &mut Tally, position: usize) -> bool {
+        let Some((version, key)) = self.versions.get_mut(position).zip(store.keys().get(position))
+        else {
+            return false;
+        };
+        *version += 1;
+        let stamp = Stamp { version: *version, published_ns: monotonic_ns() };
+        stamped::encode(store.name(position), stamp, key.feed().value_bytes, &mut self.value);
+        tally.write(store, position, &self.value)
+    }
+}

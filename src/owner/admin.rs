@@ -1,0 +1,177 @@
+//! What the administrator asks: answered in JSON, and in bounded steps where it takes long.
+
+use super::Owner;
+use super::request::remaining;
+use crate::control::{Origin, Replies};
+use crate::table::CheckReport;
+use l1d_client::policy::{OnWriteError, PolicySet, Scope, WriteMode};
+use l1d_client::protocol::{ErrorCode, Response};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+/// Buckets that a task looks at in one turn.
+const BUCKETS_PER_TURN: u32 = 512;
+
+/// Work that goes on over many turns.
+#[derive(Debug)]
+pub(super) enum Task {
+    Check { origin: Origin, next: u32, report: Box<CheckReport> },
+    FlushPrefix { origin: Origin, next: u32, prefix: Vec<u8>, below_version: u64, removed: u64 },
+}
+
+impl Task {
+    /// Whether only `origin` waits for it. A flush goes on without whoever asked.
+    pub(super) fn is_for(&self, origin: Origin) -> bool {
+        matches!(self, Task::Check { origin: asked, .. } if *asked == origin)
+    }
+}
+
+impl Owner {
+    pub(super) fn check(&mut self, origin: Origin) {
+        self.tasks.push(Task::Check { origin, next: 0, report: Box::default() });
+    }
+
+    pub(super) fn flush(&mut self, prefix: &[u8], origin: Origin, replies: &mut dyn Replies) {
+        if prefix.is_empty() {
+            let entries = self.table.stats().entries;
+            self.table.flush();
+            self.flights.kill_all();
+            return reply_json(origin, &json!({ "flushed": "all", "entries": entries }), replies);
+        }
+        self.tasks.push(Task::FlushPrefix {
+            origin,
+            next: 0,
+            prefix: prefix.to_vec(),
+            below_version: self.table.next_version(),
+            removed: 0,
+        });
+        self.flights.kill_all();
+    }
+
+    /// A step of the oldest task.
+    pub(super) fn work_on_tasks(&mut self, replies: &mut dyn Replies) {
+        let Some(mut task) = (!self.tasks.is_empty()).then(|| self.tasks.remove(0)) else { return };
+        let finished = match &mut task {
+            Task::Check { origin, next, report } => {
+                match self.table.check_buckets(*next, BUCKETS_PER_TURN, report) {
+                    Some(bucket) => {
+                        *next = bucket;
+                        false
+                    }
+                    None => {
+                        self.table.finish_check(report);
+                        reply_json(*origin, &report, replies);
+                        true
+                    }
+                }
+            }
+            Task::FlushPrefix { origin, next, prefix, below_version, removed } => {
+                let step = self.table.flush_prefix(prefix, *below_version, *next, BUCKETS_PER_TURN);
+                *removed += step.0;
+                if let Some(bucket) = step.1 {
+                    *next = bucket;
+                    false
+                } else {
+                    let flushed = String::from_utf8_lossy(prefix).into_owned();
+                    let answer = json!({ "flushed": flushed, "entries": removed });
+                    reply_json(*origin, &answer, replies);
+                    true
+                }
+            }
+        };
+        if !finished {
+            self.tasks.insert(0, task);
+        }
+    }
+
+    pub(super) fn stats(&mut self, origin: Origin, replies: &mut dyn Replies) {
+        let tiers = self.below.as_ref().map(|below| below.tiers.stats());
+        let stats = json!({
+            "daemon": {
+                "pid": std::process::id(),
+                "version": env!("CARGO_PKG_VERSION"),
+                "uptime_seconds": self.started.elapsed().as_secs(),
+                "table_taken_over": self.file.was_taken_over(),
+            },
+            "table": self.table.stats(),
+            "requests": self.counters,
+            "flights": {
+                "under_way": self.flights.count(),
+                "begun": self.flights.begun,
+                "joined": self.flights.joined,
+                "killed": self.flights.killed,
+            },
+            "writes_under_way": self.writes.count(),
+            "tiers": tiers,
+        });
+        reply_json(origin, &stats, replies);
+    }
+
+    pub(super) fn explain(&mut self, key: &[u8], origin: Origin, replies: &mut dyn Replies) {
+        let now_ns = self.now_ns();
+        let hash = self.table.hash(key);
+        let rule = self.policy.rule(key);
+        let held = self.table.get(key, now_ns).map(|held| {
+            json!({
+                "version": held.version,
+                "value_bytes": held.value.len(),
+                "entry_bytes": held.entry_bytes,
+                "flags": held.flags,
+                "known_absent": held.absent,
+                "ttl_ms": u64::try_from(remaining(held.expiry, now_ns).as_millis()).ok(),
+                "stored_under_policy": held.policy,
+                "segment": held.segment,
+            })
+        });
+        let answer = json!({
+            "key": String::from_utf8_lossy(key),
+            "key_bytes": key.len(),
+            "policy": rule_json(&self.policy, rule.id),
+            "in_table": held,
+            "hash": format!("{:016x}", hash.0),
+            "buckets": hash.buckets(self.table.writer().geometry().bucket_count()),
+            "flight_under_way": self.flights.is_under_way(key),
+            "write_under_way": self.writes.is_changing(key),
+            "blocked_for_fills": self.blocks.is_blocked(key, Instant::now()),
+            "has_tiers": self.below.is_some(),
+        });
+        reply_json(origin, &answer, replies);
+    }
+
+    pub(super) fn policy(&mut self, origin: Origin, replies: &mut dyn Replies) {
+        let rules: Vec<Value> =
+            self.policy.rules().iter().map(|rule| rule_json(&self.policy, rule.id)).collect();
+        reply_json(origin, &json!({ "rules": rules }), replies);
+    }
+}
+
+fn rule_json(policy: &PolicySet, id: u8) -> Value {
+    let Some(rule) = policy.by_id(id) else { return Value::Null };
+    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).ok();
+    json!({
+        "id": rule.id,
+        "prefix": String::from_utf8_lossy(&rule.prefix),
+        "scope": match rule.scope { Scope::Host => "host", Scope::Process => "process" },
+        "ttl_ms": millis(rule.ttl),
+        "l2_ttl_ms": millis(rule.l2_ttl),
+        "l3_ttl_ms": rule.l3_ttl.and_then(millis),
+        "negative_ttl_ms": millis(rule.negative_ttl),
+        "write": match rule.write { WriteMode::Through => "through", WriteMode::L1Only => "l1-only" },
+        "on_write_error": match rule.on_write_error {
+            OnWriteError::Refuse => "refuse",
+            OnWriteError::Publish => "publish",
+        },
+        "value_bytes_max": rule.value_bytes_max,
+    })
+}
+
+fn reply_json(origin: Origin, value: &impl serde::Serialize, replies: &mut dyn Replies) {
+    match serde_json::to_string(value) {
+        Ok(text) => replies.reply(origin, &Response::Json(&text)),
+        Err(error) => {
+            let message = error.to_string();
+            replies
+                .reply(origin, &Response::Error { code: ErrorCode::Internal, message: &message });
+        }
+    }
+}

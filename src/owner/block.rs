@@ -1,0 +1,40 @@
+//! Keys for which nothing that a fetch brings is kept for a while: a write of theirs may still land
+//! in a tier behind our back (P2, P7).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Keys blocked at a time.
+const BLOCKS_MAX: usize = 10_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Blocks {
+    until: HashMap<Arc<[u8]>, Instant>,
+}
+
+impl Blocks {
+    /// Blocks `key`. `false` when there is no room: the caller then kills all flights instead.
+    pub(super) fn block(&mut self, key: &Arc<[u8]>, until: Instant) -> bool {
+        if self.until.len() >= BLOCKS_MAX && !self.until.contains_key(key) {
+            return false;
+        }
+        self.until.insert(key.clone(), until);
+        true
+    }
+
+    /// A write of `key` that is known to have been applied ends the doubt.
+    pub(super) fn unblock(&mut self, key: &[u8]) {
+        self.until.remove(key);
+    }
+
+    pub(super) fn is_blocked(&self, key: &[u8], now: Instant) -> bool {
+        self.until.get(key).is_some_and(|until| *until > now)
+    }
+
+    /// Forgets what is over; returns when the next will be.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<Instant> {
+        self.until.retain(|_, until| *until > now);
+        self.until.values().min().copied()
+    }
+}

@@ -1,0 +1,152 @@
+//! Flights: one fetch from the tiers for everyone on the host who misses a key (P1 to P3, P10).
+
+use super::answer::Waiter;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Flights at a time; one more is refused.
+const FLIGHTS_MAX: usize = 16_384;
+/// Waiters of one flight; one more is refused.
+const WAITERS_MAX: usize = 10_000;
+
+/// A fetch under way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) key: Arc<[u8]>,
+    pub(super) waiters: Vec<Waiter>,
+    /// No set, delete or invalidation of the key since the fetch was begun: its value may be kept.
+    pub(super) alive: bool,
+}
+
+/// All flights.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    by_id: HashMap<u64, Flight>,
+    /// The flight that a new waiter joins. A killed one is not here any more.
+    joinable: HashMap<Arc<[u8]>, u64>,
+    next: u64,
+    pub(super) begun: u64,
+    pub(super) joined: u64,
+    pub(super) killed: u64,
+}
+
+/// What becomes of somebody who misses a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Boarding {
+    /// Waits for a flight that is under way.
+    Joined,
+    /// A flight with this number was registered; fetch the key now.
+    Begun(u64, Arc<[u8]>),
+    /// Too many wait already.
+    Full,
+}
+
+impl Flights {
+    /// Lets `waiter` wait for `key`. A flight is registered before its fetch is sent (P1).
+    pub(super) fn board(&mut self, key: &[u8], waiter: Waiter) -> Boarding {
+        if let Some(id) = self.joinable.get(key)
+            && let Some(flight) = self.by_id.get_mut(id)
+        {
+            if flight.waiters.len() >= WAITERS_MAX {
+                return Boarding::Full;
+            }
+            flight.waiters.push(waiter);
+            self.joined += 1;
+            return Boarding::Joined;
+        }
+        if self.by_id.len() >= FLIGHTS_MAX {
+            return Boarding::Full;
+        }
+        self.next += 1;
+        let key: Arc<[u8]> = key.into();
+        let flight = Flight { key: key.clone(), waiters: vec![waiter], alive: true };
+        self.by_id.insert(self.next, flight);
+        self.joinable.insert(key.clone(), self.next);
+        self.begun += 1;
+        Boarding::Begun(self.next, key)
+    }
+
+    /// Kills the flight of `key` (P2): its value goes to those who wait and is not kept, and later
+    /// callers begin a new one.
+    pub(super) fn kill(&mut self, key: &[u8]) {
+        if let Some(id) = self.joinable.remove(key)
+            && let Some(flight) = self.by_id.get_mut(&id)
+        {
+            flight.alive = false;
+            self.killed += 1;
+        }
+    }
+
+    /// Kills all flights.
+    pub(super) fn kill_all(&mut self) {
+        self.killed += self.joinable.len() as u64;
+        for id in self.joinable.drain().map(|(_, id)| id) {
+            if let Some(flight) = self.by_id.get_mut(&id) {
+                flight.alive = false;
+            }
+        }
+    }
+
+    /// Ends a flight. Only its own record goes (P3).
+    pub(super) fn land(&mut self, id: u64) -> Option<Flight> {
+        let flight = self.by_id.remove(&id)?;
+        if self.joinable.get(&flight.key) == Some(&id) {
+            self.joinable.remove(&flight.key);
+        }
+        Some(flight)
+    }
+
+    /// Whether somebody may join a flight of `key`.
+    pub(super) fn is_under_way(&self, key: &[u8]) -> bool {
+        self.joinable.contains_key(key)
+    }
+
+    /// Flights under way.
+    pub(super) fn count(&self) -> usize {
+        self.by_id.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begun(boarding: Boarding) -> u64 {
+        match boarding {
+            Boarding::Begun(id, _) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn all_who_miss_a_key_share_one_flight() {
+        let mut flights = Flights::default();
+        let id = begun(flights.board(b"k", Waiter::Nobody));
+        for _ in 0..99 {
+            assert_eq!(flights.board(b"k", Waiter::Nobody), Boarding::Joined);
+        }
+        assert_eq!(flights.land(id).unwrap().waiters.len(), 100);
+        assert_eq!(flights.count(), 0);
+    }
+
+    #[test]
+    fn a_killed_flight_is_not_joined_and_does_not_end_its_successor() {
+        let mut flights = Flights::default();
+        let old = begun(flights.board(b"k", Waiter::Nobody));
+        flights.kill(b"k");
+        let new = begun(flights.board(b"k", Waiter::Nobody));
+        assert!(!flights.land(old).unwrap().alive);
+        assert_eq!(flights.board(b"k", Waiter::Nobody), Boarding::Joined);
+        assert!(flights.land(new).unwrap().alive);
+    }
+
+    #[test]
+    fn waiters_of_one_flight_are_bounded() {
+        let mut flights = Flights::default();
+        begun(flights.board(b"k", Waiter::Nobody));
+        for _ in 1..WAITERS_MAX {
+            assert_eq!(flights.board(b"k", Waiter::Nobody), Boarding::Joined);
+        }
+        assert_eq!(flights.board(b"k", Waiter::Nobody), Boarding::Full);
+    }
+}

@@ -1,0 +1,234 @@
+//! What the tiers brought or took: fills, answers to those who wait, ends of writes.
+
+use super::Owner;
+use super::answer::Answer;
+use super::flight::Flight;
+use super::request::nanos;
+use super::write::{Change, Write};
+use crate::control::Replies;
+use crate::tiers::{Done, Fetched, Tier, Written};
+use l1d_client::policy::{OnWriteError, Scope};
+use l1d_client::protocol::ErrorCode;
+use shm_layout::Entry;
+use shm_layout::entry::expiry_tick;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A life in L1 shorter than this is not worth an entry.
+const TTL_MIN: Duration = Duration::from_millis(50);
+
+impl Owner {
+    pub(super) fn landed(&mut self, done: Done, replies: &mut dyn Replies) {
+        match done {
+            Done::Fetched { flight, outcome } => {
+                let Some(flight) = self.flights.land(flight) else { return };
+                let answer = self.fetched(&flight, outcome, replies);
+                for waiter in flight.waiters {
+                    self.groups.give(waiter, &answer, replies);
+                }
+            }
+            Done::Filled { id } => {
+                if let Some(write) = self.writes.end(id) {
+                    self.begin_write(&write.key, replies);
+                }
+            }
+            Done::Written { id, outcome } => {
+                let Some(write) = self.writes.end(id) else { return };
+                let answer = self.written(&write, outcome);
+                // A fetch that began while the write was on its way may have read either value.
+                self.flights.kill(&write.key);
+                self.groups.give(write.waiter, &answer, replies);
+                self.begin_write(&write.key, replies);
+            }
+        }
+    }
+
+    /// P3: what a fetch brought is kept only while nothing speaks against it.
+    fn may_keep(&self, flight: &Flight, tier: Tier, epoch: u64) -> bool {
+        let same_epoch = self.below.as_ref().is_some_and(|below| below.tiers.epoch(tier) == epoch);
+        flight.alive
+            && same_epoch
+            && !self.writes.is_changing(&flight.key)
+            && !self.blocks.is_blocked(&flight.key, Instant::now())
+    }
+
+    fn fetched(&mut self, flight: &Flight, outcome: Fetched, replies: &mut dyn Replies) -> Answer {
+        match outcome {
+            Fetched::Found { tier, value, flags, remaining, sent_at, epoch } => {
+                let keep = self.may_keep(flight, tier, epoch);
+                // P8: never longer than the tier says, counted from when it was asked.
+                let remaining = remaining.map(|left| left.saturating_sub(sent_at.elapsed()));
+                let answer = self.found(&flight.key, value, flags, remaining, keep);
+                if tier == Tier::L3 && keep && matches!(answer, Answer::Found { .. }) {
+                    self.fill_l2(&flight.key, &answer, remaining, replies);
+                }
+                answer
+            }
+            Fetched::Absent { authoritative, epoch } => {
+                if !authoritative {
+                    return Answer::Unknown;
+                }
+                let keep = self.may_keep(flight, Tier::L3, epoch);
+                let ttl = if keep { self.remember_absence(&flight.key) } else { Duration::ZERO };
+                Answer::Absent { ttl }
+            }
+            Fetched::Failed { tier, why } => Answer::error(
+                ErrorCode::TierFailed,
+                format!("{} did not answer: {why}; the key is not in L1", name(tier)),
+            ),
+        }
+    }
+
+    /// Keeps a value that a tier had, if it may, and makes the answer.
+    fn found(
+        &mut self,
+        key: &[u8],
+        value: Arc<[u8]>,
+        flags: u32,
+        remaining: Option<Duration>,
+        keep: bool,
+    ) -> Answer {
+        let rule = self.policy.rule(key);
+        let table_max = self.table.writer().geometry().value_bytes_max() as usize;
+        if value.len() > table_max.max(rule.value_bytes_max as usize) {
+            let message = format!(
+                "the value below has {} bytes, the table takes {table_max}; read it from the tier, \
+                 or raise value_bytes_max",
+                value.len()
+            );
+            return Answer::error(ErrorCode::TooLarge, message);
+        }
+        let fits = value.len() <= table_max.min(rule.value_bytes_max as usize);
+        let ttl = remaining.map_or(rule.ttl, |left| left.min(rule.ttl));
+        let ttl = self.shortened(ttl);
+        if !keep {
+            self.counters.fills_prevented += 1;
+            return Answer::Found { value, flags, version: 0, ttl: Duration::ZERO };
+        }
+        if !fits || ttl < TTL_MIN {
+            return Answer::Found { value, flags, version: 0, ttl: Duration::ZERO };
+        }
+        self.counters.fills += 1;
+        let version = self.publish(key, &value, flags, ttl).unwrap_or(0);
+        Answer::Found { value, flags, version, ttl }
+    }
+
+    /// P8: up to a tenth shorter, so that what was filled together does not expire together.
+    fn shortened(&mut self, ttl: Duration) -> Duration {
+        // xorshift64*: any spread will do.
+        self.jitter ^= self.jitter >> 12;
+        self.jitter ^= self.jitter << 25;
+        self.jitter ^= self.jitter >> 27;
+        let share = (self.jitter.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) & 0xffff;
+        let less = u128::from(share) * ttl.as_nanos() / 10 / 0xffff;
+        ttl.saturating_sub(Duration::from_nanos(u64::try_from(less).unwrap_or(0)))
+    }
+
+    fn fill_l2(
+        &mut self,
+        key: &Arc<[u8]>,
+        answer: &Answer,
+        remaining: Option<Duration>,
+        replies: &mut dyn Replies,
+    ) {
+        let has_l2 = self.below.as_ref().is_some_and(|below| below.tiers.available(Tier::L2));
+        let Answer::Found { value, flags, .. } = answer else { return };
+        let l2_ttl = self.policy.rule(key).l2_ttl;
+        let l2_ttl = remaining.map_or(l2_ttl, |left| left.min(l2_ttl));
+        // memcached counts in seconds: what lives shorter would live longer there.
+        if has_l2 && l2_ttl >= Duration::from_secs(1) {
+            let change = Change::Fill { value: value.clone(), flags: *flags, l2_ttl };
+            self.line_up(key, change, super::answer::Waiter::Nobody, replies);
+        }
+    }
+
+    /// P9. Returns for how long.
+    fn remember_absence(&mut self, key: &[u8]) -> Duration {
+        let rule = self.policy.rule(key);
+        let ttl = rule.negative_ttl;
+        if ttl < TTL_MIN || rule.scope == Scope::Process {
+            return ttl;
+        }
+        let policy = rule.id;
+        let now_ns = self.now_ns();
+        let expiry = expiry_tick(now_ns.saturating_add(nanos(ttl)));
+        let entry = Entry { key, absent: true, policy, expiry, ..Entry::default() };
+        match self.table.put(&entry, now_ns) {
+            Ok(_) => ttl,
+            Err(_) => Duration::ZERO,
+        }
+    }
+
+    /// The end of a write: acknowledged only after its slot store (W7).
+    fn written(&mut self, write: &Write, outcome: Written) -> Answer {
+        let publish = self.policy.rule(&write.key).on_write_error == OnWriteError::Publish;
+        match outcome {
+            Written::Applied { existed } => {
+                self.blocks.unblock(&write.key);
+                self.apply(write, existed, false)
+            }
+            Written::NotApplied { .. } if publish => {
+                self.counters.degraded += 1;
+                self.apply(write, false, true)
+            }
+            Written::NotApplied { tier, why } => {
+                self.counters.refused += 1;
+                let message = format!(
+                    "{} did not take the write: {why}; nothing has changed, try again when it is back",
+                    name(tier)
+                );
+                Answer::error(ErrorCode::TierFailed, message)
+            }
+            Written::Unknown { tier, why } => {
+                self.counters.unknown_outcomes += 1;
+                self.doubt(&write.key);
+                if publish {
+                    self.counters.degraded += 1;
+                    return self.apply(write, false, true);
+                }
+                self.table.remove(&write.key, self.now_ns());
+                let message = format!(
+                    "{} may or may not have taken the write: {why}; read the key again before you rely on it",
+                    name(tier)
+                );
+                Answer::error(ErrorCode::UnknownOutcome, message)
+            }
+        }
+    }
+
+    fn apply(&mut self, write: &Write, existed: bool, degraded: bool) -> Answer {
+        match &write.change {
+            Change::Set { value, flags, ttl } => {
+                match self.publish(&write.key, value, *flags, *ttl) {
+                    Ok(version) => Answer::Stored { version, degraded },
+                    Err(answer) => answer,
+                }
+            }
+            Change::Delete => {
+                let existed = self.table.remove(&write.key, self.now_ns()) || existed;
+                if degraded {
+                    // The tiers still have it: L1 goes on saying no for a while.
+                    self.remember_absence(&write.key);
+                }
+                Answer::Deleted { existed, degraded }
+            }
+            Change::Fill { .. } => Answer::Unknown,
+        }
+    }
+
+    /// P7: a write may still land; until it must have, nothing that is fetched is kept.
+    fn doubt(&mut self, key: &Arc<[u8]>) {
+        let deadline = self.below.as_ref().map_or(Duration::ZERO, |below| below.write_deadline);
+        let until = Instant::now() + deadline + Duration::from_secs(1);
+        if !self.blocks.block(key, until) {
+            self.flights.kill_all();
+        }
+    }
+}
+
+fn name(tier: Tier) -> &'static str {
+    match tier {
+        Tier::L2 => "L2 (memcached)",
+        Tier::L3 => "L3 (Redis)",
+    }
+}

@@ -1,0 +1,212 @@
+//! The owner: what requests mean. It alone changes the table, in one thread, and never waits:
+//! whatever needs a tier is answered in a later turn.
+//!
+//! | part | file |
+//! |---|---|
+//! | one fetch for everyone who misses a key | `flight` |
+//! | changes on their way through the tiers | `write` |
+//! | keys whose state below is in doubt | `block` |
+//! | get, set, delete | `request` |
+//! | what the tiers brought or took | `landing` |
+//! | what the administrator asks | `admin` |
+
+mod admin;
+mod answer;
+mod block;
+mod flight;
+mod landing;
+mod request;
+mod write;
+
+use crate::clock;
+use crate::control::{Origin, Peer, Replies, Service};
+use crate::table::{Table, TableFile};
+use crate::tiers::{Done, Tiers};
+use answer::Groups;
+use block::Blocks;
+use crossbeam::channel::Receiver;
+use flight::Flights;
+use l1d_client::policy::PolicySet;
+use l1d_client::protocol::{Attached, ErrorCode, PROTOCOL_VERSION, Request, Response};
+use shm_layout::MappedMut;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+use write::Writes;
+
+/// Entries that background work looks at in one turn.
+const SWEEP_ENTRIES: usize = 512;
+/// How often the clock offset is looked at: a suspend shows within this time.
+const CLOCK_CHECK: Duration = Duration::from_secs(1);
+/// A change of the clock offset below this is the noise of reading two clocks.
+const CLOCK_NOISE_NS: u64 = 1_000_000;
+
+/// The tiers and where their results arrive.
+#[derive(Debug)]
+pub struct Below {
+    /// Where jobs go.
+    pub tiers: Tiers,
+    /// Where results come from; whoever sends one wakes the owner.
+    pub done: Receiver<Done>,
+    /// How long a write may take: for this long and a second more a key whose write ended in doubt
+    /// is not filled.
+    pub write_deadline: Duration,
+}
+
+/// Serves requests from the table and the tiers.
+#[derive(Debug)]
+pub struct Owner {
+    table: Table<MappedMut>,
+    file: TableFile,
+    policy: PolicySet,
+    policy_bytes: Vec<u8>,
+    below: Option<Below>,
+    flights: Flights,
+    writes: Writes,
+    blocks: Blocks,
+    groups: Groups,
+    tasks: Vec<admin::Task>,
+    counters: Counters,
+    started: Instant,
+    clock_checked: Instant,
+    jitter: u64,
+}
+
+/// What clients have asked.
+#[derive(Debug, Default, Clone, Copy, serde::Serialize)]
+struct Counters {
+    attaches: u64,
+    gets: u64,
+    gets_found_in_table: u64,
+    sets: u64,
+    deletes: u64,
+    degraded: u64,
+    refused: u64,
+    unknown_outcomes: u64,
+    fills: u64,
+    fills_prevented: u64,
+}
+
+impl Owner {
+    /// An owner of `table`, whose `file` stays mapped as long.
+    #[must_use]
+    pub fn new(
+        (file, table): (TableFile, Table<MappedMut>),
+        policy: PolicySet,
+        below: Option<Below>,
+    ) -> Owner {
+        let now = Instant::now();
+        let owner = Owner {
+            table,
+            file,
+            policy_bytes: policy.encode(),
+            policy,
+            below,
+            flights: Flights::default(),
+            writes: Writes::default(),
+            blocks: Blocks::default(),
+            groups: Groups::default(),
+            tasks: Vec::new(),
+            counters: Counters::default(),
+            started: now,
+            clock_checked: now,
+            jitter: clock::monotonic_ns(),
+        };
+        owner.set_clock();
+        owner
+    }
+
+    /// Nanoseconds since the table's epoch.
+    fn now_ns(&self) -> u64 {
+        clock::boottime_ns().saturating_sub(self.table.writer().geometry().identity().epoch_ns)
+    }
+
+    /// R7: what readers add to their clock.
+    fn set_clock(&self) {
+        let writer = self.table.writer();
+        let offset = clock::offset_ns(writer.geometry().identity().epoch_ns);
+        let change = offset.wrapping_sub(writer.clock_offset());
+        if change.min(change.wrapping_neg()) > CLOCK_NOISE_NS {
+            writer.set_clock_offset(offset);
+        }
+    }
+
+    fn attach(&mut self, origin: Origin, protocol: u32, replies: &mut dyn Replies) {
+        if protocol != PROTOCOL_VERSION {
+            let message = format!(
+                "the client speaks protocol {protocol}, this daemon {PROTOCOL_VERSION}; \
+                 use the client crate of the daemon's release"
+            );
+            let code = ErrorCode::WrongProtocol;
+            return replies.reply(origin, &Response::Error { code, message: &message });
+        }
+        self.counters.attaches += 1;
+        let response = Response::Attached(Attached {
+            protocol: PROTOCOL_VERSION,
+            table_id: self.table.writer().geometry().identity().table_id,
+            table_bytes: self.file.bytes(),
+            instance: self.table.instance(),
+            clock_ns: clock::monotonic_ns(),
+            policy: &self.policy_bytes,
+        });
+        replies.reply_with_table(origin, &response, self.file.read_only().as_fd());
+    }
+}
+
+impl Service for Owner {
+    fn request(
+        &mut self,
+        origin: Origin,
+        _peer: &Peer,
+        request: Request<'_>,
+        replies: &mut dyn Replies,
+    ) {
+        match request {
+            Request::Attach { protocol } => self.attach(origin, protocol, replies),
+            Request::Get { key } => self.get(key, answer::Waiter::Origin(origin), replies),
+            Request::GetMany { keys } => self.get_many(&keys, origin, replies),
+            Request::Set(set) => self.set(&set, origin, replies),
+            Request::Delete { key } => self.delete(key, origin, replies),
+            Request::Flush { prefix } => self.flush(prefix, origin, replies),
+            Request::Stats => self.stats(origin, replies),
+            Request::Explain { key } => self.explain(key, origin, replies),
+            Request::Check => self.check(origin),
+            Request::Policy => self.policy(origin, replies),
+        }
+    }
+
+    fn gone(&mut self, origin: Origin) {
+        self.groups.forget(origin);
+        self.tasks.retain(|task| !task.is_for(origin));
+    }
+
+    fn woken(&mut self, replies: &mut dyn Replies) {
+        // No more than what is there now: the event loop has others to serve, and is woken again.
+        let waiting = self.below.as_ref().map_or(0, |below| below.done.len());
+        for _ in 0..waiting {
+            let Some(done) = self.below.as_ref().and_then(|below| below.done.try_recv().ok())
+            else {
+                return;
+            };
+            self.landed(done, replies);
+        }
+    }
+
+    fn turn(&mut self, now: Instant, replies: &mut dyn Replies) -> Option<Instant> {
+        self.work_on_tasks(replies);
+        if now.duration_since(self.clock_checked) >= CLOCK_CHECK {
+            self.clock_checked = now;
+            self.set_clock();
+        }
+        let mut next = self.clock_checked + CLOCK_CHECK;
+        let now_ns = self.now_ns();
+        if let Some(due_ns) = self.table.next_sweep_ns() {
+            let wait = Duration::from_nanos(due_ns.saturating_sub(now_ns));
+            let more = wait.is_zero() && self.table.sweep(now_ns, SWEEP_ENTRIES);
+            next = next.min(if more { now } else { now + wait });
+        }
+        if let Some(until) = self.blocks.expire(now) {
+            next = next.min(until);
+        }
+        Some(if self.tasks.is_empty() { next } else { now })
+    }
+}

@@ -1,0 +1,203 @@
+//! Get, set, delete.
+
+use super::Owner;
+use super::answer::{Answer, Waiter};
+use super::flight::Boarding;
+use super::write::Change;
+use crate::control::{Origin, Replies};
+use crate::tiers::Job;
+use l1d_client::policy::{Rule, Scope, WriteMode};
+use l1d_client::protocol::{ErrorCode, Response, Set};
+use shm_layout::Entry;
+use shm_layout::entry::{KEY_BYTES_MAX, NEVER, TICK_BITS, expiry_tick};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Owner {
+    /// The table, then a flight.
+    pub(super) fn get(&mut self, key: &[u8], waiter: Waiter, replies: &mut dyn Replies) {
+        self.counters.gets += 1;
+        if let Err(answer) = key_fits(key) {
+            return self.groups.give(waiter, &answer, replies);
+        }
+        let now_ns = self.now_ns();
+        if let Some(held) = self.table.get(key, now_ns) {
+            self.counters.gets_found_in_table += 1;
+            let ttl = remaining(held.expiry, now_ns);
+            let answer = if held.absent {
+                Answer::Absent { ttl }
+            } else {
+                let value = held.value.into();
+                Answer::Found { value, flags: held.flags, version: held.version, ttl }
+            };
+            return self.groups.give(waiter, &answer, replies);
+        }
+        let Some(below) = &self.below else {
+            return self.groups.give(waiter, &Answer::Unknown, replies);
+        };
+        let refused = match self.flights.board(key, waiter) {
+            Boarding::Joined => return,
+            Boarding::Full => Some(waiter),
+            Boarding::Begun(flight, key) => {
+                let sent = below.tiers.submit(Job::Fetch { flight, key });
+                if sent.is_err() {
+                    self.flights.land(flight);
+                }
+                sent.is_err().then_some(waiter)
+            }
+        };
+        if let Some(waiter) = refused {
+            self.groups.give(waiter, &busy("fetches"), replies);
+        }
+    }
+
+    pub(super) fn get_many(&mut self, keys: &[&[u8]], origin: Origin, replies: &mut dyn Replies) {
+        if keys.is_empty() {
+            return replies.reply(origin, &Response::Many(Vec::new()));
+        }
+        let group = self.groups.open(origin, keys.len());
+        for (index, key) in keys.iter().enumerate() {
+            self.get(key, Waiter::Member { group, index }, replies);
+        }
+    }
+
+    pub(super) fn set(&mut self, set: &Set<'_>, origin: Origin, replies: &mut dyn Replies) {
+        self.counters.sets += 1;
+        let waiter = if set.reply { Waiter::Origin(origin) } else { Waiter::Nobody };
+        let rule = self.policy.rule(set.key);
+        if let Err(answer) = key_fits(set.key).and_then(|()| value_fits(set, rule)) {
+            return self.groups.give(waiter, &answer, replies);
+        }
+        let ttl = set.ttl.unwrap_or(rule.ttl).min(rule.ttl);
+        let through = set.write.unwrap_or(rule.write) == WriteMode::Through;
+        if self.below.is_none() || !through {
+            self.flights.kill(set.key);
+            let answer = match self.publish(set.key, set.value, set.flags, ttl) {
+                Ok(version) => Answer::Stored { version, degraded: false },
+                Err(answer) => answer,
+            };
+            return self.groups.give(waiter, &answer, replies);
+        }
+        let change = Change::Set { value: set.value.into(), flags: set.flags, ttl };
+        self.line_up(&set.key.into(), change, waiter, replies);
+    }
+
+    pub(super) fn delete(&mut self, key: &[u8], origin: Origin, replies: &mut dyn Replies) {
+        self.counters.deletes += 1;
+        let waiter = Waiter::Origin(origin);
+        if let Err(answer) = key_fits(key) {
+            return self.groups.give(waiter, &answer, replies);
+        }
+        if self.below.is_none() || self.policy.rule(key).write == WriteMode::L1Only {
+            self.flights.kill(key);
+            let existed = self.table.remove(key, self.now_ns());
+            let answer = Answer::Deleted { existed, degraded: false };
+            return self.groups.give(waiter, &answer, replies);
+        }
+        self.line_up(&key.into(), Change::Delete, waiter, replies);
+    }
+
+    /// Puts a change in line behind others of its key, and begins it if it is the first.
+    pub(super) fn line_up(
+        &mut self,
+        key: &Arc<[u8]>,
+        change: Change,
+        waiter: Waiter,
+        replies: &mut dyn Replies,
+    ) {
+        match self.writes.line_up(key, change, waiter) {
+            Ok(true) => self.begin_write(key, replies),
+            Ok(false) => {}
+            Err(()) => self.groups.give(waiter, &busy("writes"), replies),
+        }
+    }
+
+    /// Sends the first change in line for `key` to the tiers. The old value stays visible: it is
+    /// legal until the new one is acknowledged, and a hot key must not miss (P7).
+    pub(super) fn begin_write(&mut self, key: &Arc<[u8]>, replies: &mut dyn Replies) {
+        while let (Some(write), Some(below)) = (self.writes.first(key), &self.below) {
+            let (id, key) = (write.id, key.clone());
+            let rule = self.policy.rule(&key);
+            let (l2_ttl, l3_ttl) = (rule.l2_ttl, rule.l3_ttl);
+            let (job, is_fill) = match &write.change {
+                Change::Set { value, flags, .. } => {
+                    let (value, flags) = (value.clone(), *flags);
+                    (Job::Set { id, key: key.clone(), value, flags, l2_ttl, l3_ttl }, false)
+                }
+                Change::Delete => (Job::Delete { id, key: key.clone() }, false),
+                Change::Fill { value, flags, l2_ttl } => {
+                    let (value, flags, l2_ttl) = (value.clone(), *flags, *l2_ttl);
+                    (Job::Fill { id, key: key.clone(), value, flags, l2_ttl }, true)
+                }
+            };
+            if !is_fill {
+                // P2: whatever is on its way up is older than this write.
+                self.flights.kill(&key);
+            }
+            if below.tiers.submit(job).is_ok() {
+                return;
+            }
+            if let Some(write) = self.writes.end(id) {
+                self.groups.give(write.waiter, &busy("writes"), replies);
+            }
+        }
+    }
+
+    /// Stores a value in L1, where the policy keeps L1 copies in the table.
+    pub(super) fn publish(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        flags: u32,
+        ttl: Duration,
+    ) -> Result<u64, Answer> {
+        let rule = self.policy.rule(key);
+        if rule.scope == Scope::Process {
+            return Ok(0);
+        }
+        let policy = rule.id;
+        let now_ns = self.now_ns();
+        let expiry = expiry_tick(now_ns.saturating_add(nanos(ttl)));
+        let entry = Entry { key, value, flags, policy, expiry, ..Entry::default() };
+        self.table
+            .put(&entry, now_ns)
+            .map_err(|error| Answer::error(ErrorCode::TooLarge, error.to_string()))
+    }
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What remains of an entry's life.
+pub(super) fn remaining(expiry: u32, now_ns: u64) -> Duration {
+    if expiry == NEVER {
+        return Duration::MAX;
+    }
+    Duration::from_nanos((u64::from(expiry) << TICK_BITS).saturating_sub(now_ns))
+}
+
+fn busy(what: &str) -> Answer {
+    Answer::error(ErrorCode::Busy, format!("too many {what} wait already; try again later"))
+}
+
+fn key_fits(key: &[u8]) -> Result<(), Answer> {
+    if (1..=KEY_BYTES_MAX).contains(&key.len()) {
+        return Ok(());
+    }
+    let message = format!("a key of {} bytes; keys have 1 to {KEY_BYTES_MAX} bytes", key.len());
+    Err(Answer::error(ErrorCode::TooLarge, message))
+}
+
+fn value_fits(set: &Set<'_>, rule: &Rule) -> Result<(), Answer> {
+    if set.value.len() <= rule.value_bytes_max as usize {
+        return Ok(());
+    }
+    let message = format!(
+        "a value of {} bytes; the policy of prefix {:?} allows {} (value_bytes_max)",
+        set.value.len(),
+        String::from_utf8_lossy(&rule.prefix),
+        rule.value_bytes_max
+    );
+    Err(Answer::error(ErrorCode::TooLarge, message))
+}

@@ -1,0 +1,108 @@
+//! Changes on their way to the tiers: one at a time for each key, in the order they came (P7).
+
+use super::answer::Waiter;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Changes waiting at a time; one more is refused.
+const CHANGES_MAX: usize = 16_384;
+
+/// What is to become of a key.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// A value, through the tiers.
+    Set { value: Arc<[u8]>, flags: u32, ttl: std::time::Duration },
+    /// No value, through the tiers.
+    Delete,
+    /// L2 gets what L3 had. Nobody waits for it, but a later change of the key does: it must not
+    /// overtake (a fill behind a delete would bring the old value back).
+    Fill { value: Arc<[u8]>, flags: u32, l2_ttl: std::time::Duration },
+}
+
+/// A change and who waits for it.
+#[derive(Debug)]
+pub(super) struct Write {
+    pub(super) id: u64,
+    pub(super) key: Arc<[u8]>,
+    pub(super) change: Change,
+    pub(super) waiter: Waiter,
+}
+
+/// All changes under way.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    /// For each key the change in progress, then those behind it.
+    by_key: HashMap<Arc<[u8]>, VecDeque<Write>>,
+    key_of: HashMap<u64, Arc<[u8]>>,
+    next: u64,
+}
+
+impl Writes {
+    /// Puts a change in line; `Ok(true)`: it is first, begin it. `Err`: too many wait.
+    pub(super) fn line_up(
+        &mut self,
+        key: &Arc<[u8]>,
+        change: Change,
+        waiter: Waiter,
+    ) -> Result<bool, ()> {
+        if self.key_of.len() >= CHANGES_MAX {
+            return Err(());
+        }
+        self.next += 1;
+        self.key_of.insert(self.next, key.clone());
+        let line = self.by_key.entry(key.clone()).or_default();
+        line.push_back(Write { id: self.next, key: key.clone(), change, waiter });
+        Ok(line.len() == 1)
+    }
+
+    /// The change of `key` that is in progress.
+    pub(super) fn first(&self, key: &[u8]) -> Option<&Write> {
+        self.by_key.get(key)?.front()
+    }
+
+    /// Ends the change with this number, if it is the one in progress.
+    pub(super) fn end(&mut self, id: u64) -> Option<Write> {
+        let key = self.key_of.get(&id)?.clone();
+        let line = self.by_key.get_mut(&key)?;
+        if line.front()?.id != id {
+            return None;
+        }
+        let write = line.pop_front();
+        self.key_of.remove(&id);
+        if line.is_empty() {
+            self.by_key.remove(&key);
+        }
+        write
+    }
+
+    /// Whether a set or delete of `key` is in progress or waits: what a fetch brings may be older.
+    pub(super) fn is_changing(&self, key: &[u8]) -> bool {
+        let line = self.by_key.get(key);
+        line.is_some_and(|line| line.iter().any(|w| !matches!(w.change, Change::Fill { .. })))
+    }
+
+    /// Changes in progress and waiting.
+    pub(super) fn count(&self) -> usize {
+        self.key_of.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_of_one_key_go_one_after_another() {
+        let mut writes = Writes::default();
+        let key: Arc<[u8]> = b"k"[..].into();
+        assert_eq!(writes.line_up(&key, Change::Delete, Waiter::Nobody), Ok(true));
+        assert_eq!(writes.line_up(&key, Change::Delete, Waiter::Nobody), Ok(false));
+        let first = writes.first(b"k").unwrap().id;
+        assert!(writes.end(first + 1).is_none(), "the second is not in progress");
+        assert_eq!(writes.end(first).unwrap().id, first);
+        assert!(writes.is_changing(b"k"));
+        assert_eq!(writes.end(first + 1).unwrap().id, first + 1);
+        assert!(!writes.is_changing(b"k"));
+        assert_eq!(writes.count(), 0);
+    }
+}

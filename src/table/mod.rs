@@ -1,0 +1,280 @@
+//! The table as its owner sees it: append, publish, delete, expire, reclaim.
+//!
+//! The shared words are written by [`shm_layout::Writer`] alone; what is here decides what to write
+//! and keeps what only the owner needs in private memory. One thread owns a [`Table`].
+//!
+//! | part | file |
+//! |---|---|
+//! | finding a key's slot, choosing one for a new key | `index` |
+//! | the log: appending, which segment to reclaim | `log`, `reclaim` |
+//! | giving back what has expired, a bounded step at a time | `sweep` |
+//! | taking over what an earlier owner left | `restart` |
+//! | every invariant, checked | `check` |
+//! | the file | `file` |
+
+mod check;
+mod file;
+mod index;
+mod log;
+mod reclaim;
+mod restart;
+mod stats;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+pub use check::CheckReport;
+pub use file::{FileError, FileOptions, TableFile};
+pub use stats::TableStats;
+
+use log::Log;
+use shm_layout::entry::{NEVER, tick};
+use shm_layout::header::POLICIES;
+use shm_layout::{Entry, EntryHeader, KeyHash, LayoutError, Location, MemoryMut, Writer};
+use stats::Counters;
+
+/// Versions reserved at a time (W5): one store of the ceiling for so many entries.
+const VERSIONS_RESERVED: u64 = 1 << 16;
+
+/// The owner's handle on a table.
+#[derive(Debug)]
+pub struct Table<M> {
+    writer: Writer<M>,
+    log: Log,
+    next_version: u64,
+    version_ceiling: u64,
+    slots_used: u64,
+    instance: u64,
+    sweep: sweep::Sweep,
+    counters: Counters,
+    /// A key or value on its way from shared to private memory.
+    scratch: Vec<u8>,
+}
+
+/// An entry that a slot refers to.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    /// The slot, as a word of the table.
+    slot: usize,
+    at: Location,
+    header: EntryHeader,
+}
+
+/// What the owner finds under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The value; empty for a known absence.
+    pub value: Vec<u8>,
+    /// Client flags.
+    pub flags: u32,
+    /// The entry's version.
+    pub version: u64,
+    /// Expiry tick.
+    pub expiry: u32,
+    /// Rule of the policy that it was stored under.
+    pub policy: u8,
+    /// The key is known to have no value.
+    pub absent: bool,
+    /// Number of the segment that holds it.
+    pub segment: u32,
+    /// Bytes of the entry with header and padding.
+    pub entry_bytes: usize,
+}
+
+impl<M: MemoryMut> Table<M> {
+    /// A new table in zeroed memory, not yet open for readers.
+    #[must_use]
+    pub fn new(writer: Writer<M>) -> Table<M> {
+        let segments = writer.geometry().segment_count();
+        let mut table = Table::over(writer, Log::new(segments));
+        table.instance = table.writer.next_instance();
+        table
+    }
+
+    fn over(writer: Writer<M>, log: Log) -> Table<M> {
+        let version_ceiling = writer.version_ceiling();
+        Table {
+            writer,
+            log,
+            next_version: version_ceiling + 1,
+            version_ceiling,
+            slots_used: 0,
+            instance: 0,
+            sweep: sweep::Sweep::default(),
+            counters: Counters::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The write protocol, for what is not an entry: floors, state, clock.
+    pub fn writer(&self) -> &Writer<M> {
+        &self.writer
+    }
+
+    /// Counts the daemons that have owned this table.
+    #[must_use]
+    pub fn instance(&self) -> u64 {
+        self.instance
+    }
+
+    /// Hashes a key for this table.
+    #[must_use]
+    pub fn hash(&self, key: &[u8]) -> KeyHash {
+        self.writer.geometry().hasher().hash(key)
+    }
+
+    /// The version that the next entry gets; a floor raised to it hides everything stored before.
+    #[must_use]
+    pub fn next_version(&self) -> u64 {
+        self.next_version
+    }
+
+    fn take_version(&mut self) -> u64 {
+        let version = self.next_version;
+        if version > self.version_ceiling {
+            self.version_ceiling = version + VERSIONS_RESERVED;
+            self.writer.set_version_ceiling(self.version_ceiling);
+        }
+        self.next_version += 1;
+        version
+    }
+
+    /// Stores an entry and makes it visible to everyone; its `version` is given here and returned.
+    /// `now_ns` counts from the table's epoch.
+    ///
+    /// # Errors
+    /// A key or value of an impossible size. The table is unchanged then.
+    pub fn put(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<u64, LayoutError> {
+        let geometry = self.writer.geometry();
+        let hash = geometry.hasher().hash(entry.key);
+        let header = entry.header(geometry.hasher(), hash)?;
+        if !header.is_plausible(geometry.value_bytes_max()) {
+            return Err(LayoutError::ValueBytes { bytes: entry.value.len() });
+        }
+        let now = tick(now_ns);
+        // Room first: making room may move or evict the very entry that is to be replaced.
+        let at = self.reserve(header.words(), now);
+        let version = self.take_version();
+        let header = self.writer.append(at, &Entry { version, ..*entry }, hash)?;
+        self.log.fill(&self.writer, at, &header);
+        let slot = match self.find(entry.key, hash) {
+            Some(old) => {
+                self.forget(&old);
+                old.slot
+            }
+            None => self.choose_slot(hash, now),
+        };
+        self.writer.publish(slot, hash, at);
+        self.remember(at, &header);
+        self.counters.puts += 1;
+        self.counters.put_bytes += header.bytes() as u64;
+        Ok(version)
+    }
+
+    /// What a reader would find under `key` now.
+    pub fn get(&mut self, key: &[u8], now_ns: u64) -> Option<Held> {
+        let hash = self.hash(key);
+        let found = self.find(key, hash)?;
+        self.is_visible(&found.header, tick(now_ns)).then(|| self.held(&found))
+    }
+
+    /// Removes `key`, and says whether a reader would have found a value.
+    pub fn remove(&mut self, key: &[u8], now_ns: u64) -> bool {
+        let hash = self.hash(key);
+        let Some(found) = self.find(key, hash) else { return false };
+        let was_visible = self.is_visible(&found.header, tick(now_ns));
+        self.writer.clear(found.slot);
+        self.forget(&found);
+        self.counters.removes += 1;
+        was_visible && found.header.marks & shm_layout::entry::MARK_ABSENT == 0
+    }
+
+    /// Makes everything stored so far invisible: one store for each policy. Memory comes back as the
+    /// sweep passes.
+    pub fn flush(&mut self) {
+        let floor = self.next_version;
+        for policy in 0..POLICIES {
+            self.writer.raise_policy_floor(u8::try_from(policy).unwrap_or(u8::MAX), floor);
+        }
+        self.log.suspect_all();
+    }
+
+    /// Makes everything stored under `policy` so far invisible.
+    pub fn flush_policy(&mut self, policy: u8) {
+        self.writer.raise_policy_floor(policy, self.next_version);
+        self.log.suspect_all();
+    }
+
+    /// Removes the keys in `count` buckets from `start` on that begin with `prefix` and were stored
+    /// before `below_version`. Returns how many, and where to go on, `None` behind the last.
+    pub fn flush_prefix(
+        &mut self,
+        prefix: &[u8],
+        below_version: u64,
+        start: u32,
+        count: u32,
+    ) -> (u64, Option<u32>) {
+        let buckets = self.writer.geometry().bucket_count();
+        let end = start.saturating_add(count).min(buckets);
+        let mut removed = 0;
+        for bucket in start..end {
+            for index in 0..shm_layout::slot::SLOTS {
+                let slot = self.writer.geometry().bucket(bucket).slot(index);
+                let Some(found) = self.at_slot(slot) else { continue };
+                let older = found.header.version < below_version;
+                if older && self.key_of(&found).starts_with(prefix) {
+                    self.writer.clear(slot);
+                    self.forget(&found);
+                    self.counters.removes += 1;
+                    removed += 1;
+                }
+            }
+        }
+        (removed, (end < buckets).then_some(end))
+    }
+
+    fn is_visible(&self, header: &EntryHeader, now: u32) -> bool {
+        (header.expiry == NEVER || now < header.expiry)
+            && header.version >= self.writer.policy_floor(header.policy)
+    }
+
+    fn held(&self, found: &Found) -> Held {
+        let header = &found.header;
+        let mut value = vec![0; header.value_bytes as usize];
+        let mut flags = 0;
+        if let Some(word) = self.writer.geometry().resolve(found.at) {
+            let memory = self.writer.memory();
+            // SAFETY: `at_slot` checked that the entry ends inside its segment; the vector is ours.
+            unsafe {
+                memory.copy_out(word + header.value_word(), value.as_mut_ptr(), value.len());
+                if header.marks & shm_layout::entry::MARK_FLAGS != 0 {
+                    flags = u32::try_from(memory.load(word + 3)).unwrap_or(0);
+                }
+            }
+        }
+        Held {
+            value,
+            flags,
+            version: header.version,
+            expiry: header.expiry,
+            policy: header.policy,
+            absent: header.marks & shm_layout::entry::MARK_ABSENT != 0,
+            segment: found.at.segment,
+            entry_bytes: header.bytes(),
+        }
+    }
+
+    /// Counts an entry that a slot refers to from now on.
+    fn remember(&mut self, at: Location, header: &EntryHeader) {
+        self.slots_used += 1;
+        self.log.count_live(at.segment, header);
+    }
+
+    /// Counts an entry that no slot refers to any more.
+    fn forget(&mut self, found: &Found) {
+        self.slots_used -= 1;
+        if self.sweep.is_counted(&self.log, found, self.bucket_of(found.slot)) {
+            self.log.count_dead(found.at.segment, &found.header);
+        }
+    }
+}

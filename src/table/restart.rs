@@ -1,0 +1,93 @@
+//! Taking over a table that an earlier daemon left, at whatever instruction it was killed (S3 to
+//! S5). Readers go on throughout.
+
+use super::{Log, Table};
+use shm_layout::memory::WORD_BYTES;
+use shm_layout::segment::Role;
+use shm_layout::slot::SLOTS;
+use shm_layout::{MemoryMut, Writer};
+
+impl<M: MemoryMut> Table<M> {
+    /// Makes the table consistent again, from the index and the segment headers alone; entries are
+    /// verified later, by [`sweep`](Self::sweep).
+    ///
+    /// Entries stored under another policy than `policy_fingerprint` are hidden: their rule numbers
+    /// would mean other rules now.
+    #[must_use]
+    pub fn take_over(writer: Writer<M>, policy_fingerprint: u64) -> Table<M> {
+        // S3, in this order. Strict entries missed invalidations while nobody listened.
+        writer.set_lease_until(0);
+        writer.raise_strict_floor(writer.version_ceiling() + 1);
+        let instance = writer.next_instance();
+
+        let segments = writer.geometry().segment_count();
+        let mut table = Table::over(writer, Log::new(segments));
+        table.instance = instance;
+        table.log.free.clear();
+        // S4 first half: who is half recycled loses its slots, who was open is never appended to again.
+        let mut unusable = vec![false; segments as usize];
+        for number in 0..segments {
+            unusable[number as usize] = table.take_over_segment(number);
+        }
+        table.take_over_index(&unusable);
+        for number in 0..segments {
+            if unusable[number as usize] {
+                if table.writer.is_recycling(number) {
+                    table.writer.end_recycling(number);
+                }
+                table.writer.set_segment(number, Role::Free, 0);
+                table.log.free.push_back(number);
+            }
+        }
+        table.sweep.verifying = Some(0);
+        if table.writer.policy_fingerprint() != policy_fingerprint {
+            table.flush();
+            table.writer.set_policy_fingerprint(policy_fingerprint);
+        }
+        table
+    }
+
+    /// Reads one segment header. Returns whether nothing in the segment can be used.
+    fn take_over_segment(&mut self, number: u32) -> bool {
+        let segment_bytes = (self.writer.geometry().segment_words() * WORD_BYTES) as u64;
+        let half_recycled = self.writer.is_recycling(number);
+        let (Some(role), sequence, filled, _) = self.writer.segment(number).unwrap_or_default()
+        else {
+            return true;
+        };
+        if half_recycled || role == Role::Free || filled > segment_bytes {
+            return true;
+        }
+        self.log.next_sequence = self.log.next_sequence.max(sequence.saturating_add(1));
+        self.writer.set_segment(number, Role::Closed, sequence);
+        let segment = self.log.segment(number);
+        segment.role = Role::Closed;
+        segment.sequence = sequence;
+        segment.filled_words = u32::try_from(filled / WORD_BYTES as u64).unwrap_or(0);
+        segment.is_counted = false;
+        false
+    }
+
+    /// S5, first half: a slot refers into the filled part of a usable segment, or is cleared.
+    fn take_over_index(&mut self, unusable: &[bool]) {
+        for bucket in 0..self.writer.geometry().bucket_count() {
+            for index in 0..SLOTS {
+                let slot = self.writer.geometry().bucket(bucket).slot(index);
+                let word = self.slot_word(slot);
+                if word.is_empty() {
+                    continue;
+                }
+                let at = word.location();
+                let usable = self.writer.geometry().resolve(at).is_some()
+                    && !unusable[at.segment as usize]
+                    && at.word < self.log.segment(at.segment).filled_words;
+                if usable {
+                    self.slots_used += 1;
+                } else {
+                    self.writer.clear(slot);
+                    self.counters.torn += 1;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The hazards: a demo that does not show what it claims, and one that leaves processes or files behind
+//! however it ends.
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A daemon, and for each of the three ways a monitoring process and two web processes.
+const CHILDREN: usize = 10;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn demo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_l1d"));
+    command.arg("demo").args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Asks until there is an answer: the things asked for have no event to wait for.
+fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "{what} did not happen within {DEADLINE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A demo under way, with all of its processes; killed where a test fails.
+struct Running {
+    child: Child,
+    children: Vec<Pid>,
+    directory: PathBuf,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Running {
+    fn start() -> Running {
+        let child = demo(&["--seconds", "600"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut running = Running { child, children: Vec::new(), directory: PathBuf::new() };
+        let id = running.child.id();
+        let by_id = wait_for("starting all processes", || {
+            if let Some(status) = running.child.try_wait().unwrap() {
+                panic!("it ended at once ({status}): {}", running.said());
+            }
+            let children = children_of(id);
+            (children.len() == CHILDREN).then_some(children)
+        });
+        let socket = by_id.values().find_map(|arguments| {
+            let position = arguments.iter().position(|argument| argument == "--socket")?;
+            arguments.get(position + 1)
+        });
+        running.directory = Path::new(socket.unwrap()).parent().unwrap().to_owned();
+        assert!(running.directory.is_dir());
+        running.children =
+            by_id.into_keys().map(|id| Pid::from_raw(id.try_into().unwrap())).collect();
+        running
+    }
+
+    /// What it printed on stderr until it ended.
+    fn said(&mut self) -> String {
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        said
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    fn wait_until_children_are_gone(&self) {
+        for &child in &self.children {
+            wait_for("the end of every process", || is_gone(child).then_some(()));
+        }
+    }
+}
+
+/// Ended, whether or not anyone has waited for it: not every container's init does.
+fn is_gone(process: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let is_zombie = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z"));
+    is_zombie || kill(process, None) == Err(Errno::ESRCH)
+}
+
+/// Its children's arguments, by their ids; those that have called exec.
+fn children_of(parent: u32) -> BTreeMap<u32, Vec<String>> {
+    let listed = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+    let ids = listed.unwrap_or_default();
+    ids.split_whitespace()
+        .filter_map(|id| {
+            let line = fs::read_to_string(format!("/proc/{id}/cmdline")).ok()?;
+            let arguments: Vec<String> = line.split('\0').map(str::to_owned).collect();
+            matches!(arguments.get(1)?.as_str(), "serve" | "demo-worker").then_some(())?;
+            Some((id.parse().ok()?, arguments))
+        })
+        .collect()
+}
+
+fn way<'a>(document: &'a Value, name: &str) -> &'a Value {
+    let ways = document["ways"].as_array().unwrap();
+    ways.iter().find(|way| way["way"] == name).unwrap_or_else(|| panic!("no {name} in {document}"))
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+fn check(document: &Value) {
+    for name in ["l1d", "l1-2s", "l1-30s"] {
+        let way = way(document, name);
+        let processes = way["processes"].as_array().unwrap();
+        assert_eq!(processes.len(), 3);
+        for process in processes {
+            for nothing in ["missing", "damaged", "errors"] {
+                assert_eq!(process[nothing], 0, "{nothing} of {name}: {process}");
+            }
+            assert!(number(&process["reads"]) > 0.0, "{name}: {process}");
+        }
+        assert!(number(&way["signals_published"]) > 0.0, "{name}");
+    }
+    let [l1d, two, thirty] = ["l1d", "l1-2s", "l1-30s"].map(|name| way(document, name));
+    // A copy of 30 s cannot have ended within the play: what was read first is all that was seen.
+    assert!(number(&thirty["signals_seen_ratio"]) < 0.2, "{thirty}");
+    for private in [two, thirty] {
+        assert!(
+            number(&l1d["signals_seen_ratio"]) > number(&private["signals_seen_ratio"]),
+            "{l1d} {private}"
+        );
+        assert!(number(&l1d["web"]["hit_ratio"]) > number(&private["web"]["hit_ratio"]));
+        // The monitoring process holds all keys, the others what they read.
+        assert!(number(&private["copies"]) > 1002.0, "{private}");
+    }
+    assert_eq!(l1d["copies"], 1002, "one copy of each key");
+    assert_eq!(document["keys"], 1002);
+}
+
+#[test]
+fn one_l1_for_all_shows_every_signal_and_an_l1_in_each_does_not() {
+    let output = demo(&["--seconds", "5", "--json"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    check(&serde_json::from_slice(&output.stdout).unwrap());
+}
+
+#[test]
+fn the_result_is_told_in_words_too() {
+    let output = demo(&["--seconds", "1", "--web", "1"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for words in ["signals seen", "own L1, 30 s", "copies in L1"] {
+        assert!(text.contains(words), "no {words:?} in\n{text}");
+    }
+    assert!(!text.contains('\x1b'), "colours where there is no terminal:\n{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "too wide:\n{text}");
+}
+
+#[test]
+fn a_signal_ends_it_and_leaves_nothing_behind() {
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+        let mut running = Running::start();
+        running.signal(signal);
+        let status = wait_for("the end", || running.child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(code), "{signal}");
+        running.wait_until_children_are_gone();
+        assert!(!running.directory.exists(), "{} is left behind", running.directory.display());
+    }
+}
+
+#[test]
+fn killing_it_ends_all_of_its_processes() {
+    let mut running = Running::start();
+    running.signal(Signal::SIGKILL);
+    running.child.wait().unwrap();
+    running.wait_until_children_are_gone();
+}
+
+#[test]
+fn without_its_daemon_it_ends_with_the_reason_and_leaves_nothing_behind() {
+    let mut running = Running::start();
+    let daemon = running.children.iter().find(|&&child| {
+        let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap();
+        line.contains("\0serve\0")
+    });
+    kill(*daemon.unwrap(), Signal::SIGKILL).unwrap();
+    running.wait_until_children_are_gone();
+    let status = running.child.wait().unwrap();
+    let said = running.said();
+    assert!(!status.success());
+    assert!(said.contains("daemon ended"), "{said}");
+    assert!(!running.directory.exists(), "{} is left behind", running.directory.display());
+}

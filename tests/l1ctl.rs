@@ -1,0 +1,85 @@
+//! The tool, through the built binary: answers, exit codes, and what it says when it cannot.
+
+use std::process::{Command, Output};
+use test_support::daemon::Daemon;
+
+fn l1ctl(socket: &std::path::Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_l1ctl"))
+        .arg("--socket")
+        .arg(socket)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn every_command_answers_with_its_exit_code() {
+    let config =
+        "[table]\nvalue_bytes_max = \"64KiB\"\n[[policy]]\nprefix = \"a:\"\nttl = \"5s\"\n";
+    let daemon = Daemon::start(env!("CARGO_BIN_EXE_l1d"), config, "16MiB");
+    let socket = daemon.socket();
+    let run = |arguments: &[&str]| {
+        let output = l1ctl(&socket, arguments);
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    assert_eq!(run(&["get", "a:1"]).0, 1);
+    assert_eq!(run(&["set", "a:1", "one", "--flags", "3"]), (0, String::new()));
+    assert_eq!(run(&["get", "a:1"]), (0, "one".into()));
+    assert_eq!(run(&["--hex", "get", "613a31"]).1, "one");
+    let (_, json) = run(&["--json", "get", "a:1"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((json["value"]["text"].as_str(), json["flags"].as_u64()), (Some("one"), Some(3)));
+    let (code, explained) = run(&["--json", "explain", "a:1"]);
+    let explained: serde_json::Value = serde_json::from_str(&explained).unwrap();
+    assert_eq!((code, explained["policy"]["prefix"].as_str()), (0, Some("a:")));
+    assert_eq!(explained["in_table"]["flags"], 3);
+    assert!(run(&["check"]).1.contains("violation count"));
+    assert!(run(&["stats"]).1.contains("live bytes"));
+    assert!(run(&["policy"]).1.contains("a:"));
+    assert_eq!(run(&["delete", "a:1"]).0, 0);
+    assert_eq!(run(&["delete", "a:1"]).0, 1);
+    run(&["set", "a:2", "two"]);
+    run(&["set", "b:2", "two"]);
+    assert_eq!(run(&["flush", "a:"]).0, 0);
+    assert_eq!((run(&["get", "a:2"]).0, run(&["get", "b:2"]).0), (1, 0));
+    assert_eq!(run(&["flush"]).0, 0);
+    assert_eq!(run(&["get", "b:2"]).0, 1);
+    assert_eq!(run(&["frobnicate"]).0, 2);
+    assert_eq!(run(&["--hex", "get", "6x"]).0, 2);
+    assert_eq!(run(&["set", "a:1", &"x".repeat((64 << 10) + 1)]).0, 2);
+}
+
+#[test]
+fn without_a_daemon_it_says_so() {
+    let output = l1ctl(std::path::Path::new("/nonexistent/l1d.sock"), &["stats"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("/nonexistent/l1d.sock"));
+}
+
+/// Bad input to the daemon's start: its own message, its exit code, nothing left behind.
+#[test]
+fn a_daemon_that_cannot_start_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let config = path.join("l1d.toml");
+    let serve = |text: &str, size: &str| {
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_l1d"));
+        command.arg("serve").arg("--config").arg(&config);
+        command.arg("--socket").arg(path.join("sock")).args(["--table-size", size]);
+        command.arg("--table-directory").arg(path.join("tables"));
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, error) = serve("[table]\nsiez = 1\n", "64MiB");
+    assert!(code == 2 && error.contains("l1d.toml:2:1"), "{error}");
+    let (code, error) = serve("", "1MiB");
+    assert!(code == 4 && error.contains("the smallest that would do"), "{error}");
+    let (code, error) = serve("", "900TiB");
+    assert!(code == 4, "{error}");
+    std::fs::write(path.join("sock"), "no socket").unwrap();
+    let (code, error) = serve("", "128MiB");
+    assert!(code == 4 && error.contains("--socket"), "{error}");
+    assert!(!path.join("tables/table").exists() && !path.join("tables/table.new").exists());
+}

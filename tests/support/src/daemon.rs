@@ -1,0 +1,132 @@
+//! A real `l1d serve` in a private directory.
+
+use crate::servers::PATIENCE;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A daemon; killed, and its files removed, when dropped.
+pub struct Daemon {
+    program: PathBuf,
+    /// In /dev/shm: what a restart finds again.
+    tables: TempDir,
+    directory: TempDir,
+    table_size: String,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    /// Starts `program` with this configuration text and table size, and returns when it is ready.
+    pub fn start(program: &str, config: &str, table_size: &str) -> Daemon {
+        let memory =
+            if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
+        let mut daemon = Daemon {
+            program: program.into(),
+            tables: tempfile::Builder::new().prefix("l1d-test-").tempdir_in(memory).unwrap(),
+            directory: tempfile::tempdir().unwrap(),
+            table_size: table_size.into(),
+            child: None,
+        };
+        daemon.configure(config);
+        daemon.restart();
+        daemon
+    }
+
+    /// Writes another configuration, for the next start.
+    pub fn configure(&self, config: &str) {
+        std::fs::write(self.directory.path().join("l1d.toml"), config).unwrap();
+    }
+
+    /// Another table size, for the next start.
+    pub fn resize(&mut self, table_size: &str) {
+        self.table_size = table_size.into();
+    }
+
+    /// Starts it again in the same place, and returns when it is ready.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let notify = self.directory.path().join("notify");
+        let _ = std::fs::remove_file(&notify);
+        let ready = UnixDatagram::bind(&notify).unwrap();
+        ready.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
+        let mut child = self.command().env("NOTIFY_SOCKET", &notify).stderr(log).spawn().unwrap();
+        let begun = Instant::now();
+        let mut message = [0; 256];
+        loop {
+            if let Ok(bytes) = ready.recv(&mut message)
+                && message[..bytes].starts_with(b"READY=1")
+            {
+                break;
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the daemon ended ({status}): {}", self.log());
+            }
+            assert!(begun.elapsed() < PATIENCE, "the daemon is not ready: {}", self.log());
+        }
+        self.child = Some(child);
+    }
+
+    /// The command that starts it.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("serve")
+            .arg("--config")
+            .arg(self.directory.path().join("l1d.toml"))
+            .arg("--socket")
+            .arg(self.socket())
+            .arg("--table-directory")
+            .arg(self.tables.path().join("tables"))
+            .args(["--table-size", &self.table_size])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("l1d.sock")
+    }
+
+    /// The table's file.
+    pub fn table(&self) -> PathBuf {
+        self.tables.path().join("tables/table")
+    }
+
+    /// What it has said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// SIGKILL, and wait for the end.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, and wait for the end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        let mut child = self.child.take().expect("it runs");
+        child.wait().unwrap()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let id = self.child.as_ref().expect("it runs").id();
+        kill(Pid::from_raw(i32::try_from(id).unwrap()), signal).unwrap();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
