@@ -4,19 +4,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// memcached takes more seconds than these for a moment of Unix time.
 const RELATIVE_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+/// How far memcached's clock may be behind: it ticks once a second, and starts from whole seconds.
+const CLOCK_LAG_SECONDS_MAX: u64 = 3;
 /// memcached reads a TTL as a signed 32-bit number.
 const WIRE_MAX: u64 = i32::MAX as u64;
 /// Above this Redis' sum with the clock could overflow; more than a century.
 const REDIS_MS_MAX: u64 = 1 << 42;
 
 /// `ttl` for memcached: whole seconds, rounded down but never to 0, which would mean for ever; a
-/// moment of Unix time beyond 30 days; at most what memcached can express.
+/// moment of Unix time beyond 30 days, early enough that memcached's slow clock does not add to the
+/// life; at most what memcached can express.
 pub fn memcached_seconds(ttl: Duration, now: SystemTime) -> u64 {
     let seconds = ttl.as_secs().max(1);
     if seconds <= RELATIVE_SECONDS_MAX {
         return seconds;
     }
     let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = seconds - CLOCK_LAG_SECONDS_MAX;
     now.saturating_add(seconds).min(WIRE_MAX)
 }
 
@@ -53,7 +57,7 @@ mod tests {
         assert_eq!(memcached_seconds(Duration::from_millis(1), now), 1);
         assert_eq!(memcached_seconds(Duration::from_millis(2_999), now), 2);
         assert_eq!(memcached_seconds(month, now), RELATIVE_SECONDS_MAX);
-        assert_eq!(memcached_seconds(month + Duration::from_secs(1), now), 1_802_592_001);
+        assert_eq!(memcached_seconds(month + Duration::from_secs(1), now), 1_802_591_998);
         assert_eq!(memcached_seconds(Duration::MAX, now), WIRE_MAX);
     }
 

@@ -126,26 +126,28 @@ fn spawn(kind: Kind, port: u16) -> Option<Child> {
         if child.try_wait().unwrap().is_some() {
             return Some(None);
         }
-        // A stranger on the same port cannot be mistaken for it: the child would have given up.
-        answers(kind, port).then_some(Some(()))
+        answers(kind, port, child.id()).then_some(Some(()))
     })
     .filter(|()| child.try_wait().unwrap().is_none())
     .map(|()| child)
 }
 
-fn answers(kind: Kind, port: u16) -> bool {
+/// Whether the process `pid` answers on the port: a server of another test may have taken it first.
+fn answers(kind: Kind, port: u16, pid: u32) -> bool {
     let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else {
         return false;
     };
     stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let (question, answer) = match kind {
-        Kind::Memcached => ("version\r\n", "VERSION"),
-        Kind::Redis => ("PING\r\n", "+PONG"),
+        Kind::Memcached => ("stats\r\n", format!("STAT pid {pid}")),
+        Kind::Redis => ("INFO server\r\n", format!("process_id:{pid}")),
     };
-    let mut line = String::new();
     (&stream).write_all(question.as_bytes()).is_ok()
-        && BufReader::new(stream).read_line(&mut line).is_ok()
-        && line.starts_with(answer)
+        && BufReader::new(stream)
+            .lines()
+            .map_while(Result::ok)
+            .take_while(|line| line != "END" && !line.starts_with("config_file"))
+            .any(|line| line.trim_end() == answer)
 }
 
 /// Speaks raw ASCII to memcached, raw RESP to Redis.
