@@ -97,3 +97,7 @@ pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::Error;
 pub use value::{Lookup, Meta, SetOptions, Source, Stored, Value};
+
+#[doc = include_str!("../../README.md")]
+#[cfg(doctest)]
+struct Readme;
