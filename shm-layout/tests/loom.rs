@@ -3,6 +3,20 @@
 //!
 //! The hazard: a reader that is stopped anywhere returns bytes of an entry that was recycled under
 //! it, or of one whose words it sees before they are all there.
+//!
+//! Each mechanism was taken out once, and a model failed:
+//!
+//! | taken out | the model that fails |
+//! |---|---|
+//! | the fence before the slot store that publishes (W3) | an overwrite |
+//! | the second load of the slot (R4) | a recycled segment |
+//! | the odd generation (W4) | a recycled segment |
+//! | the fence before the next even generation (W4) | a recycled segment |
+//! | the last load of the generation, or the fence before it (R6) | a recycled segment |
+//!
+//! The fence behind the odd generation is not missed by any model: the one before the even
+//! generation stands between the two, too, and entries are only appended behind that. It stays,
+//! because W4 is then true of each of its two functions alone.
 #![cfg(loom)]
 
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
