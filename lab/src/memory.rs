@@ -18,6 +18,12 @@ impl Memory {
     pub fn bytes(self) -> u64 {
         self.anonymous_bytes + self.file_bytes
     }
+
+    /// Adds another process's.
+    pub fn add(&mut self, other: Memory) {
+        self.anonymous_bytes += other.anonymous_bytes;
+        self.file_bytes += other.file_bytes;
+    }
 }
 
 /// Of one process. Shared memory (`Pss_Shmem`) is left out: a table is counted by its file, as it
