@@ -82,6 +82,13 @@ impl Daemon {
         connect(&self.socket())
     }
 
+    /// Bytes of memory that the table's files hold, untouched ones included.
+    pub fn table_memory_bytes(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        let Ok(files) = std::fs::read_dir(self.directory.path().join("table")) else { return 0 };
+        files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.blocks() * 512).sum()
+    }
+
     fn wait(&mut self, ready: &UnixDatagram) -> Result<()> {
         let end = Instant::now() + START_DEADLINE;
         let mut message = [0; 1024];

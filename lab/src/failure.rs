@@ -11,11 +11,13 @@ pub enum Failure {
     Usage(String),
     /// The daemon cannot be reached.
     Daemon(String),
+    /// memcached or Redis failed.
+    Tier(String),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Failure::Usage(text) | Failure::Daemon(text)) = self;
+        let (Failure::Usage(text) | Failure::Daemon(text) | Failure::Tier(text)) = self;
         f.write_str(text)
     }
 }
@@ -28,6 +30,7 @@ pub fn exit_code(error: &Error) -> ExitCode {
     ExitCode::from(match error.downcast_ref::<Failure>() {
         Some(Failure::Usage(_)) => 2,
         Some(Failure::Daemon(_)) => 3,
+        Some(Failure::Tier(_)) => 5,
         None => 4,
     })
 }

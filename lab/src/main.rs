@@ -1,5 +1,6 @@
 //! `l1d-lab`: what l1d gains and what it costs, measured. One subcommand per experiment.
 
+mod compare;
 mod daemon;
 mod failure;
 mod machine;
@@ -9,6 +10,7 @@ mod random;
 mod reads;
 mod statistics;
 mod table;
+mod trace;
 mod zipf;
 
 use clap::{Parser, Subcommand};
@@ -33,7 +35,12 @@ enum Command {
     Read(reads::ReadCommand),
     /// Bytes that l1d needs beyond keys and values
     Bytes(reads::BytesOptions),
-    /// One process of another experiment; started by it, not by people
+    /// l1d against no L1 and an L1 in each process: several readers, a writer, real memcached and Redis
+    Compare(compare::CompareOptions),
+    /// One process of `compare`; started by it, not by people
+    #[command(hide = true)]
+    Worker(compare::WorkerOptions),
+    /// One process of `limit` and `read`; started by them, not by people
     #[command(hide = true)]
     Reader(reads::ReaderOptions),
 }
@@ -43,6 +50,8 @@ fn main() -> ExitCode {
         Command::Limit(options) => reads::limit(&options),
         Command::Read(options) => reads::read(&options),
         Command::Bytes(options) => reads::bytes(&options),
+        Command::Compare(options) => compare::compare(&options),
+        Command::Worker(options) => compare::worker(&options),
         Command::Reader(options) => reads::reader(&options),
     };
     match result {

@@ -13,6 +13,19 @@ pub struct Memory {
     pub file_bytes: u64,
 }
 
+impl Memory {
+    /// Both.
+    pub fn bytes(self) -> u64 {
+        self.anonymous_bytes + self.file_bytes
+    }
+
+    /// Adds another process's.
+    pub fn add(&mut self, other: Memory) {
+        self.anonymous_bytes += other.anonymous_bytes;
+        self.file_bytes += other.file_bytes;
+    }
+}
+
 /// Of one process. Shared memory (`Pss_Shmem`) is left out: a table is counted by its file, as it
 /// also holds pages that nobody has touched.
 pub fn of_process(pid: u32) -> Result<Memory> {

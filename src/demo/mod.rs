@@ -14,7 +14,7 @@ mod directory;
 mod durations;
 mod page;
 mod play;
-mod private_l1;
+pub mod private_l1;
 mod process;
 mod progress;
 mod report;

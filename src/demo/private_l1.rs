@@ -5,9 +5,10 @@ use quick_cache::sync::Cache;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Bytes that an entry may be expected to have: sizes the cache's own tables.
+const ENTRY_BYTES: u64 = 256;
 /// Far more than the scenario needs: nothing is ever evicted.
-const CAPACITY_BYTES: u64 = 64 << 20;
-const ENTRIES_EXPECTED: usize = 4096;
+const SCENARIO_BYTES: u64 = 64 << 20;
 
 #[derive(Clone)]
 struct Kept {
@@ -30,8 +31,15 @@ pub struct PrivateL1 {
 }
 
 impl PrivateL1 {
-    pub fn new() -> PrivateL1 {
-        PrivateL1 { cache: Cache::with_weighter(ENTRIES_EXPECTED, CAPACITY_BYTES, Bytes) }
+    /// One that the whole scenario fits in.
+    pub(super) fn new() -> PrivateL1 {
+        PrivateL1::with_capacity(SCENARIO_BYTES)
+    }
+
+    /// One that holds so many bytes of keys and values.
+    pub fn with_capacity(bytes: u64) -> PrivateL1 {
+        let entries = usize::try_from(bytes / ENTRY_BYTES).unwrap_or(usize::MAX);
+        PrivateL1 { cache: Cache::with_weighter(entries, bytes, Bytes) }
     }
 
     /// Reads into `value`, whose content is replaced. Whether there was a copy still alive.
@@ -46,6 +54,7 @@ impl PrivateL1 {
         }
     }
 
+    /// Keeps a copy for so long.
     pub fn keep(&self, key: &[u8], value: &[u8], ttl: Duration) {
         let kept = Kept { value: value.into(), until: Instant::now() + ttl };
         self.cache.insert(key.into(), kept);

@@ -1,0 +1,18 @@
+//! `l1d-lab compare`: several processes that read and one that writes, with real tiers below, in
+//! four ways: no L1, an L1 in each process (30 s, or 2 s for shared keys), and l1d.
+
+mod contestant;
+mod keys;
+mod options;
+mod oracle;
+mod report;
+mod run;
+mod servers;
+mod store;
+mod tally;
+mod tiers;
+mod worker;
+
+pub use options::{CompareOptions, WorkerOptions};
+pub use run::compare;
+pub use worker::run as worker;

@@ -1,0 +1,135 @@
+//! The tiers of a run, and what they say about it.
+
+use super::tiers::connect_redis;
+use crate::failure::Failure;
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+use test_support::servers::Server;
+
+/// Fresh servers on ports of their own; gone when dropped.
+pub struct Servers {
+    memcached: Server,
+    redis: Server,
+}
+
+/// What the servers have done so far.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Requests {
+    /// Keys that memcached was asked for.
+    pub l2_gets: u64,
+    /// Of these, found.
+    pub l2_hits: u64,
+    /// Values stored in memcached.
+    pub l2_sets: u64,
+    /// Keys that Redis was asked for.
+    pub l3_gets: u64,
+    /// Of these, found.
+    pub l3_hits: u64,
+    /// Values stored in Redis.
+    pub l3_sets: u64,
+}
+
+impl Requests {
+    /// What happened between two looks.
+    pub fn since(self, before: Requests) -> Requests {
+        Requests {
+            l2_gets: self.l2_gets - before.l2_gets,
+            l2_hits: self.l2_hits - before.l2_hits,
+            l2_sets: self.l2_sets - before.l2_sets,
+            l3_gets: self.l3_gets - before.l3_gets,
+            l3_hits: self.l3_hits - before.l3_hits,
+            l3_sets: self.l3_sets - before.l3_sets,
+        }
+    }
+}
+
+impl Servers {
+    /// Starts both.
+    ///
+    /// # Errors
+    /// A program is not on the PATH.
+    pub fn start() -> Result<Servers> {
+        for (program, package) in [("memcached", "memcached"), ("redis-server", "redis-server")] {
+            if !is_on_path(program) {
+                bail!(Failure::Tier(format!(
+                    "{program} is not on the PATH; install it (Debian: apt-get install {package})"
+                )));
+            }
+        }
+        Ok(Servers { memcached: Server::memcached(), redis: Server::redis() })
+    }
+
+    /// Of memcached, as host:port.
+    pub fn memcached(&self) -> String {
+        self.memcached.address()
+    }
+
+    /// Of Redis, as host:port.
+    pub fn redis(&self) -> String {
+        self.redis.address()
+    }
+
+    /// What they have done so far, by their own count.
+    ///
+    /// # Errors
+    /// A server that does not answer.
+    pub fn requests(&self) -> Result<Requests> {
+        let memcached = self
+            .memcached_stats()
+            .with_context(|| Failure::Tier("memcached gives no statistics".to_owned()))?;
+        let l2 = |name: &str| figure(&memcached, &format!("STAT {name} "));
+        let mut connection = connect_redis(&self.redis())?;
+        let error = || Failure::Tier("Redis gives no statistics".to_owned());
+        let redis: String =
+            redis::cmd("INFO").arg("everything").query(&mut connection).with_context(error)?;
+        let (hits, misses) = (figure(&redis, "keyspace_hits:"), figure(&redis, "keyspace_misses:"));
+        // l1d asks for a value and its remaining life in one transaction, and Redis counts both.
+        let lookups = hits + misses;
+        let l3_gets = lookups - figure(&redis, "cmdstat_pttl:calls=").min(lookups);
+        Ok(Requests {
+            l2_gets: l2("cmd_get"),
+            l2_hits: l2("get_hits"),
+            l2_sets: l2("cmd_set"),
+            l3_gets,
+            l3_hits: (hits * l3_gets).checked_div(lookups).unwrap_or(0),
+            l3_sets: figure(&redis, "cmdstat_set:calls=") + figure(&redis, "cmdstat_psetex:calls="),
+        })
+    }
+
+    fn memcached_stats(&self) -> Result<String> {
+        let mut stream = TcpStream::connect(self.memcached.address())?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"stats\r\n")?;
+        let lines =
+            BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| line != "END");
+        Ok(lines.collect::<Vec<_>>().join("\n"))
+    }
+}
+
+/// The number after a line's beginning; 0 where there is no such line.
+fn figure(text: &str, begin: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(begin));
+    let digits = line.map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+fn is_on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_found_by_their_names() {
+        let text = "STAT cmd_get_x 7\r\nSTAT cmd_get 12\r\ncmdstat_set:calls=5,usec=3";
+        assert_eq!(figure(text, "STAT cmd_get "), 12);
+        assert_eq!(figure(text, "cmdstat_set:calls="), 5);
+        assert_eq!(figure(text, "STAT none "), 0);
+    }
+}

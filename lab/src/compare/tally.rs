@@ -1,0 +1,177 @@
+//! What a process counts, and how the counts of several become one.
+
+use super::store::Level;
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::time::Duration;
+
+/// Longest time that is told apart: a minute and a bit, in ns.
+const NS_MAX: u64 = 70_000_000_000;
+
+/// Counts of one or more processes over the measured time.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// Reads that were answered or found nothing.
+    pub reads: u64,
+    /// Of these, by L1.
+    pub l1: u64,
+    /// By memcached.
+    pub l2: u64,
+    /// By Redis.
+    pub l3: u64,
+    /// By the daemon.
+    pub daemon: u64,
+    /// By nobody.
+    pub missing: u64,
+    /// Values loaded from the origin and set, after a miss.
+    pub loads: u64,
+    /// Writes of the writer that were acknowledged.
+    pub writes: u64,
+    /// Reads and writes that failed.
+    pub errors: u64,
+    /// Values that were torn or belonged to another key.
+    pub damaged: u64,
+    /// Values older than the last that was acknowledged before the read began.
+    pub stale: u64,
+    /// Of each read.
+    pub read_ns: Times,
+    /// Of each write.
+    pub write_ns: Times,
+    /// Of each stale value: how long it had been outdated when the read began.
+    pub stale_ns: Times,
+    /// Measured time; of several processes, the longest.
+    pub elapsed_ns: u64,
+    /// Copies in L1s of single processes.
+    pub copies: u64,
+    /// Bytes of their keys and values.
+    pub copies_bytes: u64,
+    /// What the last failure said.
+    pub last_error: Option<String>,
+}
+
+impl Tally {
+    /// Counts an answered read.
+    #[inline]
+    pub fn read(&mut self, level: Level, time: Duration) {
+        self.reads += 1;
+        *match level {
+            Level::L1 => &mut self.l1,
+            Level::L2 => &mut self.l2,
+            Level::L3 => &mut self.l3,
+            Level::Daemon => &mut self.daemon,
+            Level::Missing => &mut self.missing,
+        } += 1;
+        self.read_ns.record(nanoseconds(time));
+    }
+
+    /// Counts a failure.
+    pub fn failed(&mut self, error: &anyhow::Error) {
+        self.errors += 1;
+        self.last_error = Some(format!("{error:#}"));
+    }
+
+    /// Adds another process's counts.
+    pub fn add(&mut self, other: Tally) -> Result<()> {
+        self.reads += other.reads;
+        self.l1 += other.l1;
+        self.l2 += other.l2;
+        self.l3 += other.l3;
+        self.daemon += other.daemon;
+        self.missing += other.missing;
+        self.loads += other.loads;
+        self.writes += other.writes;
+        self.errors += other.errors;
+        self.damaged += other.damaged;
+        self.stale += other.stale;
+        self.read_ns.add(&other.read_ns)?;
+        self.write_ns.add(&other.write_ns)?;
+        self.stale_ns.add(&other.stale_ns)?;
+        self.elapsed_ns = self.elapsed_ns.max(other.elapsed_ns);
+        self.copies += other.copies;
+        self.copies_bytes += other.copies_bytes;
+        self.last_error = other.last_error.or(self.last_error.take());
+        Ok(())
+    }
+}
+
+/// A histogram of nanoseconds, three digits deep. Travels as pairs of value and count.
+#[derive(Debug, Clone)]
+pub struct Times {
+    histogram: Histogram<u64>,
+}
+
+impl Times {
+    /// Counts one; the longest that is told apart stands for all above.
+    #[inline]
+    pub fn record(&mut self, ns: u64) {
+        self.histogram.saturating_record(ns);
+    }
+
+    /// The time that a share of all (0.99: 99 of 100) did not exceed.
+    pub fn quantile(&self, share: f64) -> u64 {
+        self.histogram.value_at_quantile(share)
+    }
+
+    /// The longest.
+    pub fn max(&self) -> u64 {
+        self.histogram.max()
+    }
+
+    fn add(&mut self, other: &Times) -> Result<()> {
+        self.histogram.add(&other.histogram).context("histograms of different shape")
+    }
+}
+
+impl Default for Times {
+    fn default() -> Times {
+        let histogram = Histogram::new_with_max(NS_MAX, 3);
+        // Bounds and digits are constants that the type allows, which a test shows.
+        Times { histogram: histogram.unwrap_or_else(|_| unreachable!("constant bounds")) }
+    }
+}
+
+impl Serialize for Times {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let pairs = self
+            .histogram
+            .iter_recorded()
+            .map(|step| (step.value_iterated_to(), step.count_at_value()));
+        serializer.collect_seq(pairs)
+    }
+}
+
+impl<'de> Deserialize<'de> for Times {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Times, D::Error> {
+        let mut times = Times::default();
+        for (value, count) in Vec::<(u64, u64)>::deserialize(deserializer)? {
+            times.histogram.saturating_record_n(value, count);
+        }
+        Ok(times)
+    }
+}
+
+/// Nanoseconds of a duration.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_survives_its_journey_and_adds_up() {
+        let mut tally = Tally::default();
+        for ns in [10, 10, 10, 2_000_000, u64::MAX] {
+            tally.read(Level::L1, Duration::from_nanos(ns));
+        }
+        tally.read(Level::L3, Duration::from_nanos(500));
+        let line = serde_json::to_string(&tally).unwrap();
+        let mut other: Tally = serde_json::from_str(&line).unwrap();
+        other.add(tally).unwrap();
+        assert_eq!((other.reads, other.l1, other.l3), (12, 10, 2));
+        assert_eq!(other.read_ns.quantile(0.5), 10);
+        assert!(other.read_ns.max() >= NS_MAX);
+    }
+}
