@@ -60,7 +60,7 @@ mod units;
 mod value;
 
 pub use error::{ConfigError, Position, Problem};
-pub use summary::{Checked, check_config, policy_json};
+pub use summary::{Checked, check_config, policy_json, rule_json};
 pub use units::{parse_duration, parse_mode, parse_size, show_duration, show_size};
 
 use crate::tiers::TiersConfig;

@@ -20,6 +20,8 @@ mod limits;
 mod output;
 mod peers;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use limits::Limits;
 pub use server::{ControlError, run};
