@@ -89,10 +89,10 @@ fn each_of_many_connections_gets_its_own_answers_in_its_order() {
     // Questions that are to be answered later, of those who still have some.
     let mut later: HashMap<Origin, usize> = HashMap::new();
     let mut scripts: Vec<Vec<u8>> = Vec::new();
-    for peer in 0..PEERS {
+    for (peer, connection) in peers.iter_mut().enumerate() {
         let keys: Vec<String> = (0..REQUESTS).map(|request| key(peer, request)).collect();
         let count = keys.iter().filter(|key| key.starts_with("later")).count();
-        later.insert(peers[peer].origin(), count);
+        later.insert(connection.origin(), count);
         let frames = keys.iter().map(|key| bytes(&Request::Get { key: key.as_bytes() }));
         scripts.push(frames.collect::<Vec<_>>().concat());
     }
