@@ -139,15 +139,12 @@ impl Connection {
         self.asked == Asked::Nothing && !self.is_closing && !self.output.is_full()
     }
 
-    /// Whether nothing that is under way or to come concerns this peer. `has_frame`: there is a
-    /// request to be handled.
-    pub(super) fn is_over(&self, has_frame: bool) -> bool {
+    /// Whether nothing that is under way or to come concerns this peer. (The end of what it sends is
+    /// seen only when all requests before it are answered.)
+    pub(super) fn is_over(&self) -> bool {
         let is_asking = self.asked != Asked::Nothing;
-        if self.is_gone && is_asking {
-            return true;
-        }
-        let is_at_rest = !is_asking && self.output.is_empty();
-        is_at_rest && (self.is_closing || (self.has_ended && !has_frame))
+        let wants_nothing = self.is_closing || self.has_ended;
+        (self.is_gone && is_asking) || (wants_nothing && self.output.is_empty())
     }
 
     /// What the daemon is kept waiting for.

@@ -112,10 +112,10 @@ impl Peers {
     ) -> Result<(), Over> {
         let Some(connection) = self.connections.get_mut(&origin) else { return Ok(()) };
         connection.input.shrink();
-        let has_frame = connection.input.has_frame(limits.frame_bytes_max);
-        if connection.is_over(has_frame) {
+        if connection.is_over() {
             return Err(Over);
         }
+        let has_frame = connection.input.has_frame(limits.frame_bytes_max);
         let excess_bytes = connection.excess_bytes();
         self.excess_bytes = self.excess_bytes.saturating_sub(connection.counted_bytes);
         self.excess_bytes += excess_bytes;

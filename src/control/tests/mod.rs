@@ -7,6 +7,7 @@ mod daemon;
 mod deferred;
 mod hostile;
 mod limits;
+mod memory;
 mod peer;
 
 use super::{Limits, Origin};
