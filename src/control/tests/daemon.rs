@@ -103,9 +103,9 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.stop.write(1).unwrap();
-        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
-            && !std::thread::panicking()
-        {
+        let thread = self.thread.take().filter(|_| !std::thread::panicking());
+        // After a failure the loop may never end, and nobody would hear of either.
+        if let Some(Err(panic)) = thread.map(JoinHandle::join) {
             std::panic::resume_unwind(panic);
         }
     }

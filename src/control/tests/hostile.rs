@@ -194,6 +194,24 @@ fn a_flood_that_is_read_is_served_to_its_end() {
 }
 
 #[test]
+fn who_is_refused_gets_all_answers_and_the_reason_first() {
+    let daemon = Daemon::start(limits());
+    let mut other = Peer::attached(&daemon);
+    // With some of these counts the socket is full when the garbage is met.
+    for answers in 1..40 {
+        let mut peer = Peer::attached(&daemon);
+        let mut sent = bytes(&Request::Get { key: b"bytes 15000" }).repeat(answers);
+        sent.extend_from_slice(&header(0));
+        peer.send_bytes(&sent);
+        other.assert_is_served();
+        for _ in 0..answers {
+            assert_eq!(peer.value().len(), 15_000);
+        }
+        peer.assert_is_refused(ErrorCode::Malformed, "ends inside its kind");
+    }
+}
+
+#[test]
 fn memory_is_taken_from_who_has_kept_it_longest() {
     let daemon = Daemon::start(Limits { buffer_bytes_max: 5 << 20, ..limits() });
     let mut witness = Peer::attached(&daemon);
