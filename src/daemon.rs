@@ -13,10 +13,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a peer may leave a frame incomplete or an answer unread.
+/// How long a peer may take to attach, to complete a request, or to read an answer.
 const STALL: Duration = Duration::from_secs(5);
 /// Beside the value a request or response holds at most a key and some fields.
 const FRAME_BYTES_BESIDE_VALUE: usize = 1 << 20;
+/// Held for all peers together, in answers not read and requests not complete.
+const BUFFER_BYTES_BESIDE_VALUE: usize = 64 << 20;
 
 /// Why the daemon did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +98,8 @@ pub fn run(
     let limits = Limits {
         frame_bytes_max: config.table.value_bytes_max as usize + FRAME_BYTES_BESIDE_VALUE,
         connections_max: config.daemon.clients_max,
-        output_bytes_max: config.table.value_bytes_max as usize + (16 << 20),
+        connections_per_uid_max: config.daemon.clients_max - config.daemon.clients_max / 8,
+        buffer_bytes_max: config.table.value_bytes_max as usize + BUFFER_BYTES_BESIDE_VALUE,
         stall: STALL,
     };
     ready();

@@ -4,7 +4,7 @@
 //! [daemon]
 //! socket = "/run/l1d/l1d.sock"    # control socket
 //! socket_mode = "0660"            # who may connect may read and write the cache
-//! clients_max = 1024              # connections at a time
+//! clients_max = 1024              # connections at a time; one user gets 7 of 8 of them
 //! log = "info"                    # off, error, warn, info, debug, trace
 //! log_format = "text"             # or "json"
 //!
@@ -60,7 +60,7 @@ mod units;
 mod value;
 
 pub use error::{ConfigError, Position, Problem};
-pub use summary::{Checked, check_config, policy_json};
+pub use summary::{Checked, check_config, policy_json, rule_json};
 pub use units::{parse_duration, parse_mode, parse_size, show_duration, show_size};
 
 use crate::tiers::TiersConfig;

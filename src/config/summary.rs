@@ -35,22 +35,25 @@ pub fn check_config(path: &Path) -> Result<Checked, ConfigError> {
 /// The rules in the order of their ids. Sizes in bytes, durations in ms, `null` for ever.
 #[must_use]
 pub fn policy_json(policy: &PolicySet) -> Value {
-    let rule = |rule: &Rule| {
-        json!({
-            "id": rule.id,
-            "prefix": String::from_utf8_lossy(&rule.prefix),
-            "prefix_hex": rule.prefix.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
-            "scope": scope(rule),
-            "ttl_ms": ms(rule.ttl),
-            "l2_ttl_ms": ms(rule.l2_ttl),
-            "l3_ttl_ms": rule.l3_ttl.map(ms),
-            "negative_ttl_ms": ms(rule.negative_ttl),
-            "write": write_mode(rule),
-            "on_write_error": on_write_error(rule),
-            "value_bytes_max": rule.value_bytes_max,
-        })
-    };
-    policy.rules().iter().map(rule).collect()
+    policy.rules().iter().map(rule_json).collect()
+}
+
+/// One rule, as in [`policy_json`].
+#[must_use]
+pub fn rule_json(rule: &Rule) -> Value {
+    json!({
+        "id": rule.id,
+        "prefix": String::from_utf8_lossy(&rule.prefix),
+        "prefix_hex": rule.prefix.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        "scope": scope(rule),
+        "ttl_ms": ms(rule.ttl),
+        "l2_ttl_ms": ms(rule.l2_ttl),
+        "l3_ttl_ms": rule.l3_ttl.map(ms),
+        "negative_ttl_ms": ms(rule.negative_ttl),
+        "write": write_mode(rule),
+        "on_write_error": on_write_error(rule),
+        "value_bytes_max": rule.value_bytes_max,
+    })
 }
 
 fn json(config: &Config) -> Value {

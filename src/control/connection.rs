@@ -1,180 +1,180 @@
-//! One connection: bytes in, frames out, in bounded buffers.
+//! One connection, and what it waits for.
 
 use super::Peer;
-use l1d_client::protocol::frame;
-use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use std::io::{self, IoSlice, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use super::input::Input;
+use super::output::Output;
+use nix::sys::epoll::EpollFlags;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-/// Bytes taken from a peer in one turn, so that none starves the others.
-const READ_BYTES_PER_TURN: usize = 256 << 10;
-/// A buffer that has grown beyond this is given back when it is empty.
-const BUFFER_BYTES_KEPT: usize = 64 << 10;
+/// A peer that has moved this much in a turn is not stalled in it.
+const PROGRESS_BYTES: usize = 4 << 10;
 
-/// Why a connection is over.
+/// Bytes moved in one turn of the event loop.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    turn: u64,
+    bytes: usize,
+}
+
+impl Progress {
+    fn add(&mut self, turn: u64, bytes: usize) {
+        let before = if self.turn == turn { self.bytes } else { 0 };
+        *self = Progress { turn, bytes: before + bytes };
+    }
+
+    /// Whether so much moved in this turn that a deadline that has passed meanwhile says nothing.
+    pub(super) fn is_moving(&self, turn: u64) -> bool {
+        self.turn == turn && self.bytes >= PROGRESS_BYTES
+    }
+}
+
+/// The connection is over; the peer gets nothing more.
 #[derive(Debug)]
-pub(super) enum End {
-    /// The peer has closed it, or it broke.
-    Closed,
-    /// The peer announced a frame that is too long.
-    FrameTooLong(frame::FrameTooLong),
+pub(super) struct Over;
+
+/// What is under way for a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Nothing,
+    /// To hand over the table.
+    Attach,
+    Other,
+}
+
+/// What the daemon is kept waiting for. Something else to wait for begins a new deadline; more of the
+/// same does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// That it attaches.
+    Attach,
+    /// The rest of the frame after that many.
+    Frame(u64),
+    /// That it reads what is sent, after all was read that many times.
+    Reader(u64),
 }
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: UnixStream,
+    pub(super) stream: UnixStream,
     pub(super) peer: Peer,
-    /// Received and not yet handled.
-    input: Vec<u8>,
-    /// Bytes of `input` that have been handled.
-    handled: usize,
-    /// To be sent, from `sent` on.
-    output: Vec<u8>,
-    sent: usize,
-    /// Travels with the byte at this place of `output`.
-    descriptor: Option<(usize, OwnedFd)>,
+    pub(super) input: Input,
+    pub(super) output: Output,
+    pub(super) asked: Asked,
     pub(super) is_attached: bool,
-    /// A request is under way: the next one waits.
-    pub(super) is_asking: bool,
     /// Close as soon as everything is sent.
     pub(super) is_closing: bool,
-    /// Since when a frame has been incomplete, or output has not moved.
-    pub(super) stalled_since: Option<Instant>,
+    /// The kernel says that there is something to receive, or the end.
+    is_readable: bool,
+    /// The peer sends nothing more.
+    has_ended: bool,
+    /// The peer neither sends nor receives any more.
+    is_gone: bool,
+    pub(super) progress: Progress,
+    /// Somebody has to look at it in this turn.
+    pub(super) is_touched: bool,
+    /// What the daemon is kept waiting for, and until when.
+    pub(super) waiting: Option<(Waiting, Instant)>,
     /// What epoll was asked to watch.
-    pub(super) watched: (bool, bool),
+    pub(super) watched: EpollFlags,
+    /// What of its buffers is counted in the memory of all.
+    pub(super) counted_bytes: usize,
 }
 
 impl Connection {
-    pub(super) fn new(stream: UnixStream, peer: Peer, now: Instant) -> Connection {
+    pub(super) fn new(stream: UnixStream, peer: Peer) -> Connection {
         Connection {
             stream,
             peer,
-            input: Vec::new(),
-            handled: 0,
-            output: Vec::new(),
-            sent: 0,
-            descriptor: None,
+            input: Input::default(),
+            output: Output::default(),
+            asked: Asked::Nothing,
             is_attached: false,
-            is_asking: false,
             is_closing: false,
-            // Until the first request is complete the peer is on probation.
-            stalled_since: Some(now),
-            watched: (true, false),
+            is_readable: false,
+            has_ended: false,
+            is_gone: false,
+            progress: Progress::default(),
+            is_touched: false,
+            waiting: None,
+            watched: EpollFlags::EPOLLIN,
+            counted_bytes: 0,
         }
     }
 
-    pub(super) fn stream(&self) -> &UnixStream {
-        &self.stream
+    /// Takes note of what epoll says.
+    pub(super) fn notice(&mut self, flags: EpollFlags) {
+        let gone = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
+        self.is_gone |= flags.intersects(gone);
+        self.is_readable |= flags.intersects(EpollFlags::EPOLLIN | gone);
     }
 
-    /// Takes what the peer has sent, within the turn's budget.
-    pub(super) fn receive(&mut self) -> Result<(), End> {
-        let mut chunk = [0; 16 << 10];
-        let mut left = READ_BYTES_PER_TURN;
-        while left > 0 {
-            match (&self.stream).read(&mut chunk) {
-                Ok(0) => return Err(End::Closed),
-                Ok(count) => {
-                    self.input.extend_from_slice(chunk.get(..count).unwrap_or_default());
-                    left = left.saturating_sub(count);
-                    if count < chunk.len() {
-                        return Ok(());
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(End::Closed),
-            }
+    /// Receives, if the next request may come and something is there.
+    pub(super) fn receive(
+        &mut self,
+        turn: u64,
+        frame_bytes_max: usize,
+        scratch: &mut [u8],
+    ) -> Result<(), Over> {
+        if !self.is_readable || !self.takes_requests() || self.has_ended {
+            return Ok(());
         }
+        self.is_readable = false;
+        let (received, ended) =
+            self.input.receive(&self.stream, frame_bytes_max, scratch).map_err(|_| Over)?;
+        self.has_ended |= ended;
+        self.progress.add(turn, received);
         Ok(())
     }
 
-    /// Takes the next whole frame's payload out, if there is one.
-    pub(super) fn next_frame(&mut self, bytes_max: usize) -> Result<Option<Vec<u8>>, End> {
-        let waiting = self.input.get(self.handled..).unwrap_or_default();
-        let Some(range) = frame::split(waiting, bytes_max).map_err(End::FrameTooLong)? else {
-            return Ok(None);
-        };
-        let end = self.handled + range.end;
-        let payload = waiting.get(range).unwrap_or_default().to_vec();
-        self.handled = end;
-        if self.handled == self.input.len() {
-            self.input.clear();
-            self.handled = 0;
-            if self.input.capacity() > BUFFER_BYTES_KEPT {
-                self.input = Vec::new();
-            }
-        } else if self.handled > BUFFER_BYTES_KEPT {
-            self.input.drain(..self.handled);
-            self.handled = 0;
+    /// Sends what the socket takes.
+    pub(super) fn send(&mut self, turn: u64) -> Result<(), Over> {
+        let sent = self.output.send(&self.stream).map_err(|_| Over)?;
+        self.progress.add(turn, sent);
+        Ok(())
+    }
+
+    /// Whether the next request may be handled.
+    pub(super) fn takes_requests(&self) -> bool {
+        self.asked == Asked::Nothing && !self.is_closing && !self.output.is_full()
+    }
+
+    /// Whether nothing that is under way or to come concerns this peer. (The end of what it sends is
+    /// seen only when all requests before it are answered.)
+    pub(super) fn is_over(&self) -> bool {
+        let is_asking = self.asked != Asked::Nothing;
+        let wants_nothing = self.is_closing || self.has_ended;
+        (self.is_gone && is_asking) || (wants_nothing && self.output.is_empty())
+    }
+
+    /// What the daemon is kept waiting for.
+    pub(super) fn waits_for(&self, has_frame: bool) -> Option<Waiting> {
+        if self.asked != Asked::Nothing {
+            None
+        } else if !self.is_attached {
+            Some(Waiting::Attach)
+        } else if !self.output.is_empty() {
+            Some(Waiting::Reader(self.output.emptied()))
+        } else if !has_frame && !self.input.is_empty() {
+            Some(Waiting::Frame(self.input.frames()))
+        } else {
+            None
         }
-        Ok(Some(payload))
     }
 
-    /// Whether bytes wait that have not been handled.
-    pub(super) fn has_input(&self) -> bool {
-        self.handled < self.input.len()
-    }
-
-    /// Whether there is something to send.
-    pub(super) fn has_output(&self) -> bool {
-        self.sent < self.output.len()
-    }
-
-    /// Bytes not yet sent.
-    pub(super) fn output_bytes(&self) -> usize {
-        self.output.len() - self.sent
-    }
-
-    /// Where the next response is encoded to.
-    pub(super) fn output(&mut self) -> &mut Vec<u8> {
-        &mut self.output
-    }
-
-    /// Lets a descriptor travel with the next byte that is encoded.
-    pub(super) fn attach(&mut self, descriptor: OwnedFd) {
-        self.descriptor = Some((self.output.len(), descriptor));
-    }
-
-    /// Sends what the socket takes. Returns whether anything moved.
-    pub(super) fn send(&mut self) -> Result<bool, End> {
-        let mut moved = false;
-        while self.has_output() {
-            let (end, with) = match &self.descriptor {
-                Some((at, descriptor)) if *at == self.sent => {
-                    (self.output.len(), Some(descriptor.as_raw_fd()))
-                }
-                Some((at, _)) => (*at, None),
-                None => (self.output.len(), None),
-            };
-            let bytes = [IoSlice::new(self.output.get(self.sent..end).unwrap_or_default())];
-            let descriptors: Vec<_> = with.into_iter().collect();
-            let rights = [ControlMessage::ScmRights(&descriptors)];
-            let control = if descriptors.is_empty() { &rights[..0] } else { &rights[..] };
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            match sendmsg::<()>(self.stream.as_raw_fd(), &bytes, control, flags, None) {
-                Ok(0) | Err(Errno::EAGAIN) => break,
-                Ok(count) => {
-                    moved = true;
-                    self.sent += count;
-                    if with.is_some() {
-                        self.descriptor = None;
-                    }
-                }
-                Err(Errno::EINTR) => {}
-                Err(_) => return Err(End::Closed),
-            }
+    /// What epoll is to watch: nothing that is not acted on at once, as it would be reported for ever.
+    pub(super) fn interest(&self, has_frame: bool) -> EpollFlags {
+        let mut interest = EpollFlags::empty();
+        if !self.output.is_empty() {
+            interest |= EpollFlags::EPOLLOUT;
+        } else if self.takes_requests() && !has_frame && !self.has_ended {
+            interest |= EpollFlags::EPOLLIN;
         }
-        if !self.has_output() {
-            self.output.clear();
-            self.sent = 0;
-            if self.output.capacity() > BUFFER_BYTES_KEPT {
-                self.output = Vec::new();
-            }
-        }
-        Ok(moved)
+        interest
+    }
+
+    /// Memory held beyond what every connection may keep.
+    pub(super) fn excess_bytes(&self) -> usize {
+        self.input.excess_bytes() + self.output.excess_bytes()
     }
 }

@@ -3,11 +3,28 @@
 //! Nothing here blocks but the one `epoll_wait`. What a peer sends is believed only after it was
 //! bounded and decoded; a peer that is slow, silent or broken costs a bounded amount of memory and
 //! time, and then its connection.
+//!
+//! | part | file |
+//! |---|---|
+//! | bytes in, frames out | `input` |
+//! | responses in, bytes and descriptors out | `output` |
+//! | one connection, and what it waits for | `connection` |
+//! | all connections, their deadlines and memory; where answers go | `peers` |
+//! | who is let in | `acceptor` |
+//! | the event loop | `server` |
 
+mod acceptor;
 mod connection;
+mod input;
+mod limits;
+mod output;
+mod peers;
 mod server;
+#[cfg(test)]
+mod tests;
 
-pub use server::{ControlError, Limits, run};
+pub use limits::Limits;
+pub use server::{ControlError, run};
 
 use l1d_client::protocol::{Request, Response};
 use std::os::fd::BorrowedFd;
@@ -28,13 +45,15 @@ pub struct Peer {
     pub pid: i32,
 }
 
-/// Takes answers, in the turn in which they were asked for or in any later one. An answer for an
-/// origin that is gone goes nowhere.
+/// Takes answers, in the turn in which they were asked for or in any later one. Each request gets
+/// one, but for sets that want none; an answer for an origin that is gone or has asked nothing goes
+/// nowhere.
 pub trait Replies {
     /// Answers `origin`.
     fn reply(&mut self, origin: Origin, response: &Response<'_>);
 
-    /// The same, with the table's read-only descriptor beside it.
+    /// The same, with the table's read-only descriptor beside it. This, and nothing else, attaches:
+    /// a connection whose attach is answered without a table is closed.
     fn reply_with_table(&mut self, origin: Origin, response: &Response<'_>, table: BorrowedFd<'_>);
 }
 
@@ -49,7 +68,7 @@ pub trait Service {
         replies: &mut dyn Replies,
     );
 
-    /// Nobody waits for answers to `origin` any more.
+    /// Nobody waits for answers to `origin` any more. What it has asked may still be done.
     fn gone(&mut self, origin: Origin);
 
     /// Another thread has rung.

@@ -2,11 +2,11 @@
 
 use super::Owner;
 use super::request::remaining;
+use crate::config::{policy_json, rule_json};
 use crate::control::{Origin, Replies};
 use crate::table::CheckReport;
-use l1d_client::policy::{OnWriteError, PolicySet, Scope, WriteMode};
 use l1d_client::protocol::{ErrorCode, Response};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Instant;
 
 /// Buckets that a task looks at in one turn.
@@ -126,7 +126,7 @@ impl Owner {
         let answer = json!({
             "key": String::from_utf8_lossy(key),
             "key_bytes": key.len(),
-            "policy": rule_json(&self.policy, rule.id),
+            "policy": rule_json(rule),
             "in_table": held,
             "hash": format!("{:016x}", hash.0),
             "buckets": hash.buckets(self.table.writer().geometry().bucket_count()),
@@ -139,30 +139,8 @@ impl Owner {
     }
 
     pub(super) fn policy(&mut self, origin: Origin, replies: &mut dyn Replies) {
-        let rules: Vec<Value> =
-            self.policy.rules().iter().map(|rule| rule_json(&self.policy, rule.id)).collect();
-        reply_json(origin, &json!({ "rules": rules }), replies);
+        reply_json(origin, &json!({ "rules": policy_json(&self.policy) }), replies);
     }
-}
-
-fn rule_json(policy: &PolicySet, id: u8) -> Value {
-    let Some(rule) = policy.by_id(id) else { return Value::Null };
-    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).ok();
-    json!({
-        "id": rule.id,
-        "prefix": String::from_utf8_lossy(&rule.prefix),
-        "scope": match rule.scope { Scope::Host => "host", Scope::Process => "process" },
-        "ttl_ms": millis(rule.ttl),
-        "l2_ttl_ms": millis(rule.l2_ttl),
-        "l3_ttl_ms": rule.l3_ttl.and_then(millis),
-        "negative_ttl_ms": millis(rule.negative_ttl),
-        "write": match rule.write { WriteMode::Through => "through", WriteMode::L1Only => "l1-only" },
-        "on_write_error": match rule.on_write_error {
-            OnWriteError::Refuse => "refuse",
-            OnWriteError::Publish => "publish",
-        },
-        "value_bytes_max": rule.value_bytes_max,
-    })
 }
 
 fn reply_json(origin: Origin, value: &impl serde::Serialize, replies: &mut dyn Replies) {

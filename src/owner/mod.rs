@@ -16,6 +16,8 @@ mod block;
 mod flight;
 mod landing;
 mod request;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use crate::clock;

@@ -10,7 +10,7 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-use super::frame::HEADER_BYTES;
+use super::frame::{HEADER_BYTES, MANY_KEYS};
 use std::time::Duration;
 
 /// Why bytes from a peer are no message.
@@ -34,6 +34,16 @@ pub enum DecodeError {
     UnknownKind {
         /// The number.
         kind: u8,
+    },
+    /// A list is longer than any honest peer's.
+    #[error("the message has {count} {field}, the limit is {count_max}; ask for less at once")]
+    TooMany {
+        /// The field.
+        field: &'static str,
+        /// How many were announced.
+        count: usize,
+        /// The limit.
+        count_max: usize,
     },
     /// A field has a value that means nothing.
     #[error("the message's {field} has no meaning; peers of different versions?")]
@@ -149,13 +159,16 @@ impl<'a> Fields<'a> {
         std::str::from_utf8(self.bytes(field)?).map_err(|_| DecodeError::Meaningless { field })
     }
 
-    /// A counted list of byte strings, each read by `item`.
+    /// A counted list of at most [`MANY_KEYS`] byte strings, each read by `item`.
     fn list<T>(
         &mut self,
         field: &'static str,
         mut item: impl FnMut(&'a [u8]) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
         let count = usize::try_from(self.u32(field)?).unwrap_or(usize::MAX);
+        if count > MANY_KEYS {
+            return Err(DecodeError::TooMany { field, count, count_max: MANY_KEYS });
+        }
         // Each item takes at least its length word, so a false count cannot make us reserve more
         // than a small multiple of what the peer really sent.
         let mut items = Vec::with_capacity(count.min(self.rest.len() / HEADER_BYTES));

@@ -154,7 +154,18 @@ fn a_many_inside_a_many_is_refused() {
 
 #[test]
 fn a_false_count_reserves_nothing_much() {
-    // GetMany of 4 billion keys, in nine bytes.
+    // GetMany of 4 billion keys, in nine bytes; then of as many as are allowed.
     let refused = Request::decode(&[3, 255, 255, 255, 255, 0, 0, 0, 0]);
+    assert!(matches!(refused, Err(DecodeError::TooMany { field: "keys", .. })), "{refused:?}");
+    let refused = Request::decode(&[3, 0, 4, 0, 0, 0, 0, 0, 0]);
     assert_eq!(refused, Err(DecodeError::Truncated { field: "keys" }));
+}
+
+#[test]
+fn a_request_for_more_keys_than_allowed_is_refused() {
+    for (count, is_allowed) in [(frame::MANY_KEYS, true), (frame::MANY_KEYS + 1, false)] {
+        let mut sent = Vec::new();
+        Request::GetMany { keys: vec![b"k"; count] }.encode(&mut sent).unwrap();
+        assert_eq!(Request::decode(payload(&sent)).is_ok(), is_allowed, "{count} keys");
+    }
 }

@@ -1,0 +1,229 @@
+//! All connections, their deadlines and memory; where answers go.
+
+use super::connection::{Asked, Connection, Over};
+use super::{Limits, Origin, Peer, Replies};
+use l1d_client::protocol::{ErrorCode, Response};
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// Origins begin here; smaller numbers are the event loop's own in epoll.
+const FIRST_ORIGIN: u64 = 16;
+
+#[derive(Debug)]
+pub(super) struct Peers {
+    connections: HashMap<Origin, Connection>,
+    per_uid: HashMap<u32, usize>,
+    next_origin: u64,
+    /// Whom something has happened to since they were last looked at, each once.
+    touched: Vec<Origin>,
+    /// Until when each waits that may not wait for ever.
+    deadlines: BTreeSet<(Instant, Origin)>,
+    /// Memory of all buffers beyond what every connection may keep.
+    excess_bytes: usize,
+}
+
+impl Peers {
+    pub(super) fn new() -> Peers {
+        Peers {
+            connections: HashMap::new(),
+            per_uid: HashMap::new(),
+            next_origin: FIRST_ORIGIN,
+            touched: Vec::new(),
+            deadlines: BTreeSet::new(),
+            excess_bytes: 0,
+        }
+    }
+
+    /// Takes a connection in; it has until the usual deadline to attach.
+    pub(super) fn insert(&mut self, stream: UnixStream, peer: Peer) -> Origin {
+        let origin = Origin(self.next_origin);
+        self.next_origin += 1;
+        *self.per_uid.entry(peer.uid).or_default() += 1;
+        self.connections.insert(origin, Connection::new(stream, peer));
+        self.touch(origin);
+        origin
+    }
+
+    pub(super) fn remove(&mut self, origin: Origin) -> Option<Connection> {
+        let connection = self.connections.remove(&origin)?;
+        if let Some((_, until)) = connection.waiting {
+            self.deadlines.remove(&(until, origin));
+        }
+        self.excess_bytes = self.excess_bytes.saturating_sub(connection.counted_bytes);
+        if let Some(count) = self.per_uid.get_mut(&connection.peer.uid) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.per_uid.remove(&connection.peer.uid);
+            }
+        }
+        Some(connection)
+    }
+
+    pub(super) fn get_mut(&mut self, origin: Origin) -> Option<&mut Connection> {
+        self.connections.get_mut(&origin)
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.connections.values_mut()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.connections.len()
+    }
+
+    pub(super) fn count_of(&self, uid: u32) -> usize {
+        self.per_uid.get(&uid).copied().unwrap_or(0)
+    }
+
+    /// Has `origin` looked at in this turn.
+    pub(super) fn touch(&mut self, origin: Origin) {
+        if let Some(connection) = self.connections.get_mut(&origin)
+            && !std::mem::replace(&mut connection.is_touched, true)
+        {
+            self.touched.push(origin);
+        }
+    }
+
+    pub(super) fn has_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Whom something has happened to since the last call.
+    pub(super) fn take_touched(&mut self) -> Vec<Origin> {
+        for origin in &self.touched {
+            if let Some(connection) = self.connections.get_mut(origin) {
+                connection.is_touched = false;
+            }
+        }
+        std::mem::take(&mut self.touched)
+    }
+
+    /// After something was done for `origin`: decides what it waits for, what epoll watches, and
+    /// whether it is over.
+    pub(super) fn conclude(
+        &mut self,
+        origin: Origin,
+        epoll: &Epoll,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), Over> {
+        let Some(connection) = self.connections.get_mut(&origin) else { return Ok(()) };
+        connection.input.shrink();
+        if connection.is_over() {
+            return Err(Over);
+        }
+        let has_frame = connection.input.has_frame(limits.frame_bytes_max);
+        let excess_bytes = connection.excess_bytes();
+        self.excess_bytes = self.excess_bytes.saturating_sub(connection.counted_bytes);
+        self.excess_bytes += excess_bytes;
+        connection.counted_bytes = excess_bytes;
+
+        let waits_for = connection.waits_for(has_frame);
+        if waits_for != connection.waiting.map(|(what, _)| what) {
+            if let Some((_, until)) = connection.waiting {
+                self.deadlines.remove(&(until, origin));
+            }
+            connection.waiting = waits_for.map(|what| (what, now + limits.stall));
+            if let Some((_, until)) = connection.waiting {
+                self.deadlines.insert((until, origin));
+            }
+        }
+        let interest = connection.interest(has_frame);
+        if interest != connection.watched {
+            connection.watched = interest;
+            watch(epoll, connection, origin).map_err(|_| Over)?;
+        }
+        if has_frame && connection.takes_requests() && connection.output.is_empty() {
+            self.touch(origin);
+        }
+        Ok(())
+    }
+
+    /// When the next deadline passes.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(until, _)| *until)
+    }
+
+    /// Who has kept the daemon waiting too long. Not who moved in this very turn: then the daemon
+    /// itself was late, and it waits anew.
+    pub(super) fn stalled(&mut self, now: Instant, turn: u64, stall: Duration) -> Vec<Origin> {
+        let due: Vec<_> = self.deadlines.iter().copied().take_while(|due| due.0 <= now).collect();
+        let mut stalled = Vec::new();
+        for (until, origin) in due {
+            let Some(connection) = self.connections.get_mut(&origin) else { continue };
+            match &mut connection.waiting {
+                Some(waiting) if connection.progress.is_moving(turn) => {
+                    waiting.1 = now + stall;
+                    self.deadlines.remove(&(until, origin));
+                    self.deadlines.insert((waiting.1, origin));
+                }
+                _ => stalled.push(origin),
+            }
+        }
+        stalled
+    }
+
+    /// Who is to go so that the others' memory suffices: of those who hold some, the one that has
+    /// kept the daemon waiting longest.
+    pub(super) fn hoarder(&self, buffer_bytes_max: usize) -> Option<Origin> {
+        if self.excess_bytes <= buffer_bytes_max {
+            return None;
+        }
+        let holds =
+            |origin: &Origin| self.connections.get(origin).is_some_and(|c| c.counted_bytes > 0);
+        self.deadlines.iter().map(|(_, origin)| *origin).find(holds)
+    }
+
+    fn answer(&mut self, origin: Origin, response: &Response<'_>, descriptor: Option<OwnedFd>) {
+        let Some(connection) = self.connections.get_mut(&origin) else { return };
+        match std::mem::replace(&mut connection.asked, Asked::Nothing) {
+            Asked::Nothing => {
+                tracing::error!(?origin, "an answer to nothing was dropped");
+                return;
+            }
+            Asked::Attach if descriptor.is_none() => connection.is_closing = true,
+            Asked::Attach | Asked::Other => {}
+        }
+        let queued = match descriptor {
+            Some(descriptor) => {
+                connection.is_attached = true;
+                connection.output.push_with(response, descriptor)
+            }
+            None => connection.output.push(response),
+        };
+        if let Err(error) = queued {
+            let message = error.to_string();
+            let response = Response::Error { code: ErrorCode::Internal, message: &message };
+            connection.is_closing |= connection.output.push(&response).is_err();
+        }
+        self.touch(origin);
+    }
+}
+
+impl Replies for Peers {
+    fn reply(&mut self, origin: Origin, response: &Response<'_>) {
+        self.answer(origin, response, None);
+    }
+
+    fn reply_with_table(&mut self, origin: Origin, response: &Response<'_>, table: BorrowedFd<'_>) {
+        match table.try_clone_to_owned() {
+            Ok(descriptor) => self.answer(origin, response, Some(descriptor)),
+            Err(error) => {
+                let message = format!(
+                    "the daemon cannot hand over the table: {error}; raise its limit of open files"
+                );
+                let code = ErrorCode::Internal;
+                self.answer(origin, &Response::Error { code, message: &message }, None);
+            }
+        }
+    }
+}
+
+/// Tells epoll what to watch for a connection that it knows.
+fn watch(epoll: &Epoll, connection: &Connection, origin: Origin) -> nix::Result<()> {
+    let flags: EpollFlags = connection.watched;
+    epoll.modify(&connection.stream, &mut EpollEvent::new(flags, origin.0))
+}

@@ -1,0 +1,198 @@
+//! The event loop in a thread, with a service that the test hears and steers.
+
+use super::super::{self as control, Limits, Origin, Peer, Replies, Service};
+use super::NEVER;
+use l1d_client::protocol::{Attached, PROTOCOL_VERSION, Request, Response};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::fs::{self, File, Permissions};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What the service was told.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// A key that begins with `later` or `block` was asked for, or one was set without reply.
+    Asked(Origin, Vec<u8>),
+    Gone(Origin),
+}
+
+pub struct Daemon {
+    directory: tempfile::TempDir,
+    stop: Arc<EventFd>,
+    wake: Arc<EventFd>,
+    heard: Receiver<Heard>,
+    answers: Sender<(Origin, Vec<u8>)>,
+    release: Sender<()>,
+    handled: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Daemon {
+    pub fn start(limits: Limits) -> Daemon {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
+        let path = directory.path().join("socket");
+        fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap();
+        fs::write(directory.path().join("table"), b"the table").unwrap();
+
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let [stop, wake] = [(), ()].map(|()| Arc::new(EventFd::from_flags(flags).unwrap()));
+        let (hear, heard) = channel();
+        let (answers, to_answer) = channel();
+        let (release, released) = channel();
+        let handled = Arc::new(AtomicUsize::new(0));
+        let mut service = Scripted {
+            hear,
+            answers: to_answer,
+            released,
+            handled: handled.clone(),
+            table: File::open(directory.path().join("table")).unwrap(),
+        };
+        let thread = std::thread::spawn({
+            let (stop, wake) = (stop.clone(), wake.clone());
+            move || {
+                control::run(&listener, stop.as_fd(), wake.as_fd(), &mut service, limits).unwrap();
+            }
+        });
+        Daemon { directory, stop, wake, heard, answers, release, handled, thread: Some(thread) }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("socket")
+    }
+
+    pub fn table(&self) -> PathBuf {
+        self.directory.path().join("table")
+    }
+
+    /// What the service is told next.
+    pub fn hear(&self) -> Heard {
+        self.heard.recv_timeout(NEVER).expect("the service is told something")
+    }
+
+    /// What the service has been told and nobody has heard.
+    pub fn unheard(&self) -> Vec<Heard> {
+        self.heard.try_iter().collect()
+    }
+
+    /// Answers with this value, in another turn than the question's.
+    pub fn answer(&self, origin: Origin, value: &[u8]) {
+        self.answers.send((origin, value.to_vec())).unwrap();
+        self.wake.write(1).unwrap();
+    }
+
+    /// Lets the event loop go on after a key that begins with `block`.
+    pub fn release(&self) {
+        self.release.send(()).unwrap();
+    }
+
+    /// Gets that the service has seen.
+    pub fn handled(&self) -> usize {
+        self.handled.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.stop.write(1).unwrap();
+        let thread = self.thread.take().filter(|_| !std::thread::panicking());
+        // After a failure the loop may never end, and nobody would hear of either.
+        if let Some(Err(panic)) = thread.map(JoinHandle::join) {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+struct Scripted {
+    hear: Sender<Heard>,
+    answers: Receiver<(Origin, Vec<u8>)>,
+    released: Receiver<()>,
+    handled: Arc<AtomicUsize>,
+    table: File,
+}
+
+fn found(value: &[u8]) -> Response<'_> {
+    Response::Found { value, flags: 0, version: 1, ttl: Duration::ZERO }
+}
+
+impl Scripted {
+    fn get(&self, origin: Origin, key: &[u8], replies: &mut dyn Replies) {
+        self.handled.fetch_add(1, Ordering::SeqCst);
+        if key.starts_with(b"later") {
+            return self.tell(Heard::Asked(origin, key.to_vec()));
+        }
+        if key.starts_with(b"block") {
+            self.tell(Heard::Asked(origin, key.to_vec()));
+            self.released.recv_timeout(NEVER).unwrap();
+        }
+        if key.starts_with(b"twice") {
+            replies.reply(origin, &found(key));
+        }
+        let bytes = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix("bytes "));
+        match bytes {
+            Some(bytes) => replies.reply(origin, &found(&vec![b'x'; bytes.parse().unwrap()])),
+            None => replies.reply(origin, &found(key)),
+        }
+    }
+
+    fn tell(&self, heard: Heard) {
+        // At the end of a test nobody listens.
+        let _ = self.hear.send(heard);
+    }
+}
+
+impl Service for Scripted {
+    fn request(
+        &mut self,
+        origin: Origin,
+        peer: &Peer,
+        request: Request<'_>,
+        replies: &mut dyn Replies,
+    ) {
+        match request {
+            Request::Attach { protocol: PROTOCOL_VERSION } => {
+                let attached = Attached {
+                    protocol: PROTOCOL_VERSION,
+                    table_id: 1,
+                    table_bytes: 9,
+                    instance: 1,
+                    clock_ns: 0,
+                    policy: b"",
+                };
+                let response = Response::Attached(attached);
+                replies.reply_with_table(origin, &response, self.table.as_fd());
+            }
+            Request::Get { key } => self.get(origin, key, replies),
+            Request::Set(set) if !set.reply => self.tell(Heard::Asked(origin, set.key.to_vec())),
+            Request::Stats => {
+                let text = serde_json::json!({
+                    "origin": origin.0, "uid": peer.uid, "gid": peer.gid, "pid": peer.pid,
+                });
+                replies.reply(origin, &Response::Json(&text.to_string()));
+            }
+            _ => replies.reply(origin, &Response::Unknown),
+        }
+    }
+
+    fn gone(&mut self, origin: Origin) {
+        self.tell(Heard::Gone(origin));
+    }
+
+    fn woken(&mut self, replies: &mut dyn Replies) {
+        for (origin, value) in self.answers.try_iter() {
+            replies.reply(origin, &found(&value));
+        }
+    }
+
+    fn turn(&mut self, _now: Instant, _replies: &mut dyn Replies) -> Option<Instant> {
+        None
+    }
+}

@@ -1,0 +1,263 @@
+//! Peers that are slow, silent, broken or greedy.
+
+use super::peer::bytes;
+use super::*;
+use l1d_client::protocol::{ErrorCode, Request, Set};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+const SHORT: Duration = Duration::from_millis(100);
+
+/// A header that announces so much.
+fn header(payload_bytes: u32) -> [u8; 4] {
+    payload_bytes.to_le_bytes()
+}
+
+#[test]
+fn a_frame_that_comes_byte_by_byte_is_served_and_delays_nobody() {
+    let daemon = Daemon::start(limits());
+    let (mut slow, mut other) = (Peer::attached(&daemon), Peer::attached(&daemon));
+    for byte in bytes(&Request::Get { key: b"slowly" }) {
+        slow.send_bytes(&[byte]);
+        other.assert_is_served();
+    }
+    assert_eq!(slow.value(), b"slowly");
+    slow.assert_is_served();
+}
+
+#[test]
+fn bytes_that_drip_do_not_put_the_deadline_off() {
+    let daemon = Daemon::start(Limits { stall: SHORT, ..limits() });
+    let mut drip = Peer::attached(&daemon);
+    drip.send_bytes(&header(1000));
+    let begun = Instant::now();
+    // One byte every few milliseconds, until the daemon hangs up.
+    let pace = PollTimeout::from(5_u8);
+    while poll(&mut [PollFd::new(drip.stream.as_fd(), PollFlags::POLLIN)], pace) == Ok(0) {
+        assert!(begun.elapsed() < NEVER, "one byte at a time holds a connection for ever");
+        if drip.stream.write_all(b"x").is_err() {
+            break;
+        }
+    }
+    drip.assert_is_closed();
+}
+
+#[test]
+fn who_never_attaches_is_closed_and_who_is_idle_after_it_is_not() {
+    let daemon = Daemon::start(Limits { stall: SHORT, ..limits() });
+    let mut idle = Peer::attached(&daemon);
+    let idle_origin = idle.origin();
+    for _ in 0..3 {
+        Peer::connect(&daemon).assert_is_closed();
+        let heard = daemon.hear();
+        assert!(matches!(heard, Heard::Gone(origin) if origin != idle_origin), "{heard:?}");
+    }
+    // Three times the deadline has passed for the idle one.
+    idle.assert_is_served();
+}
+
+#[test]
+fn garbage_is_refused_and_ends_that_connection_only() {
+    let daemon = Daemon::start(limits());
+    let (mut broken, mut other) = (Peer::attached(&daemon), Peer::attached(&daemon));
+    // Behind the garbage a request that makes sense: nobody knows any more whether it is one.
+    let mut sent = header(6).to_vec();
+    sent.extend_from_slice(&[2, 9, 9, 9, 9, 9]);
+    sent.extend_from_slice(&bytes(&Request::Get { key: b"k" }));
+    broken.send_bytes(&sent);
+    broken.assert_is_refused(ErrorCode::Malformed, "ends inside its key");
+    other.assert_is_served();
+    assert_eq!(daemon.handled(), 1, "what follows garbage is not handled");
+}
+
+#[test]
+fn an_empty_frame_is_refused() {
+    let daemon = Daemon::start(limits());
+    let mut broken = Peer::attached(&daemon);
+    broken.send_bytes(&header(0));
+    broken.assert_is_refused(ErrorCode::Malformed, "ends inside its kind");
+}
+
+#[test]
+fn an_unknown_command_is_refused() {
+    let daemon = Daemon::start(limits());
+    let mut newer = Peer::attached(&daemon);
+    newer.send_bytes(&header(1));
+    newer.send_bytes(&[99]);
+    newer.assert_is_refused(ErrorCode::Malformed, "of kind 99");
+}
+
+#[test]
+fn a_frame_too_long_is_refused_by_its_header_alone() {
+    let daemon = Daemon::start(Limits { frame_bytes_max: 1000, ..limits() });
+    let mut greedy = Peer::attached(&daemon);
+    let longest = vec![b'k'; 1000 - 5];
+    assert_eq!(greedy.get(&longest), longest, "the limit itself is allowed");
+    greedy.send_bytes(&header(1001));
+    greedy.assert_is_refused(ErrorCode::TooLarge, "1001 bytes, the limit is 1000");
+    let mut stranger = Peer::connect(&daemon);
+    stranger.send_bytes(b"GET / HTTP/1.1\r\n");
+    stranger.assert_is_refused(ErrorCode::Malformed, "the limit is 1000");
+}
+
+#[test]
+fn nothing_is_served_before_an_attach() {
+    let daemon = Daemon::start(limits());
+    let mut hasty = Peer::connect(&daemon);
+    hasty.send(&Request::Get { key: b"k" });
+    hasty.assert_is_refused(ErrorCode::Refused, "must be an attach");
+    let mut old = Peer::connect(&daemon);
+    // The service answers this one without a table.
+    old.send(&Request::Attach { protocol: 0 });
+    assert!(old.payload().is_some());
+    old.assert_is_closed();
+    assert_eq!(daemon.handled(), 0);
+}
+
+#[test]
+fn a_truncated_frame_before_the_end_is_not_a_request() {
+    let daemon = Daemon::start(limits());
+    let set = Request::Set(Set {
+        key: b"half",
+        value: b"value",
+        ttl: None,
+        flags: 0,
+        write: None,
+        reply: false,
+    });
+    let whole = bytes(&set);
+    for keep_reading in [false, true] {
+        for kept in 1..whole.len() {
+            let mut peer = Peer::attached(&daemon);
+            let origin = peer.origin();
+            peer.send_bytes(&whole[..kept]);
+            if keep_reading {
+                peer.stream.shutdown(Shutdown::Write).unwrap();
+                peer.assert_is_closed();
+            } else {
+                drop(peer);
+            }
+            assert_eq!(daemon.hear(), Heard::Gone(origin), "after {kept} bytes");
+        }
+    }
+}
+
+#[test]
+fn what_was_asked_before_the_end_is_answered() {
+    let daemon = Daemon::start(limits());
+    let mut peer = Peer::attached(&daemon);
+    let origin = peer.origin();
+    let mut sent = bytes(&Request::Get { key: b"one" });
+    sent.extend_from_slice(&bytes(&Request::Get { key: b"later" }));
+    sent.extend_from_slice(&bytes(&Request::Get { key: b"three" }));
+    peer.send_bytes(&sent);
+    peer.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(daemon.hear(), Heard::Asked(origin, b"later".to_vec()));
+    daemon.answer(origin, b"two");
+    assert_eq!([peer.value(), peer.value(), peer.value()], [&b"one"[..], b"two", b"three"]);
+    peer.assert_is_closed();
+    assert_eq!(daemon.hear(), Heard::Gone(origin));
+}
+
+#[test]
+fn a_flood_without_reading_stops_itself_and_then_ends() {
+    let daemon = Daemon::start(Limits { stall: 3 * SHORT, ..limits() });
+    let (mut flood, mut other) = (Peer::attached(&daemon), Peer::attached(&daemon));
+    let origin = flood.origin();
+    let request = bytes(&Request::Get { key: b"bytes 65536" });
+    flood.send_bytes(&request.repeat(1000));
+    other.assert_is_served();
+    assert_eq!(daemon.hear(), Heard::Gone(origin));
+    // What the kernel holds for it, and little more.
+    let answered = daemon.handled() - 1;
+    assert!(answered * 65536 < 1 << 20, "{answered} answers for one who does not read");
+    assert!(flood.drain() < 1 << 20);
+    other.assert_is_served();
+}
+
+#[test]
+fn a_flood_that_is_read_is_served_to_its_end() {
+    let daemon = Daemon::start(limits());
+    let flood = Peer::attached(&daemon);
+    let mut reader = Peer::over(flood.stream.try_clone().unwrap());
+    let mut writer = flood;
+    let requests = bytes(&Request::Get { key: b"bytes 5000" }).repeat(5000);
+    std::thread::scope(|scope| {
+        scope.spawn(move || writer.send_bytes(&requests));
+        for _ in 0..5000 {
+            assert_eq!(reader.value().len(), 5000);
+        }
+    });
+}
+
+#[test]
+fn who_is_refused_gets_all_answers_and_the_reason_first() {
+    let daemon = Daemon::start(limits());
+    let mut other = Peer::attached(&daemon);
+    // With some of these counts the socket is full when the garbage is met.
+    for answers in 1..40 {
+        let mut peer = Peer::attached(&daemon);
+        let mut sent = bytes(&Request::Get { key: b"bytes 15000" }).repeat(answers);
+        sent.extend_from_slice(&header(0));
+        peer.send_bytes(&sent);
+        other.assert_is_served();
+        for _ in 0..answers {
+            assert_eq!(peer.value().len(), 15_000);
+        }
+        peer.assert_is_refused(ErrorCode::Malformed, "ends inside its kind");
+    }
+}
+
+#[test]
+fn memory_is_taken_from_who_has_kept_it_longest() {
+    let daemon = Daemon::start(Limits { buffer_bytes_max: 5 << 20, ..limits() });
+    let mut witness = Peer::attached(&daemon);
+    let mut hoarders = Vec::new();
+    for _ in 0..10 {
+        let mut peer = Peer::attached(&daemon);
+        let origin = peer.origin();
+        peer.send(&Request::Get { key: b"bytes 1000000" });
+        hoarders.push((origin, peer));
+        // By its answer the loop has been through with the hoarder.
+        witness.assert_is_served();
+        witness.assert_is_served();
+    }
+    let gone = daemon.unheard();
+    assert!(!gone.is_empty() && gone.len() < 10, "{gone:?}");
+    let (dropped, kept) = hoarders.split_at_mut(gone.len());
+    let first = dropped.iter().map(|(origin, _)| Heard::Gone(*origin));
+    assert_eq!(gone, first.collect::<Vec<_>>(), "not those who came first");
+    for (_, peer) in kept {
+        assert_eq!(peer.value().len(), 1_000_000);
+    }
+}
+
+#[test]
+fn a_daemon_that_was_stopped_itself_holds_it_against_nobody() {
+    let daemon = Daemon::start(Limits { stall: Duration::from_secs(1), ..limits() });
+    let (mut peer, mut blocker) = (Peer::attached(&daemon), Peer::attached(&daemon));
+    let origin = peer.origin();
+    let key = vec![b'k'; 600_000];
+    let sent = bytes(&Request::Get { key: &key });
+    let (before, rest) = sent.split_at(50_000);
+    peer.send_bytes(before);
+    blocker.assert_is_served();
+    blocker.assert_is_served();
+    blocker.send(&Request::Get { key: b"block" });
+    assert!(matches!(daemon.hear(), Heard::Asked(..)));
+    let stopped = Instant::now();
+    // More than the socket holds: some of it comes only when the daemon goes on.
+    let mut writer = Peer::over(peer.stream.try_clone().unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(move || writer.send_bytes(rest));
+        while stopped.elapsed() < Duration::from_millis(1200) {
+            std::thread::park_timeout(Duration::from_millis(1200) - stopped.elapsed());
+        }
+        daemon.release();
+        assert_eq!(peer.value(), key);
+    });
+    assert!(!daemon.unheard().contains(&Heard::Gone(origin)));
+}

@@ -1,0 +1,54 @@
+//! What a peer makes the daemon hold while it sends.
+
+use super::super::input::Input;
+use super::allocation::peak_bytes;
+use super::peer::bytes;
+use l1d_client::protocol::Request;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
+const FRAME_BYTES_MAX: usize = 16 << 20;
+
+fn pair() -> (UnixStream, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    (ours, theirs)
+}
+
+#[test]
+fn what_is_announced_and_not_sent_takes_no_memory() {
+    let (mut ours, theirs) = pair();
+    let announced = u32::try_from(FRAME_BYTES_MAX).unwrap();
+    ours.write_all(&announced.to_le_bytes()).unwrap();
+    ours.write_all(&[0; 100]).unwrap();
+    let (mut input, mut scratch) = (Input::default(), vec![0; 4096]);
+    let peak = peak_bytes(|| {
+        input.receive(&theirs, FRAME_BYTES_MAX, &mut scratch).unwrap();
+        input.shrink();
+    });
+    assert_eq!(input.next_frame(FRAME_BYTES_MAX), Ok(None));
+    assert!(peak < 1000, "{peak} bytes");
+}
+
+#[test]
+fn requests_that_never_pause_are_forgotten_when_they_are_handled() {
+    let (mut ours, theirs) = pair();
+    let (mut input, mut scratch) = (Input::default(), vec![0; 4096]);
+    let sent = bytes(&Request::Get { key: &[b'k'; 1000] }).repeat(1000);
+    let mut handled = 0;
+    let peak = peak_bytes(|| {
+        // Hardly a piece ends where a request does, so that there is always a rest.
+        for piece in sent.chunks(1500) {
+            ours.write_all(piece).unwrap();
+            input.receive(&theirs, FRAME_BYTES_MAX, &mut scratch).unwrap();
+            while let Ok(Some(frame)) = input.next_frame(FRAME_BYTES_MAX) {
+                assert!(Request::decode(input.payload(frame.clone())).is_ok());
+                input.advance(frame.end);
+                handled += 1;
+            }
+            input.shrink();
+        }
+    });
+    assert_eq!(handled, 1000);
+    assert!(peak < sent.len() / 3, "{peak} bytes of {}", sent.len());
+}

@@ -1,0 +1,387 @@
+//! The hazard: a value that a fetch read before a set, delete or flush lands after it, and every
+//! process reads the old value until it expires (P1 to P3, P7, P10).
+//!
+//! A real table file and the real thread of the tiers, with no tier below: what it answers tells the
+//! test which jobs it got, and the test answers in its place, when and as it likes.
+
+use super::*;
+use crate::table::FileOptions;
+use crate::tiers::{Fetched, Tier, TiersConfig, Written};
+use crossbeam::channel::{Sender, unbounded};
+use l1d_client::policy::{Rule, WriteMode};
+use l1d_client::protocol::{Set, frame};
+use shm_layout::Plan;
+use std::os::fd::BorrowedFd;
+
+const NEVER: Duration = Duration::from_secs(30);
+const PEER: Peer = Peer { uid: 0, gid: 0, pid: 1 };
+const ALICE: Origin = Origin(16);
+const BOB: Origin = Origin(17);
+const WRITER: Origin = Origin(18);
+
+/// Answers in the order they were given.
+#[derive(Default)]
+struct Given(Vec<(Origin, Vec<u8>)>);
+
+impl Replies for Given {
+    fn reply(&mut self, origin: Origin, response: &Response<'_>) {
+        let mut bytes = Vec::new();
+        response.encode(&mut bytes).unwrap();
+        self.0.push((origin, bytes.split_off(frame::HEADER_BYTES)));
+    }
+
+    fn reply_with_table(&mut self, origin: Origin, response: &Response<'_>, _: BorrowedFd<'_>) {
+        self.reply(origin, response);
+    }
+}
+
+struct Scene {
+    owner: Owner,
+    given: Given,
+    /// A result for each job that the tiers got.
+    jobs: Receiver<Done>,
+    results: Sender<Done>,
+    _directory: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        Scene::with(Rule::default())
+    }
+
+    fn with(rule: Rule) -> Scene {
+        let directory = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            table_bytes: 5 << 20,
+            value_bytes_max: 1000,
+            entry_bytes: 112,
+            ..Plan::default()
+        };
+        let policy = PolicySet::new(vec![rule]).unwrap();
+        let opened = TableFile::open(&FileOptions {
+            directory: directory.path().to_owned(),
+            plan,
+            mode: 0o600,
+            group: None,
+            policy_fingerprint: policy.fingerprint(),
+        })
+        .unwrap();
+        let (carried_out, jobs) = unbounded();
+        let tiers = Tiers::start(TiersConfig::default(), move |done| {
+            // At the end of a test nobody counts jobs.
+            let _ = carried_out.send(done);
+        });
+        let (results, done) = unbounded();
+        let below = Below { tiers: tiers.unwrap(), done, write_deadline: NEVER };
+        let owner = Owner::new(opened, policy, Some(below));
+        Scene { owner, given: Given::default(), jobs, results, _directory: directory }
+    }
+
+    fn ask(&mut self, origin: Origin, request: Request<'_>) {
+        self.owner.request(origin, &PEER, request, &mut self.given);
+    }
+
+    fn get(&mut self, origin: Origin) {
+        self.ask(origin, Request::Get { key: b"k" });
+    }
+
+    fn set(&mut self, value: &[u8], write: WriteMode) {
+        self.ask(
+            WRITER,
+            Request::Set(Set {
+                key: b"k",
+                value,
+                ttl: None,
+                flags: 0,
+                write: Some(write),
+                reply: true,
+            }),
+        );
+    }
+
+    /// The flight that the tiers are asked for next.
+    fn flight(&self) -> u64 {
+        match self.jobs.recv_timeout(NEVER).expect("a job for the tiers") {
+            Done::Fetched { flight, .. } => flight,
+            other => panic!("{other:?} instead of a fetch"),
+        }
+    }
+
+    /// The write that the tiers are asked for next.
+    fn write(&self) -> u64 {
+        match self.jobs.recv_timeout(NEVER).expect("a job for the tiers") {
+            Done::Written { id, .. } => id,
+            other => panic!("{other:?} instead of a write"),
+        }
+    }
+
+    fn land(&mut self, done: Done) {
+        self.results.send(done).unwrap();
+        self.owner.woken(&mut self.given);
+    }
+
+    fn land_value(&mut self, flight: u64, value: &[u8]) {
+        self.land_value_of_epoch(flight, value, 0);
+    }
+
+    fn land_value_of_epoch(&mut self, flight: u64, value: &[u8], epoch: u64) {
+        let outcome = Fetched::Found {
+            tier: Tier::L3,
+            value: value.into(),
+            flags: 0,
+            remaining: None,
+            sent_at: Instant::now(),
+            epoch,
+        };
+        self.land(Done::Fetched { flight, outcome });
+    }
+
+    fn land_write(&mut self, id: u64) {
+        self.land(Done::Written { id, outcome: Written::Applied { existed: true } });
+    }
+
+    /// What `origin` has been told; nobody else was told anything.
+    fn told(&mut self, origin: Origin) -> Vec<u8> {
+        let given = std::mem::take(&mut self.given.0);
+        let [(told, payload)] = given.as_slice() else { panic!("{} answers", given.len()) };
+        assert_eq!(*told, origin);
+        payload.clone()
+    }
+
+    fn assert_told_value(&mut self, origin: Origin, expected: &[u8]) {
+        let payload = self.told(origin);
+        match Response::decode(&payload).unwrap() {
+            Response::Found { value, .. } => assert_eq!(value, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What every process reads.
+    fn visible(&mut self) -> Option<Vec<u8>> {
+        let now_ns = self.owner.now_ns();
+        self.owner.table.get(b"k", now_ns).map(|held| held.value.to_vec())
+    }
+
+    /// The tiers have got no job that the test has not seen: a fetch that is begun now is the next.
+    fn assert_no_other_job(&mut self) {
+        self.ask(BOB, Request::Get { key: b"marker" });
+        let marker = self.flight();
+        let flight = self.owner.flights.land(marker).expect("the marker's own flight");
+        assert_eq!(&*flight.key, b"marker", "another job came first");
+    }
+}
+
+#[test]
+fn one_fetch_answers_all_who_miss_a_key() {
+    let mut scene = Scene::new();
+    for number in 100..200 {
+        scene.get(Origin(number));
+    }
+    scene.ask(Origin(200), Request::GetMany { keys: vec![b"k"; 10] });
+    let flight = scene.flight();
+    scene.assert_no_other_job();
+    assert!(scene.given.0.is_empty());
+    scene.land_value(flight, b"v");
+    let given = std::mem::take(&mut scene.given.0);
+    assert_eq!(given.len(), 101);
+    for (number, (origin, payload)) in (100..).zip(&given) {
+        assert_eq!(*origin, Origin(number));
+        match Response::decode(payload).unwrap() {
+            Response::Found { value, .. } => assert_eq!(value, b"v"),
+            Response::Many(answers) => assert_eq!(answers.len(), 10),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(scene.visible().as_deref(), Some(&b"v"[..]));
+    scene.get(ALICE);
+    scene.assert_told_value(ALICE, b"v");
+    scene.assert_no_other_job();
+}
+
+#[test]
+fn a_fetch_older_than_a_set_through_the_tiers_does_not_land() {
+    let mut scene = Scene::new();
+    scene.get(ALICE);
+    let flight = scene.flight();
+    scene.set(b"new", WriteMode::Through);
+    let write = scene.write();
+    scene.land_write(write);
+    scene.told(WRITER);
+    scene.land_value(flight, b"old");
+    // Alice asked before the set: the old value is a right answer to her, and to nobody else.
+    scene.assert_told_value(ALICE, b"old");
+    assert_eq!(scene.visible().as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
+fn a_fetch_older_than_a_delete_through_the_tiers_does_not_land() {
+    let mut scene = Scene::new();
+    scene.get(ALICE);
+    let flight = scene.flight();
+    scene.ask(WRITER, Request::Delete { key: b"k" });
+    let write = scene.write();
+    scene.land_write(write);
+    scene.told(WRITER);
+    scene.land_value(flight, b"old");
+    scene.assert_told_value(ALICE, b"old");
+    assert_eq!(scene.visible(), None);
+}
+
+#[test]
+fn a_fetch_older_than_a_set_of_l1_does_not_land() {
+    let mut scene = Scene::new();
+    scene.get(ALICE);
+    let flight = scene.flight();
+    scene.set(b"new", WriteMode::L1Only);
+    scene.told(WRITER);
+    scene.land_value(flight, b"old");
+    scene.assert_told_value(ALICE, b"old");
+    assert_eq!(scene.visible().as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
+fn a_fetch_older_than_a_delete_of_l1_does_not_land() {
+    let mut scene = Scene::with(Rule { write: WriteMode::L1Only, ..Rule::default() });
+    scene.get(ALICE);
+    let flight = scene.flight();
+    scene.ask(WRITER, Request::Delete { key: b"k" });
+    scene.told(WRITER);
+    scene.land_value(flight, b"old");
+    scene.assert_told_value(ALICE, b"old");
+    assert_eq!(scene.visible(), None);
+}
+
+#[test]
+fn a_fetch_older_than_a_flush_does_not_land() {
+    for prefix in [&b""[..], b"k"] {
+        let mut scene = Scene::new();
+        scene.get(ALICE);
+        let flight = scene.flight();
+        scene.ask(WRITER, Request::Flush { prefix });
+        while scene.given.0.is_empty() {
+            scene.owner.turn(Instant::now(), &mut scene.given);
+        }
+        scene.told(WRITER);
+        scene.land_value(flight, b"old");
+        scene.assert_told_value(ALICE, b"old");
+        assert_eq!(scene.visible(), None, "flushed: {prefix:?}");
+    }
+}
+
+#[test]
+fn a_fetch_begun_while_a_write_is_under_way_does_not_land() {
+    // It may have read either value, whether it lands before the write or after it.
+    for lands_first in [true, false] {
+        let mut scene = Scene::new();
+        scene.set(b"new", WriteMode::Through);
+        let write = scene.write();
+        scene.get(ALICE);
+        let flight = scene.flight();
+        if lands_first {
+            scene.land_value(flight, b"old");
+            scene.assert_told_value(ALICE, b"old");
+            assert_eq!(scene.visible(), None);
+        }
+        scene.land_write(write);
+        scene.told(WRITER);
+        if !lands_first {
+            scene.land_value(flight, b"old");
+            scene.assert_told_value(ALICE, b"old");
+        }
+        assert_eq!(scene.visible().as_deref(), Some(&b"new"[..]));
+    }
+}
+
+#[test]
+fn after_a_write_whose_outcome_is_unknown_no_fetch_lands_for_a_while() {
+    let mut scene = Scene::new();
+    scene.set(b"before", WriteMode::L1Only);
+    scene.told(WRITER);
+    scene.set(b"new", WriteMode::Through);
+    let write = scene.write();
+    let outcome = Written::Unknown { tier: Tier::L3, why: "no answer".into() };
+    scene.land(Done::Written { id: write, outcome });
+    scene.told(WRITER);
+    assert_eq!(scene.visible(), None, "neither value may be served");
+    scene.get(ALICE);
+    let flight = scene.flight();
+    scene.land_value(flight, b"either");
+    scene.assert_told_value(ALICE, b"either");
+    assert_eq!(scene.visible(), None);
+    // A write that certainly was applied ends the doubt.
+    scene.set(b"sure", WriteMode::Through);
+    let write = scene.write();
+    scene.land_write(write);
+    scene.told(WRITER);
+    scene.owner.table.remove(b"k", 0);
+    scene.get(ALICE);
+    let flight = scene.flight();
+    scene.land_value(flight, b"sure");
+    assert_eq!(scene.visible().as_deref(), Some(&b"sure"[..]));
+}
+
+#[test]
+fn a_fetch_over_a_connection_that_was_lost_meanwhile_does_not_land() {
+    let mut scene = Scene::new();
+    for (epoch, visible) in [(1, None), (0, Some(b"v".to_vec()))] {
+        scene.get(ALICE);
+        let flight = scene.flight();
+        scene.land_value_of_epoch(flight, b"v", epoch);
+        scene.assert_told_value(ALICE, b"v");
+        assert_eq!(scene.visible(), visible, "epoch {epoch}");
+    }
+}
+
+#[test]
+fn who_asks_after_an_invalidation_gets_nothing_older() {
+    let mut scene = Scene::with(Rule { write: WriteMode::L1Only, ..Rule::default() });
+    scene.get(ALICE);
+    let old = scene.flight();
+    scene.ask(WRITER, Request::Delete { key: b"k" });
+    scene.told(WRITER);
+    scene.get(BOB);
+    let new = scene.flight();
+    assert_ne!(old, new);
+    scene.land_value(old, b"old");
+    scene.assert_told_value(ALICE, b"old");
+    // The old flight took only its own record along: this one joins Bob's.
+    scene.get(WRITER);
+    scene.assert_no_other_job();
+    scene.land_value(new, b"new");
+    assert_eq!(scene.given.0.len(), 2);
+    assert_eq!(scene.visible().as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
+fn an_absence_older_than_a_set_is_not_remembered() {
+    let mut scene = Scene::new();
+    scene.get(ALICE);
+    let flight = scene.flight();
+    scene.set(b"new", WriteMode::Through);
+    let write = scene.write();
+    scene.land_write(write);
+    scene.told(WRITER);
+    let outcome = Fetched::Absent { authoritative: true, epoch: 0 };
+    scene.land(Done::Fetched { flight, outcome });
+    let payload = scene.told(ALICE);
+    assert_eq!(Response::decode(&payload), Ok(Response::Absent { ttl: Duration::ZERO }));
+    scene.get(BOB);
+    scene.assert_told_value(BOB, b"new");
+}
+
+#[test]
+fn a_set_is_acknowledged_only_when_it_is_visible() {
+    let mut scene = Scene::new();
+    scene.set(b"one", WriteMode::Through);
+    scene.set(b"two", WriteMode::Through);
+    let first = scene.write();
+    assert!(scene.given.0.is_empty());
+    scene.assert_no_other_job();
+    scene.land_write(first);
+    scene.told(WRITER);
+    assert_eq!(scene.visible().as_deref(), Some(&b"one"[..]));
+    let second = scene.write();
+    scene.land_write(second);
+    scene.told(WRITER);
+    assert_eq!(scene.visible().as_deref(), Some(&b"two"[..]));
+}
