@@ -1,6 +1,8 @@
 //! The clocks that lives are measured on.
 
+use nix::libc;
 use nix::time::{ClockId, clock_gettime};
+use std::mem::MaybeUninit;
 
 /// CLOCK_MONOTONIC in ns: read once at attach, to compare with the daemon's.
 pub(crate) fn monotonic_ns() -> u64 {
@@ -8,9 +10,21 @@ pub(crate) fn monotonic_ns() -> u64 {
 }
 
 /// CLOCK_MONOTONIC_COARSE in ns: a quarter of the price, up to one tick (4 to 10 ms) late.
-#[inline]
+#[inline(always)]
 pub(crate) fn monotonic_coarse_ns() -> u64 {
-    ns(ClockId::CLOCK_MONOTONIC_COARSE)
+    // Not by way of nix: its result, out of line, costs a hit half as much again as the clock.
+    let mut time = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: the pointer is valid for a timespec, which the call fills in when it returns 0.
+    let time = unsafe {
+        if libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, time.as_mut_ptr()) != 0 {
+            return u64::MAX;
+        }
+        time.assume_init()
+    };
+    time.tv_sec
+        .cast_unsigned()
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(time.tv_nsec.cast_unsigned())
 }
 
 /// CLOCK_BOOTTIME in ns: runs through suspend.

@@ -75,14 +75,16 @@ impl Table {
     #[inline(always)]
     fn read_by(&self, key: &[u8], value: &mut Vec<u8>, clock: impl Fn() -> u64) -> TableRead {
         value.clear();
-        let outcome = self.reader.read(key, clock, &mut Spare(value));
+        let mut spare = Spare { begin: value.as_mut_ptr(), bytes: value.capacity(), vector: value };
+        let outcome = self.reader.read(key, clock, &mut spare);
+        let Spare { bytes: capacity, vector: value, .. } = spare;
         let read = match outcome {
             Outcome::Miss => return TableRead::Miss,
             Outcome::Detached => return TableRead::Detached,
             Outcome::Absent => TableRead::Absent,
             Outcome::Hit(hit) => {
                 let bytes = hit.value_bytes as usize;
-                if bytes > value.capacity() {
+                if bytes > capacity {
                     return TableRead::Miss;
                 }
                 // SAFETY: a hit has copied `value_bytes` bytes to the room that it asked for last,
@@ -117,16 +119,32 @@ impl Table {
     }
 }
 
-/// A vector's spare capacity.
-struct Spare<'a>(&'a mut Vec<u8>);
+/// An empty vector's capacity. Where it lies is looked up before a read, so that no read waits for it.
+struct Spare<'a> {
+    begin: *mut u8,
+    bytes: usize,
+    vector: &'a mut Vec<u8>,
+}
 
-// SAFETY: the spare capacity of an empty vector, borrowed exclusively, has room for `bytes` bytes
-// after `reserve`, and does not move before the next call.
+impl Spare<'_> {
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, bytes: usize) {
+        self.vector.reserve(bytes);
+        self.begin = self.vector.as_mut_ptr();
+        self.bytes = self.vector.capacity();
+    }
+}
+
+// SAFETY: `begin` and `bytes` are the capacity of an empty vector that is borrowed exclusively: it
+// has room for `bytes` bytes, at least as many as asked for, and does not move before it grows.
 unsafe impl Destination for Spare<'_> {
-    #[inline]
+    #[inline(always)]
     fn room(&mut self, bytes: usize) -> *mut u8 {
-        self.0.reserve(bytes);
-        self.0.as_mut_ptr()
+        if bytes > self.bytes {
+            self.grow(bytes);
+        }
+        self.begin
     }
 }
 

@@ -78,6 +78,59 @@ pub struct EntryHeader {
     pub checksum: u32,
 }
 
+/// The first word of an entry, which a read needs before all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntrySizes(pub u64);
+
+#[expect(clippy::cast_possible_truncation, reason = "fields are cut out of the word")]
+impl EntrySizes {
+    /// Bytes of the value.
+    #[inline(always)]
+    #[must_use]
+    pub const fn value_bytes(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Bytes of the key.
+    #[inline(always)]
+    #[must_use]
+    pub const fn key_bytes(self) -> usize {
+        (self.0 >> 32) as u16 as usize
+    }
+
+    /// Rule of the policy.
+    #[inline(always)]
+    #[must_use]
+    pub const fn policy(self) -> u8 {
+        (self.0 >> 48) as u8
+    }
+
+    /// `MARK_*`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn marks(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+
+    /// Words from the start of the entry to its key.
+    #[inline(always)]
+    #[must_use]
+    pub const fn key_word(self) -> usize {
+        ENTRY_HEADER_BYTES / WORD_BYTES + (self.marks() & MARK_FLAGS) as usize
+    }
+
+    /// Whether no entry of a table with this largest value could look otherwise.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_plausible(self, value_bytes_max: u32) -> bool {
+        self.key_bytes() >= 1
+            && self.key_bytes() <= KEY_BYTES_MAX
+            && self.value_bytes() <= value_bytes_max
+            && self.marks() & !MARKS == 0
+            && (self.marks() & MARK_ABSENT == 0 || self.value_bytes() == 0)
+    }
+}
+
 impl EntryHeader {
     /// The three words.
     #[inline]
@@ -113,7 +166,7 @@ impl EntryHeader {
     #[inline(always)]
     #[must_use]
     pub const fn key_word(&self) -> usize {
-        ENTRY_HEADER_BYTES / WORD_BYTES + (self.marks & MARK_FLAGS) as usize
+        EntrySizes(self.pack()[0]).key_word()
     }
 
     /// Words from the start of the entry to its value.
@@ -140,11 +193,7 @@ impl EntryHeader {
     /// checksum is right.)
     #[must_use]
     pub const fn is_plausible(&self, value_bytes_max: u32) -> bool {
-        self.key_bytes >= 1
-            && self.key_bytes as usize <= KEY_BYTES_MAX
-            && self.value_bytes <= value_bytes_max
-            && self.marks & !MARKS == 0
-            && (self.marks & MARK_ABSENT == 0 || self.value_bytes == 0)
+        EntrySizes(self.pack()[0]).is_plausible(value_bytes_max)
     }
 
     /// Loads the header at word `at`.

@@ -5,23 +5,29 @@
 //!  header | generations | segment headers | buckets | segment 0 | segment 1 | ...
 //! ```
 
-use crate::entry::entry_bytes_max;
+use crate::entry::{ENTRY_HEADER_BYTES, entry_bytes_max};
 use crate::error::LayoutError;
 use crate::hash::{KeyHash, TableHasher};
 use crate::header::{HEADER_BYTES, Identity};
 use crate::memory::{Memory, WORD_BYTES};
 use crate::segment::SEGMENT_HEADER_WORDS;
-use crate::slot::{OFFSET_BITS, SEGMENT_BITS, SLOTS};
+use crate::slot::{POSITION_BITS, SLOTS};
 
 /// Fewest segments of a table (W1).
 pub const SEGMENTS_MIN: u64 = 16;
 /// A segment holds at least this many of the largest entries (W1): copying the live part of a
 /// segment forward always leaves room for the entry that asked for it.
 pub const ENTRIES_PER_SEGMENT_MIN: u64 = 4;
+/// Most segments of a table, as a power of two.
+pub const SEGMENT_COUNT_BITS: u32 = 20;
+/// Most words of a segment, as a power of two.
+pub const SEGMENT_WORDS_BITS: u32 = 28;
+const _: () = assert!(SEGMENT_COUNT_BITS + SEGMENT_WORDS_BITS == POSITION_BITS);
 /// Segments that a table is cut into where its largest value allows.
 const SEGMENTS_WANTED: u64 = 128;
 /// Everything large begins on a page.
 const PAGE: u64 = 4096;
+const PAGE_WORDS: u64 = PAGE / WORD_BYTES as u64;
 const LINE_WORDS: usize = 8;
 
 /// What somebody wants of a new table.
@@ -102,10 +108,14 @@ pub struct Geometry {
     bucket_count: u32,
     segment_count: u32,
     segment_words: usize,
+    /// See [`locate`](Self::locate).
+    segment_reciprocal: u64,
     value_bytes_max: u32,
     segment_headers: usize,
     buckets: usize,
     segments: usize,
+    /// The word behind the last one at which an entry header has room.
+    end: usize,
 }
 
 const GENERATIONS: usize = HEADER_BYTES / WORD_BYTES;
@@ -119,7 +129,7 @@ impl Geometry {
         let table_bytes = plan.table_bytes / PAGE * PAGE;
         let segment_min =
             round_up(ENTRIES_PER_SEGMENT_MIN * entry_bytes_max(plan.value_bytes_max) as u64, PAGE);
-        let largest = (WORD_BYTES as u64) << (SEGMENT_BITS + OFFSET_BITS);
+        let largest = (WORD_BYTES as u64) << POSITION_BITS;
         let too_large = LayoutError::TableTooLarge { bytes: plan.table_bytes, largest };
         if plan.table_bytes > largest {
             return Err(too_large);
@@ -129,7 +139,8 @@ impl Geometry {
             None => round_up(table_bytes / SEGMENTS_WANTED, PAGE),
         };
         // An index of its own for each possible count of segments; the largest that fits wins.
-        let segment_bytes = segment_bytes.max(segment_min).min((WORD_BYTES as u64) << OFFSET_BITS);
+        let segment_bytes =
+            segment_bytes.max(segment_min).min((WORD_BYTES as u64) << SEGMENT_WORDS_BITS);
         if segment_bytes < segment_min {
             return Err(LayoutError::ValueBytes { bytes: plan.value_bytes_max as usize });
         }
@@ -137,7 +148,7 @@ impl Geometry {
             let (bucket_count, fixed) = Self::index(plan, segments, segment_bytes);
             (bucket_count, fixed + segments * segment_bytes)
         };
-        let mut segment_count = (table_bytes / segment_bytes).min(1 << SEGMENT_BITS);
+        let mut segment_count = (table_bytes / segment_bytes).min(1 << SEGMENT_COUNT_BITS);
         while segment_count >= SEGMENTS_MIN && need(segment_count).1 > table_bytes {
             segment_count -= 1;
         }
@@ -186,7 +197,7 @@ impl Geometry {
         ) else {
             return wrong("a count beyond 32 bits");
         };
-        if !(SEGMENTS_MIN..=1 << SEGMENT_BITS).contains(&identity.segment_count) {
+        if !(SEGMENTS_MIN..=1 << SEGMENT_COUNT_BITS).contains(&identity.segment_count) {
             return wrong("the number of segments");
         }
         if bucket_count == 0 {
@@ -195,7 +206,7 @@ impl Geometry {
         let segment_bytes = identity.segment_bytes;
         if segment_bytes == 0
             || !segment_bytes.is_multiple_of(PAGE)
-            || segment_bytes > (WORD_BYTES as u64) << OFFSET_BITS
+            || segment_bytes > (WORD_BYTES as u64) << SEGMENT_WORDS_BITS
             || segment_bytes < ENTRIES_PER_SEGMENT_MIN * entry_bytes_max(value_bytes_max) as u64
         {
             return wrong("the size of a segment");
@@ -210,16 +221,19 @@ impl Geometry {
         if end > identity.table_bytes || !identity.table_bytes.is_multiple_of(PAGE) {
             return wrong("the parts do not fit the table");
         }
+        let end_words = segments + to_usize(identity.segment_count * segment_bytes) / WORD_BYTES;
         Ok(Geometry {
             identity,
             hasher: TableHasher::new(identity.hash_seed),
             bucket_count,
             segment_count,
             segment_words: to_usize(segment_bytes) / WORD_BYTES,
+            segment_reciprocal: u64::MAX / (segment_bytes / PAGE) + 1,
             value_bytes_max,
             segment_headers,
             buckets,
             segments,
+            end: end_words - (ENTRY_HEADER_BYTES / WORD_BYTES - 1),
         })
     }
 
@@ -310,6 +324,36 @@ impl Geometry {
             Bucket { first_word: self.buckets + first as usize * SLOTS },
             Bucket { first_word: self.buckets + second as usize * SLOTS },
         ]
+    }
+
+    /// Where the log's word `position` is: as a word of the table and as a place in a segment, if
+    /// an entry header has room behind it in the log.
+    ///
+    /// A division by a multiplication (Granlund and Montgomery, "Division by invariant integers using
+    /// multiplication", 1994): with `p` pages to a segment and `r = ceil(2^64 / p)`, the quotient of
+    /// `x` is the upper half of `x * r` while `x * p < 2^64`; here x < 2^39 and p < 2^20.
+    #[inline(always)]
+    #[must_use]
+    pub const fn locate(&self, position: u64) -> Option<(usize, Location)> {
+        let word = self.segments + to_usize(position);
+        if word >= self.end {
+            return None;
+        }
+        let page = position / PAGE_WORDS;
+        let segment = ((page as u128 * self.segment_reciprocal as u128) >> 64) as u64;
+        #[expect(clippy::cast_possible_truncation, reason = "fewer than 2^20 and fewer than 2^28")]
+        let location = Location {
+            segment: segment as u32,
+            word: (position - segment * self.segment_words as u64) as u32,
+        };
+        Some((word, location))
+    }
+
+    /// The word of the log at which `at` lies.
+    #[inline(always)]
+    #[must_use]
+    pub const fn position(&self, at: Location) -> u64 {
+        at.segment as u64 * self.segment_words as u64 + at.word as u64
     }
 
     /// The word of the table at which an entry's place is, or `None` when no entry header fits there.

@@ -20,7 +20,7 @@ pub const fn words_for(bytes: usize) -> usize {
 /// Memory that somebody else may be writing.
 ///
 /// Word indices count from the start of the table.
-pub trait Memory {
+pub trait Memory: Clone {
     /// Loads word `index`, relaxed.
     ///
     /// # Safety
@@ -111,22 +111,25 @@ pub trait MemoryMut: Memory {
     }
 }
 
-/// Up to eight bytes as the low bytes of a word.
-#[inline]
+/// Up to eight bytes as the low bytes of a word. By loads that overlap instead of a copy of unknown
+/// length, which would be a call and then a load over several smaller stores.
+#[inline(always)]
 fn padded(tail: &[u8]) -> u64 {
-    let mut word = [0; WORD_BYTES];
-    word[..tail.len()].copy_from_slice(tail);
-    u64::from_le_bytes(word)
+    let length = tail.len();
+    if let (Some(low), Some(high)) = (tail.first_chunk::<4>(), tail.last_chunk::<4>()) {
+        let shift = 8 * (length - 4);
+        return u64::from(u32::from_le_bytes(*low)) | u64::from(u32::from_le_bytes(*high)) << shift;
+    }
+    let (Some(low), Some(high)) = (tail.first(), tail.last()) else { return 0 };
+    let middle = tail[length / 2];
+    u64::from(*low)
+        | u64::from(middle) << (8 * (length / 2))
+        | u64::from(*high) << (8 * (length - 1))
 }
 
 /// The copy that the language defines: one relaxed load for each word.
 #[inline]
-unsafe fn copy_out_by_words<M: Memory + ?Sized>(
-    memory: &M,
-    from: usize,
-    to: *mut u8,
-    bytes: usize,
-) {
+unsafe fn copy_out_by_words<M: Memory>(memory: &M, from: usize, to: *mut u8, bytes: usize) {
     let whole = bytes / WORD_BYTES;
     for index in 0..whole {
         // SAFETY: `index` is below the whole words of the source, and `index * 8 + 8 <= bytes`.
@@ -188,7 +191,7 @@ impl Memory for Mapped {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[inline(always)]
     unsafe fn copy_out(&self, from: usize, to: *mut u8, bytes: usize) {
-        if bytes <= assembly::COPY_BYTES_MIN {
+        if bytes < assembly::COPY_BYTES_MIN {
             // SAFETY: passed on unchanged.
             unsafe { copy_out_by_words(self, from, to, bytes) }
         } else {

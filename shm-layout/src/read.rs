@@ -1,11 +1,13 @@
 //! The read protocol, R0 to R8. The only place that implements it.
 
-use crate::entry::{EntryHeader, MARK_ABSENT, MARK_FLAGS, MARK_STRICT, NEVER, tick};
+use crate::entry::{
+    ENTRY_HEADER_BYTES, EntrySizes, MARK_ABSENT, MARK_FLAGS, MARK_STRICT, NEVER, TICK_BITS,
+};
 use crate::error::LayoutError;
-use crate::geometry::{Bucket, Geometry};
+use crate::geometry::Geometry;
 use crate::hash::KeyHash;
 use crate::header::{CLOCK_OFFSET, LEASE_UNTIL, POLICY_FLOORS, STATE, STATE_SERVING, STRICT_FLOOR};
-use crate::memory::Memory;
+use crate::memory::{Memory, WORD_BYTES, words_for};
 use crate::segment::is_stable;
 use crate::slot::SlotWord;
 
@@ -50,7 +52,7 @@ pub enum Outcome {
     Detached,
 }
 
-/// One attempt at one line.
+/// One attempt at one slot.
 enum Attempt {
     Done(Outcome),
     NotHere,
@@ -104,7 +106,7 @@ impl<M: Memory> Reader<M> {
     ///
     /// Takes effect at the second load of the slot that it returns, or, for a miss, at some moment
     /// between call and return.
-    #[inline]
+    #[inline(always)]
     pub fn read(
         &self,
         key: &[u8],
@@ -114,17 +116,54 @@ impl<M: Memory> Reader<M> {
         if !self.is_serving() {
             return Outcome::Detached;
         }
+        // A copy of the base address, which no fence makes the compiler load again.
+        let memory = self.memory.clone();
         let hash = self.geometry.hasher().hash(key);
         let [first, second] = self.geometry.buckets(hash);
         // Both lines travel at once: a key in its second line costs no second wait.
-        self.memory.prefetch(first.word());
-        self.memory.prefetch(second.word());
+        memory.prefetch(first.word());
+        memory.prefetch(second.word());
+        let mut bucket = first;
+        // SAFETY: a bucket of this geometry is eight words of the checked table.
+        let mut nominated = unsafe { memory.nominate(first.word(), hash.tag()) };
+        if nominated == 0 {
+            bucket = second;
+            // SAFETY: as above.
+            nominated = unsafe { memory.nominate(second.word(), hash.tag()) };
+            if nominated == 0 {
+                return Outcome::Miss;
+            }
+        }
+        let slot = bucket.slot(nominated.trailing_zeros() as usize);
+        match self.read_slot::<true>(&memory, slot, key, &clock, destination) {
+            Attempt::Done(outcome) => outcome,
+            // An entry with marks, one key in some thousands that shares its tag with a neighbour,
+            // the owner at work: the code of all others stays short.
+            Attempt::NotHere | Attempt::Retry => self.read_all(hash, key, &clock, destination),
+        }
+    }
+
+    /// The whole protocol: every nominated slot of both lines, and again while the owner is at work.
+    #[inline(never)]
+    fn read_all(
+        &self,
+        hash: KeyHash,
+        key: &[u8],
+        clock: &impl Fn() -> u64,
+        destination: &mut impl Destination,
+    ) -> Outcome {
         'again: for _ in 0..TRIES {
-            for bucket in [first, second] {
-                match self.read_line(bucket, hash, key, &clock, destination) {
-                    Attempt::Done(outcome) => return outcome,
-                    Attempt::NotHere => {}
-                    Attempt::Retry => continue 'again,
+            for bucket in self.geometry.buckets(hash) {
+                // SAFETY: a bucket of this geometry is eight words of the checked table.
+                let mut nominated = unsafe { self.memory.nominate(bucket.word(), hash.tag()) };
+                while nominated != 0 {
+                    let slot = bucket.slot(nominated.trailing_zeros() as usize);
+                    nominated &= nominated - 1;
+                    match self.read_slot::<false>(&self.memory, slot, key, clock, destination) {
+                        Attempt::Done(outcome) => return outcome,
+                        Attempt::NotHere => {}
+                        Attempt::Retry => continue 'again,
+                    }
                 }
             }
             return Outcome::Miss;
@@ -132,115 +171,115 @@ impl<M: Memory> Reader<M> {
         Outcome::Miss
     }
 
+    /// R3 to R8 for the entry that a nominated slot refers to. `PLAIN`: entries with marks are
+    /// `NotHere`.
     #[inline(always)]
-    fn read_line(
+    fn read_slot<const PLAIN: bool>(
         &self,
-        bucket: Bucket,
-        hash: KeyHash,
+        memory: &M,
+        slot: usize,
         key: &[u8],
         clock: &impl Fn() -> u64,
         destination: &mut impl Destination,
     ) -> Attempt {
-        let memory = &self.memory;
-        // SAFETY: a bucket of this geometry is eight words of the checked table.
-        let mut nominated = unsafe { memory.nominate(bucket.word(), hash.tag()) };
-        while nominated != 0 {
-            let slot = bucket.slot(nominated.trailing_zeros() as usize);
-            nominated &= nominated - 1;
-
-            // R3. SAFETY: a slot is a word of the checked table.
-            let word = SlotWord(unsafe { memory.load(slot) });
-            let location = word.location();
-            let (Some(at), Some(generation)) =
-                (self.geometry.resolve(location), self.geometry.generation(location.segment))
-            else {
-                continue;
-            };
-            if word.tag() != hash.tag() {
-                continue;
-            }
-
-            // R4. The fence below partners with the fence before the owner's store of the next even
-            // generation: who sees that, sees the cleared slots.
-            memory.fence_acquire();
-            // SAFETY: a word of the checked table.
-            let before = unsafe { memory.load(generation) };
-            if !is_stable(before) {
-                return Attempt::Retry;
-            }
-            memory.fence_acquire();
-            // SAFETY: as above.
-            if unsafe { memory.load(slot) } != word.0 {
-                return Attempt::Retry;
-            }
-            // Partners with the fence before the slot store that published this entry (W3).
-            memory.fence_acquire();
-
-            // R5. SAFETY: `resolve` left room for the header's three words.
-            let header = unsafe { EntryHeader::load(memory, at) };
-            let fits = location.word as usize + header.words() <= self.geometry.segment_words();
-            let plausible = fits && header.is_plausible(self.geometry.value_bytes_max());
-            // SAFETY: the entry ends inside its segment, so its key is part of the table.
-            let same = plausible
-                && header.key_bytes as usize == key.len()
-                && unsafe { memory.equals(at + header.key_word(), key) };
-            let mut flags = 0;
-            if same {
-                if header.marks & MARK_FLAGS != 0 {
-                    // SAFETY: the word behind the header is part of the entry.
-                    flags = unsafe { memory.load(at + 3) };
-                }
-                if header.marks & MARK_ABSENT == 0 {
-                    let bytes = header.value_bytes as usize;
-                    let room = destination.room(bytes);
-                    // SAFETY: the value is part of the table; `room` is valid for `bytes` bytes.
-                    unsafe { memory.copy_out(at + header.value_word(), room, bytes) };
-                }
-            }
-
-            // R6. Partners with the fence behind the store of the odd generation (W4): had any of
-            // the loads above seen a byte of a later entry, this load would see a change.
-            memory.fence_acquire();
-            // SAFETY: a word of the checked table.
-            if unsafe { memory.load(generation) } != before {
-                return Attempt::Retry;
-            }
-            if same {
-                #[expect(clippy::cast_possible_truncation, reason = "32 bits are stored")]
-                return Attempt::Done(self.verdict(&header, flags as u32, clock));
-            }
+        // R3. SAFETY: a slot of a bucket of this geometry is a word of the checked table.
+        let word = SlotWord(unsafe { memory.load(slot) });
+        // Cleared since it was nominated. Another key's tag needs no check: the key says it.
+        if word.is_empty() {
+            return Attempt::NotHere;
         }
-        Attempt::NotHere
+        let Some((at, location)) = self.geometry.locate(word.position()) else {
+            return Attempt::NotHere;
+        };
+        let Some(generation) = self.geometry.generation(location.segment) else {
+            return Attempt::NotHere;
+        };
+
+        // R4. The fence below partners with the fence before the owner's store of the next even
+        // generation: who sees that, sees the cleared slots.
+        memory.fence_acquire();
+        // SAFETY: a word of the checked table.
+        let before = unsafe { memory.load(generation) };
+        if !is_stable(before) {
+            return Attempt::Retry;
+        }
+        memory.fence_acquire();
+        // SAFETY: as above.
+        if unsafe { memory.load(slot) } != word.0 {
+            return Attempt::Retry;
+        }
+        // Partners with the fence before the slot store that published this entry (W3).
+        memory.fence_acquire();
+
+        // R5. SAFETY: `locate` left room for the three words of a header.
+        let sizes = EntrySizes(unsafe { memory.load(at) });
+        if PLAIN && sizes.marks() != 0 {
+            return Attempt::NotHere;
+        }
+        let key_word = if PLAIN { ENTRY_HEADER_BYTES / WORD_BYTES } else { sizes.key_word() };
+        // From the length of the key that is asked for, so that the value's address does not wait
+        // for the header; the two lengths are compared below.
+        let value_word = key_word + words_for(key.len());
+        let end = value_word + words_for(sizes.value_bytes() as usize);
+        let same = sizes.key_bytes() == key.len()
+            && location.word as usize + end <= self.geometry.segment_words()
+            // SAFETY: the entry ends inside its segment, so its key is part of the table.
+            && unsafe { memory.equals(at + key_word, key) };
+        if !same {
+            // R6, as below: what was compared may have been another entry.
+            memory.fence_acquire();
+            // SAFETY: a word of the checked table.
+            let after = unsafe { memory.load(generation) };
+            return if after == before { Attempt::NotHere } else { Attempt::Retry };
+        }
+        let marks = if PLAIN { 0 } else { sizes.marks() };
+        // SAFETY: the header's words, and with the mark the one behind them, end before the key.
+        let (version, expiry, flags) = unsafe {
+            let flags = if marks & MARK_FLAGS != 0 { memory.load(at + 3) } else { 0 };
+            (memory.load(at + 1), memory.load(at + 2), flags)
+        };
+        let bytes = sizes.value_bytes() as usize;
+        let room = destination.room(bytes);
+        // SAFETY: the value is part of the table; `room` is valid for `bytes` bytes.
+        unsafe { memory.copy_out(at + value_word, room, bytes) };
+
+        // R6. Partners with the fence behind the store of the odd generation (W4): had any of the
+        // loads above seen a byte of a later entry, this load would see a change.
+        memory.fence_acquire();
+        // SAFETY: a word of the checked table.
+        if unsafe { memory.load(generation) } != before {
+            return Attempt::Retry;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "32 bits are stored")]
+        let hit = Hit {
+            version,
+            flags: flags as u32,
+            value_bytes: sizes.value_bytes(),
+            expiry: expiry as u32,
+            policy: sizes.policy(),
+        };
+        Attempt::Done(self.verdict(hit, marks, clock))
     }
 
     /// R7 and R8, for an entry that is whole.
     #[inline(always)]
-    fn verdict(&self, header: &EntryHeader, flags: u32, clock: &impl Fn() -> u64) -> Outcome {
+    fn verdict(&self, hit: Hit, marks: u8, clock: &impl Fn() -> u64) -> Outcome {
         let memory = &self.memory;
         // SAFETY: there is a floor for each of the 256 policies, in the header.
-        let floor = unsafe { memory.load(POLICY_FLOORS + header.policy as usize) };
-        if header.version < floor {
+        let floor = unsafe { memory.load(POLICY_FLOORS + hit.policy as usize) };
+        if hit.version < floor {
             return Outcome::Miss;
         }
-        if header.expiry != NEVER && tick(self.now(clock)) >= header.expiry {
+        if hit.expiry != NEVER && self.now(clock) >> TICK_BITS >= u64::from(hit.expiry) {
             return Outcome::Miss;
         }
-        if header.marks & MARK_STRICT != 0 {
+        if marks & MARK_STRICT != 0 {
             // SAFETY: words of the header.
             let (floor, lease) = unsafe { (memory.load(STRICT_FLOOR), memory.load(LEASE_UNTIL)) };
-            if header.version < floor || self.now(clock) >= lease {
+            if hit.version < floor || self.now(clock) >= lease {
                 return Outcome::Miss;
             }
         }
-        if header.marks & MARK_ABSENT != 0 {
-            return Outcome::Absent;
-        }
-        Outcome::Hit(Hit {
-            version: header.version,
-            flags,
-            value_bytes: header.value_bytes,
-            expiry: header.expiry,
-            policy: header.policy,
-        })
+        if marks & MARK_ABSENT != 0 { Outcome::Absent } else { Outcome::Hit(hit) }
     }
 }

@@ -25,15 +25,14 @@ pub const FILLED: usize = 2;
 /// Word of the earliest expiry.
 pub const EARLIEST_EXPIRY: usize = 3;
 
-/// Generation of a segment that has never been recycled. Even, and not zero: a reader whose mapping
-/// was replaced by zero pages must not take them for a stable generation.
+/// Generation of a segment that has never been recycled.
 pub const FIRST_GENERATION: u64 = 2;
 
 /// Whether nothing is being recycled.
 #[inline(always)]
 #[must_use]
 pub const fn is_stable(generation: u64) -> bool {
-    generation & 1 == 0 && generation != 0
+    generation & 1 == 0
 }
 
 /// What a segment is for.

@@ -128,7 +128,7 @@ impl<M: MemoryMut> Writer<M> {
     /// whoever sees the slot. Partners with the third fence of R4.
     pub fn publish(&self, slot: usize, hash: KeyHash, at: Location) {
         self.memory.fence_release();
-        self.store(slot, SlotWord::pack(hash, at).0);
+        self.store(slot, SlotWord::pack(hash, self.geometry.position(at)).0);
     }
 
     /// Empties a slot.

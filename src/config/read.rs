@@ -14,7 +14,7 @@ use super::{Config, DaemonConfig, LogFormat, TableConfig, value};
 use crate::tiers::{L2Config, L3Config, TiersConfig, parse_url};
 use shm_layout::entry::entry_bytes_max;
 use shm_layout::geometry::ENTRIES_PER_SEGMENT_MIN;
-use shm_layout::slot::OFFSET_BITS;
+use shm_layout::geometry::SEGMENT_WORDS_BITS;
 use shm_layout::{Geometry, LayoutError};
 
 /// Shortest life of an L1 copy: six ticks of the expiry clock, so that rounding stays small.
@@ -28,7 +28,7 @@ const SOCKET_BYTES_MAX: usize = 107;
 /// A table that an index can be had for, however small its entries are.
 const SIZE_OF_LARGEST: u64 = 512 << 30;
 /// What a segment can have: words of eight bytes that a slot's offset can count.
-const SEGMENT_BYTES_MAX: u64 = 8 << OFFSET_BITS;
+const SEGMENT_BYTES_MAX: u64 = 8 << SEGMENT_WORDS_BITS;
 
 /// Reads a text. `look` sees the `[table]` section of a text that is right so far, and may find more.
 pub(super) fn read(

@@ -72,9 +72,8 @@ impl<M: MemoryMut> Table<M> {
                 report.entries += 1;
                 let Some(found) = self.at_slot(slot) else {
                     report.violation(format!(
-                        "bucket {bucket} slot {index}: no entry can be at segment {} word {}",
-                        word.location().segment,
-                        word.location().word
+                        "bucket {bucket} slot {index}: no entry can be at word {} of the log",
+                        word.position()
                     ));
                     continue;
                 };

@@ -4,9 +4,6 @@ use super::{Found, Table};
 use shm_layout::slot::SLOTS;
 use shm_layout::{Bucket, EntryHeader, KeyHash, MemoryMut, SlotWord};
 
-/// A new key goes to its first line while that has a slot to spare, so that most reads end there.
-const FIRST_LINE_USED_MAX: usize = 5;
-
 impl<M: MemoryMut> Table<M> {
     /// The slot that refers to `key`, if any. A key has at most one (W10).
     pub(super) fn find(&self, key: &[u8], hash: KeyHash) -> Option<Found> {
@@ -35,7 +32,7 @@ impl<M: MemoryMut> Table<M> {
         if word.is_empty() {
             return None;
         }
-        let at = word.location();
+        let (_, at) = self.writer.geometry().locate(word.position())?;
         let header = self.header_at(at)?;
         Some(Found { slot, at, header })
     }
@@ -72,26 +69,46 @@ impl<M: MemoryMut> Table<M> {
 
     /// The slot that refers to exactly this entry of a key with this hash.
     pub(super) fn slot_of(&self, hash: KeyHash, at: shm_layout::Location) -> Option<usize> {
-        let wanted = SlotWord::pack(hash, at);
+        let wanted = SlotWord::pack(hash, self.writer.geometry().position(at));
         self.candidate_slots(hash).find(|slot| self.slot_word(*slot) == wanted)
     }
 
-    /// A slot for a key that has none (W10). When all candidates are taken one is evicted: an
-    /// invisible entry if there is one, else the one that was stored first.
+    /// A slot for a key that has none (W10): in its first line while that has one, as most reads then
+    /// end there. When both lines are full a neighbour moves to its other line (cuckoo hashing, one
+    /// step: Pagh and Rodler, 2001); when none can, an entry is evicted: an invisible one if there is
+    /// one, else the one that was stored first.
     pub(super) fn choose_slot(&mut self, hash: KeyHash, now: u32) -> usize {
         let [first, second] = self.writer.geometry().buckets(hash);
-        let (used_first, used_second) = (self.used(first), self.used(second));
-        let line = if used_first <= FIRST_LINE_USED_MAX || used_first < used_second {
-            first
-        } else {
-            second
-        };
-        let line = if self.used(line) < SLOTS { line } else { first };
-        let empty = (0..SLOTS).map(|index| line.slot(index));
-        if let Some(slot) = empty.into_iter().find(|slot| self.slot_word(*slot).is_empty()) {
-            return slot;
+        self.empty_slot(first)
+            .or_else(|| self.empty_slot(second))
+            .or_else(|| self.move_neighbour(hash))
+            .or_else(|| self.displace(hash, now))
+            .unwrap_or_else(|| first.slot(0))
+    }
+
+    fn empty_slot(&self, bucket: Bucket) -> Option<usize> {
+        (0..SLOTS).map(|index| bucket.slot(index)).find(|slot| self.slot_word(*slot).is_empty())
+    }
+
+    /// Empties one of the candidate slots by moving its entry to the other line of that entry's key.
+    ///
+    /// The old slot is cleared before the new one is stored: a reader in between misses, and a kill
+    /// in between costs the entry, but no key ever has two slots.
+    fn move_neighbour(&mut self, hash: KeyHash) -> Option<usize> {
+        for slot in self.candidate_slots(hash).collect::<Vec<_>>() {
+            let Some(found) = self.at_slot(slot) else { continue };
+            let hasher = *self.writer.geometry().hasher();
+            let neighbour = hasher.hash(self.key_of(&found));
+            let here = self.bucket_of(slot);
+            let lines = self.writer.geometry().buckets(neighbour);
+            let there = lines.into_iter().find(|line| self.bucket_of(line.slot(0)) != here);
+            if let Some(empty) = there.and_then(|line| self.empty_slot(line)) {
+                self.writer.clear(slot);
+                self.writer.publish(empty, neighbour, found.at);
+                return Some(slot);
+            }
         }
-        self.displace(hash, now).unwrap_or_else(|| first.slot(0))
+        None
     }
 
     fn displace(&mut self, hash: KeyHash, now: u32) -> Option<usize> {
@@ -131,10 +148,6 @@ impl<M: MemoryMut> Table<M> {
             .into_iter()
             .take(lines)
             .flat_map(|bucket: Bucket| (0..SLOTS).map(move |index| bucket.slot(index)))
-    }
-
-    fn used(&self, bucket: Bucket) -> usize {
-        (0..SLOTS).filter(|index| !self.slot_word(bucket.slot(*index)).is_empty()).count()
     }
 
     pub(super) fn slot_word(&self, slot: usize) -> SlotWord {

@@ -156,7 +156,8 @@ impl<M: MemoryMut> Table<M> {
             for index in 0..shm_layout::slot::SLOTS {
                 let slot = self.writer.geometry().bucket(bucket).slot(index);
                 let word = self.slot_word(slot);
-                if !word.is_empty() && word.location().segment == segment {
+                let place = self.writer.geometry().locate(word.position());
+                if !word.is_empty() && place.is_some_and(|(_, at)| at.segment == segment) {
                     self.writer.clear(slot);
                     self.slots_used = self.slots_used.saturating_sub(1);
                     self.counters.torn += 1;

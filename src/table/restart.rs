@@ -77,10 +77,11 @@ impl<M: MemoryMut> Table<M> {
                 if word.is_empty() {
                     continue;
                 }
-                let at = word.location();
-                let usable = self.writer.geometry().resolve(at).is_some()
-                    && !unusable[at.segment as usize]
-                    && at.word < self.log.segment(at.segment).filled_words;
+                let at = self.writer.geometry().locate(word.position());
+                let usable = at.is_some_and(|(_, at)| {
+                    !unusable[at.segment as usize]
+                        && at.word < self.log.segment(at.segment).filled_words
+                });
                 if usable {
                     self.slots_used += 1;
                 } else {

@@ -253,7 +253,7 @@ proptest! {
 }
 
 /// Memory in which the owner dies at a chosen store: that one and all later ones are lost.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Mortal<'a> {
     memory: MappedMut,
     stores_left: &'a Cell<u64>,
