@@ -353,6 +353,21 @@ fn who_asks_after_an_invalidation_gets_nothing_older() {
 }
 
 #[test]
+fn who_asks_while_a_write_is_under_way_does_not_join_an_older_fetch() {
+    let mut scene = Scene::new();
+    scene.get(ALICE);
+    let old = scene.flight();
+    scene.ask(WRITER, Request::Delete { key: b"k" });
+    scene.write();
+    scene.get(BOB);
+    let new = scene.flight();
+    scene.land_value(old, b"old");
+    scene.assert_told_value(ALICE, b"old");
+    scene.land_value(new, b"new");
+    scene.assert_told_value(BOB, b"new");
+}
+
+#[test]
 fn an_absence_older_than_a_set_is_not_remembered() {
     let mut scene = Scene::new();
     scene.get(ALICE);
