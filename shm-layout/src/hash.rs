@@ -39,13 +39,16 @@ const fn reduce(bits: u64, count: u32) -> u32 {
     ((bits * count as u64) >> 32) as u32
 }
 
+/// Rises when any key gets another hash; part of the fingerprint. A test holds the hashes of some
+/// keys fast.
+pub const HASH_ID: usize = 2;
 /// Keys up to here are hashed in line, from loads that do not wait for each other.
 const SHORT_BYTES_MAX: usize = 48;
 
 /// Hashes keys and values under one seed.
 #[derive(Debug, Clone, Copy)]
 pub struct TableHasher {
-    short: [u64; 6],
+    short: [u64; 8],
     long: RapidSecrets,
 }
 
@@ -54,7 +57,7 @@ impl TableHasher {
     #[must_use]
     pub const fn new(seed: u64) -> TableHasher {
         // SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
-        let mut short = [0; 6];
+        let mut short = [0; 8];
         let mut state = seed;
         let mut index = 0;
         while index < short.len() {
@@ -69,30 +72,32 @@ impl TableHasher {
 
     /// Hashes a key.
     ///
-    /// Up to 48 bytes: folded multiplies of pairs of words, each pair under secrets of its own, side by
-    /// side instead of one after the other (the construction of foldhash's fast variant). Longer
-    /// keys: rapidhash.
+    /// Up to 48 bytes: products of pairs of words, each pair under secrets of its own, side by side
+    /// instead of one after the other, and one product over them (after wyhash, rapidhash and
+    /// foldhash). Longer keys: rapidhash.
     #[inline(always)]
     #[must_use]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
         let bytes = key.len();
-        let [s0, s1, s2, s3, s4, s5] = self.short;
-        // Tells keys apart whose loads overlap to the same words.
-        let s1 = s1 ^ bytes as u64;
         if bytes > SHORT_BYTES_MAX {
             return self.hash_long(key);
         }
-        KeyHash(if let (Some(head), Some(tail)) = (key.first_chunk(), key.last_chunk()) {
-            let ends = fold(words(head), [s0, s1]) ^ fold(words(tail), [s2, s3]);
-            match key.get(16..32) {
-                Some(middle) if bytes > 32 => {
-                    ends ^ fold(words(middle.first_chunk().unwrap_or(&[0; 16])), [s4, s5])
-                }
-                _ => ends,
+        let [s0, s1, s2, s3, s4, s5, s6, s7] = self.short;
+        let mut mixed;
+        if let (Some(head), Some(tail)) = (key.first_chunk(), key.last_chunk()) {
+            mixed = multiply(words(head), [s0, s1]);
+            mixed = crossed(mixed, multiply(words(tail), [s2, s3]));
+            if bytes > 32
+                && let Some(middle) = key.get(16..).and_then(<[u8]>::first_chunk)
+            {
+                mixed = crossed(mixed, multiply(words(middle), [s4, s5]));
             }
         } else {
-            fold(tiny(key), [s0, s1])
-        })
+            mixed = multiply(tiny(key), [s0, s1]);
+        }
+        // Tells keys apart, too, whose loads overlap to the same words.
+        let [low, high] = multiply(mixed, [s6 ^ bytes as u64, s7]);
+        KeyHash(low ^ high)
     }
 
     #[cold]
@@ -113,19 +118,28 @@ impl TableHasher {
     }
 }
 
-/// Both halves of the product of 64-bit words, folded into one.
+/// Both halves of the product of two words under two secrets. Not folded into one before the last
+/// step: where both words vary in a few low bits only, the folded product of two keys can be equal.
 #[inline(always)]
-const fn fold(words: [u64; 2], secrets: [u64; 2]) -> u64 {
-    let product = (words[0] ^ secrets[0]) as u128 * (words[1] ^ secrets[1]) as u128;
+const fn multiply(words: [u64; 2], secrets: [u64; 2]) -> [u64; 2] {
+    halves((words[0] ^ secrets[0]) as u128 * (words[1] ^ secrets[1]) as u128)
+}
+
+/// Two products as one, low halves on high ones.
+#[inline(always)]
+const fn crossed(one: [u64; 2], other: [u64; 2]) -> [u64; 2] {
+    [one[0] ^ other[1], one[1] ^ other[0]]
+}
+
+#[inline(always)]
+const fn halves(both: u128) -> [u64; 2] {
     #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
-    return product as u64 ^ (product >> 64) as u64;
+    return [both as u64, (both >> 64) as u64];
 }
 
 #[inline(always)]
 fn words(bytes: &[u8; 16]) -> [u64; 2] {
-    let both = u128::from_le_bytes(*bytes);
-    #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
-    [both as u64, (both >> 64) as u64]
+    halves(u128::from_le_bytes(*bytes))
 }
 
 /// Fewer than 16 bytes as two words, by loads that overlap.

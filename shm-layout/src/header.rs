@@ -85,8 +85,8 @@ pub struct Identity {
     pub epoch_ns: u64,
 }
 
-/// Identifies the arrangement: any change of a size or an offset changes it, even where somebody
-/// forgot to raise [`LAYOUT_VERSION`]. FNV-1a over the figures.
+/// Identifies the arrangement: any change of a size, an offset or the key hash changes it, even where
+/// somebody forgot to raise [`LAYOUT_VERSION`]. FNV-1a over the figures.
 pub const FINGERPRINT: u64 = {
     let figures = [
         HEADER_BYTES,
@@ -107,7 +107,7 @@ pub const FINGERPRINT: u64 = {
         crate::segment::SEQUENCE,
         crate::segment::FILLED,
         crate::segment::EARLIEST_EXPIRY,
-        crate::slot::TAG_BITS as usize,
+        crate::hash::HASH_ID,
         crate::slot::TAG_BITS as usize,
         crate::slot::POSITION_BITS as usize,
         crate::slot::SLOTS,
