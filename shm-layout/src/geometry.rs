@@ -130,9 +130,8 @@ impl Geometry {
         let segment_min =
             round_up(ENTRIES_PER_SEGMENT_MIN * entry_bytes_max(plan.value_bytes_max) as u64, PAGE);
         let largest = (WORD_BYTES as u64) << POSITION_BITS;
-        let too_large = LayoutError::TableTooLarge { bytes: plan.table_bytes, largest };
         if plan.table_bytes > largest {
-            return Err(too_large);
+            return Err(LayoutError::TableTooLarge { bytes: plan.table_bytes, largest });
         }
         let segment_bytes = match plan.segment_bytes {
             Some(bytes) => round_up(bytes.min(largest), PAGE),
@@ -158,7 +157,8 @@ impl Geometry {
         }
         let bucket_count = need(segment_count).0;
         if bucket_count > u64::from(u32::MAX) {
-            return Err(too_large);
+            let largest = table_bytes / bucket_count * u64::from(u32::MAX) / PAGE * PAGE;
+            return Err(LayoutError::TableTooLarge { bytes: plan.table_bytes, largest });
         }
         Geometry::check(Identity {
             table_id: plan.table_id,

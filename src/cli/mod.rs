@@ -56,7 +56,8 @@ pub fn run() -> ExitCode {
 fn demo_ends(end: anyhow::Result<ExitCode>) -> ExitCode {
     end.unwrap_or_else(|error| {
         eprintln!("l1d: {error:#}");
-        ExitCode::from(REFUSED)
+        let is_tier = error.is::<crate::demo::TierFailed>();
+        ExitCode::from(if is_tier { TIER_FAILED } else { REFUSED })
     })
 }
 

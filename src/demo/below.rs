@@ -2,7 +2,7 @@
 //! miss. Never looks into the table, as these processes are to live without it.
 
 use anyhow::{Context, Result, bail};
-use l1d_client::protocol::{PROTOCOL_VERSION, Request, Response, Set, frame};
+use l1d_client::protocol::{ErrorCode, PROTOCOL_VERSION, Request, Response, Set, frame};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -95,6 +95,9 @@ impl Below {
 
 fn unexpected(response: &Response<'_>) -> anyhow::Error {
     match response {
+        Response::Error { code: ErrorCode::TierFailed, message } => {
+            super::TierFailed(format!("the daemon says: {message}")).into()
+        }
         Response::Error { message, .. } => anyhow::anyhow!("the daemon says: {message}"),
         other => anyhow::anyhow!("the daemon answers what was not asked: {other:?}"),
     }

@@ -74,6 +74,11 @@ pub struct WorkerOptions {
     slots: u32,
 }
 
+/// A tier that the demo was told to use does not do its part.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TierFailed(String);
+
 /// What a process of the demo does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -246,8 +246,13 @@ impl Play {
             Message::Ready => worker.ready = true,
             Message::Report(report) if self.last_look => worker.total.add_news(&report),
             Message::Report(report) => worker.total.add(&report),
-            Message::Failed { reason } => {
-                bail!("a process of the way {:?} failed: {reason}", worker.way.title())
+            Message::Failed { reason, tier } => {
+                let reason =
+                    format!("a process of the way {:?} failed: {reason}", worker.way.title());
+                if tier {
+                    bail!(super::TierFailed(reason));
+                }
+                bail!(reason)
             }
         }
         Ok(())

@@ -15,6 +15,8 @@ pub enum Message {
     Failed {
         /// Why.
         reason: String,
+        /// Whether a tier is at fault.
+        tier: bool,
     },
 }
 

@@ -58,8 +58,11 @@ impl Tally {
         }
     }
 
-    /// Writes a value, and takes note of how long it took. Whether it was taken.
-    pub fn write(&mut self, store: &mut Store, position: usize, value: &[u8]) -> bool {
+    /// Writes a value, and takes note of how long it took or that it failed.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub fn write(&mut self, store: &mut Store, position: usize, value: &[u8]) -> Result<()> {
         let before = Instant::now();
         let written = store.write(position, value);
         let ns = nanoseconds(before.elapsed());
@@ -67,11 +70,11 @@ impl Tally {
             Ok(()) => {
                 self.report.writes += 1;
                 self.report.write_ns.record(ns);
-                true
+                Ok(())
             }
             Err(error) => {
                 self.report.failed(&error);
-                false
+                Err(error)
             }
         }
     }
@@ -79,11 +82,6 @@ impl Tally {
     /// A new value of a signal is out.
     pub fn signal_published(&mut self) {
         self.report.signals += 1;
-    }
-
-    /// What the last failure since the last report said.
-    pub fn last_error(&self) -> &str {
-        self.report.last_error.as_deref().unwrap_or("no reason is known")
     }
 
     /// What the value just read says of itself.

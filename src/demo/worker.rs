@@ -9,7 +9,7 @@ use super::store::Store;
 use super::tally::{Tally, send};
 use super::{Role, WorkerOptions, wait};
 use crate::clock::monotonic_ns;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::io::{BufRead, Stdin, Stdout, stdin, stdout};
 use std::process::ExitCode;
 
@@ -23,7 +23,12 @@ pub fn run(options: &WorkerOptions) -> Result<ExitCode> {
     match play(options, &mut out) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
-            send(&Message::Failed { reason: format!("{error:#}") }, &mut out)?;
+            let tier = error.chain().any(|cause| {
+                let of_client = cause.downcast_ref::<l1d_client::Error>();
+                matches!(of_client, Some(l1d_client::Error::TierFailed { .. }))
+                    || cause.is::<super::TierFailed>()
+            });
+            send(&Message::Failed { reason: format!("{error:#}"), tier }, &mut out)?;
             Ok(ExitCode::FAILURE)
         }
     }
@@ -42,9 +47,9 @@ fn monitor(store: &mut Store, stdin: &Stdin, out: &mut Stdout) -> Result<()> {
     let mut publisher = Publisher { versions: vec![0; store.keys().len()], value: Vec::new() };
     let mut first = Tally::new(store.keys().len());
     for position in 0..store.keys().len() {
-        if !publisher.publish(store, &mut first, position) {
-            bail!("publishing the first values failed: {}", first.last_error());
-        }
+        publisher
+            .publish(store, &mut first, position)
+            .context("publishing the first values failed")?;
     }
     if !ready(stdin, out)? {
         return Ok(());
@@ -63,7 +68,7 @@ fn monitor(store: &mut Store, stdin: &Stdin, out: &mut Stdout) -> Result<()> {
                 tally.read(store, quote);
             }
         }
-        if publisher.publish(store, &mut tally, position) && is_signal {
+        if publisher.publish(store, &mut tally, position).is_ok() && is_signal {
             tally.signal_published();
         }
         tally.report(store, out)?;
@@ -105,10 +110,10 @@ struct Publisher {
 
 impl Publisher {
     /// Publishes the next value of a key. Whether it was taken.
-    fn publish(&mut self, store: &mut Store, tally: &mut Tally, position: usize) -> bool {
+    fn publish(&mut self, store: &mut Store, tally: &mut Tally, position: usize) -> Result<()> {
         let Some((version, key)) = self.versions.get_mut(position).zip(store.keys().get(position))
         else {
-            return false;
+            bail!("there is no key {position}");
         };
         *version += 1;
         let stamp = Stamp { version: *version, published_ns: monotonic_ns() };

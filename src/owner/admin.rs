@@ -130,7 +130,7 @@ impl Owner {
             "in_table": held,
             "hash": format!("{:016x}", hash.0),
             "buckets": hash.buckets(self.table.writer().geometry().bucket_count()),
-            "flight_under_way": self.flights.is_under_way(key),
+            "flight_waiters": self.flights.waiters(key),
             "write_under_way": self.writes.is_changing(key),
             "blocked_for_fills": self.blocks.is_blocked(key, Instant::now()),
             "has_tiers": self.below.is_some(),

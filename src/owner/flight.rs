@@ -96,9 +96,10 @@ impl Flights {
         Some(flight)
     }
 
-    /// Whether somebody may join a flight of `key`.
-    pub(super) fn is_under_way(&self, key: &[u8]) -> bool {
-        self.joinable.contains_key(key)
+    /// How many wait in the flight of `key` that may be joined.
+    pub(super) fn waiters(&self, key: &[u8]) -> usize {
+        let flight = self.joinable.get(key).and_then(|id| self.by_id.get(id));
+        flight.map_or(0, |flight| flight.waiters.len())
     }
 
     /// Flights under way.

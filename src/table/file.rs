@@ -301,11 +301,12 @@ impl Directory {
         options: &FileOptions,
     ) -> Result<(MmapRaw, Table<MappedMut>), FileError> {
         let length = i64::try_from(bytes).unwrap_or(i64::MAX);
+        // Before: what a refused allocation has taken is not free again until the file is.
+        let free = nix::sys::statvfs::fstatvfs(&self.fd)
+            .map_or(0, |stat| stat.blocks_available().saturating_mul(stat.fragment_size()));
         match posix_fallocate(fd, 0, length) {
             Ok(()) => {}
             Err(nix::Error::ENOSPC) => {
-                let free = nix::sys::statvfs::fstatvfs(&self.fd)
-                    .map_or(0, |stat| stat.blocks_available() * stat.fragment_size());
                 return Err(FileError::NoSpace { directory: self.path.clone(), bytes, free });
             }
             Err(source) => return Err(system("cannot allocate", path, source.into())),

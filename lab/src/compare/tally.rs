@@ -34,6 +34,8 @@ pub struct Tally {
     pub damaged: u64,
     /// Values older than the last that was acknowledged before the read began.
     pub stale: u64,
+    /// Of these, of keys that other processes write.
+    pub stale_shared: u64,
     /// Of each read.
     pub read_ns: Times,
     /// Of each write.
@@ -84,6 +86,7 @@ impl Tally {
         self.errors += other.errors;
         self.damaged += other.damaged;
         self.stale += other.stale;
+        self.stale_shared += other.stale_shared;
         self.read_ns.add(&other.read_ns)?;
         self.write_ns.add(&other.write_ns)?;
         self.stale_ns.add(&other.stale_ns)?;

@@ -26,6 +26,13 @@ pub struct Window {
     pub end_ns: u64,
 }
 
+impl Window {
+    /// When counting begins anew, if there is a time before that does not count.
+    fn warm_up_ends(self) -> Option<u64> {
+        (self.count_ns > self.begin_ns).then_some(self.count_ns)
+    }
+}
+
 /// What a worker says when it has reached its tiers or the daemon.
 pub const READY: &str = "ready";
 
@@ -76,7 +83,7 @@ struct Worker {
 
 impl Worker {
     fn serve(&mut self, reader: u32, options: &WorkerOptions, window: Window) -> Result<()> {
-        let mut counts_from = Some(window.count_ns);
+        let mut counts_from = window.warm_up_ends();
         let mut since_ns = window.begin_ns;
         for position in self.load.reads(reader, options.load.readers, options.load.seed) {
             let now_ns = self.read(position)?;
@@ -115,6 +122,7 @@ impl Worker {
             Ok(stamp) if stamp.version < acknowledged => {
                 let since = self.oracle.outdated_since_ns(position, stamp.version, acknowledged);
                 self.tally.stale += 1;
+                self.tally.stale_shared += u64::from(key.is_shared);
                 self.tally.stale_ns.record(now_ns.saturating_sub(since));
             }
             Ok(_) => {}
@@ -134,7 +142,7 @@ impl Worker {
     }
 
     fn publish(&mut self, options: &WorkerOptions, window: Window) -> Result<()> {
-        let mut counts_from = Some(window.count_ns);
+        let mut counts_from = window.warm_up_ends();
         let mut since_ns = window.begin_ns;
         for (due, position) in self.load.writes(options.load.seed) {
             let due_ns = window.begin_ns + nanoseconds(due);

@@ -167,7 +167,8 @@ impl Client {
         self.stream.get_mut().write_all(bytes).unwrap();
     }
 
-    fn line(&mut self) -> String {
+    /// The next line, without its end.
+    pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.stream.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
