@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
+use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -68,8 +69,6 @@ pub fn die_together(command: &mut Command) {
 /// Ends the process. The main thread may be anywhere; nothing that it holds is waited for.
 fn end() -> ! {
     HAPPENED.store(true, Ordering::SeqCst);
-    // Wipes the line that shows progress.
-    eprintln!("\r\x1b[Kl1d-lab: interrupted; its servers and processes are stopped");
     // The latest first, so that none complains about a server that is gone.
     for child in children().into_iter().rev() {
         let _ = kill(child, Signal::SIGKILL);
@@ -79,6 +78,10 @@ fn end() -> ! {
         let _ =
             if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     }
+    // Nobody may be listening any more. The first characters wipe the line that shows progress.
+    let wipe = if std::io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+    let text = "l1d-lab: interrupted; its servers and processes are stopped";
+    let _ = writeln!(std::io::stderr(), "{wipe}{text}");
     std::process::exit(EXIT_CODE)
 }
 
