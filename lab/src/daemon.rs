@@ -1,6 +1,7 @@
 //! A real daemon with a private table and socket, for the length of an experiment.
 
 use crate::failure::Failure;
+use crate::interrupt;
 use anyhow::{Context, Result, bail};
 use l1d_client::Client;
 use std::fs::File;
@@ -35,9 +36,12 @@ impl Daemon {
     /// Starts one and returns when clients can attach. `program`: the binary, or else the `l1d`
     /// beside this program. `rules`: TOML after the `[table]` section.
     pub fn start(program: Option<&Path>, shape: TableShape, rules: &str) -> Result<Daemon> {
-        let program = find(program)?;
-        let directory = tempfile::Builder::new().prefix("l1d-lab.").tempdir_in("/dev/shm");
+        let program = program_at(program)?;
+        // The process id tells whose a directory is that a killed run has left.
+        let prefix = format!("l1d-lab.{}.", std::process::id());
+        let directory = tempfile::Builder::new().prefix(&prefix).tempdir_in("/dev/shm");
         let directory = directory.context("cannot make a directory in /dev/shm")?;
+        interrupt::remove_if_interrupted(directory.path());
         let at = |name: &str| directory.path().join(name);
         let TableShape { table_bytes, value_bytes_max, entry_bytes } = shape;
         let config = format!(
@@ -50,7 +54,9 @@ impl Daemon {
             .context("cannot bind a socket for the daemon's readiness")?;
         ready.set_read_timeout(Some(POLL))?;
         let log = File::create(at("log")).context("cannot make the daemon's log")?;
-        let child = Command::new(&program)
+        let mut command = Command::new(&program);
+        interrupt::die_together(&mut command);
+        let child = command
             .args(["serve".as_ref(), "--config".as_ref(), at("l1d.toml").as_os_str()])
             .args(["--socket".as_ref(), at("socket").as_os_str()])
             .args(["--table-directory".as_ref(), at("table").as_os_str()])
@@ -135,8 +141,18 @@ pub fn connect(socket: &Path) -> Result<Client> {
     })
 }
 
-fn find(program: Option<&Path>) -> Result<PathBuf> {
-    if let Some(program) = program {
+/// The daemon's program: the one named, or else the `l1d` beside this program.
+///
+/// # Errors
+/// There is no such file.
+pub fn program_at(named: Option<&Path>) -> Result<PathBuf> {
+    if let Some(program) = named {
+        if !program.is_file() {
+            bail!(Failure::Usage(format!(
+                "--l1d {}: there is no such program; build it (`cargo build --release`) or name another",
+                program.display()
+            )));
+        }
         return Ok(program.to_owned());
     }
     let own = std::env::current_exe().context("this program's own file cannot be found")?;

@@ -3,6 +3,7 @@
 mod compare;
 mod daemon;
 mod failure;
+mod interrupt;
 mod machine;
 mod memory;
 mod progress;
@@ -46,17 +47,24 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    // Workers and readers are ended by the process that started them.
+    let result = match command {
+        Command::Worker(_) | Command::Reader(_) => Ok(()),
+        _ => interrupt::watch(),
+    };
+    let result = result.and_then(|()| match command {
         Command::Limit(options) => reads::limit(&options),
         Command::Read(options) => reads::read(&options),
         Command::Bytes(options) => reads::bytes(&options),
         Command::Compare(options) => compare::compare(&options),
         Command::Worker(options) => compare::worker(&options),
         Command::Reader(options) => reads::reader(&options),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            interrupt::hold_if_interrupted();
             eprintln!("l1d-lab: {error:#}");
             failure::exit_code(&error)
         }

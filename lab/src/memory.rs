@@ -46,12 +46,11 @@ mod tests {
     #[test]
     fn a_process_holds_what_it_has_touched() {
         let before = of_process(std::process::id()).unwrap();
-        let block = std::hint::black_box(vec![1u8; 32 << 20]);
+        let block = std::hint::black_box(vec![1u8; 64 << 20]);
         let after = of_process(std::process::id()).unwrap();
-        assert!(
-            after.anonymous_bytes >= before.anonymous_bytes + (30 << 20),
-            "{before:?} {after:?}"
-        );
+        // Tests beside this one, in the same process, take and give back some MiB meanwhile.
+        let grown = after.anonymous_bytes.saturating_sub(before.anonymous_bytes);
+        assert!(grown >= 48 << 20, "{before:?} {after:?}");
         assert!(after.file_bytes > 0);
         drop(block);
     }

@@ -1,7 +1,7 @@
 //! Request traces: one key per line, in request order, plain or xz.
 
 use crate::failure::Failure;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lzma_rust2::XzReader;
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,6 +10,9 @@ use std::path::Path;
 
 /// What an xz file begins with.
 const XZ: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
+
+/// memcached takes 250, with the prefix of the run.
+const KEY_BYTES_MAX: usize = 200;
 
 /// The requests of a file.
 #[derive(Debug, Default)]
@@ -24,7 +27,8 @@ impl Trace {
     /// Reads a file.
     ///
     /// # Errors
-    /// A file that cannot be read or holds no request, or a key of more than 200 bytes.
+    /// A file that cannot be read or holds no request; or a line that is no key: more than 200
+    /// bytes, or bytes that are not printable ASCII, as in a line of several columns.
     pub fn read(path: &Path) -> Result<Trace> {
         let error = || {
             Failure::Usage(format!("{} is no trace: one key per line, plain or xz", path.display()))
@@ -50,12 +54,7 @@ impl Trace {
             if key.is_empty() {
                 continue;
             }
-            ensure!(
-                key.len() <= 200,
-                "line {}: a key of {} bytes; memcached takes 250 with a prefix",
-                number + 1,
-                key.len()
-            );
+            check(key).with_context(|| format!("line {}", number + 1))?;
             let next = u32::try_from(trace.keys.len()).context("too many keys")?;
             let position = *positions.entry(key.into()).or_insert_with(|| {
                 trace.keys.push(key.into());
@@ -66,6 +65,17 @@ impl Trace {
         ensure!(!trace.requests.is_empty(), "it holds no request");
         Ok(trace)
     }
+}
+
+fn check(key: &[u8]) -> Result<()> {
+    let bytes = key.len();
+    ensure!(bytes <= KEY_BYTES_MAX, "a key of {bytes} bytes; at most {KEY_BYTES_MAX} are taken");
+    if let Some(byte) = key.iter().find(|byte| !byte.is_ascii_graphic()) {
+        bail!(
+            "a key with byte {byte:#04x}; take the column of the key with `cut`, and escape others"
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -87,8 +97,13 @@ mod tests {
         assert_eq!((unpacked.requests, unpacked.keys), (trace.requests, trace.keys));
         std::fs::write(&packed, &XZ_OF_TRACE[..XZ_OF_TRACE.len() - 20]).unwrap();
         assert!(Trace::read(&packed).is_err(), "a file that was cut off");
-        std::fs::write(&plain, "\n\n").unwrap();
-        assert!(Trace::read(&plain).is_err());
+        let refused = |text: &str| {
+            std::fs::write(&plain, text).unwrap();
+            format!("{:#}", Trace::read(&plain).unwrap_err())
+        };
+        assert!(refused("\n\n").contains("no request"));
+        assert!(refused("a\nb c\n").contains("line 2"), "two columns");
+        assert!(refused(&format!("a\n\n{}", "k".repeat(201))).contains("line 3"));
     }
 
     #[rustfmt::skip]

@@ -98,6 +98,14 @@ impl Load {
         matches!(self.kind, Kind::Trace { .. })
     }
 
+    /// Requests of a trace.
+    pub fn requests(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Trace { requests } => Some(requests.len() as u64),
+            Kind::Dashboard | Kind::Zipf { .. } => None,
+        }
+    }
+
     /// Positions of the keys that one of `readers` readers asks for, in order. A trace is dealt out
     /// in turn and ends; others never end.
     pub fn reads(&self, reader: u32, readers: u32, seed: u64) -> Box<dyn Iterator<Item = usize>> {

@@ -5,11 +5,14 @@ mod contestant;
 mod keys;
 mod options;
 mod oracle;
+mod outcome;
+mod process;
 mod report;
 mod run;
 mod servers;
 mod store;
 mod tally;
+mod text;
 mod tiers;
 mod worker;
 

@@ -14,10 +14,14 @@ pub struct CompareOptions {
     /// Who takes part, several with commas
     #[arg(long, value_delimiter = ',', default_value = "no-l1,own-30s,own-2s,l1d")]
     pub contestants: Vec<Contestant>,
-    /// Seconds that are measured; a copy with a TTL of 30 s shows its age only after 30 s. A trace
-    /// ends earlier where its requests do
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub seconds: u64,
+    /// Seconds that are measured; a copy with a TTL of 30 s shows its age only after 30 s [default:
+    /// 10, for a trace until its requests end]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: Option<u64>,
+    /// How often everybody has a turn; counts and times of all turns are put together, reads/s are
+    /// the median's
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
     /// Seconds before that are not counted; a trace has none
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub warm_up_seconds: u64,

@@ -8,13 +8,21 @@
 //!               | `ring` versions in ns, at version % ring
 //! ```
 
+use crate::interrupt;
 use anyhow::{Context, Result, ensure};
+use nix::fcntl::{OFlag, posix_fallocate};
+use nix::sys::mman::{shm_open, shm_unlink};
+use nix::sys::stat::Mode;
 use shared_memory::{Shmem, ShmemConf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Words for all rings together, at most: 32 MiB.
 const RING_WORDS_MAX: usize = 4 << 20;
 const RING_MAX: usize = 512;
+
+/// Regions that this process has made.
+static CREATED: AtomicU32 = AtomicU32::new(0);
 
 /// The region.
 pub struct Oracle {
@@ -27,10 +35,15 @@ impl Oracle {
     /// A new one, with every key at version `version` since `now_ns`.
     pub fn create(keys: usize, version: u64, now_ns: u64) -> Result<Oracle> {
         let bytes = words(keys) * 8;
-        let region = ShmemConf::new()
-            .size(bytes)
-            .create()
-            .with_context(|| format!("cannot make {bytes} bytes of shared memory"))?;
+        let error = || format!("cannot make {bytes} bytes of shared memory");
+        let number = CREATED.fetch_add(1, Ordering::Relaxed);
+        let file = format!("l1d-lab.{}.oracle.{number}", std::process::id());
+        interrupt::remove_if_interrupted(&Path::new("/dev/shm").join(&file));
+        let name = format!("/{file}");
+        // What a killed run with this very process id has left.
+        let _ = shm_unlink(&name[..]);
+        let region = ShmemConf::new().size(bytes).os_id(&name).create().with_context(error)?;
+        reserve(&name, bytes).with_context(error)?;
         let oracle = Oracle { region, keys, ring: ring(keys) };
         for key in 0..keys {
             oracle.at_origin(key, version);
@@ -80,7 +93,12 @@ impl Oracle {
 
     /// The writer was told that this version is stored.
     pub fn acknowledge(&self, key: usize, version: u64, now_ns: u64) {
-        self.time(key, version).store(now_ns, Ordering::Relaxed);
+        // Versions between, whose own store failed, have this one as their successor's time.
+        let first = (self.of(key, 0).load(Ordering::Relaxed) + 1)
+            .max((version + 1).saturating_sub(self.ring as u64));
+        for version in first..=version {
+            self.time(key, version).store(now_ns, Ordering::Relaxed);
+        }
         // Pairs with the load in `acknowledged`: who sees the version sees its time.
         self.of(key, 0).store(version, Ordering::Release);
     }
@@ -90,11 +108,11 @@ impl Oracle {
         self.of(key, 0).load(Ordering::Acquire)
     }
 
-    /// Since when `version` has been outdated, given that `acknowledged` is the last one: the time at
+    /// Since when `version`, which is older than the acknowledged one, has been outdated: the time at
     /// which its successor was acknowledged, or the oldest time after that which is still known.
-    pub fn outdated_since_ns(&self, key: usize, version: u64, acknowledged: u64) -> u64 {
+    pub fn outdated_since_ns(&self, key: usize, version: u64) -> u64 {
         // The writer may be about to store over the oldest place.
-        let known = (acknowledged + 2).saturating_sub(self.ring as u64);
+        let known = (self.acknowledged(key) + 2).saturating_sub(self.ring as u64);
         self.time(key, (version + 1).max(known)).load(Ordering::Relaxed)
     }
 
@@ -115,6 +133,13 @@ impl Oracle {
         // as AtomicU64 only.
         unsafe { &*self.region.as_ptr().cast::<AtomicU64>().add(word) }
     }
+}
+
+/// Gives the region its memory. `shared_memory` only sets its size, and a page that the system
+/// cannot give later would end the process that touches it (SIGBUS).
+fn reserve(name: &str, bytes: usize) -> Result<()> {
+    let file = shm_open(name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+    posix_fallocate(file, 0, i64::try_from(bytes)?).context("there is no room for it in /dev/shm")
 }
 
 fn ring(keys: usize) -> usize {
@@ -139,12 +164,14 @@ mod tests {
         }
         assert_eq!(reader.acknowledged(2), 5);
         assert_eq!(reader.acknowledged(1), 1, "its neighbour is as it was");
-        assert_eq!(reader.outdated_since_ns(2, 1, 5), 2000);
-        assert_eq!(reader.outdated_since_ns(2, 4, 5), 5000);
-        for version in 6..=2000 {
+        assert_eq!(reader.outdated_since_ns(2, 1), 2000);
+        assert_eq!(reader.outdated_since_ns(2, 4), 5000);
+        writer.acknowledge(2, 8, 8000);
+        assert_eq!(reader.outdated_since_ns(2, 5), 8000, "6 and 7 were never stored");
+        for version in 9..=2000 {
             writer.acknowledge(2, version, version * 1000);
         }
-        let since = reader.outdated_since_ns(2, 1, 2000);
+        let since = reader.outdated_since_ns(2, 1);
         assert_eq!(since, (2002 - 512) * 1000, "as far back as is known");
         assert!(!reader.is_stopped());
         writer.stop();

@@ -1,28 +1,33 @@
-//! One contestant after the other, each with fresh tiers and fresh processes.
+//! The contestants in turn, each with fresh tiers and fresh processes every time.
 
 use super::contestant::Contestant;
 use super::keys::Load;
 use super::options::CompareOptions;
 use super::oracle::Oracle;
-use super::report::{Outcome, Report, Table};
+use super::outcome::{Outcome, Table};
+use super::process::Process;
+use super::report::Report;
 use super::servers::{Requests, Servers};
 use super::tally::Tally;
+use super::text;
 use super::tiers::{L2_TTL_SECONDS, connect_redis};
-use super::worker::{READY, Window};
-use crate::daemon::{Daemon, TableShape};
+use super::worker::Window;
+use crate::daemon::{self, Daemon, TableShape};
 use crate::machine::Machine;
 use crate::memory::{self, Memory};
 use crate::progress::Progress;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use l1d::clock::monotonic_ns;
 use l1d::demo::stamped::{self, Stamp};
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 /// From telling all processes to begin until they do.
 const AHEAD_NS: u64 = 50_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
+/// Measured where nothing else is said.
+const SECONDS: u64 = 10;
+/// A trace ends with its requests; a day is longer than any.
+const TRACE_SECONDS: u64 = 86_400;
 /// Values that are put into Redis with one round trip.
 const BATCH: usize = 1000;
 
@@ -33,18 +38,28 @@ const BATCH: usize = 1000;
 /// that failed.
 pub fn compare(options: &CompareOptions) -> Result<()> {
     let load = options.load.load()?;
+    if options.contestants.contains(&Contestant::L1d) {
+        // Before the others have run for minutes.
+        daemon::program_at(options.l1d.as_deref())?;
+    }
     let progress = Progress::new();
-    let mut outcomes = Vec::new();
-    for &contestant in &options.contestants {
-        let outcome = play(options, &load, contestant, &progress);
-        outcomes.push(outcome.with_context(|| format!("contestant {}", contestant.name()))?);
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for _ in 0..options.rounds {
+        for (position, &contestant) in options.contestants.iter().enumerate() {
+            let outcome = play(options, &load, contestant, &progress)
+                .with_context(|| format!("contestant {}", contestant.name()))?;
+            match outcomes.get_mut(position) {
+                Some(rounds) => rounds.add(outcome)?,
+                None => outcomes.push(outcome),
+            }
+        }
     }
     drop(progress);
     let report = Report::new(options, &load, Machine::this()?, outcomes);
     if options.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        println!("{}", report.text());
+        println!("{}", text::of(&report));
     }
     Ok(())
 }
@@ -61,8 +76,9 @@ fn play(
     if load.is_preloaded {
         preload(load, &servers)?;
     }
-    let daemon =
-        (contestant == Contestant::L1d).then(|| daemon(options, load, &servers)).transpose()?;
+    let daemon = (contestant == Contestant::L1d)
+        .then(|| start_daemon(options, load, &servers))
+        .transpose()?;
     let start =
         |reader| Process::start(options, contestant, reader, (&servers, &oracle, daemon.as_ref()));
     // The writer comes last.
@@ -75,11 +91,14 @@ fn play(
     for process in &mut processes {
         process.begin(window)?;
     }
-    wait_until(window.count_ns, &format!("{}: warming up", contestant.title()), progress);
+    let is_trace = load.is_trace();
+    let doing = if is_trace { "replaying" } else { "warming up" };
+    progress.say(&format!("{}: {doing}", contestant.title()));
+    sleep_until(window.count_ns);
     // A trace begins with empty tiers, and counts from there.
-    let before = if load.is_trace() { Requests::default() } else { servers.requests()? };
-    if !load.is_trace() {
-        wait_until(window.end_ns, contestant.title(), progress);
+    let before = if is_trace { Requests::default() } else { servers.requests()? };
+    if !is_trace {
+        count_down(window.end_ns, contestant.title(), progress);
     }
     let (writer, readers) = processes.split_last_mut().context("no process")?;
     let mut read = Tally::default();
@@ -91,18 +110,20 @@ fn play(
     let written = writer.tally()?;
     let mut memory = Memory::default();
     let daemon_id = daemon.as_ref().map(Daemon::pid);
-    for id in processes.iter().map(|process| process.child.id()).chain(daemon_id) {
+    for id in processes.iter().map(Process::pid).chain(daemon_id) {
         memory.add(memory::of_process(id)?);
     }
     let table = daemon.as_ref().map(Table::of).transpose()?;
-    Ok(Outcome { contestant, read, written, requests, memory, table })
+    Ok(Outcome::new(contestant, (read, written), requests, memory, table))
 }
 
 fn window(options: &CompareOptions, load: &Load) -> Window {
     let begin_ns = monotonic_ns() + AHEAD_NS;
-    let warm_up_seconds = if load.is_trace() { 0 } else { options.warm_up_seconds };
+    let (warm_up_seconds, seconds) =
+        if load.is_trace() { (0, TRACE_SECONDS) } else { (options.warm_up_seconds, SECONDS) };
+    let seconds = options.seconds.unwrap_or(seconds);
     let count_ns = begin_ns + warm_up_seconds * SECOND_NS;
-    Window { begin_ns, count_ns, end_ns: count_ns + options.seconds * SECOND_NS }
+    Window { begin_ns, count_ns, end_ns: count_ns + seconds * SECOND_NS }
 }
 
 /// Puts version 1 of every key into Redis.
@@ -125,7 +146,7 @@ fn preload(load: &Load, servers: &Servers) -> Result<()> {
     Ok(())
 }
 
-fn daemon(options: &CompareOptions, load: &Load, servers: &Servers) -> Result<Daemon> {
+fn start_daemon(options: &CompareOptions, load: &Load, servers: &Servers) -> Result<Daemon> {
     let value_bytes = load.keys.iter().map(|key| key.value_bytes as u64);
     let value_bytes_max = value_bytes.clone().max().unwrap_or(0).next_power_of_two().max(4096);
     let key_bytes: u64 = load.keys.iter().map(|key| key.name.len() as u64).sum();
@@ -141,83 +162,11 @@ fn daemon(options: &CompareOptions, load: &Load, servers: &Servers) -> Result<Da
     Daemon::start(options.l1d.as_deref(), shape, &rules)
 }
 
-/// A worker of this run.
-struct Process {
-    child: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
+fn sleep_until(at_ns: u64) {
+    std::thread::sleep(Duration::from_nanos(at_ns.saturating_sub(monotonic_ns())));
 }
 
-impl Process {
-    fn start(
-        options: &CompareOptions,
-        contestant: Contestant,
-        reader: Option<u32>,
-        (servers, oracle, daemon): (&Servers, &Oracle, Option<&Daemon>),
-    ) -> Result<Process> {
-        let load = &options.load;
-        let mut command = Command::new(
-            std::env::current_exe().context("this program's own file cannot be found")?,
-        );
-        command.arg("worker").args(["--workload", &load.workload]).args(&load.trace);
-        command.args(["--readers", &load.readers.to_string(), "--keys", &load.keys.to_string()]);
-        command.args([
-            "--value-bytes",
-            &load.value_bytes.to_string(),
-            "--seed",
-            &load.seed.to_string(),
-        ]);
-        command.args(load.rate.map(|rate| format!("--rate={rate}")));
-        command.args(reader.map(|reader| format!("--reader={reader}")));
-        command.args(["--contestant", contestant.name(), "--oracle", oracle.name()]);
-        command.args(["--memcached", &servers.memcached(), "--redis", &servers.redis()]);
-        command.args(["--l1-bytes", &options.l1.as_u64().to_string()]);
-        if let Some(daemon) = daemon {
-            command.arg("--socket").arg(daemon.socket());
-        }
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut child = child.context("cannot start a process of this run")?;
-        let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
-            bail!("a process without pipes");
-        };
-        Ok(Process { child, orders, answers: BufReader::new(answers) })
-    }
-
-    fn ready(&mut self) -> Result<()> {
-        let line = self.answer()?;
-        ensure!(line.trim() == READY, "a process says {line:?} before it is ready");
-        Ok(())
-    }
-
-    fn begin(&mut self, window: Window) -> Result<()> {
-        writeln!(self.orders, "{}", serde_json::to_string(&window)?)
-            .context("a process does not listen")
-    }
-
-    fn tally(&mut self) -> Result<Tally> {
-        let line = self.answer()?;
-        serde_json::from_str(&line)
-            .with_context(|| format!("a process says {line:?} for its tally"))
-    }
-
-    fn answer(&mut self) -> Result<String> {
-        let mut line = String::new();
-        ensure!(
-            self.answers.read_line(&mut line)? > 0,
-            "a process ended; what it said stands above"
-        );
-        Ok(line)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn wait_until(at_ns: u64, what: &str, progress: &Progress) {
+fn count_down(at_ns: u64, what: &str, progress: &Progress) {
     loop {
         let left_ns = at_ns.saturating_sub(monotonic_ns());
         progress.say(&format!("{what}: {} s to go", left_ns.div_ceil(SECOND_NS)));

@@ -33,6 +33,16 @@ pub struct Requests {
 }
 
 impl Requests {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: Requests) {
+        self.l2_gets += other.l2_gets;
+        self.l2_hits += other.l2_hits;
+        self.l2_sets += other.l2_sets;
+        self.l3_gets += other.l3_gets;
+        self.l3_hits += other.l3_hits;
+        self.l3_sets += other.l3_sets;
+    }
+
     /// What happened between two looks.
     pub fn since(self, before: Requests) -> Requests {
         Requests {
@@ -50,14 +60,16 @@ impl Servers {
     /// Starts both.
     ///
     /// # Errors
-    /// A program is not on the PATH.
+    /// A program is not in the PATH.
     pub fn start() -> Result<Servers> {
-        for (program, package) in [("memcached", "memcached"), ("redis-server", "redis-server")] {
-            if !is_on_path(program) {
-                bail!(Failure::Tier(format!(
-                    "{program} is not on the PATH; install it (Debian: apt-get install {package})"
-                )));
-            }
+        // The Debian packages have the programs' names.
+        let missing = ["memcached", "redis-server"].map(|name| (!is_on_path(name)).then_some(name));
+        let missing = missing.into_iter().flatten().collect::<Vec<_>>();
+        if !missing.is_empty() {
+            let (programs, packages) = (missing.join(" and "), missing.join(" "));
+            bail!(Failure::Tier(format!(
+                "not in the PATH: {programs}; on Debian: apt-get install {packages}"
+            )));
         }
         Ok(Servers { memcached: Server::memcached(), redis: Server::redis() })
     }

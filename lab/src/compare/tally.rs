@@ -42,6 +42,8 @@ pub struct Tally {
     pub write_ns: Times,
     /// Of each stale value: how long it had been outdated when the read began.
     pub stale_ns: Times,
+    /// Of these, of keys that other processes write.
+    pub stale_shared_ns: Times,
     /// Measured time; of several processes, the longest.
     pub elapsed_ns: u64,
     /// Copies in L1s of single processes.
@@ -90,6 +92,7 @@ impl Tally {
         self.read_ns.add(&other.read_ns)?;
         self.write_ns.add(&other.write_ns)?;
         self.stale_ns.add(&other.stale_ns)?;
+        self.stale_shared_ns.add(&other.stale_shared_ns)?;
         self.elapsed_ns = self.elapsed_ns.max(other.elapsed_ns);
         self.copies += other.copies;
         self.copies_bytes += other.copies_bytes;

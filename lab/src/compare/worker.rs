@@ -120,10 +120,14 @@ impl Worker {
         }
         match stamped::decode(&key.name, &self.value) {
             Ok(stamp) if stamp.version < acknowledged => {
-                let since = self.oracle.outdated_since_ns(position, stamp.version, acknowledged);
+                let since = self.oracle.outdated_since_ns(position, stamp.version);
+                let age_ns = now_ns.saturating_sub(since);
                 self.tally.stale += 1;
-                self.tally.stale_shared += u64::from(key.is_shared);
-                self.tally.stale_ns.record(now_ns.saturating_sub(since));
+                self.tally.stale_ns.record(age_ns);
+                if key.is_shared {
+                    self.tally.stale_shared += 1;
+                    self.tally.stale_shared_ns.record(age_ns);
+                }
             }
             Ok(_) => {}
             Err(_) => self.tally.damaged += 1,

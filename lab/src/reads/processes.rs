@@ -10,6 +10,7 @@ use super::loaded::absent;
 use super::measure::Subject;
 use super::pass::{Chain, Leg};
 use super::workload::{Places, Stream, Workload};
+use crate::interrupt;
 use crate::machine::pin;
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
@@ -148,6 +149,7 @@ impl Reader {
         if let Some(daemon) = &subject.daemon {
             command.arg("--socket").arg(daemon.socket());
         }
+        interrupt::die_together(&mut command);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
