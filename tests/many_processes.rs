@@ -110,6 +110,14 @@ fn keys_that_wait_together_travel_together() {
     // The first may leave before the others have come; those then wait for it together.
     let exchanges = commands() - before;
     assert!(exchanges <= 5, "fifty keys took {exchanges} exchanges");
+    // Now the table has them; an absent one and an unknown one stand between.
+    let mixed: Vec<&[u8]> = keys.iter().map(Vec::as_slice).chain([&b"nowhere"[..]]).rev().collect();
+    let values = client.get_many(&mixed).unwrap();
+    assert!(values[0].is_none() && values.len() == 51);
+    for value in values.into_iter().skip(1) {
+        let value = value.unwrap();
+        assert_eq!((&*value, value.meta().source), (&b"value"[..], Source::Table));
+    }
 }
 
 #[test]

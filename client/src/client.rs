@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::process_cache::{Fresh, ProcessRead};
 use crate::protocol::{Request, Response, Set, frame};
 use crate::shared::{Kind, Shared, unexpected};
-use crate::table::TableRead;
+use crate::table::{TOGETHER, TableRead};
 use crate::value::{Lookup, Meta, SetOptions, Source, Stored, Value};
 use shm_layout::entry::KEY_BYTES_MAX;
 use std::path::Path;
@@ -127,15 +127,16 @@ impl Client {
         let deadline = self.shared.deadline();
         let mut values = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
-        for (index, key) in keys.iter().enumerate() {
-            let key = key.as_ref();
-            let mut value = Vec::new();
-            let answer = self.look(key, &mut value, Some(&deadline));
-            if matches!(answer, Answer::Unknown) {
-                check_key(key)?;
-                missing.push((index, key));
-            }
-            values.push(answer.lookup(value).found());
+        for together in keys.chunks(TOGETHER) {
+            self.look_together(together, &deadline, |key, answer, value| {
+                if matches!(answer, Answer::Unknown) {
+                    missing.push((values.len(), key));
+                }
+                values.push(answer.lookup(value).found());
+            });
+        }
+        for (_, key) in &missing {
+            check_key(key)?;
         }
         let mut rest = missing.as_slice();
         while !rest.is_empty() {
@@ -235,6 +236,33 @@ impl Client {
             TableRead::Miss => self.peek_process(key, value),
             TableRead::Detached => self.peek_anew(key, value, deadline),
         }
+    }
+
+    /// [`look`](Self::look) for a few keys whose waits for memory overlap.
+    fn look_together<'k, K: AsRef<[u8]>>(
+        &self,
+        keys: &'k [K],
+        deadline: &Deadline,
+        mut each: impl FnMut(&'k [u8], Answer, Vec<u8>),
+    ) {
+        let Some(table) = self.shared.table() else {
+            for key in keys {
+                let mut value = Vec::new();
+                let answer = self.look(key.as_ref(), &mut value, Some(deadline));
+                each(key.as_ref(), answer, value);
+            }
+            return;
+        };
+        table.read_together(keys, |key, read, mut value| {
+            let key = key.as_ref();
+            let answer = match read {
+                TableRead::Hit(meta) => Answer::Found(meta),
+                TableRead::Absent => Answer::Absent,
+                TableRead::Miss => self.peek_process(key, &mut value),
+                TableRead::Detached => self.peek_anew(key, &mut value, Some(deadline)),
+            };
+            each(key, answer, value);
+        });
     }
 
     /// The table is not in use (R0): takes the new one over if there is one, and reads that.

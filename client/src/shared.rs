@@ -60,6 +60,11 @@ impl Shared {
         self.process.get()
     }
 
+    /// The table to read, if there is one.
+    pub(crate) fn table(&self) -> Option<&Table> {
+        self.attachments.current()
+    }
+
     /// The hit path: one pointer, then the read protocol.
     #[inline]
     pub(crate) fn read_table(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {

@@ -3,9 +3,13 @@
 use crate::clock;
 use crate::mapping::{Access, Mapping};
 use crate::value::{Meta, Source};
-use shm_layout::{Destination, Mapped, Outcome, Reader};
+use shm_layout::{Destination, Mapped, Outcome, Reader, Sought};
+use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// Keys that are read together: as many lines as a core can wait for at once, and some.
+pub(crate) const TOGETHER: usize = 16;
 
 /// What a read of the table comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,18 +70,69 @@ impl Table {
     /// Reads `key` into `value`, replacing what is there. Not a hit: `value` is empty.
     #[inline]
     pub(crate) fn read(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
-        self.read_by(key, value, || {
-            clock::monotonic_coarse_ns()
-                .wrapping_add(self.clock_difference_ns.load(Ordering::Relaxed))
-        })
+        self.read_by(key, value, || self.daemon_clock())
+    }
+
+    /// Reads up to [`TOGETHER`] keys so that their waits for memory overlap, each into a vector of
+    /// its own.
+    pub(crate) fn read_together<'k, K: AsRef<[u8]>>(
+        &self,
+        keys: &'k [K],
+        mut each: impl FnMut(&'k K, TableRead, Vec<u8>),
+    ) {
+        let is_serving = self.reader.is_serving();
+        let mut sought = [Sought::default(); TOGETHER];
+        for (key, sought) in keys.iter().zip(&mut sought) {
+            *sought = self.reader.seek(key.as_ref());
+        }
+        for sought in sought.iter().take(keys.len()) {
+            self.reader.approach(*sought);
+        }
+        // One look at the clock for all of them.
+        let now = Cell::new(None);
+        let clock = || {
+            now.get().unwrap_or_else(|| {
+                let time = self.daemon_clock();
+                now.set(Some(time));
+                time
+            })
+        };
+        for (key, sought) in keys.iter().zip(sought) {
+            let mut value = Vec::new();
+            let read = if is_serving {
+                self.finish(&mut value, |spare| {
+                    self.reader.read_sought(sought, key.as_ref(), clock, spare)
+                })
+            } else {
+                TableRead::Detached
+            };
+            each(key, read, value);
+        }
+    }
+
+    /// The daemon's CLOCK_MONOTONIC, at most a tick of the coarse clock late.
+    #[inline(always)]
+    fn daemon_clock(&self) -> u64 {
+        let difference = self.clock_difference_ns.load(Ordering::Relaxed);
+        clock::monotonic_coarse_ns().wrapping_add(difference)
     }
 
     /// [`read`](Self::read) by a given CLOCK_MONOTONIC of the daemon.
     #[inline(always)]
     fn read_by(&self, key: &[u8], value: &mut Vec<u8>, clock: impl Fn() -> u64) -> TableRead {
+        self.finish(value, |spare| self.reader.read(key, clock, spare))
+    }
+
+    /// Reads into `value`, whose content is replaced, and makes sure of what was read.
+    #[inline(always)]
+    fn finish(
+        &self,
+        value: &mut Vec<u8>,
+        read: impl FnOnce(&mut Spare<'_>) -> Outcome,
+    ) -> TableRead {
         value.clear();
         let mut spare = Spare { begin: value.as_mut_ptr(), bytes: value.capacity(), vector: value };
-        let outcome = self.reader.read(key, clock, &mut spare);
+        let outcome = read(&mut spare);
         let Spare { bytes: capacity, vector: value, .. } = spare;
         let read = match outcome {
             Outcome::Miss => return TableRead::Miss,

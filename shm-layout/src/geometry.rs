@@ -9,7 +9,7 @@ use crate::entry::{ENTRY_HEADER_BYTES, entry_bytes_max};
 use crate::error::LayoutError;
 use crate::hash::{KeyHash, TableHasher};
 use crate::header::{HEADER_BYTES, Identity};
-use crate::memory::{Memory, WORD_BYTES};
+use crate::memory::{LINE_WORDS, Memory, WORD_BYTES};
 use crate::segment::SEGMENT_HEADER_WORDS;
 use crate::slot::{POSITION_BITS, SLOTS};
 
@@ -28,7 +28,6 @@ const SEGMENTS_WANTED: u64 = 128;
 /// Everything large begins on a page.
 const PAGE: u64 = 4096;
 const PAGE_WORDS: u64 = PAGE / WORD_BYTES as u64;
-const LINE_WORDS: usize = 8;
 
 /// What somebody wants of a new table.
 #[derive(Debug, Clone, Copy)]

@@ -9,7 +9,7 @@
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 
 /// The hash of a key under one table's seed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct KeyHash(pub u64);
 
 impl KeyHash {

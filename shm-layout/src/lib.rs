@@ -72,6 +72,6 @@ pub use hash::{KeyHash, TableHasher};
 #[cfg(feature = "heap")]
 pub use heap::{HeapTable, VecDestination};
 pub use memory::{Mapped, MappedMut, Memory, MemoryMut};
-pub use read::{Destination, Hit, Outcome, Reader};
+pub use read::{Destination, Hit, Outcome, Reader, Sought};
 pub use slot::SlotWord;
 pub use write::Writer;

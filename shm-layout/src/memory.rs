@@ -10,6 +10,8 @@ use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Bytes of a word.
 pub const WORD_BYTES: usize = 8;
+/// Words of a cache line.
+pub const LINE_WORDS: usize = 8;
 
 /// Bytes rounded up to whole words.
 #[must_use]

@@ -7,7 +7,7 @@ use crate::error::LayoutError;
 use crate::geometry::Geometry;
 use crate::hash::KeyHash;
 use crate::header::{CLOCK_OFFSET, LEASE_UNTIL, POLICY_FLOORS, STATE, STATE_SERVING, STRICT_FLOOR};
-use crate::memory::{Memory, WORD_BYTES, words_for};
+use crate::memory::{LINE_WORDS, Memory, WORD_BYTES, words_for};
 use crate::segment::is_stable;
 use crate::slot::SlotWord;
 
@@ -50,6 +50,12 @@ pub enum Outcome {
     Miss,
     /// The table is not in use any more: attach anew (R0).
     Detached,
+}
+
+/// A key whose lines are on their way: see [`Reader::seek`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sought {
+    hash: KeyHash,
 }
 
 /// One attempt at one slot.
@@ -116,13 +122,56 @@ impl<M: Memory> Reader<M> {
         if !self.is_serving() {
             return Outcome::Detached;
         }
+        self.read_sought(self.seek(key), key, clock, destination)
+    }
+
+    /// The first step of reading several keys at once: asks for the key's lines. Other keys'
+    /// steps, and then [`approach`](Self::approach), go on while they come.
+    #[inline(always)]
+    #[must_use]
+    pub fn seek(&self, key: &[u8]) -> Sought {
+        let hash = self.geometry.hasher().hash(key);
+        // Both lines travel at once: a key in its second line costs no second wait.
+        for bucket in self.geometry.buckets(hash) {
+            self.memory.prefetch(bucket.word());
+        }
+        Sought { hash }
+    }
+
+    /// The second step: asks for the entry that the key's lines name, if they do. Only a hint:
+    /// nothing rests on what is loaded here.
+    #[inline(always)]
+    pub fn approach(&self, sought: Sought) {
+        for bucket in self.geometry.buckets(sought.hash) {
+            // SAFETY: a bucket of this geometry is eight words of the checked table.
+            let nominated = unsafe { self.memory.nominate(bucket.word(), sought.hash.tag()) };
+            if nominated != 0 {
+                let slot = bucket.slot(nominated.trailing_zeros() as usize);
+                // SAFETY: a slot of a bucket of this geometry is a word of the checked table.
+                let word = SlotWord(unsafe { self.memory.load(slot) });
+                if let Some((at, _)) = self.geometry.locate(word.position()) {
+                    self.memory.prefetch(at);
+                    self.memory.prefetch(at + LINE_WORDS);
+                }
+                return;
+            }
+        }
+    }
+
+    /// The last step: as [`read`](Self::read), but that the table is in use must have been seen
+    /// before the first.
+    #[inline(always)]
+    pub fn read_sought(
+        &self,
+        sought: Sought,
+        key: &[u8],
+        clock: impl Fn() -> u64,
+        destination: &mut impl Destination,
+    ) -> Outcome {
         // A copy of the base address, which no fence makes the compiler load again.
         let memory = self.memory.clone();
-        let hash = self.geometry.hasher().hash(key);
+        let hash = sought.hash;
         let [first, second] = self.geometry.buckets(hash);
-        // Both lines travel at once: a key in its second line costs no second wait.
-        memory.prefetch(first.word());
-        memory.prefetch(second.word());
         let mut bucket = first;
         // SAFETY: a bucket of this geometry is eight words of the checked table.
         let mut nominated = unsafe { memory.nominate(first.word(), hash.tag()) };
