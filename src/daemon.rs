@@ -87,6 +87,7 @@ pub fn run(
         segments = stats.segments,
         entries = stats.entries,
         taken_over = opened.0.was_taken_over(),
+        large_page_bytes = opened.0.large_page_bytes(),
         "the table is open"
     );
 

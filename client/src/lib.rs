@@ -81,7 +81,8 @@ mod clock;
 mod connection;
 mod deadline;
 mod error;
-mod mapping;
+#[doc(hidden)]
+pub mod mapping;
 pub mod policy;
 mod pool;
 mod process;

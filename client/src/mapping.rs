@@ -1,4 +1,5 @@
-//! Read-only mappings of table files.
+//! Mappings of table files, aligned so that large pages can be used. Not part of the public contract:
+//! the daemon maps its table with this too.
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous};
@@ -10,10 +11,20 @@ use std::ptr::NonNull;
 
 /// The daemon collapses a table into pages of this size; a process has the use of them only where
 /// its mapping begins at a multiple of it.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// A table file, mapped read-only for as long as this value lives.
-pub(crate) struct Mapping {
+/// What may be done with a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Reading and writing.
+    Write,
+}
+
+/// A table file, mapped for as long as this value lives.
+#[derive(Debug)]
+pub struct Mapping {
     /// Owns the whole range of addresses, with the slack that alignment costs (addresses, not
     /// memory).
     _reserved: MmapRaw,
@@ -28,7 +39,14 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps the first `bytes` bytes of `file`, which has that many and never shrinks.
-    pub(crate) fn of_file(file: impl AsFd, bytes: u64) -> io::Result<Mapping> {
+    ///
+    /// # Errors
+    /// What the system says, or a size that addresses cannot have.
+    pub fn of_file(file: impl AsFd, bytes: u64, access: Access) -> io::Result<Mapping> {
+        let protection = match access {
+            Access::Read => ProtFlags::PROT_READ,
+            Access::Write => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+        };
         let impossible = || io::Error::other("a table of an impossible size");
         let bytes =
             usize::try_from(bytes).ok().and_then(NonZeroUsize::new).ok_or_else(impossible)?;
@@ -44,7 +62,7 @@ impl Mapping {
             mmap(
                 Some(base.addr()),
                 bytes,
-                ProtFlags::PROT_READ,
+                protection,
                 MapFlags::MAP_SHARED | MapFlags::MAP_FIXED,
                 file,
                 0,
@@ -56,9 +74,16 @@ impl Mapping {
         Ok(Mapping { _reserved: reserved, base, bytes })
     }
 
-    /// The first byte, aligned to 2 MiB.
-    pub(crate) fn base(&self) -> *const u8 {
-        self.base.as_ptr().cast_const().cast()
+    /// The first byte, aligned to 2 MiB. To be written only with [`Access::Write`].
+    #[must_use]
+    pub fn base(&self) -> *mut u8 {
+        self.base.as_ptr().cast()
+    }
+
+    /// Its size.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.get()
     }
 
     /// Gives the file's memory back at once and leaves zeros in its place, readable as long as this

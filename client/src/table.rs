@@ -1,7 +1,7 @@
 //! One mapped table and how it is read.
 
 use crate::clock;
-use crate::mapping::Mapping;
+use crate::mapping::{Access, Mapping};
 use crate::value::{Meta, Source};
 use shm_layout::{Destination, Mapped, Outcome, Reader};
 use std::os::fd::AsFd;
@@ -37,7 +37,8 @@ impl Table {
         bytes: u64,
         clock_difference_ns: u64,
     ) -> Result<Table, String> {
-        let mapping = Mapping::of_file(file, bytes).map_err(|error| format!("mmap: {error}"))?;
+        let mapping = Mapping::of_file(file, bytes, Access::Read)
+            .map_err(|error| format!("mmap: {error}"))?;
         // SAFETY: `base` is aligned to 2 MiB; `bytes` bytes stay mapped for reading as long as
         // `mapping` lives, which is dropped with the reader; nobody else in this process reaches
         // them.

@@ -92,6 +92,7 @@ impl Owner {
                 "version": env!("CARGO_PKG_VERSION"),
                 "uptime_seconds": self.started.elapsed().as_secs(),
                 "table_taken_over": self.file.was_taken_over(),
+                "table_large_page_bytes": self.file.large_page_bytes(),
             },
             "table": self.table.stats(),
             "requests": self.counters,

@@ -1,7 +1,8 @@
 //! The table's file: found, checked and taken over, or made anew (W1, W6, S1, S2).
 
 use super::Table;
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use super::pages;
+use l1d_client::mapping::{Access, Mapping};
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, posix_fallocate, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, ftruncate, unlinkat};
@@ -92,7 +93,7 @@ pub enum FileError {
 #[derive(Debug)]
 pub struct TableFile {
     /// Kept mapped as long as anything uses the table.
-    mapping: MmapRaw,
+    mapping: Mapping,
     /// What clients get.
     read_only: OwnedFd,
     /// Held until the process ends.
@@ -152,7 +153,13 @@ impl TableFile {
     /// Bytes of the file.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.mapping.len() as u64
+        self.mapping.bytes() as u64
+    }
+
+    /// Bytes of the table that this process has in large pages, as the kernel reports them now.
+    #[must_use]
+    pub fn large_page_bytes(&self) -> u64 {
+        pages::large_bytes(&self.mapping)
     }
 
     /// Why the file that was there could not be used, if one was.
@@ -169,12 +176,12 @@ impl TableFile {
 }
 
 /// S2 to S5 on a mapped file.
-fn take_over(mapping: &MmapRaw, fingerprint: u64) -> Result<Table<MappedMut>, LayoutError> {
+fn take_over(mapping: &Mapping, fingerprint: u64) -> Result<Table<MappedMut>, LayoutError> {
     // SAFETY: the mapping is page-aligned, lives as long as the `TableFile` beside the table, and
     // the lock makes this process the only one that writes.
-    let memory = unsafe { MappedMut::new(mapping.as_mut_ptr()) };
+    let memory = unsafe { MappedMut::new(mapping.base()) };
     // SAFETY: as above; the memory has the mapping's length.
-    let writer = unsafe { Writer::take_over(memory, mapping.len() as u64) }?;
+    let writer = unsafe { Writer::take_over(memory, mapping.bytes() as u64) }?;
     let table = Table::take_over(writer, fingerprint);
     table.writer().open_for_readers();
     Ok(table)
@@ -234,7 +241,7 @@ impl Directory {
 
     /// The file that is there, when an owner of ours could have left it with this shape; the reason
     /// when it cannot be used.
-    fn existing(&self, wanted: &Geometry) -> Result<Option<(OwnedFd, MmapRaw)>, String> {
+    fn existing(&self, wanted: &Geometry) -> Result<Option<(OwnedFd, Mapping)>, String> {
         let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = match openat(&self.fd, TABLE, flags, Mode::empty()) {
             Ok(fd) => fd,
@@ -252,7 +259,7 @@ impl Directory {
         }
         let mapping = map(&fd, bytes).map_err(|error| error.to_string())?;
         // SAFETY: page-aligned and mapped for the whole of this function.
-        let memory = unsafe { MappedMut::new(mapping.as_mut_ptr()) };
+        let memory = unsafe { MappedMut::new(mapping.base()) };
         // SAFETY: the mapping has `bytes` bytes.
         let found = unsafe { Identity::load(&memory, bytes) }.map_err(|error| error.to_string())?;
         if found.boot_id != wanted.identity().boot_id {
@@ -275,7 +282,7 @@ impl Directory {
         &self,
         geometry: Geometry,
         options: &FileOptions,
-    ) -> Result<(MmapRaw, Table<MappedMut>), FileError> {
+    ) -> Result<(Mapping, Table<MappedMut>), FileError> {
         let bytes = geometry.identity().table_bytes;
         // A leftover of a start that was killed.
         let _ = unlinkat(&self.fd, UNFINISHED, UnlinkatFlags::NoRemoveDir);
@@ -299,7 +306,7 @@ impl Directory {
         bytes: u64,
         geometry: Geometry,
         options: &FileOptions,
-    ) -> Result<(MmapRaw, Table<MappedMut>), FileError> {
+    ) -> Result<(Mapping, Table<MappedMut>), FileError> {
         let length = i64::try_from(bytes).unwrap_or(i64::MAX);
         // Before: what a refused allocation has taken is not free again until the file is.
         let free = nix::sys::statvfs::fstatvfs(&self.fd)
@@ -312,8 +319,10 @@ impl Directory {
             Err(source) => return Err(system("cannot allocate", path, source.into())),
         }
         let mapping = map(fd, bytes).map_err(|source| system("cannot map", path, source))?;
+        // Before anybody reads it: a collapse under readers stalls them for milliseconds.
+        pages::collapse(&mapping);
         // SAFETY: page-aligned, kept mapped beside the table; nobody else has the file yet.
-        let memory = unsafe { MappedMut::new(mapping.as_mut_ptr()) };
+        let memory = unsafe { MappedMut::new(mapping.base()) };
         // SAFETY: the mapping has the bytes of this geometry, all zero.
         let table = Table::new(unsafe { Writer::create(memory, geometry) });
         table.writer().set_policy_fingerprint(options.policy_fingerprint);
@@ -350,7 +359,7 @@ impl Directory {
         }
         if let Ok(mapping) = map(&fd, HEADER_BYTES as u64) {
             // SAFETY: page-aligned and mapped; the lock makes this process the only writer.
-            let memory = unsafe { MappedMut::new(mapping.as_mut_ptr()) };
+            let memory = unsafe { MappedMut::new(mapping.base()) };
             // SAFETY: the state word is part of the header that is mapped.
             unsafe { shm_layout::write::supersede(&memory) };
         }
@@ -377,12 +386,8 @@ fn sound(stat: &FileStat) -> Result<(), String> {
     Ok(())
 }
 
-fn map(fd: &OwnedFd, bytes: u64) -> io::Result<MmapRaw> {
-    let length = usize::try_from(bytes).map_err(io::Error::other)?;
-    let mapping = MmapOptions::new().len(length).map_raw(fd)?;
-    // A crash of the daemon must not write the cache into a core file.
-    let _ = mapping.advise(Advice::DontDump);
-    Ok(mapping)
+fn map(fd: &OwnedFd, bytes: u64) -> io::Result<Mapping> {
+    Mapping::of_file(fd, bytes, Access::Write)
 }
 
 fn system(what: &'static str, path: &Path, source: io::Error) -> FileError {

@@ -10,12 +10,13 @@
 //! | giving back what has expired, a bounded step at a time | `sweep` |
 //! | taking over what an earlier owner left | `restart` |
 //! | every invariant, checked | `check` |
-//! | the file | `file` |
+//! | the file, and the pages it lies in | `file`, `pages` |
 
 mod check;
 mod file;
 mod index;
 mod log;
+mod pages;
 mod reclaim;
 mod restart;
 mod stats;
