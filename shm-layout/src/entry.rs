@@ -240,13 +240,23 @@ impl Entry<'_> {
     /// Its header, with the checksum.
     ///
     /// # Errors
-    /// A key of 0 or more than [`KEY_BYTES_MAX`] bytes, or a value beyond 32 bits.
+    /// As for [`header_without_checksum`](Self::header_without_checksum).
     pub fn header(&self, hasher: &TableHasher, hash: KeyHash) -> Result<EntryHeader, LayoutError> {
+        let mut header = self.header_without_checksum()?;
+        header.checksum = hasher.checksum(header.pack(), self.flags, hash, self.value);
+        Ok(header)
+    }
+
+    /// Its header with a checksum of 0: enough to find room for it, without a look at the value.
+    ///
+    /// # Errors
+    /// A key of 0 or more than [`KEY_BYTES_MAX`] bytes, or a value beyond 32 bits.
+    pub fn header_without_checksum(&self) -> Result<EntryHeader, LayoutError> {
         if self.key.is_empty() || self.key.len() > KEY_BYTES_MAX {
             return Err(LayoutError::KeyBytes { bytes: self.key.len() });
         }
         let too_long = LayoutError::ValueBytes { bytes: self.value.len() };
-        let mut header = EntryHeader {
+        Ok(EntryHeader {
             value_bytes: u32::try_from(self.value.len()).map_err(|_| too_long)?,
             key_bytes: u16::try_from(self.key.len()).unwrap_or(u16::MAX),
             policy: self.policy,
@@ -256,9 +266,7 @@ impl Entry<'_> {
             version: self.version,
             expiry: self.expiry,
             checksum: 0,
-        };
-        header.checksum = hasher.checksum(header.pack(), self.flags, hash, self.value);
-        Ok(header)
+        })
     }
 
     /// Stores the entry at word `at`.

@@ -148,7 +148,8 @@ impl<M: MemoryMut> Table<M> {
     pub fn put(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<u64, LayoutError> {
         let geometry = self.writer.geometry();
         let hash = geometry.hasher().hash(entry.key);
-        let header = entry.header(geometry.hasher(), hash)?;
+        // Its version, and so its checksum, comes only with `append`.
+        let header = entry.header_without_checksum()?;
         if !header.is_plausible(geometry.value_bytes_max()) {
             return Err(LayoutError::ValueBytes { bytes: entry.value.len() });
         }
