@@ -49,12 +49,17 @@ fn a_miss_goes_down_once_and_fills_what_is_above() {
     let client = connect(&daemon);
     redis.client().resp(&[b"SET", b"only:l3", b"from redis", b"EX", b"100"]);
     memcached.client().ascii_set("only:l2", 7, 100, b"from memcached");
+    let head = |key: &[u8]| client.read_with(key, |value| (value.len(), value.array::<4>(0)));
+    let seen = Some((10, Some(*b"from")));
+    assert_eq!(head(b"only:l3").unwrap(), seen, "by way of the daemon");
+    assert_eq!(head(b"only:l3").unwrap(), seen, "in the table");
     assert_eq!(&*client.get(b"only:l3").unwrap().unwrap(), b"from redis");
     let value = client.get(b"only:l2").unwrap().unwrap();
     assert_eq!((&*value, value.meta().flags), (&b"from memcached"[..], 7));
     assert!(client.peek(b"only:l3").is_some() && client.peek(b"only:l2").is_some());
     until("L2 to be filled", || memcached.client().ascii_get("only:l3"));
     assert!(memcached.client().ascii_ttl("only:l3") <= 100);
+    assert_eq!(head(b"nowhere").unwrap(), None);
     assert!(matches!(client.lookup(b"nowhere").unwrap(), Lookup::Absent));
     assert!(matches!(client.peek_lookup(b"nowhere"), Lookup::Absent), "the absence is remembered");
 }

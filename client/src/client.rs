@@ -3,6 +3,7 @@
 use crate::builder::ClientBuilder;
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::in_place::ValueView;
 use crate::process_cache::{Fresh, ProcessRead};
 use crate::protocol::{Request, Response, Set, frame};
 use crate::shared::{Kind, Shared, unexpected};
@@ -115,6 +116,41 @@ impl Client {
         let mut value = Vec::new();
         let answer = self.look(key, &mut value, None);
         answer.lookup(value)
+    }
+
+    /// What `look` makes of the value of `key`, seen where it lies: of a large value only the part
+    /// that is looked at is read, and nothing is copied besides. The result is given out only when
+    /// the table has confirmed that the value did not change meanwhile; `look` may be called more
+    /// than once, and its other results are dropped. Not a hit in the table: as
+    /// [`get`](Self::get), and `look` sees the bytes.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let sequence = cache.read_with(b"market:book", |book| book.array(8).map(u64::from_le_bytes))?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get).
+    pub fn read_with<R>(
+        &self,
+        key: &[u8],
+        mut look: impl FnMut(&ValueView<'_>) -> R,
+    ) -> Result<Option<R>, Error> {
+        let mut seen = None;
+        let read = self.shared.table().map_or(TableRead::Detached, |table| {
+            table.read_with(key, |value| seen = Some(look(&ValueView::in_table(value))))
+        });
+        match read {
+            TableRead::Hit(_) => Ok(seen),
+            TableRead::Absent => Ok(None),
+            other => {
+                let mut value = Vec::new();
+                let found = self.find_elsewhere(other, key, &mut value)?.found();
+                Ok(found.map(|_| look(&ValueView::of_bytes(&value))))
+            }
+        }
     }
 
     /// The values of many keys, in the order asked: what the table does not hold is asked of the

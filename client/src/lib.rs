@@ -81,6 +81,7 @@ mod clock;
 mod connection;
 mod deadline;
 mod error;
+mod in_place;
 #[doc(hidden)]
 pub mod mapping;
 pub mod policy;
@@ -97,6 +98,7 @@ mod verify;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::Error;
+pub use in_place::ValueView;
 pub use value::{Lookup, Meta, SetOptions, Source, Stored, Value};
 
 #[doc = include_str!("../../README.md")]

@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::mapping::{Access, Mapping};
 use crate::value::{Meta, Source};
-use shm_layout::{Destination, Mapped, Outcome, Reader, Sought};
+use shm_layout::{Destination, InPlace, Look, Mapped, Outcome, Reader, Sought};
 use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -134,35 +134,47 @@ impl Table {
         let mut spare = Spare { begin: value.as_mut_ptr(), bytes: value.capacity(), vector: value };
         let outcome = read(&mut spare);
         let Spare { bytes: capacity, vector: value, .. } = spare;
+        if let Outcome::Hit(hit) = outcome {
+            let bytes = hit.value_bytes as usize;
+            if bytes > capacity {
+                return TableRead::Miss;
+            }
+            // SAFETY: a hit has copied `value_bytes` bytes to the room that it asked for last, which
+            // is the beginning of this vector's spare capacity; its length was 0.
+            unsafe { value.set_len(bytes) };
+        }
+        let read = self.confirm(outcome);
+        if read == TableRead::Detached {
+            value.clear();
+        }
+        read
+    }
+
+    /// Shows the value of `key` to `look`, where it lies. What `look` made of it counts only with a
+    /// hit; it may have been called before, or several times.
+    pub(crate) fn read_with(&self, key: &[u8], look: impl FnMut(InPlace<'_, Mapped>)) -> TableRead {
+        self.confirm(self.reader.read(key, || self.daemon_clock(), &mut Look(look)))
+    }
+
+    /// What an outcome of the reader means, made sure of.
+    #[inline(always)]
+    fn confirm(&self, outcome: Outcome) -> TableRead {
         let read = match outcome {
             Outcome::Miss => return TableRead::Miss,
             Outcome::Detached => return TableRead::Detached,
             Outcome::Absent => TableRead::Absent,
-            Outcome::Hit(hit) => {
-                let bytes = hit.value_bytes as usize;
-                if bytes > capacity {
-                    return TableRead::Miss;
-                }
-                // SAFETY: a hit has copied `value_bytes` bytes to the room that it asked for last,
-                // which is the beginning of this vector's spare capacity; its length was 0.
-                unsafe { value.set_len(bytes) };
-                TableRead::Hit(Meta {
-                    flags: hit.flags,
-                    version: hit.version,
-                    source: Source::Table,
-                })
-            }
+            Outcome::Hit(hit) => TableRead::Hit(Meta {
+                flags: hit.flags,
+                version: hit.version,
+                source: Source::Table,
+            }),
         };
         // `give_back` may have put zeros under this read after the generation was checked; floors
         // and clock offset then showed 0, and what they hide would be seen. All words become zero at
         // one moment, and the fence keeps this load behind the others, so a state that still says
         // "serving" proves that they were the table's own.
         fence(Ordering::Acquire);
-        if !self.reader.is_serving() {
-            value.clear();
-            return TableRead::Detached;
-        }
-        read
+        if self.reader.is_serving() { read } else { TableRead::Detached }
     }
 
     /// Gives the table's memory back; every read from now on, and any under way, is `Detached` or a
@@ -275,6 +287,32 @@ pub(crate) mod tests {
         assert!(unexpired());
         table.set_clock_difference_ns(ahead + (11 << 24));
         assert!(!unexpired());
+    }
+
+    #[test]
+    fn what_a_look_saw_counts_only_if_nothing_changed_meanwhile() {
+        let (writer, _memory, table) = table(1);
+        let entry = Entry {
+            key: b"key",
+            value: b"value",
+            version: 1,
+            expiry: u32::MAX,
+            ..Entry::default()
+        };
+        put(&writer, &table, &entry);
+        let mut looks = 0;
+        let read = table.read_with(b"key", |value| {
+            assert!(value.has_at(0, b"value"));
+            looks += 1;
+        });
+        assert!(matches!(read, TableRead::Hit(_)));
+        assert_eq!(looks, 1);
+        // The segment is recycled while somebody looks.
+        let read = table.read_with(b"key", |_| {
+            looks += 1;
+            writer.begin_recycling(0);
+        });
+        assert_eq!((read, looks), (TableRead::Miss, 2));
     }
 
     #[test]

@@ -7,13 +7,14 @@ use proptest::prelude::*;
 use shm_layout::entry::{EntrySizes, MARK_ABSENT, MARK_FLAGS, NEVER};
 use shm_layout::header::{HEADER_BYTES, IDENTITY_COPIES, IDENTITY_WORDS, Identity};
 use shm_layout::{
-    Entry, EntryHeader, Geometry, KeyHash, Location, Mapped, MappedMut, Memory, MemoryMut, Outcome,
-    Plan, Reader, SlotWord, TableHasher, VecDestination, Writer,
+    Entry, EntryHeader, Geometry, InPlace, KeyHash, Location, Look, Mapped, MappedMut, Memory,
+    MemoryMut, Outcome, Plan, Reader, SlotWord, TableHasher, VecDestination, Writer,
 };
 use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 
 const PAGE: usize = 4096;
 
@@ -55,6 +56,11 @@ impl Guarded {
         unsafe { MappedMut::new(self.base()) }
     }
 }
+
+// SAFETY: addresses only; the memory is reached as atomics.
+unsafe impl Send for Guarded {}
+// SAFETY: as above.
+unsafe impl Sync for Guarded {}
 
 impl Drop for Guarded {
     fn drop(&mut self) {
@@ -333,6 +339,40 @@ proptest! {
         for position in [words - 2, words, (1 << 48) - 1] {
             prop_assert!(geometry.locate(position).is_none());
         }
+    }
+
+    #[test]
+    fn a_value_in_place_is_the_value(number in 0..KEYS, offset in 0usize..400, count in 0usize..200) {
+        static TABLE: OnceLock<(Guarded, Geometry)> = OnceLock::new();
+        let bytes = usize::try_from(plan().table_bytes).unwrap();
+        let (guarded, _) = TABLE.get_or_init(|| {
+            let guarded = Guarded::new(bytes);
+            let geometry = filled(guarded.memory_mut());
+            (guarded, geometry)
+        });
+        // SAFETY: the memory has these bytes.
+        let reader = unsafe { Reader::attach(guarded.memory(), bytes as u64) }.unwrap();
+        let whole = value(number);
+        let expected = whole.get(offset..offset + count);
+        let mut looked = false;
+        let outcome = reader.read(&key(number), || 0, &mut Look(|found: InPlace<'_, Mapped>| {
+            looked = true;
+            assert_eq!(found.len(), whole.len());
+            let mut part = vec![0xaa; count];
+            assert_eq!(found.copy_to(offset, &mut part), expected.is_some());
+            match expected {
+                Some(expected) => {
+                    assert_eq!(part, expected);
+                    assert!(found.has_at(offset, expected));
+                    if let Some(last) = part.last_mut() {
+                        *last ^= 1;
+                        assert!(!found.has_at(offset, &part));
+                    }
+                }
+                None => assert!(part.iter().all(|byte| *byte == 0xaa)),
+            }
+        }));
+        prop_assert!(looked && matches!(outcome, Outcome::Hit(_)));
     }
 
     #[test]

@@ -1,0 +1,75 @@
+//! Looking at a value where it lies.
+
+use shm_layout::{InPlace, Mapped};
+
+/// A value that [`Client::read_with`](crate::Client::read_with) shows: in the shared table, where it
+/// may change while it is looked at, or as the bytes that the daemon sent.
+///
+/// What is made of it is given out only after the table has confirmed that nothing changed; until
+/// then it may be torn, so a look must not trust lengths or offsets that the value itself states
+/// beyond what the methods check.
+#[derive(Debug)]
+pub struct ValueView<'a>(Place<'a>);
+
+#[derive(Debug)]
+enum Place<'a> {
+    Table(InPlace<'a, Mapped>),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> ValueView<'a> {
+    pub(crate) fn in_table(value: InPlace<'a, Mapped>) -> ValueView<'a> {
+        ValueView(Place::Table(value))
+    }
+
+    pub(crate) fn of_bytes(bytes: &'a [u8]) -> ValueView<'a> {
+        ValueView(Place::Bytes(bytes))
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Place::Table(value) => value.len(),
+            Place::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies as many bytes as `into` has, from byte `offset` on. Whether the value has them; if not,
+    /// `into` is as it was.
+    #[must_use]
+    pub fn copy_to(&self, offset: usize, into: &mut [u8]) -> bool {
+        match &self.0 {
+            Place::Table(value) => value.copy_to(offset, into),
+            Place::Bytes(bytes) => {
+                part(bytes, offset, into.len()).map(|from| into.copy_from_slice(from)).is_some()
+            }
+        }
+    }
+
+    /// The `N` bytes at byte `offset`, if the value has them.
+    #[must_use]
+    pub fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let mut array = [0; N];
+        self.copy_to(offset, &mut array).then_some(array)
+    }
+
+    /// Whether the value has `bytes` at byte `offset`.
+    #[must_use]
+    pub fn has_at(&self, offset: usize, bytes: &[u8]) -> bool {
+        match &self.0 {
+            Place::Table(value) => value.has_at(offset, bytes),
+            Place::Bytes(own) => part(own, offset, bytes.len()) == Some(bytes),
+        }
+    }
+}
+
+fn part(bytes: &[u8], offset: usize, count: usize) -> Option<&[u8]> {
+    bytes.get(offset..offset.checked_add(count)?)
+}
