@@ -150,7 +150,7 @@ impl<M: MemoryMut> Writer<M> {
     }
 
     /// Opens the segment for new entries (W4). The fence before the store makes it a release store:
-    /// it partners with the first fence of R4.
+    /// it partners with the second fence of R4, behind the load of the generation.
     pub fn end_recycling(&self, segment: u32) {
         if let Some(word) = self.geometry.generation(segment) {
             let generation = self.load(word);

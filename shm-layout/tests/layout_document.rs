@@ -1,39 +1,213 @@
-//! LAYOUT.md says what the code does, row by row, both ways.
+//! LAYOUT.md says what the code does, both ways: a row that the code does not bear out fails, and a
+//! public constant of the code without a row fails.
 
 use shm_layout::header::{self, IDENTITY_WORDS, Identity};
-use shm_layout::{EntryHeader, segment, slot};
+use shm_layout::segment::{self, Role};
+use shm_layout::{EntryHeader, Geometry, Location, Plan, entry, geometry, hash, memory, slot};
 use std::collections::BTreeMap;
 
 const DOCUMENT: &str = include_str!("../LAYOUT.md");
 
-/// The rows of the table below a heading: name and the figures that follow it.
-fn rows(heading: &str) -> BTreeMap<String, Vec<Option<usize>>> {
-    let section = DOCUMENT.split(&format!("\n{heading}\n")).nth(1).expect(heading);
-    let end = section.find("\n#").unwrap_or(section.len());
-    let rows: BTreeMap<_, _> = section[..end]
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
-        .map(|(name, rest)| {
-            let figures = rest.split('|').take(2).map(|cell| cell.trim().parse().ok()).collect();
-            (name.to_owned(), figures)
-        })
-        .collect();
-    assert!(!rows.is_empty(), "{heading} has no table");
+/// The sources whose public constants say what bytes mean.
+const SOURCES: [&str; 7] = [
+    include_str!("../src/entry.rs"),
+    include_str!("../src/geometry.rs"),
+    include_str!("../src/hash.rs"),
+    include_str!("../src/header.rs"),
+    include_str!("../src/memory.rs"),
+    include_str!("../src/segment.rs"),
+    include_str!("../src/slot.rs"),
+];
+
+/// The constants that are offsets or widths, from the tables that list them as such.
+fn placed() -> Vec<(&'static str, usize)> {
+    vec![
+        ("IDENTITY_COPIES[0]", header::IDENTITY_COPIES[0]),
+        ("IDENTITY_COPIES[1]", header::IDENTITY_COPIES[1]),
+        ("VERSION_CEILING", header::VERSION_CEILING),
+        ("INSTANCE", header::INSTANCE),
+        ("POLICY_FINGERPRINT", header::POLICY_FINGERPRINT),
+        ("STATE", header::STATE),
+        ("STRICT_FLOOR", header::STRICT_FLOOR),
+        ("LEASE_UNTIL", header::LEASE_UNTIL),
+        ("CLOCK_OFFSET", header::CLOCK_OFFSET),
+        ("POLICY_FLOORS", header::POLICY_FLOORS),
+        ("ROLE", segment::ROLE),
+        ("SEQUENCE", segment::SEQUENCE),
+        ("FILLED", segment::FILLED),
+        ("EARLIEST_EXPIRY", segment::EARLIEST_EXPIRY),
+        ("TAG_BITS", slot::TAG_BITS as usize),
+        ("POSITION_BITS", slot::POSITION_BITS as usize),
+    ]
+}
+
+/// All others, from the tables of values.
+fn values() -> Vec<(&'static str, u64)> {
+    vec![
+        ("ENTRIES_PER_SEGMENT_MIN", geometry::ENTRIES_PER_SEGMENT_MIN),
+        ("ENTRY_HEADER_BYTES", entry::ENTRY_HEADER_BYTES as u64),
+        ("FINGERPRINT", header::FINGERPRINT),
+        ("FIRST_GENERATION", segment::FIRST_GENERATION),
+        ("HASH_ID", hash::HASH_ID as u64),
+        ("HEADER_BYTES", header::HEADER_BYTES as u64),
+        ("IDENTITY_WORDS", IDENTITY_WORDS as u64),
+        ("KEY_BYTES_MAX", entry::KEY_BYTES_MAX as u64),
+        ("LAYOUT_VERSION", u64::from(header::LAYOUT_VERSION)),
+        ("LINE_WORDS", memory::LINE_WORDS as u64),
+        ("MAGIC", header::MAGIC),
+        ("MARK_ABSENT", u64::from(entry::MARK_ABSENT)),
+        ("MARK_FLAGS", u64::from(entry::MARK_FLAGS)),
+        ("MARK_STRICT", u64::from(entry::MARK_STRICT)),
+        ("NEVER", u64::from(entry::NEVER)),
+        ("POLICIES", header::POLICIES as u64),
+        ("Role::Closed", Role::Closed as u64),
+        ("Role::Free", Role::Free as u64),
+        ("Role::Open", Role::Open as u64),
+        ("SEGMENTS_MIN", geometry::SEGMENTS_MIN),
+        ("SEGMENT_COUNT_BITS", u64::from(geometry::SEGMENT_COUNT_BITS)),
+        ("SEGMENT_HEADER_WORDS", segment::SEGMENT_HEADER_WORDS as u64),
+        ("SEGMENT_WORDS_BITS", u64::from(geometry::SEGMENT_WORDS_BITS)),
+        ("SLOTS", slot::SLOTS as u64),
+        ("STATE_BUILDING", header::STATE_BUILDING),
+        ("STATE_SERVING", header::STATE_SERVING),
+        ("STATE_SUPERSEDED", header::STATE_SUPERSEDED),
+        ("TICK_BITS", u64::from(entry::TICK_BITS)),
+        ("WORD_BYTES", memory::WORD_BYTES as u64),
+    ]
+}
+
+/// The rows of the tables with these first columns: name and the figures that follow it.
+fn rows_of(section: &str, columns: &str) -> BTreeMap<String, Vec<Option<u64>>> {
+    let mut rows = BTreeMap::new();
+    for table in section.split("\n\n").map(str::trim).filter(|part| part.starts_with(columns)) {
+        for line in table.lines().skip(2) {
+            let (name, rest) =
+                line.strip_prefix("| `").and_then(|line| line.split_once("` |")).expect(line);
+            let figures = rest.split('|').take(2).map(|cell| figure(cell.trim())).collect();
+            assert!(rows.insert(name.to_owned(), figures).is_none(), "{name} has two rows");
+        }
+    }
     rows
 }
 
-fn assert_same(heading: &str, code: &[(&str, usize, Option<usize>)]) {
-    let rows = rows(heading);
+fn figure(cell: &str) -> Option<u64> {
+    cell.strip_prefix("0x").map_or_else(|| cell.parse(), |hex| u64::from_str_radix(hex, 16)).ok()
+}
+
+/// What stands below a heading, up to the next one.
+fn section(heading: &str) -> &'static str {
+    let section = DOCUMENT.split(&format!("\n{heading}\n")).nth(1).expect(heading);
+    &section[..section.find("\n#").unwrap_or(section.len())]
+}
+
+fn assert_same(heading: &str, columns: &str, code: &[(&str, usize, Option<usize>)]) {
+    let rows = rows_of(section(heading), columns);
     let names: Vec<&str> = rows.keys().map(String::as_str).collect();
     let mut expected: Vec<&str> = code.iter().map(|(name, ..)| *name).collect();
     expected.sort_unstable();
     assert_eq!(names, expected, "{heading}: the rows");
     for (name, first, second) in code {
         let row = &rows[*name];
-        assert_eq!(row[0], Some(*first), "{heading}: {name}");
-        if second.is_some() {
-            assert_eq!(row[1], *second, "{heading}: {name}");
+        assert_eq!(row[0], Some(*first as u64), "{heading}: {name}");
+        if let Some(second) = second {
+            assert_eq!(row[1], Some(*second as u64), "{heading}: {name}");
         }
+    }
+}
+
+#[test]
+fn every_public_constant_has_a_row() {
+    let mut in_code: Vec<String> = SOURCES
+        .iter()
+        .flat_map(|source| source.lines())
+        .filter_map(|line| line.trim().strip_prefix("pub const "))
+        .filter_map(|rest| rest.split_once(':'))
+        .map(|(name, _)| name.to_owned())
+        .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        // Of `SlotWord`: a word of zero, as the drawing says.
+        .filter(|name| name != "EMPTY")
+        .collect();
+    in_code.sort_unstable();
+    let placed = placed().into_iter().map(|(name, _)| name);
+    let mut listed: Vec<String> = values()
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| !name.starts_with("Role::"))
+        .chain(placed)
+        .map(|name| name.split('[').next().unwrap_or(name).to_owned())
+        .collect();
+    listed.sort_unstable();
+    listed.dedup();
+    assert_eq!(in_code, listed, "the constants of src, and those that this test compares");
+}
+
+#[test]
+fn values_are_the_constants() {
+    let rows = rows_of(DOCUMENT, "| name | value |");
+    let in_document: Vec<(&str, Option<u64>)> =
+        rows.iter().map(|(name, row)| (name.as_str(), row[0])).collect();
+    let in_code: Vec<_> = values().into_iter().map(|(name, value)| (name, Some(value))).collect();
+    assert_eq!(in_document, in_code);
+    assert_eq!(Role::from_word(3), None, "a role without a row");
+}
+
+/// The document alone is enough to work the fingerprint out.
+#[test]
+fn fingerprint() {
+    let (placed, values) = (BTreeMap::from_iter(placed()), BTreeMap::from_iter(values()));
+    let (_, rest) = DOCUMENT.split_once("```fingerprint\n").expect("the list");
+    let (list, _) = rest.split_once("```").expect("its end");
+    let mut sum: u64 = 0xcbf2_9ce4_8422_2325;
+    for name in list.split_whitespace() {
+        let figure = placed.get(name).map(|place| *place as u64).or(values.get(name).copied());
+        for byte in figure.expect(name).to_le_bytes() {
+            sum = (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    assert_eq!(sum, header::FINGERPRINT);
+}
+
+#[test]
+fn no_row_escapes_comparison() {
+    let rows = DOCUMENT.lines().filter(|line| line.starts_with("| `")).count();
+    let compared: usize =
+        ["| name | byte |", "| name | word |", "| name | bits |", "| name | value |"]
+            .iter()
+            .map(|columns| rows_of(DOCUMENT, columns).len())
+            .sum();
+    assert_eq!(rows, compared, "a table with other columns has rows that look like figures");
+}
+
+#[test]
+fn areas() {
+    let plan = Plan::default();
+    let geometry = Geometry::plan(&plan).expect("the default");
+    let identity = geometry.identity();
+    let shape = format!(
+        "{} segments of {} bytes, {} buckets",
+        identity.segment_count, identity.segment_bytes, identity.bucket_count
+    );
+    assert!(section("### Example").contains(&shape), "{shape}");
+    let count = usize::try_from(identity.segment_count).expect("a count");
+    let bytes = |figure: u64| usize::try_from(figure).expect("a size");
+    let first = Location { segment: 0, word: 0 };
+    let segments = geometry.resolve(first).expect("a segment") * 8;
+    let end = segments + bytes(geometry.log_bytes());
+    let whole_lines = Some((count * 8).next_multiple_of(64));
+    let code = [
+        ("generations", geometry.generation(0).expect("a segment") * 8, whole_lines),
+        ("segment headers", geometry.segment_header(0).expect("a segment") * 8, Some(count * 64)),
+        ("buckets", geometry.bucket(0).word() * 8, Some(bytes(geometry.index_bytes()))),
+        ("segments", segments, Some(bytes(geometry.log_bytes()))),
+        ("unused", end, Some(bytes(identity.table_bytes) - end)),
+    ];
+    assert_same("### Example", "| name | byte | bytes |", &code);
+    // And the rule from which the example follows.
+    let mut behind = header::HEADER_BYTES;
+    for (name, at, bytes) in code {
+        let aligned = if name == "segments" { 4096 } else { 64 };
+        assert_eq!(at, behind.next_multiple_of(aligned), "{name}");
+        behind = at + bytes.expect("each has one");
     }
 }
 
@@ -43,9 +217,10 @@ fn header() {
     let word = Some(8);
     assert_same(
         "## Header",
+        "| name | byte | bytes |",
         &[
-            ("IDENTITY_COPY_1", header::IDENTITY_COPIES[0] * 8, identity),
-            ("IDENTITY_COPY_2", header::IDENTITY_COPIES[1] * 8, identity),
+            ("IDENTITY_COPIES[0]", header::IDENTITY_COPIES[0] * 8, identity),
+            ("IDENTITY_COPIES[1]", header::IDENTITY_COPIES[1] * 8, identity),
             ("VERSION_CEILING", header::VERSION_CEILING * 8, word),
             ("INSTANCE", header::INSTANCE * 8, word),
             ("POLICY_FINGERPRINT", header::POLICY_FINGERPRINT * 8, word),
@@ -81,6 +256,7 @@ fn identity() {
     let find = |wanted: u64| packed.iter().position(|word| *word == wanted).expect("a word");
     assert_same(
         "### Identity",
+        "| name | word |",
         &[
             ("magic", find(header::MAGIC), None),
             ("version", find(u64::from(header::LAYOUT_VERSION)), None),
@@ -103,6 +279,7 @@ fn identity() {
 fn segment_headers() {
     assert_same(
         "## Segment headers",
+        "| name | word |",
         &[
             ("ROLE", segment::ROLE, None),
             ("SEQUENCE", segment::SEQUENCE, None),
@@ -116,7 +293,11 @@ fn segment_headers() {
 fn slots() {
     assert_same(
         "## Buckets and slots",
-        &[("TAG", slot::TAG_BITS as usize, None), ("POSITION", slot::POSITION_BITS as usize, None)],
+        "| name | bits |",
+        &[
+            ("TAG_BITS", slot::TAG_BITS as usize, None),
+            ("POSITION_BITS", slot::POSITION_BITS as usize, None),
+        ],
     );
 }
 
@@ -148,5 +329,5 @@ fn entries() {
         ("key", (zero.key_word() * 8, None)),
     ];
     let fields: Vec<_> = fields.iter().map(|(name, (at, size))| (*name, *at, *size)).collect();
-    assert_same("## Entries", &fields);
+    assert_same("## Entries", "| name | byte | bytes |", &fields);
 }
