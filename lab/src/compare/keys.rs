@@ -1,5 +1,6 @@
 //! The keys of a run, and who asks for which, in which order.
 
+use crate::failure::Failure;
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::zipf::Zipf;
@@ -13,6 +14,8 @@ use std::time::Duration;
 /// Writes a second where nothing else is said.
 const RATE: f64 = 100.0;
 const THETA: f64 = 0.99;
+/// memcached takes 250, with the prefix.
+const TRACE_KEY_BYTES_MAX: usize = 200;
 
 /// A key and its values.
 #[derive(Debug, Clone)]
@@ -76,9 +79,19 @@ impl Load {
     /// The requests of a file.
     ///
     /// # Errors
-    /// The file is no trace.
+    /// The file is no trace, or has a key of more than 200 bytes.
     pub fn trace(file: &Path, value_bytes: usize, rate: Option<f64>) -> Result<Load> {
         let trace = Trace::read(file)?;
+        let is_long = |position: &u32| {
+            trace.keys.get(*position as usize).is_some_and(|key| key.len() > TRACE_KEY_BYTES_MAX)
+        };
+        if let Some(line) = trace.requests.iter().position(is_long) {
+            return Err(anyhow::Error::new(Failure::Usage(format!(
+                "{}, line {}: a key of more than {TRACE_KEY_BYTES_MAX} bytes; memcached takes 250 with a prefix",
+                file.display(),
+                line + 1
+            ))));
+        }
         let key = |key: &[u8]| Key {
             name: [b"page:", key].concat().into(),
             value_bytes,
