@@ -3,6 +3,7 @@
 mod compare;
 mod daemon;
 mod failure;
+mod hit_ratio;
 mod interrupt;
 mod machine;
 mod memory;
@@ -38,6 +39,8 @@ enum Command {
     Bytes(reads::BytesOptions),
     /// l1d against no L1 and an L1 in each process: several readers, a writer, real memcached and Redis
     Compare(compare::CompareOptions),
+    /// Hit ratios on request traces: l1d's table, other caches, LRU and the offline optimum
+    HitRatio(hit_ratio::HitRatioOptions),
     /// One process of `compare`; started by it, not by people
     #[command(hide = true)]
     Worker(compare::WorkerOptions),
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Read(options) => reads::read(&options),
         Command::Bytes(options) => reads::bytes(&options),
         Command::Compare(options) => compare::compare(&options),
+        Command::HitRatio(options) => hit_ratio::hit_ratio(&options),
         Command::Worker(options) => compare::worker(&options),
         Command::Reader(options) => reads::reader(&options),
     });

@@ -1,4 +1,5 @@
-//! Request traces: one key per line, in request order, plain or xz.
+//! Request traces: one key per line, in request order, plain or xz; all lines or none with the
+//! object's size behind the key.
 
 use crate::failure::Failure;
 use anyhow::{Context, Result, bail, ensure};
@@ -10,28 +11,34 @@ use std::path::Path;
 
 /// What an xz file begins with.
 const XZ: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
-
-/// memcached takes 250, with the prefix of the run.
-const KEY_BYTES_MAX: usize = 200;
+/// Bytes of the longest line: what l1d takes as a key.
+const LINE_BYTES_MAX: usize = shm_layout::entry::KEY_BYTES_MAX;
+/// What may stand between a key and its size.
+const SEPARATORS: [u8; 3] = [b' ', b'\t', b','];
 
 /// The requests of a file.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Trace {
     /// Every key once, in order of first request.
     pub keys: Vec<Box<[u8]>>,
     /// The requests, as positions in `keys`.
     pub requests: Vec<u32>,
+    /// Bytes of each object, as its first request said; `None` without a size column.
+    pub sizes: Option<Vec<u32>>,
 }
 
 impl Trace {
     /// Reads a file.
     ///
     /// # Errors
-    /// A file that cannot be read or holds no request; or a line that is no key: more than 200
-    /// bytes, or bytes that are not printable ASCII, as in a line of several columns.
+    /// A file that cannot be read or holds no request; an empty line, one of more than 65,000 bytes
+    /// or one with a bad size, by its number.
     pub fn read(path: &Path) -> Result<Trace> {
         let error = || {
-            Failure::Usage(format!("{} is no trace: one key per line, plain or xz", path.display()))
+            Failure::Usage(format!(
+                "{} is no trace: one key per line, or a key and its size in bytes; plain or xz",
+                path.display()
+            ))
         };
         let mut file = File::open(path).with_context(error)?;
         let mut head = Vec::new();
@@ -45,21 +52,39 @@ impl Trace {
         trace.with_context(error)
     }
 
-    fn parse(lines: impl BufRead) -> Result<Trace> {
+    fn parse(mut lines: impl BufRead) -> Result<Trace> {
         let mut trace = Trace::default();
         let mut positions: HashMap<Box<[u8]>, u32> = HashMap::new();
-        for (number, line) in lines.split(b'\n').enumerate() {
-            let line = line.with_context(|| format!("line {}", number + 1))?;
-            let key = line.strip_suffix(b"\r").unwrap_or(&line);
-            if key.is_empty() {
-                continue;
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            // Two more: a line end of two bytes. A file without line ends is not read as a whole.
+            let limit = LINE_BYTES_MAX as u64 + 2;
+            let place = || format!("line {number}");
+            if lines.by_ref().take(limit).read_until(b'\n', &mut line).with_context(place)? == 0 {
+                break;
             }
-            check(key).with_context(|| format!("line {}", number + 1))?;
+            let text = line.strip_suffix(b"\n").unwrap_or(&line);
+            let text = text.strip_suffix(b"\r").unwrap_or(text);
+            let (key, size) = fields(text).with_context(place)?;
+            if trace.requests.is_empty() {
+                trace.sizes = size.map(|_| Vec::new());
+            }
             let next = u32::try_from(trace.keys.len()).context("too many keys")?;
-            let position = *positions.entry(key.into()).or_insert_with(|| {
-                trace.keys.push(key.into());
-                next
-            });
+            let position = match positions.get(key) {
+                Some(position) => *position,
+                None => {
+                    positions.insert(key.into(), next);
+                    trace.keys.push(key.into());
+                    next
+                }
+            };
+            match (&mut trace.sizes, size) {
+                (Some(sizes), Some(size)) if position == next => sizes.push(size),
+                (Some(_), Some(_)) | (None, None) => {}
+                (Some(_), None) => bail!("line {number} has no size, the lines before it have one"),
+                (None, Some(_)) => bail!("line {number} has a size, the lines before it have none"),
+            }
             trace.requests.push(position);
         }
         ensure!(!trace.requests.is_empty(), "it holds no request");
@@ -67,45 +92,86 @@ impl Trace {
     }
 }
 
-fn check(key: &[u8]) -> Result<()> {
-    let bytes = key.len();
-    ensure!(bytes <= KEY_BYTES_MAX, "a key of {bytes} bytes; at most {KEY_BYTES_MAX} are taken");
-    if let Some(byte) = key.iter().find(|byte| !byte.is_ascii_graphic()) {
-        bail!(
-            "a key with byte {byte:#04x}; take the column of the key with `cut`, and escape others"
-        );
+/// The key, and the size if there is one.
+fn fields(line: &[u8]) -> Result<(&[u8], Option<u32>)> {
+    ensure!(!line.is_empty(), "it is empty");
+    ensure!(line.len() <= LINE_BYTES_MAX, "it is longer than {LINE_BYTES_MAX} bytes");
+    let Some(at) = line.iter().rposition(|byte| SEPARATORS.contains(byte)) else {
+        return Ok((line, None));
+    };
+    let (key, size) = (&line[..at], &line[at + 1..]);
+    ensure!(!key.is_empty(), "there is no key before the size");
+    let text = String::from_utf8_lossy(size);
+    let bytes = size.iter().all(u8::is_ascii_digit).then(|| text.parse::<u32>().ok()).flatten();
+    match bytes {
+        Some(bytes) if bytes > 0 => Ok((key, Some(bytes))),
+        _ => bail!(
+            "{:?} is no size: whole bytes from 1 to {} behind one blank, tab or comma (a key holds none of these)",
+            text.chars().take(40).collect::<String>(),
+            u32::MAX
+        ),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(text: &[u8]) -> Result<Trace> {
+        Trace::parse(text)
+    }
+
     #[test]
     fn plain_and_xz_read_the_same_in_order() {
         let directory = tempfile::tempdir().unwrap();
         let plain = directory.path().join("trace");
-        std::fs::write(&plain, "b\na\r\nb\n\nc").unwrap();
+        std::fs::write(&plain, "b\na\r\nb\nc").unwrap();
         let trace = Trace::read(&plain).unwrap();
         assert_eq!(trace.requests, [0, 1, 0, 2]);
         assert_eq!(trace.keys.iter().map(|key| &key[..]).collect::<Vec<_>>(), [b"b", b"a", b"c"]);
-        // `printf 'b\na\r\nb\n\nc' | xz`
+        // `printf 'b\na\r\nb\nc' | xz`
         let packed = directory.path().join("trace.xz");
         std::fs::write(&packed, XZ_OF_TRACE).unwrap();
-        let unpacked = Trace::read(&packed).unwrap();
-        assert_eq!((unpacked.requests, unpacked.keys), (trace.requests, trace.keys));
+        assert_eq!(Trace::read(&packed).unwrap(), trace);
         std::fs::write(&packed, &XZ_OF_TRACE[..XZ_OF_TRACE.len() - 20]).unwrap();
         assert!(Trace::read(&packed).is_err(), "a file that was cut off");
-        let refused = |text: &str| {
-            std::fs::write(&plain, text).unwrap();
-            format!("{:#}", Trace::read(&plain).unwrap_err())
-        };
-        assert!(refused("\n\n").contains("no request"));
-        assert!(refused("a\nb c\n").contains("line 2"), "two columns");
-        assert!(refused(&format!("a\n\n{}", "k".repeat(201))).contains("line 3"));
+    }
+
+    #[test]
+    fn an_object_has_the_size_of_its_first_request() {
+        let trace = parse(b"a 5\nb,7\na\t6\nc 4294967295\n").unwrap();
+        assert_eq!(trace.requests, [0, 1, 0, 2]);
+        assert_eq!(trace.sizes.as_deref(), Some(&[5, 7, u32::MAX][..]));
+        assert_eq!(parse(b"a\nb\n").unwrap().sizes, None);
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        let long = [vec![b'k'; 65_000], b"\n".to_vec()].concat();
+        assert_eq!(parse(&long).unwrap().keys[0].len(), 65_000);
+        let too_long = [b"a\nb\n", &vec![b'k'; 65_001][..], b"\nc\n"].concat();
+        let endless = [b"a\nb\n", &vec![b'k'; 1 << 20][..]].concat();
+        for (text, line, what) in [
+            (&b"a\n\nb\n"[..], "line 2", "empty"),
+            (b"a\nb\n\n", "line 3", "empty"),
+            (&too_long, "line 3", "longer than 65000"),
+            (&endless, "line 3", "longer than 65000"),
+            (b"a 1\nb x\n", "line 2", "no size"),
+            (b"a 1\nb 0\n", "line 2", "no size"),
+            (b"a 1\nb -1\n", "line 2", "no size"),
+            (b"a 1\nb +1\n", "line 2", "no size"),
+            (b"a 1\nb 4294967296\n", "line 2", "no size"),
+            (b"a 1\nb \n", "line 2", "no size"),
+            (b"a 1\n 1\n", "line 2", "no key"),
+            (b"a 1\nb\n", "line 2", "no size"),
+            (b"a\nb 1\n", "line 2", "has a size"),
+            (b"", "no request", "no request"),
+        ] {
+            let error = format!("{:#}", parse(text).expect_err(what));
+            assert!(error.contains(line) && error.contains(what), "{what}: {error}");
+        }
     }
 
     #[rustfmt::skip]
-    const XZ_OF_TRACE: &[u8] = &[253, 55, 122, 88, 90, 0, 0, 4, 230, 214, 180, 70, 2, 0, 33, 1, 22, 0, 0, 0, 116, 47, 229, 163, 1, 0, 8, 98, 10, 97, 13, 10, 98, 10, 10, 99, 0, 0, 0, 0, 81, 154, 215, 175, 189, 182, 181, 122, 0, 1, 33, 9, 108, 24, 197, 213, 31, 182, 243, 125, 1, 0, 0, 0, 0, 4, 89, 90];
+    const XZ_OF_TRACE: &[u8] = &[253, 55, 122, 88, 90, 0, 0, 4, 230, 214, 180, 70, 2, 0, 33, 1, 22, 0, 0, 0, 116, 47, 229, 163, 1, 0, 7, 98, 10, 97, 13, 10, 98, 10, 99, 0, 156, 31, 48, 105, 6, 9, 234, 231, 0, 1, 32, 8, 187, 25, 217, 187, 31, 182, 243, 125, 1, 0, 0, 0, 0, 4, 89, 90];
 }

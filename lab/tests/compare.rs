@@ -240,7 +240,7 @@ fn what_cannot_be_run_is_said_and_has_its_exit_code() {
     };
     let long = file("long", &format!("a\n{}\n", "k".repeat(300)));
     let columns = file("columns", "a\nb\n1679 c 12\n");
-    let empty = file("empty", "\n");
+    let empty = file("empty", "");
     let other = file("other", "not a program");
     for (options, said, code) in [
         (vec!["--workload", "trace"], "wants a FILE", 2),

@@ -1,9 +1,10 @@
 //! The keys of a run, and who asks for which, in which order.
 
+use crate::failure::Failure;
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::zipf::Zipf;
-use anyhow::Result;
+use anyhow::{Context, Result, bail, ensure};
 use l1d::demo::scenario::{self, Schedule};
 use l1d_client::policy::Scope;
 use std::path::Path;
@@ -13,6 +14,8 @@ use std::time::Duration;
 /// Writes a second where nothing else is said.
 const RATE: f64 = 100.0;
 const THETA: f64 = 0.99;
+/// memcached takes 250, with the prefix.
+const TRACE_KEY_BYTES_MAX: usize = 200;
 
 /// A key and its values.
 #[derive(Debug, Clone)]
@@ -42,6 +45,18 @@ enum Kind {
     Dashboard,
     Zipf { zipf: Zipf, scatter: Arc<[u32]> },
     Trace { requests: Arc<[u32]> },
+}
+
+fn check(key: &[u8]) -> Result<()> {
+    let bytes = key.len();
+    ensure!(
+        bytes <= TRACE_KEY_BYTES_MAX,
+        "a key of {bytes} bytes; at most {TRACE_KEY_BYTES_MAX} are taken"
+    );
+    if let Some(byte) = key.iter().find(|byte| !byte.is_ascii_graphic()) {
+        bail!("a key with byte {byte:#04x}; escape what is not printable");
+    }
+    Ok(())
 }
 
 impl Load {
@@ -76,9 +91,13 @@ impl Load {
     /// The requests of a file.
     ///
     /// # Errors
-    /// The file is no trace.
+    /// The file is no trace, or has a key of more than 200 bytes, or of others than printable ASCII.
     pub fn trace(file: &Path, value_bytes: usize, rate: Option<f64>) -> Result<Load> {
         let trace = Trace::read(file)?;
+        for (line, position) in (1..).zip(&trace.requests) {
+            check(&trace.keys[*position as usize])
+                .with_context(|| Failure::Usage(format!("{}, line {line}", file.display())))?;
+        }
         let key = |key: &[u8]| Key {
             name: [b"page:", key].concat().into(),
             value_bytes,

@@ -1,0 +1,47 @@
+//! A trace as a replay needs it: which object, how heavy.
+
+use crate::trace::Trace;
+
+/// Requests for numbered objects.
+#[derive(Debug, Clone, Default)]
+pub struct Stream {
+    /// What it is called in the report.
+    pub name: String,
+    /// Objects by number, in order.
+    pub requests: Vec<u32>,
+    /// Bytes of each object; `None`: all count the same, as 1.
+    pub sizes: Option<Vec<u32>>,
+    objects: usize,
+}
+
+impl Stream {
+    /// A stream of objects `0..` that all weigh the same.
+    pub fn new(name: &str, requests: Vec<u32>) -> Stream {
+        let objects = requests.iter().max().map_or(0, |greatest| *greatest as usize + 1);
+        Stream { name: name.into(), requests, sizes: None, objects }
+    }
+
+    /// The requests of a trace.
+    pub fn of(name: &str, trace: Trace) -> Stream {
+        let objects = trace.keys.len();
+        Stream { name: name.into(), requests: trace.requests, sizes: trace.sizes, objects }
+    }
+
+    /// Numbers in use.
+    pub fn objects(&self) -> usize {
+        self.objects
+    }
+
+    /// What object `id` takes of a capacity.
+    pub fn weight(&self, id: u32) -> u32 {
+        self.sizes.as_ref().map_or(1, |sizes| sizes.get(id as usize).copied().unwrap_or(1))
+    }
+
+    /// What all objects together weigh.
+    pub fn footprint(&self) -> u64 {
+        match &self.sizes {
+            Some(sizes) => sizes.iter().map(|size| u64::from(*size)).sum(),
+            None => self.objects as u64,
+        }
+    }
+}
