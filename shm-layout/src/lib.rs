@@ -17,6 +17,7 @@
 //! | key hash, candidate buckets, tag | [`hash`] |
 //! | read protocol R0-R8 | [`read`] |
 //! | write protocol W2-W5, W10 | [`write`] |
+//! | the memory that a client shares with the daemon (W9) | [`mailbox`] |
 //!
 //! ```
 //! # #[cfg(feature = "heap")] {
@@ -56,6 +57,7 @@ pub mod error;
 pub mod geometry;
 pub mod hash;
 pub mod header;
+pub mod mailbox;
 pub mod memory;
 pub mod read;
 pub mod segment;

@@ -6,7 +6,8 @@
 //! acquire load, no read-modify-write. Order comes from fences, which touch no memory. Two assembly
 //! routines are outside the language's rules and audited instead (see `assembly`).
 
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::mailbox::Exchange;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// Bytes of a word.
 pub const WORD_BYTES: usize = 8;
@@ -84,7 +85,7 @@ pub trait Memory: Clone {
     }
 }
 
-/// Memory that this process alone writes while others read it.
+/// Memory of which this process alone writes the words that it stores.
 pub trait MemoryMut: Memory {
     /// Stores word `index`, relaxed.
     ///
@@ -222,7 +223,7 @@ impl Memory for Mapped {
     }
 }
 
-/// The owner's mapping of a table.
+/// The owner's mapping of a table, or either side's of a mailbox.
 #[derive(Debug, Clone, Copy)]
 pub struct MappedMut {
     mapped: Mapped,
@@ -232,7 +233,8 @@ impl MappedMut {
     /// Memory that begins at `base`.
     ///
     /// # Safety
-    /// As for [`Mapped::new`], mapped for writing too, and this process is the only one that writes.
+    /// As for [`Mapped::new`], mapped for writing too. Of a table, this process is the only one that
+    /// writes; of a mailbox, both sides do.
     #[must_use]
     pub const unsafe fn new(base: *mut u8) -> MappedMut {
         // SAFETY: the caller vouches for more than this needs.
@@ -282,6 +284,49 @@ impl MemoryMut for MappedMut {
     #[inline(always)]
     fn fence_release(&self) {
         fence(Ordering::Release);
+    }
+}
+
+impl MappedMut {
+    /// The low half of a word, for the system calls that wait on it and wake who waits.
+    ///
+    /// # Safety
+    /// `index` is below the number of words of this memory. The reference is handed to the kernel and
+    /// not loaded or stored by: elsewhere the word is accessed as a whole.
+    #[must_use]
+    pub unsafe fn futex(&self, index: usize) -> &AtomicU32 {
+        // SAFETY: the word is mapped, aligned to 8 bytes, and its low half comes first.
+        unsafe { &*self.mapped.base.add(index).cast::<AtomicU32>() }
+    }
+
+    /// The word as an atomic that both sides write.
+    ///
+    /// # Safety
+    /// `index` is below the number of words of this memory.
+    #[inline(always)]
+    unsafe fn word(&self, index: usize) -> &AtomicU64 {
+        // SAFETY: the word is mapped and aligned, and accessed as an atomic by everybody.
+        unsafe { &*self.mapped.base.add(index) }
+    }
+}
+
+impl Exchange for MappedMut {
+    #[inline(always)]
+    fn fence_seq_cst(&self) {
+        fence(Ordering::SeqCst);
+    }
+
+    #[inline(always)]
+    unsafe fn swap(&self, index: usize, word: u64) -> u64 {
+        // SAFETY: passed on unchanged.
+        unsafe { self.word(index) }.swap(word, Ordering::AcqRel)
+    }
+
+    #[inline(always)]
+    unsafe fn exchange(&self, index: usize, old: u64, new: u64) -> bool {
+        // SAFETY: passed on unchanged.
+        let word = unsafe { self.word(index) };
+        word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 

@@ -1,0 +1,283 @@
+//! The ring of requests.
+//!
+//! A record is a header word and the request's bytes, padded to whole words; it may go on at the
+//! ring's beginning. `produced` and `consumed` count words from the beginning of time. The client
+//! stores `produced` behind a record (release, partner of the owner's acquire in
+//! [`Consumer::look`]); the owner stores `consumed` behind its copy of a record and *before* it acts
+//! on it (release, partner of the client's acquire in [`Producer::push`]): what lies behind `consumed`
+//! was certainly not acted on, so a client whose daemon died may ask the next one again.
+
+use super::{CONSUMED, Exchange, Mailbox, PRODUCED, RING_ME, ROOM_WANTED};
+use crate::memory::{WORD_BYTES, words_for};
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A whole request.
+    Whole = 1,
+    /// The first piece of a request.
+    First = 2,
+    /// A piece of a request.
+    Next = 3,
+    /// The last piece of a request.
+    Last = 4,
+    /// No request: the lane's piece of a reply was taken, the next may come.
+    More = 5,
+}
+
+impl Kind {
+    const fn from_bits(bits: u8) -> Option<Kind> {
+        Some(match bits {
+            1 => Kind::Whole,
+            2 => Kind::First,
+            3 => Kind::Next,
+            4 => Kind::Last,
+            5 => Kind::More,
+            _ => return None,
+        })
+    }
+}
+
+/// What goes before the bytes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// What it is.
+    pub kind: Kind,
+    /// Where the answer goes; `None`: there is none.
+    pub lane: Option<u8>,
+    /// Which request of the lane.
+    pub sequence: u32,
+}
+
+const NO_LANE: u8 = 0xff;
+
+/// Bits 0..16: bytes; 16..24: kind; 24..32: lane; 32..64: sequence.
+fn pack(head: Head, bytes: usize) -> u64 {
+    (bytes as u64 & 0xffff)
+        | (head.kind as u64) << 16
+        | u64::from(head.lane.unwrap_or(NO_LANE)) << 24
+        | u64::from(head.sequence) << 32
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "cut into its fields")]
+fn unpack(word: u64) -> Option<(Head, usize)> {
+    let lane = (word >> 24) as u8;
+    let head = Head {
+        kind: Kind::from_bits((word >> 16) as u8)?,
+        lane: (lane != NO_LANE).then_some(lane),
+        sequence: (word >> 32) as u32,
+    };
+    Some((head, word as u16 as usize))
+}
+
+/// The ring has no room for a record now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// The client has broken the rules of the ring (W9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Broken;
+
+/// The client's end. One thread at a time.
+#[derive(Debug)]
+pub struct Producer<M> {
+    mailbox: Mailbox<M>,
+    produced: u64,
+    /// What `consumed` was when it was last loaded.
+    consumed: u64,
+}
+
+impl<M: Exchange> Producer<M> {
+    /// The end of a new mailbox.
+    pub fn new(mailbox: Mailbox<M>) -> Producer<M> {
+        Producer { mailbox, produced: 0, consumed: 0 }
+    }
+
+    /// How far has been written: a record that begins here or later is not yet in the ring.
+    pub fn position(&self) -> u64 {
+        self.produced
+    }
+
+    /// Writes one record, visible to the owner when this returns. [`must_ring`](Self::must_ring) is
+    /// to be asked next.
+    ///
+    /// # Errors
+    /// [`Full`]: nothing was written.
+    ///
+    /// # Panics
+    /// With more bytes than [`super::Shape::piece_bytes`].
+    pub fn push(&mut self, head: Head, bytes: &[u8]) -> Result<(), Full> {
+        let shape = self.mailbox.shape;
+        assert!(bytes.len() <= shape.piece_bytes());
+        let words = 1 + words_for(bytes.len()) as u64;
+        let size = shape.ring_words as u64;
+        if self.produced + words - self.consumed > size {
+            self.consumed = self.mailbox.load(CONSUMED).min(self.produced);
+            // Partner: the release fence of `Consumer::next`. Nothing is written over a record before
+            // the owner has copied it.
+            self.mailbox.memory.fence_acquire();
+            if self.produced + words - self.consumed > size {
+                return Err(Full);
+            }
+        }
+        self.store_at(self.produced, pack(head, bytes.len()));
+        let begin = self.index(self.produced + 1);
+        let until_end = (shape.ring_words - begin) * WORD_BYTES;
+        let (first, rest) = bytes.split_at(bytes.len().min(until_end));
+        // SAFETY: both parts lie in the ring, in words that only this end writes now.
+        unsafe {
+            self.mailbox.memory.copy_in(shape.ring() + begin, first);
+            if !rest.is_empty() {
+                self.mailbox.memory.copy_in(shape.ring(), rest);
+            }
+        }
+        self.produced += words;
+        // Partner: the acquire fence of `Consumer::look`.
+        self.mailbox.memory.fence_release();
+        self.mailbox.store(PRODUCED, self.produced);
+        Ok(())
+    }
+
+    /// Whether the owner sleeps and has to be rung because of what was pushed. Says so to one caller
+    /// only.
+    pub fn must_ring(&self) -> bool {
+        // Partner: the fence of `Consumer::may_sleep`. Either the owner sees the record before it
+        // sleeps, or its wish is seen here.
+        self.mailbox.memory.fence_seq_cst();
+        // SAFETY: a word of the mailbox.
+        self.mailbox.load(RING_ME) != 0 && unsafe { self.mailbox.memory.swap(RING_ME, 0) } != 0
+    }
+
+    /// Whether the owner has read all records before `position`. What lies behind, it has not acted
+    /// on.
+    pub fn is_consumed(mailbox: &Mailbox<M>, position: u64) -> bool {
+        let consumed = mailbox.load(CONSUMED);
+        mailbox.memory.fence_acquire();
+        consumed >= position
+    }
+
+    /// Says that a thread is about to sleep on [`Mailbox::room_word`] while that is 1, until the ring
+    /// has room; ask [`push`](Self::push) once more before.
+    pub fn want_room(mailbox: &Mailbox<M>) {
+        mailbox.store(ROOM_WANTED, 1);
+        // Partner: the fence of `Consumer::wakes_for_room`.
+        mailbox.memory.fence_seq_cst();
+    }
+
+    fn index(&self, position: u64) -> usize {
+        index(&self.mailbox, position)
+    }
+
+    fn store_at(&self, position: u64, word: u64) {
+        self.mailbox.store(self.mailbox.shape.ring() + self.index(position), word);
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "masked to the ring")]
+fn index<M>(mailbox: &Mailbox<M>, position: u64) -> usize {
+    position as usize & (mailbox.shape.ring_words - 1)
+}
+
+/// The owner's end.
+#[derive(Debug)]
+pub struct Consumer<M> {
+    mailbox: Mailbox<M>,
+    consumed: u64,
+    /// What was found written when it was last looked at, and checked.
+    produced: u64,
+}
+
+impl<M: Exchange> Consumer<M> {
+    /// The end of a new mailbox.
+    pub fn new(mailbox: Mailbox<M>) -> Consumer<M> {
+        Consumer { mailbox, consumed: 0, produced: 0 }
+    }
+
+    /// Whether there is a record to be read.
+    ///
+    /// # Errors
+    /// [`Broken`]: the client counts what cannot be.
+    pub fn look(&mut self) -> Result<bool, Broken> {
+        if self.produced != self.consumed {
+            return Ok(true);
+        }
+        let produced = self.mailbox.load(PRODUCED);
+        if produced == self.produced {
+            return Ok(false);
+        }
+        if produced.wrapping_sub(self.consumed) > self.mailbox.shape.ring_words as u64 {
+            return Err(Broken);
+        }
+        // Partner: the release fence of `Producer::push`.
+        self.mailbox.memory.fence_acquire();
+        self.produced = produced;
+        Ok(true)
+    }
+
+    /// Copies the next record to the beginning of `bytes`, and says how many there are; call it after
+    /// [`look`](Self::look) has said that there is one. From here on the client may write over it.
+    ///
+    /// # Errors
+    /// [`Broken`]: what is there is no record.
+    ///
+    /// # Panics
+    /// If `bytes` has less than [`super::Shape::piece_bytes`].
+    pub fn next(&mut self, bytes: &mut [u8]) -> Result<(Head, usize), Broken> {
+        let shape = self.mailbox.shape;
+        assert!(bytes.len() >= shape.piece_bytes());
+        let there = self.produced - self.consumed;
+        if there == 0 {
+            return Err(Broken);
+        }
+        let ring = shape.ring();
+        let word = self.mailbox.load(ring + index(&self.mailbox, self.consumed));
+        let (head, count) = unpack(word).ok_or(Broken)?;
+        let words = 1 + words_for(count) as u64;
+        let knows_lane = head.lane.is_none_or(|lane| usize::from(lane) < shape.lanes);
+        if words > there || count > shape.piece_bytes() || !knows_lane {
+            return Err(Broken);
+        }
+        let begin = index(&self.mailbox, self.consumed + 1);
+        let first = count.min((shape.ring_words - begin) * WORD_BYTES);
+        let to = bytes.as_mut_ptr();
+        // SAFETY: both parts lie in the ring; `bytes` has room for `count`, checked above.
+        unsafe {
+            self.mailbox.memory.copy_out(ring + begin, to, first);
+            if count > first {
+                self.mailbox.memory.copy_out(ring, to.add(first), count - first);
+            }
+        }
+        self.consumed += words;
+        // Partner: the acquire fence of `Producer::push`. The copy is done before the room is given.
+        self.mailbox.memory.fence_release();
+        self.mailbox.store(CONSUMED, self.consumed);
+        Ok((head, count))
+    }
+
+    /// Asks to be rung. `Ok(true)`: the owner may leave this mailbox alone until then; otherwise
+    /// something was written meanwhile.
+    ///
+    /// # Errors
+    /// As for [`look`](Self::look).
+    pub fn may_sleep(&mut self) -> Result<bool, Broken> {
+        self.mailbox.store(RING_ME, 1);
+        // Partner: the fence of `Producer::must_ring`.
+        self.mailbox.memory.fence_seq_cst();
+        if !self.look()? {
+            return Ok(true);
+        }
+        self.mailbox.store(RING_ME, 0);
+        Ok(false)
+    }
+
+    /// After records were read: whether threads of the client sleep until there is room, and are to be
+    /// woken. Says so once.
+    pub fn wakes_for_room(&self) -> bool {
+        // Partner: the fence of `Producer::want_room`.
+        self.mailbox.memory.fence_seq_cst();
+        // SAFETY: a word of the mailbox.
+        self.mailbox.load(ROOM_WANTED) != 0
+            && unsafe { self.mailbox.memory.swap(ROOM_WANTED, 0) } != 0
+    }
+}
