@@ -234,11 +234,11 @@ impl Client {
             reply: !options.no_wait,
         });
         if options.no_wait {
-            self.shared.send(&request, &deadline)?;
+            self.shared.tell(&request, &deadline)?;
             return Ok(Stored { version: 0, degraded: false });
         }
         let kind = Kind::Write;
-        self.shared.exchange(&request, kind, &deadline, |response| match response {
+        self.shared.ask(&request, kind, &deadline, |response| match response {
             Response::Stored { version, degraded } => Ok(Stored { version, degraded }),
             other => Err(unexpected(&other)),
         })
@@ -256,7 +256,7 @@ impl Client {
         let deadline = self.shared.deadline();
         let request = Request::Delete { key };
         let existed =
-            self.shared.exchange(&request, Kind::Write, &deadline, |response| match response {
+            self.shared.ask(&request, Kind::Write, &deadline, |response| match response {
                 Response::Deleted { existed, .. } => Ok(existed),
                 other => Err(unexpected(&other)),
             });
@@ -350,7 +350,7 @@ impl Client {
         check_key(key)?;
         let begun = self.shared.process().cache.begin_read(key);
         let request = Request::Get { key };
-        self.shared.exchange(&request, Kind::Read, deadline, |response| {
+        self.shared.ask(&request, Kind::Read, deadline, |response| {
             self.take_answer(&begun, key, &response, value)
         })
     }
@@ -375,7 +375,7 @@ impl Client {
             .map(|&(index, key)| (index, key, self.shared.process().cache.begin_read(key)))
             .collect();
         let request = Request::GetMany { keys: asked.iter().map(|&(_, key, _)| key).collect() };
-        self.shared.exchange(&request, Kind::Read, deadline, |response| {
+        self.shared.ask(&request, Kind::Read, deadline, |response| {
             let answers = match response {
                 Response::Many(answers) => answers,
                 other => return Err(unexpected(&other)),

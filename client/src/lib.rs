@@ -82,6 +82,8 @@ mod connection;
 mod deadline;
 mod error;
 mod in_place;
+mod mailbox;
+mod mailbox_place;
 #[doc(hidden)]
 pub mod mapping;
 pub mod policy;

@@ -2,15 +2,17 @@
 
 use super::acceptor::{Acceptor, LISTENER};
 use super::connection::{Asked, Over};
+use super::mailbox::Found;
 use super::peers::Peers;
-use super::{Limits, Origin, Replies, Service};
+use super::{Limits, Origin, Peer, Replies, Service};
 use l1d_client::protocol::{ErrorCode, Request, Response};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use shm_layout::mailbox::ring::Broken;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const STOP: u64 = 1;
 const WAKE: u64 = 2;
@@ -19,6 +21,10 @@ const WAKE: u64 = 2;
 const EVENTS: usize = 256;
 /// Frames handled for one peer in one turn.
 const FRAMES_PER_TURN: usize = 64;
+/// Requests taken out of one mailbox before the next one has its turn.
+const REQUESTS_PER_PASS: usize = 256;
+/// How long mailboxes are looked at before sockets are.
+const LOOK: Duration = Duration::from_micros(20);
 /// Bytes received at a time.
 const SCRATCH_BYTES: usize = 64 << 10;
 
@@ -66,7 +72,11 @@ pub fn run(
         server.turn += 1;
         let due = server.service.turn(server.now, &mut server.peers);
         server.settle();
-        let count = match server.epoll.wait(&mut events, server.timeout(due)) {
+        let timeout = match server.serve_mailboxes() {
+            true => EpollTimeout::ZERO,
+            false => server.timeout(due),
+        };
+        let count = match server.epoll.wait(&mut events, timeout) {
             Ok(count) => count,
             Err(Errno::EINTR) => 0,
             Err(error) => return Err(cannot("wait")(error)),
@@ -93,6 +103,48 @@ pub fn run(
         server.drop_hoarders();
         server.acceptor.resume(&server.epoll, server.now);
     }
+}
+
+/// What a look at a mailbox came to.
+enum Served {
+    /// Requests were served; there may be more.
+    Some,
+    /// There was none; it is worth another look.
+    Nothing,
+    /// It is left alone until it rings.
+    Asleep,
+}
+
+/// One request of a mailbox.
+fn handle_in_mailbox(
+    service: &mut impl Service,
+    peers: &mut Peers,
+    (origin, lane): (Origin, Option<u8>),
+    peer: &Peer,
+    payload: &[u8],
+) -> Result<(), Broken> {
+    let request = Request::decode(payload).map_err(|_| Broken)?;
+    let is_answered = match &request {
+        Request::Set(set) => set.reply,
+        Request::Get { .. }
+        | Request::GetMany { .. }
+        | Request::SetMany { .. }
+        | Request::Delete { .. } => true,
+        // Everything else goes over the socket.
+        _ => return Err(Broken),
+    };
+    let from = match lane {
+        Some(lane) => {
+            if !is_answered && let Some(mailbox) = peers.mailbox_mut(origin) {
+                mailbox.expect_nothing(lane);
+            }
+            origin.with_lane(lane)
+        }
+        None if is_answered => return Err(Broken),
+        None => origin,
+    };
+    service.request(from, peer, request, peers);
+    Ok(())
 }
 
 struct Server<'a, S> {
@@ -149,6 +201,11 @@ impl<S: Service> Server<'_, S> {
     fn serve(&mut self, origin: Origin) -> Result<(), Over> {
         let Some(connection) = self.peers.get_mut(origin) else { return Ok(()) };
         connection.send(self.turn)?;
+        if connection.mailbox.is_some() {
+            connection.hear_rings(&mut self.scratch)?;
+            self.peers.activate(origin);
+            return Ok(());
+        }
         // Who does not read its answers gets no more of them.
         if !connection.output.is_empty() {
             return Ok(());
@@ -159,6 +216,93 @@ impl<S: Service> Server<'_, S> {
             Some(connection) => connection.send(self.turn),
             None => Ok(()),
         }
+    }
+
+    /// Serves the mailboxes that are in use. Whether to look at them again without sleeping.
+    fn serve_mailboxes(&mut self) -> bool {
+        if self.peers.active(0).is_none() {
+            return false;
+        }
+        let cpu = nix::sched::sched_getcpu().ok().and_then(|cpu| u32::try_from(cpu).ok());
+        let begun = Instant::now();
+        let mut now = begun;
+        loop {
+            let mut is_idle = true;
+            let mut place = 0;
+            while let Some(origin) = self.peers.active(place) {
+                match self.serve_mailbox(origin, now, cpu) {
+                    Ok(Served::Some) => {
+                        is_idle = false;
+                        place += 1;
+                    }
+                    Ok(Served::Nothing) => place += 1,
+                    Ok(Served::Asleep) => self.peers.deactivate(place),
+                    Err(Broken) => {
+                        self.drop_peer(origin, "it broke the rules of its mailbox");
+                        self.peers.deactivate(place);
+                    }
+                }
+            }
+            if self.peers.active(0).is_none() {
+                return false;
+            }
+            // What holds everybody up is looked after first.
+            if !self.service.takes_more() {
+                return false;
+            }
+            if is_idle {
+                std::hint::spin_loop();
+            }
+            now = Instant::now();
+            if now.duration_since(begun) >= LOOK {
+                return true;
+            }
+        }
+    }
+
+    fn serve_mailbox(
+        &mut self,
+        origin: Origin,
+        now: Instant,
+        cpu: Option<u32>,
+    ) -> Result<Served, Broken> {
+        let request_bytes_max = self.limits.frame_bytes_max;
+        let mut served = 0;
+        while served < REQUESTS_PER_PASS && self.service.takes_more() {
+            let Some(connection) = self.peers.get_mut(origin) else { return Ok(Served::Asleep) };
+            let peer = connection.peer;
+            let Some(mailbox) = &mut connection.mailbox else { return Ok(Served::Asleep) };
+            match mailbox.next(&mut self.scratch, request_bytes_max)? {
+                Found::Nothing => break,
+                Found::Part => self.peers.touch(origin),
+                Found::Whole(lane, range) => {
+                    let payload = self.scratch.get(range).unwrap_or_default();
+                    let peers = &mut self.peers;
+                    handle_in_mailbox(self.service, peers, (origin, lane), &peer, payload)?;
+                }
+                Found::Pieces(lane, payload) => {
+                    self.peers.touch(origin);
+                    let peers = &mut self.peers;
+                    handle_in_mailbox(self.service, peers, (origin, Some(lane)), &peer, &payload)?;
+                }
+            }
+            served += 1;
+        }
+        let spin = self.limits.spin;
+        let takes_more = self.service.takes_more();
+        let service = &mut self.service;
+        let Some(mailbox) = self.peers.mailbox_mut(origin) else { return Ok(Served::Asleep) };
+        if served > 0 {
+            mailbox.note_use(now, cpu);
+            mailbox.made_room();
+            mailbox.drain_reports(|hash| service.hit(hash));
+            return Ok(Served::Some);
+        }
+        if !takes_more || mailbox.is_worth_a_look(now, cpu, spin) {
+            return Ok(Served::Nothing);
+        }
+        mailbox.drain_reports(|hash| service.hit(hash));
+        Ok(if mailbox.may_sleep()? { Served::Asleep } else { Served::Nothing })
     }
 
     fn handle_frames(&mut self, origin: Origin) {
@@ -199,7 +343,10 @@ impl<S: Service> Server<'_, S> {
             }
         };
         connection.asked = match &request {
-            Request::Attach { .. } => Asked::Attach,
+            Request::Attach { mailbox, .. } => {
+                connection.wants_mailbox = *mailbox && !connection.is_attached;
+                Asked::Attach
+            }
             _ if !connection.is_attached => {
                 let message = "the first request of a connection must be an attach; use a client \
                                of this daemon's release";
@@ -244,8 +391,11 @@ impl<S: Service> Server<'_, S> {
 
     fn close(&mut self, origin: Origin) {
         // Closing takes the socket out of epoll too, as nobody else has a descriptor of it.
-        if self.peers.remove(origin).is_some() {
+        if let Some(connection) = self.peers.remove(origin) {
             self.service.gone(origin);
+            for lane in connection.mailbox.iter().flat_map(|mailbox| mailbox.asked()) {
+                self.service.gone(origin.with_lane(lane));
+            }
         }
     }
 

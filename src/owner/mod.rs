@@ -24,7 +24,7 @@ use crate::clock;
 use crate::control::{Origin, Peer, Replies, Service};
 use crate::table::{Table, TableFile};
 use crate::tiers::{Done, Tiers};
-use answer::Groups;
+use answer::{Groups, Waiter};
 use block::Blocks;
 use crossbeam::channel::Receiver;
 use flight::Flights;
@@ -148,6 +148,7 @@ impl Owner {
             table_bytes: self.file.bytes(),
             instance: self.table.instance(),
             clock_ns: clock::monotonic_ns(),
+            mailbox_bytes: 0,
             policy: &self.policy_bytes,
         });
         replies.reply_with_table(origin, &response, self.file.read_only().as_fd());
@@ -163,10 +164,14 @@ impl Service for Owner {
         replies: &mut dyn Replies,
     ) {
         match request {
-            Request::Attach { protocol } => self.attach(origin, protocol, replies),
-            Request::Get { key } => self.get(key, answer::Waiter::Origin(origin), replies),
+            Request::Attach { protocol, .. } => self.attach(origin, protocol, replies),
+            Request::Get { key } => self.get(key, Waiter::Origin(origin), replies),
             Request::GetMany { keys } => self.get_many(&keys, origin, replies),
-            Request::Set(set) => self.set(&set, origin, replies),
+            Request::Set(set) => {
+                let waiter = if set.reply { Waiter::Origin(origin) } else { Waiter::Nobody };
+                self.set(&set, waiter, replies);
+            }
+            Request::SetMany { sets } => self.set_many(&sets, origin, replies),
             Request::Delete { key } => self.delete(key, origin, replies),
             Request::Flush { prefix } => self.flush(prefix, origin, replies),
             Request::Stats => self.stats(origin, replies),
@@ -179,6 +184,10 @@ impl Service for Owner {
     fn gone(&mut self, origin: Origin) {
         self.groups.forget(origin);
         self.tasks.retain(|task| !task.is_for(origin));
+    }
+
+    fn takes_more(&self) -> bool {
+        !self.writes.is_full()
     }
 
     fn woken(&mut self, replies: &mut dyn Replies) {

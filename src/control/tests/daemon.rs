@@ -158,13 +158,14 @@ impl Service for Scripted {
         replies: &mut dyn Replies,
     ) {
         match request {
-            Request::Attach { protocol: PROTOCOL_VERSION } => {
+            Request::Attach { protocol: PROTOCOL_VERSION, .. } => {
                 let attached = Attached {
                     protocol: PROTOCOL_VERSION,
                     table_id: 1,
                     table_bytes: 9,
                     instance: 1,
                     clock_ns: 0,
+                    mailbox_bytes: 0,
                     policy: b"",
                 };
                 let response = Response::Attached(attached);

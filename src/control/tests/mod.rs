@@ -26,5 +26,6 @@ fn limits() -> Limits {
         connections_per_uid_max: 100,
         buffer_bytes_max: 64 << 20,
         stall: 4 * NEVER,
+        spin: Duration::ZERO,
     }
 }
