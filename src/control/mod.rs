@@ -9,7 +9,8 @@
 //! | bytes in, frames out | `input` |
 //! | responses in, bytes and descriptors out | `output` |
 //! | one connection, and what it waits for | `connection` |
-//! | requests and replies that do not travel over the socket | `mailbox` |
+//! | one client's mailbox | `mailbox` |
+//! | requests of mailboxes, and how long each is looked at | `intake` |
 //! | all connections, their deadlines and memory; where answers go | `peers` |
 //! | who is let in | `acceptor` |
 //! | the event loop | `server` |
@@ -17,6 +18,7 @@
 mod acceptor;
 mod connection;
 mod input;
+mod intake;
 mod limits;
 mod mailbox;
 mod output;
@@ -85,6 +87,18 @@ pub trait Service {
         request: Request<'_>,
         replies: &mut dyn Replies,
     );
+
+    /// This request will come next but for a few: what it needs of the memory may be asked for.
+    fn expect(&mut self, request: &Request<'_>) {
+        let _ = request;
+    }
+
+    /// Several requests follow at once, up to [`end`](Self::end): what holds for all of them, as the
+    /// time, need be looked up only once.
+    fn begin(&mut self) {}
+
+    /// The last of them was handed over.
+    fn end(&mut self) {}
 
     /// Nobody waits for answers to `origin` any more. What it has asked may still be done.
     fn gone(&mut self, origin: Origin);

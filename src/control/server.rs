@@ -2,17 +2,15 @@
 
 use super::acceptor::{Acceptor, LISTENER};
 use super::connection::{Asked, Over};
-use super::mailbox::Found;
 use super::peers::Peers;
-use super::{Limits, Origin, Peer, Replies, Service};
+use super::{Limits, Origin, Replies, Service};
 use l1d_client::protocol::{ErrorCode, Request, Response};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use shm_layout::mailbox::ring::Broken;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const STOP: u64 = 1;
 const WAKE: u64 = 2;
@@ -21,10 +19,6 @@ const WAKE: u64 = 2;
 const EVENTS: usize = 256;
 /// Frames handled for one peer in one turn.
 const FRAMES_PER_TURN: usize = 64;
-/// Requests taken out of one mailbox before the next one has its turn.
-const REQUESTS_PER_PASS: usize = 256;
-/// How long mailboxes are looked at before sockets are.
-const LOOK: Duration = Duration::from_micros(20);
 /// Bytes received at a time.
 const SCRATCH_BYTES: usize = 64 << 10;
 
@@ -105,59 +99,17 @@ pub fn run(
     }
 }
 
-/// What a look at a mailbox came to.
-enum Served {
-    /// Requests were served; there may be more.
-    Some,
-    /// There was none; it is worth another look.
-    Nothing,
-    /// It is left alone until it rings.
-    Asleep,
-}
-
-/// One request of a mailbox.
-fn handle_in_mailbox(
-    service: &mut impl Service,
-    peers: &mut Peers,
-    (origin, lane): (Origin, Option<u8>),
-    peer: &Peer,
-    payload: &[u8],
-) -> Result<(), Broken> {
-    let request = Request::decode(payload).map_err(|_| Broken)?;
-    let is_answered = match &request {
-        Request::Set(set) => set.reply,
-        Request::Get { .. }
-        | Request::GetMany { .. }
-        | Request::SetMany { .. }
-        | Request::Delete { .. } => true,
-        // Everything else goes over the socket.
-        _ => return Err(Broken),
-    };
-    let from = match lane {
-        Some(lane) => {
-            if !is_answered && let Some(mailbox) = peers.mailbox_mut(origin) {
-                mailbox.expect_nothing(lane);
-            }
-            origin.with_lane(lane)
-        }
-        None if is_answered => return Err(Broken),
-        None => origin,
-    };
-    service.request(from, peer, request, peers);
-    Ok(())
-}
-
-struct Server<'a, S> {
+pub(super) struct Server<'a, S> {
     epoll: Epoll,
-    limits: Limits,
-    peers: Peers,
+    pub(super) limits: Limits,
+    pub(super) peers: Peers,
     acceptor: Acceptor<'a>,
-    service: &'a mut S,
+    pub(super) service: &'a mut S,
     /// Counts the turns of the loop.
     turn: u64,
     /// When this turn's events arrived.
     now: Instant,
-    scratch: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
 }
 
 impl<S: Service> Server<'_, S> {
@@ -216,93 +168,6 @@ impl<S: Service> Server<'_, S> {
             Some(connection) => connection.send(self.turn),
             None => Ok(()),
         }
-    }
-
-    /// Serves the mailboxes that are in use. Whether to look at them again without sleeping.
-    fn serve_mailboxes(&mut self) -> bool {
-        if self.peers.active(0).is_none() {
-            return false;
-        }
-        let cpu = nix::sched::sched_getcpu().ok().and_then(|cpu| u32::try_from(cpu).ok());
-        let begun = Instant::now();
-        let mut now = begun;
-        loop {
-            let mut is_idle = true;
-            let mut place = 0;
-            while let Some(origin) = self.peers.active(place) {
-                match self.serve_mailbox(origin, now, cpu) {
-                    Ok(Served::Some) => {
-                        is_idle = false;
-                        place += 1;
-                    }
-                    Ok(Served::Nothing) => place += 1,
-                    Ok(Served::Asleep) => self.peers.deactivate(place),
-                    Err(Broken) => {
-                        self.drop_peer(origin, "it broke the rules of its mailbox");
-                        self.peers.deactivate(place);
-                    }
-                }
-            }
-            if self.peers.active(0).is_none() {
-                return false;
-            }
-            // What holds everybody up is looked after first.
-            if !self.service.takes_more() {
-                return false;
-            }
-            if is_idle {
-                std::hint::spin_loop();
-            }
-            now = Instant::now();
-            if now.duration_since(begun) >= LOOK {
-                return true;
-            }
-        }
-    }
-
-    fn serve_mailbox(
-        &mut self,
-        origin: Origin,
-        now: Instant,
-        cpu: Option<u32>,
-    ) -> Result<Served, Broken> {
-        let request_bytes_max = self.limits.frame_bytes_max;
-        let mut served = 0;
-        while served < REQUESTS_PER_PASS && self.service.takes_more() {
-            let Some(connection) = self.peers.get_mut(origin) else { return Ok(Served::Asleep) };
-            let peer = connection.peer;
-            let Some(mailbox) = &mut connection.mailbox else { return Ok(Served::Asleep) };
-            match mailbox.next(&mut self.scratch, request_bytes_max)? {
-                Found::Nothing => break,
-                Found::Part => self.peers.touch(origin),
-                Found::Whole(lane, range) => {
-                    let payload = self.scratch.get(range).unwrap_or_default();
-                    let peers = &mut self.peers;
-                    handle_in_mailbox(self.service, peers, (origin, lane), &peer, payload)?;
-                }
-                Found::Pieces(lane, payload) => {
-                    self.peers.touch(origin);
-                    let peers = &mut self.peers;
-                    handle_in_mailbox(self.service, peers, (origin, Some(lane)), &peer, &payload)?;
-                }
-            }
-            served += 1;
-        }
-        let spin = self.limits.spin;
-        let takes_more = self.service.takes_more();
-        let service = &mut self.service;
-        let Some(mailbox) = self.peers.mailbox_mut(origin) else { return Ok(Served::Asleep) };
-        if served > 0 {
-            mailbox.note_use(now, cpu);
-            mailbox.made_room();
-            mailbox.drain_reports(|hash| service.hit(hash));
-            return Ok(Served::Some);
-        }
-        if !takes_more || mailbox.is_worth_a_look(now, cpu, spin) {
-            return Ok(Served::Nothing);
-        }
-        mailbox.drain_reports(|hash| service.hit(hash));
-        Ok(if mailbox.may_sleep()? { Served::Asleep } else { Served::Nothing })
     }
 
     fn handle_frames(&mut self, origin: Origin) {
@@ -381,7 +246,7 @@ impl<S: Service> Server<'_, S> {
         }
     }
 
-    fn drop_peer(&mut self, origin: Origin, reason: &str) {
+    pub(super) fn drop_peer(&mut self, origin: Origin, reason: &str) {
         if let Some(connection) = self.peers.get_mut(origin) {
             let (pid, uid) = (connection.peer.pid, connection.peer.uid);
             tracing::info!(pid, uid, reason, "a connection is dropped");

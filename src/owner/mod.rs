@@ -29,7 +29,7 @@ use block::Blocks;
 use crossbeam::channel::Receiver;
 use flight::Flights;
 use l1d_client::policy::PolicySet;
-use l1d_client::protocol::{Attached, ErrorCode, PROTOCOL_VERSION, Request, Response};
+use l1d_client::protocol::{Attached, ErrorCode, PROTOCOL_VERSION, Request, Response, Set};
 use shm_layout::MappedMut;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -71,6 +71,8 @@ pub struct Owner {
     started: Instant,
     clock_checked: Instant,
     jitter: u64,
+    /// The time, while several requests are served at once.
+    now_ns: Option<u64>,
 }
 
 /// What clients have asked.
@@ -112,6 +114,7 @@ impl Owner {
             started: now,
             clock_checked: now,
             jitter: clock::monotonic_ns(),
+            now_ns: None,
         };
         owner.set_clock();
         owner
@@ -119,6 +122,9 @@ impl Owner {
 
     /// Nanoseconds since the table's epoch.
     fn now_ns(&self) -> u64 {
+        if let Some(now_ns) = self.now_ns {
+            return now_ns;
+        }
         clock::boottime_ns().saturating_sub(self.table.writer().geometry().identity().epoch_ns)
     }
 
@@ -179,6 +185,23 @@ impl Service for Owner {
             Request::Check => self.check(origin),
             Request::Policy => self.policy(origin, replies),
         }
+    }
+
+    fn expect(&mut self, request: &Request<'_>) {
+        match request {
+            Request::Set(Set { key, .. }) | Request::Get { key } | Request::Delete { key } => {
+                self.table.expect(key);
+            }
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self) {
+        self.now_ns = Some(self.now_ns());
+    }
+
+    fn end(&mut self) {
+        self.now_ns = None;
     }
 
     fn gone(&mut self, origin: Origin) {
