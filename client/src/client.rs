@@ -140,7 +140,9 @@ impl Client {
     ) -> Result<Option<R>, Error> {
         let mut seen = None;
         let read = self.shared.table().map_or(TableRead::Detached, |table| {
-            table.read_with(key, |value| seen = Some(look(&ValueView::in_table(value))))
+            let read = table.read_with(key, |value| seen = Some(look(&ValueView::in_table(value))));
+            self.shared.note(table, key, &read);
+            read
         });
         match read {
             TableRead::Hit(_) => Ok(seen),
@@ -291,6 +293,7 @@ impl Client {
         };
         table.read_together(keys, |key, read, mut value| {
             let key = key.as_ref();
+            self.shared.note(table, key, &read);
             let answer = match read {
                 TableRead::Hit(meta) => Answer::Found(meta),
                 TableRead::Absent => Answer::Absent,

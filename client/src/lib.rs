@@ -91,6 +91,7 @@ mod pool;
 mod process;
 mod process_cache;
 pub mod protocol;
+mod reports;
 mod sentinel;
 mod shared;
 mod table;

@@ -10,6 +10,7 @@ use crate::mailbox::{Mailbox, Unsent};
 use crate::policy::PolicySet;
 use crate::process::Process;
 use crate::protocol::{Attached, PROTOCOL_VERSION, Request, Response};
+use crate::reports;
 use crate::sentinel::PerProcess;
 use crate::table::{Table, TableRead};
 use crate::verify::{self, Owners};
@@ -70,12 +71,28 @@ impl Shared {
     /// The hit path: one pointer, then the read protocol.
     #[inline]
     pub(crate) fn read_table(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
-        match self.attachments.current() {
-            Some(table) => table.read(key, value),
-            None => {
-                value.clear();
-                TableRead::Detached
-            }
+        let Some(table) = self.attachments.current() else {
+            value.clear();
+            return TableRead::Detached;
+        };
+        let read = table.read(key, value);
+        self.note(table, key, &read);
+        read
+    }
+
+    /// Takes note of what a read of `table` came to: eviction lives on reports of hits.
+    #[inline(always)]
+    pub(crate) fn note(&self, table: &Table, key: &[u8], read: &TableRead) {
+        if matches!(read, TableRead::Hit(_)) && reports::is_due() {
+            self.report(table, key);
+        }
+    }
+
+    #[cold]
+    fn report(&self, table: &Table, key: &[u8]) {
+        let stripe = reports::stripe();
+        if let Some(mailbox) = self.process.get().and_then(|process| process.mailbox.get()) {
+            mailbox.report(stripe, table.hash(key));
         }
     }
 
@@ -289,14 +306,6 @@ impl Shared {
             }
         }
         self.send(request, deadline)
-    }
-
-    /// Reports a hit to the daemon.
-    #[cold]
-    pub(crate) fn report(&self, stripe: usize, hash: u64) {
-        if let Some(mailbox) = self.process.get().and_then(|process| process.mailbox.get()) {
-            mailbox.report(stripe, hash);
-        }
     }
 
     /// Sends `request` over the control socket and hands its answer to `take`. A read is sent again,

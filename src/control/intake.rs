@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const REQUESTS_PER_PASS: usize = 256;
 /// Requests whose waits for memory overlap.
 const TOGETHER: usize = 8;
+/// At most so often reports are taken where there is no request.
+const REPORTS_EVERY: Duration = Duration::from_micros(100);
 /// How long mailboxes are looked at before sockets are.
 const LOOK: Duration = Duration::from_micros(20);
 
@@ -67,6 +69,19 @@ impl<S: Service> Server<'_, S> {
             if now.duration_since(begun) >= LOOK {
                 return true;
             }
+        }
+    }
+
+    /// Takes the hit reports of one mailbox after another, in which there may be no requests: that of
+    /// a process that only reads. None too often, so that many idle mailboxes cost nothing.
+    pub(super) fn take_reports(&mut self) {
+        if self.now.duration_since(self.reports_taken) < REPORTS_EVERY {
+            return;
+        }
+        self.reports_taken = self.now;
+        let service = &mut self.service;
+        if let Some(mailbox) = self.peers.next_reporting() {
+            mailbox.drain_reports(|hash| service.hit(hash));
         }
     }
 

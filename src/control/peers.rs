@@ -31,6 +31,9 @@ pub(super) struct Peers {
     excess_bytes: usize,
     /// Connections whose mailbox is looked at in every turn.
     active: Vec<Origin>,
+    /// All connections with a mailbox, and whose reports are taken next.
+    mailboxes: Vec<Origin>,
+    reporting: usize,
     /// An answer for a mailbox, being written.
     frame: Vec<u8>,
 }
@@ -45,6 +48,8 @@ impl Peers {
             deadlines: BTreeSet::new(),
             excess_bytes: 0,
             active: Vec::new(),
+            mailboxes: Vec::new(),
+            reporting: 0,
             frame: Vec::new(),
         }
     }
@@ -65,6 +70,9 @@ impl Peers {
             self.deadlines.remove(&(until, origin));
         }
         self.excess_bytes = self.excess_bytes.saturating_sub(connection.counted_bytes);
+        if connection.mailbox.is_some() {
+            self.mailboxes.retain(|other| *other != origin);
+        }
         if let Some(count) = self.per_uid.get_mut(&connection.peer.uid) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -96,6 +104,13 @@ impl Peers {
                 mailbox.is_active = false;
             }
         }
+    }
+
+    /// The next mailbox, round and round, for its hit reports.
+    pub(super) fn next_reporting(&mut self) -> Option<&mut Mailbox> {
+        self.reporting = (self.reporting + 1) % self.mailboxes.len().max(1);
+        let origin = *self.mailboxes.get(self.reporting)?;
+        self.mailbox_mut(origin)
     }
 
     pub(super) fn mailbox_mut(&mut self, origin: Origin) -> Option<&mut Mailbox> {
@@ -257,7 +272,11 @@ impl Peers {
         let queued = match descriptor {
             Some(descriptor) => {
                 connection.is_attached = true;
-                attach(connection, response, descriptor)
+                let queued = attach(connection, response, descriptor);
+                if connection.mailbox.is_some() {
+                    self.mailboxes.push(origin);
+                }
+                queued
             }
             None => connection.output.push(response),
         };

@@ -59,6 +59,7 @@ pub fn run(
         service,
         turn: 0,
         now: Instant::now(),
+        reports_taken: Instant::now(),
         scratch: vec![0; SCRATCH_BYTES],
     };
     let mut events = vec![EpollEvent::empty(); EVENTS];
@@ -93,6 +94,7 @@ pub fn run(
             }
         }
         server.settle();
+        server.take_reports();
         server.drop_stalled();
         server.drop_hoarders();
         server.acceptor.resume(&server.epoll, server.now);
@@ -107,8 +109,10 @@ pub(super) struct Server<'a, S> {
     pub(super) service: &'a mut S,
     /// Counts the turns of the loop.
     turn: u64,
+    /// When hit reports were last taken from a mailbox that may have no requests.
+    pub(super) reports_taken: Instant,
     /// When this turn's events arrived.
-    now: Instant,
+    pub(super) now: Instant,
     pub(super) scratch: Vec<u8>,
 }
 

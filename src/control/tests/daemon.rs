@@ -21,6 +21,7 @@ pub enum Heard {
     /// A key that begins with `later` or `block` was asked for, or one was set without reply.
     Asked(Origin, Vec<u8>),
     Gone(Origin),
+    Hit(u64),
 }
 
 pub struct Daemon {
@@ -185,6 +186,10 @@ impl Service for Scripted {
 
     fn gone(&mut self, origin: Origin) {
         self.tell(Heard::Gone(origin));
+    }
+
+    fn hit(&mut self, hash: u64) {
+        self.tell(Heard::Hit(hash));
     }
 
     fn woken(&mut self, replies: &mut dyn Replies) {

@@ -7,8 +7,10 @@ mod daemon;
 mod deferred;
 mod hostile;
 mod limits;
+mod mailbox;
 mod memory;
 mod peer;
+mod posted;
 
 use super::{Limits, Origin};
 use daemon::{Daemon, Heard};
