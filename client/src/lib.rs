@@ -97,6 +97,7 @@ mod shared;
 mod table;
 mod value;
 mod verify;
+mod writes;
 
 pub use builder::ClientBuilder;
 pub use client::Client;
