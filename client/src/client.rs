@@ -27,7 +27,7 @@ impl std::fmt::Debug for Client {
 }
 
 /// What a read comes to; a value is in the vector that was handed in.
-enum Answer {
+pub(crate) enum Answer {
     Found(Meta),
     Absent,
     Unknown,
@@ -318,7 +318,7 @@ impl Client {
     }
 
     /// Takes the daemon's answer for one key, and keeps it where the key is of process scope.
-    fn take_answer(
+    pub(crate) fn take_answer(
         &self,
         begun: &crate::process_cache::Begun,
         key: &[u8],
@@ -356,7 +356,7 @@ impl Answer {
         }
     }
 
-    fn lookup(self, value: Vec<u8>) -> Lookup {
+    pub(crate) fn lookup(self, value: Vec<u8>) -> Lookup {
         match self {
             Answer::Found(meta) => Lookup::Found(Value::new(value, meta)),
             Answer::Absent => Lookup::Absent,

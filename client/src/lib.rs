@@ -74,6 +74,8 @@
 #![deny(missing_docs)]
 
 mod admin;
+#[cfg(feature = "tokio")]
+mod async_client;
 mod attachment;
 mod builder;
 mod client;
@@ -86,6 +88,7 @@ mod mailbox;
 mod mailbox_place;
 #[doc(hidden)]
 pub mod mapping;
+mod pending;
 pub mod policy;
 mod pool;
 mod process;
@@ -99,10 +102,13 @@ mod value;
 mod verify;
 mod writes;
 
+#[cfg(feature = "tokio")]
+pub use async_client::AsyncClient;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::Error;
 pub use in_place::ValueView;
+pub use pending::Pending;
 pub use value::{Lookup, Meta, SetOptions, Source, Stored, Value};
 
 #[doc = include_str!("../../README.md")]

@@ -3,7 +3,7 @@
 use crate::client::{Client, check_key};
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::process_cache::Fresh;
+use crate::process_cache::{Begun, Fresh};
 use crate::protocol::{Request, Response, Set, frame};
 use crate::shared::{Kind, unexpected};
 use crate::value::{SetOptions, Stored};
@@ -31,14 +31,33 @@ impl Client {
         value: &[u8],
         options: &SetOptions,
     ) -> Result<Stored, Error> {
+        let begun = self.begin_set(key, value)?;
+        let stored = self.send_set(key, value, options);
+        self.end_set(&begun, key, value, options, &stored);
+        stored
+    }
+
+    /// Before the daemon is told of a value, which it may take.
+    pub(crate) fn begin_set(&self, key: &[u8], value: &[u8]) -> Result<Begun, Error> {
         check_key(key)?;
         let process = self.shared.process();
         if let Some(rule) = process.rule(key) {
             check_value(value, rule.value_bytes_max)?;
         }
-        let begun = process.cache.begin_write(key);
-        let stored = self.send_set(key, value, options);
-        let fresh = match (&stored, process.cache_of(key), process.rule(key)) {
+        Ok(process.cache.begin_write(key))
+    }
+
+    /// After it: keeps a value of process scope that the daemon has taken, or forgets the key.
+    pub(crate) fn end_set(
+        &self,
+        begun: &Begun,
+        key: &[u8],
+        value: &[u8],
+        options: &SetOptions,
+        stored: &Result<Stored, Error>,
+    ) {
+        let process = self.shared.process();
+        let fresh = match (stored, process.cache_of(key), process.rule(key)) {
             (Ok(_), Some(_), Some(rule)) => Some(Fresh {
                 value: Some(value),
                 flags: options.flags,
@@ -46,20 +65,12 @@ impl Client {
             }),
             _ => None,
         };
-        process.cache.end_write(&begun, key, fresh.as_ref());
-        stored
+        process.cache.end_write(begun, key, fresh.as_ref());
     }
 
     fn send_set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Stored, Error> {
         let deadline = self.shared.deadline();
-        let request = Request::Set(Set {
-            key,
-            value,
-            ttl: options.ttl,
-            flags: options.flags,
-            write: options.write,
-            reply: !options.no_wait,
-        });
+        let request = request(key, value, options);
         if options.no_wait {
             self.shared.tell(&request, &deadline)?;
             return Ok(Stored { version: 0, degraded: false });
@@ -168,8 +179,13 @@ impl Client {
     }
 }
 
+pub(crate) fn request<'a>(key: &'a [u8], value: &'a [u8], options: &SetOptions) -> Request<'a> {
+    let SetOptions { ttl, flags, write, no_wait } = *options;
+    Request::Set(Set { key, value, ttl, flags, write, reply: !no_wait })
+}
+
 /// What became of one value.
-fn stored(response: &Response<'_>) -> Result<Stored, Error> {
+pub(crate) fn stored(response: &Response<'_>) -> Result<Stored, Error> {
     match *response {
         Response::Stored { version, degraded } => Ok(Stored { version, degraded }),
         ref other => Err(unexpected(other)),
