@@ -1,73 +1,191 @@
 //! Which hits a thread reports to the daemon.
 //!
-//! The daemon needs to know what is used, not every use: a thread reports one hit in eight, drawn, so
-//! that no rhythm of a program hides a key. What is not reported costs a hit one thread-local
-//! countdown, and no line that anybody else has.
+//! The daemon needs to know what is used, not every use of what is used all the time. So a thread that
+//! reads at leisure reports every hit, and one that reads fast reports some tens of thousands a second,
+//! further and further apart. Reports are handed over sixteen at a time, as finding the mailbox takes
+//! locked instructions, for which a processor waits with every load that it has under way. The distance
+//! of two reports is drawn anew with each handing over, so that no rhythm of a program hides a key for
+//! long; in between it stays, so that processors foresee it. All that a hit costs then is a countdown
+//! that nobody else has.
 
+use crate::clock;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The intervals between reports are 1 to this many hits, all alike.
-const INTERVAL_MAX: u32 = 15;
+/// Reports that a thread holds back.
+const HELD: usize = 16;
+/// Hits from one report to the next, at most.
+const INTERVAL_MAX: u32 = 512;
+/// Reports that are held come together in about this time: 50,000 a second.
+const PACE_NS: u64 = 320_000;
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     /// Hits to go, with the next to be reported.
     static LEFT: Cell<u32> = const { Cell::new(1) };
-    /// This thread's stripe, and the state of what draws; 0: none yet.
-    static DRAWN: Cell<(usize, u64)> = const { Cell::new((0, 0)) };
+    static REPORTS: Reports = const { Reports::new() };
 }
 
-/// Counts a hit. Whether it is one to be reported: then [`stripe`] is to be asked for.
+/// A thread's reports.
+struct Reports {
+    /// Hits from one report to the next, on average and as last drawn.
+    interval: Cell<u32>,
+    drawn_interval: Cell<u32>,
+    handed_over_ns: Cell<u64>,
+    /// Whose hits are held: those of one client at a time.
+    client: Cell<u64>,
+    held: [Cell<u64>; HELD],
+    count: Cell<usize>,
+    /// This thread's stripe, and the state of what draws; 0: none yet.
+    drawn: Cell<(usize, u64)>,
+}
+
+/// Counts a hit. Whether it is to be [reported](report).
 #[inline(always)]
 pub(crate) fn is_due() -> bool {
-    LEFT.with(|left| {
+    // Not `with`, which is a call, and one through a pointer: it alone would cost a hit a tenth, and
+    // where reads could overlap, a third.
+    let is_due = LEFT.try_with(|left| {
         let rest = left.get() - 1;
         left.set(rest);
         rest == 0
-    })
+    });
+    matches!(is_due, Ok(true))
 }
 
-/// Draws which hit is reported next, and says in which stripe this thread reports.
-pub(crate) fn stripe() -> usize {
-    let (stripe, state) = DRAWN.get();
-    let (stripe, mut state) = match state {
-        0 => {
-            let thread = THREADS.fetch_add(1, Ordering::Relaxed);
-            (thread, (thread as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+/// Takes the hash of a key that `client` has hit. When enough have come together, `hand_over` gets this
+/// thread's stripe and all of them.
+#[cold]
+pub(crate) fn report(client: u64, hash: u64, hand_over: impl FnOnce(usize, &[u64])) {
+    REPORTS.with(|reports| reports.take(client, hash, hand_over));
+}
+
+impl Reports {
+    const fn new() -> Reports {
+        Reports {
+            interval: Cell::new(1),
+            drawn_interval: Cell::new(1),
+            handed_over_ns: Cell::new(0),
+            client: Cell::new(0),
+            held: [const { Cell::new(0) }; HELD],
+            count: Cell::new(0),
+            drawn: Cell::new((0, 0)),
         }
-        state => (stripe, state),
-    };
-    // xorshift64 (Marsaglia, 2003): never 0.
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    DRAWN.set((stripe, state));
-    LEFT.set(1 + (state >> 33) as u32 % INTERVAL_MAX);
-    stripe
+    }
+
+    fn take(&self, client: u64, hash: u64, hand_over: impl FnOnce(usize, &[u64])) {
+        LEFT.set(self.drawn_interval.get());
+        // Another client's: nobody misses a few.
+        if self.client.replace(client) != client {
+            self.count.set(0);
+        }
+        let count = self.count.get();
+        if let Some(place) = self.held.get(count) {
+            place.set(hash);
+        }
+        self.count.set(count + 1);
+        if count + 1 >= HELD {
+            self.count.set(0);
+            self.keep_pace(clock::monotonic_ns());
+            let stripe = self.draw();
+            hand_over(stripe, &self.held.each_ref().map(Cell::get));
+        }
+    }
+
+    /// Reports further apart where they came together fast, and closer where they did not.
+    fn keep_pace(&self, now_ns: u64) {
+        let took = now_ns.saturating_sub(self.handed_over_ns.replace(now_ns));
+        let interval = self.interval.get();
+        if took < PACE_NS {
+            self.interval.set((interval * 2).min(INTERVAL_MAX));
+        } else if took > 4 * PACE_NS {
+            self.interval.set((interval / 2).max(1));
+        }
+    }
+
+    /// Draws the next interval. This thread's stripe.
+    fn draw(&self) -> usize {
+        let (stripe, mut state) = match self.drawn.get() {
+            (_, 0) => {
+                let thread = THREADS.fetch_add(1, Ordering::Relaxed);
+                (thread, (thread as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+            }
+            drawn => drawn,
+        };
+        // xorshift64 (Marsaglia, 2003): never 0.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        self.drawn.set((stripe, state));
+        // Three quarters to five quarters of the interval; exactly 1 where it is 1.
+        let interval = self.interval.get();
+        let span = u64::from(interval / 2 + 1);
+        let drawn = interval - interval / 4 + u32::try_from((state >> 33) % span).unwrap_or(0);
+        self.drawn_interval.set(drawn.max(1));
+        stripe
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn one_hit_in_eight_is_due_in_no_rhythm() {
-        let mut reported = [0; 8];
-        for hit in 0..80_000 {
-            if is_due() {
-                stripe();
-                reported[hit % 8] += 1;
-            }
-        }
-        assert!((9_500..10_500).contains(&reported.iter().sum::<i32>()), "{reported:?}");
-        assert!(reported.iter().all(|count| (1_100..1_400).contains(count)), "{reported:?}");
+    fn handed_over(reports: &Reports, now_ns: u64) -> u32 {
+        reports.keep_pace(now_ns);
+        reports.draw();
+        reports.drawn_interval.get()
     }
 
     #[test]
-    fn threads_have_stripes_of_their_own() {
-        let own = stripe();
-        assert_ne!(std::thread::spawn(stripe).join().unwrap(), own);
+    fn who_reads_at_leisure_reports_every_hit_and_who_reads_fast_some() {
+        let reports = Reports::new();
+        for round in 1..20 {
+            assert_eq!(handed_over(&reports, round * 10_000_000), 1);
+        }
+        let begun = 200_000_000;
+        let fast: Vec<u32> =
+            (0..100).map(|round| handed_over(&reports, begun + round * 1_000)).collect();
+        let steady = &fast[20..];
+        assert!(steady.iter().all(|hits| (384..=640).contains(hits)), "{steady:?}");
+        assert!(steady.iter().any(|hits| *hits != steady[0]), "in no lasting rhythm");
+        // At the pace it stays as it is.
+        let paced: Vec<u32> =
+            (1..50).map(|round| handed_over(&reports, 300_000_000 + round * 500_000)).collect();
+        assert!(paced[2..].iter().all(|hits| (192..=640).contains(hits)), "{paced:?}");
+        for round in 0..20 {
+            handed_over(&reports, 400_000_000 + round * 10_000_000);
+        }
+        assert_eq!(reports.drawn_interval.get(), 1, "at leisure again");
+    }
+
+    #[test]
+    fn every_hit_of_a_slow_reader_is_handed_over_once() {
+        let reports = Reports::new();
+        let mut all = Vec::new();
+        for hit in 0..160 {
+            // As if sixteen hits took a second.
+            reports.handed_over_ns.set(0);
+            reports.take(1, hit, |_, hashes| all.extend_from_slice(hashes));
+        }
+        assert_eq!(all, (0..160).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn threads_have_stripes_of_their_own_and_clients_their_own_reports() {
+        let stripe = || {
+            let mut found = None;
+            for hit in 0..100 {
+                // What was held for one client is not handed over for another.
+                let client = if hit < 10 { 1 } else { 2 };
+                report(client, hit, |stripe, hashes| {
+                    assert_eq!(hashes[0] % 16, 10);
+                    found = Some(stripe);
+                });
+            }
+            found.unwrap()
+        };
+        let other = std::thread::spawn(stripe).join().unwrap();
+        assert_ne!(std::thread::spawn(stripe).join().unwrap(), other);
     }
 }

@@ -28,7 +28,12 @@ pub(crate) struct Shared {
     settings: Settings,
     /// Connections begun so far; see [`Attachments::is_news`].
     connections_begun: AtomicU64,
+    /// Tells the clients of a process apart.
+    id: u64,
 }
+
+/// Clients made so far, and one.
+static CLIENTS: AtomicU64 = AtomicU64::new(1);
 
 /// Whether a request may be sent twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +49,7 @@ impl Shared {
             process: PerProcess::new()?,
             settings,
             connections_begun: AtomicU64::new(0),
+            id: CLIENTS.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -90,10 +96,13 @@ impl Shared {
 
     #[cold]
     fn report(&self, table: &Table, key: &[u8]) {
-        let stripe = reports::stripe();
-        if let Some(mailbox) = self.process.get().and_then(|process| process.mailbox.get()) {
-            mailbox.report(stripe, table.hash(key));
-        }
+        reports::report(self.id, table.hash(key), |stripe, hashes| {
+            if let Some(mailbox) = self.process.get().and_then(|process| process.mailbox.get()) {
+                for hash in hashes {
+                    mailbox.report(stripe, *hash);
+                }
+            }
+        });
     }
 
     /// The first attachment of a new client.

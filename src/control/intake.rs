@@ -19,6 +19,8 @@ const REQUESTS_PER_PASS: usize = 256;
 const TOGETHER: usize = 8;
 /// At most so often reports are taken where there is no request.
 const REPORTS_EVERY: Duration = Duration::from_micros(100);
+/// Mailboxes whose reports are taken after a sleep.
+const REPORTS_AT_ONCE: u128 = 64;
 /// How long mailboxes are looked at before sockets are.
 const LOOK: Duration = Duration::from_micros(20);
 
@@ -72,15 +74,19 @@ impl<S: Service> Server<'_, S> {
         }
     }
 
-    /// Takes the hit reports of one mailbox after another, in which there may be no requests: that of
-    /// a process that only reads. None too often, so that many idle mailboxes cost nothing.
+    /// Takes the hit reports of mailboxes in which there may be no requests: those of processes that
+    /// only read. One after another, none too often, so that many idle ones cost nothing; several after
+    /// a sleep.
     pub(super) fn take_reports(&mut self) {
-        if self.now.duration_since(self.reports_taken) < REPORTS_EVERY {
+        let since = self.now.duration_since(self.reports_taken);
+        let due = since.as_micros() / REPORTS_EVERY.as_micros();
+        if due == 0 {
             return;
         }
         self.reports_taken = self.now;
-        let service = &mut self.service;
-        if let Some(mailbox) = self.peers.next_reporting() {
+        for _ in 0..due.min(REPORTS_AT_ONCE) {
+            let service = &mut self.service;
+            let Some(mailbox) = self.peers.next_reporting() else { return };
             mailbox.drain_reports(|hash| service.hit(hash));
         }
     }

@@ -60,7 +60,7 @@ pub struct Shape {
 
 /// The shape in use.
 pub const SHAPE: Shape =
-    Shape { ring_words: 8192, lanes: 16, lane_bytes: 8192, stripes: 16, stripe_words: 64 };
+    Shape { ring_words: 8192, lanes: 16, lane_bytes: 8192, stripes: 16, stripe_words: 256 };
 
 /// Words of the client: how far it has written requests.
 const PRODUCED: usize = 0;
