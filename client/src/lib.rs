@@ -84,6 +84,7 @@ mod error;
 mod in_place;
 #[doc(hidden)]
 pub mod mapping;
+mod memo;
 pub mod policy;
 mod pool;
 mod process;
@@ -99,6 +100,7 @@ pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::Error;
 pub use in_place::ValueView;
+pub use memo::{Memo, MemoError};
 pub use value::{Lookup, Meta, SetOptions, Source, Stored, Value};
 
 #[doc = include_str!("../../README.md")]

@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::mapping::{Access, Mapping};
 use crate::value::{Meta, Source};
-use shm_layout::{Destination, InPlace, Look, Mapped, Outcome, Reader, Sought};
+use shm_layout::{Destination, InPlace, KeyHash, Look, Mapped, Outcome, Reader, Sought};
 use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -154,6 +154,25 @@ impl Table {
     /// hit; it may have been called before, or several times.
     pub(crate) fn read_with(&self, key: &[u8], look: impl FnMut(InPlace<'_, Mapped>)) -> TableRead {
         self.confirm(self.reader.read(key, || self.daemon_clock(), &mut Look(look)))
+    }
+
+    /// Reads `key` without a look at its value: what the table says of it now, and the key's hash
+    /// under this table's seed.
+    #[inline]
+    pub(crate) fn read_version(&self, key: &[u8]) -> (KeyHash, TableRead) {
+        if !self.reader.is_serving() {
+            return (KeyHash::default(), TableRead::Detached);
+        }
+        let sought = self.reader.seek(key);
+        let clock = || self.daemon_clock();
+        let mut unseen = Look(|_: InPlace<'_, Mapped>| {});
+        let outcome = self.reader.read_sought(sought, key, clock, &mut unseen);
+        (sought.hash(), self.confirm(outcome))
+    }
+
+    /// The hash of `key` under this table's seed.
+    pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
+        self.reader.geometry().hasher().hash(key)
     }
 
     /// What an outcome of the reader means, made sure of.

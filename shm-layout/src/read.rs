@@ -145,6 +145,15 @@ pub struct Sought {
     hash: KeyHash,
 }
 
+impl Sought {
+    /// The key's hash under this table's seed.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hash(self) -> KeyHash {
+        self.hash
+    }
+}
+
 /// One attempt at one slot.
 enum Attempt {
     Done(Outcome),
