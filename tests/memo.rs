@@ -2,14 +2,13 @@
 //! another value of the key, or none. And the reverse, that makes the whole thing pointless: it
 //! decodes again what has not changed.
 
-use l1d_client::policy::WriteMode;
 use l1d_client::{Client, Error, Memo, MemoError, SetOptions};
 use nix::sys::signal::Signal;
 use std::convert::Infallible;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use test_support::daemon::Daemon;
 use test_support::servers::until;
 
@@ -93,7 +92,6 @@ fn an_unchanged_value_is_decoded_once_and_a_write_is_seen_at_once() {
 #[test]
 fn a_key_that_is_deleted_flushed_or_expired_has_no_object() {
     let setting = setting();
-    let l1_only = |ttl| SetOptions { write: Some(WriteMode::L1Only), ttl, ..Default::default() };
     setting.writer.set(KEY, b"one").unwrap();
     assert_eq!(setting.text(), (some("one"), 1));
     assert!(setting.writer.delete(KEY).unwrap());
@@ -107,20 +105,25 @@ fn a_key_that_is_deleted_flushed_or_expired_has_no_object() {
         assert_eq!(setting.text(), (None, 0));
     }
 
-    let ttl = Some(Duration::from_millis(300));
-    setting.writer.set_with(KEY, b"three", &l1_only(ttl)).unwrap();
+    let ttl = Duration::from_millis(400);
+    let options = SetOptions { ttl: Some(ttl), ..SetOptions::default() };
+    let begun = Instant::now();
+    setting.writer.set_with(KEY, b"three", &options).unwrap();
     until("the entry to expire", || setting.decoded(KEY).is_none().then_some(()));
+    assert!(begun.elapsed() >= ttl / 2, "it was never there");
     assert_eq!(setting.text(), (None, 0));
     // Stopped, the daemon can neither take the entry away nor say that there is none.
     let impatient =
         Client::builder().socket(setting.daemon.socket()).deadline(Duration::from_millis(50));
     let memo = Memo::new(&impatient.connect().unwrap(), 10).unwrap();
-    setting.writer.set_with(KEY, b"four", &l1_only(ttl)).unwrap();
+    let begun = Instant::now();
+    setting.writer.set_with(KEY, b"four", &options).unwrap();
     setting.daemon.signal(Signal::SIGSTOP);
     until("the entry to expire", || {
         let answer = memo.decoded(KEY, |value| Ok::<_, Infallible>(value.to_vec()));
         matches!(answer, Err(MemoError::Cache(Error::Deadline { .. }))).then_some(())
     });
+    assert!(begun.elapsed() >= ttl / 2, "it was never there");
     setting.daemon.signal(Signal::SIGCONT);
 }
 
