@@ -102,6 +102,7 @@ pub fn run(
         connections_per_uid_max: config.daemon.clients_max - config.daemon.clients_max / 8,
         buffer_bytes_max: config.table.value_bytes_max as usize + BUFFER_BYTES_BESIDE_VALUE,
         stall: STALL,
+        spin: config.daemon.spin,
     };
     ready();
     control::run(listener, stop, wake.as_fd(), &mut owner, limits)?;

@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     pub deadline: Duration,
     pub attach_deadline: Duration,
     pub connections_max: usize,
+    pub mailbox: bool,
+    pub spin: Duration,
     pub owner_uid: Option<u32>,
     pub process_cache_bytes: u64,
 }
@@ -46,6 +48,8 @@ impl ClientBuilder {
                 deadline: Duration::from_secs(1),
                 attach_deadline: Duration::from_millis(250),
                 connections_max: 4,
+                mailbox: true,
+                spin: Duration::from_micros(50),
                 owner_uid: None,
                 process_cache_bytes: 16 << 20,
             },
@@ -71,10 +75,25 @@ impl ClientBuilder {
         self
     }
 
-    /// Connections to the daemon at most, and so how many threads can ask it at once; 4 by default,
-    /// at least 1. They are opened when they are needed.
+    /// Connections at most for what does not travel in the mailbox, and so how many threads can ask
+    /// at once there; 4 by default, at least 1. They are opened when they are needed.
     pub fn connections_max(mut self, connections: usize) -> ClientBuilder {
         self.settings.connections_max = connections;
+        self
+    }
+
+    /// `false`: requests travel over the control socket and not in a mailbox. Slower; for comparison,
+    /// and where memory is so short that its 200 KiB matter.
+    pub fn mailbox(mut self, mailbox: bool) -> ClientBuilder {
+        self.settings.mailbox = mailbox;
+        self
+    }
+
+    /// How long a thread looks out for the daemon's answer before it sleeps; 50 µs by default, zero
+    /// for a thread that must not burn any time. Only where the daemon works on another processor,
+    /// and only while its answers come about as fast.
+    pub fn spin(mut self, spin: Duration) -> ClientBuilder {
+        self.settings.spin = spin;
         self
     }
 

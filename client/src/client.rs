@@ -140,7 +140,9 @@ impl Client {
     ) -> Result<Option<R>, Error> {
         let mut seen = None;
         let read = self.shared.table().map_or(TableRead::Detached, |table| {
-            table.read_with(key, |value| seen = Some(look(&ValueView::in_table(value))))
+            let read = table.read_with(key, |value| seen = Some(look(&ValueView::in_table(value))));
+            self.shared.note(table, key, &read);
+            read
         });
         match read {
             TableRead::Hit(_) => Ok(seen),
@@ -234,11 +236,11 @@ impl Client {
             reply: !options.no_wait,
         });
         if options.no_wait {
-            self.shared.send(&request, &deadline)?;
+            self.shared.tell(&request, &deadline)?;
             return Ok(Stored { version: 0, degraded: false });
         }
         let kind = Kind::Write;
-        self.shared.exchange(&request, kind, &deadline, |response| match response {
+        self.shared.ask(&request, kind, &deadline, |response| match response {
             Response::Stored { version, degraded } => Ok(Stored { version, degraded }),
             other => Err(unexpected(&other)),
         })
@@ -256,7 +258,7 @@ impl Client {
         let deadline = self.shared.deadline();
         let request = Request::Delete { key };
         let existed =
-            self.shared.exchange(&request, Kind::Write, &deadline, |response| match response {
+            self.shared.ask(&request, Kind::Write, &deadline, |response| match response {
                 Response::Deleted { existed, .. } => Ok(existed),
                 other => Err(unexpected(&other)),
             });
@@ -291,6 +293,7 @@ impl Client {
         };
         table.read_together(keys, |key, read, mut value| {
             let key = key.as_ref();
+            self.shared.note(table, key, &read);
             let answer = match read {
                 TableRead::Hit(meta) => Answer::Found(meta),
                 TableRead::Absent => Answer::Absent,
@@ -350,7 +353,7 @@ impl Client {
         check_key(key)?;
         let begun = self.shared.process().cache.begin_read(key);
         let request = Request::Get { key };
-        self.shared.exchange(&request, Kind::Read, deadline, |response| {
+        self.shared.ask(&request, Kind::Read, deadline, |response| {
             self.take_answer(&begun, key, &response, value)
         })
     }
@@ -375,7 +378,7 @@ impl Client {
             .map(|&(index, key)| (index, key, self.shared.process().cache.begin_read(key)))
             .collect();
         let request = Request::GetMany { keys: asked.iter().map(|&(_, key, _)| key).collect() };
-        self.shared.exchange(&request, Kind::Read, deadline, |response| {
+        self.shared.ask(&request, Kind::Read, deadline, |response| {
             let answers = match response {
                 Response::Many(answers) => answers,
                 other => return Err(unexpected(&other)),

@@ -112,6 +112,26 @@ impl Connection {
         matches!(peeked, Err(Errno::EAGAIN | Errno::EINTR))
     }
 
+    /// Sends one byte that wakes the daemon. Where the socket takes no more, enough are under way.
+    pub(crate) fn ring(&self) -> Result<(), Reason> {
+        loop {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            match send(self.socket.as_raw_fd(), &[1], flags) {
+                Ok(_) | Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Reason::Closed),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Whether the daemon has closed its end.
+    pub(crate) fn is_closed(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let peeked = recv(self.socket.as_raw_fd(), &mut [0], flags);
+        !matches!(peeked, Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR))
+    }
+
     /// Sends one request.
     pub(crate) fn send(
         &mut self,

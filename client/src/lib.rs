@@ -82,6 +82,8 @@ mod connection;
 mod deadline;
 mod error;
 mod in_place;
+mod mailbox;
+mod mailbox_place;
 #[doc(hidden)]
 pub mod mapping;
 mod memo;
@@ -90,6 +92,7 @@ mod pool;
 mod process;
 mod process_cache;
 pub mod protocol;
+mod reports;
 mod sentinel;
 mod shared;
 mod table;

@@ -1,6 +1,7 @@
 //! What belongs to one process and not to its forked children: connections, locks, the process
 //! cache, the policy as the daemon last told it.
 
+use crate::mailbox_place::MailboxPlace;
 use crate::policy::{PolicySet, Scope};
 use crate::pool::Pool;
 use crate::process_cache::ProcessCache;
@@ -26,7 +27,9 @@ pub(crate) struct KeyRule {
 }
 
 pub(crate) struct Process {
+    /// For what the administrator asks, and for everything where the daemon gives no mailbox.
     pub pool: Pool,
+    pub mailbox: MailboxPlace,
     pub cache: ProcessCache,
     policy: RwLock<Option<PolicySet>>,
     /// Whether any rule says `scope = "process"`: most hosts have none, and pay nothing.
@@ -41,6 +44,7 @@ impl Process {
     pub(crate) fn new(connections_max: usize, cache_bytes: u64) -> Process {
         Process {
             pool: Pool::new(connections_max),
+            mailbox: MailboxPlace::default(),
             cache: ProcessCache::new(cache_bytes),
             policy: RwLock::new(None),
             has_process_scope: AtomicBool::new(false),

@@ -6,14 +6,17 @@ use crate::clock;
 use crate::connection::{Connection, Failure, Reason};
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::mailbox::{Mailbox, Unsent};
 use crate::policy::PolicySet;
 use crate::process::Process;
 use crate::protocol::{Attached, PROTOCOL_VERSION, Request, Response};
+use crate::reports;
 use crate::sentinel::PerProcess;
 use crate::table::{Table, TableRead};
 use crate::verify::{self, Owners};
 use nix::errno::Errno;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Largest reply besides the largest value: room for a batch of values, for a policy, for JSON.
@@ -68,21 +71,35 @@ impl Shared {
     /// The hit path: one pointer, then the read protocol.
     #[inline]
     pub(crate) fn read_table(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
-        match self.attachments.current() {
-            Some(table) => table.read(key, value),
-            None => {
-                value.clear();
-                TableRead::Detached
-            }
+        let Some(table) = self.attachments.current() else {
+            value.clear();
+            return TableRead::Detached;
+        };
+        let read = table.read(key, value);
+        self.note(table, key, &read);
+        read
+    }
+
+    /// Takes note of what a read of `table` came to: eviction lives on reports of hits.
+    #[inline(always)]
+    pub(crate) fn note(&self, table: &Table, key: &[u8], read: &TableRead) {
+        if matches!(read, TableRead::Hit(_)) && reports::is_due() {
+            self.report(table, key);
+        }
+    }
+
+    #[cold]
+    fn report(&self, table: &Table, key: &[u8]) {
+        let stripe = reports::stripe();
+        if let Some(mailbox) = self.process.get().and_then(|process| process.mailbox.get()) {
+            mailbox.report(stripe, table.hash(key));
         }
     }
 
     /// The first attachment of a new client.
     pub(crate) fn attach_first(&self) -> Result<(), Error> {
         let process = self.process();
-        let connection = self.attach(process, &self.deadline())?;
-        process.pool.offer(connection);
-        Ok(())
+        self.attach_with_mailbox(process, &self.deadline())
     }
 
     /// After a read of a table that is not in use (R0): takes another one over, if there is one by
@@ -92,16 +109,53 @@ impl Shared {
         let process = self.process();
         process.attach_now_and_then(|| {
             let own = Deadline::after(self.settings.attach_deadline);
-            let Ok(connection) = self.attach(process, deadline.unwrap_or(&own)) else {
+            if self.attach_with_mailbox(process, deadline.unwrap_or(&own)).is_err() {
                 return false;
-            };
-            process.pool.offer(connection);
+            }
             self.attachments.current().is_some_and(Table::is_serving)
         })
     }
 
-    /// Opens a connection, and takes over the table that it hands over if that is another one.
-    fn attach(&self, process: &Process, deadline: &Deadline) -> Result<Connection, Error> {
+    /// Opens a connection, and with it this process's mailbox, where the daemon gives one.
+    fn attach_with_mailbox(&self, process: &Process, deadline: &Deadline) -> Result<(), Error> {
+        let (connection, offer) = self.attach(process, deadline, self.settings.mailbox)?;
+        match offer {
+            None => {
+                process.mailbox.is_refused();
+                process.pool.offer(connection);
+            }
+            Some((file, bytes)) => {
+                let mailbox = Mailbox::open(&file, bytes, connection, self.settings.spin);
+                let mailbox = mailbox.map_err(|reason| Error::Untrusted {
+                    socket: self.settings.socket.clone(),
+                    reason,
+                })?;
+                process.mailbox.put(mailbox);
+            }
+        }
+        Ok(())
+    }
+
+    /// This process's mailbox; `None` where the daemon gives none.
+    fn mailbox(
+        &self,
+        process: &Process,
+        deadline: &Deadline,
+    ) -> Result<Option<Arc<Mailbox>>, Error> {
+        process
+            .mailbox
+            .get_or_open(deadline, || self.attach_with_mailbox(process, deadline))
+            .unwrap_or_else(|| Err(deadline.error("attaching to the daemon")))
+    }
+
+    /// Opens a connection, and takes over the table that it hands over if that is another one. With
+    /// the connection comes a mailbox, if one is wanted and to be had.
+    fn attach(
+        &self,
+        process: &Process,
+        deadline: &Deadline,
+        wants_mailbox: bool,
+    ) -> Result<(Connection, Option<(OwnedFd, u64)>), Error> {
         let deadline = deadline.at_most(self.settings.attach_deadline);
         let sequence = 1 + self.connections_begun.fetch_add(1, Ordering::Relaxed);
         let mut connection = Connection::open(&self.settings.socket, &deadline)
@@ -110,7 +164,7 @@ impl Shared {
             .peer_uid()
             .map_err(|errno| Error::system("asking who the daemon is", errno.desc()))?;
 
-        let attach = Request::Attach { protocol: PROTOCOL_VERSION };
+        let attach = Request::Attach { protocol: PROTOCOL_VERSION, mailbox: wants_mailbox };
         let mut descriptors = Vec::new();
         let before_ns = clock::monotonic_ns();
         let payload = connection
@@ -123,8 +177,13 @@ impl Shared {
                 failure => self.failure(failure, Kind::Read, &deadline),
             })?;
         let after_ns = clock::monotonic_ns();
+        let mut mailbox = None;
         match decode(payload)? {
             Response::Attached(attached) => {
+                process.mailbox.met(attached.instance);
+                if wants_mailbox && attached.mailbox_bytes > 0 && descriptors.len() > 1 {
+                    mailbox = Some((descriptors.remove(1), attached.mailbox_bytes));
+                }
                 let clock_difference_ns =
                     clock::difference_ns(before_ns, after_ns, attached.clock_ns);
                 let table = Offer {
@@ -139,7 +198,7 @@ impl Shared {
             Response::Error { code, message } => return Err(Error::from_daemon(code, message)),
             other => return Err(unexpected(&other)),
         }
-        Ok(connection)
+        Ok((connection, mailbox))
     }
 
     /// Puts the table in place that a new connection has brought, once it is known to be one.
@@ -190,9 +249,68 @@ impl Shared {
         Ok(table)
     }
 
-    /// Sends `request` and hands its answer to `take`. A read is sent again, once, over a new
-    /// connection, when an old one turns out to be closed; a write only when the daemon cannot
-    /// have received it.
+    /// Sends `request` through the mailbox, or over the control socket where there is none, and hands
+    /// its answer to `take`. A read is sent again, once, to the next daemon, when the one that was
+    /// asked is gone; a write only when that one cannot have acted on it.
+    pub(crate) fn ask<T>(
+        &self,
+        request: &Request<'_>,
+        kind: Kind,
+        deadline: &Deadline,
+        mut take: impl FnMut(Response<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let process = self.process();
+        let is_write = kind == Kind::Write;
+        for is_last in [false, true] {
+            let Some(mailbox) = self.mailbox(process, deadline)? else { break };
+            let answer = mailbox.exchange(request, is_write, deadline, |payload| {
+                decode(payload).and_then(&mut take)
+            });
+            match answer {
+                Ok(None) => {
+                    let reason = "too many threads of this process wait for the daemon";
+                    return Err(Error::Busy { reason: reason.to_owned() });
+                }
+                Ok(Some(answer)) => {
+                    if is_out_of_step(&answer) {
+                        mailbox.give_up();
+                    }
+                    return answer;
+                }
+                Err(failure) if is_last || !failure.allows_another(kind) => {
+                    return Err(self.failure(failure, kind, deadline));
+                }
+                Err(_) => {}
+            }
+        }
+        self.exchange(request, kind, deadline, take)
+    }
+
+    /// Sends a request that has no answer.
+    pub(crate) fn tell(&self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Error> {
+        let process = self.process();
+        for is_last in [false, true] {
+            let Some(mailbox) = self.mailbox(process, deadline)? else { break };
+            match mailbox.tell(request, deadline) {
+                Ok(()) => return Ok(()),
+                Err(Unsent::Busy) => {
+                    let reason = "the daemon is behind with this process's requests; nothing was \
+                                  sent: try again, or wait for the answer";
+                    return Err(Error::Busy { reason: reason.to_owned() });
+                }
+                Err(Unsent::Failed(failure)) => {
+                    if is_last || !failure.allows_another(Kind::Write) {
+                        return Err(self.failure(failure, Kind::Write, deadline));
+                    }
+                }
+            }
+        }
+        self.send(request, deadline)
+    }
+
+    /// Sends `request` over the control socket and hands its answer to `take`. A read is sent again,
+    /// once, over a new connection, when an old one turns out to be closed; a write only when the
+    /// daemon cannot have received it.
     pub(crate) fn exchange<T>(
         &self,
         request: &Request<'_>,
@@ -209,8 +327,7 @@ impl Shared {
         })
     }
 
-    /// Sends a request that has no answer.
-    pub(crate) fn send(&self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Error> {
+    fn send(&self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Error> {
         let process = self.process();
         self.with_connection(process, Kind::Write, deadline, |connection| {
             connection.send(request, deadline)?;
@@ -237,13 +354,11 @@ impl Shared {
                     }
                     return answer;
                 }
-                Err(Failure::NotSent(reason)) if !matches!(reason, Reason::Deadline) => {}
-                Err(Failure::NoReply(reason))
-                    if kind == Kind::Read && !matches!(reason, Reason::Deadline) => {}
+                Err(failure) if failure.allows_another(kind) => {}
                 Err(failure) => return Err(self.failure(failure, kind, deadline)),
             }
         }
-        let mut connection = self.attach(process, deadline)?;
+        let (mut connection, _) = self.attach(process, deadline, false)?;
         let answer =
             talk(&mut connection).map_err(|failure| self.failure(failure, kind, deadline))?;
         if !is_out_of_step(&answer) {
@@ -284,6 +399,17 @@ impl Shared {
             }
             (Failure::BadReply(reason), Kind::Read) => Error::Internal { reason },
             (Failure::BadReply(reason), Kind::Write) => Error::UnknownOutcome { reason },
+        }
+    }
+}
+
+impl Failure {
+    /// Whether the request may be sent once more, to another daemon or over another connection.
+    fn allows_another(&self, kind: Kind) -> bool {
+        match self {
+            Failure::NotSent(reason) => !matches!(reason, Reason::Deadline),
+            Failure::NoReply(reason) => kind == Kind::Read && !matches!(reason, Reason::Deadline),
+            Failure::TooLarge(_) | Failure::BadReply(_) => false,
         }
     }
 }

@@ -67,6 +67,11 @@ impl Table {
         self.clock_difference_ns.store(ns, Ordering::Relaxed);
     }
 
+    /// The hash of a key in this table, as the daemon knows it.
+    pub(crate) fn hash(&self, key: &[u8]) -> u64 {
+        self.reader.geometry().hasher().hash(key).0
+    }
+
     /// Reads `key` into `value`, replacing what is there. Not a hit: `value` is empty.
     #[inline]
     pub(crate) fn read(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {

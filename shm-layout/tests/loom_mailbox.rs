@@ -122,9 +122,10 @@ fn a_sleeping_owner_is_rung() {
     model(|| {
         let mailbox = mailbox();
         let mut producer = Producer::new(mailbox.clone());
+        let ringing = mailbox.clone();
         let producing = thread::spawn(move || {
             assert!(push(&mut producer, 0));
-            producer.must_ring()
+            ringing.must_ring()
         });
         let mut consumer = Consumer::new(mailbox);
         let mut next = 0;
@@ -146,7 +147,7 @@ fn a_full_ring_wakes_who_waits_for_room() {
         assert!(push(&mut producer, 0) && push(&mut producer, 1) && !push(&mut producer, 2));
         let waiting = mailbox.clone();
         let producing = thread::spawn(move || {
-            Producer::want_room(&waiting);
+            waiting.want_room();
             // Found no room: the thread would sleep.
             !push(&mut producer, 2)
         });

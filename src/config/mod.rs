@@ -5,6 +5,7 @@
 //! socket = "/run/l1d/l1d.sock"    # control socket
 //! socket_mode = "0660"            # who may connect may read and write the cache
 //! clients_max = 1024              # connections at a time; one user gets 7 of 8 of them
+//! spin = "50us"                   # busy clients are looked out for before the daemon sleeps; or "0s"
 //! log = "info"                    # off, error, warn, info, debug, trace
 //! log_format = "text"             # or "json"
 //!
@@ -96,6 +97,8 @@ pub struct DaemonConfig {
     pub socket_mode: u32,
     /// Connections at a time.
     pub clients_max: usize,
+    /// How long mailboxes in use are looked at before the daemon sleeps.
+    pub spin: Duration,
     /// Least important messages that are logged.
     pub log: LevelFilter,
     /// How they are written.
@@ -203,6 +206,7 @@ impl Default for DaemonConfig {
             socket: "/run/l1d/l1d.sock".into(),
             socket_mode: 0o660,
             clients_max: 1024,
+            spin: Duration::from_micros(50),
             log: LevelFilter::INFO,
             log_format: LogFormat::Text,
         }

@@ -21,6 +21,8 @@ use shm_layout::{Geometry, LayoutError};
 pub(super) const TTL_MIN: Duration = Duration::from_millis(100);
 /// Entries count time in ticks of 16.8 ms, which end 834 days after the table was made.
 const TTL_MAX_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// A daemon that spins longer keeps a core from those who wait for it.
+const SPIN_MAX: Duration = Duration::from_millis(10);
 const DEADLINES: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(60);
 /// Longest path of a unix socket: `sun_path` with its end.
@@ -141,6 +143,9 @@ fn daemon(mut section: Section<'_>) -> DaemonConfig {
         clients_max: section.read_or("clients_max", default.clients_max, |value| {
             let count = value::count(value, 1..=100_000)?;
             usize::try_from(count).map_err(|_| Wrong::new("is too many", "1024"))
+        }),
+        spin: section.read_or("spin", default.spin, |value| {
+            value::duration(value, Duration::ZERO..=SPIN_MAX, "50us")
         }),
         log: section.read_or("log", default.log, |value| value::choice(value, &levels)),
         log_format: section

@@ -63,6 +63,7 @@ fn json(config: &Config) -> Value {
             "socket": daemon.socket,
             "socket_mode": format!("{:04o}", daemon.socket_mode),
             "clients_max": daemon.clients_max,
+            "spin_us": u64::try_from(daemon.spin.as_micros()).unwrap_or(u64::MAX),
             "log": daemon.log.to_string(),
             "log_format": match daemon.log_format {
                 LogFormat::Text => "text",

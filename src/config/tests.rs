@@ -100,6 +100,7 @@ fn every_key_is_read() {
         socket = "/tmp/l1d.sock"
         socket_mode = "0600"
         clients_max = 7
+        spin = "20us"
         log = "debug"
         log_format = "json"
         [table]
@@ -143,6 +144,7 @@ fn every_key_is_read() {
         socket: "/tmp/l1d.sock".into(),
         socket_mode: 0o600,
         clients_max: 7,
+        spin: Duration::from_micros(20),
         log: LevelFilter::DEBUG,
         log_format: LogFormat::Json,
     };
@@ -262,6 +264,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("[defaults]\nwrite = true", "2:9", &["\"l1-only\""]),
     ("[daemon]\nlog = 'verbose'", "2:7", &["log = \"info\""]),
     ("[daemon]\nclients_max = 0", "2:15", &["too few"]),
+    ("[daemon]\nspin = '1s'", "2:8", &["10ms"]),
     ("[daemon]\nclients_max = 'many'", "2:15", &["whole number"]),
     ("[daemon]\nsocket_mode = '0666'", "2:15", &["every user write", "\"0660\""]),
     ("[table]\nmode = '0660'", "2:8", &["allows more than 0644"]),

@@ -2,8 +2,10 @@
 
 use super::Peer;
 use super::input::Input;
+use super::mailbox::Mailbox;
 use super::output::Output;
 use nix::sys::epoll::EpollFlags;
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
@@ -52,6 +54,8 @@ pub(super) enum Waiting {
     Frame(u64),
     /// That it reads what is sent, after all was read that many times.
     Reader(u64),
+    /// That it goes on in its mailbox, after it has done so that many times.
+    Mailbox(u64),
 }
 
 #[derive(Debug)]
@@ -62,6 +66,10 @@ pub(super) struct Connection {
     pub(super) output: Output,
     pub(super) asked: Asked,
     pub(super) is_attached: bool,
+    /// It has asked for a mailbox.
+    pub(super) wants_mailbox: bool,
+    /// With one, what comes over the socket only wakes the daemon.
+    pub(super) mailbox: Option<Box<Mailbox>>,
     /// Close as soon as everything is sent.
     pub(super) is_closing: bool,
     /// The kernel says that there is something to receive, or the end.
@@ -90,6 +98,8 @@ impl Connection {
             output: Output::default(),
             asked: Asked::Nothing,
             is_attached: false,
+            wants_mailbox: false,
+            mailbox: None,
             is_closing: false,
             is_readable: false,
             has_ended: false,
@@ -127,6 +137,24 @@ impl Connection {
         Ok(())
     }
 
+    /// With a mailbox: takes what rang, or the end.
+    pub(super) fn hear_rings(&mut self, scratch: &mut [u8]) -> Result<(), Over> {
+        if self.is_gone {
+            return Err(Over);
+        }
+        if !std::mem::take(&mut self.is_readable) {
+            return Ok(());
+        }
+        match (&self.stream).read(scratch) {
+            Ok(0) => Err(Over),
+            Ok(_) => Ok(()),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
+                _ => Err(Over),
+            },
+        }
+    }
+
     /// Sends what the socket takes.
     pub(super) fn send(&mut self, turn: u64) -> Result<(), Over> {
         let sent = self.output.send(&self.stream).map_err(|_| Over)?;
@@ -149,7 +177,11 @@ impl Connection {
 
     /// What the daemon is kept waiting for.
     pub(super) fn waits_for(&self, has_frame: bool) -> Option<Waiting> {
-        if self.asked != Asked::Nothing {
+        if let Some(mailbox) = &self.mailbox
+            && self.output.is_empty()
+        {
+            mailbox.waits_for_more().map(Waiting::Mailbox)
+        } else if self.asked != Asked::Nothing {
             None
         } else if !self.is_attached {
             Some(Waiting::Attach)
@@ -175,6 +207,7 @@ impl Connection {
 
     /// Memory held beyond what every connection may keep.
     pub(super) fn excess_bytes(&self) -> usize {
-        self.input.excess_bytes() + self.output.excess_bytes()
+        let mailbox = self.mailbox.as_ref().map_or(0, |mailbox| mailbox.excess_bytes());
+        self.input.excess_bytes() + self.output.excess_bytes() + mailbox
     }
 }

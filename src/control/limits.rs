@@ -17,4 +17,7 @@ pub struct Limits {
     pub buffer_bytes_max: usize,
     /// How long a peer may take to attach, to complete a request it has begun, or to read an answer.
     pub stall: Duration,
+    /// How long the event loop looks at a mailbox in which requests come closer together than that,
+    /// before it sleeps; zero: not at all.
+    pub spin: Duration,
 }

@@ -9,6 +9,8 @@
 //! | bytes in, frames out | `input` |
 //! | responses in, bytes and descriptors out | `output` |
 //! | one connection, and what it waits for | `connection` |
+//! | one client's mailbox | `mailbox` |
+//! | requests of mailboxes, and how long each is looked at | `intake` |
 //! | all connections, their deadlines and memory; where answers go | `peers` |
 //! | who is let in | `acceptor` |
 //! | the event loop | `server` |
@@ -16,7 +18,9 @@
 mod acceptor;
 mod connection;
 mod input;
+mod intake;
 mod limits;
+mod mailbox;
 mod output;
 mod peers;
 mod server;
@@ -30,9 +34,25 @@ use l1d_client::protocol::{Request, Response};
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-/// Who asked. Unique as long as the daemon lives.
+/// Who asked: a connection, or a lane of its mailbox. Unique as long as the daemon lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin(pub u64);
+
+/// Origins count connections in the bits below, lanes from 1 above.
+const LANE_SHIFT: u32 = 56;
+
+impl Origin {
+    /// A lane of this connection's mailbox.
+    fn with_lane(self, lane: u8) -> Origin {
+        Origin(self.0 | (u64::from(lane) + 1) << LANE_SHIFT)
+    }
+
+    /// The connection, and the lane.
+    fn split(self) -> (Origin, Option<u8>) {
+        let lane = (self.0 >> LANE_SHIFT).checked_sub(1);
+        (Origin(self.0 & ((1 << LANE_SHIFT) - 1)), lane.and_then(|lane| u8::try_from(lane).ok()))
+    }
+}
 
 /// Who is at the other end of a connection, by SO_PEERCRED when it was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +88,31 @@ pub trait Service {
         replies: &mut dyn Replies,
     );
 
+    /// This request will come next but for a few: what it needs of the memory may be asked for.
+    fn expect(&mut self, request: &Request<'_>) {
+        let _ = request;
+    }
+
+    /// Several requests follow at once, up to [`end`](Self::end): what holds for all of them, as the
+    /// time, need be looked up only once.
+    fn begin(&mut self) {}
+
+    /// The last of them was handed over.
+    fn end(&mut self) {}
+
     /// Nobody waits for answers to `origin` any more. What it has asked may still be done.
     fn gone(&mut self, origin: Origin);
+
+    /// A client reports a hit in the table, as the key's hash. Not to be believed.
+    fn hit(&mut self, hash: u64) {
+        let _ = hash;
+    }
+
+    /// Whether requests from mailboxes are taken. If not, they stay there, and whoever has no room for
+    /// more waits or is told so.
+    fn takes_more(&self) -> bool {
+        true
+    }
 
     /// Another thread has rung.
     fn woken(&mut self, replies: &mut dyn Replies);

@@ -4,7 +4,7 @@ use l1d_client::protocol::{EncodeError, Response};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 /// With this much to send no further request is handled: a peer that asks faster than it reads
@@ -19,8 +19,8 @@ pub(super) struct Output {
     bytes: Vec<u8>,
     /// Bytes that have been sent.
     sent: usize,
-    /// Travels with the byte at this place.
-    descriptor: Option<(usize, OwnedFd)>,
+    /// They travel with the byte at this place.
+    descriptors: Option<(usize, Vec<OwnedFd>)>,
     /// How often all was sent.
     emptied: u64,
 }
@@ -34,18 +34,18 @@ impl Output {
         response.encode(&mut self.bytes)
     }
 
-    /// Queues one response whose first byte brings `descriptor` along.
+    /// Queues one response whose first byte brings `descriptors` along.
     ///
     /// # Errors
     /// As for [`push`](Self::push).
     pub(super) fn push_with(
         &mut self,
         response: &Response<'_>,
-        descriptor: OwnedFd,
+        descriptors: Vec<OwnedFd>,
     ) -> Result<(), EncodeError> {
         let start = self.bytes.len();
         self.push(response)?;
-        self.descriptor = Some((start, descriptor));
+        self.descriptors = Some((start, descriptors));
         Ok(())
     }
 
@@ -58,9 +58,10 @@ impl Output {
         while !self.is_empty() {
             // The kernel passes a descriptor with the first byte of a message: what lies before it
             // goes in a message of its own.
-            let (end, rights) = match &self.descriptor {
-                Some((at, descriptor)) if *at <= self.sent => {
-                    (self.bytes.len(), Some([descriptor.as_raw_fd()]))
+            let (end, rights) = match &self.descriptors {
+                Some((at, descriptors)) if *at <= self.sent => {
+                    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+                    (self.bytes.len(), Some(raw))
                 }
                 Some((at, _)) => (*at, None),
                 None => (self.bytes.len(), None),
@@ -74,7 +75,7 @@ impl Output {
                 Ok(count) => {
                     self.sent += count;
                     if rights.is_some() {
-                        self.descriptor = None;
+                        self.descriptors = None;
                     }
                 }
                 Err(Errno::EINTR) => {}
@@ -96,9 +97,9 @@ impl Output {
     }
 
     /// Whether what is queued has to be sent before anything is added. (There is one place for a
-    /// descriptor.)
+    /// descriptors.)
     pub(super) fn is_full(&self) -> bool {
-        self.bytes.len() - self.sent >= BYTES_ENOUGH || self.descriptor.is_some()
+        self.bytes.len() - self.sent >= BYTES_ENOUGH || self.descriptors.is_some()
     }
 
     /// How often all was sent.

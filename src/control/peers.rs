@@ -1,20 +1,26 @@
 //! All connections, their deadlines and memory; where answers go.
 
 use super::connection::{Asked, Connection, Over};
+use super::mailbox::Mailbox;
 use super::{Limits, Origin, Peer, Replies};
-use l1d_client::protocol::{ErrorCode, Response};
+use l1d_client::protocol::frame::HEADER_BYTES;
+use l1d_client::protocol::{Attached, EncodeError, ErrorCode, Response};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use rapidhash::RapidHashMap;
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+/// An answer's buffer over this size is given back.
+const FRAME_BYTES_KEPT: usize = 64 << 10;
 /// Origins begin here; smaller numbers are the event loop's own in epoll.
 const FIRST_ORIGIN: u64 = 16;
 
 #[derive(Debug)]
 pub(super) struct Peers {
-    connections: HashMap<Origin, Connection>,
+    /// Looked up for each request and each answer; the keys are our own.
+    connections: RapidHashMap<Origin, Connection>,
     per_uid: HashMap<u32, usize>,
     next_origin: u64,
     /// Whom something has happened to since they were last looked at, each once.
@@ -23,17 +29,28 @@ pub(super) struct Peers {
     deadlines: BTreeSet<(Instant, Origin)>,
     /// Memory of all buffers beyond what every connection may keep.
     excess_bytes: usize,
+    /// Connections whose mailbox is looked at in every turn.
+    active: Vec<Origin>,
+    /// All connections with a mailbox, and whose reports are taken next.
+    mailboxes: Vec<Origin>,
+    reporting: usize,
+    /// An answer for a mailbox, being written.
+    frame: Vec<u8>,
 }
 
 impl Peers {
     pub(super) fn new() -> Peers {
         Peers {
-            connections: HashMap::new(),
+            connections: RapidHashMap::default(),
             per_uid: HashMap::new(),
             next_origin: FIRST_ORIGIN,
             touched: Vec::new(),
             deadlines: BTreeSet::new(),
             excess_bytes: 0,
+            active: Vec::new(),
+            mailboxes: Vec::new(),
+            reporting: 0,
+            frame: Vec::new(),
         }
     }
 
@@ -53,6 +70,9 @@ impl Peers {
             self.deadlines.remove(&(until, origin));
         }
         self.excess_bytes = self.excess_bytes.saturating_sub(connection.counted_bytes);
+        if connection.mailbox.is_some() {
+            self.mailboxes.retain(|other| *other != origin);
+        }
         if let Some(count) = self.per_uid.get_mut(&connection.peer.uid) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -60,6 +80,41 @@ impl Peers {
             }
         }
         Some(connection)
+    }
+
+    /// Has the mailbox of `origin` looked at in every turn.
+    pub(super) fn activate(&mut self, origin: Origin) {
+        if let Some(mailbox) = self.connections.get_mut(&origin).and_then(|c| c.mailbox.as_mut())
+            && !std::mem::replace(&mut mailbox.is_active, true)
+        {
+            self.active.push(origin);
+        }
+    }
+
+    /// The connection at this place of the active ones.
+    pub(super) fn active(&self, place: usize) -> Option<Origin> {
+        self.active.get(place).copied()
+    }
+
+    /// Takes the one at this place out; another one comes to its place.
+    pub(super) fn deactivate(&mut self, place: usize) {
+        if place < self.active.len() {
+            let origin = self.active.swap_remove(place);
+            if let Some(mailbox) = self.mailbox_mut(origin) {
+                mailbox.is_active = false;
+            }
+        }
+    }
+
+    /// The next mailbox, round and round, for its hit reports.
+    pub(super) fn next_reporting(&mut self) -> Option<&mut Mailbox> {
+        self.reporting = (self.reporting + 1) % self.mailboxes.len().max(1);
+        let origin = *self.mailboxes.get(self.reporting)?;
+        self.mailbox_mut(origin)
+    }
+
+    pub(super) fn mailbox_mut(&mut self, origin: Origin) -> Option<&mut Mailbox> {
+        self.connections.get_mut(&origin)?.mailbox.as_deref_mut()
     }
 
     pub(super) fn get_mut(&mut self, origin: Origin) -> Option<&mut Connection> {
@@ -177,7 +232,34 @@ impl Peers {
         self.deadlines.iter().map(|(_, origin)| *origin).find(holds)
     }
 
+    fn answer_in_mailbox(&mut self, origin: Origin, lane: u8, response: &Response<'_>) {
+        let Some(mailbox) =
+            self.connections.get_mut(&origin).and_then(|connection| connection.mailbox.as_mut())
+        else {
+            return;
+        };
+        self.frame.clear();
+        if let Err(error) = response.encode(&mut self.frame) {
+            let message = error.to_string();
+            let response = Response::Error { code: ErrorCode::Internal, message: &message };
+            // Of so short a message the encoding does not fail.
+            let _ = response.encode(&mut self.frame);
+        }
+        if !mailbox.answer(lane, self.frame.get(HEADER_BYTES..).unwrap_or_default()) {
+            tracing::error!(?origin, lane, "an answer to nothing was dropped");
+        }
+        let waits = mailbox.waits_for_more().is_some();
+        self.frame.shrink_to(FRAME_BYTES_KEPT);
+        if waits {
+            self.touch(origin);
+        }
+    }
+
     fn answer(&mut self, origin: Origin, response: &Response<'_>, descriptor: Option<OwnedFd>) {
+        let (origin, lane) = origin.split();
+        if let Some(lane) = lane {
+            return self.answer_in_mailbox(origin, lane, response);
+        }
         let Some(connection) = self.connections.get_mut(&origin) else { return };
         match std::mem::replace(&mut connection.asked, Asked::Nothing) {
             Asked::Nothing => {
@@ -190,7 +272,11 @@ impl Peers {
         let queued = match descriptor {
             Some(descriptor) => {
                 connection.is_attached = true;
-                connection.output.push_with(response, descriptor)
+                let queued = attach(connection, response, descriptor);
+                if connection.mailbox.is_some() {
+                    self.mailboxes.push(origin);
+                }
+                queued
             }
             None => connection.output.push(response),
         };
@@ -201,6 +287,30 @@ impl Peers {
         }
         self.touch(origin);
     }
+}
+
+/// Answers an attach, with a mailbox if one is wanted and can be had.
+fn attach(
+    connection: &mut Connection,
+    response: &Response<'_>,
+    table: OwnedFd,
+) -> Result<(), EncodeError> {
+    if let Response::Attached(attached) = response
+        && connection.wants_mailbox
+    {
+        match Mailbox::create(Instant::now()) {
+            Ok((mailbox, file)) => {
+                let attached = Attached { mailbox_bytes: mailbox.bytes(), ..attached.clone() };
+                connection.mailbox = Some(Box::new(mailbox));
+                let response = Response::Attached(attached);
+                return connection.output.push_with(&response, vec![table, file]);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no mailbox for a client, which uses the socket instead");
+            }
+        }
+    }
+    connection.output.push_with(response, vec![table])
 }
 
 impl Replies for Peers {

@@ -59,6 +59,7 @@ pub fn run(
         service,
         turn: 0,
         now: Instant::now(),
+        reports_taken: Instant::now(),
         scratch: vec![0; SCRATCH_BYTES],
     };
     let mut events = vec![EpollEvent::empty(); EVENTS];
@@ -66,7 +67,11 @@ pub fn run(
         server.turn += 1;
         let due = server.service.turn(server.now, &mut server.peers);
         server.settle();
-        let count = match server.epoll.wait(&mut events, server.timeout(due)) {
+        let timeout = match server.serve_mailboxes() {
+            true => EpollTimeout::ZERO,
+            false => server.timeout(due),
+        };
+        let count = match server.epoll.wait(&mut events, timeout) {
             Ok(count) => count,
             Err(Errno::EINTR) => 0,
             Err(error) => return Err(cannot("wait")(error)),
@@ -89,23 +94,26 @@ pub fn run(
             }
         }
         server.settle();
+        server.take_reports();
         server.drop_stalled();
         server.drop_hoarders();
         server.acceptor.resume(&server.epoll, server.now);
     }
 }
 
-struct Server<'a, S> {
+pub(super) struct Server<'a, S> {
     epoll: Epoll,
-    limits: Limits,
-    peers: Peers,
+    pub(super) limits: Limits,
+    pub(super) peers: Peers,
     acceptor: Acceptor<'a>,
-    service: &'a mut S,
+    pub(super) service: &'a mut S,
     /// Counts the turns of the loop.
     turn: u64,
+    /// When hit reports were last taken from a mailbox that may have no requests.
+    pub(super) reports_taken: Instant,
     /// When this turn's events arrived.
-    now: Instant,
-    scratch: Vec<u8>,
+    pub(super) now: Instant,
+    pub(super) scratch: Vec<u8>,
 }
 
 impl<S: Service> Server<'_, S> {
@@ -149,6 +157,11 @@ impl<S: Service> Server<'_, S> {
     fn serve(&mut self, origin: Origin) -> Result<(), Over> {
         let Some(connection) = self.peers.get_mut(origin) else { return Ok(()) };
         connection.send(self.turn)?;
+        if connection.mailbox.is_some() {
+            connection.hear_rings(&mut self.scratch)?;
+            self.peers.activate(origin);
+            return Ok(());
+        }
         // Who does not read its answers gets no more of them.
         if !connection.output.is_empty() {
             return Ok(());
@@ -199,7 +212,10 @@ impl<S: Service> Server<'_, S> {
             }
         };
         connection.asked = match &request {
-            Request::Attach { .. } => Asked::Attach,
+            Request::Attach { mailbox, .. } => {
+                connection.wants_mailbox = *mailbox && !connection.is_attached;
+                Asked::Attach
+            }
             _ if !connection.is_attached => {
                 let message = "the first request of a connection must be an attach; use a client \
                                of this daemon's release";
@@ -234,7 +250,7 @@ impl<S: Service> Server<'_, S> {
         }
     }
 
-    fn drop_peer(&mut self, origin: Origin, reason: &str) {
+    pub(super) fn drop_peer(&mut self, origin: Origin, reason: &str) {
         if let Some(connection) = self.peers.get_mut(origin) {
             let (pid, uid) = (connection.peer.pid, connection.peer.uid);
             tracing::info!(pid, uid, reason, "a connection is dropped");
@@ -244,8 +260,11 @@ impl<S: Service> Server<'_, S> {
 
     fn close(&mut self, origin: Origin) {
         // Closing takes the socket out of epoll too, as nobody else has a descriptor of it.
-        if self.peers.remove(origin).is_some() {
+        if let Some(connection) = self.peers.remove(origin) {
             self.service.gone(origin);
+            for lane in connection.mailbox.iter().flat_map(|mailbox| mailbox.asked()) {
+                self.service.gone(origin.with_lane(lane));
+            }
         }
     }
 

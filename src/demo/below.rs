@@ -70,7 +70,7 @@ impl Below {
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         // The table's descriptor comes along, and the kernel drops it: a plain read takes bytes only.
-        self.ask(&mut stream, &Request::Attach { protocol: PROTOCOL_VERSION })?;
+        self.ask(&mut stream, &Request::Attach { protocol: PROTOCOL_VERSION, mailbox: false })?;
         match Response::decode(&self.reply)? {
             Response::Attached(_) => Ok(stream),
             other => Err(unexpected(&other)),

@@ -24,12 +24,12 @@ use crate::clock;
 use crate::control::{Origin, Peer, Replies, Service};
 use crate::table::{Table, TableFile};
 use crate::tiers::{Done, Tiers};
-use answer::Groups;
+use answer::{Groups, Waiter};
 use block::Blocks;
 use crossbeam::channel::Receiver;
 use flight::Flights;
 use l1d_client::policy::PolicySet;
-use l1d_client::protocol::{Attached, ErrorCode, PROTOCOL_VERSION, Request, Response};
+use l1d_client::protocol::{Attached, ErrorCode, PROTOCOL_VERSION, Request, Response, Set};
 use shm_layout::MappedMut;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -71,6 +71,8 @@ pub struct Owner {
     started: Instant,
     clock_checked: Instant,
     jitter: u64,
+    /// The time, while several requests are served at once.
+    now_ns: Option<u64>,
 }
 
 /// What clients have asked.
@@ -112,6 +114,7 @@ impl Owner {
             started: now,
             clock_checked: now,
             jitter: clock::monotonic_ns(),
+            now_ns: None,
         };
         owner.set_clock();
         owner
@@ -119,6 +122,9 @@ impl Owner {
 
     /// Nanoseconds since the table's epoch.
     fn now_ns(&self) -> u64 {
+        if let Some(now_ns) = self.now_ns {
+            return now_ns;
+        }
         clock::boottime_ns().saturating_sub(self.table.writer().geometry().identity().epoch_ns)
     }
 
@@ -148,6 +154,7 @@ impl Owner {
             table_bytes: self.file.bytes(),
             instance: self.table.instance(),
             clock_ns: clock::monotonic_ns(),
+            mailbox_bytes: 0,
             policy: &self.policy_bytes,
         });
         replies.reply_with_table(origin, &response, self.file.read_only().as_fd());
@@ -163,10 +170,14 @@ impl Service for Owner {
         replies: &mut dyn Replies,
     ) {
         match request {
-            Request::Attach { protocol } => self.attach(origin, protocol, replies),
-            Request::Get { key } => self.get(key, answer::Waiter::Origin(origin), replies),
+            Request::Attach { protocol, .. } => self.attach(origin, protocol, replies),
+            Request::Get { key } => self.get(key, Waiter::Origin(origin), replies),
             Request::GetMany { keys } => self.get_many(&keys, origin, replies),
-            Request::Set(set) => self.set(&set, origin, replies),
+            Request::Set(set) => {
+                let waiter = if set.reply { Waiter::Origin(origin) } else { Waiter::Nobody };
+                self.set(&set, waiter, replies);
+            }
+            Request::SetMany { sets } => self.set_many(&sets, origin, replies),
             Request::Delete { key } => self.delete(key, origin, replies),
             Request::Flush { prefix } => self.flush(prefix, origin, replies),
             Request::Stats => self.stats(origin, replies),
@@ -176,9 +187,30 @@ impl Service for Owner {
         }
     }
 
+    fn expect(&mut self, request: &Request<'_>) {
+        match request {
+            Request::Set(Set { key, .. }) | Request::Get { key } | Request::Delete { key } => {
+                self.table.expect(key);
+            }
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self) {
+        self.now_ns = Some(self.now_ns());
+    }
+
+    fn end(&mut self) {
+        self.now_ns = None;
+    }
+
     fn gone(&mut self, origin: Origin) {
         self.groups.forget(origin);
         self.tasks.retain(|task| !task.is_for(origin));
+    }
+
+    fn takes_more(&self) -> bool {
+        !self.writes.is_full()
     }
 
     fn woken(&mut self, replies: &mut dyn Replies) {

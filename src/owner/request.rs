@@ -61,9 +61,18 @@ impl Owner {
         }
     }
 
-    pub(super) fn set(&mut self, set: &Set<'_>, origin: Origin, replies: &mut dyn Replies) {
+    pub(super) fn set_many(&mut self, sets: &[Set<'_>], origin: Origin, replies: &mut dyn Replies) {
+        if sets.is_empty() {
+            return replies.reply(origin, &Response::Many(Vec::new()));
+        }
+        let group = self.groups.open(origin, sets.len());
+        for (index, set) in sets.iter().enumerate() {
+            self.set(set, Waiter::Member { group, index }, replies);
+        }
+    }
+
+    pub(super) fn set(&mut self, set: &Set<'_>, waiter: Waiter, replies: &mut dyn Replies) {
         self.counters.sets += 1;
-        let waiter = if set.reply { Waiter::Origin(origin) } else { Waiter::Nobody };
         let rule = self.policy.rule(set.key);
         if let Err(answer) = key_fits(set.key).and_then(|()| value_fits(set, rule)) {
             return self.groups.give(waiter, &answer, replies);

@@ -81,6 +81,12 @@ impl Writes {
         line.is_some_and(|line| line.iter().any(|w| !matches!(w.change, Change::Fill { .. })))
     }
 
+    /// Whether no client should ask for more: what is left is for those who wait for an answer, and
+    /// can be told.
+    pub(super) fn is_full(&self) -> bool {
+        self.key_of.len() >= CHANGES_MAX / 2
+    }
+
     /// Changes in progress and waiting.
     pub(super) fn count(&self) -> usize {
         self.key_of.len()

@@ -173,6 +173,13 @@ impl<M: MemoryMut> Table<M> {
         Ok(version)
     }
 
+    /// This key will be looked for soon: asks for its lines of the index.
+    pub fn expect(&self, key: &[u8]) {
+        for bucket in self.writer.geometry().buckets(self.hash(key)) {
+            self.writer.memory().prefetch(bucket.word());
+        }
+    }
+
     /// What a reader would find under `key` now.
     pub fn get(&mut self, key: &[u8], now_ns: u64) -> Option<Held> {
         let hash = self.hash(key);

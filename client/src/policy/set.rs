@@ -54,9 +54,17 @@ impl PolicySet {
     pub fn rule(&self, key: &[u8]) -> &Rule {
         // The rule sought is the last in order that is not after the key, or what that one begins
         // with: anything between the two in order begins with the sought prefix.
-        let after = self.order.partition_point(|&id| self.rule_at(id).prefix.as_slice() <= key);
-        let mut rule = self.order[..after].last().map_or(&self.rules[0], |&id| self.rule_at(id));
-        while !key.starts_with(&rule.prefix) {
+        //
+        // The empty prefix, first in order, is never compared: every write asks for its rule, and a
+        // comparison of no bytes at an empty vector's address, which is no address, costs a processor
+        // with masked loads hundreds of cycles.
+        let prefixes = &self.order[1..];
+        let after = prefixes.partition_point(|&id| self.rule_at(id).prefix.as_slice() <= key);
+        let mut rule = match prefixes[..after].last() {
+            Some(&id) => self.rule_at(id),
+            None => return &self.rules[0],
+        };
+        while rule.id != 0 && !key.starts_with(&rule.prefix) {
             rule = self.rule_at(self.parents[usize::from(rule.id)]);
         }
         rule

@@ -1,7 +1,7 @@
 //! What travels between a client and the daemon.
 //!
-//! [`Request`] and [`Response`] are the whole vocabulary; how they travel (frames on the control
-//! socket) is [`frame`]'s business, so another transport replaces that file only. The bytes of each
+//! [`Request`] and [`Response`] are the whole vocabulary, however they travel: as frames ([`frame`]) on
+//! the control socket, or as records in a mailbox ([`shm_layout::mailbox`]). The bytes of each
 //! message are in `codec`; both sides use the same functions.
 
 mod codec;
@@ -13,7 +13,7 @@ use crate::policy::WriteMode;
 use std::time::Duration;
 
 /// Version of this vocabulary. A daemon refuses a client of another one.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// What a client asks of the daemon. Borrows its bytes from the caller or from a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,9 @@ pub enum Request<'a> {
     Attach {
         /// [`PROTOCOL_VERSION`] of the client.
         protocol: u32,
+        /// Whether the client wants a mailbox on this connection. With one, all further requests
+        /// travel in it, and what it sends on the socket only wakes the daemon.
+        mailbox: bool,
     },
     /// Look a key up in the table, then in the tiers.
     Get {
@@ -37,6 +40,12 @@ pub enum Request<'a> {
     },
     /// Store a value.
     Set(Set<'a>),
+    /// Store many values, each as by a [`Request::Set`]; one [`Response::Many`] answers, in the order
+    /// asked, with one answer for each.
+    SetMany {
+        /// The values.
+        sets: Vec<Set<'a>>,
+    },
     /// Remove a key from the table and, by policy, from the tiers.
     Delete {
         /// The key.
@@ -80,7 +89,8 @@ pub struct Set<'a> {
 /// What the daemon answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response<'a> {
-    /// Answer to [`Request::Attach`]; the table's read-only descriptor travels beside it.
+    /// Answer to [`Request::Attach`]; the table's read-only descriptor travels beside it, and behind
+    /// that the mailbox's, if there is one.
     Attached(Attached<'a>),
     /// The key has this value.
     Found {
@@ -100,7 +110,7 @@ pub enum Response<'a> {
     },
     /// Nobody who was asked has the key.
     Unknown,
-    /// Answers to [`Request::GetMany`].
+    /// Answers to [`Request::GetMany`] and [`Request::SetMany`].
     Many(Vec<Response<'a>>),
     /// The value is stored and visible to every process.
     Stored {
@@ -141,6 +151,9 @@ pub struct Attached<'a> {
     /// The daemon's CLOCK_MONOTONIC when it answered, in ns, to find the offset between time
     /// namespaces.
     pub clock_ns: u64,
+    /// Bytes of the mailbox whose descriptor comes along; 0: none does, and requests go on over the
+    /// socket.
+    pub mailbox_bytes: u64,
     /// The policy, encoded by [`crate::policy::PolicySet::encode`].
     pub policy: &'a [u8],
 }

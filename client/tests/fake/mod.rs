@@ -286,6 +286,7 @@ fn attach(stream: &UnixStream, shared: &Shared) -> Act {
         table_bytes: TABLE_BYTES + u64::from(fault == AttachFault::WrongBytes),
         instance: 1,
         clock_ns: u64::try_from(time.tv_sec() * 1_000_000_000 + time.tv_nsec()).unwrap(),
+        mailbox_bytes: 0,
         policy: &policy,
     }));
     let mut file = table.open();

@@ -99,8 +99,8 @@ impl<M: Exchange> Producer<M> {
         self.produced
     }
 
-    /// Writes one record, visible to the owner when this returns. [`must_ring`](Self::must_ring) is
-    /// to be asked next.
+    /// Writes one record, visible to the owner when this returns. [`Mailbox::must_ring`]
+    /// is to be asked next.
     ///
     /// # Errors
     /// [`Full`]: nothing was written.
@@ -139,38 +139,40 @@ impl<M: Exchange> Producer<M> {
         Ok(())
     }
 
-    /// Whether the owner sleeps and has to be rung because of what was pushed. Says so to one caller
-    /// only.
-    pub fn must_ring(&self) -> bool {
-        // Partner: the fence of `Consumer::may_sleep`. Either the owner sees the record before it
-        // sleeps, or its wish is seen here.
-        self.mailbox.memory.fence_seq_cst();
-        // SAFETY: a word of the mailbox.
-        self.mailbox.load(RING_ME) != 0 && unsafe { self.mailbox.memory.swap(RING_ME, 0) } != 0
-    }
-
-    /// Whether the owner has read all records before `position`. What lies behind, it has not acted
-    /// on.
-    pub fn is_consumed(mailbox: &Mailbox<M>, position: u64) -> bool {
-        let consumed = mailbox.load(CONSUMED);
-        mailbox.memory.fence_acquire();
-        consumed >= position
-    }
-
-    /// Says that a thread is about to sleep on [`Mailbox::room_word`] while that is 1, until the ring
-    /// has room; ask [`push`](Self::push) once more before.
-    pub fn want_room(mailbox: &Mailbox<M>) {
-        mailbox.store(ROOM_WANTED, 1);
-        // Partner: the fence of `Consumer::wakes_for_room`.
-        mailbox.memory.fence_seq_cst();
-    }
-
     fn index(&self, position: u64) -> usize {
         index(&self.mailbox, position)
     }
 
     fn store_at(&self, position: u64, word: u64) {
         self.mailbox.store(self.mailbox.shape.ring() + self.index(position), word);
+    }
+}
+
+impl<M: Exchange> Mailbox<M> {
+    /// Client: whether the owner sleeps and has to be rung because of what was pushed. Says so to one
+    /// caller only.
+    pub fn must_ring(&self) -> bool {
+        // Partner: the fence of `Consumer::may_sleep`. Either the owner sees the record before it
+        // sleeps, or its wish is seen here.
+        self.memory.fence_seq_cst();
+        // SAFETY: a word of the mailbox.
+        self.load(RING_ME) != 0 && unsafe { self.memory.swap(RING_ME, 0) } != 0
+    }
+
+    /// Client: whether the owner has read all records before `position`. What lies behind, it has not
+    /// acted on.
+    pub fn is_consumed(&self, position: u64) -> bool {
+        let consumed = self.load(CONSUMED);
+        self.memory.fence_acquire();
+        consumed >= position
+    }
+
+    /// Client: says that a thread is about to sleep on [`Mailbox::room_word`] while that is 1, until
+    /// the ring has room; try [`Producer::push`] once more before.
+    pub fn want_room(&self) {
+        self.store(ROOM_WANTED, 1);
+        // Partner: the fence of `Consumer::wakes_for_room`.
+        self.memory.fence_seq_cst();
     }
 }
 
@@ -262,7 +264,7 @@ impl<M: Exchange> Consumer<M> {
     /// As for [`look`](Self::look).
     pub fn may_sleep(&mut self) -> Result<bool, Broken> {
         self.mailbox.store(RING_ME, 1);
-        // Partner: the fence of `Producer::must_ring`.
+        // Partner: the fence of `Mailbox::must_ring`.
         self.mailbox.memory.fence_seq_cst();
         if !self.look()? {
             return Ok(true);
@@ -274,7 +276,7 @@ impl<M: Exchange> Consumer<M> {
     /// After records were read: whether threads of the client sleep until there is room, and are to be
     /// woken. Says so once.
     pub fn wakes_for_room(&self) -> bool {
-        // Partner: the fence of `Producer::want_room`.
+        // Partner: the fence of `Mailbox::want_room`.
         self.mailbox.memory.fence_seq_cst();
         // SAFETY: a word of the mailbox.
         self.mailbox.load(ROOM_WANTED) != 0

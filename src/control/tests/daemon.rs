@@ -21,6 +21,7 @@ pub enum Heard {
     /// A key that begins with `later` or `block` was asked for, or one was set without reply.
     Asked(Origin, Vec<u8>),
     Gone(Origin),
+    Hit(u64),
 }
 
 pub struct Daemon {
@@ -158,13 +159,14 @@ impl Service for Scripted {
         replies: &mut dyn Replies,
     ) {
         match request {
-            Request::Attach { protocol: PROTOCOL_VERSION } => {
+            Request::Attach { protocol: PROTOCOL_VERSION, .. } => {
                 let attached = Attached {
                     protocol: PROTOCOL_VERSION,
                     table_id: 1,
                     table_bytes: 9,
                     instance: 1,
                     clock_ns: 0,
+                    mailbox_bytes: 0,
                     policy: b"",
                 };
                 let response = Response::Attached(attached);
@@ -184,6 +186,10 @@ impl Service for Scripted {
 
     fn gone(&mut self, origin: Origin) {
         self.tell(Heard::Gone(origin));
+    }
+
+    fn hit(&mut self, hash: u64) {
+        self.tell(Heard::Hit(hash));
     }
 
     fn woken(&mut self, replies: &mut dyn Replies) {

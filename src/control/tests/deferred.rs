@@ -6,21 +6,25 @@ use l1d_client::protocol::Request;
 use std::collections::HashMap;
 
 /// xorshift64; `L1D_TEST_SEED` repeats a run.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn new() -> Random {
+    pub fn new() -> Random {
         let seed = std::env::var("L1D_TEST_SEED").ok().and_then(|text| text.parse().ok());
         let seed = seed.unwrap_or(u64::from(std::process::id()));
         println!("seed {seed}");
         Random(seed.max(1))
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub fn word(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % end as u64).unwrap()
+        self.0
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.word() % end as u64).unwrap()
     }
 }
 
@@ -113,7 +117,7 @@ fn each_of_many_connections_gets_its_own_answers_in_its_order() {
     while !later.is_empty() {
         match daemon.hear() {
             Heard::Asked(origin, key) => waiting.push((origin, key)),
-            gone @ Heard::Gone(_) => panic!("{gone:?}"),
+            other => panic!("{other:?}"),
         }
         while waiting.len() >= later.len().min(5) && !waiting.is_empty() {
             let (origin, key) = waiting.swap_remove(random.below(waiting.len()));

@@ -111,7 +111,7 @@ fn nothing_is_served_before_an_attach() {
     hasty.assert_is_refused(ErrorCode::Refused, "must be an attach");
     let mut old = Peer::connect(&daemon);
     // The service answers this one without a table.
-    old.send(&Request::Attach { protocol: 0 });
+    old.send(&Request::Attach { protocol: 0, mailbox: false });
     assert!(old.payload().is_some());
     old.assert_is_closed();
     assert_eq!(daemon.handled(), 0);

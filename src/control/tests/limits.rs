@@ -85,7 +85,7 @@ fn one_user_leaves_room_for_others() {
 fn an_attach_brings_the_table_with_its_first_byte() {
     let daemon = Daemon::start(limits());
     let mut peer = Peer::connect(&daemon);
-    peer.send(&Request::Attach { protocol: PROTOCOL_VERSION });
+    peer.send(&Request::Attach { protocol: PROTOCOL_VERSION, mailbox: false });
     let mut byte = [0; 1];
     let mut bytes = [IoSliceMut::new(&mut byte)];
     let mut control = nix::cmsg_space!([i32; 4]);

@@ -7,8 +7,10 @@ mod daemon;
 mod deferred;
 mod hostile;
 mod limits;
+mod mailbox;
 mod memory;
 mod peer;
+mod posted;
 
 use super::{Limits, Origin};
 use daemon::{Daemon, Heard};
@@ -26,5 +28,6 @@ fn limits() -> Limits {
         connections_per_uid_max: 100,
         buffer_bytes_max: 64 << 20,
         stall: 4 * NEVER,
+        spin: Duration::ZERO,
     }
 }

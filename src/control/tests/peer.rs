@@ -28,7 +28,7 @@ impl Peer {
     }
 
     pub fn attach(&mut self) {
-        self.send(&Request::Attach { protocol: PROTOCOL_VERSION });
+        self.send(&Request::Attach { protocol: PROTOCOL_VERSION, mailbox: false });
         let payload = self.payload().expect("an answer to an attach");
         let response = Response::decode(&payload).unwrap();
         assert!(matches!(response, Response::Attached(_)), "{response:?}");

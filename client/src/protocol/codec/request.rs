@@ -1,6 +1,9 @@
 //! Requests as bytes.
 
-use super::{DecodeError, EncodeError, Fields, encode_frame, length_word, put_bytes, put_duration};
+use super::{
+    DecodeError, EncodeError, Fields, encode_frame, length_word, put_bytes, put_duration,
+    with_length,
+};
 use crate::policy::WriteMode;
 use crate::protocol::{Request, Set};
 
@@ -15,6 +18,7 @@ const STATS: u8 = 7;
 const EXPLAIN: u8 = 8;
 const CHECK: u8 = 9;
 const POLICY: u8 = 10;
+const SET_MANY: u8 = 11;
 
 impl<'a> Request<'a> {
     /// Appends this request to `frame`, as one whole frame.
@@ -24,8 +28,9 @@ impl<'a> Request<'a> {
     /// [`EncodeError`] when it is larger than a frame can be; `frame` is as it was.
     pub fn encode(&self, frame: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self {
-            Request::Attach { protocol } => encode_frame(frame, ATTACH, |out| {
+            Request::Attach { protocol, mailbox } => encode_frame(frame, ATTACH, |out| {
                 out.extend_from_slice(&protocol.to_le_bytes());
+                out.push(u8::from(*mailbox));
                 Ok(())
             }),
             Request::Get { key } => encode_frame(frame, GET, |out| put_bytes(out, key)),
@@ -34,6 +39,10 @@ impl<'a> Request<'a> {
                 keys.iter().try_for_each(|key| put_bytes(out, key))
             }),
             Request::Set(set) => encode_frame(frame, SET, |out| put_set(out, set)),
+            Request::SetMany { sets } => encode_frame(frame, SET_MANY, |out| {
+                out.extend_from_slice(&length_word(sets.len())?);
+                sets.iter().try_for_each(|set| with_length(out, |out| put_set(out, set)))
+            }),
             Request::Delete { key } => encode_frame(frame, DELETE, |out| put_bytes(out, key)),
             Request::Flush { prefix } => encode_frame(frame, FLUSH, |out| put_bytes(out, prefix)),
             Request::Stats => encode_frame(frame, STATS, |_| Ok(())),
@@ -53,10 +62,20 @@ impl<'a> Request<'a> {
     pub fn decode(payload: &'a [u8]) -> Result<Request<'a>, DecodeError> {
         let mut fields = Fields::new(payload);
         let request = match fields.u8("kind")? {
-            ATTACH => Request::Attach { protocol: fields.u32("protocol version")? },
+            ATTACH => Request::Attach {
+                protocol: fields.u32("protocol version")?,
+                mailbox: fields.bool("mailbox mark")?,
+            },
             GET => Request::Get { key: fields.bytes("key")? },
             GET_MANY => Request::GetMany { keys: fields.list("keys", Ok)? },
             SET => Request::Set(take_set(&mut fields)?),
+            SET_MANY => Request::SetMany {
+                sets: fields.list("sets", |bytes| {
+                    let mut fields = Fields::new(bytes);
+                    let set = take_set(&mut fields)?;
+                    fields.end(set)
+                })?,
+            },
             DELETE => Request::Delete { key: fields.bytes("key")? },
             FLUSH => Request::Flush { prefix: fields.bytes("prefix")? },
             STATS => Request::Stats,

@@ -71,10 +71,6 @@ impl<'a> Response<'a> {
         let response = match fields.u8("kind")? {
             ATTACHED => Response::Attached(take_attached(&mut fields)?),
             MANY => Response::Many(fields.list("answers", decode_answer)?),
-            STORED => Response::Stored {
-                version: fields.u64("version")?,
-                degraded: fields.bool("degraded mark")?,
-            },
             DELETED => Response::Deleted {
                 existed: fields.bool("existed mark")?,
                 degraded: fields.bool("degraded mark")?,
@@ -99,6 +95,10 @@ fn decode_answer(payload: &[u8]) -> Result<Response<'_>, DecodeError> {
         },
         ABSENT => Response::Absent { ttl: fields.duration("TTL")? },
         UNKNOWN => Response::Unknown,
+        STORED => Response::Stored {
+            version: fields.u64("version")?,
+            degraded: fields.bool("degraded mark")?,
+        },
         ERROR => Response::Error {
             code: take_error_code(&mut fields)?,
             message: fields.text("error text")?,
@@ -114,6 +114,7 @@ fn put_attached(out: &mut Vec<u8>, attached: &Attached<'_>) -> Result<(), Encode
     out.extend_from_slice(&attached.table_bytes.to_le_bytes());
     out.extend_from_slice(&attached.instance.to_le_bytes());
     out.extend_from_slice(&attached.clock_ns.to_le_bytes());
+    out.extend_from_slice(&attached.mailbox_bytes.to_le_bytes());
     put_bytes(out, attached.policy)
 }
 
@@ -124,6 +125,7 @@ fn take_attached<'a>(fields: &mut Fields<'a>) -> Result<Attached<'a>, DecodeErro
         table_bytes: fields.u64("table size")?,
         instance: fields.u64("instance")?,
         clock_ns: fields.u64("clock")?,
+        mailbox_bytes: fields.u64("mailbox size")?,
         policy: fields.bytes("policy")?,
     })
 }

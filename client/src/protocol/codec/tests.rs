@@ -12,24 +12,26 @@ type Bytes = Vec<u8>;
 /// Owned fields of any request: which one, its byte strings, its numbers.
 fn request_parts() -> impl Strategy<Value = (u8, Vec<Bytes>, u64, u32, u8, bool)> {
     let strings = vec(vec(any::<u8>(), 0..40), 2..5);
-    (1_u8..=10, strings, any::<u64>(), any::<u32>(), 0_u8..3, any::<bool>())
+    (1_u8..=11, strings, any::<u64>(), any::<u32>(), 0_u8..3, any::<bool>())
 }
 
 fn request(parts: &(u8, Vec<Bytes>, u64, u32, u8, bool)) -> Request<'_> {
     let (kind, strings, ns, number, choice, reply) = parts;
     let key = strings[0].as_slice();
+    let set = |key| Set {
+        key,
+        value: &strings[1],
+        ttl: (number % 2 == 0).then_some(Duration::from_nanos(*ns)),
+        flags: *number,
+        write: [None, Some(WriteMode::Through), Some(WriteMode::L1Only)][usize::from(*choice)],
+        reply: *reply,
+    };
     match kind {
-        1 => Request::Attach { protocol: *number },
+        1 => Request::Attach { protocol: *number, mailbox: *reply },
         2 => Request::Get { key },
         3 => Request::GetMany { keys: strings.iter().map(Vec::as_slice).collect() },
-        4 => Request::Set(Set {
-            key,
-            value: &strings[1],
-            ttl: (number % 2 == 0).then_some(Duration::from_nanos(*ns)),
-            flags: *number,
-            write: [None, Some(WriteMode::Through), Some(WriteMode::L1Only)][usize::from(*choice)],
-            reply: *reply,
-        }),
+        4 => Request::Set(set(key)),
+        11 => Request::SetMany { sets: strings.iter().map(|key| set(key)).collect() },
         5 => Request::Delete { key },
         6 => Request::Flush { prefix: key },
         7 => Request::Stats,
@@ -75,6 +77,7 @@ fn response(parts: &ResponseParts) -> Response<'_> {
             table_bytes: words[1],
             instance: words[2],
             clock_ns: words[3],
+            mailbox_bytes: words[0],
             policy: bytes,
         }),
         5 => Response::Stored { version: words[0], degraded: *mark },

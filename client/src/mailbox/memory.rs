@@ -1,0 +1,37 @@
+//! The memory of a mailbox, verified before it is trusted.
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::stat::fstat;
+use shm_layout::MappedMut;
+use shm_layout::mailbox::{Mailbox, SHAPE};
+use std::os::fd::OwnedFd;
+
+/// Maps the mailbox in `file`, of which the daemon says that it has `bytes` bytes.
+pub(super) fn map(file: &OwnedFd, bytes: u64) -> Result<(Mailbox<MappedMut>, MmapRaw), String> {
+    if bytes != SHAPE.bytes() as u64 {
+        return Err(format!("a mailbox of {bytes} bytes; {} are right", SHAPE.bytes()));
+    }
+    let found = fstat(file).map_err(|errno| format!("fstat: {}", errno.desc()))?;
+    if u64::try_from(found.st_size) != Ok(bytes) {
+        return Err(format!("the mailbox's file has {} bytes, not {bytes}", found.st_size));
+    }
+    let seals = fcntl(file, FcntlArg::F_GET_SEALS)
+        .map_err(|errno| format!("reading the mailbox's seals: {}", errno.desc()))?;
+    if !SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK) {
+        return Err("the mailbox's file can shrink; it must be sealed".to_owned());
+    }
+    let mapping = MmapOptions::new()
+        .len(SHAPE.bytes())
+        .map_raw(file)
+        .map_err(|error| format!("mapping the mailbox: {error}"))?;
+    // A child has its own (R9); with this one it would write into its parent's requests. Not
+    // essential, as nothing in the child leads here.
+    let _ = mapping.advise(Advice::DontFork);
+    let _ = mapping.advise(Advice::DontDump);
+    // SAFETY: page-aligned, and mapped as long as the mapping lives, which the caller keeps beside
+    // it; it cannot shrink.
+    let memory = unsafe { MappedMut::new(mapping.as_mut_ptr()) };
+    // SAFETY: the mapping has the bytes of this shape.
+    Ok((unsafe { Mailbox::new(memory, SHAPE) }, mapping))
+}

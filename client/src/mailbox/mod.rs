@@ -1,0 +1,393 @@
+//! This process's side of its mailbox: requests out, replies in, by any number of threads.
+//!
+//! | part | file |
+//! |---|---|
+//! | requests into the ring, a lane for each that waits | `mod` |
+//! | waiting for a reply, or for room in the ring | `wait` |
+//! | the memory, verified before it is trusted | `memory` |
+//!
+//! The lock is held for the copy of one record and never while anything is waited for.
+
+mod memory;
+mod wait;
+
+use crate::connection::{Connection, Failure, Reason};
+use crate::deadline::Deadline;
+use crate::protocol::Request;
+use crate::protocol::frame::HEADER_BYTES;
+use memmap2::MmapRaw;
+use shm_layout::MappedMut;
+use shm_layout::mailbox::Mailbox as Words;
+use shm_layout::mailbox::ring::{Head, Kind, Producer};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Buffers over this size are given back after use.
+const BUFFER_BYTES_KEPT: usize = 64 << 10;
+/// Largest reply besides the largest value: as over the socket.
+const REPLY_BYTES_MAX: usize = 1 << 30;
+/// So many records are pushed without an answer, and without the daemon having read any, before the
+/// daemon is asked whether it is still there.
+const UNWATCHED_MAX: u32 = 32;
+
+/// A mailbox, and the connection whose end is the end of it.
+pub(crate) struct Mailbox {
+    words: Words<MappedMut>,
+    socket: Connection,
+    sender: Mutex<Sender>,
+    /// A lane became free.
+    freed: Condvar,
+    /// The daemon is gone, or has made no sense; somebody else opens another one.
+    is_dead: AtomicBool,
+    /// How long a reply is waited for before the thread sleeps.
+    spin: Duration,
+    /// How long recent replies took, in ns: of reads, of writes.
+    latency_ns: [AtomicU64; 2],
+    /// Mapped as long as `words` is used.
+    _mapping: MmapRaw,
+}
+
+struct Sender {
+    producer: Producer<MappedMut>,
+    /// Lanes without a request.
+    free: Vec<Lane>,
+    /// Lanes whose thread has stopped waiting; the reply may still come.
+    abandoned: Vec<Lane>,
+    /// A request without an answer, being written.
+    frame: Vec<u8>,
+    unwatched: Unwatched,
+}
+
+/// Requests without an answer since the daemon was last seen to read.
+#[derive(Default)]
+struct Unwatched {
+    position: u64,
+    count: u32,
+}
+
+/// A request at a time.
+#[derive(Default)]
+struct Lane {
+    number: u8,
+    sequence: u32,
+    /// A piece of the reply was taken, and the next one not yet asked for.
+    owes_more: bool,
+    request: Vec<u8>,
+    reply: Vec<u8>,
+}
+
+/// Why a request without an answer was not sent.
+#[derive(Debug)]
+pub(crate) enum Unsent {
+    /// The ring has no room.
+    Busy,
+    Failed(Failure),
+}
+
+impl Mailbox {
+    /// The mailbox that came over `socket`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn open(
+        file: &OwnedFd,
+        bytes: u64,
+        socket: Connection,
+        spin: Duration,
+    ) -> Result<Mailbox, String> {
+        let (words, mapping) = memory::map(file, bytes)?;
+        let lanes = 0..u8::try_from(words.shape().lanes).unwrap_or(u8::MAX);
+        let free = lanes.rev().map(|number| Lane { number, ..Lane::default() }).collect();
+        Ok(Mailbox {
+            sender: Mutex::new(Sender {
+                producer: Producer::new(words.clone()),
+                free,
+                abandoned: Vec::new(),
+                frame: Vec::new(),
+                unwatched: Unwatched::default(),
+            }),
+            words,
+            socket,
+            freed: Condvar::new(),
+            is_dead: AtomicBool::new(false),
+            spin: if wait::has_one_processor() { Duration::ZERO } else { spin },
+            latency_ns: [const { AtomicU64::new(0) }; 2],
+            _mapping: mapping,
+        })
+    }
+
+    /// Whether another one has to be opened.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.is_dead.load(Ordering::Relaxed)
+    }
+
+    /// Nobody is to ask this mailbox any more.
+    pub(crate) fn give_up(&self) {
+        self.is_dead.store(true, Ordering::Relaxed);
+    }
+
+    /// Reports a hit.
+    pub(crate) fn report(&self, stripe: usize, hash: u64) {
+        self.words.report(stripe, hash);
+    }
+
+    /// Nothing panics while it holds this lock; a caller's panic elsewhere must not end the cache.
+    fn lock(&self) -> MutexGuard<'_, Sender> {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a request and waits for its reply, whose payload `take` sees. `None` where all lanes were
+    /// in use until the deadline.
+    pub(crate) fn exchange<T>(
+        &self,
+        request: &Request<'_>,
+        is_write: bool,
+        deadline: &Deadline,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, Failure> {
+        let Some(lane) = self.lease(Some(deadline)) else { return Ok(None) };
+        let mut asking = Asking { mailbox: self, lane, is_answered: true, position: 0 };
+        asking.send(request, deadline)?;
+        asking.wait(usize::from(is_write), deadline)?;
+        Ok(Some(take(&asking.lane.reply)))
+    }
+
+    /// Sends a request that has no answer. Does not wait where the ring is full, unless the request
+    /// has begun: one that is larger than a piece.
+    pub(crate) fn tell(&self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Unsent> {
+        let mut sender = self.lock();
+        let Sender { producer, frame, unwatched, .. } = &mut *sender;
+        frame.clear();
+        request.encode(frame).map_err(|error| Unsent::Failed(Failure::TooLarge(error)))?;
+        let payload = frame.get(HEADER_BYTES..).unwrap_or_default();
+        if payload.len() > self.words.shape().piece_bytes() {
+            *frame = Vec::new();
+            drop(sender);
+            return self.tell_in_pieces(request, deadline);
+        }
+        let head = Head { kind: Kind::Whole, lane: None, sequence: 0 };
+        let pushed = producer.push(head, payload);
+        let position = producer.position();
+        let is_watched = pushed.is_ok() && unwatched.is_watched(&self.words, position);
+        drop(sender);
+        if pushed.is_err() {
+            self.check(position + 1).map_err(Unsent::Failed)?;
+            return Err(Unsent::Busy);
+        }
+        if !is_watched {
+            self.check(position).map_err(Unsent::Failed)?;
+        }
+        self.ring(position).map_err(Unsent::Failed)
+    }
+
+    fn tell_in_pieces(&self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Unsent> {
+        // Put together in a lane, which nothing comes back to.
+        let lane = self.lease(None).ok_or(Unsent::Busy)?;
+        let mut asking = Asking { mailbox: self, lane, is_answered: true, position: 0 };
+        let sent = asking.send(request, deadline);
+        asking.is_answered = true;
+        sent.map_err(Unsent::Failed)
+    }
+
+    /// Puts a record into the ring, when there is room before the deadline, and rings if the daemon
+    /// sleeps. Where the record ends.
+    fn push(
+        &self,
+        lane: &Lane,
+        kind: Kind,
+        bytes: &[u8],
+        deadline: &Deadline,
+    ) -> Result<u64, Failure> {
+        let head = Head { kind, lane: Some(lane.number), sequence: lane.sequence };
+        loop {
+            let mut sender = self.lock();
+            let mut pushed = sender.producer.push(head, bytes);
+            if pushed.is_err() {
+                self.words.want_room();
+                pushed = sender.producer.push(head, bytes);
+            }
+            let position = sender.producer.position();
+            drop(sender);
+            if pushed.is_ok() {
+                self.ring(position)?;
+                return Ok(position);
+            }
+            self.wait_for_room(deadline).map_err(Failure::NotSent)?;
+        }
+    }
+
+    /// Wakes the daemon if it sleeps, because of what was pushed up to `position`.
+    fn ring(&self, position: u64) -> Result<(), Failure> {
+        if !self.words.must_ring() {
+            return Ok(());
+        }
+        self.socket.ring().map_err(|reason| self.end(reason, position))
+    }
+
+    /// Fails when the daemon is gone.
+    fn check(&self, position: u64) -> Result<(), Failure> {
+        if self.socket.is_closed() { Err(self.end(Reason::Closed, position)) } else { Ok(()) }
+    }
+
+    /// What the end of the daemon means to a request that ends at `position`: what was not read by
+    /// then was not acted on.
+    fn end(&self, reason: Reason, position: u64) -> Failure {
+        self.give_up();
+        match self.words.is_consumed(position) {
+            true => Failure::NoReply(reason),
+            false => Failure::NotSent(reason),
+        }
+    }
+
+    /// A lane, when one is free before the deadline, or now.
+    fn lease(&self, deadline: Option<&Deadline>) -> Option<Lane> {
+        let mut sender = self.lock();
+        loop {
+            if sender.free.is_empty() {
+                self.reclaim(&mut sender);
+            }
+            if let Some(lane) = sender.free.pop() {
+                return Some(lane);
+            }
+            let deadline = deadline.filter(|deadline| !deadline.has_passed())?;
+            // In slices, as nobody tells when the reply for an abandoned lane comes.
+            let slice = deadline.remaining().min(wait::SLICE);
+            let waited = self.freed.wait_timeout(sender, slice);
+            sender = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Frees lanes that nobody waits for and whose whole reply has come.
+    fn reclaim(&self, sender: &mut Sender) {
+        for mut lane in std::mem::take(&mut sender.abandoned) {
+            if !lane.owes_more {
+                match self.words.reply(lane.number.into(), lane.sequence) {
+                    Some(piece) if piece.more => {
+                        self.words.open_lane(lane.number.into(), lane.sequence);
+                        lane.owes_more = true;
+                    }
+                    Some(_) => {
+                        sender.free.push(lane);
+                        continue;
+                    }
+                    None => {}
+                }
+            }
+            if lane.owes_more {
+                let number = Some(lane.number);
+                let head = Head { kind: Kind::More, lane: number, sequence: lane.sequence };
+                lane.owes_more = sender.producer.push(head, &[]).is_err();
+                // A daemon that is gone is found so by whoever asks next.
+                let _ = self.ring(sender.producer.position());
+            }
+            sender.abandoned.push(lane);
+        }
+    }
+}
+
+impl Unwatched {
+    /// Whether the daemon has shown lately that it reads the ring. Looked at now and then only: the
+    /// word that tells is on its side of the memory.
+    fn is_watched(&mut self, words: &Words<MappedMut>, position: u64) -> bool {
+        self.count += 1;
+        if self.count < UNWATCHED_MAX {
+            return true;
+        }
+        let is_watched = words.is_consumed(self.position + 1);
+        *self = Unwatched { position, count: 0 };
+        is_watched
+    }
+}
+
+/// A request on its lane.
+struct Asking<'a> {
+    mailbox: &'a Mailbox,
+    lane: Lane,
+    /// Nothing more comes to the lane.
+    is_answered: bool,
+    /// Where the request ends in the ring.
+    position: u64,
+}
+
+impl Asking<'_> {
+    fn send(&mut self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Failure> {
+        let Asking { mailbox, lane, .. } = self;
+        lane.sequence = lane.sequence.wrapping_add(1);
+        lane.request.clear();
+        lane.reply.clear();
+        request.encode(&mut lane.request).map_err(Failure::TooLarge)?;
+        mailbox.words.open_lane(lane.number.into(), lane.sequence);
+        let payload = lane.request.get(HEADER_BYTES..).unwrap_or_default();
+        let piece_bytes = mailbox.words.shape().piece_bytes();
+        if payload.len() <= piece_bytes {
+            self.position = mailbox.push(lane, Kind::Whole, payload, deadline)?;
+        } else {
+            let pieces = payload.len().div_ceil(piece_bytes);
+            for (index, piece) in payload.chunks(piece_bytes).enumerate() {
+                let kind = match index {
+                    0 => Kind::First,
+                    index if index + 1 == pieces => Kind::Last,
+                    _ => Kind::Next,
+                };
+                self.position = mailbox.push(lane, kind, piece, deadline)?;
+            }
+        }
+        self.is_answered = false;
+        Ok(())
+    }
+
+    /// Waits for the whole reply.
+    fn wait(&mut self, is_write: usize, deadline: &Deadline) -> Result<(), Failure> {
+        loop {
+            let piece =
+                self.mailbox.wait_for_reply(&self.lane, self.position, is_write, deadline)?;
+            let Asking { mailbox, lane, .. } = self;
+            let before = lane.reply.len();
+            if before.saturating_add(piece.bytes) > REPLY_BYTES_MAX {
+                mailbox.give_up();
+                return Err(Failure::BadReply("a reply without end".to_owned()));
+            }
+            lane.reply.resize(before + piece.bytes, 0);
+            mailbox
+                .words
+                .take(lane.number.into(), lane.reply.get_mut(before..).unwrap_or_default());
+            if !piece.more {
+                self.is_answered = true;
+                return Ok(());
+            }
+            mailbox.words.open_lane(lane.number.into(), lane.sequence);
+            lane.owes_more = true;
+            let pushed = mailbox.push(lane, Kind::More, &[], deadline);
+            self.position = pushed.map_err(|failure| match failure {
+                // The request itself was sent.
+                Failure::NotSent(reason) => Failure::NoReply(reason),
+                failure => failure,
+            })?;
+            lane.owes_more = false;
+        }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut lane = std::mem::take(&mut self.lane);
+        for buffer in [&mut lane.request, &mut lane.reply] {
+            if buffer.capacity() > BUFFER_BYTES_KEPT {
+                *buffer = Vec::new();
+            }
+        }
+        let mut sender = self.mailbox.lock();
+        if self.is_answered {
+            sender.free.push(lane);
+        } else {
+            sender.abandoned.push(lane);
+        }
+        let is_wanted = sender.free.len() == 1;
+        drop(sender);
+        if is_wanted {
+            self.mailbox.freed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Waiting: a short spin, then sleep, always within the deadline and never without a look at whether
+//! the daemon is still there.
+//!
+//! Spinning pays only where the daemon answers from another processor and about as fast as a thread
+//! falls asleep and wakes: then a reply costs a fraction of a microsecond instead of two wakes.
+
+use super::{Lane, Mailbox};
+use crate::connection::{Failure, Reason};
+use crate::deadline::Deadline;
+use rustix::thread::futex::{self, Flags, Timespec};
+use shm_layout::mailbox::lane::Piece;
+use std::hint::spin_loop;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Longest sleep without a look at the daemon (W9).
+pub(super) const SLICE: Duration = Duration::from_millis(50);
+/// Where replies take long, so long a spin shows whether they still do.
+const SPIN_SHORT: Duration = Duration::from_micros(3);
+/// Looks at the reply between two looks at the clock.
+const LOOKS: u32 = 32;
+
+/// Whether this process has one processor to itself and everybody else: whoever spins there keeps the
+/// one from working who is waited for.
+pub(super) fn has_one_processor() -> bool {
+    std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1)
+}
+
+/// Whether the daemon last worked on the processor that this thread is on.
+fn shares_processor(mailbox: &Mailbox) -> bool {
+    let here = nix::sched::sched_getcpu().ok().and_then(|cpu| u32::try_from(cpu).ok());
+    if let Some(here) = here {
+        mailbox.words.set_client_cpu(here);
+    }
+    here.is_some() && mailbox.words.owner_cpu() == here.map(u64::from)
+}
+
+impl Mailbox {
+    /// Waits for the reply in `lane`, or a piece of it; the request ends at `position`.
+    pub(super) fn wait_for_reply(
+        &self,
+        lane: &Lane,
+        position: u64,
+        is_write: usize,
+        deadline: &Deadline,
+    ) -> Result<Piece, Failure> {
+        let begun = Instant::now();
+        let piece = match self.spin_for_reply(lane, is_write, begun) {
+            Some(piece) => piece,
+            None => self.sleep_for_reply(lane, position, deadline)?,
+        };
+        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        if let Some(latency) = self.latency_ns.get(is_write) {
+            // An eighth of the new one. Racing threads lose one of theirs; any of them will do.
+            let before = latency.load(Ordering::Relaxed);
+            latency.store(before - before / 8 + took.min(1 << 40) / 8, Ordering::Relaxed);
+        }
+        Ok(piece)
+    }
+
+    fn spin_for_reply(&self, lane: &Lane, is_write: usize, begun: Instant) -> Option<Piece> {
+        let number = lane.number.into();
+        if let Some(piece) = self.words.reply(number, lane.sequence) {
+            return Some(piece);
+        }
+        if self.spin.is_zero() || shares_processor(self) {
+            return None;
+        }
+        let recent = self.latency_ns.get(is_write).map_or(0, |ns| ns.load(Ordering::Relaxed));
+        let spin = match Duration::from_nanos(recent) <= 2 * self.spin {
+            true => self.spin,
+            false => self.spin.min(SPIN_SHORT),
+        };
+        loop {
+            for _ in 0..LOOKS {
+                if let Some(piece) = self.words.reply(number, lane.sequence) {
+                    return Some(piece);
+                }
+                spin_loop();
+            }
+            if begun.elapsed() >= spin {
+                return None;
+            }
+        }
+    }
+
+    fn sleep_for_reply(
+        &self,
+        lane: &Lane,
+        position: u64,
+        deadline: &Deadline,
+    ) -> Result<Piece, Failure> {
+        let number = lane.number.into();
+        loop {
+            if let Some(piece) = self.words.reply(number, lane.sequence) {
+                return Ok(piece);
+            }
+            if deadline.has_passed() {
+                return Err(Failure::NoReply(Reason::Deadline));
+            }
+            if let Some(word) = self.words.sleep_in(number, lane.sequence) {
+                self.sleep(self.words.lane_word(number), word, deadline);
+            }
+            if self.socket.is_closed() {
+                // Its last act may have been the reply.
+                return match self.words.reply(number, lane.sequence) {
+                    Some(piece) => Ok(piece),
+                    None => Err(self.end(Reason::Closed, position)),
+                };
+            }
+        }
+    }
+
+    /// Waits until the ring has room, or a slice of time has passed.
+    pub(super) fn wait_for_room(&self, deadline: &Deadline) -> Result<(), Reason> {
+        if deadline.has_passed() {
+            return Err(Reason::Deadline);
+        }
+        self.sleep(self.words.room_word(), 1, deadline);
+        if self.socket.is_closed() {
+            self.give_up();
+            return Err(Reason::Closed);
+        }
+        Ok(())
+    }
+
+    /// Sleeps while the low half of the word is `value`, for a slice at most.
+    fn sleep(&self, index: usize, value: u32, deadline: &Deadline) {
+        let slice = deadline.remaining().min(SLICE);
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(slice.subsec_nanos()) };
+        // SAFETY: a word of the mailbox; only the kernel uses the reference.
+        let word = unsafe { self.words.memory().futex(index) };
+        // Woken, timed out, or the word is another already: whoever sleeps looks at once again.
+        let _ = futex::wait(word, Flags::empty(), value, Some(&timeout));
+    }
+}

@@ -1,0 +1,81 @@
+//! Where a process keeps its mailbox, and who opens the next one.
+
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::mailbox::Mailbox;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+
+/// The mailbox in use, if any.
+#[derive(Default)]
+pub(crate) struct MailboxPlace {
+    current: RwLock<Option<Arc<Mailbox>>>,
+    /// The daemon gave none when it was last asked.
+    refused: AtomicBool,
+    /// Which daemon that was.
+    instance: AtomicU64,
+    /// A thread is opening one.
+    is_opening: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl MailboxPlace {
+    /// The mailbox, unless it is dead or there is none.
+    pub(crate) fn get(&self) -> Option<Arc<Mailbox>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().filter(|mailbox| !mailbox.is_dead()).cloned()
+    }
+
+    /// Uses this mailbox from now on. Threads that still wait in the one before have theirs answered.
+    pub(crate) fn put(&self, mailbox: Mailbox) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let before = current.replace(Arc::new(mailbox));
+        drop(current);
+        self.refused.store(false, Ordering::Relaxed);
+        // Behind the lock: the last handle unmaps.
+        drop(before);
+    }
+
+    /// A connection was made to this instance of the daemon; another one may give what the last did not.
+    pub(crate) fn met(&self, instance: u64) {
+        if self.instance.swap(instance, Ordering::Relaxed) != instance {
+            self.refused.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The daemon gives no mailbox.
+    pub(crate) fn is_refused(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// The mailbox, opened by one thread if it must be; `Some(Ok(None))` where the daemon gives none,
+    /// `None` when another thread was still opening one at the deadline.
+    pub(crate) fn get_or_open(
+        &self,
+        deadline: &Deadline,
+        open: impl FnOnce() -> Result<(), Error>,
+    ) -> Option<Result<Option<Arc<Mailbox>>, Error>> {
+        loop {
+            if let Some(mailbox) = self.get() {
+                return Some(Ok(Some(mailbox)));
+            }
+            if self.refused.load(Ordering::Relaxed) {
+                return Some(Ok(None));
+            }
+            let mut is_opening = self.is_opening.lock().unwrap_or_else(PoisonError::into_inner);
+            if !*is_opening {
+                *is_opening = true;
+                drop(is_opening);
+                let opened = open();
+                *self.is_opening.lock().unwrap_or_else(PoisonError::into_inner) = false;
+                self.opened.notify_all();
+                return Some(opened.map(|()| self.get()));
+            }
+            if deadline.has_passed() {
+                return None;
+            }
+            let waited = self.opened.wait_timeout(is_opening, deadline.remaining());
+            drop(waited);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Requests of mailboxes: those in use are looked at in turn, each within its budget, and left alone when
+//! it is not worth another look.
+//!
+//! Requests are taken out a few at a time, and the memory that each will need is asked for before the
+//! first of them is handled.
+
+use super::mailbox::Found;
+use super::peers::Peers;
+use super::server::Server;
+use super::{Origin, Peer, Service};
+use l1d_client::protocol::Request;
+use shm_layout::mailbox::SHAPE;
+use shm_layout::mailbox::ring::Broken;
+use std::time::{Duration, Instant};
+
+/// Requests taken out of one mailbox before the next one has its turn.
+const REQUESTS_PER_PASS: usize = 256;
+/// Requests whose waits for memory overlap.
+const TOGETHER: usize = 8;
+/// At most so often reports are taken where there is no request.
+const REPORTS_EVERY: Duration = Duration::from_micros(100);
+/// How long mailboxes are looked at before sockets are.
+const LOOK: Duration = Duration::from_micros(20);
+
+/// What a look at a mailbox came to.
+enum Served {
+    /// Requests were served; there may be more.
+    Some,
+    /// There was none; it is worth another look.
+    Nothing,
+    /// It is left alone until it rings.
+    Asleep,
+}
+
+impl<S: Service> Server<'_, S> {
+    /// Serves the mailboxes that are in use. Whether to look at them again without sleeping.
+    pub(super) fn serve_mailboxes(&mut self) -> bool {
+        if self.peers.active(0).is_none() {
+            return false;
+        }
+        let cpu = nix::sched::sched_getcpu().ok().and_then(|cpu| u32::try_from(cpu).ok());
+        let begun = Instant::now();
+        let mut now = begun;
+        loop {
+            let mut is_idle = true;
+            let mut place = 0;
+            while let Some(origin) = self.peers.active(place) {
+                match self.serve_mailbox(origin, now, cpu) {
+                    Ok(Served::Some) => {
+                        is_idle = false;
+                        place += 1;
+                    }
+                    Ok(Served::Nothing) => place += 1,
+                    Ok(Served::Asleep) => self.peers.deactivate(place),
+                    Err(Broken) => {
+                        self.drop_peer(origin, "it broke the rules of its mailbox");
+                        self.peers.deactivate(place);
+                    }
+                }
+            }
+            // What holds everybody up is looked after first.
+            if self.peers.active(0).is_none() || !self.service.takes_more() {
+                return false;
+            }
+            if is_idle {
+                std::hint::spin_loop();
+            }
+            now = Instant::now();
+            if now.duration_since(begun) >= LOOK {
+                return true;
+            }
+        }
+    }
+
+    /// Takes the hit reports of one mailbox after another, in which there may be no requests: that of
+    /// a process that only reads. None too often, so that many idle mailboxes cost nothing.
+    pub(super) fn take_reports(&mut self) {
+        if self.now.duration_since(self.reports_taken) < REPORTS_EVERY {
+            return;
+        }
+        self.reports_taken = self.now;
+        let service = &mut self.service;
+        if let Some(mailbox) = self.peers.next_reporting() {
+            mailbox.drain_reports(|hash| service.hit(hash));
+        }
+    }
+
+    fn serve_mailbox(
+        &mut self,
+        origin: Origin,
+        now: Instant,
+        cpu: Option<u32>,
+    ) -> Result<Served, Broken> {
+        let mut served = 0;
+        let mut is_empty = false;
+        while !is_empty && served < REQUESTS_PER_PASS && self.service.takes_more() {
+            let count = self.serve_some(origin)?;
+            served += count;
+            is_empty = count < TOGETHER;
+        }
+        self.service.end();
+        let spin = self.limits.spin;
+        let takes_more = self.service.takes_more();
+        let service = &mut self.service;
+        let Some(mailbox) = self.peers.mailbox_mut(origin) else { return Ok(Served::Asleep) };
+        if served > 0 {
+            mailbox.note_use(now, cpu);
+            mailbox.made_room();
+            mailbox.drain_reports(|hash| service.hit(hash));
+            return Ok(Served::Some);
+        }
+        if !takes_more || mailbox.is_worth_a_look(now, cpu, spin) {
+            return Ok(Served::Nothing);
+        }
+        mailbox.drain_reports(|hash| service.hit(hash));
+        Ok(if mailbox.may_sleep()? { Served::Asleep } else { Served::Nothing })
+    }
+
+    /// Takes a few records out and handles them. How many there were.
+    fn serve_some(&mut self, origin: Origin) -> Result<usize, Broken> {
+        let request_bytes_max = self.limits.frame_bytes_max;
+        let Some(connection) = self.peers.get_mut(origin) else { return Ok(0) };
+        let peer = connection.peer;
+        let Some(mailbox) = &mut connection.mailbox else { return Ok(0) };
+        let mut found = [const { Found::Nothing }; TOGETHER];
+        let (mut count, mut filled) = (0, 0);
+        while let Some(place) = found.get_mut(count)
+            && self.scratch.len() - filled >= SHAPE.piece_bytes()
+        {
+            let scratch = self.scratch.get_mut(filled..).unwrap_or_default();
+            *place = match mailbox.next(scratch, request_bytes_max)? {
+                Found::Nothing => break,
+                Found::Whole(lane, range) => {
+                    let range = filled + range.start..filled + range.end;
+                    filled = range.end;
+                    Found::Whole(lane, range)
+                }
+                other => other,
+            };
+            count += 1;
+        }
+        let is_in_pieces = |found: &Found| matches!(found, Found::Part | Found::Pieces(..));
+        if found.iter().any(is_in_pieces) {
+            self.peers.touch(origin);
+        }
+        let mut requests = [const { None }; TOGETHER];
+        for (request, found) in requests.iter_mut().zip(&found) {
+            let (lane, payload) = match found {
+                Found::Nothing | Found::Part => continue,
+                Found::Whole(lane, range) => (*lane, self.scratch.get(range.clone())),
+                Found::Pieces(lane, payload) => (Some(*lane), Some(payload.as_slice())),
+            };
+            let decoded = Request::decode(payload.unwrap_or_default()).map_err(|_| Broken)?;
+            self.service.expect(&decoded);
+            *request = Some((lane, decoded));
+        }
+        self.service.begin();
+        for (lane, request) in requests.into_iter().flatten() {
+            handle(self.service, &mut self.peers, (origin, lane), &peer, request)?;
+        }
+        Ok(count)
+    }
+}
+
+/// One request of a mailbox.
+fn handle(
+    service: &mut impl Service,
+    peers: &mut Peers,
+    (origin, lane): (Origin, Option<u8>),
+    peer: &Peer,
+    request: Request<'_>,
+) -> Result<(), Broken> {
+    let is_answered = match &request {
+        Request::Set(set) => set.reply,
+        Request::Get { .. }
+        | Request::GetMany { .. }
+        | Request::SetMany { .. }
+        | Request::Delete { .. } => true,
+        // Everything else goes over the socket.
+        _ => return Err(Broken),
+    };
+    let from = match lane {
+        Some(lane) => {
+            if !is_answered && let Some(mailbox) = peers.mailbox_mut(origin) {
+                mailbox.expect_nothing(lane);
+            }
+            origin.with_lane(lane)
+        }
+        None if is_answered => return Err(Broken),
+        None => origin,
+    };
+    service.request(from, peer, request, peers);
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! One client's mailbox: requests out of its ring, replies into its lanes.
+//!
+//! Nothing in it is believed (W9): the ring and the lanes' states are the client's to destroy. A client
+//! that breaks their rules loses its attachment, and nothing else happens.
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::ftruncate;
+use rustix::thread::futex::{self, Flags};
+use shm_layout::MappedMut;
+use shm_layout::mailbox::ring::{Broken, Consumer, Head, Kind};
+use shm_layout::mailbox::{Mailbox as Words, SHAPE};
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// Buffers over this size are given back after use.
+const BYTES_KEPT: usize = 64 << 10;
+/// A gap between requests that says nothing about the next one.
+const GAP_MAX: Duration = Duration::from_millis(10);
+
+/// A mailbox, and what of it is the daemon's own.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    words: Words<MappedMut>,
+    consumer: Consumer<MappedMut>,
+    lanes: Vec<Lane>,
+    /// Hit reports seen in each stripe.
+    reports_seen: Vec<u64>,
+    /// When a request was last found in it.
+    used: Instant,
+    /// How far apart requests have come lately.
+    gap: Duration,
+    /// Requests in pieces that were begun, and pieces of replies that were taken: progress.
+    moved: u64,
+    /// Looked at in every turn, and not waiting to be rung.
+    pub(super) is_active: bool,
+    /// Mapped as long as `words` is used.
+    _mapping: MmapRaw,
+}
+
+/// What is under way on a lane.
+#[derive(Debug, Default)]
+struct Lane {
+    /// Sequence of the request that waits for its answer, or for the rest of it.
+    asked: Option<u32>,
+    /// Sequence and bytes of a request that has come in part.
+    part: Option<(u32, Vec<u8>)>,
+    /// The reply, while pieces of it are left, and how much of it has gone.
+    reply: Vec<u8>,
+    replied: usize,
+}
+
+/// What was found in the ring.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Nothing now.
+    Nothing,
+    /// Something that is no request yet.
+    Part,
+    /// A request; its payload is this part of the scratch memory.
+    Whole(Option<u8>, Range<usize>),
+    /// A request that came in pieces.
+    Pieces(u8, Vec<u8>),
+}
+
+impl Mailbox {
+    /// A new mailbox, and the descriptor for its client: of memory that can neither grow nor shrink,
+    /// and that nobody else can open.
+    ///
+    /// # Errors
+    /// When the system has no such memory, or no descriptor.
+    pub(super) fn create(now: Instant) -> io::Result<(Mailbox, OwnedFd)> {
+        let file =
+            memfd_create("l1d-mailbox", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        fchmod(&file, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let bytes = SHAPE.bytes();
+        ftruncate(&file, i64::try_from(bytes).map_err(io::Error::other)?)?;
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        let mapping = MmapOptions::new().len(bytes).map_raw(&file)?;
+        // SAFETY: page-aligned, and mapped as long as the mapping lives, which is kept beside it.
+        let memory = unsafe { MappedMut::new(mapping.as_mut_ptr()) };
+        // SAFETY: the mapping has the bytes of this shape.
+        let words = unsafe { Words::new(memory, SHAPE) };
+        let mailbox = Mailbox {
+            consumer: Consumer::new(words.clone()),
+            words,
+            lanes: (0..SHAPE.lanes).map(|_| Lane::default()).collect(),
+            reports_seen: vec![0; SHAPE.stripes],
+            used: now,
+            gap: GAP_MAX,
+            moved: 0,
+            is_active: false,
+            _mapping: mapping,
+        };
+        Ok((mailbox, file))
+    }
+
+    /// Its size, as the client is told.
+    pub(super) fn bytes(&self) -> u64 {
+        SHAPE.bytes() as u64
+    }
+
+    /// Takes the next record out of the ring; `scratch` has room for a piece.
+    pub(super) fn next(
+        &mut self,
+        scratch: &mut [u8],
+        request_bytes_max: usize,
+    ) -> Result<Found, Broken> {
+        if !self.consumer.look()? {
+            return Ok(Found::Nothing);
+        }
+        let (head, bytes) = self.consumer.next(scratch)?;
+        let Some(number) = head.lane else {
+            return if head.kind == Kind::Whole {
+                Ok(Found::Whole(None, 0..bytes))
+            } else {
+                Err(Broken)
+            };
+        };
+        let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return Err(Broken) };
+        match head.kind {
+            Kind::More => return self.more(number, head),
+            // One request at a time: the lane's reply is still to come, or to be taken.
+            _ if lane.asked.is_some() => return Err(Broken),
+            Kind::Whole => {
+                lane.part = None;
+                lane.asked = Some(head.sequence);
+                return Ok(Found::Whole(Some(number), 0..bytes));
+            }
+            Kind::First => {
+                self.moved += 1;
+                lane.part = Some((head.sequence, Vec::new()));
+            }
+            Kind::Next | Kind::Last => {}
+        }
+        let Some((sequence, part)) = &mut lane.part else { return Err(Broken) };
+        if *sequence != head.sequence || part.len() + bytes > request_bytes_max {
+            return Err(Broken);
+        }
+        part.extend_from_slice(scratch.get(..bytes).unwrap_or_default());
+        if head.kind != Kind::Last {
+            return Ok(Found::Part);
+        }
+        lane.asked = Some(head.sequence);
+        let part = lane.part.take().map(|(_, part)| part).unwrap_or_default();
+        Ok(Found::Pieces(number, part))
+    }
+
+    /// The client has taken a piece of a reply.
+    fn more(&mut self, number: u8, head: Head) -> Result<Found, Broken> {
+        let lane = self.lanes.get(usize::from(number)).ok_or(Broken)?;
+        if lane.asked != Some(head.sequence) || lane.reply.is_empty() {
+            return Err(Broken);
+        }
+        self.moved += 1;
+        self.send_piece(number);
+        Ok(Found::Part)
+    }
+
+    /// The request on this lane wants no answer.
+    pub(super) fn expect_nothing(&mut self, number: u8) {
+        if let Some(lane) = self.lanes.get_mut(usize::from(number)) {
+            lane.asked = None;
+        }
+    }
+
+    /// Answers the request on a lane. `false`: there is none.
+    pub(super) fn answer(&mut self, number: u8, reply: &[u8]) -> bool {
+        let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return false };
+        let Some(sequence) = lane.asked.filter(|_| lane.reply.is_empty()) else { return false };
+        if reply.len() <= SHAPE.lane_bytes {
+            lane.asked = None;
+            self.put(number, sequence, reply, false);
+        } else {
+            lane.reply = reply.to_vec();
+            lane.replied = 0;
+            self.send_piece(number);
+        }
+        true
+    }
+
+    fn send_piece(&mut self, number: u8) {
+        let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return };
+        let Some(sequence) = lane.asked else { return };
+        let rest = lane.reply.get(lane.replied..).unwrap_or_default();
+        let piece = rest.get(..SHAPE.lane_bytes).unwrap_or(rest);
+        let more = piece.len() < rest.len();
+        let wakes = self.words.answer(number.into(), sequence, piece, more);
+        lane.replied += piece.len();
+        if !more {
+            lane.asked = None;
+            lane.reply = Vec::new();
+        }
+        if wakes {
+            self.wake(self.words.lane_word(number.into()));
+        }
+    }
+
+    fn put(&self, number: u8, sequence: u32, bytes: &[u8], more: bool) {
+        if self.words.answer(number.into(), sequence, bytes, more) {
+            self.wake(self.words.lane_word(number.into()));
+        }
+    }
+
+    /// After requests were taken out: wakes those who wait for room.
+    pub(super) fn made_room(&self) {
+        if self.consumer.wakes_for_room() {
+            self.wake(self.words.room_word());
+        }
+    }
+
+    fn wake(&self, index: usize) {
+        // SAFETY: a word of the mailbox; only the kernel uses the reference.
+        let word = unsafe { self.words.memory().futex(index) };
+        // All of them: at a lane there is one, and everybody who waits for room may find some.
+        let _ = futex::wake(word, Flags::empty(), i32::MAX.cast_unsigned());
+    }
+
+    /// Requests were found: what that says about when the next ones come.
+    pub(super) fn note_use(&mut self, now: Instant, owner_cpu: Option<u32>) {
+        let gap = now.saturating_duration_since(self.used).min(GAP_MAX);
+        self.gap = (self.gap * 3 + gap) / 4;
+        self.used = now;
+        if let Some(cpu) = owner_cpu {
+            self.words.set_owner_cpu(cpu);
+        }
+    }
+
+    /// Whether it is worth looking at without being rung: requests come closer together than the
+    /// spin, from another processor, and the last one not long ago.
+    pub(super) fn is_worth_a_look(
+        &self,
+        now: Instant,
+        owner_cpu: Option<u32>,
+        spin: Duration,
+    ) -> bool {
+        let shares = owner_cpu.is_some() && self.words.client_cpu() == owner_cpu.map(u64::from);
+        !shares && self.gap < spin && now.saturating_duration_since(self.used) < spin
+    }
+
+    /// Asks to be rung; `true`: it may be left alone until then.
+    pub(super) fn may_sleep(&mut self) -> Result<bool, Broken> {
+        self.consumer.may_sleep()
+    }
+
+    /// Hands new hit reports to `take`. Returns how many there were, with those that were lost.
+    pub(super) fn drain_reports(&mut self, mut take: impl FnMut(u64)) -> u64 {
+        let stripes = self.reports_seen.iter_mut().enumerate();
+        stripes.map(|(stripe, seen)| self.words.drain(stripe, seen, &mut take)).sum()
+    }
+
+    /// Lanes whose request has no answer yet.
+    pub(super) fn asked(&self) -> impl Iterator<Item = u8> {
+        let numbers = (0..).zip(&self.lanes);
+        numbers.filter(|(_, lane)| lane.asked.is_some()).map(|(number, _)| number)
+    }
+
+    /// Whether the daemon waits for the rest of a request, or for a piece of a reply to be taken; with
+    /// what changes when there is progress.
+    pub(super) fn waits_for_more(&self) -> Option<u64> {
+        let waits = |lane: &Lane| lane.part.is_some() || !lane.reply.is_empty();
+        self.lanes.iter().any(waits).then_some(self.moved)
+    }
+
+    /// Memory held beyond what every connection may keep.
+    pub(super) fn excess_bytes(&self) -> usize {
+        let held = |lane: &Lane| {
+            lane.reply.capacity() + lane.part.as_ref().map_or(0, |(_, part)| part.capacity())
+        };
+        self.lanes.iter().map(held).sum::<usize>().saturating_sub(BYTES_KEPT)
+    }
+}

@@ -1,0 +1,169 @@
+//! A client's end of a mailbox, as the client crate would hold it, and as it never would.
+
+use super::{Daemon, NEVER};
+use l1d_client::protocol::frame::HEADER_BYTES;
+use l1d_client::protocol::{PROTOCOL_VERSION, Request, Response};
+use memmap2::{MmapOptions, MmapRaw};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use shm_layout::mailbox::ring::{Head, Kind, Producer};
+use shm_layout::mailbox::{Mailbox, SHAPE};
+use shm_layout::{MappedMut, MemoryMut};
+use std::io::{IoSliceMut, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+pub struct Posted {
+    pub stream: UnixStream,
+    pub mailbox: Mailbox<MappedMut>,
+    pub producer: Producer<MappedMut>,
+    pub file: OwnedFd,
+    sequences: Vec<u32>,
+    _mapping: MmapRaw,
+}
+
+// SAFETY: the memory is reached as atomics only.
+unsafe impl Send for Posted {}
+
+impl Posted {
+    pub fn attached(daemon: &Daemon) -> Posted {
+        let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+        stream.set_read_timeout(Some(NEVER)).unwrap();
+        let mut frame = Vec::new();
+        let attach = Request::Attach { protocol: PROTOCOL_VERSION, mailbox: true };
+        attach.encode(&mut frame).unwrap();
+        stream.write_all(&frame).unwrap();
+        let mut bytes = vec![0; 4096];
+        let mut control = nix::cmsg_space!([i32; 4]);
+        let mut room = [IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let received =
+            recvmsg::<()>(stream.as_raw_fd(), &mut room, Some(&mut control), flags).unwrap();
+        let mut files = Vec::new();
+        for message in received.cmsgs().unwrap() {
+            if let ControlMessageOwned::ScmRights(rights) = message {
+                // SAFETY: the kernel has just made these for us; nobody else has their numbers.
+                files.extend(rights.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+        let count = received.bytes;
+        let Response::Attached(attached) = Response::decode(&bytes[HEADER_BYTES..count]).unwrap()
+        else {
+            panic!("not attached")
+        };
+        assert_eq!((attached.mailbox_bytes, files.len()), (SHAPE.bytes() as u64, 2));
+        let file = files.remove(1);
+        let mapping = MmapOptions::new().len(SHAPE.bytes()).map_raw(&file).unwrap();
+        // SAFETY: page-aligned, and mapped as long as the mapping beside it.
+        let memory = unsafe { MappedMut::new(mapping.as_mut_ptr()) };
+        // SAFETY: the mapping has the bytes of this shape.
+        let mailbox = unsafe { Mailbox::new(memory, SHAPE) };
+        Posted {
+            stream,
+            producer: Producer::new(mailbox.clone()),
+            mailbox,
+            file,
+            sequences: vec![0; SHAPE.lanes],
+            _mapping: mapping,
+        }
+    }
+
+    /// Pushes a record and rings.
+    pub fn push(&mut self, kind: Kind, lane: Option<u8>, bytes: &[u8]) {
+        let sequence = lane.map_or(0, |lane| self.sequences[usize::from(lane)]);
+        let begun = Instant::now();
+        while self.producer.push(Head { kind, lane, sequence }, bytes).is_err() {
+            assert!(begun.elapsed() < NEVER, "the ring stays full");
+            if self.is_closed() {
+                return;
+            }
+            std::thread::yield_now();
+        }
+        self.ring();
+    }
+
+    pub fn ring(&mut self) {
+        if self.mailbox.must_ring() {
+            // The daemon may have closed.
+            let _ = self.stream.write_all(&[1]);
+        }
+    }
+
+    /// Begins a request on a lane, whole or in pieces.
+    pub fn ask(&mut self, lane: u8, request: &Request<'_>) {
+        self.sequences[usize::from(lane)] += 1;
+        self.mailbox.open_lane(lane.into(), self.sequences[usize::from(lane)]);
+        let payload = payload(request);
+        if payload.len() <= SHAPE.piece_bytes() {
+            return self.push(Kind::Whole, Some(lane), &payload);
+        }
+        let pieces: Vec<&[u8]> = payload.chunks(SHAPE.piece_bytes()).collect();
+        for (index, piece) in pieces.iter().enumerate() {
+            let kind = match index {
+                0 => Kind::First,
+                index if index + 1 == pieces.len() => Kind::Last,
+                _ => Kind::Next,
+            };
+            self.push(kind, Some(lane), piece);
+        }
+    }
+
+    /// The whole reply on a lane.
+    pub fn reply(&mut self, lane: u8) -> Vec<u8> {
+        let number = usize::from(lane);
+        let mut reply = Vec::new();
+        let begun = Instant::now();
+        loop {
+            let Some(piece) = self.mailbox.reply(number, self.sequences[number]) else {
+                assert!(begun.elapsed() < NEVER, "no reply");
+                std::thread::yield_now();
+                continue;
+            };
+            let before = reply.len();
+            reply.resize(before + piece.bytes, 0);
+            self.mailbox.take(number, &mut reply[before..]);
+            if !piece.more {
+                return reply;
+            }
+            self.mailbox.open_lane(number, self.sequences[number]);
+            self.push(Kind::More, Some(lane), &[]);
+        }
+    }
+
+    pub fn get(&mut self, lane: u8, key: &[u8]) -> Vec<u8> {
+        self.ask(lane, &Request::Get { key });
+        match Response::decode(&self.reply(lane)).unwrap() {
+            Response::Found { value, .. } => value.to_vec(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Writes any word of the mailbox.
+    pub fn poke(&self, index: usize, word: u64) {
+        assert!(index < SHAPE.words());
+        // SAFETY: a word of the mailbox.
+        unsafe { self.mailbox.memory().store(index, word) };
+    }
+
+    pub fn is_closed(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let peeked = nix::sys::socket::recv(self.stream.as_raw_fd(), &mut [0], flags);
+        !matches!(peeked, Err(nix::errno::Errno::EAGAIN))
+    }
+
+    /// The daemon has closed the connection.
+    pub fn assert_is_closed(&mut self) {
+        let mut byte = [0];
+        match self.stream.read(&mut byte) {
+            Ok(0) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+            other => panic!("not closed: {other:?}"),
+        }
+    }
+}
+
+pub fn payload(request: &Request<'_>) -> Vec<u8> {
+    let mut frame = Vec::new();
+    request.encode(&mut frame).unwrap();
+    frame.split_off(HEADER_BYTES)
+}
