@@ -3,21 +3,22 @@
 use crate::client::Client;
 use crate::error::Error;
 use crate::sentinel::PerProcess;
-use crate::table::TableRead;
+use crate::table::{Table, TableRead};
 use crate::value::Source;
-use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
-use shm_layout::KeyHash;
-use std::hash::{BuildHasherDefault, Hasher};
+use quick_cache::{Equivalent, UnitWeighter};
+use shm_layout::Sighting;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
 /// A small cache of what values decode to, in one process: each object is decoded once and handed
 /// out again for as long as the shared table holds the value that it was made of.
 ///
-/// Every use reads the table, but not the value: where the table still has the same version of the
-/// key, the object stands for it, and nothing is copied, decoded, allocated or asked. So an object is
-/// never older than what [`Client::get`] returns at that moment: a write, a delete, an expiry or an
-/// invalidation is seen at the next use, whichever process it came from, and so is a new table.
+/// Every use asks the table whether the key still has the entry that the object was made of, and
+/// whether that may still be seen. If so, nothing is copied, decoded, allocated or sent, however large
+/// the value is; if not, the new value is decoded. So an object is never older than what
+/// [`Client::get`] returns at that moment: a write, a delete, an expiry or an invalidation is seen at
+/// the next use, whichever process it came from, and so is a new table.
 ///
 /// - Values that do not come from the table are decoded each time: those of keys whose policy says
 ///   `scope = "process"`, and one that the daemon answers with and the table does not keep.
@@ -53,37 +54,31 @@ pub struct Memo<T> {
     objects: PerProcess<Objects<T>>,
 }
 
-/// By the key's hash in its table. Two keys with one hash take turns; which of them an object was
-/// made of, its origin says.
-type Objects<T> =
-    Cache<u64, Decoded<T>, UnitWeighter, BuildHasherDefault<HashedAlready>, Lifecycle<T>>;
+type Objects<T> = Cache<Key, Decoded<T>, UnitWeighter, BuildHasherDefault<Hashed>, Lifecycle<T>>;
 
 /// Evicted objects are dropped after the lock is released, so that dropping one may use the memo.
-type Lifecycle<T> = DefaultLifecycle<u64, Decoded<T>>;
+type Lifecycle<T> = DefaultLifecycle<Key, Decoded<T>>;
 
 struct Decoded<T> {
-    origin: Origin,
+    table_id: u64,
+    /// Of the entry that the object was made of: where it was last, and its version. A table gives
+    /// each version to one entry, also over restarts of the daemon (W5), and an entry never changes
+    /// (W2).
+    sighting: Sighting,
     object: Arc<T>,
 }
 
 impl<T> Clone for Decoded<T> {
+    #[inline]
     fn clone(&self) -> Decoded<T> {
-        Decoded { origin: self.origin, object: Arc::clone(&self.object) }
+        Decoded { object: Arc::clone(&self.object), ..*self }
     }
-}
-
-/// The one entry, of all that there ever were, whose value an object was made of: a table gives each
-/// version once, also over restarts of the daemon (W5), and tables differ in their identity. The
-/// entry's bytes never change (W2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Origin {
-    table_id: u64,
-    version: u64,
 }
 
 /// Where a value was found.
 enum Found {
-    Table(KeyHash, Origin),
+    /// In this table, with this version.
+    Table(u64, u64),
     Elsewhere,
 }
 
@@ -132,10 +127,11 @@ impl<T> Memo<T> {
         decode: impl FnOnce(&[u8]) -> Result<T, E>,
     ) -> Result<Option<Arc<T>>, MemoError<E>> {
         if let Some(table) = self.client.shared.table()
-            && let (hash, TableRead::Hit(meta)) = table.read_version(key)
-            && let Some(decoded) = self.objects().get(&hash.0)
-            && decoded.origin == (Origin { table_id: table.id(), version: meta.version })
+            && let Some(decoded) = self.objects().get(&Asked::of(table, key))
+            && decoded.table_id == table.id()
+            && let read @ TableRead::Hit(_) = table.read_again(&decoded.sighting)
         {
+            self.client.shared.note(table, key, &read);
             return Ok(Some(decoded.object));
         }
         self.decode_anew(key, decode)
@@ -148,20 +144,49 @@ impl<T> Memo<T> {
         key: &[u8],
         decode: impl FnOnce(&[u8]) -> Result<T, E>,
     ) -> Result<Option<Arc<T>>, MemoError<E>> {
+        if let Some(object) = self.moved(key) {
+            return Ok(Some(object));
+        }
         let mut value = Vec::new();
         let Some(found) = self.find(key, &mut value)? else {
             if let Some(table) = self.client.shared.table() {
-                self.objects().remove(&table.hash(key).0);
+                self.objects().remove(&Asked::of(table, key));
             }
             return Ok(None);
         };
         let object = Arc::new(decode(&value).map_err(MemoError::Decode)?);
-        if let Found::Table(hash, origin) = found {
-            // Another thread may have kept a newer one meanwhile. Nothing rests on which of them
-            // stays: the next use compares.
-            self.objects().insert(hash.0, Decoded { origin, object: Arc::clone(&object) });
+        if let Found::Table(table_id, version) = found
+            && let Some((table, sighting)) = self.sight(key)
+            && (table.id(), sighting.hit().version) == (table_id, version)
+        {
+            self.keep(table, key, sighting, &object);
         }
         Ok(Some(object))
+    }
+
+    /// The object of a value that the table has elsewhere by now: the owner moves entries.
+    fn moved(&self, key: &[u8]) -> Option<Arc<T>> {
+        let (table, sighting) = self.sight(key)?;
+        let decoded = self.objects().get(&Asked::of(table, key))?;
+        let same = decoded.table_id == table.id()
+            && decoded.sighting.hit().version == sighting.hit().version;
+        same.then(|| {
+            self.keep(table, key, sighting, &decoded.object);
+            decoded.object
+        })
+    }
+
+    fn sight(&self, key: &[u8]) -> Option<(&Table, Sighting)> {
+        let table = self.client.shared.table()?;
+        Some((table, table.sight(key)?))
+    }
+
+    fn keep(&self, table: &Table, key: &[u8], sighting: Sighting, object: &Arc<T>) {
+        let kept = Key { hash: table.hash(key), bytes: Box::from(key) };
+        let object = Arc::clone(object);
+        // Another thread may have kept a newer one meanwhile. Nothing rests on which of them stays:
+        // the next use asks the table.
+        self.objects().insert(kept, Decoded { table_id: table.id(), sighting, object });
     }
 
     /// Copies the value of `key` into `value`.
@@ -186,11 +211,12 @@ impl<T> Memo<T> {
 
     fn read_table(&self, key: &[u8], value: &mut Vec<u8>) -> Option<Found> {
         let table = self.client.shared.table()?;
-        let TableRead::Hit(meta) = table.read(key, value) else {
-            return None;
-        };
-        let origin = Origin { table_id: table.id(), version: meta.version };
-        Some(Found::Table(table.hash(key), origin))
+        let read = table.read(key, value);
+        self.client.shared.note(table, key, &read);
+        match read {
+            TableRead::Hit(meta) => Some(Found::Table(table.id(), meta.version)),
+            _ => None,
+        }
     }
 
     /// This process's objects: a child must not touch its parent's locks (R9).
@@ -211,11 +237,52 @@ impl<T> Memo<T> {
 /// Room is set aside for so many objects at the start, however large the capacity.
 const ROOM_EXPECTED_MAX: usize = 1 << 16;
 
-/// Takes the table's hash of a key as it is.
-#[derive(Default)]
-struct HashedAlready(u64);
+/// A key under which an object is kept, and its hash in the object's table.
+#[derive(PartialEq, Eq)]
+struct Key {
+    hash: u64,
+    bytes: Box<[u8]>,
+}
 
-impl Hasher for HashedAlready {
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// A key that is asked for.
+struct Asked<'a> {
+    hash: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Asked<'a> {
+    #[inline(always)]
+    fn of(table: &Table, key: &'a [u8]) -> Asked<'a> {
+        Asked { hash: table.hash(key), bytes: key }
+    }
+}
+
+impl Hash for Asked<'_> {
+    #[inline(always)]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl Equivalent<Key> for Asked<'_> {
+    #[inline(always)]
+    fn equivalent(&self, key: &Key) -> bool {
+        self.hash == key.hash && *self.bytes == *key.bytes
+    }
+}
+
+/// Takes a hash as it is.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    #[inline(always)]
     fn finish(&self) -> u64 {
         self.0
     }
@@ -226,6 +293,7 @@ impl Hasher for HashedAlready {
         }
     }
 
+    #[inline(always)]
     fn write_u64(&mut self, hash: u64) {
         self.0 = hash;
     }
