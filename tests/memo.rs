@@ -189,6 +189,28 @@ fn what_cannot_be_decoded_is_an_error_each_time_and_hides_nothing() {
 }
 
 #[test]
+fn a_memo_keeps_no_more_objects_than_it_may() {
+    let setting = setting();
+    let client = connect(&setting.daemon);
+    // To within the cache's own rounding, whatever the number of cores.
+    for (capacity, at_most) in [(0, 0), (1, 1), (100, 130)] {
+        let memo = Memo::new(&client, capacity).unwrap();
+        let objects: Vec<_> = (0..1000_u32)
+            .map(|number| {
+                let key = number.to_le_bytes();
+                setting.writer.set(&key, &key).unwrap();
+                let object = memo.decoded(&key, |value| Ok::<_, Infallible>(value.to_vec()));
+                let object = object.unwrap().unwrap();
+                assert_eq!(*object, key);
+                Arc::downgrade(&object)
+            })
+            .collect();
+        let kept = objects.iter().filter(|object| object.upgrade().is_some()).count();
+        assert!(kept <= at_most && (kept > 0) == (capacity > 0), "{kept} of {capacity}");
+    }
+}
+
+#[test]
 fn no_reader_gets_an_object_older_than_what_was_acknowledged() {
     const KEYS: usize = 3;
     const WRITES: u64 = 3000;

@@ -90,6 +90,10 @@ fn a_version_tells_two_values_of_a_key_apart_and_two_keys() {
     publish(b"key", b"two", 3);
     assert_eq!(setting.decoded(b"key"), (some(b"two"), 1));
     assert_eq!(setting.decoded(b"other"), (some(b"other"), 0));
+    // Moved by the owner: the same version at another place.
+    publish(b"key", b"two", 3);
+    assert_eq!(setting.decoded(b"key"), (some(b"two"), 0));
+    assert_eq!(setting.decoded(b"key"), (some(b"two"), 0));
     // A floor hides them; the daemon, which then is asked, has gone.
     setting.table.writer().raise_policy_floor(0, 4);
     let hidden = setting.memo.decoded(b"key", |value| Ok::<_, Infallible>(value.to_vec()));
