@@ -242,3 +242,27 @@ fn a_killed_daemon_leaves_readers_their_table_and_comes_back_to_it() {
     client.set(b"after", b"moved").unwrap();
     assert_eq!(*client.peek(b"after").unwrap(), *b"moved");
 }
+
+#[test]
+fn many_values_are_stored_at_once_and_each_has_its_answer() {
+    let (memcached, redis) = (Server::memcached(), Server::redis());
+    let daemon = start(&with_tiers(Some(&memcached.address()), Some(&redis.address())));
+    let (writer, reader) = (connect(&daemon), connect(&daemon));
+    let values: Vec<(String, Vec<u8>)> = (0..3000)
+        .map(|number| (format!("many:{number}"), vec![b'v'; number % 700]))
+        .chain([("many:large".into(), vec![b'l'; 60_000]), (String::new(), b"no key".to_vec())])
+        .collect();
+    let stored = writer.set_many(&values).unwrap();
+    assert_eq!(stored.len(), values.len());
+    for ((key, value), stored) in values.iter().zip(&stored) {
+        if key.is_empty() {
+            assert!(matches!(stored, Err(Error::TooLarge { .. })), "{stored:?}");
+            continue;
+        }
+        assert!(stored.as_ref().is_ok_and(|stored| stored.version > 0), "{key}: {stored:?}");
+        assert_eq!(reader.peek(key.as_bytes()).as_deref(), Some(&value[..]), "{key}");
+    }
+    let below = memcached.client().ascii_get("many:7");
+    assert_eq!(below, Some((0, vec![b'v'; 7])), "through the tiers");
+    assert!(writer.set_many::<&str, &str>(&[]).unwrap().is_empty());
+}

@@ -5,10 +5,10 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::in_place::ValueView;
 use crate::process_cache::{Fresh, ProcessRead};
-use crate::protocol::{Request, Response, Set, frame};
+use crate::protocol::{Request, Response, frame};
 use crate::shared::{Kind, Shared, unexpected};
 use crate::table::{TOGETHER, TableRead};
-use crate::value::{Lookup, Meta, SetOptions, Source, Stored, Value};
+use crate::value::{Lookup, Meta, Source, Value};
 use shm_layout::entry::KEY_BYTES_MAX;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl std::fmt::Debug for Client {
 }
 
 /// What a read comes to; a value is in the vector that was handed in.
-enum Answer {
+pub(crate) enum Answer {
     Found(Meta),
     Absent,
     Unknown,
@@ -184,88 +184,6 @@ impl Client {
         Ok(values)
     }
 
-    /// Stores a value for every process of the host, and in the tiers as the key's policy says. When
-    /// this returns, every process that reads the key sees this value or a later one.
-    ///
-    /// # Errors
-    ///
-    /// As for [`set_with`](Self::set_with).
-    pub fn set(&self, key: &[u8], value: &[u8]) -> Result<Stored, Error> {
-        self.set_with(key, value, &SetOptions::default())
-    }
-
-    /// [`set`](Self::set) with a life, flags or a way of writing of its own.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::TooLarge`], [`Error::Refused`], [`Error::TierFailed`] (nothing was changed in L1),
-    /// [`Error::Unavailable`], [`Error::Deadline`] (not sent), and [`Error::UnknownOutcome`].
-    pub fn set_with(
-        &self,
-        key: &[u8],
-        value: &[u8],
-        options: &SetOptions,
-    ) -> Result<Stored, Error> {
-        check_key(key)?;
-        let process = self.shared.process();
-        if let Some(rule) = process.rule(key) {
-            check_value(value, rule.value_bytes_max)?;
-        }
-        let begun = process.cache.begin_write(key);
-        let stored = self.send_set(key, value, options);
-        let fresh = match (&stored, process.cache_of(key), process.rule(key)) {
-            (Ok(_), Some(_), Some(rule)) => Some(Fresh {
-                value: Some(value),
-                flags: options.flags,
-                ttl: options.ttl.unwrap_or(rule.ttl).min(rule.ttl),
-            }),
-            _ => None,
-        };
-        process.cache.end_write(&begun, key, fresh.as_ref());
-        stored
-    }
-
-    fn send_set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Stored, Error> {
-        let deadline = self.shared.deadline();
-        let request = Request::Set(Set {
-            key,
-            value,
-            ttl: options.ttl,
-            flags: options.flags,
-            write: options.write,
-            reply: !options.no_wait,
-        });
-        if options.no_wait {
-            self.shared.tell(&request, &deadline)?;
-            return Ok(Stored { version: 0, degraded: false });
-        }
-        let kind = Kind::Write;
-        self.shared.ask(&request, kind, &deadline, |response| match response {
-            Response::Stored { version, degraded } => Ok(Stored { version, degraded }),
-            other => Err(unexpected(&other)),
-        })
-    }
-
-    /// Removes a key, in the tiers too as its policy says. Whether there was one.
-    ///
-    /// # Errors
-    ///
-    /// As for [`set_with`](Self::set_with).
-    pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
-        check_key(key)?;
-        let process = self.shared.process();
-        let begun = process.cache.begin_write(key);
-        let deadline = self.shared.deadline();
-        let request = Request::Delete { key };
-        let existed =
-            self.shared.ask(&request, Kind::Write, &deadline, |response| match response {
-                Response::Deleted { existed, .. } => Ok(existed),
-                other => Err(unexpected(&other)),
-            });
-        process.cache.end_write(&begun, key, None);
-        existed
-    }
-
     /// L1 only: the table, then the process cache. `deadline`: of the call, if it has one.
     fn look(&self, key: &[u8], value: &mut Vec<u8>, deadline: Option<&Deadline>) -> Answer {
         match self.shared.read_table(key, value) {
@@ -400,7 +318,7 @@ impl Client {
     }
 
     /// Takes the daemon's answer for one key, and keeps it where the key is of process scope.
-    fn take_answer(
+    pub(crate) fn take_answer(
         &self,
         begun: &crate::process_cache::Begun,
         key: &[u8],
@@ -438,7 +356,7 @@ impl Answer {
         }
     }
 
-    fn lookup(self, value: Vec<u8>) -> Lookup {
+    pub(crate) fn lookup(self, value: Vec<u8>) -> Lookup {
         match self {
             Answer::Found(meta) => Lookup::Found(Value::new(value, meta)),
             Answer::Absent => Lookup::Absent,
@@ -447,23 +365,11 @@ impl Answer {
     }
 }
 
-fn check_key(key: &[u8]) -> Result<(), Error> {
+pub(crate) fn check_key(key: &[u8]) -> Result<(), Error> {
     if (1..=KEY_BYTES_MAX).contains(&key.len()) {
         return Ok(());
     }
     Err(Error::TooLarge {
         reason: format!("a key of {} bytes; keys have 1 to {KEY_BYTES_MAX} bytes", key.len()),
-    })
-}
-
-fn check_value(value: &[u8], value_bytes_max: u32) -> Result<(), Error> {
-    if value.len() <= value_bytes_max as usize {
-        return Ok(());
-    }
-    Err(Error::TooLarge {
-        reason: format!(
-            "a value of {} bytes; the key's policy allows {value_bytes_max} (value_bytes_max)",
-            value.len()
-        ),
     })
 }

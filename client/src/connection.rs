@@ -5,14 +5,14 @@ use crate::protocol::frame::{self, HEADER_BYTES};
 use crate::protocol::{EncodeError, Request};
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::poll::PollFlags;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect,
     getsockopt, recv, recvmsg, send, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 /// The kernel passes at most this many descriptors in one message (SCM_MAX_FD). Room for all of
@@ -125,11 +125,33 @@ impl Connection {
         }
     }
 
-    /// Whether the daemon has closed its end.
+    /// Whether the daemon has closed its end, whatever it sent before.
     pub(crate) fn is_closed(&self) -> bool {
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        let peeked = recv(self.socket.as_raw_fd(), &mut [0], flags);
-        !matches!(peeked, Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR))
+        let mut ends = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
+        let polled = poll(&mut ends, PollTimeout::ZERO);
+        let [end] = ends;
+        let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+        polled.is_ok() && end.revents().is_some_and(|events| events.intersects(gone))
+    }
+
+    /// Takes what the daemon sent to make the descriptor readable. Whether there was anything.
+    pub(crate) fn hear_rings(&self) -> bool {
+        let mut bytes = [0; 64];
+        let mut heard = false;
+        while let Ok(count @ 1..) =
+            recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT)
+        {
+            heard = true;
+            if count < bytes.len() {
+                break;
+            }
+        }
+        heard
+    }
+
+    /// The socket, to wait for.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Sends one request.

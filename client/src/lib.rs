@@ -75,6 +75,8 @@
 #![deny(missing_docs)]
 
 mod admin;
+#[cfg(feature = "tokio")]
+mod async_client;
 mod attachment;
 mod builder;
 mod client;
@@ -88,6 +90,7 @@ mod mailbox_place;
 #[doc(hidden)]
 pub mod mapping;
 mod memo;
+mod pending;
 pub mod policy;
 mod pool;
 mod process;
@@ -99,12 +102,16 @@ mod shared;
 mod table;
 mod value;
 mod verify;
+mod writes;
 
+#[cfg(feature = "tokio")]
+pub use async_client::AsyncClient;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::Error;
 pub use in_place::ValueView;
 pub use memo::{Memo, MemoError};
+pub use pending::Pending;
 pub use value::{Lookup, Meta, SetOptions, Source, Stored, Value};
 
 #[doc = include_str!("../../README.md")]

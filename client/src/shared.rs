@@ -6,7 +6,7 @@ use crate::clock;
 use crate::connection::{Connection, Failure, Reason};
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::mailbox::{Mailbox, Unsent};
+use crate::mailbox::{Asking, Mailbox, Unsent};
 use crate::policy::PolicySet;
 use crate::process::Process;
 use crate::protocol::{Attached, PROTOCOL_VERSION, Request, Response};
@@ -264,19 +264,11 @@ impl Shared {
         for is_last in [false, true] {
             let Some(mailbox) = self.mailbox(process, deadline)? else { break };
             let answer = mailbox.exchange(request, is_write, deadline, |payload| {
-                decode(payload).and_then(&mut take)
+                Shared::take_reply(&mailbox, payload, &mut take)
             });
             match answer {
-                Ok(None) => {
-                    let reason = "too many threads of this process wait for the daemon";
-                    return Err(Error::Busy { reason: reason.to_owned() });
-                }
-                Ok(Some(answer)) => {
-                    if is_out_of_step(&answer) {
-                        mailbox.give_up();
-                    }
-                    return answer;
-                }
+                Ok(None) => return Err(too_many()),
+                Ok(Some(answer)) => return answer,
                 Err(failure) if is_last || !failure.allows_another(kind) => {
                     return Err(self.failure(failure, kind, deadline));
                 }
@@ -284,6 +276,41 @@ impl Shared {
             }
         }
         self.exchange(request, kind, deadline, take)
+    }
+
+    /// Sends `request` through the mailbox without waiting for its answer.
+    pub(crate) fn begin(
+        &self,
+        request: &Request<'_>,
+        kind: Kind,
+        deadline: &Deadline,
+    ) -> Result<Begun, Error> {
+        let process = self.process();
+        for is_last in [false, true] {
+            let Some(mailbox) = self.mailbox(process, deadline)? else { break };
+            match mailbox.clone().begin(request, deadline) {
+                Ok(Some(asking)) => return Ok(Begun::Asking(asking)),
+                Ok(None) => return Ok(Begun::Crowded(mailbox)),
+                Err(failure) if is_last || !failure.allows_another(kind) => {
+                    return Err(self.failure(failure, kind, deadline));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(Begun::NoMailbox)
+    }
+
+    /// What `take` makes of a reply that has come through `mailbox`.
+    pub(crate) fn take_reply<T>(
+        mailbox: &Mailbox,
+        payload: &[u8],
+        take: &mut impl FnMut(Response<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let answer = decode(payload).and_then(take);
+        if is_out_of_step(&answer) {
+            mailbox.give_up();
+        }
+        answer
     }
 
     /// Sends a request that has no answer.
@@ -385,7 +412,7 @@ impl Shared {
         }
     }
 
-    fn failure(&self, failure: Failure, kind: Kind, deadline: &Deadline) -> Error {
+    pub(crate) fn failure(&self, failure: Failure, kind: Kind, deadline: &Deadline) -> Error {
         match (failure, kind) {
             (Failure::TooLarge(error), _) => Error::TooLarge { reason: error.to_string() },
             (Failure::NotSent(Reason::Deadline), _) => deadline.error("sending to the daemon"),
@@ -414,6 +441,16 @@ impl Failure {
     }
 }
 
+/// What became of a request that is not waited for.
+pub(crate) enum Begun {
+    /// It is under way.
+    Asking(Asking<Arc<Mailbox>>),
+    /// As many are under way as this mailbox can have.
+    Crowded(Arc<Mailbox>),
+    /// There is no mailbox.
+    NoMailbox,
+}
+
 /// What a new connection has brought.
 struct Offer<'a> {
     attached: &'a Attached<'a>,
@@ -421,6 +458,11 @@ struct Offer<'a> {
     peer_uid: u32,
     clock_difference_ns: u64,
     sequence: u64,
+}
+
+pub(crate) fn too_many() -> Error {
+    let reason = "too many requests of this process wait for the daemon; try again later";
+    Error::Busy { reason: reason.to_owned() }
 }
 
 fn decode(payload: &[u8]) -> Result<Response<'_>, Error> {

@@ -2,6 +2,7 @@
 //! whatever else it writes is refused and nothing more.
 
 use proptest::prelude::*;
+use shm_layout::mailbox::lane::Wakes;
 use shm_layout::mailbox::ring::{Broken, Consumer, Full, Head, Kind, Producer};
 use shm_layout::mailbox::{Mailbox, SHAPE, Shape};
 use shm_layout::{MappedMut, MemoryMut};
@@ -133,7 +134,7 @@ fn a_reply_longer_than_a_lane_comes_in_pieces() {
     let mailbox = heap.mailbox();
     mailbox.open_lane(1, 5);
     assert_eq!(mailbox.reply(1, 5), None);
-    assert!(!mailbox.answer(1, 5, &[7; 64], true), "nobody sleeps");
+    assert_eq!(mailbox.answer(1, 5, &[7; 64], true), Wakes::Nobody);
     assert_eq!(mailbox.reply(1, 4), None, "an answer to another request");
     let piece = mailbox.reply(1, 5).unwrap();
     assert_eq!((piece.bytes, piece.more), (64, true));
@@ -143,9 +144,11 @@ fn a_reply_longer_than_a_lane_comes_in_pieces() {
     mailbox.open_lane(1, 5);
     let word = mailbox.sleep_in(1, 5).expect("no reply yet");
     assert_eq!(mailbox.sleep_in(1, 5), Some(word), "woken without a reply, it sleeps again");
-    assert!(mailbox.answer(1, 5, b"end", false), "somebody sleeps");
+    assert_eq!(mailbox.answer(1, 5, b"end", false), Wakes::Thread);
     assert_eq!(mailbox.sleep_in(1, 5), None);
     assert_eq!(mailbox.reply(1, 5).map(|piece| (piece.bytes, piece.more)), Some((3, false)));
+    mailbox.open_polled_lane(1, 6);
+    assert_eq!(mailbox.answer(1, 6, b"", false), Wakes::Descriptor);
 }
 
 #[test]

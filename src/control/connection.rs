@@ -5,7 +5,9 @@ use super::input::Input;
 use super::mailbox::Mailbox;
 use super::output::Output;
 use nix::sys::epoll::EpollFlags;
+use nix::sys::socket::{MsgFlags, send};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
@@ -152,6 +154,16 @@ impl Connection {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
                 _ => Err(Over),
             },
+        }
+    }
+
+    /// With a mailbox: makes the client's descriptor readable, if a reply came that is waited for
+    /// there. Where the socket takes no more, it is readable already.
+    pub(super) fn ring(&mut self) {
+        let rings = self.mailbox.as_mut().is_some_and(|mailbox| mailbox.take_ring());
+        if rings && self.output.is_empty() {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            let _ = send(self.stream.as_raw_fd(), &[1], flags);
         }
     }
 

@@ -141,6 +141,7 @@ impl<S: Service> Server<'_, S> {
         }
         let is_in_pieces = |found: &Found| matches!(found, Found::Part | Found::Pieces(..));
         if found.iter().any(is_in_pieces) {
+            connection.ring();
             self.peers.touch(origin);
         }
         let mut requests = [const { None }; TOGETHER];

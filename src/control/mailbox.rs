@@ -10,6 +10,7 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::ftruncate;
 use rustix::thread::futex::{self, Flags};
 use shm_layout::MappedMut;
+use shm_layout::mailbox::lane::Wakes;
 use shm_layout::mailbox::ring::{Broken, Consumer, Head, Kind};
 use shm_layout::mailbox::{Mailbox as Words, SHAPE};
 use std::io;
@@ -36,6 +37,8 @@ pub(super) struct Mailbox {
     gap: Duration,
     /// Requests in pieces that were begun, and pieces of replies that were taken: progress.
     moved: u64,
+    /// A reply came for which the client's descriptor is to be made readable.
+    rings: bool,
     /// Looked at in every turn, and not waiting to be rung.
     pub(super) is_active: bool,
     /// Mapped as long as `words` is used.
@@ -94,6 +97,7 @@ impl Mailbox {
             used: now,
             gap: GAP_MAX,
             moved: 0,
+            rings: false,
             is_active: false,
             _mapping: mapping,
         };
@@ -196,15 +200,25 @@ impl Mailbox {
             lane.asked = None;
             lane.reply = Vec::new();
         }
-        if wakes {
-            self.wake(self.words.lane_word(number.into()));
+        self.tell(number, wakes);
+    }
+
+    fn put(&mut self, number: u8, sequence: u32, bytes: &[u8], more: bool) {
+        let wakes = self.words.answer(number.into(), sequence, bytes, more);
+        self.tell(number, wakes);
+    }
+
+    fn tell(&mut self, number: u8, wakes: Wakes) {
+        match wakes {
+            Wakes::Nobody => {}
+            Wakes::Thread => self.wake(self.words.lane_word(number.into())),
+            Wakes::Descriptor => self.rings = true,
         }
     }
 
-    fn put(&self, number: u8, sequence: u32, bytes: &[u8], more: bool) {
-        if self.words.answer(number.into(), sequence, bytes, more) {
-            self.wake(self.words.lane_word(number.into()));
-        }
+    /// Whether a reply came for which the client's descriptor is to be made readable. Says so once.
+    pub(super) fn take_ring(&mut self) -> bool {
+        std::mem::take(&mut self.rings)
     }
 
     /// After requests were taken out: wakes those who wait for room.

@@ -233,11 +233,8 @@ impl Peers {
     }
 
     fn answer_in_mailbox(&mut self, origin: Origin, lane: u8, response: &Response<'_>) {
-        let Some(mailbox) =
-            self.connections.get_mut(&origin).and_then(|connection| connection.mailbox.as_mut())
-        else {
-            return;
-        };
+        let Some(connection) = self.connections.get_mut(&origin) else { return };
+        let Some(mailbox) = &mut connection.mailbox else { return };
         self.frame.clear();
         if let Err(error) = response.encode(&mut self.frame) {
             let message = error.to_string();
@@ -249,6 +246,7 @@ impl Peers {
             tracing::error!(?origin, lane, "an answer to nothing was dropped");
         }
         let waits = mailbox.waits_for_more().is_some();
+        connection.ring();
         self.frame.shrink_to(FRAME_BYTES_KEPT);
         if waits {
             self.touch(origin);

@@ -2,14 +2,18 @@
 //!
 //! | part | file |
 //! |---|---|
-//! | requests into the ring, a lane for each that waits | `mod` |
+//! | requests into the ring | `mod` |
+//! | a request that waits, on its lane | `asking` |
 //! | waiting for a reply, or for room in the ring | `wait` |
 //! | the memory, verified before it is trusted | `memory` |
 //!
 //! The lock is held for the copy of one record and never while anything is waited for.
 
+mod asking;
 mod memory;
 mod wait;
+
+pub(crate) use asking::Asking;
 
 use crate::connection::{Connection, Failure, Reason};
 use crate::deadline::Deadline;
@@ -19,15 +23,13 @@ use memmap2::MmapRaw;
 use shm_layout::MappedMut;
 use shm_layout::mailbox::Mailbox as Words;
 use shm_layout::mailbox::ring::{Head, Kind, Producer};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Buffers over this size are given back after use.
 const BUFFER_BYTES_KEPT: usize = 64 << 10;
-/// Largest reply besides the largest value: as over the socket.
-const REPLY_BYTES_MAX: usize = 1 << 30;
 /// So many records are pushed without an answer, and without the daemon having read any, before the
 /// daemon is asked whether it is still there.
 const UNWATCHED_MAX: u32 = 32;
@@ -45,6 +47,9 @@ pub(crate) struct Mailbox {
     spin: Duration,
     /// How long recent replies took, in ns: of reads, of writes.
     latency_ns: [AtomicU64; 2],
+    /// Tasks that wait at the descriptor.
+    #[cfg(feature = "tokio")]
+    pub(crate) waiters: crate::async_client::Waiters,
     /// Mapped as long as `words` is used.
     _mapping: MmapRaw,
 }
@@ -114,6 +119,8 @@ impl Mailbox {
             is_dead: AtomicBool::new(false),
             spin: if wait::has_one_processor() { Duration::ZERO } else { spin },
             latency_ns: [const { AtomicU64::new(0) }; 2],
+            #[cfg(feature = "tokio")]
+            waiters: Default::default(),
             _mapping: mapping,
         })
     }
@@ -148,10 +155,50 @@ impl Mailbox {
         take: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, Failure> {
         let Some(lane) = self.lease(Some(deadline)) else { return Ok(None) };
-        let mut asking = Asking { mailbox: self, lane, is_answered: true, position: 0 };
+        let mut asking = Asking::on(self, lane);
         asking.send(request, deadline)?;
         asking.wait(usize::from(is_write), deadline)?;
-        Ok(Some(take(&asking.lane.reply)))
+        Ok(Some(take(asking.reply())))
+    }
+
+    /// Sends a request whose reply is waited for at [`Mailbox::descriptor`]. `None` where all lanes are in
+    /// use.
+    pub(crate) fn begin(
+        self: Arc<Mailbox>,
+        request: &Request<'_>,
+        deadline: &Deadline,
+    ) -> Result<Option<Asking<Arc<Mailbox>>>, Failure> {
+        let Some(lane) = self.lease(None) else { return Ok(None) };
+        let mut asking = Asking::on(self, lane);
+        asking.is_polled = true;
+        asking.send(request, deadline)?;
+        Ok(Some(asking))
+    }
+
+    /// Whether a request could be sent now.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_free_lane(&self) -> bool {
+        let mut sender = self.lock();
+        if sender.free.is_empty() {
+            self.reclaim(&mut sender);
+        }
+        !sender.free.is_empty()
+    }
+
+    /// Becomes readable when a reply comes that is waited for here, or the daemon goes.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.descriptor()
+    }
+
+    /// Takes what made the descriptor readable.
+    pub(crate) fn hear_rings(&self) {
+        let heard = self.socket.hear_rings();
+        // Whoever hears it hears it for all.
+        #[cfg(feature = "tokio")]
+        if heard {
+            self.waiters.wake();
+        }
+        let _ = heard;
     }
 
     /// Sends a request that has no answer. Does not wait where the ring is full, unless the request
@@ -185,9 +232,9 @@ impl Mailbox {
     fn tell_in_pieces(&self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Unsent> {
         // Put together in a lane, which nothing comes back to.
         let lane = self.lease(None).ok_or(Unsent::Busy)?;
-        let mut asking = Asking { mailbox: self, lane, is_answered: true, position: 0 };
+        let mut asking = Asking::on(self, lane);
         let sent = asking.send(request, deadline);
-        asking.is_answered = true;
+        asking.expect_nothing();
         sent.map_err(Unsent::Failed)
     }
 
@@ -298,96 +345,5 @@ impl Unwatched {
         let is_watched = words.is_consumed(self.position + 1);
         *self = Unwatched { position, count: 0 };
         is_watched
-    }
-}
-
-/// A request on its lane.
-struct Asking<'a> {
-    mailbox: &'a Mailbox,
-    lane: Lane,
-    /// Nothing more comes to the lane.
-    is_answered: bool,
-    /// Where the request ends in the ring.
-    position: u64,
-}
-
-impl Asking<'_> {
-    fn send(&mut self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Failure> {
-        let Asking { mailbox, lane, .. } = self;
-        lane.sequence = lane.sequence.wrapping_add(1);
-        lane.request.clear();
-        lane.reply.clear();
-        request.encode(&mut lane.request).map_err(Failure::TooLarge)?;
-        mailbox.words.open_lane(lane.number.into(), lane.sequence);
-        let payload = lane.request.get(HEADER_BYTES..).unwrap_or_default();
-        let piece_bytes = mailbox.words.shape().piece_bytes();
-        if payload.len() <= piece_bytes {
-            self.position = mailbox.push(lane, Kind::Whole, payload, deadline)?;
-        } else {
-            let pieces = payload.len().div_ceil(piece_bytes);
-            for (index, piece) in payload.chunks(piece_bytes).enumerate() {
-                let kind = match index {
-                    0 => Kind::First,
-                    index if index + 1 == pieces => Kind::Last,
-                    _ => Kind::Next,
-                };
-                self.position = mailbox.push(lane, kind, piece, deadline)?;
-            }
-        }
-        self.is_answered = false;
-        Ok(())
-    }
-
-    /// Waits for the whole reply.
-    fn wait(&mut self, is_write: usize, deadline: &Deadline) -> Result<(), Failure> {
-        loop {
-            let piece =
-                self.mailbox.wait_for_reply(&self.lane, self.position, is_write, deadline)?;
-            let Asking { mailbox, lane, .. } = self;
-            let before = lane.reply.len();
-            if before.saturating_add(piece.bytes) > REPLY_BYTES_MAX {
-                mailbox.give_up();
-                return Err(Failure::BadReply("a reply without end".to_owned()));
-            }
-            lane.reply.resize(before + piece.bytes, 0);
-            mailbox
-                .words
-                .take(lane.number.into(), lane.reply.get_mut(before..).unwrap_or_default());
-            if !piece.more {
-                self.is_answered = true;
-                return Ok(());
-            }
-            mailbox.words.open_lane(lane.number.into(), lane.sequence);
-            lane.owes_more = true;
-            let pushed = mailbox.push(lane, Kind::More, &[], deadline);
-            self.position = pushed.map_err(|failure| match failure {
-                // The request itself was sent.
-                Failure::NotSent(reason) => Failure::NoReply(reason),
-                failure => failure,
-            })?;
-            lane.owes_more = false;
-        }
-    }
-}
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        let mut lane = std::mem::take(&mut self.lane);
-        for buffer in [&mut lane.request, &mut lane.reply] {
-            if buffer.capacity() > BUFFER_BYTES_KEPT {
-                *buffer = Vec::new();
-            }
-        }
-        let mut sender = self.mailbox.lock();
-        if self.is_answered {
-            sender.free.push(lane);
-        } else {
-            sender.abandoned.push(lane);
-        }
-        let is_wanted = sender.free.len() == 1;
-        drop(sender);
-        if is_wanted {
-            self.mailbox.freed.notify_one();
-        }
     }
 }

@@ -17,8 +17,13 @@ pub const HEADER_BYTES: usize = 4;
 /// that one request for many large values makes neither side hold them all at once.
 pub const MANY_BYTES: usize = 4 << 20;
 
-/// A [`super::Request::GetMany`] asks for at most this many keys.
+/// A [`super::Request::GetMany`] asks for at most this many keys, and a [`super::Request::SetMany`]
+/// brings at most this many values.
 pub const MANY_KEYS: usize = 1024;
+
+/// Values are added to a [`super::Request::SetMany`] while it has less than this many bytes: of the
+/// room that a daemon has beside its largest value.
+pub const MANY_SET_BYTES: usize = 512 << 10;
 
 /// The keys of a [`super::Request::GetMany`] have at most this many bytes together.
 pub const MANY_KEY_BYTES: usize = 256 << 10;

@@ -6,10 +6,13 @@
 //! ```text
 //!            client              owner                  client
 //!  WAITING ----------> SLEEPING ---------> READY ---------------> (next request)
-//!     |    going to sleep        reply         ^
+//!     |    going to sleep        reply       ^ ^
+//!     +--------------------------------------+ |
+//!  POLLED                reply                 |
 //!     +----------------------------------------+
-//!                  reply
 //! ```
+//!
+//! `POLLED` is a request that no thread sleeps on: its reply makes a descriptor readable.
 //!
 //! The owner swaps in `READY` behind the reply's bytes (release, partner of the acquire in
 //! [`Mailbox::reply`]) and learns in the same act whether somebody sleeps; the client goes to
@@ -17,6 +20,7 @@
 
 use super::{Exchange, Mailbox};
 
+const POLLED: u64 = 0;
 const WAITING: u64 = 1;
 const SLEEPING: u64 = 2;
 const READY: u64 = 3;
@@ -28,6 +32,17 @@ const MORE: u64 = 1 << 31;
 
 const fn word(sequence: u32, state: u64) -> u64 {
     ((sequence & SEQUENCE_MASK) as u64) << 2 | state
+}
+
+/// Who is to be told of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wakes {
+    /// Nobody: somebody looks.
+    Nobody,
+    /// The thread that sleeps on the lane's word.
+    Thread,
+    /// Whoever waits for the client's descriptor.
+    Descriptor,
 }
 
 /// A reply, or a piece of it, that has arrived in a lane.
@@ -44,6 +59,12 @@ impl<M: Exchange> Mailbox<M> {
     /// be called before the record is pushed.
     pub fn open_lane(&self, lane: usize, sequence: u32) {
         self.store(self.lane_word(lane), word(sequence, WAITING));
+    }
+
+    /// Client: as [`open_lane`](Self::open_lane), for a request whose reply is waited for at the
+    /// descriptor.
+    pub fn open_polled_lane(&self, lane: usize, sequence: u32) {
+        self.store(self.lane_word(lane), word(sequence, POLLED));
     }
 
     /// Client: what has arrived for request `sequence` of the lane.
@@ -82,12 +103,11 @@ impl<M: Exchange> Mailbox<M> {
         slept.then_some(sleeping as u32)
     }
 
-    /// Owner: puts a reply, or a piece of it, into the lane. Whether a thread sleeps on it and is to
-    /// be woken.
+    /// Owner: puts a reply, or a piece of it, into the lane. Who is to be told.
     ///
     /// # Panics
     /// With more bytes than a lane has, or without such a lane.
-    pub fn answer(&self, lane: usize, sequence: u32, bytes: &[u8], more: bool) -> bool {
+    pub fn answer(&self, lane: usize, sequence: u32, bytes: &[u8], more: bool) -> Wakes {
         assert!(bytes.len() <= self.shape.lane_bytes && lane < self.shape.lanes);
         let to = self.shape.replies() + lane * self.shape.lane_words();
         // SAFETY: the lane has that many bytes in this mailbox, which only the owner writes.
@@ -96,6 +116,10 @@ impl<M: Exchange> Mailbox<M> {
         // Release: partner of the acquire in `reply`. SAFETY: a word of the mailbox.
         let before =
             unsafe { self.memory.swap(self.lane_word(lane), word(sequence, READY) | high << 32) };
-        before & LOW == word(sequence, SLEEPING)
+        match before & LOW {
+            low if low == word(sequence, SLEEPING) => Wakes::Thread,
+            low if low == word(sequence, POLLED) => Wakes::Descriptor,
+            _ => Wakes::Nobody,
+        }
     }
 }

@@ -1,0 +1,165 @@
+//! A request that waits for its reply, on a lane of its own.
+
+use super::{BUFFER_BYTES_KEPT, Lane, Mailbox};
+use crate::connection::{Failure, Reason};
+use crate::deadline::Deadline;
+use crate::protocol::Request;
+use crate::protocol::frame::HEADER_BYTES;
+use shm_layout::mailbox::lane::Piece;
+use shm_layout::mailbox::ring::Kind;
+use std::ops::Deref;
+
+/// No honest daemon's reply is larger.
+const REPLY_BYTES_MAX: usize = 1 << 30;
+
+/// A request on its lane.
+pub(crate) struct Asking<P: Deref<Target = Mailbox>> {
+    mailbox: P,
+    lane: Lane,
+    /// Nothing more comes to the lane.
+    is_answered: bool,
+    /// Where the request ends in the ring.
+    position: u64,
+    /// The reply is waited for at the descriptor.
+    pub(super) is_polled: bool,
+}
+
+impl<P: Deref<Target = Mailbox>> Asking<P> {
+    pub(super) fn on(mailbox: P, lane: Lane) -> Asking<P> {
+        Asking { mailbox, lane, is_answered: true, position: 0, is_polled: false }
+    }
+
+    /// The payload of the reply, once it is there.
+    pub(crate) fn reply(&self) -> &[u8] {
+        &self.lane.reply
+    }
+
+    /// The mailbox that it is in.
+    pub(crate) fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// Nothing comes back.
+    pub(super) fn expect_nothing(&mut self) {
+        self.is_answered = true;
+    }
+
+    pub(super) fn send(
+        &mut self,
+        request: &Request<'_>,
+        deadline: &Deadline,
+    ) -> Result<(), Failure> {
+        self.lane.sequence = self.lane.sequence.wrapping_add(1);
+        self.open_lane();
+        let Asking { mailbox, lane, .. } = self;
+        lane.request.clear();
+        lane.reply.clear();
+        request.encode(&mut lane.request).map_err(Failure::TooLarge)?;
+        let payload = lane.request.get(HEADER_BYTES..).unwrap_or_default();
+        let piece_bytes = mailbox.words.shape().piece_bytes();
+        if payload.len() <= piece_bytes {
+            self.position = mailbox.push(lane, Kind::Whole, payload, deadline)?;
+        } else {
+            let pieces = payload.len().div_ceil(piece_bytes);
+            for (index, piece) in payload.chunks(piece_bytes).enumerate() {
+                let kind = match index {
+                    0 => Kind::First,
+                    index if index + 1 == pieces => Kind::Last,
+                    _ => Kind::Next,
+                };
+                self.position = mailbox.push(lane, kind, piece, deadline)?;
+            }
+        }
+        self.is_answered = false;
+        Ok(())
+    }
+
+    /// Waits for the whole reply.
+    pub(super) fn wait(&mut self, is_write: usize, deadline: &Deadline) -> Result<(), Failure> {
+        loop {
+            let piece =
+                self.mailbox.wait_for_reply(&self.lane, self.position, is_write, deadline)?;
+            if self.take(piece, deadline)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what has come. Whether that is the whole reply.
+    pub(crate) fn poll(&mut self, deadline: &Deadline) -> Result<bool, Failure> {
+        loop {
+            if let Some(piece) =
+                self.mailbox.words.reply(self.lane.number.into(), self.lane.sequence)
+            {
+                if self.take(piece, deadline)? {
+                    return Ok(true);
+                }
+                continue;
+            }
+            if deadline.has_passed() {
+                return Err(Failure::NoReply(Reason::Deadline));
+            }
+            return self.mailbox.check(self.position).map(|()| false);
+        }
+    }
+
+    fn open_lane(&self) {
+        let (number, sequence) = (self.lane.number.into(), self.lane.sequence);
+        match self.is_polled {
+            true => self.mailbox.words.open_polled_lane(number, sequence),
+            false => self.mailbox.words.open_lane(number, sequence),
+        }
+    }
+
+    /// Takes a piece of the reply, and asks for the next if there is one. Whether it was the last.
+    fn take(&mut self, piece: Piece, deadline: &Deadline) -> Result<bool, Failure> {
+        let Asking { mailbox, lane, .. } = self;
+        let before = lane.reply.len();
+        if before.saturating_add(piece.bytes) > REPLY_BYTES_MAX {
+            mailbox.give_up();
+            return Err(Failure::BadReply("a reply without end".to_owned()));
+        }
+        lane.reply.resize(before + piece.bytes, 0);
+        mailbox.words.take(lane.number.into(), lane.reply.get_mut(before..).unwrap_or_default());
+        if !piece.more {
+            self.is_answered = true;
+            return Ok(true);
+        }
+        lane.owes_more = true;
+        self.open_lane();
+        let pushed = self.mailbox.push(&self.lane, Kind::More, &[], deadline);
+        self.position = pushed.map_err(|failure| match failure {
+            // The request itself was sent.
+            Failure::NotSent(reason) => Failure::NoReply(reason),
+            failure => failure,
+        })?;
+        self.lane.owes_more = false;
+        Ok(false)
+    }
+}
+
+impl<P: Deref<Target = Mailbox>> Drop for Asking<P> {
+    fn drop(&mut self) {
+        let mut lane = std::mem::take(&mut self.lane);
+        for buffer in [&mut lane.request, &mut lane.reply] {
+            if buffer.capacity() > BUFFER_BYTES_KEPT {
+                *buffer = Vec::new();
+            }
+        }
+        let mut sender = self.mailbox.lock();
+        if self.is_answered {
+            sender.free.push(lane);
+        } else {
+            sender.abandoned.push(lane);
+        }
+        let is_wanted = sender.free.len() == 1;
+        drop(sender);
+        #[cfg(feature = "tokio")]
+        if is_wanted {
+            self.mailbox.waiters.wake();
+        }
+        if is_wanted {
+            self.mailbox.freed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Requests that nobody waits for in a call: for programs with an event loop of their own.
+
+use crate::client::{Client, check_key};
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::mailbox::{Asking, Mailbox};
+use crate::process_cache;
+use crate::protocol::{Request, Response};
+use crate::shared::{Begun, Kind, Shared, too_many, unexpected};
+use crate::value::{Lookup, SetOptions, Stored};
+use crate::writes;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+type Finish<T> = Box<dyn FnMut(Response<'_>) -> Result<T, Error> + Send>;
+
+/// A request under way: what a read of the table did not answer, or a write.
+///
+/// Its descriptor becomes readable when the answer is there. All requests of a process that are under
+/// way have the same descriptor: when it is readable, [`poll`](Self::poll) all of them. Dropped, a read
+/// is of no effect; a write may still be done.
+#[must_use = "the answer is told by `poll`"]
+pub struct Pending<T> {
+    state: State<T>,
+    client: Client,
+    kind: Kind,
+    deadline: Deadline,
+}
+
+enum State<T> {
+    Answered(Option<Result<T, Error>>),
+    Asking(Asking<Arc<Mailbox>>, Finish<T>),
+    /// Nothing was sent: too many are under way.
+    Crowded(
+        #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "tasks wait for it"))]
+        Arc<Mailbox>,
+    ),
+}
+
+impl<T> std::fmt::Debug for Pending<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
+}
+
+impl<T> Pending<T> {
+    fn answered(client: &Client, answer: Result<T, Error>) -> Pending<T> {
+        let deadline = client.shared.deadline();
+        Pending {
+            state: State::Answered(Some(answer)),
+            client: client.clone(),
+            kind: Kind::Read,
+            deadline,
+        }
+    }
+
+    /// Sends the request, without waiting for its answer.
+    fn begin(
+        client: &Client,
+        request: &Request<'_>,
+        kind: Kind,
+        mut finish: Finish<T>,
+    ) -> Pending<T> {
+        let deadline = client.shared.deadline();
+        let begun = client.shared.begin(request, kind, &deadline);
+        let state = match begun {
+            Ok(Begun::Asking(asking)) => State::Asking(asking, finish),
+            Ok(Begun::Crowded(mailbox)) => State::Crowded(mailbox),
+            // Over the socket, which is waited for.
+            Ok(Begun::NoMailbox) => {
+                State::Answered(Some(client.shared.exchange(request, kind, &deadline, &mut finish)))
+            }
+            Err(error) => State::Answered(Some(Err(error))),
+        };
+        Pending { state, client: client.clone(), kind, deadline }
+    }
+
+    /// The answer, once it is there; `None` before, and after it was given out. Call it again when the
+    /// descriptor is readable, and at the client's deadline.
+    pub fn poll(&mut self) -> Option<Result<T, Error>> {
+        if let State::Asking(asking, _) = &self.state {
+            // Before the look at the lane: what comes behind it makes it readable again.
+            asking.mailbox().hear_rings();
+        }
+        self.look()
+    }
+
+    /// [`poll`](Self::poll) without a look at the descriptor.
+    pub(crate) fn look(&mut self) -> Option<Result<T, Error>> {
+        let answer = match &mut self.state {
+            State::Answered(answer) => return answer.take(),
+            State::Crowded(_) => Err(too_many()),
+            State::Asking(asking, finish) => match asking.poll(&self.deadline) {
+                Ok(false) => return None,
+                Ok(true) => Shared::take_reply(asking.mailbox(), asking.reply(), finish),
+                Err(failure) => Err(self.client.shared.failure(failure, self.kind, &self.deadline)),
+            },
+        };
+        self.state = State::Answered(None);
+        Some(answer)
+    }
+
+    /// Whether the answer was there from the start: [`poll`](Self::poll) gives it, and there is nothing
+    /// to wait for.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        !matches!(self.state, State::Asking(..))
+    }
+
+    /// What to wait for until it is readable; `None` when there is nothing to wait for.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match &self.state {
+            State::Answered(_) | State::Crowded(_) => None,
+            State::Asking(asking, _) => Some(asking.mailbox().descriptor()),
+        }
+    }
+
+    /// How long it makes sense to wait.
+    #[must_use]
+    pub fn remaining(&self) -> std::time::Duration {
+        self.deadline.remaining()
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn mailbox(&self) -> Option<&Mailbox> {
+        match &self.state {
+            State::Answered(_) | State::Crowded(_) => None,
+            State::Asking(asking, _) => Some(asking.mailbox()),
+        }
+    }
+
+    /// Where nothing was sent because too many are under way: the mailbox that has no lane free.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn crowded(&self) -> Option<&Arc<Mailbox>> {
+        match &self.state {
+            State::Crowded(mailbox) => Some(mailbox),
+            State::Answered(_) | State::Asking(..) => None,
+        }
+    }
+}
+
+impl Client {
+    /// [`lookup`](Self::lookup) without waiting for the daemon: a hit is answered at once, and anything
+    /// else when [`Pending::descriptor`] is readable.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request(b"market:book");
+    /// loop {
+    ///     if let Some(answer) = pending.poll() {
+    ///         println!("{:?}", answer?.found());
+    ///         break;
+    ///     }
+    ///     // Do something else until `pending.descriptor()` is readable.
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    pub fn request(&self, key: &[u8]) -> Pending<Lookup> {
+        let known = self.peek_lookup(key);
+        if !matches!(known, Lookup::Unknown) {
+            return Pending::answered(self, Ok(known));
+        }
+        if let Err(error) = check_key(key) {
+            return Pending::answered(self, Err(error));
+        }
+        let begun = self.shared.process().cache.begin_read(key);
+        let (client, owned) = (self.clone(), key.to_vec());
+        let finish = move |response: Response<'_>| {
+            let mut value = Vec::new();
+            let answer = client.take_answer(&begun, &owned, &response, &mut value)?;
+            Ok(answer.lookup(value))
+        };
+        Pending::begin(self, &Request::Get { key }, Kind::Read, Box::new(finish))
+    }
+
+    /// [`set_with`](Self::set_with) without waiting for the daemon's answer.
+    pub fn request_set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Pending<Stored> {
+        let begun = match self.begin_set(key, value) {
+            Ok(begun) => begun,
+            Err(error) => return Pending::answered(self, Err(error)),
+        };
+        let options = SetOptions { no_wait: false, ..*options };
+        let mut set = Unfinished {
+            client: self.clone(),
+            begun: Some(begun),
+            key: key.into(),
+            value: value.into(),
+            options,
+        };
+        let finish = move |response: Response<'_>| {
+            let stored = writes::stored(&response);
+            set.end(&stored);
+            stored
+        };
+        let request = writes::request(key, value, &options);
+        Pending::begin(self, &request, Kind::Write, Box::new(finish))
+    }
+}
+
+impl Client {
+    /// [`delete`](Self::delete) without waiting for the daemon's answer.
+    pub fn request_delete(&self, key: &[u8]) -> Pending<bool> {
+        if let Err(error) = check_key(key) {
+            return Pending::answered(self, Err(error));
+        }
+        let mut delete = Forgotten { client: self.clone(), key: key.into() };
+        delete.forget();
+        let finish = move |response: Response<'_>| {
+            delete.forget();
+            match response {
+                Response::Deleted { existed, .. } => Ok(existed),
+                other => Err(unexpected(&other)),
+            }
+        };
+        Pending::begin(self, &Request::Delete { key }, Kind::Write, Box::new(finish))
+    }
+}
+
+/// A delete under way: whenever it was done, this process has forgotten the key since.
+struct Forgotten {
+    client: Client,
+    key: Box<[u8]>,
+}
+
+impl Forgotten {
+    fn forget(&mut self) {
+        let cache = &self.client.shared.process().cache;
+        let begun = cache.begin_write(&self.key);
+        cache.end_write(&begun, &self.key, None);
+    }
+}
+
+impl Drop for Forgotten {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+/// A set under way. Given up, it leaves nothing in the process cache that may be older than it.
+struct Unfinished {
+    client: Client,
+    begun: Option<process_cache::Begun>,
+    key: Box<[u8]>,
+    value: Box<[u8]>,
+    options: SetOptions,
+}
+
+impl Unfinished {
+    fn end(&mut self, stored: &Result<Stored, Error>) {
+        if let Some(begun) = self.begun.take() {
+            self.client.end_set(&begun, &self.key, &self.value, &self.options, stored);
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.end(&Err(Error::UnknownOutcome { reason: String::new() }));
+    }
+}

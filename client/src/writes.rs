@@ -1,0 +1,205 @@
+//! What changes keys: set, delete.
+
+use crate::client::{Client, check_key};
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::process_cache::{Begun, Fresh};
+use crate::protocol::{Request, Response, Set, frame};
+use crate::shared::{Kind, unexpected};
+use crate::value::{SetOptions, Stored};
+
+impl Client {
+    /// Stores a value for every process of the host, and in the tiers as the key's policy says. When
+    /// this returns, every process that reads the key sees this value or a later one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`set_with`](Self::set_with).
+    pub fn set(&self, key: &[u8], value: &[u8]) -> Result<Stored, Error> {
+        self.set_with(key, value, &SetOptions::default())
+    }
+
+    /// [`set`](Self::set) with a life, flags or a way of writing of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`], [`Error::Refused`], [`Error::TierFailed`] (nothing was changed in L1),
+    /// [`Error::Unavailable`], [`Error::Deadline`] (not sent), and [`Error::UnknownOutcome`].
+    pub fn set_with(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        options: &SetOptions,
+    ) -> Result<Stored, Error> {
+        let begun = self.begin_set(key, value)?;
+        let stored = self.send_set(key, value, options);
+        self.end_set(&begun, key, value, options, &stored);
+        stored
+    }
+
+    /// Before the daemon is told of a value, which it may take.
+    pub(crate) fn begin_set(&self, key: &[u8], value: &[u8]) -> Result<Begun, Error> {
+        check_key(key)?;
+        let process = self.shared.process();
+        if let Some(rule) = process.rule(key) {
+            check_value(value, rule.value_bytes_max)?;
+        }
+        Ok(process.cache.begin_write(key))
+    }
+
+    /// After it: keeps a value of process scope that the daemon has taken, or forgets the key.
+    pub(crate) fn end_set(
+        &self,
+        begun: &Begun,
+        key: &[u8],
+        value: &[u8],
+        options: &SetOptions,
+        stored: &Result<Stored, Error>,
+    ) {
+        let process = self.shared.process();
+        let fresh = match (stored, process.cache_of(key), process.rule(key)) {
+            (Ok(_), Some(_), Some(rule)) => Some(Fresh {
+                value: Some(value),
+                flags: options.flags,
+                ttl: options.ttl.unwrap_or(rule.ttl).min(rule.ttl),
+            }),
+            _ => None,
+        };
+        process.cache.end_write(begun, key, fresh.as_ref());
+    }
+
+    fn send_set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Stored, Error> {
+        let deadline = self.shared.deadline();
+        let request = request(key, value, options);
+        if options.no_wait {
+            self.shared.tell(&request, &deadline)?;
+            return Ok(Stored { version: 0, degraded: false });
+        }
+        let kind = Kind::Write;
+        self.shared.ask(&request, kind, &deadline, |response| stored(&response))
+    }
+
+    /// [`set`](Self::set) for many values at once: the daemon is asked together, and each has an answer of
+    /// its own, in the order given. One that fails does not keep the others from being stored.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// for stored in cache.set_many(&[("market:BTC", "64000"), ("market:ETH", "3400")])? {
+    ///     stored?;
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`set_with`](Self::set_with); with [`Error::Unavailable`] and [`Error::Deadline`] the
+    /// first of them may have been stored.
+    pub fn set_many<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        entries: &[(K, V)],
+    ) -> Result<Vec<Result<Stored, Error>>, Error> {
+        let deadline = self.shared.deadline();
+        let process = self.shared.process();
+        let mut stored = Vec::with_capacity(entries.len());
+        let mut rest = entries.iter().map(|(key, value)| (key.as_ref(), value.as_ref())).peekable();
+        while rest.peek().is_some() {
+            let (mut sets, mut places, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
+            while sets.len() < frame::MANY_KEYS
+                && let Some((key, value)) = rest.next_if(|_| bytes < frame::MANY_SET_BYTES)
+            {
+                let fits = check_key(key).and_then(|()| match process.rule(key) {
+                    Some(rule) => check_value(value, rule.value_bytes_max),
+                    None => Ok(()),
+                });
+                if let Err(error) = fits {
+                    stored.push(Err(error));
+                    continue;
+                }
+                bytes = bytes.saturating_add(key.len() + value.len());
+                // What is put here stands until the daemon's answer takes its place.
+                let reason = "the daemon did not answer for this one".to_owned();
+                stored.push(Err(Error::UnknownOutcome { reason }));
+                places.push((stored.len() - 1, process.cache.begin_write(key)));
+                sets.push(Set { key, value, ttl: None, flags: 0, write: None, reply: true });
+            }
+            if sets.is_empty() {
+                continue;
+            }
+            let asked = self.ask_to_set(&sets, &deadline);
+            let mut answers = asked.as_ref().map(|answers| answers.iter()).ok();
+            for (set, (place, begun)) in sets.iter().zip(places) {
+                let answer = answers.as_mut().and_then(Iterator::next).cloned();
+                let rule = process.cache_of(set.key).and_then(|_| process.rule(set.key));
+                let fresh = match (&answer, rule) {
+                    (Some(Ok(_)), Some(rule)) => {
+                        Some(Fresh { value: Some(set.value), flags: 0, ttl: rule.ttl })
+                    }
+                    _ => None,
+                };
+                process.cache.end_write(&begun, set.key, fresh.as_ref());
+                if let (Some(answer), Some(place)) = (answer, stored.get_mut(place)) {
+                    *place = answer;
+                }
+            }
+            asked?;
+        }
+        Ok(stored)
+    }
+
+    fn ask_to_set(
+        &self,
+        sets: &[Set<'_>],
+        deadline: &Deadline,
+    ) -> Result<Vec<Result<Stored, Error>>, Error> {
+        let request = Request::SetMany { sets: sets.to_vec() };
+        self.shared.ask(&request, Kind::Write, deadline, |response| match response {
+            Response::Many(answers) => Ok(answers.iter().map(stored).collect()),
+            other => Err(unexpected(&other)),
+        })
+    }
+
+    /// Removes a key, in the tiers too as its policy says. Whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`set_with`](Self::set_with).
+    pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
+        check_key(key)?;
+        let process = self.shared.process();
+        let begun = process.cache.begin_write(key);
+        let deadline = self.shared.deadline();
+        let request = Request::Delete { key };
+        let existed =
+            self.shared.ask(&request, Kind::Write, &deadline, |response| match response {
+                Response::Deleted { existed, .. } => Ok(existed),
+                other => Err(unexpected(&other)),
+            });
+        process.cache.end_write(&begun, key, None);
+        existed
+    }
+}
+
+pub(crate) fn request<'a>(key: &'a [u8], value: &'a [u8], options: &SetOptions) -> Request<'a> {
+    let SetOptions { ttl, flags, write, no_wait } = *options;
+    Request::Set(Set { key, value, ttl, flags, write, reply: !no_wait })
+}
+
+/// What became of one value.
+pub(crate) fn stored(response: &Response<'_>) -> Result<Stored, Error> {
+    match *response {
+        Response::Stored { version, degraded } => Ok(Stored { version, degraded }),
+        ref other => Err(unexpected(other)),
+    }
+}
+
+fn check_value(value: &[u8], value_bytes_max: u32) -> Result<(), Error> {
+    if value.len() <= value_bytes_max as usize {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        reason: format!(
+            "a value of {} bytes; the key's policy allows {value_bytes_max} (value_bytes_max)",
+            value.len()
+        ),
+    })
+}

@@ -1,0 +1,164 @@
+//! The hazard: a task that waits for an answer which has come, a hit that waits, or a runtime's thread
+//! that is held up. A real daemon, a real tier that is slow.
+
+use l1d_client::{AsyncClient, Client, Error, Lookup, SetOptions};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use test_support::daemon::Daemon;
+use test_support::servers::{Proxy, Server};
+use tokio::runtime::{Builder, Runtime};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
+
+fn start(tiers: &str) -> Daemon {
+    let config = format!("[table]\nvalue_bytes_max = \"64KiB\"\n{tiers}");
+    Daemon::start(PROGRAM, &config, "16MiB")
+}
+
+fn connect(daemon: &Daemon) -> Client {
+    Client::builder().socket(daemon.socket()).deadline(Duration::from_secs(10)).connect().unwrap()
+}
+
+fn runtimes() -> [Runtime; 2] {
+    [
+        Builder::new_current_thread().enable_all().build().unwrap(),
+        Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap(),
+    ]
+}
+
+#[test]
+fn a_hit_never_awaits() {
+    let daemon = start("");
+    let client = connect(&daemon);
+    client.set(b"key", b"value").unwrap();
+    // Outside of any runtime: nothing is registered, and the first poll has the value.
+    let cache = AsyncClient::from(client);
+    let mut get = pin!(cache.get(b"key"));
+    let Poll::Ready(found) = get.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+        panic!("a hit was awaited")
+    };
+    assert_eq!(&*found.unwrap().unwrap(), b"value");
+    // And what does need one says so.
+    let mut get = pin!(cache.get(b"other"));
+    let polled = get.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(polled, Poll::Ready(Err(Error::System { .. }))), "{polled:?}");
+}
+
+/// Many more than can be under way at once, on one thread and on several.
+#[test]
+fn many_tasks_get_each_their_answer() {
+    let (memcached, redis) = (Server::memcached(), Server::redis());
+    let daemon = start(&format!(
+        "[l2]\naddress = \"{}\"\n[l3]\nurl = \"redis://{}\"\n",
+        memcached.address(),
+        redis.address()
+    ));
+    for (number, runtime) in runtimes().into_iter().enumerate() {
+        let cache = Arc::new(AsyncClient::from(connect(&daemon)));
+        runtime.block_on(async {
+            let tasks: Vec<_> = (0..200)
+                .map(|task| {
+                    let cache = cache.clone();
+                    tokio::spawn(async move {
+                        for round in 0..10 {
+                            let key = format!("async:{number}:{task}:{round}").into_bytes();
+                            let value = vec![u8::try_from(task).unwrap(); 50 * (task + round)];
+                            assert_eq!(cache.lookup(&key).await.unwrap(), Lookup::Absent);
+                            cache.set(&key, &value).await.unwrap();
+                            assert_eq!(&*cache.get(&key).await.unwrap().unwrap(), &value[..]);
+                            if round % 3 == 0 {
+                                assert!(cache.delete(&key).await.unwrap());
+                                assert!(cache.get(&key).await.unwrap().is_none());
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+    }
+}
+
+#[test]
+fn a_task_that_waits_holds_nobody_up_and_ends_with_its_deadline() {
+    let redis = Server::redis();
+    let proxy = Proxy::before(&redis);
+    let daemon =
+        start(&format!("[l3]\nurl = \"redis://{}\"\ndeadline = \"5s\"\n", proxy.address()));
+    let client =
+        Client::builder().socket(daemon.socket()).deadline(Duration::from_millis(300)).connect();
+    let cache = AsyncClient::from(client.unwrap());
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    proxy.hold();
+    runtime.block_on(async {
+        let mut slow = pin!(cache.get(b"slow"));
+        let mut ticks = 0;
+        let failed = loop {
+            tokio::select! {
+                got = &mut slow => break got,
+                () = tokio::time::sleep(Duration::from_millis(10)) => ticks += 1,
+            }
+        };
+        assert!(matches!(failed, Err(Error::Deadline { .. })), "{failed:?}");
+        assert!(ticks > 2, "the runtime went on meanwhile");
+        let options = SetOptions {
+            write: Some(l1d_client::policy::WriteMode::L1Only),
+            ..SetOptions::default()
+        };
+        cache.set_with(b"beside", b"1", &options).await.unwrap();
+    });
+}
+
+#[test]
+fn a_program_with_a_loop_of_its_own_waits_at_the_descriptor() {
+    let daemon = start("");
+    let client = connect(&daemon);
+    client.set(b"known", b"1").unwrap();
+    assert!(client.request(b"known").is_answered());
+    let mut first = client.request(b"unknown");
+    let mut second = client.request_set(b"large", &vec![5; 60_000], &SetOptions::default());
+    let (mut looked, mut stored) = (None, None);
+    while looked.is_none() || stored.is_none() {
+        looked = looked.or_else(|| first.poll());
+        stored = stored.or_else(|| second.poll());
+        let waits = first.descriptor().or(second.descriptor());
+        if let Some(descriptor) = waits.filter(|_| looked.is_none() || stored.is_none()) {
+            let mut ends = [PollFd::new(descriptor, PollFlags::POLLIN)];
+            assert_eq!(poll(&mut ends, PollTimeout::from(10_000_u16)), Ok(1), "never readable");
+        }
+    }
+    assert_eq!(looked.unwrap().unwrap(), Lookup::Unknown);
+    assert!(stored.unwrap().unwrap().version > 0);
+    assert_eq!(client.peek(b"large").unwrap().len(), 60_000);
+    // Given up: nothing is kept of it, and its lane can be used again.
+    for _ in 0..100 {
+        drop(client.request(b"unknown"));
+    }
+    assert_eq!(client.lookup(b"unknown").unwrap(), Lookup::Unknown);
+    assert_eq!(client.get(b"large").unwrap().unwrap().len(), 60_000);
+}
+
+#[test]
+fn a_daemon_that_goes_is_noticed_by_who_waits() {
+    let redis = Server::redis();
+    let proxy = Proxy::before(&redis);
+    let mut daemon =
+        start(&format!("[l3]\nurl = \"redis://{}\"\ndeadline = \"30s\"\n", proxy.address()));
+    let cache = AsyncClient::from(connect(&daemon));
+    proxy.hold();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let failed = runtime.block_on(async {
+        let mut get = pin!(cache.get(b"key"));
+        tokio::select! {
+            got = &mut get => return got,
+            () = tokio::time::sleep(Duration::from_millis(50)) => daemon.kill(),
+        }
+        get.await
+    });
+    assert!(matches!(failed, Err(Error::Unavailable { .. })), "{failed:?}");
+}
