@@ -11,7 +11,8 @@
 //! - A miss and a write cost an exchange with the daemon over a unix socket (tens of microseconds),
 //!   and the tiers below it their time. Each has a deadline ([`ClientBuilder::deadline`]).
 //! - Reads copy. A reference into the table would be a reference to memory that another process
-//!   changes.
+//!   changes. [`read_with`](Client::read_with) looks at parts of a value instead, and a [`Memo`] keeps
+//!   what values decode to, compared with the table at every use.
 //! - The table forgets: a full one evicts, and every entry has an end. Nothing is lost that a tier
 //!   holds, and nothing is kept that none does.
 //! - A write whose answer never came is [`Error::UnknownOutcome`]: it is not sent twice.
@@ -88,6 +89,7 @@ mod mailbox;
 mod mailbox_place;
 #[doc(hidden)]
 pub mod mapping;
+mod memo;
 mod pending;
 pub mod policy;
 mod pool;
@@ -108,6 +110,7 @@ pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::Error;
 pub use in_place::ValueView;
+pub use memo::{Memo, MemoError};
 pub use pending::Pending;
 pub use value::{Lookup, Meta, SetOptions, Source, Stored, Value};
 

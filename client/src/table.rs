@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::mapping::{Access, Mapping};
 use crate::value::{Meta, Source};
-use shm_layout::{Destination, InPlace, Look, Mapped, Outcome, Reader, Sought};
+use shm_layout::{Destination, InPlace, Look, Mapped, Outcome, Reader, Receiver, Sighting, Sought};
 use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -68,6 +68,7 @@ impl Table {
     }
 
     /// The hash of a key in this table, as the daemon knows it.
+    #[inline]
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
         self.reader.geometry().hasher().hash(key).0
     }
@@ -161,6 +162,23 @@ impl Table {
         self.confirm(self.reader.read(key, || self.daemon_clock(), &mut Look(look)))
     }
 
+    /// Reads `key` without a look at its value. A hit: how to find out later whether it is the key's
+    /// value still.
+    pub(crate) fn sight(&self, key: &[u8]) -> Option<Sighting> {
+        let mut sight = Sight(None);
+        let outcome = self.reader.read(key, || self.daemon_clock(), &mut sight);
+        let is_hit = matches!(self.confirm(outcome), TableRead::Hit(_));
+        sight.0.filter(|_| is_hit)
+    }
+
+    /// Reads the entry again that was sighted in this table: a miss where it is no longer its key's
+    /// value, or not at that place.
+    #[inline(always)]
+    pub(crate) fn read_again(&self, sighting: &Sighting) -> TableRead {
+        let holds = self.reader.holds(sighting, || self.daemon_clock());
+        self.confirm(if holds { Outcome::Hit(*sighting.hit()) } else { Outcome::Miss })
+    }
+
     /// What an outcome of the reader means, made sure of.
     #[inline(always)]
     fn confirm(&self, outcome: Outcome) -> TableRead {
@@ -189,6 +207,19 @@ impl Table {
         // is dropped. That costs memory and nothing else: its state no longer says "serving", or
         // another table was handed out in its place.
         let _ = self.mapping.give_back();
+    }
+}
+
+/// Receives no value, but where it is.
+struct Sight(Option<Sighting>);
+
+impl Receiver<Mapped> for Sight {
+    #[inline(always)]
+    fn receive(&mut self, _: InPlace<'_, Mapped>) {}
+
+    #[inline(always)]
+    fn sighted(&mut self, sighting: Sighting) {
+        self.0 = Some(sighting);
     }
 }
 

@@ -313,6 +313,13 @@ impl Geometry {
         Bucket { first_word: self.buckets + (index % self.bucket_count) as usize * SLOTS }
     }
 
+    /// Whether the table's word `word` is a slot.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_slot(&self, word: usize) -> bool {
+        word.wrapping_sub(self.buckets) < self.bucket_count as usize * SLOTS
+    }
+
     /// The candidate lines of a key.
     #[inline(always)]
     #[must_use]

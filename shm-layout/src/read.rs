@@ -29,6 +29,11 @@ pub trait Receiver<M: Memory> {
     /// Called with the value, which may be torn, and may be called again when the read begins anew:
     /// what was made of it counts only when the read says that it is a hit.
     fn receive(&mut self, value: InPlace<'_, M>);
+
+    /// Called when what was received last was whole, with what [`Reader::holds`] needs to say later
+    /// whether it is still the key's value. Counts, as well, only when the read says that it is a hit.
+    #[inline(always)]
+    fn sighted(&mut self, _: Sighting) {}
 }
 
 impl<M: Memory, D: Destination> Receiver<M> for D {
@@ -124,6 +129,27 @@ pub struct Hit {
     pub expiry: u32,
     /// Rule of the policy that it was stored under.
     pub policy: u8,
+}
+
+/// Where a read has found an entry, and in which generation of its segment: what tells the same entry
+/// from every other that there ever was or will be in the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Sighting {
+    slot: usize,
+    word: SlotWord,
+    segment: u32,
+    generation: u64,
+    marks: u8,
+    hit: Hit,
+}
+
+impl Sighting {
+    /// What the read found.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hit(&self) -> &Hit {
+        &self.hit
+    }
 }
 
 /// What a read comes to.
@@ -279,6 +305,34 @@ impl<M: Memory> Reader<M> {
         }
     }
 
+    /// Whether the entry of `sighting`, of an earlier read of this table, is still its key's value,
+    /// and visible. Neither key nor entry is looked at: their words cannot have changed (W2). `false`
+    /// as well where the entry has moved; then the key has to be read.
+    ///
+    /// Takes effect at the load of the slot. The caller sees to it that the table is in use (R0),
+    /// before or after.
+    #[inline(always)]
+    pub fn holds(&self, sighting: &Sighting, clock: impl Fn() -> u64) -> bool {
+        let Sighting { slot, word, segment, generation, marks, hit } = *sighting;
+        let Some(generation_word) = self.geometry.generation(segment) else {
+            return false;
+        };
+        // SAFETY: a slot of this geometry is a word of the checked table.
+        if !self.geometry.is_slot(slot) || unsafe { self.memory.load(slot) } != word.0 {
+            return false;
+        }
+        // Partners with the fence before the slot store (W3). Could the slot name a later entry at
+        // the same place, the owner had stored a later generation before it stored that slot, and
+        // whoever sees the one sees the other. Generations never go back (W5), and within one a
+        // place is given out once.
+        self.memory.fence_acquire();
+        // SAFETY: a word of the checked table.
+        if unsafe { self.memory.load(generation_word) } != generation {
+            return false;
+        }
+        matches!(self.verdict(hit, marks, &clock), Outcome::Hit(_))
+    }
+
     /// The whole protocol: every nominated slot of both lines, and again while the owner is at work.
     #[inline(never)]
     fn read_all(
@@ -393,6 +447,8 @@ impl<M: Memory> Reader<M> {
             expiry: expiry as u32,
             policy: sizes.policy(),
         };
+        let segment = location.segment;
+        destination.sighted(Sighting { slot, word, segment, generation: before, marks, hit });
         Attempt::Done(self.verdict(hit, marks, clock))
     }
 

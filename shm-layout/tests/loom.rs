@@ -13,6 +13,8 @@
 //! | the odd generation (W4) | a recycled segment |
 //! | the fence before the next even generation (W4) | a recycled segment |
 //! | the last load of the generation, or the fence before it (R6) | a recycled segment |
+//! | the generation, in `Reader::holds` | a sighting of an entry whose place was given out again |
+//! | the slot, in `Reader::holds` | a sighting of a deleted entry |
 //!
 //! The fence behind the odd generation is not missed by any model: the one before the even
 //! generation stands between the two, too, and entries are only appended behind that. It stays,
@@ -24,8 +26,8 @@ use loom::thread;
 use shm_layout::entry::NEVER;
 use shm_layout::header::{IDENTITY_COPIES, IDENTITY_WORDS, POLICY_FLOORS, STATE};
 use shm_layout::{
-    Entry, Geometry, KeyHash, Location, Memory, MemoryMut, Outcome, Plan, Reader, VecDestination,
-    Writer,
+    Entry, Geometry, InPlace, KeyHash, Location, Memory, MemoryMut, Outcome, Plan, Reader,
+    Receiver, Sighting, VecDestination, Writer,
 };
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -130,6 +132,35 @@ fn read(reader: &Reader<Shared>, key: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+#[derive(Default)]
+struct Sight(Option<Sighting>);
+
+impl Receiver<Shared> for Sight {
+    fn receive(&mut self, _: InPlace<'_, Shared>) {}
+    fn sighted(&mut self, sighting: Sighting) {
+        self.0 = Some(sighting);
+    }
+}
+
+/// A reader sights `A`; another one, which may hear of what `change` does, asks for it again. Whether
+/// it had heard, and whether the sighting held.
+fn sighted_and_asked(change: impl Fn(&Writer<Shared>)) -> (bool, bool) {
+    let (writer, reader) = table();
+    let mut sight = Sight::default();
+    assert!(matches!(reader.read(A, || 0, &mut sight), Outcome::Hit(_)));
+    let sighting = sight.0.unwrap();
+    assert!(reader.holds(&sighting, || 0));
+    let told = Arc::new(AtomicU64::new(0));
+    let acknowledged = told.clone();
+    let asking = thread::spawn(move || {
+        let known = told.load(Ordering::Acquire) == 1;
+        (known, reader.holds(&sighting, || 0))
+    });
+    change(&writer);
+    acknowledged.store(1, Ordering::Release);
+    asking.join().unwrap()
+}
+
 fn model(run: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
@@ -215,4 +246,38 @@ fn a_raised_floor_hides_what_is_older() {
         let (known, seen) = reading.join().unwrap();
         assert!(!(known && seen.is_some()), "read below a floor that was known of");
     });
+}
+
+/// The slot word is the same as before, and the words of the entry are another's.
+#[test]
+fn a_sighting_does_not_hold_for_what_returned_to_its_place() {
+    model(|| {
+        let (known, held) = sighted_and_asked(|writer| {
+            writer.begin_recycling(0);
+            writer.clear(slot(A));
+            writer.end_recycling(0);
+            writer.append(FIRST, &entry(A, NEW, 2), hash(A)).unwrap();
+            writer.publish(slot(A), hash(A), FIRST);
+        });
+        assert!(!(known && held), "held after a new value was acknowledged");
+    });
+}
+
+/// The generation is the same as before.
+#[test]
+fn a_sighting_does_not_hold_for_what_was_deleted_replaced_or_hidden() {
+    let changes: [fn(&Writer<Shared>); 3] = [
+        |writer| writer.clear(slot(A)),
+        |writer| {
+            writer.append(SECOND, &entry(A, NEW, 2), hash(A)).unwrap();
+            writer.publish(slot(A), hash(A), SECOND);
+        },
+        |writer| writer.raise_policy_floor(0, 2),
+    ];
+    for change in changes {
+        model(move || {
+            let (known, held) = sighted_and_asked(change);
+            assert!(!(known && held), "held after the change was acknowledged");
+        });
+    }
 }
