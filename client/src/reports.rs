@@ -16,8 +16,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const HELD: usize = 16;
 /// Hits from one report to the next, at most.
 const INTERVAL_MAX: u32 = 512;
-/// Reports that are held come together in about this time: 50,000 a second.
-const PACE_NS: u64 = 320_000;
+/// Handings over are counted for so long, a few ticks of the coarse clock.
+const WINDOW_NS: u64 = 8_000_000;
+/// More of them in a window, and reports come further apart: that is 50,000 reports a second.
+const WINDOW_MAX: u64 = 25;
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
@@ -32,7 +34,8 @@ struct Reports {
     /// Hits from one report to the next, on average and as last drawn.
     interval: Cell<u32>,
     drawn_interval: Cell<u32>,
-    handed_over_ns: Cell<u64>,
+    /// When handings over began to be counted, and how many there were.
+    window: Cell<(u64, u64)>,
     /// Whose hits are held: those of one client at a time.
     client: Cell<u64>,
     held: [Cell<u64>; HELD],
@@ -66,7 +69,7 @@ impl Reports {
         Reports {
             interval: Cell::new(1),
             drawn_interval: Cell::new(1),
-            handed_over_ns: Cell::new(0),
+            window: Cell::new((0, 0)),
             client: Cell::new(0),
             held: [const { Cell::new(0) }; HELD],
             count: Cell::new(0),
@@ -87,7 +90,7 @@ impl Reports {
         self.count.set(count + 1);
         if count + 1 >= HELD {
             self.count.set(0);
-            self.keep_pace(clock::monotonic_ns());
+            self.keep_pace(clock::monotonic_coarse_ns());
             let stripe = self.draw();
             hand_over(stripe, &self.held.each_ref().map(Cell::get));
         }
@@ -95,13 +98,18 @@ impl Reports {
 
     /// Reports further apart where they came together fast, and closer where they did not.
     fn keep_pace(&self, now_ns: u64) {
-        let took = now_ns.saturating_sub(self.handed_over_ns.replace(now_ns));
+        let (begun, count) = self.window.get();
+        let (took, count) = (now_ns.saturating_sub(begun), count + 1);
         let interval = self.interval.get();
-        if took < PACE_NS {
+        if took < WINDOW_NS && count < WINDOW_MAX {
+            return self.window.set((begun, count));
+        }
+        if took < WINDOW_NS {
             self.interval.set((interval * 2).min(INTERVAL_MAX));
-        } else if took > 4 * PACE_NS {
+        } else if count * WINDOW_NS * 4 < WINDOW_MAX * took {
             self.interval.set((interval / 2).max(1));
         }
+        self.window.set((now_ns, 0));
     }
 
     /// Draws the next interval. This thread's stripe.
@@ -140,23 +148,22 @@ mod tests {
     #[test]
     fn who_reads_at_leisure_reports_every_hit_and_who_reads_fast_some() {
         let reports = Reports::new();
-        for round in 1..20 {
-            assert_eq!(handed_over(&reports, round * 10_000_000), 1);
-        }
-        let begun = 200_000_000;
-        let fast: Vec<u32> =
-            (0..100).map(|round| handed_over(&reports, begun + round * 1_000)).collect();
-        let steady = &fast[20..];
-        assert!(steady.iter().all(|hits| (384..=640).contains(hits)), "{steady:?}");
+        // One handing over in so many ns, for a second, by a clock that ticks every 4 ms.
+        let mut now_ns = 1_000_000_000;
+        let mut second = |every_ns: u64| -> Vec<u32> {
+            let begun = now_ns;
+            now_ns += 1_000_000_000;
+            let times = (begun..now_ns).step_by(usize::try_from(every_ns).unwrap());
+            times.map(|ns| handed_over(&reports, ns / 4_000_000 * 4_000_000)).collect()
+        };
+        assert!(second(10_000_000).iter().all(|hits| *hits == 1));
+        let fast = second(1_000);
+        let steady = &fast[1000..];
+        assert!(steady.iter().all(|hits| (384..=640).contains(hits)), "{:?}", &fast[..1000]);
         assert!(steady.iter().any(|hits| *hits != steady[0]), "in no lasting rhythm");
-        // At the pace it stays as it is.
-        let paced: Vec<u32> =
-            (1..50).map(|round| handed_over(&reports, 300_000_000 + round * 500_000)).collect();
-        assert!(paced[2..].iter().all(|hits| (192..=640).contains(hits)), "{paced:?}");
-        for round in 0..20 {
-            handed_over(&reports, 400_000_000 + round * 10_000_000);
-        }
-        assert_eq!(reports.drawn_interval.get(), 1, "at leisure again");
+        let paced = second(500_000);
+        assert!(paced.iter().all(|hits| (384..=640).contains(hits)), "at the pace it stays");
+        assert_eq!(second(10_000_000).last(), Some(&1), "at leisure again");
     }
 
     #[test]
@@ -165,7 +172,7 @@ mod tests {
         let mut all = Vec::new();
         for hit in 0..160 {
             // As if sixteen hits took a second.
-            reports.handed_over_ns.set(0);
+            reports.window.set((0, 0));
             reports.take(1, hit, |_, hashes| all.extend_from_slice(hashes));
         }
         assert_eq!(all, (0..160).collect::<Vec<u64>>());

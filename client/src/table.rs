@@ -6,7 +6,7 @@ use crate::value::{Meta, Source};
 use shm_layout::{Destination, InPlace, Look, Mapped, Outcome, Reader, Receiver, Sighting, Sought};
 use std::cell::Cell;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Keys that are read together: as many lines as a core can wait for at once, and some.
 pub(crate) const TOGETHER: usize = 16;
@@ -86,7 +86,6 @@ impl Table {
         keys: &'k [K],
         mut each: impl FnMut(&'k K, TableRead, Vec<u8>),
     ) {
-        let is_serving = self.reader.is_serving();
         let mut sought = [Sought::default(); TOGETHER];
         for (key, sought) in keys.iter().zip(&mut sought) {
             *sought = self.reader.seek(key.as_ref());
@@ -105,13 +104,9 @@ impl Table {
         };
         for (key, sought) in keys.iter().zip(sought) {
             let mut value = Vec::new();
-            let read = if is_serving {
-                self.finish(&mut value, |spare| {
-                    self.reader.read_sought(sought, key.as_ref(), clock, spare)
-                })
-            } else {
-                TableRead::Detached
-            };
+            let read = self.finish(&mut value, |spare| {
+                self.reader.read_sought(sought, key.as_ref(), clock, spare)
+            });
             each(key, read, value);
         }
     }
@@ -149,17 +144,13 @@ impl Table {
             // is the beginning of this vector's spare capacity; its length was 0.
             unsafe { value.set_len(bytes) };
         }
-        let read = self.confirm(outcome);
-        if read == TableRead::Detached {
-            value.clear();
-        }
-        read
+        outcome.into()
     }
 
     /// Shows the value of `key` to `look`, where it lies. What `look` made of it counts only with a
     /// hit; it may have been called before, or several times.
     pub(crate) fn read_with(&self, key: &[u8], look: impl FnMut(InPlace<'_, Mapped>)) -> TableRead {
-        self.confirm(self.reader.read(key, || self.daemon_clock(), &mut Look(look)))
+        self.reader.read(key, || self.daemon_clock(), &mut Look(look)).into()
     }
 
     /// Reads `key` without a look at its value. A hit: how to find out later whether it is the key's
@@ -167,8 +158,7 @@ impl Table {
     pub(crate) fn sight(&self, key: &[u8]) -> Option<Sighting> {
         let mut sight = Sight(None);
         let outcome = self.reader.read(key, || self.daemon_clock(), &mut sight);
-        let is_hit = matches!(self.confirm(outcome), TableRead::Hit(_));
-        sight.0.filter(|_| is_hit)
+        sight.0.filter(|_| matches!(outcome, Outcome::Hit(_)))
     }
 
     /// Reads the entry again that was sighted in this table: a miss where it is no longer its key's
@@ -176,28 +166,7 @@ impl Table {
     #[inline(always)]
     pub(crate) fn read_again(&self, sighting: &Sighting) -> TableRead {
         let holds = self.reader.holds(sighting, || self.daemon_clock());
-        self.confirm(if holds { Outcome::Hit(*sighting.hit()) } else { Outcome::Miss })
-    }
-
-    /// What an outcome of the reader means, made sure of.
-    #[inline(always)]
-    fn confirm(&self, outcome: Outcome) -> TableRead {
-        let read = match outcome {
-            Outcome::Miss => return TableRead::Miss,
-            Outcome::Detached => return TableRead::Detached,
-            Outcome::Absent => TableRead::Absent,
-            Outcome::Hit(hit) => TableRead::Hit(Meta {
-                flags: hit.flags,
-                version: hit.version,
-                source: Source::Table,
-            }),
-        };
-        // `give_back` may have put zeros under this read after the generation was checked; floors
-        // and clock offset then showed 0, and what they hide would be seen. All words become zero at
-        // one moment, and the fence keeps this load behind the others, so a state that still says
-        // "serving" proves that they were the table's own.
-        fence(Ordering::Acquire);
-        if self.reader.is_serving() { read } else { TableRead::Detached }
+        if holds { Outcome::Hit(*sighting.hit()).into() } else { TableRead::Miss }
     }
 
     /// Gives the table's memory back; every read from now on, and any under way, is `Detached` or a
@@ -207,6 +176,22 @@ impl Table {
         // is dropped. That costs memory and nothing else: its state no longer says "serving", or
         // another table was handed out in its place.
         let _ = self.mapping.give_back();
+    }
+}
+
+impl From<Outcome> for TableRead {
+    #[inline(always)]
+    fn from(outcome: Outcome) -> TableRead {
+        match outcome {
+            Outcome::Miss => TableRead::Miss,
+            Outcome::Detached => TableRead::Detached,
+            Outcome::Absent => TableRead::Absent,
+            Outcome::Hit(hit) => TableRead::Hit(Meta {
+                flags: hit.flags,
+                version: hit.version,
+                source: Source::Table,
+            }),
+        }
     }
 }
 

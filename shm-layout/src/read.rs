@@ -232,9 +232,6 @@ impl<M: Memory> Reader<M> {
         clock: impl Fn() -> u64,
         destination: &mut impl Receiver<M>,
     ) -> Outcome {
-        if !self.is_serving() {
-            return Outcome::Detached;
-        }
         self.read_sought(self.seek(key), key, clock, destination)
     }
 
@@ -271,10 +268,27 @@ impl<M: Memory> Reader<M> {
         }
     }
 
-    /// The last step: as [`read`](Self::read), but that the table is in use must have been seen
-    /// before the first.
+    /// The last step: as [`read`](Self::read).
     #[inline(always)]
     pub fn read_sought(
+        &self,
+        sought: Sought,
+        key: &[u8],
+        clock: impl Fn() -> u64,
+        destination: &mut impl Receiver<M>,
+    ) -> Outcome {
+        let outcome = self.find(sought, key, clock, destination);
+        // R0, last: a client may put zeros in the place of a table that is out of use, under a read
+        // that has looked at the generation for the last time; floors and clock offset then show 0,
+        // and what they hide would be seen. All words become zero at one moment, and the fence keeps
+        // this load behind all others, so a state that says "serving" proves that they were the
+        // table's own.
+        self.memory.fence_acquire();
+        if self.is_serving() { outcome } else { Outcome::Detached }
+    }
+
+    #[inline(always)]
+    fn find(
         &self,
         sought: Sought,
         key: &[u8],
@@ -309,8 +323,7 @@ impl<M: Memory> Reader<M> {
     /// and visible. Neither key nor entry is looked at: their words cannot have changed (W2). `false`
     /// as well where the entry has moved; then the key has to be read.
     ///
-    /// Takes effect at the load of the slot. The caller sees to it that the table is in use (R0),
-    /// before or after.
+    /// Takes effect at the load of the slot.
     #[inline(always)]
     pub fn holds(&self, sighting: &Sighting, clock: impl Fn() -> u64) -> bool {
         let Sighting { slot, word, segment, generation, marks, hit } = *sighting;
@@ -330,7 +343,10 @@ impl<M: Memory> Reader<M> {
         if unsafe { self.memory.load(generation_word) } != generation {
             return false;
         }
-        matches!(self.verdict(hit, marks, &clock), Outcome::Hit(_))
+        let is_visible = matches!(self.verdict(hit, marks, &clock), Outcome::Hit(_));
+        // R0, last: as in `read_sought`.
+        self.memory.fence_acquire();
+        is_visible && self.is_serving()
     }
 
     /// The whole protocol: every nominated slot of both lines, and again while the owner is at work.
