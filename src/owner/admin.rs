@@ -112,7 +112,7 @@ impl Owner {
         let now_ns = self.now_ns();
         let hash = self.table.hash(key);
         let rule = self.policy.rule(key);
-        let held = self.table.get(key, now_ns).map(|held| {
+        let held = self.table.peek(key, now_ns).map(|held| {
             json!({
                 "version": held.version,
                 "value_bytes": held.value.len(),

@@ -159,7 +159,7 @@ impl Scene {
     /// What every process reads.
     fn visible(&mut self) -> Option<Vec<u8>> {
         let now_ns = self.owner.now_ns();
-        self.owner.table.get(b"k", now_ns).map(|held| held.value.to_vec())
+        self.owner.table.peek(b"k", now_ns).map(|held| held.value.to_vec())
     }
 
     /// The tiers have got no job that the test has not seen: a fetch that is begun now is the next.

@@ -77,9 +77,7 @@ impl<M: MemoryMut> Table<M> {
                     self.sweep.earliest = self.sweep.earliest.min(found.header.expiry);
                     self.sweep.latest = self.sweep.latest.max(found.header.expiry);
                 } else {
-                    self.writer.clear(found.slot);
-                    self.forget(&found);
-                    self.counters.expired += 1;
+                    self.expire(&found, hash);
                 }
             }
             self.sweep.sweeping = Some(place);
