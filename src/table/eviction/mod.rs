@@ -45,6 +45,8 @@ pub(super) struct Eviction {
     passed: Option<u32>,
     /// Nothing has to be reclaimed before a segment is opened, as far as is known.
     is_ready: bool,
+    /// Ends of queues that were reclaimed since a segment was opened.
+    ends: u32,
     /// What may be copied for the sake of space alone, in words.
     credit: u64,
     /// Entries that reclaiming has moved or dropped; tells whether a place found before still holds.
@@ -70,6 +72,7 @@ impl Eviction {
             job: None,
             passed: None,
             is_ready: false,
+            ends: 0,
             credit: 0,
             reclaimed: 0,
             hits: 0,

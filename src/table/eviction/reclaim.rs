@@ -13,7 +13,7 @@ const BATCH: usize = 16;
 /// Reclaiming begins when this part of the open segment is left, as a divisor.
 const LEAD: usize = 4;
 /// Words of a segment that are looked at for each word appended: a whole one while the last part of
-/// the open one fills, and some more.
+/// the open one fills, and some more. Multiplied where one segment after the other makes no room.
 const PACE: usize = LEAD + 2;
 /// What each word stored allows to be copied for the sake of space, in percent.
 const CREDIT_PERCENT: u64 = 60;
@@ -25,10 +25,8 @@ pub(super) enum Fate {
     Drop,
     /// All move to the end of the queue that they are in.
     Keep,
-    /// Small's end: what was used more than once moves to main, the rest is dropped.
-    KeepPopular,
-    /// Main's end: what was used moves to main's other end, the rest is dropped.
-    KeepUsed,
+    /// The end of a queue: what was used so often moves to main's other end, the rest is dropped.
+    KeepUsed { least: u8 },
     /// The segment itself goes to main's other end: nearly all of it would be copied.
     Requeue,
 }
@@ -80,6 +78,7 @@ impl<M: MemoryMut> Table<M> {
         }
         self.log.open_next(&self.writer, queue, self.eviction.epoch());
         self.eviction.is_ready = false;
+        self.eviction.ends = 0;
         self.update_filling();
     }
 
@@ -95,7 +94,8 @@ impl<M: MemoryMut> Table<M> {
             self.eviction.is_ready = self.eviction.job.is_none();
         }
         if self.eviction.job.is_some() {
-            self.reclaim(words * PACE, now);
+            let pace = PACE * (1 + self.eviction.ends as usize);
+            self.reclaim(words * pace, now);
         }
     }
 
@@ -172,16 +172,12 @@ impl<M: MemoryMut> Table<M> {
                 self.eviction.credit = self.eviction.credit.saturating_sub(words);
                 self.copy_forward(found, hash, queue, uses)
             }
-            Fate::KeepPopular if uses >= queue.uses_kept() => {
-                self.copy_forward(found, hash, Queue::Main, 0)
+            Fate::KeepUsed { least } if uses >= least => {
+                self.copy_forward(found, hash, Queue::Main, uses_after(queue, uses))
             }
-            Fate::KeepUsed if uses >= queue.uses_kept() => {
-                self.copy_forward(found, hash, Queue::Main, uses - 1)
-            }
-            Fate::KeepPopular | Fate::KeepUsed => false,
+            Fate::KeepUsed { .. } => false,
             Fate::Requeue => {
-                let uses = if queue == Queue::Small { 0 } else { uses.saturating_sub(1) };
-                self.set_uses(found.slot, number, uses);
+                self.set_uses(found.slot, number, uses_after(queue, uses));
                 true
             }
         };
@@ -282,5 +278,14 @@ impl<M: MemoryMut> Table<M> {
                 }
             }
         }
+    }
+}
+
+/// The uses of an entry that has passed the end of `queue`: it begins anew in main, and in main each
+/// round costs one.
+fn uses_after(queue: Queue, uses: u8) -> u8 {
+    match queue {
+        Queue::Small => 0,
+        Queue::Main => uses.saturating_sub(1),
     }
 }

@@ -17,6 +17,8 @@ const DEAD_PERCENT_MAX: u64 = 30;
 const DEAD_PERCENT_MIN: u64 = 26;
 /// A segment is kept whole when so many of its entries would be, in percent.
 const WHOLE_PERCENT: u64 = 80;
+/// After so many ends of queues that made no room, what is kept must have been used once more.
+const ENDS_PER_USE: u32 = 8;
 /// Segments that are free before dead memory is no longer looked for.
 const FREE_BEFORE_COMPACTION: usize = 2;
 /// Room for newcomers to main comes back with at least so many free segments, or a tenth of all.
@@ -28,27 +30,24 @@ impl<M: MemoryMut> Table<M> {
         if let Some(number) = self.eviction.passed.take()
             && self.log.closed(Queue::Main).contains(&number)
         {
-            return Some(self.end_of_queue(number));
+            return Some(self.end_of_queue(number, 0));
         }
         if let Some(number) = self.nothing_visible(now) {
             return Some(Job::new(number, Fate::Drop));
         }
         self.update_filling();
         let free = self.log.free.len();
-        if free <= FREE_BEFORE_COMPACTION
+        let small = self.log.count(Queue::Small);
+        let target = self.small_target();
+        let small_is_full = asking == Queue::Small && !self.eviction.is_filling && small >= target;
+        if (free <= FREE_BEFORE_COMPACTION || small_is_full)
             && let Some(number) = self.worth_compacting()
         {
             return Some(Job::new(number, Fate::Keep));
         }
-        let small = self.log.count(Queue::Small);
-        let target = self.small_target();
         let oldest = |table: &Self, queue| table.log.closed(queue).front().copied();
-        if asking == Queue::Small
-            && !self.eviction.is_filling
-            && small >= target
-            && let Some(number) = oldest(self, Queue::Small)
-        {
-            return Some(self.end_of_queue(number));
+        if small_is_full && let Some(number) = oldest(self, Queue::Small) {
+            return Some(self.end_of_queue(number, 0));
         }
         if free > 1 {
             return None;
@@ -56,7 +55,9 @@ impl<M: MemoryMut> Table<M> {
         let (first, then) =
             if small > target { (Queue::Small, Queue::Main) } else { (Queue::Main, Queue::Small) };
         let number = oldest(self, first).or_else(|| oldest(self, then))?;
-        Some(self.end_of_queue(number))
+        let raised = u8::try_from(self.eviction.ends / ENDS_PER_USE).unwrap_or(u8::MAX);
+        self.eviction.ends += 1;
+        Some(self.end_of_queue(number, raised))
     }
 
     /// Segments that the small queue should have.
@@ -78,16 +79,19 @@ impl<M: MemoryMut> Table<M> {
     }
 
     /// What becomes of a segment at the end of its queue.
-    fn end_of_queue(&self, number: u32) -> Job {
+    ///
+    /// Where everything is in use, one segment after the other would go round: the bar is raised, so
+    /// that the search ends.
+    fn end_of_queue(&self, number: u32, raised: u8) -> Job {
         let segment = &self.log.segments[number as usize];
         let segment_words = self.writer.geometry().segment_words() as u64;
         let is_full = u64::from(segment.live_words) * 100 >= segment_words * WHOLE_PERCENT;
         let kept = u64::from(segment.kept_entries) * 100;
         let is_kept = kept >= u64::from(segment.live_entries) * WHOLE_PERCENT;
-        let fate = match (segment.queue, is_full && is_kept) {
-            (_, true) => Fate::Requeue,
-            (Queue::Small, false) => Fate::KeepPopular,
-            (Queue::Main, false) => Fate::KeepUsed,
+        let fate = if raised == 0 && is_full && is_kept {
+            Fate::Requeue
+        } else {
+            Fate::KeepUsed { least: segment.queue.uses_kept().saturating_add(raised) }
         };
         Job::new(number, fate)
     }
