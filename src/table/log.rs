@@ -1,4 +1,4 @@
-//! The log: fixed segments in two queues, each with one segment open for appending.
+//! The log: fixed segments in two queues, and those that are open for appending.
 //!
 //! Newcomers go to the small queue, what has proved itself to main (`eviction`). One segment is
 //! kept free as long as possible: it is where the live part of a reclaimed segment goes.
@@ -32,12 +32,47 @@ impl Queue {
     }
 }
 
+/// Where an entry can be appended: each has an open segment of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
+    /// To the small queue.
+    Small,
+    /// To main.
+    Main,
+    /// To main, for what outlived the rest of its segment: it is likely to outlive its new neighbours,
+    /// too, and among its like it need not be copied again (segregation by age in LFS cleaning:
+    /// Rosenblum and Ousterhout, SOSP 1991).
+    Survivors,
+}
+
+impl Stream {
+    const fn index(self) -> usize {
+        self as usize
+    }
+
+    const fn queue(self) -> Queue {
+        match self {
+            Stream::Small => Queue::Small,
+            Stream::Main | Stream::Survivors => Queue::Main,
+        }
+    }
+}
+
+impl From<Queue> for Stream {
+    fn from(queue: Queue) -> Stream {
+        match queue {
+            Queue::Small => Stream::Small,
+            Queue::Main => Stream::Main,
+        }
+    }
+}
+
 /// What only the owner knows of a segment: 56 bytes a segment.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
     pub(super) role: Role,
     pub(super) queue: Queue,
-    /// When it was opened or last requeued, counted in segments.
+    /// Its place in the order in which segments were opened, closed or requeued.
     pub(super) sequence: u64,
     /// The epoch of that ([`super::eviction`]).
     pub(super) born: u32,
@@ -80,7 +115,7 @@ impl Segment {
 pub(super) struct Log {
     pub(super) segments: Vec<Segment>,
     pub(super) free: VecDeque<u32>,
-    open: [Option<u32>; 2],
+    open: [Option<u32>; 3],
     /// Closed segments, the oldest first.
     closed: [VecDeque<u32>; 2],
     next_sequence: u64,
@@ -92,7 +127,7 @@ impl Log {
         Log {
             segments: vec![Segment::EMPTY; segments as usize],
             free: (0..segments).collect(),
-            open: [None; 2],
+            open: [None; 3],
             closed: [const { VecDeque::new() }; 2],
             next_sequence: 1,
         }
@@ -115,7 +150,9 @@ impl Log {
 
     /// Segments of a queue, the open one included.
     pub(super) fn count(&self, queue: Queue) -> usize {
-        self.closed(queue).len() + usize::from(self.open[queue.index()].is_some())
+        let open = self.open.iter().flatten();
+        let open = open.filter(|number| self.segments[**number as usize].queue == queue);
+        self.closed(queue).len() + open.count()
     }
 
     /// Takes over a segment that an earlier owner filled. In any order: see [`sort`](Self::sort).
@@ -145,28 +182,31 @@ impl Log {
         }
     }
 
-    /// Opens a free segment at the end of a queue, closing the one that was open there.
+    /// Opens a free segment for a stream, closing the one that was open for it.
     pub(super) fn open_next<M: MemoryMut>(
         &mut self,
         writer: &Writer<M>,
-        queue: Queue,
+        stream: Stream,
         epoch: u32,
     ) -> Option<u32> {
         let next = self.free.pop_front()?;
-        if let Some(old) = self.open[queue.index()].take() {
+        let queue = stream.queue();
+        if let Some(old) = self.open[stream.index()].take() {
+            // Behind what was requeued while it was open.
+            let sequence = self.take_sequence();
             let segment = self.segment(old);
             segment.role = Role::Closed;
-            writer.set_segment(old, Role::Closed, segment.sequence);
+            segment.sequence = sequence;
+            writer.set_segment(old, Role::Closed, sequence);
             self.closed[queue.index()].push_back(old);
         }
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
+        let sequence = self.take_sequence();
         *self.segment(next) =
             Segment { role: Role::Open, queue, sequence, born: epoch, ..Segment::EMPTY };
         // Filled first: a restart that sees the role must not see the last life's extent.
         writer.set_filled(next, 0, NEVER);
         writer.set_segment(next, Role::Open, sequence);
-        self.open[queue.index()] = Some(next);
+        self.open[stream.index()] = Some(next);
         Some(next)
     }
 
@@ -179,8 +219,7 @@ impl Log {
         epoch: u32,
     ) {
         self.leave(number);
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
+        let sequence = self.take_sequence();
         let segment = self.segment(number);
         segment.queue = queue;
         segment.sequence = sequence;
@@ -197,27 +236,32 @@ impl Log {
         self.free.push_back(number);
     }
 
+    fn take_sequence(&mut self) -> u64 {
+        self.next_sequence += 1;
+        self.next_sequence - 1
+    }
+
     fn leave(&mut self, number: u32) {
         for queue in &mut self.closed {
             queue.retain(|other| *other != number);
         }
     }
 
-    /// Where `words` words would go in the open segment of a queue.
+    /// Where `words` words would go in the open segment of a stream.
     pub(super) fn room(
         &self,
-        queue: Queue,
+        stream: Stream,
         words: usize,
         segment_words: usize,
     ) -> Option<Location> {
-        let open = self.open[queue.index()]?;
+        let open = self.open[stream.index()]?;
         let word = self.segments[open as usize].filled_words;
         (word as usize + words <= segment_words).then_some(Location { segment: open, word })
     }
 
-    /// Words that are left in the open segment of a queue.
-    pub(super) fn words_left(&self, queue: Queue, segment_words: usize) -> usize {
-        let open = self.open[queue.index()].map(|open| &self.segments[open as usize]);
+    /// Words that are left in the open segment of a stream.
+    pub(super) fn words_left(&self, stream: Stream, segment_words: usize) -> usize {
+        let open = self.open[stream.index()].map(|open| &self.segments[open as usize]);
         open.map_or(0, |segment| segment_words.saturating_sub(segment.filled_words as usize))
     }
 

@@ -15,6 +15,8 @@ pub(super) mod admission;
 pub(super) mod ghost;
 pub(super) mod reclaim;
 pub(super) mod share;
+#[cfg(test)]
+mod tests;
 pub(super) mod uses;
 pub(super) mod victim;
 

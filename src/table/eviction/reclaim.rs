@@ -4,7 +4,7 @@
 //! rest are cleared, as a delete would. When no slot refers to the segment any more, its generation
 //! passes through odd to the next even number, and it is free.
 
-use super::super::log::{Queue, words_of};
+use super::super::log::{Queue, Stream, words_of};
 use super::super::{Found, Table};
 use shm_layout::{KeyHash, Location, MemoryMut};
 
@@ -49,24 +49,25 @@ impl<M: MemoryMut> Table<M> {
     /// Room for `words` words at the end of a queue, reclaiming what is needed.
     pub(in crate::table) fn reserve(&mut self, words: usize, queue: Queue, now: u32) -> Location {
         let segment_words = self.writer.geometry().segment_words();
+        let stream = Stream::from(queue);
         loop {
-            if let Some(at) = self.log.room(queue, words, segment_words) {
+            if let Some(at) = self.log.room(stream, words, segment_words) {
                 return at;
             }
             self.finish_job(now);
-            while self.log.room(queue, words, segment_words).is_none()
+            while self.log.room(stream, words, segment_words).is_none()
                 && let Some(job) = self.next_job(queue, now)
             {
                 self.eviction.job = Some(job);
                 self.finish_job(now);
             }
-            if self.log.room(queue, words, segment_words).is_none() {
-                self.open_segment(queue, now);
+            if self.log.room(stream, words, segment_words).is_none() {
+                self.open_segment(stream, now);
             }
         }
     }
 
-    fn open_segment(&mut self, queue: Queue, now: u32) {
+    fn open_segment(&mut self, stream: Stream, now: u32) {
         if self.log.free.is_empty() {
             // Only after a kill in the middle of a reclaim: nowhere to copy to.
             let oldest =
@@ -76,7 +77,7 @@ impl<M: MemoryMut> Table<M> {
                 self.finish_job(now);
             }
         }
-        self.log.open_next(&self.writer, queue, self.eviction.epoch());
+        self.log.open_next(&self.writer, stream, self.eviction.epoch());
         self.eviction.is_ready = false;
         self.eviction.ends = 0;
         self.update_filling();
@@ -87,7 +88,7 @@ impl<M: MemoryMut> Table<M> {
         let stored = words as u64 * CREDIT_PERCENT / 100;
         let segment_words = self.writer.geometry().segment_words();
         self.eviction.credit = (self.eviction.credit + stored).min(4 * segment_words as u64);
-        let left = self.log.words_left(queue, segment_words);
+        let left = self.log.words_left(queue.into(), segment_words);
         let is_due = !self.eviction.is_ready && left * LEAD <= segment_words;
         if self.eviction.job.is_none() && (is_due || self.eviction.passed.is_some()) {
             self.eviction.job = self.next_job(queue, now);
@@ -170,10 +171,11 @@ impl<M: MemoryMut> Table<M> {
             Fate::Keep => {
                 let words = u64::from(words_of(&found.header));
                 self.eviction.credit = self.eviction.credit.saturating_sub(words);
-                self.copy_forward(found, hash, queue, uses)
+                let stream = if queue == Queue::Main { Stream::Survivors } else { Stream::Small };
+                self.copy_forward(found, hash, stream, uses)
             }
             Fate::KeepUsed { least } if uses >= least => {
-                self.copy_forward(found, hash, Queue::Main, uses_after(queue, uses))
+                self.copy_forward(found, hash, Stream::Main, uses_after(queue, uses))
             }
             Fate::KeepUsed { .. } => false,
             Fate::Requeue => {
@@ -205,16 +207,16 @@ impl<M: MemoryMut> Table<M> {
         self.counters.expired += 1;
     }
 
-    /// Moves an entry to the end of a queue and points its slot there; its version stays. `false`
+    /// Moves an entry to the end of a stream and points its slot there; its version stays. `false`
     /// when there is no room for it.
-    fn copy_forward(&mut self, found: &Found, hash: KeyHash, queue: Queue, uses: u8) -> bool {
+    fn copy_forward(&mut self, found: &Found, hash: KeyHash, stream: Stream, uses: u8) -> bool {
         let words = found.header.words();
         let segment_words = self.writer.geometry().segment_words();
-        if self.log.room(queue, words, segment_words).is_none() {
-            self.log.open_next(&self.writer, queue, self.eviction.epoch());
+        if self.log.room(stream, words, segment_words).is_none() {
+            self.log.open_next(&self.writer, stream, self.eviction.epoch());
             self.eviction.is_ready = false;
         }
-        let Some(to) = self.log.room(queue, words, segment_words) else { return false };
+        let Some(to) = self.log.room(stream, words, segment_words) else { return false };
         if self.writer.copy(found.at, to, words).is_err() {
             return false;
         }
