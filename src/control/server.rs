@@ -66,6 +66,7 @@ pub fn run(
         server.turn += 1;
         let due = server.service.turn(server.now, &mut server.peers);
         server.settle();
+        server.service.turned(server.now.elapsed());
         let count = match server.epoll.wait(&mut events, server.timeout(due)) {
             Ok(count) => count,
             Err(Errno::EINTR) => 0,

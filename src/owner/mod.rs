@@ -71,6 +71,7 @@ pub struct Owner {
     started: Instant,
     clock_checked: Instant,
     jitter: u64,
+    longest_turn: Duration,
 }
 
 /// What clients have asked.
@@ -89,15 +90,17 @@ struct Counters {
 }
 
 impl Owner {
-    /// An owner of `table`, whose `file` stays mapped as long.
+    /// An owner of `table`, whose `file` stays mapped as long. Known absences take at most so many
+    /// thousandths of it.
     #[must_use]
     pub fn new(
         (file, table): (TableFile, Table<MappedMut>),
         policy: PolicySet,
+        absent_share_max_permille: u16,
         below: Option<Below>,
     ) -> Owner {
         let now = Instant::now();
-        let owner = Owner {
+        let mut owner = Owner {
             table,
             file,
             policy_bytes: policy.encode(),
@@ -112,8 +115,13 @@ impl Owner {
             started: now,
             clock_checked: now,
             jitter: clock::monotonic_ns(),
+            longest_turn: Duration::ZERO,
         };
         owner.set_clock();
+        for rule in owner.policy.rules() {
+            owner.table.limit_policy(rule.id, rule.share_max_permille);
+        }
+        owner.table.limit_absences(Some(absent_share_max_permille));
         owner
     }
 
@@ -210,5 +218,9 @@ impl Service for Owner {
             next = next.min(until);
         }
         Some(if self.tasks.is_empty() { next } else { now })
+    }
+
+    fn turned(&mut self, took: Duration) {
+        self.longest_turn = self.longest_turn.max(took);
     }
 }

@@ -73,7 +73,7 @@ impl Scene {
         });
         let (results, done) = unbounded();
         let below = Below { tiers: tiers.unwrap(), done, write_deadline: NEVER };
-        let owner = Owner::new(opened, policy, Some(below));
+        let owner = Owner::new(opened, policy, 1000, Some(below));
         Scene { owner, given: Given::default(), jobs, results, _directory: directory }
     }
 

@@ -8,11 +8,13 @@
 //! | finding a key's slot, choosing one for a new key | `index` |
 //! | the log: segments, two queues of them | `log` |
 //! | what stays and what goes, and reclaiming segments | `eviction` |
+//! | how much one policy may take | `budget` |
 //! | giving back what has expired, a bounded step at a time | `sweep` |
 //! | taking over what an earlier owner left | `restart` |
 //! | every invariant, checked | `check` |
 //! | the file, and the pages it lies in | `file`, `pages` |
 
+mod budget;
 mod check;
 mod eviction;
 mod file;
@@ -45,6 +47,7 @@ pub struct Table<M> {
     writer: Writer<M>,
     log: Log,
     eviction: Eviction,
+    budgets: budget::Budgets,
     next_version: u64,
     version_ceiling: u64,
     slots_used: u64,
@@ -98,10 +101,12 @@ impl<M: MemoryMut> Table<M> {
     fn over(writer: Writer<M>, log: Log) -> Table<M> {
         let version_ceiling = writer.version_ceiling();
         let eviction = Eviction::new(writer.geometry());
+        let budgets = budget::Budgets::new(writer.geometry().log_bytes() / 8);
         Table {
             writer,
             log,
             eviction,
+            budgets,
             next_version: version_ceiling + 1,
             version_ceiling,
             slots_used: 0,
@@ -163,7 +168,7 @@ impl<M: MemoryMut> Table<M> {
         let queue = match &old {
             // Never to small: the hottest keys would lose their place.
             Some(old) => self.log.segment(old.at.segment).queue,
-            None => self.admit(hash, log::words_of(&header), now),
+            None => self.queue_for(hash, &header, now),
         };
         // Room first: making room may move or evict the very entry that is to be replaced.
         let reclaimed = self.eviction.reclaimed;
@@ -302,6 +307,7 @@ impl<M: MemoryMut> Table<M> {
     fn remember(&mut self, slot: usize, at: Location, header: &EntryHeader, uses: u8) {
         self.slots_used += 1;
         self.log.count_live(at.segment, header);
+        self.budgets.count_live(header);
         self.set_uses(slot, at.segment, uses);
     }
 
@@ -310,6 +316,7 @@ impl<M: MemoryMut> Table<M> {
         self.slots_used -= 1;
         if self.sweep.is_counted(&self.log, found, self.bucket_of(found.slot)) {
             self.log.count_dead(found.at.segment, &found.header);
+            self.budgets.count_dead(&found.header);
         }
         self.set_uses(found.slot, found.at.segment, 0);
     }

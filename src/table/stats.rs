@@ -73,6 +73,10 @@ pub struct TableStats {
     pub evicted: u64,
     /// Bytes of these.
     pub evicted_bytes: u64,
+    /// Those of them whose policy, or whose being an absence, had used up its share.
+    pub evicted_over_share: u64,
+    /// Bytes of live entries that say that a key has no value.
+    pub absent_bytes: u64,
     /// Expired or flushed entries whose memory was given back.
     pub expired: u64,
     /// Live entries that index conflicts have evicted.
@@ -121,6 +125,7 @@ impl<M: MemoryMut> Table<M> {
             + size_of_val(self.log.segments.as_slice())
             + self.log.free.capacity() * size_of::<u32>()
             + self.eviction.bytes()
+            + self.budgets.bytes()
             + self.scratch.capacity();
         let counters = self.counters;
         #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
@@ -152,6 +157,8 @@ impl<M: MemoryMut> Table<M> {
             removes: counters.removes,
             evicted: counters.evicted,
             evicted_bytes: counters.evicted_bytes,
+            evicted_over_share: self.budgets.evicted,
+            absent_bytes: self.absent_bytes(),
             expired: counters.expired,
             displaced: counters.displaced,
             copied_forward_bytes: counters.copied_forward_bytes,

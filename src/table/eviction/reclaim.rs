@@ -248,7 +248,7 @@ impl<M: MemoryMut> Table<M> {
     }
 
     /// The entry at `start`, which moves behind it.
-    pub(super) fn next_entry(
+    pub(in crate::table) fn next_entry(
         &mut self,
         segment: u32,
         start: &mut u32,
