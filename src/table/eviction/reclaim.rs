@@ -43,6 +43,11 @@ impl Job {
     pub(super) fn new(victim: u32, fate: Fate) -> Job {
         Job { victim, fate, word: 0 }
     }
+
+    /// For a segment that no slot refers to: there is nothing to look at.
+    pub(super) fn emptied(victim: u32, filled_words: u32) -> Job {
+        Job { victim, fate: Fate::Drop, word: filled_words }
+    }
 }
 
 impl<M: MemoryMut> Table<M> {

@@ -32,11 +32,17 @@ impl<M: MemoryMut> Table<M> {
         {
             return Some(self.end_of_queue(number, 0));
         }
-        if let Some(number) = self.nothing_visible(now) {
-            return Some(Job::new(number, Fate::Drop));
+        if let Some(number) = self.find_counted(|segment| segment.live_entries == 0) {
+            return Some(Job::emptied(number, self.log.segment(number).filled_words));
         }
         self.update_filling();
         let free = self.log.free.len();
+        // One at a time, as memory is needed: when very much expires at once, nobody waits for all of it.
+        if free <= FREE_BEFORE_COMPACTION
+            && let Some(number) = self.find_counted(|segment| segment.latest_expiry <= now)
+        {
+            return Some(Job::new(number, Fate::Drop));
+        }
         let small = self.log.count(Queue::Small);
         let target = self.small_target();
         let small_is_full = asking == Queue::Small && !self.eviction.is_filling && small >= target;
@@ -101,10 +107,8 @@ impl<M: MemoryMut> Table<M> {
         segments.filter(|(_, segment)| segment.is_counted)
     }
 
-    fn nothing_visible(&self, now: u32) -> Option<u32> {
-        let mut counted = self.counted();
-        let gone = |segment: &Segment| segment.live_entries == 0 || segment.latest_expiry <= now;
-        counted.find(|(_, segment)| gone(segment)).map(|(number, _)| number)
+    fn find_counted(&self, is_sought: impl Fn(&Segment) -> bool) -> Option<u32> {
+        self.counted().find(|(_, segment)| is_sought(segment)).map(|(number, _)| number)
     }
 
     /// The deadest segment, if it is dead enough for its own sake or the log's.
