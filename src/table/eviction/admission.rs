@@ -14,6 +14,9 @@ use shm_layout::{Location, MemoryMut};
 /// Entries that the hand looks at for one newcomer.
 const HAND_STEPS: usize = 64;
 
+/// A segment of at most so many entries is reclaimed without asking how long it takes.
+const SHORT_ENTRIES: u32 = 64;
+
 /// Where main's next victim is looked for.
 #[derive(Debug, Default)]
 pub(super) struct Hand {
@@ -71,12 +74,16 @@ impl<M: MemoryMut> Table<M> {
             let segment = &self.log.segments[at.segment as usize];
             let all_used = segment.is_counted && segment.kept_entries >= segment.live_entries;
             if at.word >= segment.filled_words || all_used {
-                self.pass_segment(at.segment, now);
+                if !self.pass_segment(at.segment, now) {
+                    return None;
+                }
                 continue;
             }
             let mut word = at.word;
             let Some((at, hash)) = self.next_entry(at.segment, &mut word) else {
-                self.pass_segment(at.segment, now);
+                if !self.pass_segment(at.segment, now) {
+                    return None;
+                }
                 continue;
             };
             if let Some(slot) = self.slot_of(hash, at)
@@ -114,12 +121,17 @@ impl<M: MemoryMut> Table<M> {
         }
     }
 
-    /// What the hand has passed is reclaimed at once: its used entries begin another round.
-    fn pass_segment(&mut self, number: u32, now: u32) {
-        if self.eviction.passed.is_some() {
+    /// What the hand has passed is reclaimed at once: its used entries begin another round. `false`:
+    /// another segment must be reclaimed first, and would keep this newcomer waiting too long.
+    fn pass_segment(&mut self, number: u32, now: u32) -> bool {
+        if let Some(before) = self.eviction.passed {
+            if self.log.segment(before).live_entries > SHORT_ENTRIES {
+                return false;
+            }
             self.finish_reclaiming(now);
         }
         self.eviction.passed = Some(number);
+        true
     }
 }
 

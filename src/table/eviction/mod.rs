@@ -49,6 +49,8 @@ pub(super) struct Eviction {
     is_ready: bool,
     /// Ends of queues that were reclaimed since a segment was opened.
     ends: u32,
+    /// A segment was opened before that was so.
+    is_behind: bool,
     /// What may be copied for the sake of space alone, in words.
     credit: u64,
     /// Entries that reclaiming has moved or dropped; tells whether a place found before still holds.
@@ -75,6 +77,7 @@ impl Eviction {
             passed: None,
             is_ready: false,
             ends: 0,
+            is_behind: false,
             credit: 0,
             reclaimed: 0,
             hits: 0,

@@ -15,6 +15,8 @@ const LEAD: usize = 4;
 /// Words of a segment that are looked at for each word appended: a whole one while the last part of
 /// the open one fills, and some more. Multiplied where one segment after the other makes no room.
 const PACE: usize = LEAD + 2;
+/// How often at most.
+const PACE_TIMES_MAX: usize = 8;
 /// What each word stored allows to be copied for the sake of space, in percent.
 const CREDIT_PERCENT: u64 = 60;
 
@@ -59,11 +61,14 @@ impl<M: MemoryMut> Table<M> {
             if let Some(at) = self.log.room(stream, words, segment_words) {
                 return at;
             }
-            self.finish_job(now);
-            while self.log.room(stream, words, segment_words).is_none()
-                && let Some(job) = self.next_job(queue, now)
+            while self.log.free.len() <= 1 && self.log.room(stream, words, segment_words).is_none()
             {
-                self.eviction.job = Some(job);
+                if self.eviction.job.is_none() {
+                    self.eviction.job = self.next_job(queue, now);
+                }
+                if self.eviction.job.is_none() {
+                    break;
+                }
                 self.finish_job(now);
             }
             if self.log.room(stream, words, segment_words).is_none() {
@@ -83,6 +88,7 @@ impl<M: MemoryMut> Table<M> {
             }
         }
         self.log.open_next(&self.writer, stream, self.eviction.epoch());
+        self.eviction.is_behind = !self.eviction.is_ready;
         self.eviction.is_ready = false;
         self.eviction.ends = 0;
         self.update_filling();
@@ -94,13 +100,15 @@ impl<M: MemoryMut> Table<M> {
         let segment_words = self.writer.geometry().segment_words();
         self.eviction.credit = (self.eviction.credit + stored).min(4 * segment_words as u64);
         let left = self.log.words_left(queue.into(), segment_words);
-        let is_due = !self.eviction.is_ready && left * LEAD <= segment_words;
+        let is_late = self.eviction.is_behind || left * LEAD <= segment_words;
+        let is_due = !self.eviction.is_ready && is_late;
         if self.eviction.job.is_none() && (is_due || self.eviction.passed.is_some()) {
             self.eviction.job = self.next_job(queue, now);
             self.eviction.is_ready = self.eviction.job.is_none();
+            self.eviction.is_behind &= !self.eviction.is_ready;
         }
         if self.eviction.job.is_some() {
-            let pace = PACE * (1 + self.eviction.ends as usize);
+            let pace = PACE * (1 + self.eviction.ends as usize).min(PACE_TIMES_MAX);
             self.reclaim(words * pace, now);
         }
     }
