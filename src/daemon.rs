@@ -95,7 +95,8 @@ pub fn run(
         .map_err(|error| DaemonError::System { what: "making an eventfd", source: error.into() })?;
     let wake = Arc::new(wake);
     let below = start_tiers(config, &wake)?;
-    let mut owner = Owner::new(opened, config.policy.clone(), below);
+    let mut owner =
+        Owner::new(opened, config.policy.clone(), config.table.absent_share_max_permille, below);
     let limits = Limits {
         frame_bytes_max: config.table.value_bytes_max as usize + FRAME_BYTES_BESIDE_VALUE,
         connections_max: config.daemon.clients_max,

@@ -205,12 +205,15 @@ fn ten_tables_written_evict_and_never_fail() {
     let daemon = start(SMALL);
     let (a, b) = (connect(&daemon), connect(&daemon));
     let value = vec![3; 60 << 10];
-    for n in 0..10 * 16 * 1024 / 60 {
+    let count = 10 * 16 * 1024 / 60;
+    for n in 0..count {
         let key = format!("key:{n}");
         a.set(key.as_bytes(), &value).unwrap();
         assert!(b.peek(key.as_bytes()).is_some(), "{key}");
     }
-    assert!(b.peek(b"key:0").is_none());
+    let held = (0..count).filter(|n| b.peek(format!("key:{n}").as_bytes()).is_some()).count();
+    // 16 MiB hold 273 at the most.
+    assert!((150..=273).contains(&held), "{held} of {count}");
     let report = a.check_json().unwrap();
     assert!(report.contains("\"violation_count\":0"), "{report}");
 }

@@ -15,6 +15,7 @@
 //! value_bytes_max = "1MiB"        # largest value
 //! average_entry_bytes = 256       # header, key and value of an entry; sizes the index
 //! ttl_max = "24h"                 # longest ttl of any rule
+//! absent_share_max = "5%"         # most of the table for keys that are known to be absent
 //! mode = "0640"                   # of the table's file
 //! # group = "l1d"                 # of the table's file; else the daemon's own
 //! # segment_bytes = "8MiB"        # else as the table's size suggests
@@ -133,6 +134,8 @@ pub struct TableConfig {
     pub segment_bytes: Option<u64>,
     /// Longest life of an L1 copy.
     pub ttl_max: Duration,
+    /// Most of the table that known absences may take, in thousandths.
+    pub absent_share_max_permille: u16,
 }
 
 /// What the command line says otherwise.
@@ -224,6 +227,7 @@ impl Default for TableConfig {
             group: None,
             segment_bytes: None,
             ttl_max: Duration::from_secs(24 * 60 * 60),
+            absent_share_max_permille: 50,
         }
     }
 }

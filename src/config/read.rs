@@ -180,6 +180,10 @@ fn table(
     });
     let ttl_max =
         section.read("ttl_max", |value| value::duration(value, TTL_MIN..=TTL_MAX_MAX, "24h"));
+    let absent_share_max_permille =
+        section.read_or("absent_share_max", default.absent_share_max_permille, |value| {
+            value::share(value, "5%")
+        });
     // Where a limit could not be read, what it limits is not held against it.
     let limits = RuleLimits {
         ttl: limit(&ttl_max, default.ttl_max, TTL_MAX_MAX),
@@ -198,6 +202,7 @@ fn table(
         group: group.unwrap_or_default(),
         segment_bytes: segment_bytes.unwrap_or_default(),
         ttl_max: or(ttl_max, default.ttl_max),
+        absent_share_max_permille,
     };
     match Geometry::plan(&config.plan()) {
         Err(error) if sizes_known => {

@@ -189,6 +189,9 @@ fn rule(section: &mut Section<'_>, template: &Rule, limits: RuleLimits) -> Rule 
         value_bytes_max: section.read_or("value_bytes_max", template.value_bytes_max, |value| {
             value_bytes(value, limits.value_bytes.into())
         }),
+        share_max_permille: section.read_or("share_max", template.share_max_permille, |value| {
+            value::share(value, "20%").map(Some)
+        }),
     }
 }
 

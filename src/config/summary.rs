@@ -1,6 +1,6 @@
 //! What a configuration means, in short.
 
-use super::units::{show_duration, show_prefix, show_size};
+use super::units::{show_duration, show_prefix, show_share, show_size};
 use super::{Config, ConfigError, LogFormat, host, read, read_text};
 use crate::tiers::parse_url;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -53,6 +53,7 @@ pub fn rule_json(rule: &Rule) -> Value {
         "write": write_mode(rule),
         "on_write_error": on_write_error(rule),
         "value_bytes_max": rule.value_bytes_max,
+        "share_max_percent": rule.share_max_permille.map(percent),
     })
 }
 
@@ -79,6 +80,7 @@ fn json(config: &Config) -> Value {
             "group": table.group,
             "segment_bytes": table.segment_bytes,
             "ttl_max_ms": ms(table.ttl_max),
+            "absent_share_max_percent": percent(table.absent_share_max_permille),
         },
         "l2": tiers.l2.as_ref().map(|l2| json!({
             "address": l2.address, "deadline_ms": ms(l2.deadline),
@@ -132,6 +134,7 @@ fn rules_table(policy: &PolicySet) -> String {
         "write",
         "on_write_error",
         "value_bytes_max",
+        "share_max",
     ]);
     for rule in policy.rules() {
         table.add_row([
@@ -148,6 +151,7 @@ fn rules_table(policy: &PolicySet) -> String {
             write_mode(rule).to_owned(),
             on_write_error(rule).to_owned(),
             show_size(rule.value_bytes_max.into()),
+            rule.share_max_permille.map_or("100%".to_owned(), show_share),
         ]);
     }
     table.trim_fmt()
@@ -156,6 +160,11 @@ fn rules_table(policy: &PolicySet) -> String {
 /// The server of a URL without what may be a password.
 fn server(url: &str) -> String {
     parse_url(url).map_or_else(|_| "?".to_owned(), |server| server.addr().to_string())
+}
+
+/// Of thousandths.
+fn percent(permille: u16) -> f64 {
+    f64::from(permille) / 10.0
 }
 
 fn ms(duration: Duration) -> u64 {

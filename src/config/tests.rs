@@ -112,6 +112,7 @@ fn every_key_is_read() {
         group = "www-data"
         segment_bytes = "16MiB"
         ttl_max = "2h"
+        absent_share_max = "2.5%"
         [l2]
         address = "[::1]:11212"
         deadline = "30ms"
@@ -136,6 +137,7 @@ fn every_key_is_read() {
         write = "through"
         on_write_error = "refuse"
         value_bytes_max = "2MiB"
+        share_max = "20%"
         [[policy]]
         prefix_hex = "00FF"
         "#,
@@ -158,6 +160,7 @@ fn every_key_is_read() {
         group: Some("www-data".into()),
         segment_bytes: Some(16 << 20),
         ttl_max: Duration::from_secs(7200),
+        absent_share_max_permille: 25,
     };
     assert_eq!(read.table, table);
     let (l2, l3) = (read.tiers.l2.as_ref().unwrap(), read.tiers.l3.as_ref().unwrap());
@@ -177,6 +180,7 @@ fn every_key_is_read() {
         write: WriteMode::L1Only,
         on_write_error: OnWriteError::Publish,
         value_bytes_max: 1000,
+        share_max_permille: None,
     };
     let first = Rule {
         id: 1,
@@ -189,6 +193,7 @@ fn every_key_is_read() {
         write: WriteMode::Through,
         on_write_error: OnWriteError::Refuse,
         value_bytes_max: 2 << 20,
+        share_max_permille: Some(200),
     };
     let second = Rule { id: 2, prefix: vec![0, 0xff], ..default.clone() };
     assert_eq!(read.policy.rules(), [default, first, second]);
@@ -258,6 +263,16 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("[table]\naverage_entry_bytes = 1", "2:23", &["less than 32B"]),
     ("[defaults]\nvalue_bytes_max = '2MiB'", "2:19", &["more than 1MiB"]),
     ("[defaults]\nvalue_bytes_max = 0", "2:19", &["less than 1B"]),
+    // Shares.
+    (
+        "[defaults]\nshare_max = '101%'",
+        "2:13",
+        &["more than the whole table", "share_max = \"20%\""],
+    ),
+    ("[defaults]\nshare_max = '0%'", "2:13", &["a share of nothing"]),
+    ("[[policy]]\nprefix = 'a'\nshare_max = 20", "3:13", &["20 is not a share in percent"]),
+    ("[[policy]]\nprefix = 'a'\nshare_max = '1.25%'", "3:13", &["to one decimal"]),
+    ("[table]\nabsent_share_max = '200%'", "2:20", &["at most 100%", "absent_share_max = \"5%\""]),
     // Words, modes, paths, servers.
     ("[defaults]\nscope = 'hots'", "2:9", &["\"host\", \"process\"", "scope = \"host\""]),
     ("[defaults]\nscope = 'proces'", "2:9", &["scope = \"process\""]),

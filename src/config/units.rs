@@ -29,6 +29,27 @@ pub fn parse_mode(text: &str) -> Option<u32> {
     octal.then(|| u32::from_str_radix(text, 8).ok()).flatten()
 }
 
+/// `"20%"`, `"0.5%"`: a percentage with at most one decimal, in thousandths.
+#[must_use]
+pub fn parse_share(text: &str) -> Option<u64> {
+    let figure = text.trim().strip_suffix('%')?.trim_end();
+    let (whole, tenth) = figure.split_once('.').unwrap_or((figure, "0"));
+    let is_plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.len() > 9 || tenth.len() != 1 || !is_plain(whole) || !is_plain(tenth) {
+        return None;
+    }
+    Some(whole.parse::<u64>().ok()? * 10 + tenth.parse::<u64>().ok()?)
+}
+
+/// As [`parse_share`] reads it.
+#[must_use]
+pub fn show_share(permille: u16) -> String {
+    match (permille / 10, permille % 10) {
+        (whole, 0) => format!("{whole}%"),
+        (whole, tenth) => format!("{whole}.{tenth}%"),
+    }
+}
+
 /// As [`parse_duration`] reads it, in the largest unit that divides it.
 #[must_use]
 pub fn show_duration(duration: Duration) -> String {
@@ -95,6 +116,19 @@ mod tests {
     }
 
     #[test]
+    fn shares() {
+        for (text, permille) in [("20%", 200), ("0.5%", 5), ("100%", 1000), ("101 %", 1010)] {
+            assert_eq!(parse_share(text), Some(permille), "{text}");
+        }
+        for wrong in ["", "%", "20", ".5%", "1.25%", "-1%", "1e1%", "a.b%", "9999999999%"] {
+            assert_eq!(parse_share(wrong), None, "{wrong}");
+        }
+        for permille in [1, 10, 15, 1000] {
+            assert_eq!(parse_share(&show_share(permille)), Some(permille.into()));
+        }
+    }
+
+    #[test]
     fn modes() {
         assert_eq!(parse_mode("0640"), Some(0o640));
         for wrong in ["", "+640", "0o640", "rw-r-----", "0890", "-1", "77777777777777"] {
@@ -112,8 +146,8 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_safe(text in "[0-9a-zµ. ]{0,80}") {
-            let _ = (parse_duration(&text), parse_size(&text), parse_mode(&text));
+        fn any_text_is_safe(text in "[0-9a-zµ.% ]{0,80}") {
+            let _ = (parse_duration(&text), parse_size(&text), parse_mode(&text), parse_share(&text));
         }
     }
 }

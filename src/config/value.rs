@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::section::{Wrong, instead_of};
-use super::units::{parse_duration, parse_mode, parse_size, show_duration, show_size};
+use super::units::{parse_duration, parse_mode, parse_share, parse_size, show_duration, show_size};
 
 /// A text that is not empty.
 pub(super) fn text<'a>(value: &'a DeValue<'_>, example: &str) -> Result<&'a str, Wrong> {
@@ -40,6 +40,19 @@ pub(super) fn size(
     let size =
         size.ok_or_else(|| Wrong::new(format!("{} is not a size", show(value)), quoted(example)))?;
     bounded(value, size, range, show_size)
+}
+
+/// A share of the table in thousandths: a percentage from 0.1% to 100%.
+pub(super) fn share(value: &DeValue<'_>, example: &str) -> Result<u16, Wrong> {
+    let wrong = |what: &str| Wrong::new(format!("{} {what}", show(value)), quoted(example));
+    let permille = value.as_str().and_then(parse_share);
+    match permille.ok_or_else(|| wrong("is not a share in percent, to one decimal"))? {
+        0 => Err(wrong("is a share of nothing; a share is at least 0.1%")),
+        permille => u16::try_from(permille)
+            .ok()
+            .filter(|&permille| permille <= 1000)
+            .ok_or_else(|| wrong("is more than the whole table; a share is at most 100%")),
+    }
 }
 
 /// A whole number in `range`.

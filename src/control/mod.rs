@@ -32,7 +32,7 @@ pub use server::{ControlError, run};
 
 use l1d_client::protocol::{Request, Response};
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Who asked: a connection, or a lane of its mailbox. Unique as long as the daemon lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -119,4 +119,9 @@ pub trait Service {
 
     /// Bounded background work. Returns when to be called again at the latest.
     fn turn(&mut self, now: Instant, replies: &mut dyn Replies) -> Option<Instant>;
+
+    /// A turn of the event loop is over, and took so long, waiting left out.
+    fn turned(&mut self, took: Duration) {
+        let _ = took;
+    }
 }

@@ -71,6 +71,7 @@ pub fn run(
             true => EpollTimeout::ZERO,
             false => server.timeout(due),
         };
+        server.service.turned(server.now.elapsed());
         let count = match server.epoll.wait(&mut events, timeout) {
             Ok(count) => count,
             Err(Errno::EINTR) => 0,

@@ -5,6 +5,7 @@ use super::request::remaining;
 use crate::config::{policy_json, rule_json};
 use crate::control::{Origin, Replies};
 use crate::table::CheckReport;
+use l1d_client::policy::Rule;
 use l1d_client::protocol::{ErrorCode, Response};
 use serde_json::json;
 use std::time::Instant;
@@ -85,16 +86,20 @@ impl Owner {
     }
 
     pub(super) fn stats(&mut self, origin: Origin, replies: &mut dyn Replies) {
+        let policies: Vec<_> =
+            self.policy.rules().iter().map(|rule| self.share_json(rule)).collect();
         let tiers = self.below.as_ref().map(|below| below.tiers.stats());
         let stats = json!({
             "daemon": {
                 "pid": std::process::id(),
                 "version": env!("CARGO_PKG_VERSION"),
                 "uptime_seconds": self.started.elapsed().as_secs(),
+                "longest_turn_us": u64::try_from(self.longest_turn.as_micros()).ok(),
                 "table_taken_over": self.file.was_taken_over(),
                 "table_large_page_bytes": self.file.large_page_bytes(),
             },
             "table": self.table.stats(),
+            "policies": policies,
             "requests": self.counters,
             "flights": {
                 "under_way": self.flights.count(),
@@ -108,11 +113,26 @@ impl Owner {
         reply_json(origin, &stats, replies);
     }
 
+    /// What the entries of a rule take of the table.
+    fn share_json(&self, rule: &Rule) -> serde_json::Value {
+        let bytes = self.table.policy_bytes(rule.id);
+        let log_bytes = self.table.writer().geometry().log_bytes();
+        #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
+        let percent = bytes as f64 * 100.0 / log_bytes as f64;
+        json!({
+            "id": rule.id,
+            "prefix": String::from_utf8_lossy(&rule.prefix),
+            "live_bytes": bytes,
+            "share_percent": percent,
+            "share_max_percent": rule.share_max_permille.map(|share| f64::from(share) / 10.0),
+        })
+    }
+
     pub(super) fn explain(&mut self, key: &[u8], origin: Origin, replies: &mut dyn Replies) {
         let now_ns = self.now_ns();
         let hash = self.table.hash(key);
         let rule = self.policy.rule(key);
-        let held = self.table.get(key, now_ns).map(|held| {
+        let held = self.table.peek(key, now_ns).map(|held| {
             json!({
                 "version": held.version,
                 "value_bytes": held.value.len(),

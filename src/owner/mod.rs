@@ -30,7 +30,7 @@ use crossbeam::channel::Receiver;
 use flight::Flights;
 use l1d_client::policy::PolicySet;
 use l1d_client::protocol::{Attached, ErrorCode, PROTOCOL_VERSION, Request, Response, Set};
-use shm_layout::MappedMut;
+use shm_layout::{KeyHash, MappedMut};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use write::Writes;
@@ -73,6 +73,7 @@ pub struct Owner {
     jitter: u64,
     /// The time, while several requests are served at once.
     now_ns: Option<u64>,
+    longest_turn: Duration,
 }
 
 /// What clients have asked.
@@ -91,15 +92,17 @@ struct Counters {
 }
 
 impl Owner {
-    /// An owner of `table`, whose `file` stays mapped as long.
+    /// An owner of `table`, whose `file` stays mapped as long. Known absences take at most so many
+    /// thousandths of it.
     #[must_use]
     pub fn new(
         (file, table): (TableFile, Table<MappedMut>),
         policy: PolicySet,
+        absent_share_max_permille: u16,
         below: Option<Below>,
     ) -> Owner {
         let now = Instant::now();
-        let owner = Owner {
+        let mut owner = Owner {
             table,
             file,
             policy_bytes: policy.encode(),
@@ -115,8 +118,13 @@ impl Owner {
             clock_checked: now,
             jitter: clock::monotonic_ns(),
             now_ns: None,
+            longest_turn: Duration::ZERO,
         };
         owner.set_clock();
+        for rule in owner.policy.rules() {
+            owner.table.limit_policy(rule.id, rule.share_max_permille);
+        }
+        owner.table.limit_absences(Some(absent_share_max_permille));
         owner
     }
 
@@ -209,6 +217,10 @@ impl Service for Owner {
         self.tasks.retain(|task| !task.is_for(origin));
     }
 
+    fn hit(&mut self, hash: u64) {
+        self.table.hit(KeyHash(hash));
+    }
+
     fn takes_more(&self) -> bool {
         !self.writes.is_full()
     }
@@ -242,5 +254,9 @@ impl Service for Owner {
             next = next.min(until);
         }
         Some(if self.tasks.is_empty() { next } else { now })
+    }
+
+    fn turned(&mut self, took: Duration) {
+        self.longest_turn = self.longest_turn.max(took);
     }
 }

@@ -73,7 +73,7 @@ impl Scene {
         });
         let (results, done) = unbounded();
         let below = Below { tiers: tiers.unwrap(), done, write_deadline: NEVER };
-        let owner = Owner::new(opened, policy, Some(below));
+        let owner = Owner::new(opened, policy, 1000, Some(below));
         Scene { owner, given: Given::default(), jobs, results, _directory: directory }
     }
 
@@ -159,7 +159,7 @@ impl Scene {
     /// What every process reads.
     fn visible(&mut self) -> Option<Vec<u8>> {
         let now_ns = self.owner.now_ns();
-        self.owner.table.get(b"k", now_ns).map(|held| held.value.to_vec())
+        self.owner.table.peek(b"k", now_ns).map(|held| held.value.to_vec())
     }
 
     /// The tiers have got no job that the test has not seen: a fetch that is begun now is the next.

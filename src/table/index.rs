@@ -76,7 +76,7 @@ impl<M: MemoryMut> Table<M> {
     /// A slot for a key that has none (W10): in its first line while that has one, as most reads then
     /// end there. When both lines are full a neighbour moves to its other line (cuckoo hashing, one
     /// step: Pagh and Rodler, 2001); when none can, an entry is evicted: an invisible one if there is
-    /// one, else the one that was stored first.
+    /// one, else the one that was used least, of those the one that was stored first.
     pub(super) fn choose_slot(&mut self, hash: KeyHash, now: u32) -> usize {
         let [first, second] = self.writer.geometry().buckets(hash);
         self.empty_slot(first)
@@ -105,6 +105,9 @@ impl<M: MemoryMut> Table<M> {
             if let Some(empty) = there.and_then(|line| self.empty_slot(line)) {
                 self.writer.clear(slot);
                 self.writer.publish(empty, neighbour, found.at);
+                let uses = self.eviction.uses.get(slot);
+                self.eviction.uses.set(empty, uses);
+                self.eviction.uses.set(slot, 0);
                 return Some(slot);
             }
         }
@@ -112,7 +115,7 @@ impl<M: MemoryMut> Table<M> {
     }
 
     fn displace(&mut self, hash: KeyHash, now: u32) -> Option<usize> {
-        let mut oldest: Option<(u64, usize)> = None;
+        let mut worst: Option<((u8, u64), usize)> = None;
         for slot in self.candidate_slots(hash).collect::<Vec<_>>() {
             let Some(found) = self.at_slot(slot) else {
                 // No owner wrote this: take it.
@@ -120,16 +123,17 @@ impl<M: MemoryMut> Table<M> {
                 return Some(slot);
             };
             let visible = self.is_visible(&found.header, now);
-            let age = if visible { found.header.version } else { 0 };
-            if oldest.is_none_or(|(least, _)| age < least) {
-                oldest = Some((age, slot));
+            let uses = self.eviction.uses.get(slot);
+            let worth = if visible { (uses, found.header.version) } else { (0, 0) };
+            if worst.is_none_or(|(least, _)| worth < least) {
+                worst = Some((worth, slot));
             }
         }
-        let (age, slot) = oldest?;
+        let (worth, slot) = worst?;
         let found = self.at_slot(slot)?;
         self.writer.clear(slot);
         self.forget(&found);
-        if age != 0 {
+        if worth != (0, 0) {
             self.counters.displaced += 1;
         }
         Some(slot)

@@ -1,27 +1,89 @@
-//! The log: fixed segments, one of them open for appending.
+//! The log: fixed segments in two queues, and those that are open for appending.
 //!
-//! One closed segment's worth of room is kept free as long as possible: it is where the live part
-//! of a reclaimed segment goes.
+//! Newcomers go to the small queue, what has proved itself to main (`eviction`). One segment is
+//! kept free as long as possible: it is where the live part of a reclaimed segment goes.
 
-use super::Table;
 use shm_layout::entry::NEVER;
 use shm_layout::memory::WORD_BYTES;
 use shm_layout::segment::Role;
 use shm_layout::{EntryHeader, Location, MemoryMut, Writer};
 use std::collections::VecDeque;
 
-/// What only the owner knows of a segment: 40 bytes a segment, nothing for each entry.
+/// Which of the two queues a segment belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Queue {
+    Small,
+    Main,
+}
+
+impl Queue {
+    const ALL: [Queue; 2] = [Queue::Small, Queue::Main];
+
+    const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// From so many uses on, an entry at the end of this queue is kept.
+    pub(super) const fn uses_kept(self) -> u8 {
+        match self {
+            Queue::Small => 2,
+            Queue::Main => 1,
+        }
+    }
+}
+
+/// Where an entry can be appended: each has an open segment of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
+    /// To the small queue.
+    Small,
+    /// To main.
+    Main,
+    /// To main, for what outlived the rest of its segment: it is likely to outlive its new neighbours,
+    /// too, and among its like it need not be copied again (segregation by age in LFS cleaning:
+    /// Rosenblum and Ousterhout, SOSP 1991).
+    Survivors,
+}
+
+impl Stream {
+    const fn index(self) -> usize {
+        self as usize
+    }
+
+    const fn queue(self) -> Queue {
+        match self {
+            Stream::Small => Queue::Small,
+            Stream::Main | Stream::Survivors => Queue::Main,
+        }
+    }
+}
+
+impl From<Queue> for Stream {
+    fn from(queue: Queue) -> Stream {
+        match queue {
+            Queue::Small => Stream::Small,
+            Queue::Main => Stream::Main,
+        }
+    }
+}
+
+/// What only the owner knows of a segment: 56 bytes a segment.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
     pub(super) role: Role,
-    /// When it was opened, counted in segments.
+    pub(super) queue: Queue,
+    /// Its place in the order in which segments were opened, closed or requeued.
     pub(super) sequence: u64,
+    /// The epoch of that ([`super::eviction`]).
+    pub(super) born: u32,
     /// Words from its start that hold entries.
     pub(super) filled_words: u32,
     /// Words of entries that slots refer to.
     pub(super) live_words: u32,
     /// Entries that slots refer to.
     pub(super) live_entries: u32,
+    /// Those of them that would be kept if the segment were reclaimed now.
+    pub(super) kept_entries: u32,
     /// No live entry expires before this tick.
     pub(super) earliest_expiry: u32,
     /// All live entries have expired by this tick.
@@ -35,10 +97,13 @@ pub(super) struct Segment {
 impl Segment {
     const EMPTY: Segment = Segment {
         role: Role::Free,
+        queue: Queue::Main,
         sequence: 0,
+        born: 0,
         filled_words: 0,
         live_words: 0,
         live_entries: 0,
+        kept_entries: 0,
         earliest_expiry: NEVER,
         latest_expiry: 0,
         is_counted: true,
@@ -50,16 +115,20 @@ impl Segment {
 pub(super) struct Log {
     pub(super) segments: Vec<Segment>,
     pub(super) free: VecDeque<u32>,
-    pub(super) open: Option<u32>,
-    pub(super) next_sequence: u64,
+    open: [Option<u32>; 3],
+    /// Closed segments, the oldest first.
+    closed: [VecDeque<u32>; 2],
+    next_sequence: u64,
 }
 
 impl Log {
+    /// All segments are free.
     pub(super) fn new(segments: u32) -> Log {
         Log {
             segments: vec![Segment::EMPTY; segments as usize],
             free: (0..segments).collect(),
-            open: None,
+            open: [None; 3],
+            closed: [const { VecDeque::new() }; 2],
             next_sequence: 1,
         }
     }
@@ -69,29 +138,131 @@ impl Log {
         &mut self.segments[number as usize]
     }
 
-    /// Opens the next free segment, closing the open one.
-    pub(super) fn open_next<M: MemoryMut>(&mut self, writer: &Writer<M>) -> Option<u32> {
+    /// Closed segments of a queue, the oldest first.
+    pub(super) fn closed(&self, queue: Queue) -> &VecDeque<u32> {
+        &self.closed[queue.index()]
+    }
+
+    /// Closed segments of both queues.
+    pub(super) fn all_closed(&self) -> impl Iterator<Item = u32> {
+        self.closed.iter().flatten().copied()
+    }
+
+    /// Segments of a queue, the open one included.
+    pub(super) fn count(&self, queue: Queue) -> usize {
+        let open = self.open.iter().flatten();
+        let open = open.filter(|number| self.segments[**number as usize].queue == queue);
+        self.closed(queue).len() + open.count()
+    }
+
+    /// Takes over a segment that an earlier owner filled. In any order: see [`sort`](Self::sort).
+    pub(super) fn adopt<M: MemoryMut>(
+        &mut self,
+        writer: &Writer<M>,
+        number: u32,
+        sequence: u64,
+        filled_words: u32,
+    ) {
+        // Which queue it was in is not kept: all that has survived a restart is main's.
+        let role = Role::Closed;
+        *self.segment(number) =
+            Segment { role, sequence, filled_words, is_counted: false, ..Segment::EMPTY };
+        writer.set_segment(number, role, sequence);
+        self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
+        self.closed[Queue::Main.index()].push_back(number);
+    }
+
+    /// Puts the queues in order.
+    pub(super) fn sort(&mut self) {
+        for queue in Queue::ALL {
+            let segments = &self.segments;
+            self.closed[queue.index()]
+                .make_contiguous()
+                .sort_by_key(|number| segments[*number as usize].sequence);
+        }
+    }
+
+    /// Opens a free segment for a stream, closing the one that was open for it.
+    pub(super) fn open_next<M: MemoryMut>(
+        &mut self,
+        writer: &Writer<M>,
+        stream: Stream,
+        epoch: u32,
+    ) -> Option<u32> {
         let next = self.free.pop_front()?;
-        if let Some(old) = self.open.take() {
+        let queue = stream.queue();
+        if let Some(old) = self.open[stream.index()].take() {
+            // Behind what was requeued while it was open.
+            let sequence = self.take_sequence();
             let segment = self.segment(old);
             segment.role = Role::Closed;
-            writer.set_segment(old, Role::Closed, segment.sequence);
+            segment.sequence = sequence;
+            writer.set_segment(old, Role::Closed, sequence);
+            self.closed[queue.index()].push_back(old);
         }
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        *self.segment(next) = Segment { role: Role::Open, sequence, ..Segment::EMPTY };
+        let sequence = self.take_sequence();
+        *self.segment(next) =
+            Segment { role: Role::Open, queue, sequence, born: epoch, ..Segment::EMPTY };
         // Filled first: a restart that sees the role must not see the last life's extent.
         writer.set_filled(next, 0, NEVER);
         writer.set_segment(next, Role::Open, sequence);
-        self.open = Some(next);
+        self.open[stream.index()] = Some(next);
         Some(next)
     }
 
-    /// Where `words` words would go in the open segment.
-    pub(super) fn room(&self, words: usize, segment_words: usize) -> Option<Location> {
-        let open = self.open?;
+    /// Makes a closed segment the newest closed one of `queue`, with all that is in it.
+    pub(super) fn requeue<M: MemoryMut>(
+        &mut self,
+        writer: &Writer<M>,
+        number: u32,
+        queue: Queue,
+        epoch: u32,
+    ) {
+        self.leave(number);
+        let sequence = self.take_sequence();
+        let segment = self.segment(number);
+        segment.queue = queue;
+        segment.sequence = sequence;
+        segment.born = epoch;
+        writer.set_segment(number, Role::Closed, sequence);
+        self.closed[queue.index()].push_back(number);
+    }
+
+    /// Marks a closed segment free.
+    pub(super) fn release<M: MemoryMut>(&mut self, writer: &Writer<M>, number: u32) {
+        self.leave(number);
+        *self.segment(number) = Segment::EMPTY;
+        writer.set_segment(number, Role::Free, 0);
+        self.free.push_back(number);
+    }
+
+    fn take_sequence(&mut self) -> u64 {
+        self.next_sequence += 1;
+        self.next_sequence - 1
+    }
+
+    fn leave(&mut self, number: u32) {
+        for queue in &mut self.closed {
+            queue.retain(|other| *other != number);
+        }
+    }
+
+    /// Where `words` words would go in the open segment of a stream.
+    pub(super) fn room(
+        &self,
+        stream: Stream,
+        words: usize,
+        segment_words: usize,
+    ) -> Option<Location> {
+        let open = self.open[stream.index()]?;
         let word = self.segments[open as usize].filled_words;
         (word as usize + words <= segment_words).then_some(Location { segment: open, word })
+    }
+
+    /// Words that are left in the open segment of a stream.
+    pub(super) fn words_left(&self, stream: Stream, segment_words: usize) -> usize {
+        let open = self.open[stream.index()].map(|open| &self.segments[open as usize]);
+        open.map_or(0, |segment| segment_words.saturating_sub(segment.filled_words as usize))
     }
 
     /// Counts an entry as appended, in private and in shared memory, before a slot refers to it.
@@ -132,29 +303,4 @@ impl Log {
 /// Words of an entry that fits a segment, which has at most 2^28.
 pub(super) fn words_of(header: &EntryHeader) -> u32 {
     u32::try_from(header.words()).unwrap_or(u32::MAX)
-}
-
-impl<M: MemoryMut> Table<M> {
-    /// Room for `words` words at the end of the log, reclaiming what is needed.
-    pub(super) fn reserve(&mut self, words: usize, now: u32) -> Location {
-        let segment_words = self.writer.geometry().segment_words();
-        loop {
-            if let Some(at) = self.log.room(words, segment_words) {
-                return at;
-            }
-            self.advance(now);
-        }
-    }
-
-    /// Opens another segment and leaves one free behind it.
-    fn advance(&mut self, now: u32) {
-        if self.log.free.is_empty() {
-            // Only after a kill in the middle of a reclaim: nowhere to copy to, so drop the oldest.
-            self.reclaim_oldest(now);
-        }
-        self.log.open_next(&self.writer);
-        if self.log.free.is_empty() {
-            self.reclaim(now);
-        }
-    }
 }

@@ -6,18 +6,21 @@
 //! | part | file |
 //! |---|---|
 //! | finding a key's slot, choosing one for a new key | `index` |
-//! | the log: appending, which segment to reclaim | `log`, `reclaim` |
+//! | the log: segments, two queues of them | `log` |
+//! | what stays and what goes, and reclaiming segments | `eviction` |
+//! | how much one policy may take | `budget` |
 //! | giving back what has expired, a bounded step at a time | `sweep` |
 //! | taking over what an earlier owner left | `restart` |
 //! | every invariant, checked | `check` |
 //! | the file, and the pages it lies in | `file`, `pages` |
 
+mod budget;
 mod check;
+mod eviction;
 mod file;
 mod index;
 mod log;
 mod pages;
-mod reclaim;
 mod restart;
 mod stats;
 mod sweep;
@@ -28,6 +31,7 @@ pub use check::CheckReport;
 pub use file::{FileError, FileOptions, TableFile};
 pub use stats::TableStats;
 
+use eviction::Eviction;
 use log::Log;
 use shm_layout::entry::{NEVER, tick};
 use shm_layout::header::POLICIES;
@@ -42,6 +46,8 @@ const VERSIONS_RESERVED: u64 = 1 << 16;
 pub struct Table<M> {
     writer: Writer<M>,
     log: Log,
+    eviction: Eviction,
+    budgets: budget::Budgets,
     next_version: u64,
     version_ceiling: u64,
     slots_used: u64,
@@ -94,9 +100,13 @@ impl<M: MemoryMut> Table<M> {
 
     fn over(writer: Writer<M>, log: Log) -> Table<M> {
         let version_ceiling = writer.version_ceiling();
+        let eviction = Eviction::new(writer.geometry());
+        let budgets = budget::Budgets::new(writer.geometry().log_bytes() / 8);
         Table {
             writer,
             log,
+            eviction,
+            budgets,
             next_version: version_ceiling + 1,
             version_ceiling,
             slots_used: 0,
@@ -154,22 +164,33 @@ impl<M: MemoryMut> Table<M> {
             return Err(LayoutError::ValueBytes { bytes: entry.value.len() });
         }
         let now = tick(now_ns);
+        let old = self.find(entry.key, hash);
+        let queue = match &old {
+            // Never to small: the hottest keys would lose their place.
+            Some(old) => self.log.segment(old.at.segment).queue,
+            None => self.queue_for(hash, &header, now),
+        };
         // Room first: making room may move or evict the very entry that is to be replaced.
-        let at = self.reserve(header.words(), now);
+        let reclaimed = self.eviction.reclaimed;
+        let at = self.reserve(header.words(), queue, now);
+        let old =
+            if self.eviction.reclaimed == reclaimed { old } else { self.find(entry.key, hash) };
         let version = self.take_version();
         let header = self.writer.append(at, &Entry { version, ..*entry }, hash)?;
         self.log.fill(&self.writer, at, &header);
-        let slot = match self.find(entry.key, hash) {
+        let (slot, uses) = match old {
             Some(old) => {
+                let uses = self.eviction.uses.get(old.slot);
                 self.forget(&old);
-                old.slot
+                (old.slot, uses)
             }
-            None => self.choose_slot(hash, now),
+            None => (self.choose_slot(hash, now), 0),
         };
         self.writer.publish(slot, hash, at);
-        self.remember(at, &header);
+        self.remember(slot, at, &header, uses);
         self.counters.puts += 1;
         self.counters.put_bytes += header.bytes() as u64;
+        self.keep_pace(header.words(), queue, now);
         Ok(version)
     }
 
@@ -180,11 +201,27 @@ impl<M: MemoryMut> Table<M> {
         }
     }
 
-    /// What a reader would find under `key` now.
+    /// What a reader would find under `key` now; counts as a hit.
     pub fn get(&mut self, key: &[u8], now_ns: u64) -> Option<Held> {
-        let hash = self.hash(key);
-        let found = self.find(key, hash)?;
-        self.is_visible(&found.header, tick(now_ns)).then(|| self.held(&found))
+        let (slot, held) = self.look_up(key, now_ns)?;
+        self.use_slot(slot);
+        Some(held)
+    }
+
+    /// What a reader would find under `key` now, for whoever only looks.
+    pub fn peek(&self, key: &[u8], now_ns: u64) -> Option<Held> {
+        self.look_up(key, now_ns).map(|(_, held)| held)
+    }
+
+    /// Whether a reader would find `key` now.
+    pub fn contains(&self, key: &[u8], now_ns: u64) -> bool {
+        let found = self.find(key, self.hash(key));
+        found.is_some_and(|found| self.is_visible(&found.header, tick(now_ns)))
+    }
+
+    fn look_up(&self, key: &[u8], now_ns: u64) -> Option<(usize, Held)> {
+        let found = self.find(key, self.hash(key))?;
+        self.is_visible(&found.header, tick(now_ns)).then(|| (found.slot, self.held(&found)))
     }
 
     /// Removes `key`, and says whether a reader would have found a value.
@@ -274,9 +311,11 @@ impl<M: MemoryMut> Table<M> {
     }
 
     /// Counts an entry that a slot refers to from now on.
-    fn remember(&mut self, at: Location, header: &EntryHeader) {
+    fn remember(&mut self, slot: usize, at: Location, header: &EntryHeader, uses: u8) {
         self.slots_used += 1;
         self.log.count_live(at.segment, header);
+        self.budgets.count_live(header);
+        self.set_uses(slot, at.segment, uses);
     }
 
     /// Counts an entry that no slot refers to any more.
@@ -284,6 +323,8 @@ impl<M: MemoryMut> Table<M> {
         self.slots_used -= 1;
         if self.sweep.is_counted(&self.log, found, self.bucket_of(found.slot)) {
             self.log.count_dead(found.at.segment, &found.header);
+            self.budgets.count_dead(&found.header);
         }
+        self.set_uses(found.slot, found.at.segment, 0);
     }
 }

@@ -29,6 +29,7 @@ impl<M: MemoryMut> Table<M> {
         for number in 0..segments {
             unusable[number as usize] = table.take_over_segment(number);
         }
+        table.log.sort();
         table.take_over_index(&unusable);
         for number in 0..segments {
             if unusable[number as usize] {
@@ -39,6 +40,7 @@ impl<M: MemoryMut> Table<M> {
                 table.log.free.push_back(number);
             }
         }
+        table.update_filling();
         table.sweep.verifying = Some(0);
         if table.writer.policy_fingerprint() != policy_fingerprint {
             table.flush();
@@ -58,13 +60,8 @@ impl<M: MemoryMut> Table<M> {
         if half_recycled || role == Role::Free || filled > segment_bytes {
             return true;
         }
-        self.log.next_sequence = self.log.next_sequence.max(sequence.saturating_add(1));
-        self.writer.set_segment(number, Role::Closed, sequence);
-        let segment = self.log.segment(number);
-        segment.role = Role::Closed;
-        segment.sequence = sequence;
-        segment.filled_words = u32::try_from(filled / WORD_BYTES as u64).unwrap_or(0);
-        segment.is_counted = false;
+        let filled_words = u32::try_from(filled / WORD_BYTES as u64).unwrap_or(0);
+        self.log.adopt(&self.writer, number, sequence, filled_words);
         false
     }
 

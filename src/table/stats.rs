@@ -1,6 +1,7 @@
 //! What the table holds, in figures.
 
 use super::Table;
+use super::log::Queue;
 use serde::Serialize;
 use shm_layout::MemoryMut;
 use shm_layout::memory::WORD_BYTES;
@@ -38,6 +39,12 @@ pub struct TableStats {
     pub segments: u32,
     /// Segments without entries.
     pub segments_free: u32,
+    /// Segments of the small queue, where newcomers begin.
+    pub segments_small: u32,
+    /// Segments that the small queue should have by now.
+    pub segments_small_target: u32,
+    /// Whether newcomers go to main because there is room.
+    pub is_filling: bool,
     /// Entries that slots refer to, expired ones included until they are swept.
     pub entries: u64,
     /// Bytes of these entries, with headers and padding.
@@ -66,12 +73,22 @@ pub struct TableStats {
     pub evicted: u64,
     /// Bytes of these.
     pub evicted_bytes: u64,
+    /// Those of them whose policy, or whose being an absence, had used up its share.
+    pub evicted_over_share: u64,
+    /// Bytes of live entries that say that a key has no value.
+    pub absent_bytes: u64,
     /// Expired or flushed entries whose memory was given back.
     pub expired: u64,
     /// Live entries that index conflicts have evicted.
     pub displaced: u64,
     /// Bytes copied forward when segments were reclaimed.
     pub copied_forward_bytes: u64,
+    /// The same for each byte stored.
+    pub copied_forward_per_byte: f64,
+    /// Hits that were reported.
+    pub hits_reported: u64,
+    /// Stored keys that had been evicted or had expired not long before.
+    pub ghost_hits: u64,
     /// Segments recycled.
     pub recycled: u64,
     /// Slots cleared because nothing sound was behind them.
@@ -107,8 +124,14 @@ impl<M: MemoryMut> Table<M> {
         let private = size_of_val(self)
             + size_of_val(self.log.segments.as_slice())
             + self.log.free.capacity() * size_of::<u32>()
+            + self.eviction.bytes()
+            + self.budgets.bytes()
             + self.scratch.capacity();
         let counters = self.counters;
+        #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+        let copied_forward_per_byte =
+            counters.copied_forward_bytes as f64 / counters.put_bytes.max(1) as f64;
+        let count = |segments: usize| u32::try_from(segments).unwrap_or(u32::MAX);
         TableStats {
             table_id: geometry.identity().table_id,
             table_bytes: geometry.identity().table_bytes,
@@ -117,6 +140,9 @@ impl<M: MemoryMut> Table<M> {
             segment_bytes,
             segments: geometry.segment_count(),
             segments_free,
+            segments_small: count(self.log.count(Queue::Small)),
+            segments_small_target: count(self.small_target()),
+            is_filling: self.eviction.is_filling(),
             entries: self.slots_used,
             live_bytes: live,
             dead_bytes: filled - live.min(filled),
@@ -131,9 +157,14 @@ impl<M: MemoryMut> Table<M> {
             removes: counters.removes,
             evicted: counters.evicted,
             evicted_bytes: counters.evicted_bytes,
+            evicted_over_share: self.budgets.evicted,
+            absent_bytes: self.absent_bytes(),
             expired: counters.expired,
             displaced: counters.displaced,
             copied_forward_bytes: counters.copied_forward_bytes,
+            copied_forward_per_byte,
+            hits_reported: self.eviction.hits,
+            ghost_hits: self.eviction.ghost_hits,
             recycled: counters.recycled,
             torn: counters.torn,
         }

@@ -77,9 +77,7 @@ impl<M: MemoryMut> Table<M> {
                     self.sweep.earliest = self.sweep.earliest.min(found.header.expiry);
                     self.sweep.latest = self.sweep.latest.max(found.header.expiry);
                 } else {
-                    self.writer.clear(found.slot);
-                    self.forget(&found);
-                    self.counters.expired += 1;
+                    self.expire(&found, hash);
                 }
             }
             self.sweep.sweeping = Some(place);
@@ -164,6 +162,7 @@ impl<M: MemoryMut> Table<M> {
         if !segment.is_counted {
             segment.live_words += super::log::words_of(&found.header);
             segment.live_entries += 1;
+            self.budgets.count_live(&found.header);
             segment.earliest_expiry = segment.earliest_expiry.min(found.header.expiry);
             segment.latest_expiry = segment.latest_expiry.max(found.header.expiry);
         }

@@ -7,33 +7,33 @@ use shm_layout::{Geometry, HeapTable, MappedMut, Memory, Outcome, Plan, Reader, 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
-const SECOND: u64 = 1_000_000_000;
+pub(super) const SECOND: u64 = 1_000_000_000;
 
-fn geometry(value_bytes_max: u32, table_bytes: u64) -> Geometry {
+pub(super) fn geometry(value_bytes_max: u32, table_bytes: u64) -> Geometry {
     let plan =
         Plan { table_bytes, value_bytes_max, entry_bytes: 112, hash_seed: 7, ..Plan::default() };
     Geometry::plan(&plan).expect("a table of this size")
 }
 
-fn new_table(heap: &HeapTable, geometry: Geometry) -> Table<MappedMut> {
+pub(super) fn new_table(heap: &HeapTable, geometry: Geometry) -> Table<MappedMut> {
     // SAFETY: the heap table has this geometry's bytes and outlives the table in every test.
     let writer = unsafe { Writer::create(heap.memory_mut(), geometry) };
     writer.open_for_readers();
     Table::new(writer)
 }
 
-fn small() -> (HeapTable, Table<MappedMut>) {
+pub(super) fn small() -> (HeapTable, Table<MappedMut>) {
     let geometry = geometry(1000, 5 << 20);
     let heap = HeapTable::new(&geometry);
     let table = new_table(&heap, geometry);
     (heap, table)
 }
 
-fn entry<'a>(key: &'a [u8], value: &'a [u8]) -> Entry<'a> {
+pub(super) fn entry<'a>(key: &'a [u8], value: &'a [u8]) -> Entry<'a> {
     Entry { key, value, expiry: NEVER, ..Entry::default() }
 }
 
-fn read(heap: &HeapTable, key: &[u8], now_ns: u64) -> Option<Vec<u8>> {
+pub(super) fn read(heap: &HeapTable, key: &[u8], now_ns: u64) -> Option<Vec<u8>> {
     // SAFETY: the heap table outlives the reader.
     let reader = unsafe { Reader::attach(heap.memory(), heap.bytes()) }.expect("a sound header");
     let mut value = VecDestination::default();
@@ -43,7 +43,7 @@ fn read(heap: &HeapTable, key: &[u8], now_ns: u64) -> Option<Vec<u8>> {
     }
 }
 
-fn assert_sound(table: &mut Table<impl MemoryMut>) {
+pub(super) fn assert_sound(table: &mut Table<impl MemoryMut>) {
     let report = table.check();
     assert_eq!(report.violation_count, 0, "{:#?}", report.violations);
 }

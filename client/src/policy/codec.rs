@@ -1,11 +1,11 @@
 //! Rules as bytes, for the way from the daemon to its clients. Everything is little-endian:
 //!
 //! ```text
-//!  u8 format = 1 | u8 number of rules - 1 | rule 0 | rule 1 | ...
+//!  u8 format = 2 | u8 number of rules - 1 | rule 0 | rule 1 | ...
 //!
 //!  rule: u8 bytes of the prefix | prefix | u8 scope | u8 write | u8 on_write_error
 //!        u64 ttl | u64 l2_ttl | u64 l3_ttl | u64 negative_ttl     in ns; l3_ttl 2^64-1: for ever
-//!        u32 value_bytes_max
+//!        u32 value_bytes_max | u16 share_max in thousandths; 2^16-1: no limit
 //! ```
 //!
 //! A rule's id is its place.
@@ -13,7 +13,8 @@
 use super::{OnWriteError, Rule, Scope, WriteMode};
 use std::time::Duration;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+const UNLIMITED: u16 = u16::MAX;
 const FOREVER: u64 = u64::MAX;
 
 /// Why rules make no policy.
@@ -62,6 +63,14 @@ pub enum PolicyError {
         /// The rule.
         id: u8,
     },
+    /// A share of nothing, or of more than the table.
+    #[error("rule {id} may take {permille} thousandths of the table; a share is 1 to 1000")]
+    Share {
+        /// The rule.
+        id: u8,
+        /// Its share.
+        permille: u16,
+    },
     /// Not what an encoder of this format makes.
     #[error("encoded policy: {what} at byte {at}; use client and daemon of one release")]
     Encoding {
@@ -104,6 +113,7 @@ pub(super) fn encode(rules: &[Rule]) -> Vec<u8> {
             out.extend_from_slice(&ttl.to_le_bytes());
         }
         out.extend_from_slice(&rule.value_bytes_max.to_le_bytes());
+        out.extend_from_slice(&rule.share_max_permille.unwrap_or(UNLIMITED).to_le_bytes());
     }
     out
 }
@@ -141,6 +151,8 @@ impl<'a> Reader<'a> {
             l3_ttl: Some(self.u64()?).filter(|&ns| ns != FOREVER).map(Duration::from_nanos),
             negative_ttl: self.ttl()?,
             value_bytes_max: u32::from_le_bytes(self.array()?),
+            share_max_permille: Some(u16::from_le_bytes(self.array()?))
+                .filter(|&share| share != UNLIMITED),
         })
     }
 

@@ -64,11 +64,13 @@ pub struct Rule {
     pub on_write_error: OnWriteError,
     /// Largest value in bytes.
     pub value_bytes_max: u32,
+    /// Most of the table that L1 copies under this rule may take, in thousandths; `None`: all of it.
+    pub share_max_permille: Option<u16>,
 }
 
 impl Default for Rule {
     /// What holds where nothing is configured: rule 0, scope host, written through, 30 s in L1, five
-    /// minutes in L2, for ever in L3, absences remembered for a second, values up to 1 MiB.
+    /// minutes in L2, for ever in L3, absences remembered for a second, values up to 1 MiB, no limit to their share.
     fn default() -> Rule {
         Rule {
             id: 0,
@@ -81,6 +83,7 @@ impl Default for Rule {
             write: WriteMode::Through,
             on_write_error: OnWriteError::Refuse,
             value_bytes_max: 1 << 20,
+            share_max_permille: None,
         }
     }
 }

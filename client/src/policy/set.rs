@@ -25,7 +25,8 @@ impl PolicySet {
     ///
     /// # Errors
     /// No rules or more than [`RULES_MAX`]; other ids; a first rule with a prefix; two rules with the
-    /// same prefix; a prefix longer than [`PREFIX_BYTES_MAX`]; a lifetime of 584 years, which the
+    /// same prefix; a prefix longer than [`PREFIX_BYTES_MAX`]; a share of nothing or of more than all; a
+    /// lifetime of 584 years, which the
     /// encoding cannot carry.
     pub fn new(rules: Vec<Rule>) -> Result<PolicySet, PolicyError> {
         check(&rules)?;
@@ -138,6 +139,10 @@ fn check(rules: &[Rule]) -> Result<(), PolicyError> {
         }
         if rule.prefix.len() > PREFIX_BYTES_MAX {
             return Err(PolicyError::PrefixTooLong { id: rule.id, bytes: rule.prefix.len() });
+        }
+        if let Some(permille) = rule.share_max_permille.filter(|share| !(1..=1000).contains(share))
+        {
+            return Err(PolicyError::Share { id: rule.id, permille });
         }
         let lifetimes = [Some(rule.ttl), Some(rule.l2_ttl), Some(rule.negative_ttl), rule.l3_ttl];
         if lifetimes.into_iter().flatten().any(|ttl| codec::nanoseconds(ttl).is_none()) {

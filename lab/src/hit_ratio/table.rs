@@ -9,12 +9,12 @@ use anyhow::{Context, Result};
 use l1d::table::Table;
 use memmap2::{MmapOptions, MmapRaw};
 use shm_layout::entry::NEVER;
-use shm_layout::{Entry, Geometry, MappedMut, Writer};
+use shm_layout::{Entry, Geometry, KeyHash, MappedMut, Writer};
 
 /// The table, and the reports on their way to it.
 pub struct SharedTable {
     table: Table<MappedMut>,
-    reports: Ring<u32>,
+    reports: Ring<KeyHash>,
     shape: Shape,
     value: Vec<u8>,
     /// Mapped as long as the table is there.
@@ -60,8 +60,10 @@ impl SharedTable {
 impl Contestant for SharedTable {
     fn request(&mut self, id: u32, weight: u32) -> bool {
         let key: [u8; KEY_BYTES] = u64::from(id).to_le_bytes();
-        if self.table.get(&key, 0).is_some() {
-            self.reports.hit(id);
+        if self.table.contains(&key, 0) {
+            for hash in self.reports.hit(self.table.hash(&key)) {
+                self.table.hit(hash);
+            }
             return true;
         }
         if let Some(value) =

@@ -1,0 +1,147 @@
+//! Which queue a newcomer joins.
+//!
+//! The small one, as in S3-FIFO; main while there is room; and main when it is coming back after
+//! less time than main's next victim has waited (LIRS: Jiang and Zhang, SIGMETRICS 2002; the hand is
+//! CLOCK-Pro's: Jiang et al., ATC 2005). Time is counted in words, so that a newcomer as large as
+//! many victims must be that much the better.
+
+use super::super::Table;
+use super::super::log::Queue;
+use super::ghost::Past;
+use shm_layout::segment::Role;
+use shm_layout::{Location, MemoryMut};
+
+/// Entries that the hand looks at for one newcomer.
+const HAND_STEPS: usize = 64;
+
+/// A segment of at most so many entries is reclaimed without asking how long it takes.
+const SHORT_ENTRIES: u32 = 64;
+
+/// Where main's next victim is looked for.
+#[derive(Debug, Default)]
+pub(super) struct Hand {
+    segment: u32,
+    /// The segment's sequence; 0 fits none.
+    sequence: u64,
+    word: u32,
+}
+
+impl<M: MemoryMut> Table<M> {
+    /// The queue for an entry of `words` words whose key is not in the table.
+    pub(in crate::table) fn admit(
+        &mut self,
+        hash: shm_layout::KeyHash,
+        words: u32,
+        now: u32,
+    ) -> Queue {
+        self.eviction.clock += u64::from(words);
+        let epoch = self.eviction.epoch();
+        let past = self.eviction.ghost.take(hash, epoch);
+        self.eviction.ghost_hits += u64::from(past.is_some());
+        if self.eviction.is_filling {
+            return Queue::Main;
+        }
+        match past {
+            None => Queue::Small,
+            // Its own dead copy makes the room.
+            Some(Past::Expired) => Queue::Main,
+            Some(Past::Dropped { age }) => {
+                let part = self.eviction.part_of_log(words.into());
+                self.eviction.share.grow_if_missed(age, part);
+                self.admit_returning(age, words, epoch, now)
+            }
+        }
+    }
+
+    fn admit_returning(&mut self, age: u32, words: u32, epoch: u32, now: u32) -> Queue {
+        if self.log.closed(Queue::Main).is_empty() {
+            return Queue::Main;
+        }
+        let Some(victim) = self.main_victim(now) else { return Queue::Small };
+        let segment = &self.log.segments[victim.segment as usize];
+        let victim_age = epoch.saturating_sub(segment.born);
+        if is_better(age, words, victim_age, segment.live_words / segment.live_entries.max(1)) {
+            self.pass(victim);
+            return Queue::Main;
+        }
+        Queue::Small
+    }
+
+    /// The first entry from the hand on that was not used since it was last passed.
+    fn main_victim(&mut self, now: u32) -> Option<Location> {
+        for _ in 0..HAND_STEPS {
+            let at = self.hand()?;
+            let segment = &self.log.segments[at.segment as usize];
+            let all_used = segment.is_counted && segment.kept_entries >= segment.live_entries;
+            if at.word >= segment.filled_words || all_used {
+                if !self.pass_segment(at.segment, now) {
+                    return None;
+                }
+                continue;
+            }
+            let mut word = at.word;
+            let Some((at, hash)) = self.next_entry(at.segment, &mut word) else {
+                if !self.pass_segment(at.segment, now) {
+                    return None;
+                }
+                continue;
+            };
+            if let Some(slot) = self.slot_of(hash, at)
+                && self.eviction.uses.get(slot) == 0
+            {
+                return Some(at);
+            }
+            self.eviction.hand.word = word;
+        }
+        None
+    }
+
+    /// Where the hand is: in the oldest segment of main that it has not passed.
+    fn hand(&mut self) -> Option<Location> {
+        let hand = &self.eviction.hand;
+        let segment = self.log.segments.get(hand.segment as usize)?;
+        let is_there = segment.role == Role::Closed
+            && segment.queue == Queue::Main
+            && segment.sequence == hand.sequence
+            && !self.is_being_reclaimed(hand.segment);
+        if !is_there {
+            let main = self.log.closed(Queue::Main).iter();
+            let next = main.copied().find(|number| !self.is_being_reclaimed(*number))?;
+            let sequence = self.log.segment(next).sequence;
+            self.eviction.hand = Hand { segment: next, sequence, word: 0 };
+        }
+        let Hand { segment, word, .. } = self.eviction.hand;
+        Some(Location { segment, word })
+    }
+
+    fn pass(&mut self, at: Location) {
+        let mut word = at.word;
+        if self.next_entry(at.segment, &mut word).is_some() {
+            self.eviction.hand.word = word;
+        }
+    }
+
+    /// What the hand has passed is reclaimed at once: its used entries begin another round. `false`:
+    /// another segment must be reclaimed first, and would keep this newcomer waiting too long.
+    fn pass_segment(&mut self, number: u32, now: u32) -> bool {
+        if let Some(before) = self.eviction.passed {
+            if self.log.segment(before).live_entries > SHORT_ENTRIES {
+                return false;
+            }
+            self.finish_reclaiming(now);
+        }
+        self.eviction.passed = Some(number);
+        true
+    }
+}
+
+/// Whether a newcomer that was away for `age` epochs is worth more than victims that have not been
+/// used for `victim_age`. Both are estimates of when they are asked for next; 0.7 is the hysteresis.
+/// A newcomer of many words displaces many victims.
+fn is_better(age: u32, words: u32, victim_age: u32, victim_words: u32) -> bool {
+    let (age, victim_age) = (f64::from(age), f64::from(victim_age));
+    let victims = f64::from(words) / f64::from(victim_words.max(1));
+    // An age of 0 is less than an epoch, not nothing.
+    let age = if victims > 2.0 { (age + 0.5) * victims } else { age };
+    age < 0.7 * victim_age
+}

@@ -1,0 +1,306 @@
+//! Reclaiming a segment (W4), some entries at a time, so that no put waits for a whole one.
+//!
+//! Whatever is kept is copied to the end of a queue and its slot pointed there; the slots of the
+//! rest are cleared, as a delete would. When no slot refers to the segment any more, its generation
+//! passes through odd to the next even number, and it is free.
+
+use super::super::log::{Queue, Stream, words_of};
+use super::super::{Found, Table};
+use shm_layout::{KeyHash, Location, MemoryMut};
+
+/// Entries looked up together, so that their index lines travel together.
+const BATCH: usize = 16;
+/// Reclaiming begins when this part of the open segment is left, as a divisor.
+const LEAD: usize = 4;
+/// Words of a segment that are looked at for each word appended: a whole one while the last part of
+/// the open one fills, and some more. Multiplied where one segment after the other makes no room.
+const PACE: usize = LEAD + 2;
+/// How often at most.
+const PACE_TIMES_MAX: usize = 8;
+/// What each word stored allows to be copied for the sake of space, in percent.
+const CREDIT_PERCENT: u64 = 60;
+
+/// What becomes of a segment's visible entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// There are none.
+    Drop,
+    /// All move to the end of the queue that they are in.
+    Keep,
+    /// The end of a queue: what was used so often moves to main's other end, the rest is dropped.
+    KeepUsed { least: u8 },
+    /// The segment itself goes to main's other end: nearly all of it would be copied.
+    Requeue,
+}
+
+/// A segment that is being reclaimed.
+#[derive(Debug)]
+pub(super) struct Job {
+    victim: u32,
+    fate: Fate,
+    word: u32,
+}
+
+impl Job {
+    pub(super) fn new(victim: u32, fate: Fate) -> Job {
+        Job { victim, fate, word: 0 }
+    }
+
+    /// For a segment that no slot refers to: there is nothing to look at.
+    pub(super) fn emptied(victim: u32, filled_words: u32) -> Job {
+        Job { victim, fate: Fate::Drop, word: filled_words }
+    }
+}
+
+impl<M: MemoryMut> Table<M> {
+    /// Room for `words` words at the end of a queue, reclaiming what is needed.
+    pub(in crate::table) fn reserve(&mut self, words: usize, queue: Queue, now: u32) -> Location {
+        let segment_words = self.writer.geometry().segment_words();
+        let stream = Stream::from(queue);
+        loop {
+            if let Some(at) = self.log.room(stream, words, segment_words) {
+                return at;
+            }
+            while self.log.free.len() <= 1 && self.log.room(stream, words, segment_words).is_none()
+            {
+                if self.eviction.job.is_none() {
+                    self.eviction.job = self.next_job(queue, now);
+                }
+                if self.eviction.job.is_none() {
+                    break;
+                }
+                self.finish_job(now);
+            }
+            if self.log.room(stream, words, segment_words).is_none() {
+                self.open_segment(stream, now);
+            }
+        }
+    }
+
+    fn open_segment(&mut self, stream: Stream, now: u32) {
+        if self.log.free.is_empty() {
+            // Only after a kill in the middle of a reclaim: nowhere to copy to.
+            let oldest =
+                [Queue::Small, Queue::Main].map(|queue| self.log.closed(queue).front().copied());
+            if let Some(victim) = oldest.into_iter().flatten().next() {
+                self.eviction.job = Some(Job::new(victim, Fate::Drop));
+                self.finish_job(now);
+            }
+        }
+        self.log.open_next(&self.writer, stream, self.eviction.epoch());
+        self.eviction.is_behind = !self.eviction.is_ready;
+        self.eviction.is_ready = false;
+        self.eviction.ends = 0;
+        self.update_filling();
+    }
+
+    /// Reclaims ahead of need, after `words` words were appended to `queue`.
+    pub(in crate::table) fn keep_pace(&mut self, words: usize, queue: Queue, now: u32) {
+        let stored = words as u64 * CREDIT_PERCENT / 100;
+        let segment_words = self.writer.geometry().segment_words();
+        self.eviction.credit = (self.eviction.credit + stored).min(4 * segment_words as u64);
+        let left = self.log.words_left(queue.into(), segment_words);
+        let is_late = self.eviction.is_behind || left * LEAD <= segment_words;
+        let is_due = !self.eviction.is_ready && is_late;
+        if self.eviction.job.is_none() && (is_due || self.eviction.passed.is_some()) {
+            self.eviction.job = self.next_job(queue, now);
+            self.eviction.is_ready = self.eviction.job.is_none();
+            self.eviction.is_behind &= !self.eviction.is_ready;
+        }
+        if self.eviction.job.is_some() {
+            let pace = PACE * (1 + self.eviction.ends as usize).min(PACE_TIMES_MAX);
+            self.reclaim(words * pace, now);
+        }
+    }
+
+    /// Whether a segment is, or is about to be, reclaimed.
+    pub(super) fn is_being_reclaimed(&self, number: u32) -> bool {
+        self.eviction.passed == Some(number)
+            || self.eviction.job.as_ref().is_some_and(|job| job.victim == number)
+    }
+
+    /// Ends the work that is under way and that which the hand has left.
+    pub(super) fn finish_reclaiming(&mut self, now: u32) {
+        self.finish_job(now);
+        if self.eviction.passed.is_some() {
+            self.eviction.job = self.next_job(Queue::Main, now);
+            self.finish_job(now);
+        }
+    }
+
+    fn finish_job(&mut self, now: u32) {
+        while self.eviction.job.is_some() {
+            self.reclaim(usize::MAX, now);
+        }
+    }
+
+    /// Looks at about `words` words of the segment that is being reclaimed, one batch at least.
+    fn reclaim(&mut self, words: usize, now: u32) {
+        let Some(mut job) = self.eviction.job.take() else { return };
+        let until = (job.word as usize).saturating_add(words);
+        loop {
+            let batch = self.walk(job.victim, &mut job.word);
+            if batch.is_empty() {
+                return self.end_job(&job);
+            }
+            for (at, hash) in batch {
+                let Some(slot) = self.slot_of(hash, at) else { continue };
+                let Some(found) = self.at_slot(slot) else { continue };
+                self.decide(&found, hash, job.fate, now);
+                self.eviction.reclaimed += 1;
+            }
+            if job.word as usize >= until {
+                self.eviction.job = Some(job);
+                return;
+            }
+        }
+    }
+
+    fn end_job(&mut self, job: &Job) {
+        let victim = job.victim;
+        if job.fate == Fate::Requeue {
+            let epoch = self.eviction.epoch();
+            return self.log.requeue(&self.writer, victim, Queue::Main, epoch);
+        }
+        let is_torn = job.word != self.log.segment(victim).filled_words;
+        self.writer.begin_recycling(victim);
+        if is_torn {
+            self.clear_slots_of(victim);
+        }
+        self.writer.end_recycling(victim);
+        self.log.release(&self.writer, victim);
+        self.counters.recycled += 1;
+    }
+
+    fn decide(&mut self, found: &Found, hash: KeyHash, fate: Fate, now: u32) {
+        if !self.is_visible(&found.header, now) {
+            return self.expire(found, hash);
+        }
+        let number = found.at.segment;
+        let uses = self.eviction.uses.get(found.slot);
+        let queue = self.log.segment(number).queue;
+        let is_kept = match fate {
+            Fate::Drop => false,
+            Fate::Keep => {
+                let words = u64::from(words_of(&found.header));
+                self.eviction.credit = self.eviction.credit.saturating_sub(words);
+                let stream = if queue == Queue::Main { Stream::Survivors } else { Stream::Small };
+                self.copy_forward(found, hash, stream, uses)
+            }
+            Fate::KeepUsed { least } if uses >= least => {
+                self.copy_forward(found, hash, Stream::Main, uses_after(queue, uses))
+            }
+            Fate::KeepUsed { .. } => false,
+            Fate::Requeue => {
+                self.set_uses(found.slot, number, uses_after(queue, uses));
+                true
+            }
+        };
+        if is_kept {
+            return;
+        }
+        if queue == Queue::Small {
+            let born = self.log.segment(number).born;
+            self.eviction.ghost.dropped(hash, born, self.eviction.epoch());
+        }
+        self.writer.clear(found.slot);
+        self.forget(found);
+        self.counters.evicted += 1;
+        self.counters.evicted_bytes += found.header.bytes() as u64;
+    }
+
+    /// Gives an invisible entry back. A key that was in use will come back.
+    pub(in crate::table) fn expire(&mut self, found: &Found, hash: KeyHash) {
+        let queue = self.log.segment(found.at.segment).queue;
+        if queue == Queue::Main || self.eviction.uses.get(found.slot) >= queue.uses_kept() {
+            self.eviction.ghost.expired(hash, self.eviction.epoch());
+        }
+        self.writer.clear(found.slot);
+        self.forget(found);
+        self.counters.expired += 1;
+    }
+
+    /// Moves an entry to the end of a stream and points its slot there; its version stays. `false`
+    /// when there is no room for it.
+    fn copy_forward(&mut self, found: &Found, hash: KeyHash, stream: Stream, uses: u8) -> bool {
+        let words = found.header.words();
+        let segment_words = self.writer.geometry().segment_words();
+        if self.log.room(stream, words, segment_words).is_none() {
+            self.log.open_next(&self.writer, stream, self.eviction.epoch());
+            self.eviction.is_ready = false;
+        }
+        let Some(to) = self.log.room(stream, words, segment_words) else { return false };
+        if self.writer.copy(found.at, to, words).is_err() {
+            return false;
+        }
+        self.log.fill(&self.writer, to, &found.header);
+        self.writer.publish(found.slot, hash, to);
+        self.forget(found);
+        self.remember(found.slot, to, &found.header, uses);
+        self.counters.copied_forward_bytes += found.header.bytes() as u64;
+        true
+    }
+
+    /// The next entries of a segment, with their hashes, and their index lines asked for. Leaves
+    /// `start` at the end of the segment, or where a header makes no sense.
+    pub(in crate::table) fn walk(
+        &mut self,
+        segment: u32,
+        start: &mut u32,
+    ) -> Vec<(Location, KeyHash)> {
+        let mut batch = Vec::with_capacity(BATCH);
+        while batch.len() < BATCH
+            && let Some((at, hash)) = self.next_entry(segment, start)
+        {
+            for bucket in self.writer.geometry().buckets(hash) {
+                self.writer.memory().prefetch(bucket.word());
+            }
+            batch.push((at, hash));
+        }
+        batch
+    }
+
+    /// The entry at `start`, which moves behind it.
+    pub(in crate::table) fn next_entry(
+        &mut self,
+        segment: u32,
+        start: &mut u32,
+    ) -> Option<(Location, KeyHash)> {
+        let filled = self.log.segment(segment).filled_words;
+        let at = Location { segment, word: *start };
+        let header = (at.word < filled).then(|| self.header_at(at)).flatten()?;
+        let end = at.word + words_of(&header);
+        if end > filled {
+            return None;
+        }
+        self.key_of(&Found { slot: 0, at, header });
+        *start = end;
+        Some((at, self.writer.geometry().hasher().hash(&self.scratch)))
+    }
+
+    /// Clears every slot that refers to a segment, by a scan of the whole index: the way out when
+    /// its entries cannot be walked.
+    fn clear_slots_of(&mut self, segment: u32) {
+        for bucket in 0..self.writer.geometry().bucket_count() {
+            for index in 0..shm_layout::slot::SLOTS {
+                let slot = self.writer.geometry().bucket(bucket).slot(index);
+                let word = self.slot_word(slot);
+                let place = self.writer.geometry().locate(word.position());
+                if !word.is_empty() && place.is_some_and(|(_, at)| at.segment == segment) {
+                    self.writer.clear(slot);
+                    self.slots_used = self.slots_used.saturating_sub(1);
+                    self.counters.torn += 1;
+                }
+            }
+        }
+    }
+}
+
+/// The uses of an entry that has passed the end of `queue`: it begins anew in main, and in main each
+/// round costs one.
+fn uses_after(queue: Queue, uses: u8) -> u8 {
+    match queue {
+        Queue::Small => 0,
+        Queue::Main => uses.saturating_sub(1),
+    }
+}

@@ -1,0 +1,127 @@
+//! Which segment is reclaimed when the log needs one, and what of it is kept. The one place that
+//! chooses victims among segments.
+
+use super::super::Table;
+use super::super::log::{Queue, Segment};
+use super::reclaim::{Fate, Job};
+use shm_layout::MemoryMut;
+
+/// A segment with at least so much dead in it, in percent, is compacted before anything is evicted:
+/// of what was copied, as much is free afterwards.
+const DEAD_PERCENT_CHEAP: u64 = 50;
+/// With so much of the log dead, in percent, nothing live is evicted: the deadest segment is at
+/// least as dead as that (LFS cleaning: Rosenblum and Ousterhout, SOSP 1991). Above 25, a live part
+/// and the largest entry always fit one segment (W1).
+const DEAD_PERCENT_MAX: u64 = 30;
+/// A segment less dead than this is never compacted, in percent.
+const DEAD_PERCENT_MIN: u64 = 26;
+/// A segment is kept whole when so many of its entries would be, in percent.
+const WHOLE_PERCENT: u64 = 80;
+/// After so many ends of queues that made no room, what is kept must have been used once more.
+const ENDS_PER_USE: u32 = 8;
+/// Segments that are free before dead memory is no longer looked for.
+const FREE_BEFORE_COMPACTION: usize = 2;
+/// Room for newcomers to main comes back with at least so many free segments, or a tenth of all.
+const FILLING_SEGMENTS_MIN: usize = 4;
+
+impl<M: MemoryMut> Table<M> {
+    /// What must be reclaimed before `asking` may open another segment; `None`: nothing.
+    pub(super) fn next_job(&mut self, asking: Queue, now: u32) -> Option<Job> {
+        if let Some(number) = self.eviction.passed.take()
+            && self.log.closed(Queue::Main).contains(&number)
+        {
+            return Some(self.end_of_queue(number, 0));
+        }
+        if let Some(number) = self.find_counted(|segment| segment.live_entries == 0) {
+            return Some(Job::emptied(number, self.log.segment(number).filled_words));
+        }
+        self.update_filling();
+        let free = self.log.free.len();
+        // One at a time, as memory is needed: when very much expires at once, nobody waits for all of it.
+        if free <= FREE_BEFORE_COMPACTION
+            && let Some(number) = self.find_counted(|segment| segment.latest_expiry <= now)
+        {
+            return Some(Job::new(number, Fate::Drop));
+        }
+        let small = self.log.count(Queue::Small);
+        let target = self.small_target();
+        let small_is_full = asking == Queue::Small && !self.eviction.is_filling && small >= target;
+        if (free <= FREE_BEFORE_COMPACTION || small_is_full)
+            && let Some(number) = self.worth_compacting()
+        {
+            return Some(Job::new(number, Fate::Keep));
+        }
+        let oldest = |table: &Self, queue| table.log.closed(queue).front().copied();
+        if small_is_full && let Some(number) = oldest(self, Queue::Small) {
+            return Some(self.end_of_queue(number, 0));
+        }
+        if free > 1 {
+            return None;
+        }
+        let (first, then) =
+            if small > target { (Queue::Small, Queue::Main) } else { (Queue::Main, Queue::Small) };
+        let number = oldest(self, first).or_else(|| oldest(self, then))?;
+        let raised = u8::try_from(self.eviction.ends / ENDS_PER_USE).unwrap_or(u8::MAX);
+        self.eviction.ends += 1;
+        Some(self.end_of_queue(number, raised))
+    }
+
+    /// Segments that the small queue should have.
+    pub(in crate::table) fn small_target(&self) -> usize {
+        self.eviction.share.segments(self.log.segments.len())
+    }
+
+    /// Filling ends when only what the small queue still needs is left, and begins again when much
+    /// has become free: else every returning key would be refused by a main that is not full.
+    pub(in crate::table) fn update_filling(&mut self) {
+        let missing = self.small_target().saturating_sub(self.log.count(Queue::Small));
+        let free = self.log.free.len();
+        let many = FILLING_SEGMENTS_MIN.max(self.log.segments.len() / 10);
+        if free >= missing + many {
+            self.eviction.is_filling = true;
+        } else if free <= missing + 1 {
+            self.eviction.is_filling = false;
+        }
+    }
+
+    /// What becomes of a segment at the end of its queue.
+    ///
+    /// Where everything is in use, one segment after the other would go round: the bar is raised, so
+    /// that the search ends.
+    fn end_of_queue(&self, number: u32, raised: u8) -> Job {
+        let segment = &self.log.segments[number as usize];
+        let segment_words = self.writer.geometry().segment_words() as u64;
+        let is_full = u64::from(segment.live_words) * 100 >= segment_words * WHOLE_PERCENT;
+        let kept = u64::from(segment.kept_entries) * 100;
+        let is_kept = kept >= u64::from(segment.live_entries) * WHOLE_PERCENT;
+        let fate = if raised == 0 && is_full && is_kept {
+            Fate::Requeue
+        } else {
+            Fate::KeepUsed { least: segment.queue.uses_kept().saturating_add(raised) }
+        };
+        Job::new(number, fate)
+    }
+
+    fn counted(&self) -> impl Iterator<Item = (u32, &Segment)> {
+        let segments = self.log.all_closed().map(|n| (n, &self.log.segments[n as usize]));
+        segments.filter(|(_, segment)| segment.is_counted)
+    }
+
+    fn find_counted(&self, is_sought: impl Fn(&Segment) -> bool) -> Option<u32> {
+        self.counted().find(|(_, segment)| is_sought(segment)).map(|(number, _)| number)
+    }
+
+    /// The deadest segment, if it is dead enough for its own sake or the log's.
+    fn worth_compacting(&self) -> Option<u32> {
+        let segment_words = self.writer.geometry().segment_words() as u64;
+        let dead = |segment: &Segment| segment_words - u64::from(segment.live_words);
+        let (number, deadest) = self.counted().max_by_key(|(_, segment)| dead(segment))?;
+        let percent = dead(deadest) * 100 / segment_words;
+        let all_dead: u64 = self.counted().map(|(_, segment)| dead(segment)).sum();
+        let all_percent = all_dead * 100 / self.eviction.log_words.max(1);
+        let is_paid = u64::from(deadest.live_words) <= self.eviction.credit;
+        let is_worth = percent >= DEAD_PERCENT_CHEAP
+            || percent >= DEAD_PERCENT_MIN && (all_percent >= DEAD_PERCENT_MAX || is_paid);
+        is_worth.then_some(number)
+    }
+}
