@@ -8,8 +8,9 @@
 //!
 //! - A hit costs two cache lines and a copy: no lock, no system call, no message. It is independent
 //!   of the daemon, which may be stopped, killed or replaced under it.
-//! - A miss and a write cost an exchange with the daemon over a unix socket (tens of microseconds),
-//!   and the tiers below it their time. Each has a deadline ([`ClientBuilder::deadline`]).
+//! - A miss and a write cost an exchange with the daemon through memory that the two share: under a
+//!   microsecond while it is awake, two wakes (tens of microseconds) when it sleeps, and the tiers
+//!   below it their time. Each has a deadline ([`ClientBuilder::deadline`]).
 //! - Reads copy. A reference into the table would be a reference to memory that another process
 //!   changes. [`read_with`](Client::read_with) looks at parts of a value instead, and a [`Memo`] keeps
 //!   what values decode to, compared with the table at every use.
@@ -28,11 +29,15 @@
 //! it. A read finds its entry and copies it, and then looks whether the piece of the table was
 //! recycled meanwhile; if so it tries again, and after three tries it is a miss.
 //!
+//! Requests go into a ring of the process's mailbox, and replies come to a lane of it. A program with an
+//! event loop of its own begins them with [`request`](Client::request) and waits at a descriptor; the
+//! feature `tokio` has an `AsyncClient` that does so.
+//!
 //! | | table | process cache | daemon and tiers | system calls |
 //! |---|---|---|---|---|
 //! | [`peek`](Client::peek) | 1st | 2nd | | none |
 //! | [`get`](Client::get) | 1st | 2nd | 3rd | none on a hit |
-//! | [`set`](Client::set), [`delete`](Client::delete) | | after the daemon | 1st | yes |
+//! | [`set`](Client::set), [`delete`](Client::delete) | | after the daemon | 1st | to wake who sleeps |
 //!
 //! A word in the table's header tells when another table has taken its place (another size, another
 //! release): the next read attaches anew. That is the one case in which a `peek` makes system calls,
@@ -40,8 +45,8 @@
 //! on, and what has to ask is [`Error::Unavailable`] until there is one again.
 //!
 //! One client serves a whole process, all its threads, and its forked children: a child goes on
-//! reading the table and makes connections, locks and a process cache of its own when it first needs
-//! them. (Sockets that it inherited stay open in it, unused.)
+//! reading the table and makes a mailbox, connections, locks and a process cache of its own when it
+//! first needs them. (Sockets that it inherited stay open in it, unused.)
 //!
 //! # A whole program
 //!
