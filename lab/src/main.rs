@@ -13,6 +13,7 @@ mod reads;
 mod statistics;
 mod table;
 mod trace;
+mod writes;
 mod zipf;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +40,8 @@ enum Command {
     Bytes(reads::BytesOptions),
     /// l1d against no L1 and an L1 in each process: several readers, a writer, real memcached and Redis
     Compare(compare::CompareOptions),
+    /// What a set costs its client and when it is seen, beside round trips between two threads
+    Write(writes::WriteOptions),
     /// Hit ratios on request traces: l1d's table, other caches, LRU and the offline optimum
     HitRatio(hit_ratio::HitRatioOptions),
     /// One process of `compare`; started by it, not by people
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Read(options) => reads::read(&options),
         Command::Bytes(options) => reads::bytes(&options),
         Command::Compare(options) => compare::compare(&options),
+        Command::Write(options) => writes::write(&options),
         Command::HitRatio(options) => hit_ratio::hit_ratio(&options),
         Command::Worker(options) => compare::worker(&options),
         Command::Reader(options) => reads::reader(&options),
