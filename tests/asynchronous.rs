@@ -3,6 +3,8 @@
 
 use l1d_client::{AsyncClient, Client, Error, Lookup, SetOptions};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -161,4 +163,36 @@ fn a_daemon_that_goes_is_noticed_by_who_waits() {
         get.await
     });
     assert!(matches!(failed, Err(Error::Unavailable { .. })), "{failed:?}");
+}
+
+/// R9: the mailbox is not mapped in a child.
+#[test]
+fn a_forked_child_leaves_its_parents_requests_alone() {
+    let daemon = start("");
+    let client = connect(&daemon);
+    let mut pending = [client.request(b"one"), client.request(b"two")];
+    assert!(pending.iter().all(|pending| !pending.is_answered()), "nothing is under way");
+    // SAFETY: the child uses memory that malloc keeps usable after fork, and ends by `_exit`.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let [mut polled, dropped] = pending;
+            drop(dropped);
+            let failed = matches!(polled.poll(), Some(Err(Error::System { .. })));
+            // SAFETY: ends the child at once, without the parent's exit handlers.
+            unsafe { nix::libc::_exit(i32::from(!failed)) }
+        }
+        ForkResult::Parent { child } => {
+            assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+        }
+    }
+    for pending in &mut pending {
+        let answer = loop {
+            if let Some(answer) = pending.poll() {
+                break answer;
+            }
+            let descriptor = pending.descriptor().expect("a request under way");
+            poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], PollTimeout::NONE).unwrap();
+        };
+        assert_eq!(answer.unwrap(), Lookup::Unknown);
+    }
 }

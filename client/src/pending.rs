@@ -18,13 +18,16 @@ type Finish<T> = Box<dyn FnMut(Response<'_>) -> Result<T, Error> + Send>;
 ///
 /// Its descriptor becomes readable when the answer is there. All requests of a process that are under
 /// way have the same descriptor: when it is readable, [`poll`](Self::poll) all of them. Dropped, a read
-/// is of no effect; a write may still be done.
+/// is of no effect; a write may still be done. A forked child has no part in its parent's requests: to
+/// it they have failed.
 #[must_use = "the answer is told by `poll`"]
 pub struct Pending<T> {
     state: State<T>,
     client: Client,
     kind: Kind,
     deadline: Deadline,
+    /// Whose request it is: the address of this process's state, which a child never shares.
+    process: usize,
 }
 
 enum State<T> {
@@ -51,6 +54,7 @@ impl<T> Pending<T> {
             client: client.clone(),
             kind: Kind::Read,
             deadline,
+            process: 0,
         }
     }
 
@@ -72,12 +76,30 @@ impl<T> Pending<T> {
             }
             Err(error) => State::Answered(Some(Err(error))),
         };
-        Pending { state, client: client.clone(), kind, deadline }
+        let process = std::ptr::from_ref(client.shared.process()).addr();
+        Pending { state, client: client.clone(), kind, deadline, process }
+    }
+
+    /// In a forked child, leaves the parent's request where it is (R9): neither the memory of its
+    /// mailbox, which is not mapped here, nor a lock may be touched, and dropping it would do both.
+    fn leave_to_parent(&mut self) {
+        let ours = self.client.shared.process_if_any().map(|ours| std::ptr::from_ref(ours).addr());
+        if matches!(self.state, State::Answered(_)) || ours == Some(self.process) {
+            return;
+        }
+        let reason = "the request is the parent process's; ask anew";
+        let error = match self.kind {
+            Kind::Read => Error::system("waiting in a forked child", reason),
+            Kind::Write => Error::UnknownOutcome { reason: reason.to_owned() },
+        };
+        let failed = State::Answered(Some(Err(error)));
+        std::mem::forget(std::mem::replace(&mut self.state, failed));
     }
 
     /// The answer, once it is there; `None` before, and after it was given out. Call it again when the
     /// descriptor is readable, and at the client's deadline.
     pub fn poll(&mut self) -> Option<Result<T, Error>> {
+        self.leave_to_parent();
         if let State::Asking(asking, _) = &self.state {
             // Before the look at the lane: what comes behind it makes it readable again.
             asking.mailbox().hear_rings();
@@ -87,6 +109,7 @@ impl<T> Pending<T> {
 
     /// [`poll`](Self::poll) without a look at the descriptor.
     pub(crate) fn look(&mut self) -> Option<Result<T, Error>> {
+        self.leave_to_parent();
         let answer = match &mut self.state {
             State::Answered(answer) => return answer.take(),
             State::Crowded(_) => Err(too_many()),
@@ -137,6 +160,12 @@ impl<T> Pending<T> {
             State::Crowded(mailbox) => Some(mailbox),
             State::Answered(_) | State::Asking(..) => None,
         }
+    }
+}
+
+impl<T> Drop for Pending<T> {
+    fn drop(&mut self) {
+        self.leave_to_parent();
     }
 }
 

@@ -61,6 +61,9 @@ pub(crate) struct Fresh<'a> {
 pub(crate) struct Begun {
     stripe: usize,
     count: u64,
+    /// A life counts from here on CLOCK_BOOTTIME: when the answer is looked at says nothing, as this
+    /// process may have been stopped behind it.
+    begun_ns: u64,
 }
 
 pub(crate) struct ProcessCache {
@@ -99,23 +102,25 @@ impl ProcessCache {
     /// Before the daemon is asked for `key`.
     pub(crate) fn begin_read(&self, key: &[u8]) -> Begun {
         let stripe = self.stripe(key);
+        let begun_ns = clock::boottime_ns();
         let count = *self.lock(stripe);
-        Begun { stripe, count }
+        Begun { stripe, count, begun_ns }
     }
 
     /// Before the daemon is told to change `key`.
     pub(crate) fn begin_write(&self, key: &[u8]) -> Begun {
         let stripe = self.stripe(key);
+        let begun_ns = clock::boottime_ns();
         let mut count = self.lock(stripe);
         *count = count.wrapping_add(1);
-        Begun { stripe, count: *count }
+        Begun { stripe, count: *count, begun_ns }
     }
 
     /// Keeps the daemon's answer to a question.
     pub(crate) fn end_read(&self, begun: &Begun, key: &[u8], fresh: &Fresh<'_>) {
         let count = self.lock(begun.stripe);
         if *count == begun.count {
-            self.keep(key, fresh);
+            self.keep(begun, key, fresh);
         }
     }
 
@@ -126,7 +131,7 @@ impl ProcessCache {
         // Questions asked while the write was under way may have been answered before it.
         *count = count.wrapping_add(1);
         match fresh {
-            Some(fresh) if alone => self.keep(key, fresh),
+            Some(fresh) if alone => self.keep(begun, key, fresh),
             _ => drop(self.cache.remove(key)),
         }
     }
@@ -144,12 +149,12 @@ impl ProcessCache {
         }
     }
 
-    fn keep(&self, key: &[u8], fresh: &Fresh<'_>) {
+    fn keep(&self, begun: &Begun, key: &[u8], fresh: &Fresh<'_>) {
         let ttl_ns = u64::try_from(fresh.ttl.as_nanos()).unwrap_or(u64::MAX);
         let kept = Kept {
             value: fresh.value.map(Arc::from),
             flags: fresh.flags,
-            expiry_ns: clock::boottime_ns().saturating_add(ttl_ns),
+            expiry_ns: begun.begun_ns.saturating_add(ttl_ns),
         };
         self.cache.insert(Box::from(key), kept);
     }
@@ -233,6 +238,17 @@ mod tests {
         let question = cache.begin_read(b"key");
         cache.end_write(&write, b"key", None);
         cache.end_read(&question, b"key", &fresh(b"old"));
+        assert_eq!(read(&cache), None);
+    }
+
+    #[test]
+    fn a_life_counts_from_the_question_not_from_the_answer() {
+        let cache = ProcessCache::new(1 << 20);
+        // This process was stopped for an hour before it looked at the answer.
+        let late = |begun: Begun| Begun { begun_ns: begun.begun_ns - 3_600_000_000_000, ..begun };
+        cache.end_read(&late(cache.begin_read(b"key")), b"key", &fresh(b"old"));
+        assert_eq!(read(&cache), None);
+        cache.end_write(&late(cache.begin_write(b"key")), b"key", Some(&fresh(b"old")));
         assert_eq!(read(&cache), None);
     }
 

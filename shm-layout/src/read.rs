@@ -333,6 +333,7 @@ impl<M: Memory> Reader<M> {
         let Some(generation_word) = self.geometry.generation(segment) else {
             return false;
         };
+        let lease_until = if marks & MARK_STRICT != 0 { self.lease_until() } else { 0 };
         // SAFETY: a slot of this geometry is a word of the checked table.
         if !self.geometry.is_slot(slot) || unsafe { self.memory.load(slot) } != word.0 {
             return false;
@@ -346,7 +347,7 @@ impl<M: Memory> Reader<M> {
         if unsafe { self.memory.load(generation_word) } != generation {
             return false;
         }
-        let is_visible = matches!(self.verdict(hit, marks, &clock), Outcome::Hit(_));
+        let is_visible = matches!(self.verdict(hit, marks, lease_until, &clock), Outcome::Hit(_));
         // R0, last: as in `read_sought`.
         self.memory.fence_acquire();
         is_visible && self.is_serving()
@@ -391,6 +392,7 @@ impl<M: Memory> Reader<M> {
         clock: &impl Fn() -> u64,
         destination: &mut impl Receiver<M>,
     ) -> Attempt {
+        let lease_until = if PLAIN { 0 } else { self.lease_until() };
         // R3. SAFETY: a slot of a bucket of this geometry is a word of the checked table.
         let word = SlotWord(unsafe { memory.load(slot) });
         // Cleared since it was nominated. Another key's tag needs no check: the key says it.
@@ -468,12 +470,23 @@ impl<M: Memory> Reader<M> {
         };
         let segment = location.segment;
         destination.sighted(Sighting { slot, word, segment, generation: before, marks, hit });
-        Attempt::Done(self.verdict(hit, marks, clock))
+        Attempt::Done(self.verdict(hit, marks, lease_until, clock))
     }
 
-    /// R7 and R8, for an entry that is whole.
+    /// R8: the lease, for what is loaded behind it. Before the slot and the floor, because what was
+    /// invalid when it was renewed is gone from those before (W8): loaded behind them, a new lease
+    /// would stand for an old slot. The fence partners with the one before the owner's store.
     #[inline(always)]
-    fn verdict(&self, hit: Hit, marks: u8, clock: &impl Fn() -> u64) -> Outcome {
+    fn lease_until(&self) -> u64 {
+        // SAFETY: the header is part of every checked table.
+        let until = unsafe { self.memory.load(LEASE_UNTIL) };
+        self.memory.fence_acquire();
+        until
+    }
+
+    /// R7 and R8, for an entry that is whole. `lease_until` was loaded before its slot.
+    #[inline(always)]
+    fn verdict(&self, hit: Hit, marks: u8, lease_until: u64, clock: &impl Fn() -> u64) -> Outcome {
         let memory = &self.memory;
         // SAFETY: there is a floor for each of the 256 policies, in the header.
         let floor = unsafe { memory.load(POLICY_FLOORS + hit.policy as usize) };
@@ -484,9 +497,9 @@ impl<M: Memory> Reader<M> {
             return Outcome::Miss;
         }
         if marks & MARK_STRICT != 0 {
-            // SAFETY: words of the header.
-            let (floor, lease) = unsafe { (memory.load(STRICT_FLOOR), memory.load(LEASE_UNTIL)) };
-            if hit.version < floor || self.now(clock) >= lease {
+            // SAFETY: a word of the header.
+            let floor = unsafe { memory.load(STRICT_FLOOR) };
+            if hit.version < floor || self.now(clock) >= lease_until {
                 return Outcome::Miss;
             }
         }

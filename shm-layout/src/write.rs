@@ -255,8 +255,11 @@ impl<M: MemoryMut> Writer<M> {
         self.load(STRICT_FLOOR)
     }
 
-    /// Until when strict entries may be trusted, in ns since the table's epoch.
+    /// Until when strict entries may be trusted, in ns since the table's epoch; a reader's clock may
+    /// be 10 ms late. Whatever has become invalid is cleared, or below the floor, before this call
+    /// (W8): whoever sees the new lease sees that, too. The fence partners with the one of R8.
     pub fn set_lease_until(&self, until_ns: u64) {
+        self.memory.fence_release();
         self.store(LEASE_UNTIL, until_ns);
     }
 

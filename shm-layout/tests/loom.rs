@@ -15,6 +15,7 @@
 //! | the last load of the generation, or the fence before it (R6) | a recycled segment |
 //! | the generation, in `Reader::holds` | a sighting of an entry whose place was given out again |
 //! | the slot, in `Reader::holds` | a sighting of a deleted entry |
+//! | the lease's place before the slot and the floor, or either of its fences (R8, W8) | a renewed lease |
 //!
 //! The fence behind the odd generation is not missed by any model: the one before the even
 //! generation stands between the two, too, and entries are only appended behind that. It stays,
@@ -24,7 +25,9 @@
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use loom::thread;
 use shm_layout::entry::NEVER;
-use shm_layout::header::{IDENTITY_COPIES, IDENTITY_WORDS, POLICY_FLOORS, STATE};
+use shm_layout::header::{
+    IDENTITY_COPIES, IDENTITY_WORDS, LEASE_UNTIL, POLICY_FLOORS, STATE, STRICT_FLOOR,
+};
 use shm_layout::{
     Entry, Geometry, InPlace, KeyHash, Location, Memory, MemoryMut, Outcome, Plan, Reader,
     Receiver, Sighting, VecDestination, Writer,
@@ -99,8 +102,12 @@ fn entry(key: &'static [u8], value: &'static [u8], version: u64) -> Entry<'stati
 
 /// A table in which `A` has the value `OLD` at `FIRST`, with a writer and a reader.
 fn table() -> (Writer<Shared>, Reader<Shared>) {
+    table_with(&entry(A, OLD, 1))
+}
+
+fn table_with(first: &Entry<'_>) -> (Writer<Shared>, Reader<Shared>) {
     let geometry = geometry();
-    let mut touched = vec![STATE, POLICY_FLOORS, slot(A), slot(B)];
+    let mut touched = vec![STATE, STRICT_FLOOR, LEASE_UNTIL, POLICY_FLOORS, slot(A), slot(B)];
     for at in [FIRST, SECOND] {
         touched.push(geometry.generation(at.segment).unwrap());
         let word = geometry.resolve(at).unwrap();
@@ -117,7 +124,7 @@ fn table() -> (Writer<Shared>, Reader<Shared>) {
     // SAFETY: the model answers for every word of the table.
     let writer = unsafe { Writer::take_over(memory.clone(), bytes) }.unwrap();
     writer.open_for_readers();
-    writer.append(FIRST, &entry(A, OLD, 1), hash(A)).unwrap();
+    writer.append(FIRST, first, hash(A)).unwrap();
     writer.publish(slot(A), hash(A), FIRST);
     // SAFETY: as above.
     let reader = unsafe { Reader::attach(memory, bytes) }.unwrap();
@@ -278,6 +285,49 @@ fn a_sighting_does_not_hold_for_what_was_deleted_replaced_or_hidden() {
         model(move || {
             let (known, held) = sighted_and_asked(change);
             assert!(!(known && held), "held after the change was acknowledged");
+        });
+    }
+}
+
+fn strict() -> Entry<'static> {
+    Entry { strict: true, ..entry(A, OLD, 1) }
+}
+
+/// What the owner does before it renews a lease that had run out, for what it has missed.
+const INVALIDATIONS: [fn(&Writer<Shared>); 2] =
+    [|writer| writer.raise_strict_floor(2), |writer| writer.clear(slot(A))];
+
+/// W8 against R8: an entry that was invalid before the lease was renewed is never seen under it, also
+/// by a reader that began before.
+#[test]
+fn a_renewed_lease_does_not_bring_an_invalid_entry_back() {
+    for invalidate in INVALIDATIONS {
+        model(move || {
+            let (writer, reader) = table_with(&strict());
+            let reading = thread::spawn(move || {
+                matches!(reader.read(A, || 5, &mut VecDestination::default()), Outcome::Hit(_))
+            });
+            invalidate(&writer);
+            writer.set_lease_until(10);
+            assert!(!reading.join().unwrap(), "seen under a lease that began behind its end");
+        });
+    }
+}
+
+/// The same, for an entry that was sighted while the lease before was alive.
+#[test]
+fn a_renewed_lease_does_not_bring_an_invalid_sighting_back() {
+    for invalidate in INVALIDATIONS {
+        model(move || {
+            let (writer, reader) = table_with(&strict());
+            writer.set_lease_until(10);
+            let mut sight = Sight::default();
+            assert!(matches!(reader.read(A, || 5, &mut sight), Outcome::Hit(_)));
+            let sighting = sight.0.unwrap();
+            let asking = thread::spawn(move || reader.holds(&sighting, || 15));
+            invalidate(&writer);
+            writer.set_lease_until(20);
+            assert!(!asking.join().unwrap(), "held under a lease that began behind its end");
         });
     }
 }

@@ -97,14 +97,10 @@ impl<S: Service> Server<'_, S> {
         now: Instant,
         cpu: Option<u32>,
     ) -> Result<Served, Broken> {
-        let mut served = 0;
-        let mut is_empty = false;
-        while !is_empty && served < REQUESTS_PER_PASS && self.service.takes_more() {
-            let count = self.serve_some(origin)?;
-            served += count;
-            is_empty = count < TOGETHER;
-        }
+        let served = self.serve_pass(origin);
+        // Whether or not the client broke the rules: the next request comes at another time.
         self.service.end();
+        let served = served?;
         let spin = self.limits.spin;
         let takes_more = self.service.takes_more();
         let service = &mut self.service;
@@ -120,6 +116,18 @@ impl<S: Service> Server<'_, S> {
         }
         mailbox.drain_reports(|hash| service.hit(hash));
         Ok(if mailbox.may_sleep()? { Served::Asleep } else { Served::Nothing })
+    }
+
+    /// As many requests as are there, within the budget. How many.
+    fn serve_pass(&mut self, origin: Origin) -> Result<usize, Broken> {
+        let mut served = 0;
+        let mut is_empty = false;
+        while !is_empty && served < REQUESTS_PER_PASS && self.service.takes_more() {
+            let count = self.serve_some(origin)?;
+            served += count;
+            is_empty = count < TOGETHER;
+        }
+        Ok(served)
     }
 
     /// Takes a few records out and handles them. How many there were.

@@ -265,7 +265,9 @@ impl Mailbox {
     /// Hands new hit reports to `take`. Returns how many there were, with those that were lost.
     pub(super) fn drain_reports(&mut self, mut take: impl FnMut(u64)) -> u64 {
         let stripes = self.reports_seen.iter_mut().enumerate();
-        stripes.map(|(stripe, seen)| self.words.drain(stripe, seen, &mut take)).sum()
+        stripes
+            .map(|(stripe, seen)| self.words.drain(stripe, seen, &mut take))
+            .fold(0, u64::saturating_add)
     }
 
     /// Lanes whose request has no answer yet.
@@ -287,5 +289,21 @@ impl Mailbox {
             lane.reply.capacity() + lane.part.as_ref().map_or(0, |(_, part)| part.capacity())
         };
         self.lanes.iter().map(held).sum::<usize>().saturating_sub(BYTES_KEPT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hazard: a client that counts what cannot be ends the daemon.
+    #[test]
+    fn marks_of_any_value_are_drained() {
+        let (mut mailbox, file) = Mailbox::create(Instant::now()).unwrap();
+        let bytes = vec![0xff; SHAPE.bytes()];
+        std::os::unix::fs::FileExt::write_all_at(&std::fs::File::from(file), &bytes, 0).unwrap();
+        let mut taken = 0;
+        mailbox.drain_reports(|_| taken += 1);
+        assert_eq!(taken, SHAPE.stripes * SHAPE.stripe_words);
     }
 }

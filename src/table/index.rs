@@ -102,6 +102,7 @@ impl<M: MemoryMut> Table<M> {
             let here = self.bucket_of(slot);
             let lines = self.writer.geometry().buckets(neighbour);
             let there = lines.into_iter().find(|line| self.bucket_of(line.slot(0)) != here);
+            let there = there.filter(|line| self.may_move(here, self.bucket_of(line.slot(0))));
             if let Some(empty) = there.and_then(|line| self.empty_slot(line)) {
                 self.writer.clear(slot);
                 self.writer.publish(empty, neighbour, found.at);
@@ -112,6 +113,13 @@ impl<M: MemoryMut> Table<M> {
             }
         }
         None
+    }
+
+    /// Whether an entry may move between two buckets: not past a scan of the index that goes on over
+    /// several turns. A flush would never meet it, and verification never or twice.
+    fn may_move(&self, from: u32, to: u32) -> bool {
+        let same_side = |border: u32| (from < border) == (to < border);
+        same_side(self.flushed) && same_side(self.sweep.verifying.unwrap_or(0))
     }
 
     fn displace(&mut self, hash: KeyHash, now: u32) -> Option<usize> {

@@ -53,6 +53,8 @@ pub struct Table<M> {
     slots_used: u64,
     instance: u64,
     sweep: sweep::Sweep,
+    /// Buckets below this are behind a flush of a prefix that is under way; 0: none is.
+    flushed: u32,
     counters: Counters,
     /// A key or value on its way from shared to private memory.
     scratch: Vec<u8>,
@@ -112,6 +114,7 @@ impl<M: MemoryMut> Table<M> {
             slots_used: 0,
             instance: 0,
             sweep: sweep::Sweep::default(),
+            flushed: 0,
             counters: Counters::default(),
             scratch: Vec::new(),
         }
@@ -252,7 +255,8 @@ impl<M: MemoryMut> Table<M> {
     }
 
     /// Removes the keys in `count` buckets from `start` on that begin with `prefix` and were stored
-    /// before `below_version`. Returns how many, and where to go on, `None` behind the last.
+    /// before `below_version`. Returns how many, and where to go on, `None` behind the last. One
+    /// flush at a time: between its steps no entry moves past the place where it stands.
     pub fn flush_prefix(
         &mut self,
         prefix: &[u8],
@@ -276,6 +280,7 @@ impl<M: MemoryMut> Table<M> {
                 }
             }
         }
+        self.flushed = if end < buckets { end } else { 0 };
         (removed, (end < buckets).then_some(end))
     }
 

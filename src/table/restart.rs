@@ -28,14 +28,17 @@ impl<M: MemoryMut> Table<M> {
         let mut unusable = vec![false; segments as usize];
         for number in 0..segments {
             unusable[number as usize] = table.take_over_segment(number);
+            if unusable[number as usize] {
+                // Also where only its header is damaged: a reader may be inside one of its entries,
+                // and must not find the generation that it began with when others are stored there.
+                table.writer.begin_recycling(number);
+            }
         }
         table.log.sort();
         table.take_over_index(&unusable);
         for number in 0..segments {
             if unusable[number as usize] {
-                if table.writer.is_recycling(number) {
-                    table.writer.end_recycling(number);
-                }
+                table.writer.end_recycling(number);
                 table.writer.set_segment(number, Role::Free, 0);
                 table.log.free.push_back(number);
             }

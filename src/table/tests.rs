@@ -175,6 +175,97 @@ fn a_flush_hides_everything_and_the_sweep_gives_it_back() {
     assert_sound(&mut table);
 }
 
+/// The hazard: an index that is full moves entries between their lines, and one that moves from where
+/// a flush has yet to come to where it has been stays visible after the flush was acknowledged.
+#[test]
+fn a_flush_in_steps_misses_no_entry_that_moves_meanwhile() {
+    let geometry = geometry(64, 8 << 20);
+    let heap = HeapTable::new(&geometry);
+    let mut table = new_table(&heap, geometry);
+    // More than the index holds: almost every put moves a neighbour.
+    let slots = u64::from(geometry.bucket_count()) * 8;
+    let key = |prefix: &str, n: u64| format!("{prefix}:{n}").into_bytes();
+    for n in 0..slots {
+        table.put(&entry(&key("old", n), b"1"), 0).unwrap();
+    }
+    let below = table.next_version();
+    let mut next = Some(0);
+    let mut number = 0;
+    while let Some(start) = next {
+        next = table.flush_prefix(b"old", below, start, geometry.bucket_count() / 100).1;
+        for _ in 0..slots / 100 {
+            table.put(&entry(&key("new", number), b"2"), 0).unwrap();
+            number += 1;
+        }
+    }
+    let left = (0..slots).filter(|n| read(&heap, &key("old", *n), 0).is_some()).count();
+    assert_eq!(left, 0, "entries of {slots} outlived the flush");
+    assert_sound(&mut table);
+}
+
+/// The hazard: an entry that moves between the lines already verified after a restart and the others
+/// is verified twice or never, and counted so.
+#[test]
+fn what_moves_while_a_table_is_verified_is_counted_once() {
+    let geometry = geometry(64, 8 << 20);
+    let heap = HeapTable::new(&geometry);
+    let mut table = new_table(&heap, geometry);
+    let slots = u64::from(geometry.bucket_count()) * 8;
+    for n in 0..slots {
+        table.put(&entry(format!("old:{n}").as_bytes(), b"1"), 0).unwrap();
+    }
+    drop(table);
+    // SAFETY: the heap has these bytes; the former owner is gone.
+    let writer = unsafe { Writer::take_over(heap.memory_mut(), heap.bytes()) }.unwrap();
+    let fingerprint = writer.policy_fingerprint();
+    let mut table = Table::take_over(writer, fingerprint);
+    let mut number = 0;
+    while table.sweep.verifying.is_some() {
+        table.sweep(0, 500);
+        for _ in 0..200 {
+            table.put(&entry(format!("new:{number}").as_bytes(), b"2"), 0).unwrap();
+            number += 1;
+        }
+    }
+    let mut live = vec![0; geometry.segment_count() as usize];
+    for bucket in 0..geometry.bucket_count() {
+        for index in 0..shm_layout::slot::SLOTS {
+            if let Some(found) = table.at_slot(geometry.bucket(bucket).slot(index)) {
+                live[found.at.segment as usize] += 1;
+            }
+        }
+    }
+    let counted: Vec<u32> = table.log.segments.iter().map(|s| s.live_entries).collect();
+    assert_eq!(counted, live);
+}
+
+/// The hazard: a reader that is inside an entry while its segment's header turns out to be damaged,
+/// and the segment is filled anew, finds the generation that it began with.
+#[test]
+fn a_segment_that_a_restart_gives_back_has_another_generation() {
+    let (heap, mut table) = small();
+    table.put(&entry(b"key", b"value"), 0).unwrap();
+    let held = table.get(b"key", 0).unwrap().segment;
+    let geometry = *table.writer().geometry();
+    let memory = heap.memory_mut();
+    let generation = geometry.generation(held).unwrap();
+    // SAFETY: both are words of the table.
+    let before = unsafe {
+        memory.store(geometry.segment_header(held).unwrap(), 77);
+        memory.load(generation)
+    };
+    drop(table);
+    // SAFETY: the heap has these bytes; the former owner is gone.
+    let writer = unsafe { Writer::take_over(heap.memory_mut(), heap.bytes()) }.unwrap();
+    let fingerprint = writer.policy_fingerprint();
+    let mut table = Table::take_over(writer, fingerprint);
+    assert_eq!(read(&heap, b"key", 0), None);
+    // SAFETY: a word of the table.
+    let after = unsafe { memory.load(generation) };
+    assert!(after > before && after.is_multiple_of(2), "{before} is {after}");
+    assert_sound(&mut table);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Put { key: u8, bytes: u16, ttl: Option<u8> },

@@ -56,6 +56,7 @@ impl Daemon {
             released,
             handled: handled.clone(),
             table: File::open(directory.path().join("table")).unwrap(),
+            is_together: false,
         };
         let thread = std::thread::spawn({
             let (stop, wake) = (stop.clone(), wake.clone());
@@ -118,6 +119,8 @@ struct Scripted {
     released: Receiver<()>,
     handled: Arc<AtomicUsize>,
     table: File,
+    /// Between `begin` and `end`.
+    is_together: bool,
 }
 
 fn found(value: &[u8]) -> Response<'_> {
@@ -198,7 +201,16 @@ impl Service for Scripted {
         }
     }
 
+    fn begin(&mut self) {
+        self.is_together = true;
+    }
+
+    fn end(&mut self) {
+        self.is_together = false;
+    }
+
     fn turn(&mut self, _now: Instant, _replies: &mut dyn Replies) -> Option<Instant> {
+        assert!(!self.is_together, "requests that were begun together were not ended");
         None
     }
 }
