@@ -59,7 +59,7 @@ fn a_sound_table_is_taken_over() {
 fn a_table_that_is_not_ours_is_left_for_a_new_one_which_says_why() {
     type Spoil = fn(&std::fs::File);
     // Both identity copies hold the layout version behind the magic; see LAYOUT.md.
-    let cases: [(&str, Spoil, &str); 4] = [
+    let cases: [(&str, Spoil, &str); 5] = [
         ("another program's file", |file| file.write_all_at(&[0x55; 4096], 0).unwrap(), "l1d"),
         ("another size", |file| file.set_len((16 << 20) + 4096).unwrap(), "bytes"),
         (
@@ -70,6 +70,8 @@ fn a_table_that_is_not_ours_is_left_for_a_new_one_which_says_why() {
             "others can write",
         ),
         ("empty", |file| file.set_len(0).unwrap(), "bytes"),
+        // Byte 1024: versions up to it were given out.
+        ("no version left", |file| file.write_all_at(&[0xff; 8], 1024).unwrap(), "version ceiling"),
     ];
     for (what, spoil, said) in cases {
         let mut daemon = start();

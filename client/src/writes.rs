@@ -58,7 +58,8 @@ impl Client {
     ) {
         let process = self.shared.process();
         let fresh = match (stored, process.cache_of(key), process.rule(key)) {
-            (Ok(_), Some(_), Some(rule)) => Some(Fresh {
+            // What nobody waited for may have been refused.
+            (Ok(_), Some(_), Some(rule)) if !options.no_wait => Some(Fresh {
                 value: Some(value),
                 flags: options.flags,
                 ttl: options.ttl.unwrap_or(rule.ttl).min(rule.ttl),

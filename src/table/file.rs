@@ -6,8 +6,8 @@ use l1d_client::mapping::{Access, Mapping};
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, posix_fallocate, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, ftruncate, unlinkat};
-use shm_layout::header::{HEADER_BYTES, Identity};
-use shm_layout::{Geometry, LayoutError, MappedMut, Plan, Writer};
+use shm_layout::header::{HEADER_BYTES, Identity, VERSION_CEILING};
+use shm_layout::{Geometry, LayoutError, MappedMut, Memory, Plan, Writer};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -16,6 +16,8 @@ use std::{fs, io};
 const TABLE: &str = "table";
 /// A table is built under this name and renamed when it is whole.
 const UNFINISHED: &str = "table.new";
+/// No owner gives so many versions out: at 10 million a second it would take 29,000 years.
+const VERSIONS_END: u64 = 1 << 63;
 /// A table's epoch lies this long before it was made: the coarse clock of readers lags, and a time
 /// before the epoch would look like the far future, in which everything has expired.
 const EPOCH_LEAD_NS: u64 = 1_000_000_000;
@@ -262,8 +264,13 @@ impl Directory {
         let memory = unsafe { MappedMut::new(mapping.base()) };
         // SAFETY: the mapping has `bytes` bytes.
         let found = unsafe { Identity::load(&memory, bytes) }.map_err(|error| error.to_string())?;
-        if found.boot_id != wanted.identity().boot_id {
-            return Err("it is of an earlier boot".into());
+        if found.boot_id == [0; 2] || found.boot_id != wanted.identity().boot_id {
+            return Err("it is of an earlier boot, or of one that cannot be told".into());
+        }
+        // SAFETY: a word of the header, which was checked to be there.
+        let ceiling = unsafe { memory.load(VERSION_CEILING) };
+        if ceiling > VERSIONS_END {
+            return Err(format!("its version ceiling is damaged: {ceiling:#x}"));
         }
         let same_shape = Identity {
             table_id: found.table_id,
@@ -399,7 +406,7 @@ fn system(what: &'static str, path: &Path, source: io::Error) -> FileError {
     FileError::System { what, path: path.into(), source, advice }
 }
 
-/// The kernel's boot id; zero where it cannot be read, which never equals a real one's table.
+/// The kernel's boot id; zero where it cannot be read: such a table is never taken over.
 fn boot_id() -> [u64; 2] {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();

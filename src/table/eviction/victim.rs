@@ -114,7 +114,7 @@ impl<M: MemoryMut> Table<M> {
     /// The deadest segment, if it is dead enough for its own sake or the log's.
     fn worth_compacting(&self) -> Option<u32> {
         let segment_words = self.writer.geometry().segment_words() as u64;
-        let dead = |segment: &Segment| segment_words - u64::from(segment.live_words);
+        let dead = |segment: &Segment| segment_words.saturating_sub(u64::from(segment.live_words));
         let (number, deadest) = self.counted().max_by_key(|(_, segment)| dead(segment))?;
         let percent = dead(deadest) * 100 / segment_words;
         let all_dead: u64 = self.counted().map(|(_, segment)| dead(segment)).sum();
