@@ -88,9 +88,8 @@ impl Ghost {
         // Other bits than the index takes: keys of one line are spread over the ghost.
         let mixed = (hash.0 ^ hash.0 >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
         let buckets = self.slots.len() / SLOTS;
-        let bucket = usize::try_from((mixed >> 32) * buckets as u64 >> 32).unwrap_or(0);
-        #[expect(clippy::cast_possible_truncation, reason = "11 bits")]
-        let fingerprint = (mixed & 0x7ff) as u16;
+        let bucket = usize::try_from(((mixed >> 32) * buckets as u64) >> 32).unwrap_or(0);
+        let fingerprint = u16::try_from(mixed & 0x7ff).unwrap_or(0);
         (&mut self.slots[bucket * SLOTS..][..SLOTS], fingerprint.max(1))
     }
 
