@@ -205,12 +205,15 @@ fn ten_tables_written_evict_and_never_fail() {
     let daemon = start(SMALL);
     let (a, b) = (connect(&daemon), connect(&daemon));
     let value = vec![3; 60 << 10];
-    for n in 0..10 * 16 * 1024 / 60 {
+    let fit = 16 * 1024 / 60;
+    for n in 0..10 * fit {
         let key = format!("key:{n}");
         a.set(key.as_bytes(), &value).unwrap();
         assert!(b.peek(key.as_bytes()).is_some(), "{key}");
     }
-    assert!(b.peek(b"key:0").is_none());
+    // Which ones stay is the policy's choice; as many as fit do, and no more.
+    let held = (0..10 * fit).filter(|n| b.peek(format!("key:{n}").as_bytes()).is_some()).count();
+    assert!(held < fit && held > fit * 7 / 10, "{held} of {fit} that fit");
     let report = a.check_json().unwrap();
     assert!(report.contains("\"violation_count\":0"), "{report}");
 }
