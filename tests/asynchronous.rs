@@ -21,7 +21,12 @@ fn start(tiers: &str) -> Daemon {
 }
 
 fn connect(daemon: &Daemon) -> Client {
-    Client::builder().socket(daemon.socket()).deadline(Duration::from_secs(10)).connect().unwrap()
+    Client::builder()
+        .socket(daemon.socket())
+        .deadline(Duration::from_secs(10))
+        .attach_deadline(Duration::from_secs(10))
+        .connect()
+        .unwrap()
 }
 
 fn runtimes() -> [Runtime; 2] {

@@ -29,7 +29,12 @@ fn start(config: &str) -> Daemon {
 }
 
 fn connect(daemon: &Daemon) -> Client {
-    Client::builder().socket(daemon.socket()).deadline(Duration::from_secs(20)).connect().unwrap()
+    Client::builder()
+        .socket(daemon.socket())
+        .deadline(Duration::from_secs(20))
+        .attach_deadline(Duration::from_secs(20))
+        .connect()
+        .unwrap()
 }
 
 /// A figure of memcached's own statistics.
@@ -49,8 +54,12 @@ fn memcached_figure(server: &Server, name: &str) -> u64 {
 #[test]
 fn asking_process() {
     let Ok(socket) = std::env::var(ROLE) else { return };
-    let client =
-        Client::builder().socket(socket).deadline(Duration::from_secs(20)).connect().unwrap();
+    let client = Client::builder()
+        .socket(socket)
+        .deadline(Duration::from_secs(20))
+        .attach_deadline(Duration::from_secs(20))
+        .connect()
+        .unwrap();
     let value = client.get(b"wanted").unwrap().expect("a value");
     println!("got {}", String::from_utf8_lossy(&value));
 }

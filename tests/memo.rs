@@ -25,7 +25,12 @@ struct Setting {
 }
 
 fn connect(daemon: &Daemon) -> Client {
-    Client::builder().socket(daemon.socket()).deadline(Duration::from_secs(10)).connect().unwrap()
+    Client::builder()
+        .socket(daemon.socket())
+        .deadline(Duration::from_secs(10))
+        .attach_deadline(Duration::from_secs(10))
+        .connect()
+        .unwrap()
 }
 
 fn setting() -> Setting {

@@ -20,7 +20,12 @@ fn with_tiers(l2: Option<&str>, l3: Option<&str>) -> String {
 }
 
 fn connect(daemon: &Daemon) -> Client {
-    Client::builder().socket(daemon.socket()).deadline(Duration::from_secs(10)).connect().unwrap()
+    Client::builder()
+        .socket(daemon.socket())
+        .deadline(Duration::from_secs(10))
+        .attach_deadline(Duration::from_secs(10))
+        .connect()
+        .unwrap()
 }
 
 #[test]

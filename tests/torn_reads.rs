@@ -116,7 +116,12 @@ fn daemon() -> Daemon {
 }
 
 fn connect(daemon: &Daemon) -> Client {
-    Client::builder().socket(daemon.socket()).deadline(Duration::from_secs(20)).connect().unwrap()
+    Client::builder()
+        .socket(daemon.socket())
+        .deadline(Duration::from_secs(20))
+        .attach_deadline(Duration::from_secs(20))
+        .connect()
+        .unwrap()
 }
 
 #[test]
@@ -160,20 +165,24 @@ fn readers_go_on_while_the_daemon_is_killed_again_and_again() {
             let (random, bytes, version) = (&mut random, &mut bytes, &mut version);
             let (half, reached) = std::sync::mpsc::channel();
             let writer = scope.spawn(move || {
-                for set in 0.. {
+                let mut set = 0;
+                loop {
                     *version += 1;
                     let number = next(random) % KEYS;
                     value(number, *version, bytes);
-                    if client.set(&key(number), bytes).is_err() {
-                        return;
+                    if let Err(error) = client.set(&key(number), bytes) {
+                        return error;
                     }
                     acknowledged[usize::try_from(number).unwrap()] = *version;
                     if set == sets {
                         let _ = half.send(());
                     }
+                    set += 1;
                 }
             });
-            reached.recv().unwrap();
+            if reached.recv().is_err() {
+                panic!("a set failed before the kill: {:?}", writer.join());
+            }
             daemon.kill();
             writer.join().unwrap();
         });
