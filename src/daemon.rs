@@ -3,7 +3,7 @@
 use crate::config::{Config, ConfigError};
 use crate::control::{self, ControlError, Limits};
 use crate::owner::{Below, Owner};
-use crate::table::{FileError, FileOptions, TableFile};
+use crate::table::{FileError, FileOptions, Tables};
 use crate::tiers::{Tiers, TiersError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
@@ -67,27 +67,28 @@ pub fn run(
     ready: impl FnOnce(),
 ) -> Result<(), DaemonError> {
     let group = config.table.group_id()?;
-    let opened = TableFile::open(&FileOptions {
+    let tables = Tables::open(FileOptions {
         directory: config.table.directory.clone(),
         plan: config.table.plan(),
         mode: config.table.mode,
         group,
         policy_fingerprint: config.policy.fingerprint(),
+        keeps_index: config.table.fit_index,
     })?;
-    if let Some(reason) = opened.0.replaced() {
+    if let Some(reason) = tables.replaced() {
         tracing::warn!(
             reason,
             "the table that was there cannot be used; starting with an empty one"
         );
     }
-    let stats = opened.1.stats();
+    let stats = tables.current().stats();
     tracing::info!(
         directory = %config.table.directory.display(),
         bytes = stats.table_bytes,
         segments = stats.segments,
         entries = stats.entries,
-        taken_over = opened.0.was_taken_over(),
-        large_page_bytes = opened.0.large_page_bytes(),
+        taken_over = tables.was_taken_over(),
+        large_page_bytes = tables.file().large_page_bytes(),
         "the table is open"
     );
 
@@ -95,8 +96,9 @@ pub fn run(
         .map_err(|error| DaemonError::System { what: "making an eventfd", source: error.into() })?;
     let wake = Arc::new(wake);
     let below = start_tiers(config, &wake)?;
-    let mut owner =
-        Owner::new(opened, config.policy.clone(), config.table.absent_share_max_permille, below);
+    let absent_share_max_permille = config.table.absent_share_max_permille;
+    let mut owner = Owner::new(tables, config.policy.clone(), absent_share_max_permille, below);
+    owner.fit_index(config.table.fit_index);
     let limits = Limits {
         frame_bytes_max: config.table.value_bytes_max as usize + FRAME_BYTES_BESIDE_VALUE,
         connections_max: config.daemon.clients_max,

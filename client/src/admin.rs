@@ -7,6 +7,8 @@ use crate::protocol::{Request, Response};
 use crate::shared::{Kind, unexpected};
 use std::time::Duration;
 
+/// A move copies the whole table.
+const RESIZE_DEADLINE: Duration = Duration::from_secs(600);
 /// A check walks the whole table.
 const CHECK_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -47,6 +49,25 @@ impl Client {
         self.json(&Request::Policy, &self.shared.deadline())
     }
 
+    /// Moves all entries to a table of another size, or with an index for entries of `entry_bytes`
+    /// bytes (0: as they are now), while everybody goes on reading and writing. `None`: as it is, and
+    /// as configured. Returns when that is done; its deadline is ten minutes, and the daemon goes on
+    /// behind it. Only for root and the daemon's own user.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stats_json`](Self::stats_json). [`Error::Refused`]: sizes that cannot be had, or another
+    /// move is under way; the table is as it was.
+    pub fn resize(
+        &self,
+        table_bytes: Option<u64>,
+        entry_bytes: Option<u32>,
+    ) -> Result<String, Error> {
+        let request = Request::Resize { table_bytes, entry_bytes };
+        let deadline = Deadline::after(RESIZE_DEADLINE);
+        self.shared.exchange(&request, Kind::Write, &deadline, json)
+    }
+
     /// Makes every entry whose key begins with `prefix` invisible in the table and in this process's
     /// cache; an empty prefix: all. The tiers keep theirs, and so do other processes' caches of keys
     /// of process scope.
@@ -69,9 +90,13 @@ impl Client {
     }
 
     fn json(&self, request: &Request<'_>, deadline: &Deadline) -> Result<String, Error> {
-        self.shared.exchange(request, Kind::Read, deadline, |response| match response {
-            Response::Json(document) => Ok(document.to_owned()),
-            other => Err(unexpected(&other)),
-        })
+        self.shared.exchange(request, Kind::Read, deadline, json)
+    }
+}
+
+fn json(response: Response<'_>) -> Result<String, Error> {
+    match response {
+        Response::Json(document) => Ok(document.to_owned()),
+        other => Err(unexpected(&other)),
     }
 }

@@ -8,8 +8,8 @@ use crate::error::LayoutError;
 use crate::geometry::{Geometry, Location};
 use crate::hash::KeyHash;
 use crate::header::{
-    CLOCK_OFFSET, INSTANCE, LEASE_UNTIL, POLICY_FINGERPRINT, POLICY_FLOORS, STATE, STATE_SERVING,
-    STATE_SUPERSEDED, STRICT_FLOOR, VERSION_CEILING,
+    CLOCK_OFFSET, INSTANCE, LEASE_UNTIL, POLICIES, POLICY_FINGERPRINT, POLICY_FLOORS, STATE,
+    STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, VERSION_CEILING,
 };
 use crate::memory::MemoryMut;
 use crate::segment::{EARLIEST_EXPIRY, FILLED, FIRST_GENERATION, ROLE, Role, SEQUENCE, is_stable};
@@ -222,6 +222,20 @@ impl<M: MemoryMut> Writer<M> {
         let instance = self.load(INSTANCE).wrapping_add(1);
         self.store(INSTANCE, instance);
         instance
+    }
+
+    /// Says of this table what `other` says of itself beside its entries (W11): ceiling, instance,
+    /// policy, floors, lease and clock. For a table that nobody reads yet, of the same epoch.
+    pub fn inherit<N: MemoryMut>(&self, other: &Writer<N>) {
+        for word in [VERSION_CEILING, INSTANCE, POLICY_FINGERPRINT] {
+            self.store(word, other.load(word));
+        }
+        for word in [STRICT_FLOOR, LEASE_UNTIL, CLOCK_OFFSET] {
+            self.store(word, other.load(word));
+        }
+        for word in POLICY_FLOORS..POLICY_FLOORS + POLICIES {
+            self.store(word, other.load(word));
+        }
     }
 
     /// Fingerprint of the policy that the entries were stored under.

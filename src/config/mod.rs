@@ -14,6 +14,7 @@
 //! size = "256MiB"                 # of the whole table, taken from memory at start
 //! value_bytes_max = "1MiB"        # largest value
 //! average_entry_bytes = 256       # header, key and value of an entry; sizes the index
+//! fit_index = false               # rebuild the index by itself where that was wrong
 //! ttl_max = "24h"                 # longest ttl of any rule
 //! absent_share_max = "5%"         # most of the table for keys that are known to be absent
 //! mode = "0640"                   # of the table's file
@@ -126,6 +127,8 @@ pub struct TableConfig {
     pub value_bytes_max: u32,
     /// Expected bytes of an entry, with header, key and value.
     pub average_entry_bytes: u32,
+    /// The table moves to one with a better index where that was wrong.
+    pub fit_index: bool,
     /// Permission bits of the file.
     pub mode: u32,
     /// Group of the file, by name or number; `None`: the daemon's.
@@ -223,6 +226,7 @@ impl Default for TableConfig {
             size: 256 << 20,
             value_bytes_max: 1 << 20,
             average_entry_bytes: 256,
+            fit_index: false,
             mode: 0o640,
             group: None,
             segment_bytes: None,

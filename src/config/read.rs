@@ -170,6 +170,7 @@ fn table(
         let bytes = value::size(value, 32..=1 << 30, "256")?;
         u32::try_from(bytes).map_err(|_| Wrong::new("is too large", "256"))
     });
+    let fit_index = section.read_or("fit_index", default.fit_index, value::truth);
     let mode = section.read("mode", |value| value::mode(value, 0o600, 0o644, "0640"));
     let group = section.read("group", |value| value::text(value, "l1d").map(str::to_owned));
     let segment_bytes = section.read("segment_bytes", |value| {
@@ -198,6 +199,7 @@ fn table(
         size: or(size, default.size),
         value_bytes_max: or(value_bytes_max, default.value_bytes_max),
         average_entry_bytes: or(average_entry_bytes, default.average_entry_bytes),
+        fit_index,
         mode: or(mode, default.mode),
         group: group.unwrap_or_default(),
         segment_bytes: segment_bytes.unwrap_or_default(),

@@ -76,6 +76,7 @@ fn json(config: &Config) -> Value {
             "size": table.size,
             "value_bytes_max": table.value_bytes_max,
             "average_entry_bytes": table.average_entry_bytes,
+            "fit_index": table.fit_index,
             "mode": format!("{:04o}", table.mode),
             "group": table.group,
             "segment_bytes": table.segment_bytes,

@@ -108,6 +108,7 @@ fn every_key_is_read() {
         size = "1.5GiB"
         value_bytes_max = "2MiB"
         average_entry_bytes = 512
+        fit_index = true
         mode = 0o600
         group = "www-data"
         segment_bytes = "16MiB"
@@ -156,6 +157,7 @@ fn every_key_is_read() {
         size: 3 << 29,
         value_bytes_max: 2 << 20,
         average_entry_bytes: 512,
+        fit_index: true,
         mode: 0o600,
         group: Some("www-data".into()),
         segment_bytes: Some(16 << 20),
@@ -272,6 +274,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("[defaults]\nshare_max = '0%'", "2:13", &["a share of nothing"]),
     ("[[policy]]\nprefix = 'a'\nshare_max = 20", "3:13", &["20 is not a share in percent"]),
     ("[[policy]]\nprefix = 'a'\nshare_max = '1.25%'", "3:13", &["to one decimal"]),
+    ("[table]\nfit_index = 'yes'", "2:13", &["neither true nor false", "fit_index = true"]),
     ("[table]\nabsent_share_max = '200%'", "2:20", &["at most 100%", "absent_share_max = \"5%\""]),
     // Words, modes, paths, servers.
     ("[defaults]\nscope = 'hots'", "2:9", &["\"host\", \"process\"", "scope = \"host\""]),

@@ -2,6 +2,7 @@
 
 mod admin;
 mod key;
+mod resize;
 
 use crate::cli::{REFUSED, TIER_FAILED, UNREACHABLE, USAGE};
 use clap::{Parser, Subcommand};
@@ -82,6 +83,22 @@ enum Command {
     Check,
     /// The policy in force.
     Policy,
+    /// Move all entries to a table of another size, or with a better index, while everybody goes on.
+    ///
+    /// While entries move there must be room for both tables. Set the size in the configuration, too:
+    /// a daemon that starts moves the table to the size that stands there.
+    #[command(after_help = "Examples:\n  l1ctl resize 2GiB\n  l1ctl resize --fit-index")]
+    Resize {
+        /// The new size, as "2GiB"; left out: as now.
+        #[arg(value_parser = size, required_unless_present_any = ["fit_index", "average_entry_bytes"])]
+        size: Option<u64>,
+        /// Make the index for entries as they are now, not as the configuration expects them.
+        #[arg(long)]
+        fit_index: bool,
+        /// Make the index for entries of so many bytes, header and key included.
+        #[arg(long, conflicts_with = "fit_index", value_parser = clap::value_parser!(u32).range(32..))]
+        average_entry_bytes: Option<u32>,
+    },
     /// Make L1 forget all keys, or those with a prefix. The tiers keep theirs.
     Flush {
         /// The prefix.
@@ -125,6 +142,12 @@ pub fn run() -> ExitCode {
     }
 }
 
+fn size(text: &str) -> Result<u64, String> {
+    crate::config::parse_size(text)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "not a size; write for example \"2GiB\"".to_owned())
+}
+
 fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let client =
         Client::builder().socket(&arguments.socket).deadline(arguments.deadline).connect()?;
@@ -140,6 +163,10 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Explain { key } => admin::show(&client.explain_json(&bytes(key)?)?, json),
         Command::Check => admin::check(&client.check_json()?, json),
         Command::Policy => admin::show(&client.policy_json()?, json),
+        Command::Resize { size, fit_index, average_entry_bytes } => {
+            let entry_bytes = if *fit_index { Some(0) } else { *average_entry_bytes };
+            resize::run(&client, (*size, entry_bytes), json)
+        }
         Command::Flush { prefix } => {
             client.flush(&bytes(prefix)?)?;
             Ok(ExitCode::SUCCESS)

@@ -16,11 +16,37 @@ const BUCKETS_PER_TURN: u32 = 512;
 /// Work that goes on over many turns.
 #[derive(Debug)]
 pub(super) enum Task {
-    Check { origin: Origin, next: u32, report: Box<CheckReport> },
-    FlushPrefix { origin: Origin, next: u32, prefix: Vec<u8>, below_version: u64, removed: u64 },
+    Check {
+        origin: Origin,
+        next: u32,
+        report: Box<CheckReport>,
+    },
+    FlushPrefix {
+        origin: Origin,
+        next: u32,
+        prefix: Vec<u8>,
+        below_version: u64,
+        removed: u64,
+        /// The table in force is done; its successor is walked.
+        in_successor: bool,
+    },
 }
 
 impl Task {
+    /// Another table is in force.
+    pub(super) fn begin_anew(&mut self) {
+        match self {
+            Task::Check { next, report, .. } => {
+                *next = 0;
+                **report = CheckReport::default();
+            }
+            Task::FlushPrefix { next, in_successor, .. } => {
+                *next = 0;
+                *in_successor = false;
+            }
+        }
+    }
+
     /// Whether only `origin` waits for it. A flush goes on without whoever asked.
     pub(super) fn is_for(&self, origin: Origin) -> bool {
         matches!(self, Task::Check { origin: asked, .. } if *asked == origin)
@@ -34,8 +60,8 @@ impl Owner {
 
     pub(super) fn flush(&mut self, prefix: &[u8], origin: Origin, replies: &mut dyn Replies) {
         if prefix.is_empty() {
-            let entries = self.table.stats().entries;
-            self.table.flush();
+            let entries = self.tables.current().stats().entries;
+            self.tables.flush();
             self.flights.kill_all();
             return reply_json(origin, &json!({ "flushed": "all", "entries": entries }), replies);
         }
@@ -43,8 +69,9 @@ impl Owner {
             origin,
             next: 0,
             prefix: prefix.to_vec(),
-            below_version: self.table.next_version(),
+            below_version: self.tables.current().next_version(),
             removed: 0,
+            in_successor: false,
         });
         self.flights.kill_all();
     }
@@ -54,22 +81,39 @@ impl Owner {
         let Some(mut task) = (!self.tasks.is_empty()).then(|| self.tasks.remove(0)) else { return };
         let finished = match &mut task {
             Task::Check { origin, next, report } => {
-                match self.table.check_buckets(*next, BUCKETS_PER_TURN, report) {
+                match self.tables.check_buckets(*next, BUCKETS_PER_TURN, report) {
                     Some(bucket) => {
                         *next = bucket;
                         false
                     }
                     None => {
-                        self.table.finish_check(report);
+                        self.tables.finish_check(report);
                         reply_json(*origin, &report, replies);
                         true
                     }
                 }
             }
-            Task::FlushPrefix { origin, next, prefix, below_version, removed } => {
-                let step = self.table.flush_prefix(prefix, *below_version, *next, BUCKETS_PER_TURN);
-                *removed += step.0;
-                if let Some(bucket) = step.1 {
+            Task::FlushPrefix { origin, next, prefix, below_version, removed, in_successor } => {
+                let more = if *in_successor {
+                    let tables = &mut self.tables;
+                    tables.flush_prefix_in_successor(
+                        prefix,
+                        *below_version,
+                        *next,
+                        BUCKETS_PER_TURN,
+                    )
+                } else {
+                    let tables = &mut self.tables;
+                    let step = tables.flush_prefix(prefix, *below_version, *next, BUCKETS_PER_TURN);
+                    *removed += step.0;
+                    if step.1.is_none() && tables.is_filling_successor() {
+                        *in_successor = true;
+                        Some(0)
+                    } else {
+                        step.1
+                    }
+                };
+                if let Some(bucket) = more {
                     *next = bucket;
                     false
                 } else {
@@ -95,10 +139,11 @@ impl Owner {
                 "version": env!("CARGO_PKG_VERSION"),
                 "uptime_seconds": self.started.elapsed().as_secs(),
                 "longest_turn_us": u64::try_from(self.longest_turn.as_micros()).ok(),
-                "table_taken_over": self.file.was_taken_over(),
-                "table_large_page_bytes": self.file.large_page_bytes(),
+                "table_taken_over": self.tables.was_taken_over(),
+                "table_large_page_bytes": self.tables.file().large_page_bytes(),
             },
-            "table": self.table.stats(),
+            "table": self.tables.current().stats(),
+            "moves": self.moves_json(),
             "policies": policies,
             "requests": self.counters,
             "flights": {
@@ -115,8 +160,8 @@ impl Owner {
 
     /// What the entries of a rule take of the table.
     fn share_json(&self, rule: &Rule) -> serde_json::Value {
-        let bytes = self.table.policy_bytes(rule.id);
-        let log_bytes = self.table.writer().geometry().log_bytes();
+        let bytes = self.tables.current().policy_bytes(rule.id);
+        let log_bytes = self.tables.current().writer().geometry().log_bytes();
         #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
         let percent = bytes as f64 * 100.0 / log_bytes as f64;
         json!({
@@ -130,9 +175,9 @@ impl Owner {
 
     pub(super) fn explain(&mut self, key: &[u8], origin: Origin, replies: &mut dyn Replies) {
         let now_ns = self.now_ns();
-        let hash = self.table.hash(key);
+        let hash = self.tables.current().hash(key);
         let rule = self.policy.rule(key);
-        let held = self.table.peek(key, now_ns).map(|held| {
+        let held = self.tables.current().peek(key, now_ns).map(|held| {
             json!({
                 "version": held.version,
                 "value_bytes": held.value.len(),
@@ -150,7 +195,7 @@ impl Owner {
             "policy": rule_json(rule),
             "in_table": held,
             "hash": format!("{:016x}", hash.0),
-            "buckets": hash.buckets(self.table.writer().geometry().bucket_count()),
+            "buckets": hash.buckets(self.tables.current().writer().geometry().bucket_count()),
             "flight_waiters": self.flights.waiters(key),
             "write_under_way": self.writes.is_changing(key),
             "blocked_for_fills": self.blocks.is_blocked(key, Instant::now()),
@@ -164,7 +209,7 @@ impl Owner {
     }
 }
 
-fn reply_json(origin: Origin, value: &impl serde::Serialize, replies: &mut dyn Replies) {
+pub(super) fn reply_json(origin: Origin, value: &impl serde::Serialize, replies: &mut dyn Replies) {
     match serde_json::to_string(value) {
         Ok(text) => replies.reply(origin, &Response::Json(&text)),
         Err(error) => {

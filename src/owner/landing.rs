@@ -89,7 +89,7 @@ impl Owner {
         keep: bool,
     ) -> Answer {
         let rule = self.policy.rule(key);
-        let table_max = self.table.writer().geometry().value_bytes_max() as usize;
+        let table_max = self.tables.current().writer().geometry().value_bytes_max() as usize;
         if value.len() > table_max.max(rule.value_bytes_max as usize) {
             let message = format!(
                 "the value below has {} bytes, the table takes {table_max}; read it from the tier, \
@@ -153,7 +153,7 @@ impl Owner {
         let now_ns = self.now_ns();
         let expiry = expiry_tick(now_ns.saturating_add(nanos(ttl)));
         let entry = Entry { key, absent: true, policy, expiry, ..Entry::default() };
-        match self.table.put(&entry, now_ns) {
+        match self.tables.put(&entry, now_ns) {
             Ok(_) => ttl,
             Err(_) => Duration::ZERO,
         }
@@ -186,7 +186,7 @@ impl Owner {
                     self.counters.degraded += 1;
                     return self.apply(write, false, true);
                 }
-                self.table.remove(&write.key, self.now_ns());
+                self.tables.remove(&write.key, self.now_ns());
                 let message = format!(
                     "{} may or may not have taken the write: {why}; read the key again before you rely on it",
                     name(tier)
@@ -205,7 +205,7 @@ impl Owner {
                 }
             }
             Change::Delete => {
-                let existed = self.table.remove(&write.key, self.now_ns()) || existed;
+                let existed = self.tables.remove(&write.key, self.now_ns()) || existed;
                 if degraded {
                     // The tiers still have it: L1 goes on saying no for a while.
                     self.remember_absence(&write.key);

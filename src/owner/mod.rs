@@ -9,6 +9,7 @@
 //! | get, set, delete | `request` |
 //! | what the tiers brought or took | `landing` |
 //! | what the administrator asks | `admin` |
+//! | moving to a table of another shape | `resize` |
 
 mod admin;
 mod answer;
@@ -16,13 +17,14 @@ mod block;
 mod flight;
 mod landing;
 mod request;
+mod resize;
 #[cfg(test)]
 mod tests;
 mod write;
 
 use crate::clock;
 use crate::control::{Origin, Peer, Replies, Service};
-use crate::table::{Table, TableFile};
+use crate::table::Tables;
 use crate::tiers::{Done, Tiers};
 use answer::{Groups, Waiter};
 use block::Blocks;
@@ -30,7 +32,8 @@ use crossbeam::channel::Receiver;
 use flight::Flights;
 use l1d_client::policy::PolicySet;
 use l1d_client::protocol::{Attached, ErrorCode, PROTOCOL_VERSION, Request, Response, Set};
-use shm_layout::{KeyHash, MappedMut};
+use resize::Resizing;
+use shm_layout::KeyHash;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use write::Writes;
@@ -57,8 +60,7 @@ pub struct Below {
 /// Serves requests from the table and the tiers.
 #[derive(Debug)]
 pub struct Owner {
-    table: Table<MappedMut>,
-    file: TableFile,
+    tables: Tables,
     policy: PolicySet,
     policy_bytes: Vec<u8>,
     below: Option<Below>,
@@ -74,6 +76,7 @@ pub struct Owner {
     /// The time, while several requests are served at once.
     now_ns: Option<u64>,
     longest_turn: Duration,
+    resizing: Resizing,
 }
 
 /// What clients have asked.
@@ -92,19 +95,17 @@ struct Counters {
 }
 
 impl Owner {
-    /// An owner of `table`, whose `file` stays mapped as long. Known absences take at most so many
-    /// thousandths of it.
+    /// An owner of `tables`. Known absences take at most so many thousandths of the table.
     #[must_use]
     pub fn new(
-        (file, table): (TableFile, Table<MappedMut>),
+        tables: Tables,
         policy: PolicySet,
         absent_share_max_permille: u16,
         below: Option<Below>,
     ) -> Owner {
         let now = Instant::now();
         let mut owner = Owner {
-            table,
-            file,
+            tables,
             policy_bytes: policy.encode(),
             policy,
             below,
@@ -119,12 +120,13 @@ impl Owner {
             jitter: clock::monotonic_ns(),
             now_ns: None,
             longest_turn: Duration::ZERO,
+            resizing: Resizing::default(),
         };
         owner.set_clock();
         for rule in owner.policy.rules() {
-            owner.table.limit_policy(rule.id, rule.share_max_permille);
+            owner.tables.limit_policy(rule.id, rule.share_max_permille);
         }
-        owner.table.limit_absences(Some(absent_share_max_permille));
+        owner.tables.limit_absences(Some(absent_share_max_permille));
         owner
     }
 
@@ -133,20 +135,21 @@ impl Owner {
         if let Some(now_ns) = self.now_ns {
             return now_ns;
         }
-        clock::boottime_ns().saturating_sub(self.table.writer().geometry().identity().epoch_ns)
+        clock::boottime_ns()
+            .saturating_sub(self.tables.current().writer().geometry().identity().epoch_ns)
     }
 
     /// R7: what readers add to their clock.
-    fn set_clock(&self) {
-        let writer = self.table.writer();
+    fn set_clock(&mut self) {
+        let writer = self.tables.current().writer();
         let offset = clock::offset_ns(writer.geometry().identity().epoch_ns);
         let change = offset.wrapping_sub(writer.clock_offset());
         if change.min(change.wrapping_neg()) > CLOCK_NOISE_NS {
-            writer.set_clock_offset(offset);
+            self.tables.set_clock_offset(offset);
         }
     }
 
-    fn attach(&mut self, origin: Origin, protocol: u32, replies: &mut dyn Replies) {
+    fn attach(&mut self, origin: Origin, peer: &Peer, protocol: u32, replies: &mut dyn Replies) {
         if protocol != PROTOCOL_VERSION {
             let message = format!(
                 "the client speaks protocol {protocol}, this daemon {PROTOCOL_VERSION}; \
@@ -156,16 +159,17 @@ impl Owner {
             return replies.reply(origin, &Response::Error { code, message: &message });
         }
         self.counters.attaches += 1;
+        self.resizing.attached(origin, peer.pid, self.tables.current());
         let response = Response::Attached(Attached {
             protocol: PROTOCOL_VERSION,
-            table_id: self.table.writer().geometry().identity().table_id,
-            table_bytes: self.file.bytes(),
-            instance: self.table.instance(),
+            table_id: self.tables.current().writer().geometry().identity().table_id,
+            table_bytes: self.tables.file().bytes(),
+            instance: self.tables.current().instance(),
             clock_ns: clock::monotonic_ns(),
             mailbox_bytes: 0,
             policy: &self.policy_bytes,
         });
-        replies.reply_with_table(origin, &response, self.file.read_only().as_fd());
+        replies.reply_with_table(origin, &response, self.tables.file().read_only().as_fd());
     }
 }
 
@@ -173,12 +177,12 @@ impl Service for Owner {
     fn request(
         &mut self,
         origin: Origin,
-        _peer: &Peer,
+        peer: &Peer,
         request: Request<'_>,
         replies: &mut dyn Replies,
     ) {
         match request {
-            Request::Attach { protocol, .. } => self.attach(origin, protocol, replies),
+            Request::Attach { protocol, .. } => self.attach(origin, peer, protocol, replies),
             Request::Get { key } => self.get(key, Waiter::Origin(origin), replies),
             Request::GetMany { keys } => self.get_many(&keys, origin, replies),
             Request::Set(set) => {
@@ -192,13 +196,16 @@ impl Service for Owner {
             Request::Explain { key } => self.explain(key, origin, replies),
             Request::Check => self.check(origin),
             Request::Policy => self.policy(origin, replies),
+            Request::Resize { table_bytes, entry_bytes } => {
+                self.resize(origin, peer, (table_bytes, entry_bytes), replies);
+            }
         }
     }
 
     fn expect(&mut self, request: &Request<'_>) {
         match request {
             Request::Set(Set { key, .. }) | Request::Get { key } | Request::Delete { key } => {
-                self.table.expect(key);
+                self.tables.current().expect(key);
             }
             _ => {}
         }
@@ -214,11 +221,12 @@ impl Service for Owner {
 
     fn gone(&mut self, origin: Origin) {
         self.groups.forget(origin);
+        self.resizing.gone(origin);
         self.tasks.retain(|task| !task.is_for(origin));
     }
 
     fn hit(&mut self, hash: u64) {
-        self.table.hit(KeyHash(hash));
+        self.tables.hit(KeyHash(hash));
     }
 
     fn takes_more(&self) -> bool {
@@ -242,12 +250,16 @@ impl Service for Owner {
         if now.duration_since(self.clock_checked) >= CLOCK_CHECK {
             self.clock_checked = now;
             self.set_clock();
+            self.look_at_index();
         }
         let mut next = self.clock_checked + CLOCK_CHECK;
+        if let Some(pause) = self.go_on_moving(replies) {
+            next = next.min(now + pause);
+        }
         let now_ns = self.now_ns();
-        if let Some(due_ns) = self.table.next_sweep_ns() {
+        if let Some(due_ns) = self.tables.current().next_sweep_ns() {
             let wait = Duration::from_nanos(due_ns.saturating_sub(now_ns));
-            let more = wait.is_zero() && self.table.sweep(now_ns, SWEEP_ENTRIES);
+            let more = wait.is_zero() && self.tables.sweep(now_ns, SWEEP_ENTRIES);
             next = next.min(if more { now } else { now + wait });
         }
         if let Some(until) = self.blocks.expire(now) {

@@ -21,7 +21,7 @@ impl Owner {
             return self.groups.give(waiter, &answer, replies);
         }
         let now_ns = self.now_ns();
-        if let Some(held) = self.table.get(key, now_ns) {
+        if let Some(held) = self.tables.get(key, now_ns) {
             self.counters.gets_found_in_table += 1;
             let ttl = remaining(held.expiry, now_ns);
             let answer = if held.absent {
@@ -99,7 +99,7 @@ impl Owner {
         }
         if self.below.is_none() || self.policy.rule(key).write == WriteMode::L1Only {
             self.flights.kill(key);
-            let existed = self.table.remove(key, self.now_ns());
+            let existed = self.tables.remove(key, self.now_ns());
             let answer = Answer::Deleted { existed, degraded: false };
             return self.groups.give(waiter, &answer, replies);
         }
@@ -168,7 +168,7 @@ impl Owner {
         let now_ns = self.now_ns();
         let expiry = expiry_tick(now_ns.saturating_add(nanos(ttl)));
         let entry = Entry { key, value, flags, policy, expiry, ..Entry::default() };
-        self.table
+        self.tables
             .put(&entry, now_ns)
             .map_err(|error| Answer::error(ErrorCode::TooLarge, error.to_string()))
     }

@@ -58,12 +58,13 @@ impl Scene {
             ..Plan::default()
         };
         let policy = PolicySet::new(vec![rule]).unwrap();
-        let opened = TableFile::open(&FileOptions {
+        let tables = Tables::open(FileOptions {
             directory: directory.path().to_owned(),
             plan,
             mode: 0o600,
             group: None,
             policy_fingerprint: policy.fingerprint(),
+            keeps_index: false,
         })
         .unwrap();
         let (carried_out, jobs) = unbounded();
@@ -73,7 +74,7 @@ impl Scene {
         });
         let (results, done) = unbounded();
         let below = Below { tiers: tiers.unwrap(), done, write_deadline: NEVER };
-        let owner = Owner::new(opened, policy, 1000, Some(below));
+        let owner = Owner::new(tables, policy, 1000, Some(below));
         Scene { owner, given: Given::default(), jobs, results, _directory: directory }
     }
 
@@ -159,7 +160,7 @@ impl Scene {
     /// What every process reads.
     fn visible(&mut self) -> Option<Vec<u8>> {
         let now_ns = self.owner.now_ns();
-        self.owner.table.peek(b"k", now_ns).map(|held| held.value.to_vec())
+        self.owner.tables.current().peek(b"k", now_ns).map(|held| held.value.to_vec())
     }
 
     /// The tiers have got no job that the test has not seen: a fetch that is begun now is the next.
@@ -313,7 +314,7 @@ fn after_a_write_whose_outcome_is_unknown_no_fetch_lands_for_a_while() {
     let write = scene.write();
     scene.land_write(write);
     scene.told(WRITER);
-    scene.owner.table.remove(b"k", 0);
+    scene.owner.tables.remove(b"k", 0);
     scene.get(ALICE);
     let flight = scene.flight();
     scene.land_value(flight, b"sure");

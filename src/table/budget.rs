@@ -74,6 +74,19 @@ impl Budgets {
         self.classes[class].words_max = permille.map_or(u64::MAX, words);
     }
 
+    /// Allows each class the same part of this log as of `other`'s.
+    pub(super) fn inherit_limits(&mut self, other: &Budgets) {
+        for (class, model) in self.classes.iter_mut().zip(&other.classes) {
+            class.words_max = match model.words_max {
+                u64::MAX => u64::MAX,
+                words => {
+                    let part = u128::from(words) * u128::from(self.log_words);
+                    u64::try_from(part / u128::from(other.log_words.max(1))).unwrap_or(u64::MAX)
+                }
+            };
+        }
+    }
+
     fn is_over(&self, class: usize, words: u64) -> bool {
         let class = &self.classes[class];
         class.live_words.saturating_add(words) > class.words_max

@@ -116,10 +116,12 @@ impl<M: MemoryMut> Table<M> {
     }
 
     /// Whether an entry may move between two buckets: not past a scan of the index that goes on over
-    /// several turns. A flush would never meet it, and verification never or twice.
+    /// several turns. A flush would never meet it, nor would what is carried to another table, and
+    /// verification never or twice.
     fn may_move(&self, from: u32, to: u32) -> bool {
         let same_side = |border: u32| (from < border) == (to < border);
-        same_side(self.flushed) && same_side(self.sweep.verifying.unwrap_or(0))
+        let verified = self.sweep.verifying.unwrap_or(0);
+        [self.flushed, self.carried, verified].into_iter().all(same_side)
     }
 
     fn displace(&mut self, hash: KeyHash, now: u32) -> Option<usize> {

@@ -12,27 +12,34 @@
 //! | giving back what has expired, a bounded step at a time | `sweep` |
 //! | taking over what an earlier owner left | `restart` |
 //! | every invariant, checked | `check` |
-//! | the file, and the pages it lies in | `file`, `pages` |
+//! | what the index should have been planned for | `fit` |
+//! | moving all of it to a table of another shape | `carry`, `tables` |
+//! | the file, its directory, and the pages it lies in | `file`, `directory`, `pages` |
 
 mod budget;
+mod carry;
 mod check;
+mod directory;
 mod eviction;
 mod file;
+mod fit;
 mod index;
 mod log;
 mod pages;
 mod restart;
 mod stats;
 mod sweep;
+mod tables;
 #[cfg(test)]
 mod tests;
 
 pub use check::CheckReport;
 pub use file::{FileError, FileOptions, TableFile};
 pub use stats::TableStats;
+pub use tables::{Move, MoveError, Step, Tables};
 
 use eviction::Eviction;
-use log::Log;
+use log::{Log, Queue};
 use shm_layout::entry::{NEVER, tick};
 use shm_layout::header::POLICIES;
 use shm_layout::{Entry, EntryHeader, KeyHash, LayoutError, Location, MemoryMut, Writer};
@@ -55,6 +62,8 @@ pub struct Table<M> {
     sweep: sweep::Sweep,
     /// Buckets below this are behind a flush of a prefix that is under way; 0: none is.
     flushed: u32,
+    /// Buckets below this have been carried to another table; 0: none is being filled.
+    carried: u32,
     counters: Counters,
     /// A key or value on its way from shared to private memory.
     scratch: Vec<u8>,
@@ -115,6 +124,7 @@ impl<M: MemoryMut> Table<M> {
             instance: 0,
             sweep: sweep::Sweep::default(),
             flushed: 0,
+            carried: 0,
             counters: Counters::default(),
             scratch: Vec::new(),
         }
@@ -143,14 +153,13 @@ impl<M: MemoryMut> Table<M> {
         self.next_version
     }
 
-    fn take_version(&mut self) -> u64 {
-        let version = self.next_version;
+    /// Versions up to this one count as given out.
+    fn admit_version(&mut self, version: u64) {
         if version > self.version_ceiling {
             self.version_ceiling = version + VERSIONS_RESERVED;
             self.writer.set_version_ceiling(self.version_ceiling);
         }
-        self.next_version += 1;
-        version
+        self.next_version = self.next_version.max(version + 1);
     }
 
     /// Stores an entry and makes it visible to everyone; its `version` is given here and returned.
@@ -159,13 +168,15 @@ impl<M: MemoryMut> Table<M> {
     /// # Errors
     /// A key or value of an impossible size. The table is unchanged then.
     pub fn put(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<u64, LayoutError> {
-        let geometry = self.writer.geometry();
-        let hash = geometry.hasher().hash(entry.key);
-        // Its version, and so its checksum, comes only with `append`.
-        let header = entry.header_without_checksum()?;
-        if !header.is_plausible(geometry.value_bytes_max()) {
-            return Err(LayoutError::ValueBytes { bytes: entry.value.len() });
-        }
+        let version = self.next_version;
+        self.put_version(&Entry { version, ..*entry }, now_ns)?;
+        Ok(version)
+    }
+
+    /// [`put`](Self::put) under the version that `entry` has, in place of whatever is there.
+    fn put_version(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<(), LayoutError> {
+        let hash = self.hash(entry.key);
+        let header = self.plausible(entry)?;
         let now = tick(now_ns);
         let old = self.find(entry.key, hash);
         let queue = match &old {
@@ -173,13 +184,39 @@ impl<M: MemoryMut> Table<M> {
             Some(old) => self.log.segment(old.at.segment).queue,
             None => self.queue_for(hash, &header, now),
         };
+        self.store(entry, hash, old, (queue, 0), now)?;
+        self.counters.puts += 1;
+        self.counters.put_bytes += header.bytes() as u64;
+        Ok(())
+    }
+
+    /// The header of an entry that this table can hold. Its checksum comes only with `append`.
+    fn plausible(&self, entry: &Entry<'_>) -> Result<EntryHeader, LayoutError> {
+        let header = entry.header_without_checksum()?;
+        if !header.is_plausible(self.writer.geometry().value_bytes_max()) {
+            return Err(LayoutError::ValueBytes { bytes: entry.value.len() });
+        }
+        Ok(header)
+    }
+
+    /// Appends an entry that is known to be plausible to `queue` and publishes it, in the place of
+    /// `old`, whose uses it keeps; a new key begins with `uses`.
+    fn store(
+        &mut self,
+        entry: &Entry<'_>,
+        hash: KeyHash,
+        old: Option<Found>,
+        (queue, uses): (Queue, u8),
+        now: u32,
+    ) -> Result<(), LayoutError> {
+        let words = entry.header_without_checksum()?.words();
         // Room first: making room may move or evict the very entry that is to be replaced.
         let reclaimed = self.eviction.reclaimed;
-        let at = self.reserve(header.words(), queue, now);
+        let at = self.reserve(words, queue, now);
         let old =
             if self.eviction.reclaimed == reclaimed { old } else { self.find(entry.key, hash) };
-        let version = self.take_version();
-        let header = self.writer.append(at, &Entry { version, ..*entry }, hash)?;
+        self.admit_version(entry.version);
+        let header = self.writer.append(at, entry, hash)?;
         self.log.fill(&self.writer, at, &header);
         let (slot, uses) = match old {
             Some(old) => {
@@ -187,14 +224,12 @@ impl<M: MemoryMut> Table<M> {
                 self.forget(&old);
                 (old.slot, uses)
             }
-            None => (self.choose_slot(hash, now), 0),
+            None => (self.choose_slot(hash, now), uses),
         };
         self.writer.publish(slot, hash, at);
         self.remember(slot, at, &header, uses);
-        self.counters.puts += 1;
-        self.counters.put_bytes += header.bytes() as u64;
-        self.keep_pace(header.words(), queue, now);
-        Ok(version)
+        self.keep_pace(words, queue, now);
+        Ok(())
     }
 
     /// This key will be looked for soon: asks for its lines of the index.
@@ -241,7 +276,10 @@ impl<M: MemoryMut> Table<M> {
     /// Makes everything stored so far invisible: one store for each policy. Memory comes back as the
     /// sweep passes.
     pub fn flush(&mut self) {
-        let floor = self.next_version;
+        self.flush_below(self.next_version);
+    }
+
+    fn flush_below(&mut self, floor: u64) {
         for policy in 0..POLICIES {
             self.writer.raise_policy_floor(u8::try_from(policy).unwrap_or(u8::MAX), floor);
         }

@@ -203,6 +203,37 @@ fn a_flush_in_steps_misses_no_entry_that_moves_meanwhile() {
     assert_sound(&mut table);
 }
 
+/// The hazard: an entry that moves from where a carrier has yet to come to where it has been is in the
+/// old table only, and gone with it.
+#[test]
+fn what_moves_while_entries_are_carried_is_carried() {
+    let (larger, geometry) = (geometry(64, 16 << 20), geometry(64, 8 << 20));
+    let heaps = [HeapTable::new(&geometry), HeapTable::new(&larger)];
+    let mut table = new_table(&heaps[0], geometry);
+    let mut to = new_table(&heaps[1], larger);
+    to.inherit(&table);
+    // Nearly full: puts move neighbours, and hardly one evicts another.
+    let slots = u64::from(geometry.bucket_count()) * 8;
+    let key = |prefix: &str, n: u64| format!("{prefix}:{n}").into_bytes();
+    for n in 0..slots * 85 / 100 {
+        table.put(&entry(&key("old", n), b"1"), 0).unwrap();
+    }
+    let mut next = Some(0);
+    let mut number = 0;
+    while let Some(bucket) = next {
+        next = table.carry(&mut to, bucket, 0, || false);
+        if number < slots / 12 {
+            for _ in 0..slots / 1000 {
+                table.put(&entry(&key("new", number), b"2"), 0).unwrap();
+                number += 1;
+            }
+        }
+    }
+    let held = |table: &Table<_>, n| table.contains(&key("old", n), 0);
+    let lost = (0..slots).filter(|n| held(&table, *n) && !held(&to, *n)).count();
+    assert_eq!(lost, 0, "of {slots}");
+}
+
 /// The hazard: an entry that moves between the lines already verified after a restart and the others
 /// is verified twice or never, and counted so.
 #[test]

@@ -67,6 +67,15 @@ pub enum Request<'a> {
     Check,
     /// The policy in force, as JSON.
     Policy,
+    /// Move all entries to a table of another shape while everybody goes on; answered in JSON when
+    /// that is done. Only for root and the daemon's own user.
+    Resize {
+        /// Bytes of the new table; `None`: as many as now.
+        table_bytes: Option<u64>,
+        /// Expected bytes of an entry, which sizes the index; `None`: as configured, 0: as entries are
+        /// now.
+        entry_bytes: Option<u32>,
+    },
 }
 
 /// A value to store.

@@ -19,6 +19,7 @@ const EXPLAIN: u8 = 8;
 const CHECK: u8 = 9;
 const POLICY: u8 = 10;
 const SET_MANY: u8 = 11;
+const RESIZE: u8 = 12;
 
 impl<'a> Request<'a> {
     /// Appends this request to `frame`, as one whole frame.
@@ -49,6 +50,13 @@ impl<'a> Request<'a> {
             Request::Explain { key } => encode_frame(frame, EXPLAIN, |out| put_bytes(out, key)),
             Request::Check => encode_frame(frame, CHECK, |_| Ok(())),
             Request::Policy => encode_frame(frame, POLICY, |_| Ok(())),
+            Request::Resize { table_bytes, entry_bytes } => encode_frame(frame, RESIZE, |out| {
+                out.push(u8::from(table_bytes.is_some()));
+                out.extend(table_bytes.iter().flat_map(|bytes| bytes.to_le_bytes()));
+                out.push(u8::from(entry_bytes.is_some()));
+                out.extend(entry_bytes.iter().flat_map(|bytes| bytes.to_le_bytes()));
+                Ok(())
+            }),
         }
     }
 
@@ -82,6 +90,16 @@ impl<'a> Request<'a> {
             EXPLAIN => Request::Explain { key: fields.bytes("key")? },
             CHECK => Request::Check,
             POLICY => Request::Policy,
+            RESIZE => Request::Resize {
+                table_bytes: match fields.bool("size mark")? {
+                    true => Some(fields.u64("size")?),
+                    false => None,
+                },
+                entry_bytes: match fields.bool("entry size mark")? {
+                    true => Some(fields.u32("entry size")?),
+                    false => None,
+                },
+            },
             kind => return Err(DecodeError::UnknownKind { kind }),
         };
         fields.end(request)

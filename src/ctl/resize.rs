@@ -1,0 +1,56 @@
+//! `resize`: waits for the move, and shows on a terminal how far it is.
+
+use super::{Failure, admin};
+use l1d_client::Client;
+use serde_json::Value;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+/// How often the daemon is asked how far it is.
+const LOOK: Duration = Duration::from_millis(200);
+
+pub(super) fn run(
+    client: &Client,
+    (table_bytes, entry_bytes): (Option<u64>, Option<u32>),
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let answer = thread::scope(|scope| {
+        let asked = scope.spawn(|| client.resize(table_bytes, entry_bytes));
+        if std::io::stderr().is_terminal() {
+            let mut is_shown = false;
+            while !asked.is_finished() {
+                thread::sleep(LOOK);
+                is_shown |= show_progress(client);
+            }
+            if is_shown {
+                eprint!("\r\x1b[K");
+            }
+        }
+        asked.join()
+    });
+    let answer = answer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    admin::show(&answer, json)
+}
+
+/// Whether there was something to show.
+fn show_progress(client: &Client) -> bool {
+    let stats = client.stats_json().ok();
+    let stats = stats.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let Some(under_way) = stats.as_ref().and_then(|stats| stats.pointer("/moves/under_way")) else {
+        return false;
+    };
+    let figure = |name: &str| under_way.get(name).and_then(Value::as_u64);
+    let (Some(copied), Some(buckets)) = (figure("buckets_copied"), figure("buckets")) else {
+        return false;
+    };
+    let what = match copied {
+        0 => "taking memory for the new table".to_owned(),
+        _ => format!("{} % of the entries copied", copied * 100 / buckets.max(1)),
+    };
+    eprint!("\r\x1b[K{what}");
+    // Progress that cannot be shown is no failure.
+    let _ = std::io::stderr().flush();
+    true
+}

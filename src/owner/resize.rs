@@ -1,0 +1,186 @@
+//! Moving all entries to a table of another shape, while everybody goes on.
+
+use super::Owner;
+use super::admin::{Task, reply_json};
+use crate::control::{Origin, Peer, Replies};
+use crate::table::{MoveError, Step, Table};
+use l1d_client::protocol::{ErrorCode, Response};
+use serde_json::json;
+use shm_layout::{MappedMut, Plan};
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// How long entries are copied in one turn: what others wait for it.
+const STEP: Duration = Duration::from_micros(200);
+/// How often it is asked whether the memory of the new table is cleared.
+const PAUSE: Duration = Duration::from_millis(2);
+/// The index is rebuilt by itself no more often than that.
+const FIT_PAUSE: Duration = Duration::from_secs(600);
+
+/// Moves, and who has followed them.
+#[derive(Debug, Default)]
+pub(super) struct Resizing {
+    /// Since when one is under way.
+    began: Option<Instant>,
+    /// Who waits for it.
+    origin: Option<Origin>,
+    /// Tables that were left since the daemon started.
+    moves: u64,
+    fits_index: bool,
+    fitted: Option<Instant>,
+    /// Which table each connection was given, and to which process.
+    given: HashMap<Origin, (i32, u64)>,
+    /// Bytes of the tables that were left.
+    former: HashMap<u64, u64>,
+}
+
+impl Resizing {
+    pub(super) fn attached(&mut self, origin: Origin, pid: i32, table: &Table<MappedMut>) {
+        self.given.insert(origin, (pid, table.writer().geometry().identity().table_id));
+    }
+
+    pub(super) fn gone(&mut self, origin: Origin) {
+        self.given.remove(&origin);
+        if self.origin == Some(origin) {
+            self.origin = None;
+        }
+    }
+
+    /// Processes that have not asked for the table in force, though they are connected; and bytes of
+    /// the tables that they keep alive, at the most.
+    fn behind(&self, current: u64) -> (usize, u64) {
+        let up_to_date: HashSet<i32> =
+            self.given.values().filter(|given| given.1 == current).map(|given| given.0).collect();
+        let behind = || self.given.values().filter(|given| !up_to_date.contains(&given.0));
+        let processes: HashSet<i32> = behind().map(|given| given.0).collect();
+        let tables: HashSet<u64> = behind().map(|given| given.1).collect();
+        let bytes = tables.iter().filter_map(|table| self.former.get(table)).sum();
+        (processes.len(), bytes)
+    }
+}
+
+impl Owner {
+    /// Whether the table moves to one with a better index, by itself, where its entries turn out to
+    /// be of another size than was planned for.
+    pub fn fit_index(&mut self, yes: bool) {
+        self.resizing.fits_index = yes;
+    }
+
+    pub(super) fn resize(
+        &mut self,
+        origin: Origin,
+        peer: &Peer,
+        (table_bytes, entry_bytes): (Option<u64>, Option<u32>),
+        replies: &mut dyn Replies,
+    ) {
+        let refuse = |message: &str, replies: &mut dyn Replies| {
+            replies.reply(origin, &Response::Error { code: ErrorCode::Refused, message });
+        };
+        let own = nix::unistd::Uid::effective().as_raw();
+        if peer.uid != 0 && peer.uid != own {
+            let message = format!(
+                "user {} may not move the table; run as root or as user {own}, who owns it",
+                peer.uid
+            );
+            return refuse(&message, replies);
+        }
+        let plan = self.tables.plan();
+        let entry_bytes = match entry_bytes {
+            None => plan.entry_bytes,
+            Some(0) => match self.tables.current().mean_entry_bytes() {
+                Some(bytes) => bytes,
+                None => return refuse("the table has no entries to plan an index for", replies),
+            },
+            Some(bytes) => bytes,
+        };
+        let table_bytes = table_bytes.unwrap_or(plan.table_bytes);
+        match self.tables.begin_move(&Plan { table_bytes, entry_bytes, ..plan }) {
+            Ok(()) => {
+                self.resizing.origin = Some(origin);
+                self.resizing.began = Some(Instant::now());
+                tracing::info!(table_bytes, entry_bytes, "the table begins to move");
+            }
+            Err(error) => refuse(&error.to_string(), replies),
+        }
+    }
+
+    /// Begins to rebuild the index where it does not suit, if that is wanted.
+    pub(super) fn look_at_index(&mut self) {
+        let lately = self.resizing.fitted.is_some_and(|fitted| fitted.elapsed() < FIT_PAUSE);
+        if !self.resizing.fits_index || lately || self.tables.progress().is_some() {
+            return;
+        }
+        let Some(entry_bytes) = self.tables.current().misfit() else { return };
+        self.resizing.fitted = Some(Instant::now());
+        match self.tables.begin_move(&Plan { entry_bytes, ..self.tables.plan() }) {
+            Ok(()) => {
+                self.resizing.began = self.resizing.fitted;
+                tracing::info!(
+                    entry_bytes,
+                    "the index does not suit the entries: they begin to move to a table with a better one"
+                );
+            }
+            Err(MoveError::SameShape { .. }) => {}
+            Err(error) => tracing::warn!(%error, "the index does not suit the entries"),
+        }
+    }
+
+    /// A step of the move. Returns after what time it goes on, if it does.
+    pub(super) fn go_on_moving(&mut self, replies: &mut dyn Replies) -> Option<Duration> {
+        let identity = *self.tables.current().writer().geometry().identity();
+        let result = match self.tables.step(self.now_ns(), STEP) {
+            Step::Idle => return None,
+            Step::Waiting => return Some(PAUSE),
+            Step::More => return Some(Duration::ZERO),
+            Step::Ended(result) => result,
+        };
+        let took = self.resizing.began.take().map(|began| began.elapsed());
+        let origin = self.resizing.origin.take();
+        if let Err(error) = result {
+            tracing::warn!(%error, "the table stays as it is: it could not move");
+            if let Some(origin) = origin {
+                let message = error.to_string();
+                let code = ErrorCode::Refused;
+                replies.reply(origin, &Response::Error { code, message: &message });
+            }
+            return None;
+        }
+        self.resizing.moves += 1;
+        self.resizing.former.insert(identity.table_id, identity.table_bytes);
+        let given: HashSet<u64> = self.resizing.given.values().map(|given| given.1).collect();
+        self.resizing.former.retain(|table, _| given.contains(table));
+        // What was on its way through the table begins anew in this one.
+        self.tasks.iter_mut().for_each(Task::begin_anew);
+        let stats = self.tables.current().stats();
+        tracing::info!(
+            bytes = stats.table_bytes,
+            entries = stats.entries,
+            took_ms = took.and_then(|took| u64::try_from(took.as_millis()).ok()),
+            "the table has moved"
+        );
+        if let Some(origin) = origin {
+            let answer = json!({
+                "table_bytes": stats.table_bytes,
+                "index_bytes": stats.index_bytes,
+                "entries": stats.entries,
+                "live_bytes": stats.live_bytes,
+                "seconds": took.map(|took| took.as_secs_f64()),
+            });
+            reply_json(origin, &answer, replies);
+        }
+        None
+    }
+
+    /// What `stats` says of moves.
+    pub(super) fn moves_json(&self) -> serde_json::Value {
+        let table_id = self.tables.current().writer().geometry().identity().table_id;
+        let (processes, bytes) = self.resizing.behind(table_id);
+        json!({
+            "moves": self.resizing.moves,
+            "under_way": self.tables.progress(),
+            "processes_in_former_tables": processes,
+            "bytes_of_these_tables": bytes,
+            "index_suits_entry_bytes": self.tables.current().misfit(),
+        })
+    }
+}

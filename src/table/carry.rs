@@ -1,0 +1,104 @@
+//! Carrying entries to another table (W11): whatever a reader would find here is found there, under
+//! the same version, with the same uses in the same queue.
+
+use super::Table;
+use shm_layout::entry::{MARK_STRICT, tick};
+use shm_layout::slot::SLOTS;
+use shm_layout::{Entry, MemoryMut};
+
+/// Buckets between two looks at the clock.
+const BUCKETS_AT_A_TIME: u32 = 8;
+
+impl<M: MemoryMut> Table<M> {
+    /// Makes this empty table the successor of `old`, which is of the same epoch and hash seed:
+    /// versions, floors and limits go on where they are there.
+    pub(super) fn inherit<N: MemoryMut>(&mut self, old: &Table<N>) {
+        self.writer.inherit(&old.writer);
+        self.instance = old.instance;
+        self.next_version = old.next_version;
+        self.version_ceiling = old.version_ceiling;
+        self.budgets.inherit_limits(&old.budgets);
+    }
+
+    /// Copies what is visible in this table's buckets from `bucket` on to `to`, as long as
+    /// `goes_on`. Returns where to go on, `None` behind the last bucket.
+    ///
+    /// What `to` holds in the same or a later version stays as it is. Until the last bucket is
+    /// copied, no entry moves past the place where this stands.
+    pub(super) fn carry<N: MemoryMut>(
+        &mut self,
+        to: &mut Table<N>,
+        mut bucket: u32,
+        now_ns: u64,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Option<u32> {
+        let count = self.writer.geometry().bucket_count();
+        while bucket < count {
+            let end = bucket.saturating_add(BUCKETS_AT_A_TIME).min(count);
+            for number in bucket..end {
+                for index in 0..SLOTS {
+                    let slot = self.writer.geometry().bucket(number).slot(index);
+                    self.carry_slot(slot, to, now_ns);
+                }
+            }
+            bucket = end;
+            if !goes_on() {
+                break;
+            }
+        }
+        self.carried = if bucket < count { bucket } else { 0 };
+        (bucket < count).then_some(bucket)
+    }
+
+    /// Goes on where `old` ends: versions, and counts of what has happened since the daemon started.
+    pub(super) fn succeed<N: MemoryMut>(&mut self, old: &Table<N>) {
+        self.admit_version(old.next_version.saturating_sub(1));
+        let own = self.counters;
+        self.counters = super::Counters {
+            evicted: old.counters.evicted + own.evicted,
+            evicted_bytes: old.counters.evicted_bytes + own.evicted_bytes,
+            displaced: old.counters.displaced + own.displaced,
+            ..old.counters
+        };
+        self.eviction.hits = old.eviction.hits;
+        self.eviction.ghost_hits = old.eviction.ghost_hits;
+    }
+
+    fn carry_slot<N: MemoryMut>(&mut self, slot: usize, to: &mut Table<N>, now_ns: u64) {
+        let Some(found) = self.at_slot(slot) else { return };
+        // What is damaged gets no new checksum.
+        if !self.is_visible(&found.header, tick(now_ns)) || self.entry_is_whole(&found).is_err() {
+            return;
+        }
+        let held = self.held(&found);
+        let queue = self.log.segment(found.at.segment).queue;
+        let uses = self.eviction.uses.get(slot);
+        let entry = Entry {
+            key: self.key_of(&found),
+            value: &held.value,
+            flags: held.flags,
+            policy: held.policy,
+            absent: held.absent,
+            strict: found.header.marks & MARK_STRICT != 0,
+            version: held.version,
+            expiry: held.expiry,
+        };
+        to.receive(&entry, (queue, uses), now_ns);
+    }
+
+    /// Stores an entry of another table. One that this table cannot hold is lost, as a cache may.
+    fn receive(&mut self, entry: &Entry<'_>, place: (super::Queue, u8), now_ns: u64) {
+        let hash = self.hash(entry.key);
+        let old = self.find(entry.key, hash);
+        if old.is_some_and(|old| old.header.version >= entry.version) {
+            return;
+        }
+        let Ok(header) = self.plausible(entry) else { return };
+        let now = tick(now_ns);
+        if old.is_none() {
+            self.keep_budget(&header, now);
+        }
+        // Nothing is left that could go wrong.
+        let _ = self.store(entry, hash, old, place, now);
+    }
+}

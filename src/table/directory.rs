@@ -1,0 +1,237 @@
+//! The directory that a table is in: who may, the lock, files found and made (W1, W6, S1, S2).
+
+use super::file::{FileError, FileOptions, TableFile, system};
+use super::pages;
+use l1d_client::mapping::{Access, Mapping};
+use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, posix_fallocate, renameat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, ftruncate, unlinkat};
+use shm_layout::header::{HEADER_BYTES, Identity, VERSION_CEILING};
+use shm_layout::{MappedMut, Memory};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+/// Name of the table in its directory.
+const TABLE: &str = "table";
+/// A table is built under this name and renamed when it is whole.
+const UNFINISHED: &str = "table.new";
+/// No owner gives so many versions out: at 10 million a second it would take 29,000 years.
+const VERSIONS_END: u64 = 1 << 63;
+/// Who holds the lock on this file owns the table. Never the table itself: a reader could lock that
+/// through its read-only descriptor.
+const LOCK: &str = "lock";
+
+/// A directory that this process alone makes tables in (W6).
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    fd: OwnedFd,
+    /// Held until the process ends.
+    _lock: Flock<fs::File>,
+}
+
+impl Directory {
+    /// S1: a real directory that nobody else can put files into, nor another daemon makes tables in.
+    pub(super) fn open(path: &Path) -> Result<Directory, FileError> {
+        if !path.exists() {
+            let made = fs::DirBuilder::new();
+            made.create(path).map_err(|source| FileError::System {
+                what: "cannot make the directory",
+                path: path.into(),
+                source,
+                advice: "make it, owned by the daemon's user with mode 0755",
+            })?;
+            fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+                .map_err(|source| system("cannot set the mode of", path, source))?;
+        }
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+        let fd = open(path, flags, Mode::empty())
+            .map_err(|source| system("cannot open the directory", path, source.into()))?;
+        let stat = fstat(&fd).map_err(|source| system("cannot stat", path, source.into()))?;
+        let refuse = |what: String| FileError::Directory {
+            directory: path.into(),
+            what,
+            advice: "use a directory that only the daemon's user can write (mode 0755 or less)",
+        };
+        if stat.st_uid != Uid::effective().as_raw() {
+            return Err(refuse(format!("belongs to user {}", stat.st_uid)));
+        }
+        if stat.st_mode & 0o022 != 0 {
+            return Err(refuse(format!(
+                "can be written by others (mode {:o})",
+                stat.st_mode & 0o777
+            )));
+        }
+        let lock = lock(&fd, path)?;
+        let directory = Directory { path: path.into(), fd, _lock: lock };
+        // Of a daemon that was killed while it made a table.
+        directory.remove_unfinished();
+        Ok(directory)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The file that is there, if an owner of ours could have left it since this boot, and who its
+    /// table says it is; the reason when it cannot be used.
+    pub(super) fn existing(
+        &self,
+        options: &FileOptions,
+    ) -> Result<Option<(TableFile, Identity)>, String> {
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = match openat(&self.fd, TABLE, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(nix::Error::ENOENT) => return Ok(None),
+            Err(error) => return Err(format!("it cannot be opened: {error}")),
+        };
+        let stat = fstat(&fd).map_err(|error| error.to_string())?;
+        sound(&stat)?;
+        let bytes = u64::try_from(stat.st_size).unwrap_or(0);
+        if bytes < HEADER_BYTES as u64 {
+            return Err(format!("it has {bytes} bytes, less than a header"));
+        }
+        let mapping = map(&fd, bytes).map_err(|error| error.to_string())?;
+        // SAFETY: page-aligned and mapped for the whole of this function.
+        let memory = unsafe { MappedMut::new(mapping.base()) };
+        // SAFETY: the mapping has `bytes` bytes.
+        let found = unsafe { Identity::load(&memory, bytes) }.map_err(|error| error.to_string())?;
+        if found.boot_id == [0; 2] || found.boot_id != boot_id() {
+            return Err("it is of an earlier boot, or of one that cannot be told".into());
+        }
+        // SAFETY: a word of the header, which was checked to be there.
+        let ceiling = unsafe { memory.load(VERSION_CEILING) };
+        if ceiling > VERSIONS_END {
+            return Err(format!("its version ceiling is damaged: {ceiling:#x}"));
+        }
+        self.set_access(&fd, options).map_err(|error| error.to_string())?;
+        let read_only = self.read_only(TABLE).map_err(|error| error.to_string())?;
+        Ok(Some((TableFile::new(mapping, read_only), found)))
+    }
+
+    /// W1: a file of zeros under another name, every page allocated. Takes its time: the system has
+    /// to clear the memory.
+    pub(super) fn create(&self, bytes: u64, options: &FileOptions) -> Result<TableFile, FileError> {
+        self.remove_unfinished();
+        let path = self.file(UNFINISHED);
+        let flags =
+            OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(&self.fd, UNFINISHED, flags, Mode::from_bits_truncate(0o600))
+            .map_err(|source| system("cannot create", &path, source.into()))?;
+        let built = self.build(&fd, &path, bytes, options);
+        if built.is_err() {
+            let _ = ftruncate(&fd, 0);
+            self.remove_unfinished();
+        }
+        built
+    }
+
+    /// Removes what [`create`](Self::create) has made.
+    pub(super) fn remove_unfinished(&self) {
+        // Mostly there is none.
+        let _ = unlinkat(&self.fd, UNFINISHED, UnlinkatFlags::NoRemoveDir);
+    }
+
+    fn build(
+        &self,
+        fd: &OwnedFd,
+        path: &Path,
+        bytes: u64,
+        options: &FileOptions,
+    ) -> Result<TableFile, FileError> {
+        let length = i64::try_from(bytes).unwrap_or(i64::MAX);
+        // Before: what a refused allocation has taken is not free again until the file is.
+        let free = nix::sys::statvfs::fstatvfs(&self.fd)
+            .map_or(0, |stat| stat.blocks_available().saturating_mul(stat.fragment_size()));
+        match posix_fallocate(fd, 0, length) {
+            Ok(()) => {}
+            Err(nix::Error::ENOSPC) => {
+                return Err(FileError::NoSpace { directory: self.path.clone(), bytes, free });
+            }
+            Err(source) => return Err(system("cannot allocate", path, source.into())),
+        }
+        let mapping = map(fd, bytes).map_err(|source| system("cannot map", path, source))?;
+        // Before anybody reads it: a collapse under readers stalls them for milliseconds.
+        pages::collapse(&mapping);
+        self.set_access(fd, options)?;
+        Ok(TableFile::new(mapping, self.read_only(UNFINISHED)?))
+    }
+
+    fn set_access(&self, fd: &OwnedFd, options: &FileOptions) -> Result<(), FileError> {
+        let path = self.file(TABLE);
+        if let Some(group) = options.group {
+            fchown(fd.as_fd(), None, Some(Gid::from_raw(group)))
+                .map_err(|source| system("cannot set the group of", &path, source.into()))?;
+        }
+        fchmod(fd.as_fd(), Mode::from_bits_truncate(options.mode & 0o755))
+            .map_err(|source| system("cannot set the mode of", &path, source.into()))
+    }
+
+    fn read_only(&self, name: &str) -> Result<OwnedFd, FileError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.fd, name, flags, Mode::empty())
+            .map_err(|source| system("cannot open", &self.file(name), source.into()))
+    }
+
+    /// S2: whoever still reads the old table is sent to the new one, even where the rest of the old
+    /// header is damaged.
+    pub(super) fn supersede_existing(&self) {
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let Ok(fd) = openat(&self.fd, TABLE, flags, Mode::empty()) else { return };
+        let Ok(stat) = fstat(&fd) else { return };
+        let bytes = u64::try_from(stat.st_size).unwrap_or(0);
+        if sound(&stat).is_err() || bytes < HEADER_BYTES as u64 {
+            return;
+        }
+        if let Ok(mapping) = map(&fd, HEADER_BYTES as u64) {
+            // SAFETY: page-aligned and mapped; the lock makes this process the only writer.
+            let memory = unsafe { MappedMut::new(mapping.base()) };
+            // SAFETY: the state word is part of the header that is mapped.
+            unsafe { shm_layout::write::supersede(&memory) };
+        }
+    }
+
+    /// Gives what [`create`](Self::create) has made the table's name.
+    pub(super) fn publish(&self) -> Result<(), FileError> {
+        renameat(&self.fd, UNFINISHED, &self.fd, TABLE)
+            .map_err(|source| system("cannot rename", &self.file(UNFINISHED), source.into()))
+    }
+}
+
+fn lock(directory: &OwnedFd, path: &Path) -> Result<Flock<fs::File>, FileError> {
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd = openat(directory, LOCK, flags, Mode::from_bits_truncate(0o600))
+        .map_err(|source| system("cannot open", &path.join(LOCK), source.into()))?;
+    Flock::lock(fs::File::from(fd), FlockArg::LockExclusiveNonblock)
+        .map_err(|_| FileError::Owned { directory: path.into() })
+}
+
+/// S1: nobody but this user could have written the file.
+fn sound(stat: &FileStat) -> Result<(), String> {
+    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    if kind != SFlag::S_IFREG {
+        return Err("it is not a regular file".into());
+    }
+    if stat.st_uid != Uid::effective().as_raw() {
+        return Err(format!("it belongs to user {}", stat.st_uid));
+    }
+    if stat.st_mode & 0o022 != 0 {
+        return Err(format!("others can write it (mode {:o})", stat.st_mode & 0o777));
+    }
+    Ok(())
+}
+
+fn map(fd: &OwnedFd, bytes: u64) -> io::Result<Mapping> {
+    Mapping::of_file(fd, bytes, Access::Write)
+}
+
+/// The kernel's boot id; zero where it cannot be read: such a table is never taken over.
+pub(super) fn boot_id() -> [u64; 2] {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let half = |range: std::ops::Range<usize>| {
+        digits.get(range).and_then(|part| u64::from_str_radix(part, 16).ok()).unwrap_or(0)
+    };
+    [half(0..16), half(16..32)]
+}
