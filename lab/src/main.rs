@@ -13,6 +13,7 @@ mod reads;
 mod statistics;
 mod table;
 mod trace;
+mod turns;
 mod writes;
 mod zipf;
 
@@ -42,6 +43,8 @@ enum Command {
     Compare(compare::CompareOptions),
     /// What a set costs its client and when it is seen, beside round trips between two threads
     Write(writes::WriteOptions),
+    /// How long others wait for the owner: while a million entries expire, and while the table moves
+    Turns(turns::TurnsOptions),
     /// Hit ratios on request traces: l1d's table, other caches, LRU and the offline optimum
     HitRatio(hit_ratio::HitRatioOptions),
     /// One process of `compare`; started by it, not by people
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Bytes(options) => reads::bytes(&options),
         Command::Compare(options) => compare::compare(&options),
         Command::Write(options) => writes::write(&options),
+        Command::Turns(options) => turns::turns(&options),
         Command::HitRatio(options) => hit_ratio::hit_ratio(&options),
         Command::Worker(options) => compare::worker(&options),
         Command::Reader(options) => reads::reader(&options),

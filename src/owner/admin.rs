@@ -133,12 +133,14 @@ impl Owner {
         let policies: Vec<_> =
             self.policy.rules().iter().map(|rule| self.share_json(rule)).collect();
         let tiers = self.below.as_ref().map(|below| below.tiers.stats());
+        let lately = std::mem::take(&mut self.longest_turn_lately);
         let stats = json!({
             "daemon": {
                 "pid": std::process::id(),
                 "version": env!("CARGO_PKG_VERSION"),
                 "uptime_seconds": self.started.elapsed().as_secs(),
                 "longest_turn_us": u64::try_from(self.longest_turn.as_micros()).ok(),
+                "longest_turn_since_last_asked_us": u64::try_from(lately.as_micros()).ok(),
                 "table_taken_over": self.tables.was_taken_over(),
                 "table_large_page_bytes": self.tables.file().large_page_bytes(),
             },

@@ -76,6 +76,8 @@ pub struct Owner {
     /// The time, while several requests are served at once.
     now_ns: Option<u64>,
     longest_turn: Duration,
+    /// Since statistics were last asked for.
+    longest_turn_lately: Duration,
     resizing: Resizing,
 }
 
@@ -120,6 +122,7 @@ impl Owner {
             jitter: clock::monotonic_ns(),
             now_ns: None,
             longest_turn: Duration::ZERO,
+            longest_turn_lately: Duration::ZERO,
             resizing: Resizing::default(),
         };
         owner.set_clock();
@@ -270,5 +273,6 @@ impl Service for Owner {
 
     fn turned(&mut self, took: Duration) {
         self.longest_turn = self.longest_turn.max(took);
+        self.longest_turn_lately = self.longest_turn_lately.max(took);
     }
 }

@@ -76,9 +76,9 @@ pub enum Step {
 #[derive(Debug)]
 enum Successor {
     /// Its memory is being cleared, by a thread of its own.
-    Making { geometry: Geometry, made: JoinHandle<Result<TableFile, FileError>> },
+    Making { geometry: Box<Geometry>, made: JoinHandle<Result<TableFile, FileError>> },
     /// Entries of buckets below `bucket` are copied.
-    Filling { opened: Opened, bucket: u32 },
+    Filling { opened: Box<Opened>, bucket: u32 },
 }
 
 /// The table in force, and its successor if there is one.
@@ -200,7 +200,7 @@ impl Tables {
             .map_err(|source| {
                 super::file::system("cannot start a thread for", &self.options.directory, source)
             })?;
-        self.successor = Some(Successor::Making { geometry, made });
+        self.successor = Some(Successor::Making { geometry: Box::new(geometry), made });
         Ok(())
     }
 
@@ -215,7 +215,7 @@ impl Tables {
     #[must_use]
     pub fn progress(&self) -> Option<Move> {
         let (to, buckets_copied) = match self.successor.as_ref()? {
-            Successor::Making { geometry, .. } => (geometry, 0),
+            Successor::Making { geometry, .. } => (&**geometry, 0),
             Successor::Filling { opened, bucket } => (opened.table.writer().geometry(), *bucket),
         };
         let from = self.current().writer().geometry();
@@ -237,7 +237,7 @@ impl Tables {
             }
             Some(Successor::Making { geometry, made }) => match made.join() {
                 Ok(Ok(file)) => {
-                    let mut opened = Opened::create(file, geometry);
+                    let mut opened = Box::new(Opened::create(file, *geometry));
                     opened.table.inherit(self.current());
                     self.successor = Some(Successor::Filling { opened, bucket: 0 });
                     Step::More
@@ -255,7 +255,7 @@ impl Tables {
                     self.successor = Some(Successor::Filling { opened, bucket });
                     return Step::More;
                 }
-                Step::Ended(self.succeed(opened))
+                Step::Ended(self.succeed(*opened))
             }
         }
     }
