@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 use write::Writes;
 
 /// Entries that background work looks at in one turn.
-const SWEEP_ENTRIES: usize = 512;
+const SWEEP_ENTRIES: usize = 128;
 /// How often the clock offset is looked at: a suspend shows within this time.
 const CLOCK_CHECK: Duration = Duration::from_secs(1);
 /// A change of the clock offset below this is the noise of reading two clocks.
