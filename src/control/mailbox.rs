@@ -11,6 +11,7 @@ use nix::unistd::ftruncate;
 use rustix::thread::futex::{self, Flags};
 use shm_layout::MappedMut;
 use shm_layout::mailbox::lane::Wakes;
+use shm_layout::mailbox::report::Seen;
 use shm_layout::mailbox::ring::{Broken, Consumer, Head, Kind};
 use shm_layout::mailbox::{Mailbox as Words, SHAPE};
 use std::io;
@@ -30,7 +31,7 @@ pub(super) struct Mailbox {
     consumer: Consumer<MappedMut>,
     lanes: Vec<Lane>,
     /// Hit reports seen in each stripe.
-    reports_seen: Vec<u64>,
+    reports_seen: Vec<Seen>,
     /// When a request was last found in it.
     used: Instant,
     /// How far apart requests have come lately.
@@ -93,7 +94,7 @@ impl Mailbox {
             consumer: Consumer::new(words.clone()),
             words,
             lanes: (0..SHAPE.lanes).map(|_| Lane::default()).collect(),
-            reports_seen: vec![0; SHAPE.stripes],
+            reports_seen: vec![Seen::default(); SHAPE.stripes],
             used: now,
             gap: GAP_MAX,
             moved: 0,
@@ -263,7 +264,7 @@ impl Mailbox {
     }
 
     /// Hands new hit reports to `take`. Returns how many there were, with those that were lost.
-    pub(super) fn drain_reports(&mut self, mut take: impl FnMut(u64)) -> u64 {
+    pub(super) fn drain_reports(&mut self, mut take: impl FnMut(u64, u32)) -> u64 {
         let stripes = self.reports_seen.iter_mut().enumerate();
         stripes
             .map(|(stripe, seen)| self.words.drain(stripe, seen, &mut take))
@@ -303,7 +304,7 @@ mod tests {
         let bytes = vec![0xff; SHAPE.bytes()];
         std::os::unix::fs::FileExt::write_all_at(&std::fs::File::from(file), &bytes, 0).unwrap();
         let mut taken = 0;
-        mailbox.drain_reports(|_| taken += 1);
+        mailbox.drain_reports(|_, _| taken += 1);
         assert_eq!(taken, SHAPE.stripes * SHAPE.stripe_words);
     }
 }

@@ -135,9 +135,9 @@ impl Mailbox {
         self.is_dead.store(true, Ordering::Relaxed);
     }
 
-    /// Reports a hit.
-    pub(crate) fn report(&self, stripe: usize, hash: u64) {
-        self.words.report(stripe, hash);
+    /// Reports a hit, which stands for so many.
+    pub(crate) fn report(&self, stripe: usize, hash: u64, hits: u64) {
+        self.words.report(stripe, hash, hits);
     }
 
     /// Nothing panics while it holds this lock; a caller's panic elsewhere must not end the cache.

@@ -34,6 +34,10 @@ pub struct HitRatioOptions {
     /// Replays at the same time [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// Instead: at each size, what the table itself estimates for half, twice and four times of it
+    /// (`l1ctl advise`), beside replays at these sizes
+    #[arg(long, conflicts_with = "plot")]
+    pub advise: bool,
     /// Also draw the curves into this SVG file
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
