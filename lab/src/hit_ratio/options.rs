@@ -16,7 +16,8 @@ pub struct HitRatioOptions {
     /// Capacities in percent of a trace's objects (of their bytes, where it has a size column)
     #[arg(long, value_name = "P%,...", value_delimiter = ',', default_value = "1%,5%,20%")]
     pub sizes: Vec<Size>,
-    /// Also four drawn streams: zipf with drift, a loop, scans over zipf, one-hit wonders
+    /// Also six drawn streams: zipf with drift, a loop, scans over zipf, one-hit wonders, and two of
+    /// objects of unequal size
     #[arg(long)]
     pub synthetic: bool,
     /// Seed of the drawn streams and of lost reports
