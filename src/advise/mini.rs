@@ -10,13 +10,14 @@ const USES_MAX: u8 = 3;
 /// Uses from which on an entry at the small queue's end moves to main.
 const USES_KEPT: u8 = 2;
 const EPOCHS: u64 = 4;
+const EPOCHS_F: f64 = 4.0;
 /// The part of the log that live entries take when it is full.
 const LIVE_PART: f64 = 0.9;
 const SHARE_START: f64 = 0.05;
 const SHARE_LEAST: f64 = 0.01;
 const SHARE_MOST: f64 = 0.90;
 const MARGIN: f64 = 0.05;
-const OLD_PART: u64 = 20;
+const OLD_PART: u32 = 20;
 const LATE_HIT_WEIGHT: f64 = 2.0;
 const HAND_STEPS: usize = 64;
 /// Bytes that the hand may pass for each byte stored, and at most at a time, as a part of the log: a
@@ -27,7 +28,8 @@ const HAND_PART: u64 = 128;
 const GHOSTS_PER_ENTRY: usize = 4;
 const BYTES_PER_GHOST: u64 = 80;
 /// A dropped key is forgotten after so many epochs.
-const GHOST_EPOCHS: u64 = 31;
+const GHOST_EPOCHS: u32 = 31;
+const EXPIRED: u32 = u32::MAX;
 /// Filling ends, and begins again, with such parts of the log free.
 const FREE_LEAST: u64 = 128;
 const FREE_MUCH: u64 = 10;
@@ -37,16 +39,16 @@ struct Object {
     known: Known,
     is_main: bool,
     uses: u8,
-    born: u64,
+    born: u32,
     /// Its place in its queue; what stands there with another number is an older place.
-    number: u64,
+    number: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Dropped {
-    /// The epoch that it was born in; `None`: it expired.
-    born: Option<u64>,
-    number: u64,
+    /// The epoch that it was born in, or [`EXPIRED`].
+    born: u32,
+    number: u32,
 }
 
 /// Keys are hashes.
@@ -64,7 +66,7 @@ impl Hasher for Same {
 }
 
 type Map<T> = HashMap<u64, T, BuildHasherDefault<Same>>;
-type Queue = VecDeque<(u64, u64)>;
+type Queue = VecDeque<(u64, u32)>;
 
 /// The miniature.
 #[derive(Debug)]
@@ -82,7 +84,7 @@ pub(super) struct Mini {
     clock: u64,
     /// Bytes that the hand may pass now.
     hand_credit: u64,
-    next_number: u64,
+    next_number: u32,
 }
 
 impl Mini {
@@ -118,7 +120,7 @@ impl Mini {
 
     pub(super) fn bytes(&self) -> usize {
         let queues = self.small.capacity() + self.main.capacity() + self.ghost_order.capacity();
-        queues * size_of::<(u64, u64)>()
+        queues * size_of::<(u64, u32)>()
             + self.objects.capacity() * (size_of::<(u64, Object)>() + 1)
             + self.ghosts.capacity() * (size_of::<(u64, Dropped)>() + 1)
     }
@@ -148,7 +150,7 @@ impl Mini {
             let was_used = object.is_main || object.uses >= USES_KEPT;
             self.remove(hash);
             if was_used {
-                self.remember(hash, None);
+                self.remember(hash, EXPIRED);
             }
             return false;
         }
@@ -160,7 +162,7 @@ impl Mini {
         if object.uses == 1 && object.is_main && !self.is_filling {
             let oldest = self.main.front().map_or(object.number, |first| first.1);
             let newest = self.main.back().map_or(object.number, |last| last.1);
-            if object.number <= oldest + (newest - oldest) / OLD_PART {
+            if object.number.wrapping_sub(oldest) <= newest.wrapping_sub(oldest) / OLD_PART {
                 let part = LATE_HIT_WEIGHT * self.part(object.known.bytes);
                 self.share = (self.share - part).max(SHARE_LEAST);
             }
@@ -210,7 +212,7 @@ impl Mini {
 
     /// At the new end of its queue.
     fn insert(&mut self, hash: u64, object: Object) {
-        self.next_number += 1;
+        self.next_number = self.next_number.wrapping_add(1);
         let object = Object { born: self.epoch(), number: self.next_number, ..object };
         self.used += u64::from(object.known.bytes);
         if object.is_main {
@@ -234,12 +236,11 @@ impl Mini {
         }
         let age = match past {
             None => return false,
-            Some(Dropped { born: None, .. }) => return true,
-            Some(Dropped { born: Some(born), .. }) => epoch.saturating_sub(born),
+            Some(Dropped { born: EXPIRED, .. }) => return true,
+            Some(Dropped { born, .. }) => epoch.saturating_sub(born),
         };
-        #[expect(clippy::cast_precision_loss, reason = "at most some dozens")]
-        let age = if age > GHOST_EPOCHS { return false } else { age as f64 };
-        if age <= (self.share + MARGIN) * EPOCHS as f64 {
+        let age = if age > GHOST_EPOCHS { return false } else { f64::from(age) };
+        if age <= (self.share + MARGIN) * EPOCHS_F {
             self.share = (self.share + self.part(bytes)).min(SHARE_MOST);
         }
         let Some((victim, victim_age)) = self.main_victim(epoch) else {
@@ -256,15 +257,14 @@ impl Mini {
     }
 
     /// The entry that main would drop next; used ones before it begin another round.
-    fn main_victim(&mut self, epoch: u64) -> Option<(Object, f64)> {
+    fn main_victim(&mut self, epoch: u32) -> Option<(Object, f64)> {
         for _ in 0..HAND_STEPS {
             let (hash, number) = *self.main.front()?;
             let object = self.objects.get(&hash).copied();
             match object.filter(|object| object.is_main && object.number == number) {
                 None => drop(self.main.pop_front()),
                 Some(object) if object.uses == 0 => {
-                    #[expect(clippy::cast_precision_loss, reason = "at most some dozens")]
-                    return Some((object, epoch.saturating_sub(object.born) as f64));
+                    return Some((object, epoch.saturating_sub(object.born).into()));
                 }
                 Some(object) => {
                     let bytes = u64::from(object.known.bytes);
@@ -298,7 +298,7 @@ impl Mini {
             if object.uses >= USES_KEPT {
                 self.insert(hash, Object { is_main: true, uses: 0, ..object });
             } else {
-                self.remember(hash, Some(object.born));
+                self.remember(hash, object.born);
             }
             return true;
         }
@@ -322,8 +322,8 @@ impl Mini {
         false
     }
 
-    fn remember(&mut self, hash: u64, born: Option<u64>) {
-        self.next_number += 1;
+    fn remember(&mut self, hash: u64, born: u32) {
+        self.next_number = self.next_number.wrapping_add(1);
         let number = self.next_number;
         self.ghosts.insert(hash, Dropped { born, number });
         self.ghost_order.push_back((hash, number));
@@ -368,8 +368,10 @@ impl Mini {
         (self.capacity as f64 / LIVE_PART) as u64
     }
 
-    fn epoch(&self) -> u64 {
-        self.clock / (self.log_bytes() / EPOCHS).max(1)
+    fn epoch(&self) -> u32 {
+        let epoch = self.clock / (self.log_bytes() / EPOCHS).max(1);
+        // Below the mark of what expired.
+        u32::try_from(epoch).unwrap_or(u32::MAX - 1)
     }
 
     fn part(&self, bytes: u32) -> f64 {

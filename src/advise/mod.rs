@@ -7,7 +7,7 @@
 //! and choose as the table does ([`mini`]).
 //!
 //! The rate follows the table: it is halved whenever the miniature of the table's own size holds more
-//! than [`OBJECTS_MAX`] keys. So all of it takes at most some 4 MiB, and a key that is not sampled
+//! than [`OBJECTS_MAX`] keys. So all of it takes at most about a megabyte, and a key that is not sampled
 //! costs a multiplication and a comparison.
 
 mod mini;
@@ -23,7 +23,7 @@ pub const SIZES: usize = 4;
 /// Which of them is the table's own.
 const OWN: usize = 1;
 /// Keys in the miniature of the table's own size.
-pub const OBJECTS_MAX: usize = 3072;
+pub const OBJECTS_MAX: usize = 1024;
 /// Every key is sampled.
 const ALL: u64 = 1 << 32;
 /// Sampled reads after which what was before counts half.

@@ -147,6 +147,7 @@ impl Owner {
             },
             "table": self.tables.current().stats(),
             "moves": self.moves_json(),
+            "advisor_private_bytes": self.tables.advisor_bytes(),
             "policies": policies,
             "requests": self.counters,
             "flights": {

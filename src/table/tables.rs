@@ -312,6 +312,12 @@ impl Tables {
         self.advisor.advice()
     }
 
+    /// Bytes of memory that the advisor takes.
+    #[must_use]
+    pub fn advisor_bytes(&self) -> usize {
+        self.advisor.bytes()
+    }
+
     /// Tells the advisor how much the table holds now.
     pub fn look_at_room(&mut self) {
         self.advisor.set_capacity(self.current.table.room_bytes());
