@@ -10,6 +10,7 @@ mod memory;
 mod progress;
 mod random;
 mod reads;
+mod scratch;
 mod statistics;
 mod table;
 mod trace;
