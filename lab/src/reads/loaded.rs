@@ -13,6 +13,8 @@ const HEADER_BYTES: usize = 24;
 const RULES: &str = "[defaults]\nttl = \"24h\"\n";
 /// Sets without an answer between two with one: bounds what waits in the socket.
 const UNANSWERED: u32 = 256;
+/// Values that a request carries whole.
+const SMALL_BYTES: usize = 1 << 10;
 
 /// Starts a daemon whose table fits `keys` keys, with an eighth to spare, and sets them all to what
 /// `value` makes of their numbers: values of `value_bytes` bytes at most.
@@ -38,7 +40,9 @@ pub fn load(
     let client = daemon.client()?;
     let keys = u32::try_from(keys).context("too many keys")?;
     for number in 0..keys {
-        let no_wait = number % UNANSWERED != 0 && number + 1 != keys;
+        // A large value travels in pieces, for which its sender waits in any case.
+        let no_wait =
+            value_bytes <= SMALL_BYTES && number % UNANSWERED != 0 && number + 1 != keys;
         let options = SetOptions { no_wait, ..SetOptions::default() };
         set(&client, number, &value(number), &options)
             .with_context(|| format!("setting key {number} of {keys}"))?;
