@@ -12,6 +12,7 @@ mod memory;
 mod progress;
 mod random;
 mod reads;
+mod scratch;
 mod statistics;
 mod table;
 mod trace;
