@@ -36,6 +36,9 @@ struct Reports {
     drawn_interval: Cell<u32>,
     /// When handings over began to be counted, and how many there were.
     window: Cell<(u64, u64)>,
+    /// Hits from the last report to the next, and all up to the last since they were handed over.
+    under_way: Cell<u32>,
+    hits: Cell<u64>,
     /// Whose hits are held: those of one client at a time.
     client: Cell<u64>,
     held: [Cell<u64>; HELD],
@@ -58,9 +61,9 @@ pub(crate) fn is_due() -> bool {
 }
 
 /// Takes the hash of a key that `client` has hit. When enough have come together, `hand_over` gets this
-/// thread's stripe and all of them.
+/// thread's stripe, all of them, and how many hits they stand for.
 #[cold]
-pub(crate) fn report(client: u64, hash: u64, hand_over: impl FnOnce(usize, &[u64])) {
+pub(crate) fn report(client: u64, hash: u64, hand_over: impl FnOnce(usize, &[u64], u64)) {
     REPORTS.with(|reports| reports.take(client, hash, hand_over));
 }
 
@@ -70,6 +73,8 @@ impl Reports {
             interval: Cell::new(1),
             drawn_interval: Cell::new(1),
             window: Cell::new((0, 0)),
+            under_way: Cell::new(1),
+            hits: Cell::new(0),
             client: Cell::new(0),
             held: [const { Cell::new(0) }; HELD],
             count: Cell::new(0),
@@ -77,12 +82,16 @@ impl Reports {
         }
     }
 
-    fn take(&self, client: u64, hash: u64, hand_over: impl FnOnce(usize, &[u64])) {
-        LEFT.set(self.drawn_interval.get());
+    fn take(&self, client: u64, hash: u64, hand_over: impl FnOnce(usize, &[u64], u64)) {
+        let next = self.drawn_interval.get();
+        LEFT.set(next);
+        let passed = self.under_way.replace(next);
         // Another client's: nobody misses a few.
         if self.client.replace(client) != client {
             self.count.set(0);
+            self.hits.set(0);
         }
+        self.hits.set(self.hits.get() + u64::from(passed));
         let count = self.count.get();
         if let Some(place) = self.held.get(count) {
             place.set(hash);
@@ -92,7 +101,7 @@ impl Reports {
             self.count.set(0);
             self.keep_pace(clock::monotonic_coarse_ns());
             let stripe = self.draw();
-            hand_over(stripe, &self.held.each_ref().map(Cell::get));
+            hand_over(stripe, &self.held.each_ref().map(Cell::get), self.hits.replace(0));
         }
     }
 
@@ -169,13 +178,30 @@ mod tests {
     #[test]
     fn every_hit_of_a_slow_reader_is_handed_over_once() {
         let reports = Reports::new();
-        let mut all = Vec::new();
+        let (mut all, mut hits) = (Vec::new(), 0);
         for hit in 0..160 {
             // As if sixteen hits took a second.
             reports.window.set((0, 0));
-            reports.take(1, hit, |_, hashes| all.extend_from_slice(hashes));
+            reports.take(1, hit, |_, hashes, count| {
+                all.extend_from_slice(hashes);
+                hits += count;
+            });
         }
+        assert_eq!(hits, 160);
         assert_eq!(all, (0..160).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn the_hits_that_reports_stand_for_are_counted() {
+        let (mut hits, mut counted) = (0_u64, 0);
+        while hits < 1_000_000 {
+            hits += 1;
+            if is_due() {
+                report(1, hits, |_, _, count| counted += count);
+            }
+        }
+        let held_back = HELD as u64 * u64::from(INTERVAL_MAX) * 5 / 4;
+        assert!((hits - held_back..=hits).contains(&counted), "{counted} of {hits}");
     }
 
     #[test]
@@ -185,7 +211,7 @@ mod tests {
             for hit in 0..100 {
                 // What was held for one client is not handed over for another.
                 let client = if hit < 10 { 1 } else { 2 };
-                report(client, hit, |stripe, hashes| {
+                report(client, hit, |stripe, hashes, _| {
                     assert_eq!(hashes[0] % 16, 10);
                     found = Some(stripe);
                 });

@@ -163,6 +163,9 @@ fn reports_arrive_until_they_are_written_over() {
     assert_eq!(mailbox.drain(1, &mut seen, |hash| drained.push(hash)), 5);
     assert_eq!(drained, [1, 2, 3, 4, 5]);
     assert_eq!(mailbox.drain(0, &mut 0, |_| unreachable!()), 0, "stripes are apart");
+    mailbox.add_hits(1, 70);
+    mailbox.add_hits(1, 7);
+    assert_eq!((mailbox.hits(0), mailbox.hits(1)), (0, 77));
     drained.clear();
     for hash in 10..30 {
         mailbox.report(1, hash);

@@ -145,6 +145,7 @@ impl Owner {
                 "table_taken_over": self.tables.was_taken_over(),
             },
             "table_file": self.table_file_json(),
+            "clients": replies.totals(),
             "table": self.tables.current().stats(),
             "moves": self.moves_json(),
             "policies": policies,

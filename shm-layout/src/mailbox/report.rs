@@ -19,6 +19,27 @@ impl<M: Exchange> Mailbox<M> {
         self.store(mark, reported.wrapping_add(1));
     }
 
+    /// Client: adds to the hits of the threads that report in this stripe. Nobody acts on that.
+    #[inline]
+    pub fn add_hits(&self, stripe: usize, hits: u64) {
+        let word = self.hits_word(stripe % self.shape.stripes);
+        self.store(word, self.load(word).wrapping_add(hits));
+    }
+
+    /// Owner: hits in this stripe, as the client says. Not to be believed.
+    ///
+    /// # Panics
+    /// Without such a stripe.
+    pub fn hits(&self, stripe: usize) -> u64 {
+        assert!(stripe < self.shape.stripes);
+        self.load(self.hits_word(stripe))
+    }
+
+    /// On the line of the stripe's mark.
+    fn hits_word(&self, stripe: usize) -> usize {
+        self.shape.marks() + stripe * LINE_WORDS + 1
+    }
+
     /// Owner: hands the reports of a stripe since `seen` to `take`, as far as they are still there,
     /// and says how many there have been in all. `seen` counts as the stripe does.
     ///
