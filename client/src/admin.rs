@@ -58,6 +58,15 @@ impl Client {
         self.json(&Request::Policy, &self.shared.deadline())
     }
 
+    /// What hit ratio the table would have at other sizes, by what was read since the daemon started.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stats_json`](Self::stats_json).
+    pub fn advise_json(&self) -> Result<String, Error> {
+        self.json(&Request::Advise, &self.shared.deadline())
+    }
+
     /// Moves all entries to a table of another size, or with an index for entries of `entry_bytes`
     /// bytes (0: as they are now), while everybody goes on reading and writing. `None`: as it is, and
     /// as configured. Returns when that is done; its deadline is ten minutes, and the daemon goes on

@@ -98,7 +98,9 @@ impl Shared {
     fn report(&self, table: &Table, key: &[u8]) {
         reports::report(self.id, table.hash(key), |stripe, hashes, hits| {
             if let Some(mailbox) = self.process.get().and_then(|process| process.mailbox.get()) {
-                mailbox.report(stripe, hashes, hits);
+                for hash in hashes {
+                    mailbox.report(stripe, *hash, hits);
+                }
             }
         });
     }

@@ -87,7 +87,7 @@ impl<S: Service> Server<'_, S> {
         for _ in 0..due.min(REPORTS_AT_ONCE) {
             let service = &mut self.service;
             let Some(mailbox) = self.peers.next_reporting() else { return };
-            mailbox.drain_reports(|hash| service.hit(hash));
+            mailbox.drain_reports(|hash, times| service.hit(hash, times));
         }
     }
 
@@ -108,13 +108,13 @@ impl<S: Service> Server<'_, S> {
         if served > 0 {
             mailbox.note_use(now, cpu);
             mailbox.made_room();
-            mailbox.drain_reports(|hash| service.hit(hash));
+            mailbox.drain_reports(|hash, times| service.hit(hash, times));
             return Ok(Served::Some);
         }
         if !takes_more || mailbox.is_worth_a_look(now, cpu, spin) {
             return Ok(Served::Nothing);
         }
-        mailbox.drain_reports(|hash| service.hit(hash));
+        mailbox.drain_reports(|hash, times| service.hit(hash, times));
         Ok(if mailbox.may_sleep()? { Served::Asleep } else { Served::Nothing })
     }
 

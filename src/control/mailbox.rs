@@ -12,6 +12,7 @@ use nix::unistd::ftruncate;
 use rustix::thread::futex::{self, Flags};
 use shm_layout::MappedMut;
 use shm_layout::mailbox::lane::Wakes;
+use shm_layout::mailbox::report::Seen;
 use shm_layout::mailbox::ring::{Broken, Consumer, Head, Kind};
 use shm_layout::mailbox::{Mailbox as Words, SHAPE, Told as Says};
 use std::io;
@@ -30,8 +31,8 @@ pub(super) struct Mailbox {
     words: Words<MappedMut>,
     consumer: Consumer<MappedMut>,
     lanes: Vec<Lane>,
-    /// Hit reports seen in each stripe, and the hits that it told when there were new ones.
-    reports_seen: Vec<(u64, u64)>,
+    /// Hit reports seen in each stripe.
+    reports_seen: Vec<Seen>,
     /// Reports found, reports lost.
     reports: (u64, u64),
     /// How often the client was woken.
@@ -98,7 +99,7 @@ impl Mailbox {
             consumer: Consumer::new(words.clone()),
             words,
             lanes: (0..SHAPE.lanes).map(|_| Lane::default()).collect(),
-            reports_seen: vec![(0, 0); SHAPE.stripes],
+            reports_seen: vec![Seen::default(); SHAPE.stripes],
             reports: (0, 0),
             wakes: 0,
             used: now,
@@ -274,12 +275,10 @@ impl Mailbox {
     }
 
     /// Hands new hit reports to `take`.
-    pub(super) fn drain_reports(&mut self, mut take: impl FnMut(u64)) {
-        for (stripe, (seen, hits)) in self.reports_seen.iter_mut().enumerate() {
+    pub(super) fn drain_reports(&mut self, mut take: impl FnMut(u64, u32)) {
+        for (stripe, seen) in self.reports_seen.iter_mut().enumerate() {
             let new = self.words.drain(stripe, seen, &mut take);
             if new > 0 {
-                // On the same line as the mark that was just looked at.
-                *hits = self.words.hits(stripe);
                 let kept = new.min(SHAPE.stripe_words as u64);
                 self.reports.0 = self.reports.0.saturating_add(kept);
                 self.reports.1 = self.reports.1.saturating_add(new - kept);
@@ -289,7 +288,7 @@ impl Mailbox {
 
     /// What is known of its client besides its requests.
     pub(super) fn figures(&self) -> Figures {
-        let hits = self.reports_seen.iter().map(|(_, hits)| *hits).fold(0, u64::saturating_add);
+        let hits = self.reports_seen.iter().map(|seen| seen.hits).fold(0, u64::saturating_add);
         Figures {
             wakes: self.wakes,
             hit_reports: self.reports.0,
@@ -337,7 +336,7 @@ mod tests {
         let bytes = vec![0xff; SHAPE.bytes()];
         std::os::unix::fs::FileExt::write_all_at(&std::fs::File::from(file), &bytes, 0).unwrap();
         let mut taken = 0;
-        mailbox.drain_reports(|_| taken += 1);
+        mailbox.drain_reports(|_, _| taken += 1);
         assert_eq!(taken, SHAPE.stripes * SHAPE.stripe_words);
     }
 }

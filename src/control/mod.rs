@@ -116,9 +116,10 @@ pub trait Service {
     /// Nobody waits for answers to `origin` any more. What it has asked may still be done.
     fn gone(&mut self, origin: Origin);
 
-    /// A client reports a hit in the table, as the key's hash. Not to be believed.
-    fn hit(&mut self, hash: u64) {
-        let _ = hash;
+    /// A client reports a hit in the table, as the key's hash, which stands for so many. Not to be
+    /// believed.
+    fn hit(&mut self, hash: u64, times: u32) {
+        let _ = (hash, times);
     }
 
     /// Whether requests from mailboxes are taken. If not, they stay there, and whoever has no room for

@@ -1,6 +1,7 @@
 //! The command line of `l1ctl`: what people ask a running daemon.
 
 mod admin;
+mod advise;
 mod clients;
 mod key;
 mod resize;
@@ -93,6 +94,11 @@ enum Command {
     Check,
     /// The policy in force.
     Policy,
+    /// What hit ratio the table would have with half, twice and four times its memory.
+    ///
+    /// An estimate from sampled keys, of all reads that the daemon has heard of since it started; within
+    /// two points on the traces that it was checked with.
+    Advise,
     /// Move all entries to a table of another size, or with a better index, while everybody goes on.
     ///
     /// While entries move there must be room for both tables. Set the size in the configuration, too:
@@ -177,6 +183,7 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Explain { key: None, .. } => table::explain(&client, json),
         Command::Check => admin::check(&client.check_json()?, json),
         Command::Policy => admin::show(&client.policy_json()?, json),
+        Command::Advise => advise::run(&client, json),
         Command::Resize { size, fit_index, average_entry_bytes } => {
             let entry_bytes = if *fit_index { Some(0) } else { *average_entry_bytes };
             resize::run(&client, (*size, entry_bytes), json)

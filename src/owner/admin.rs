@@ -2,6 +2,7 @@
 
 use super::Owner;
 use super::request::remaining;
+use crate::advise::SIZES;
 use crate::config::{policy_json, rule_json};
 use crate::control::{Origin, Replies};
 use crate::table::CheckReport;
@@ -148,6 +149,7 @@ impl Owner {
             "clients": replies.totals(),
             "table": self.tables.current().stats(),
             "moves": self.moves_json(),
+            "advisor_private_bytes": self.tables.advisor_bytes(),
             "policies": policies,
             "requests": self.counters,
             "flights": {
@@ -214,6 +216,38 @@ impl Owner {
             "write_under_way": self.writes.is_changing(key),
             "blocked_for_fills": self.blocks.is_blocked(key, Instant::now()),
             "has_tiers": self.below.is_some(),
+        });
+        reply_json(origin, &answer, replies);
+    }
+
+    pub(super) fn advise(&mut self, origin: Origin, replies: &mut dyn Replies) {
+        let advice = self.tables.advice();
+        let table_bytes = self.tables.file().bytes();
+        let percents = |ratios: [f64; SIZES]| ratios.map(|ratio| ratio * 100.0);
+        let policies = advice.policies.iter().map(|(id, part, ratios)| {
+            let prefix = self.policy.by_id(*id).map(|rule| String::from_utf8_lossy(&rule.prefix));
+            json!({
+                "id": id,
+                "prefix": prefix,
+                "reads_percent": part * 100.0,
+                "hit_percent": ratios.map(percents),
+            })
+        });
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "sizes for people"
+        )]
+        let bytes = advice.times.map(|times| (table_bytes as f64 * times) as u64);
+        let answer = json!({
+            "table_bytes": table_bytes,
+            "sampled_one_key_in": advice.sampled_one_in,
+            "sampled_reads": advice.sampled_reads,
+            "times": advice.times,
+            "bytes": bytes,
+            "hit_percent": advice.overall.map(percents),
+            "policies": policies.collect::<Vec<_>>(),
         });
         reply_json(origin, &answer, replies);
     }

@@ -89,6 +89,8 @@ struct Counters {
     attaches: u64,
     gets: u64,
     gets_found_in_table: u64,
+    /// Reads that clients say hit the table, by their reports and what these stand for.
+    hits_told: u64,
     sets: u64,
     deletes: u64,
     degraded: u64,
@@ -205,6 +207,7 @@ impl Service for Owner {
             Request::Explain { key } => self.explain(key, origin, replies),
             Request::Check => self.check(origin),
             Request::Policy => self.policy(origin, replies),
+            Request::Advise => self.advise(origin, replies),
             Request::Resize { table_bytes, entry_bytes } => {
                 self.resize(origin, peer, (table_bytes, entry_bytes), replies);
             }
@@ -234,8 +237,9 @@ impl Service for Owner {
         self.tasks.retain(|task| !task.is_for(origin));
     }
 
-    fn hit(&mut self, hash: u64) {
-        self.tables.hit(KeyHash(hash));
+    fn hit(&mut self, hash: u64, times: u32) {
+        self.counters.hits_told += u64::from(times);
+        self.tables.hit(KeyHash(hash), times, self.now_ns());
     }
 
     fn takes_more(&self) -> bool {
@@ -260,6 +264,7 @@ impl Service for Owner {
             self.clock_checked = now;
             self.set_clock();
             self.look_at_index();
+            self.tables.look_at_room();
         }
         let mut next = self.clock_checked + CLOCK_CHECK;
         if let Some(pause) = self.go_on_moving(replies) {

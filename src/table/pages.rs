@@ -16,14 +16,37 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// Asks the kernel to put the whole of a new file into large pages, and enters all of it into this
-/// process's page table: the kernel clears memory when it is first touched, and the owner has no time
-/// for that.
+/// Large pages that the system has no memory for, one after another, before it is asked no more.
+const REFUSALS_MAX: u32 = 16;
+
+/// Asks the kernel to put the whole of a new file into large pages, where it is not yet, and enters all
+/// of it into this process's page table: the kernel clears memory when it is first touched, and the
+/// owner has no time for that.
+///
+/// Each place is touched before it is collapsed. Where fallocate has got a large page, the kernel owes
+/// it the clearing; a collapse maps it as it is, and whoever faults on it next clears it then, with all
+/// that was written meanwhile (seen on Linux 6.18, on a tmpfs with `huge=always`).
 pub(super) fn make_large(mapping: &Mapping) {
-    let bytes = mapping.bytes() / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-    // SAFETY: a range of this process's mapping; the advice moves pages and changes no content.
-    unsafe { nix::libc::madvise(mapping.base().cast(), bytes, nix::libc::MADV_COLLAPSE) };
+    let mut refusals = 0;
+    for offset in (0..mapping.bytes() / HUGE_PAGE_BYTES).map(|page| page * HUGE_PAGE_BYTES) {
+        if mapping.is_large_at(offset) {
+            continue;
+        }
+        refusals =
+            if collapse(mapping, offset) == Err(nix::Error::ENOMEM) { refusals + 1 } else { 0 };
+        // The system looks hard for memory each time.
+        if refusals == REFUSALS_MAX {
+            break;
+        }
+    }
     populate_all(mapping, || true);
+}
+
+fn collapse(mapping: &Mapping, offset: usize) -> nix::Result<()> {
+    let address = mapping.base().wrapping_add(offset).cast();
+    // SAFETY: a range of this process's mapping; the advice moves pages and changes no content.
+    let result = unsafe { nix::libc::madvise(address, HUGE_PAGE_BYTES, nix::libc::MADV_COLLAPSE) };
+    nix::errno::Errno::result(result).map(drop)
 }
 
 /// Enters what is in large pages of a file that was found into this process's page table. The rest

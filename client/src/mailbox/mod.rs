@@ -138,12 +138,9 @@ impl Mailbox {
         self.is_dead.store(true, Ordering::Relaxed);
     }
 
-    /// Reports hits: the hashes of some of them, and how many there were.
-    pub(crate) fn report(&self, stripe: usize, hashes: &[u64], hits: u64) {
-        self.words.add_hits(stripe, hits);
-        for hash in hashes {
-            self.words.report(stripe, *hash);
-        }
+    /// Reports a hit, which stands for so many.
+    pub(crate) fn report(&self, stripe: usize, hash: u64, hits: u64) {
+        self.words.report(stripe, hash, hits);
     }
 
     /// Counts what the daemon shows to people. Only where there is a system call or a wait anyway.
