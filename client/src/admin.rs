@@ -22,6 +22,15 @@ impl Client {
         self.json(&Request::Stats, &self.shared.deadline())
     }
 
+    /// Figures of each connected client: what the daemon has counted, and what the client says.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stats_json`](Self::stats_json).
+    pub fn clients_json(&self) -> Result<String, Error> {
+        self.json(&Request::Clients, &self.shared.deadline())
+    }
+
     /// What the daemon knows of one key: its policy, its entry.
     ///
     /// # Errors

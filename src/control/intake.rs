@@ -127,6 +127,12 @@ impl<S: Service> Server<'_, S> {
             served += count;
             is_empty = count < TOGETHER;
         }
+        if !is_empty
+            && served >= REQUESTS_PER_PASS
+            && let Some(connection) = self.peers.get_mut(origin)
+        {
+            connection.counted.budgets_used_up += 1;
+        }
         Ok(served)
     }
 
@@ -153,11 +159,6 @@ impl<S: Service> Server<'_, S> {
             };
             count += 1;
         }
-        let is_in_pieces = |found: &Found| matches!(found, Found::Part | Found::Pieces(..));
-        if found.iter().any(is_in_pieces) {
-            connection.ring();
-            self.peers.touch(origin);
-        }
         let mut requests = [const { None }; TOGETHER];
         for (request, found) in requests.iter_mut().zip(&found) {
             let (lane, payload) = match found {
@@ -165,9 +166,16 @@ impl<S: Service> Server<'_, S> {
                 Found::Whole(lane, range) => (*lane, self.scratch.get(range.clone())),
                 Found::Pieces(lane, payload) => (Some(*lane), Some(payload.as_slice())),
             };
-            let decoded = Request::decode(payload.unwrap_or_default()).map_err(|_| Broken)?;
+            let payload = payload.unwrap_or_default();
+            let decoded = Request::decode(payload).map_err(|_| Broken)?;
+            connection.counted.count(&decoded, payload.len());
             self.service.expect(&decoded);
             *request = Some((lane, decoded));
+        }
+        let is_in_pieces = |found: &Found| matches!(found, Found::Part | Found::Pieces(..));
+        if found.iter().any(is_in_pieces) {
+            connection.ring();
+            self.peers.touch(origin);
         }
         self.service.begin();
         for (lane, request) in requests.into_iter().flatten() {

@@ -2,8 +2,10 @@
 
 mod admin;
 mod advise;
+mod clients;
 mod key;
 mod resize;
+mod table;
 
 use crate::cli::{REFUSED, TIER_FAILED, UNREACHABLE, USAGE};
 use clap::{Parser, Subcommand};
@@ -74,11 +76,19 @@ enum Command {
         key: String,
     },
     /// Figures of the daemon, the table and the tiers.
-    Stats,
-    /// What the daemon knows of one key.
+    Stats {
+        /// One line for each client instead.
+        #[arg(long)]
+        clients: bool,
+    },
+    /// What the daemon knows of one key, or of the table's memory.
     Explain {
         /// The key.
-        key: String,
+        #[arg(required_unless_present = "table")]
+        key: Option<String>,
+        /// The table: its file, its parts, and in what pages the daemon and this process have it.
+        #[arg(long, conflicts_with = "key")]
+        table: bool,
     },
     /// Check every invariant of the table; exit code 1 if one does not hold.
     Check,
@@ -165,8 +175,12 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
             key::set(&client, &bytes(key)?, value, (*ttl, *flags, *l1_only), json)
         }
         Command::Delete { key } => key::delete(&client, &bytes(key)?, json),
-        Command::Stats => admin::show(&client.stats_json()?, json),
-        Command::Explain { key } => admin::show(&client.explain_json(&bytes(key)?)?, json),
+        Command::Stats { clients: true } => clients::show(&client, json),
+        Command::Stats { clients: false } => admin::show(&client.stats_json()?, json),
+        Command::Explain { key: Some(key), .. } => {
+            admin::show(&client.explain_json(&bytes(key)?)?, json)
+        }
+        Command::Explain { key: None, .. } => table::explain(&client, json),
         Command::Check => admin::check(&client.check_json()?, json),
         Command::Policy => admin::show(&client.policy_json()?, json),
         Command::Advise => advise::run(&client, json),

@@ -6,6 +6,7 @@ use crate::advise::SIZES;
 use crate::config::{policy_json, rule_json};
 use crate::control::{Origin, Replies};
 use crate::table::CheckReport;
+use l1d_client::Pages;
 use l1d_client::policy::Rule;
 use l1d_client::protocol::{ErrorCode, Response};
 use serde_json::json;
@@ -143,8 +144,9 @@ impl Owner {
                 "longest_turn_us": u64::try_from(self.longest_turn.as_micros()).ok(),
                 "longest_turn_since_last_asked_us": u64::try_from(lately.as_micros()).ok(),
                 "table_taken_over": self.tables.was_taken_over(),
-                "table_large_page_bytes": self.tables.file().large_page_bytes(),
             },
+            "table_file": self.table_file_json(),
+            "clients": replies.totals(),
             "table": self.tables.current().stats(),
             "moves": self.moves_json(),
             "advisor_private_bytes": self.tables.advisor_bytes(),
@@ -160,6 +162,16 @@ impl Owner {
             "tiers": tiers,
         });
         reply_json(origin, &stats, replies);
+    }
+
+    /// Where the table is, and in what pages the daemon has it.
+    fn table_file_json(&self) -> serde_json::Value {
+        let file = self.tables.file();
+        json!({
+            "path": self.tables.path(),
+            "bytes": file.bytes(),
+            "pages": file.pages().map(|pages| pages_json(&pages)),
+        })
     }
 
     /// What the entries of a rule take of the table.
@@ -243,6 +255,18 @@ impl Owner {
     pub(super) fn policy(&mut self, origin: Origin, replies: &mut dyn Replies) {
         reply_json(origin, &json!({ "rules": policy_json(&self.policy) }), replies);
     }
+}
+
+/// In what pages a process has the table, and what the effect is.
+pub(crate) fn pages_json(pages: &Pages) -> serde_json::Value {
+    json!({
+        "table_bytes": pages.table_bytes,
+        "resident_bytes": pages.resident_bytes,
+        "large_bytes": pages.large_bytes,
+        "large_page_bytes": pages.large_page_bytes,
+        "small_page_bytes": pages.small_page_bytes,
+        "effect": pages.to_string(),
+    })
 }
 
 pub(super) fn reply_json(origin: Origin, value: &impl serde::Serialize, replies: &mut dyn Replies) {

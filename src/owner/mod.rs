@@ -26,6 +26,7 @@ use crate::clock;
 use crate::control::{Origin, Peer, Replies, Service};
 use crate::table::Tables;
 use crate::tiers::{Done, Tiers};
+pub(crate) use admin::pages_json;
 use answer::{Groups, Waiter};
 use block::Blocks;
 use crossbeam::channel::Receiver;
@@ -33,6 +34,7 @@ use flight::Flights;
 use l1d_client::policy::PolicySet;
 use l1d_client::protocol::{Attached, ErrorCode, PROTOCOL_VERSION, Request, Response, Set};
 use resize::Resizing;
+use serde_json::json;
 use shm_layout::KeyHash;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -198,6 +200,10 @@ impl Service for Owner {
             Request::Delete { key } => self.delete(key, origin, replies),
             Request::Flush { prefix } => self.flush(prefix, origin, replies),
             Request::Stats => self.stats(origin, replies),
+            Request::Clients => {
+                let clients = json!({ "clients": replies.clients() });
+                admin::reply_json(origin, &clients, replies);
+            }
             Request::Explain { key } => self.explain(key, origin, replies),
             Request::Check => self.check(origin),
             Request::Policy => self.policy(origin, replies),

@@ -12,6 +12,7 @@ use super::{Held, Table};
 use crate::advise::{Advice, Advisor, Known};
 use shm_layout::entry::tick;
 use shm_layout::{Entry, Geometry, KeyHash, LayoutError, MappedMut, Plan};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -102,9 +103,12 @@ impl Tables {
     /// # Errors
     /// An unsafe directory, another daemon at work, no space, sizes that cannot be had.
     pub fn open(options: FileOptions) -> Result<Tables, FileError> {
+        Geometry::plan(&options.plan)?;
+        let directory = Arc::new(Directory::open(&options.directory)?);
+        let mut options = options;
+        options.plan.table_bytes = directory.whole_pages(options.plan.table_bytes);
         let plan = options.plan;
         let wanted = Geometry::plan(&plan)?;
-        let directory = Arc::new(Directory::open(&options.directory)?);
         let mut replaced = None;
         match directory.existing(&options) {
             Ok(Some((file, identity))) => {
@@ -170,6 +174,12 @@ impl Tables {
         &self.current.file
     }
 
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.directory.table()
+    }
+
     /// Why the file that was there at start could not be used, if one was.
     #[must_use]
     pub fn replaced(&self) -> Option<&str> {
@@ -197,6 +207,7 @@ impl Tables {
             hash_seed: old.hash_seed,
             boot_id: old.boot_id,
             epoch_ns: old.epoch_ns,
+            table_bytes: self.directory.whole_pages(shape.table_bytes),
             ..*shape
         })?;
         let new = geometry.identity();

@@ -13,7 +13,7 @@ use crate::policy::WriteMode;
 use std::time::Duration;
 
 /// Version of this vocabulary. A daemon refuses a client of another one.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// What a client asks of the daemon. Borrows its bytes from the caller or from a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub enum Request<'a> {
     },
     /// Figures of the daemon, as JSON.
     Stats,
+    /// Figures of each client, as JSON.
+    Clients,
     /// What the daemon knows of one key, as JSON.
     Explain {
         /// The key.
