@@ -41,8 +41,7 @@ pub fn load(
     let keys = u32::try_from(keys).context("too many keys")?;
     for number in 0..keys {
         // A large value travels in pieces, for which its sender waits in any case.
-        let no_wait =
-            value_bytes <= SMALL_BYTES && number % UNANSWERED != 0 && number + 1 != keys;
+        let no_wait = value_bytes <= SMALL_BYTES && number % UNANSWERED != 0 && number + 1 != keys;
         let options = SetOptions { no_wait, ..SetOptions::default() };
         set(&client, number, &value(number), &options)
             .with_context(|| format!("setting key {number} of {keys}"))?;
