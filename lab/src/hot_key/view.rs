@@ -93,3 +93,24 @@ impl<V: View> Reader for Looping<V> {
         Figures { ns, missed, torn }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Half;
+
+    impl View for Half {
+        fn read(&mut self, _: &Ask, to: &mut Value) -> bool {
+            *to = value(1);
+            to[VALUE_BYTES / 2..].copy_from_slice(&value(2)[VALUE_BYTES / 2..]);
+            false
+        }
+    }
+
+    #[test]
+    fn torn_values_and_misses_are_counted() {
+        let figures = Looping::new(Half, 3, 1).pass(Duration::ZERO);
+        assert_eq!((figures.torn, figures.missed), (CHUNK as u64, CHUNK as u64));
+    }
+}

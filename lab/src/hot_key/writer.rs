@@ -75,7 +75,11 @@ impl Writer {
             let _ = done.send(Ok(0.0));
             let mut number = 0;
             for () in to_do {
-                if done.send(write(sets.as_mut(), pace, &mut number, &is_told)).is_err() {
+                let begun = || {
+                    let _ = done.send(Ok(0.0));
+                };
+                let written = write(sets.as_mut(), pace, (&mut number, &is_told), begun);
+                if done.send(written).is_err() {
                     return;
                 }
             }
@@ -86,14 +90,15 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Begins to set, until told to end.
+    /// Begins to set, until told to end. Returns after the first set.
     ///
     /// # Errors
-    /// It has ended.
+    /// It has ended, or the store's own.
     pub fn begin(&self) -> Result<()> {
         self.stop.store(false, Ordering::Relaxed);
         let orders = self.orders.as_ref().context("the writer has ended")?;
-        orders.send(()).map_err(|_| anyhow!("the writer has ended"))
+        orders.send(()).map_err(|_| anyhow!("the writer has ended"))?;
+        self.answer().map(drop)
     }
 
     /// Ends. Sets per second that it has come to.
@@ -119,18 +124,29 @@ impl Drop for Writer {
     }
 }
 
-fn write(sets: &mut dyn Sets, pace: Pace, number: &mut u64, stop: &AtomicBool) -> Result<f64> {
+fn write(
+    sets: &mut dyn Sets,
+    pace: Pace,
+    (number, stop): (&mut u64, &AtomicBool),
+    begun: impl FnOnce(),
+) -> Result<f64> {
+    let mut set = |sets: &mut dyn Sets| {
+        *number += 1;
+        let key = u32::try_from(*number % u64::from(pace.keys)).unwrap_or(0);
+        sets.set(key, &value(*number))
+    };
     let begin = Instant::now();
-    let mut done = 0_u64;
+    set(sets)?;
+    sets.publish()?;
+    begun();
+    let mut done = 1_u64;
     while !stop.load(Ordering::Relaxed) {
         let due = begin.elapsed().as_nanos() * u128::from(pace.rate) / 1_000_000_000;
         let due = u64::try_from(due).unwrap_or(u64::MAX);
         // Who cannot keep up stops when told, all the same.
         let behind = due.saturating_sub(done).min(1024);
         for _ in 0..behind {
-            *number += 1;
-            let key = u32::try_from(*number % u64::from(pace.keys)).unwrap_or(0);
-            sets.set(key, &value(*number))?;
+            set(sets)?;
             done += 1;
         }
         if behind > 0 {
