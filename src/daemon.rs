@@ -88,9 +88,12 @@ pub fn run(
         segments = stats.segments,
         entries = stats.entries,
         taken_over = tables.was_taken_over(),
-        large_page_bytes = tables.file().large_page_bytes(),
         "the table is open"
     );
+    match tables.file().pages() {
+        Some(pages) => tracing::info!("{pages}"),
+        None => tracing::info!("in what pages the table is cannot be told without /proc"),
+    }
 
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
         .map_err(|error| DaemonError::System { what: "making an eventfd", source: error.into() })?;

@@ -1,5 +1,6 @@
 //! l1d
 
+pub mod advise;
 pub mod cli;
 pub mod clock;
 pub mod config;

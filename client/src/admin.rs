@@ -22,6 +22,15 @@ impl Client {
         self.json(&Request::Stats, &self.shared.deadline())
     }
 
+    /// Figures of each connected client: what the daemon has counted, and what the client says.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stats_json`](Self::stats_json).
+    pub fn clients_json(&self) -> Result<String, Error> {
+        self.json(&Request::Clients, &self.shared.deadline())
+    }
+
     /// What the daemon knows of one key: its policy, its entry.
     ///
     /// # Errors
@@ -47,6 +56,15 @@ impl Client {
     /// As for [`stats_json`](Self::stats_json).
     pub fn policy_json(&self) -> Result<String, Error> {
         self.json(&Request::Policy, &self.shared.deadline())
+    }
+
+    /// What hit ratio the table would have at other sizes, by what was read since the daemon started.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stats_json`](Self::stats_json).
+    pub fn advise_json(&self) -> Result<String, Error> {
+        self.json(&Request::Advise, &self.shared.deadline())
     }
 
     /// Moves all entries to a table of another size, or with an index for entries of `entry_bytes`

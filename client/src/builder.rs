@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::populate::Populate;
 use crate::shared::Shared;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub(crate) struct Settings {
     pub connections_max: usize,
     pub mailbox: bool,
     pub spin: Duration,
+    pub populate: Populate,
     pub owner_uid: Option<u32>,
     pub process_cache_bytes: u64,
 }
@@ -50,6 +52,7 @@ impl ClientBuilder {
                 connections_max: 4,
                 mailbox: true,
                 spin: Duration::from_micros(50),
+                populate: Populate::Auto,
                 owner_uid: None,
                 process_cache_bytes: 16 << 20,
             },
@@ -94,6 +97,14 @@ impl ClientBuilder {
     /// and only while its answers come about as fast.
     pub fn spin(mut self, spin: Duration) -> ClientBuilder {
         self.settings.spin = spin;
+        self
+    }
+
+    /// What attaching enters into this process's page table; by default [`Populate::Auto`]. A forked
+    /// child has an empty one, as far as the table is concerned: it is populated when the child first
+    /// asks the daemon something, and what the child reads before that faults.
+    pub fn populate(mut self, populate: Populate) -> ClientBuilder {
+        self.settings.populate = populate;
         self
     }
 

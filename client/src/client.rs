@@ -4,6 +4,7 @@ use crate::builder::ClientBuilder;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::in_place::ValueView;
+use crate::pages::Pages;
 use crate::process_cache::{Fresh, ProcessRead};
 use crate::protocol::{Request, Response, frame};
 use crate::shared::{Kind, Shared, unexpected};
@@ -50,6 +51,13 @@ impl Client {
 
     pub(crate) fn of(shared: Arc<Shared>) -> Client {
         Client { shared }
+    }
+
+    /// In what pages this process has the table, as the kernel says; `None` without a table, or where
+    /// `/proc` cannot be read. For people and monitoring: it takes milliseconds.
+    #[must_use]
+    pub fn pages(&self) -> Option<Pages> {
+        self.shared.table()?.pages()
     }
 
     /// The value of `key`, from the table, or else from the daemon and the tiers below.

@@ -95,9 +95,13 @@ mod mailbox_place;
 #[doc(hidden)]
 pub mod mapping;
 mod memo;
+#[doc(hidden)]
+pub mod pages;
 mod pending;
 pub mod policy;
 mod pool;
+#[doc(hidden)]
+pub mod populate;
 mod process;
 mod process_cache;
 pub mod protocol;
@@ -116,7 +120,9 @@ pub use client::Client;
 pub use error::Error;
 pub use in_place::ValueView;
 pub use memo::{Memo, MemoError};
+pub use pages::Pages;
 pub use pending::Pending;
+pub use populate::Populate;
 pub use value::{Lookup, Meta, SetOptions, Source, Stored, Value};
 
 #[doc = include_str!("../../README.md")]

@@ -3,9 +3,14 @@
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
+use shm_layout::memory::WORD_BYTES;
+use shm_layout::{Mapped, Memory};
 use std::ffi::c_void;
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
@@ -27,9 +32,11 @@ pub enum Access {
 pub struct Mapping {
     /// Owns the whole range of addresses, with the slack that alignment costs (addresses, not
     /// memory).
-    _reserved: MmapRaw,
+    reserved: MmapRaw,
     base: NonNull<c_void>,
     bytes: NonZeroUsize,
+    /// Bytes that are mapped: of a hugetlbfs file, whole pages.
+    mapped_bytes: NonZeroUsize,
 }
 
 // SAFETY: addresses only; nothing is reached through this value but by its unsafe users.
@@ -50,18 +57,23 @@ impl Mapping {
         let impossible = || io::Error::other("a table of an impossible size");
         let bytes =
             usize::try_from(bytes).ok().and_then(NonZeroUsize::new).ok_or_else(impossible)?;
-        let reserved_bytes = bytes.get().checked_add(HUGE_PAGE_BYTES).ok_or_else(impossible)?;
+        // The kernel maps whole pages of a hugetlbfs file, however few bytes it is asked for.
+        let unit = hugetlb_page_bytes(&file).unwrap_or(1);
+        let alignment = unit.max(HUGE_PAGE_BYTES);
+        let mapped_bytes = bytes.get().checked_next_multiple_of(unit).and_then(NonZeroUsize::new);
+        let mapped_bytes = mapped_bytes.ok_or_else(impossible)?;
+        let reserved_bytes = mapped_bytes.get().checked_add(alignment).ok_or_else(impossible)?;
         let reserved =
             MmapRaw::from(MmapOptions::new().len(reserved_bytes).no_reserve_swap().map_anon()?);
-        let base =
-            reserved.as_mut_ptr().map_addr(|address| address.next_multiple_of(HUGE_PAGE_BYTES));
+        let base = reserved.as_mut_ptr().map_addr(|address| address.next_multiple_of(alignment));
         let base = NonNull::new(base.cast::<c_void>()).ok_or_else(impossible)?;
-        // SAFETY: the range lies in `reserved` (the next multiple is less than one huge page away),
-        // which nobody else uses, so that replacing its pages takes nothing from anybody.
+        // SAFETY: the range lies in `reserved` (the next multiple is less than `alignment` away, and
+        // no more than `mapped_bytes` are mapped), which nobody else uses, so that replacing its
+        // pages takes nothing from anybody.
         unsafe {
             mmap(
                 Some(base.addr()),
-                bytes,
+                mapped_bytes,
                 protection,
                 MapFlags::MAP_SHARED | MapFlags::MAP_FIXED,
                 file,
@@ -71,7 +83,7 @@ impl Mapping {
         // A process that crashes should not write the host's whole cache into its core file. Not
         // essential, so a kernel that will not is no reason to fail.
         let _ = reserved.advise(Advice::DontDump);
-        Ok(Mapping { _reserved: reserved, base, bytes })
+        Ok(Mapping { reserved, base, bytes, mapped_bytes })
     }
 
     /// The first byte, aligned to 2 MiB. To be written only with [`Access::Write`].
@@ -86,6 +98,36 @@ impl Mapping {
         self.bytes.get()
     }
 
+    /// Enters the pages of a range of the mapping into this process's page table, at the cost of a
+    /// fault for each large page of it, or for each few small ones.
+    ///
+    /// # Errors
+    /// What the system says: before Linux 5.14 it cannot.
+    pub fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        let slack = self.base.as_ptr().addr() - self.reserved.as_ptr().addr();
+        let range = range.start.min(self.bytes())..range.end.min(self.bytes());
+        self.reserved.advise_range(Advice::PopulateRead, slack + range.start, range.len())
+    }
+
+    /// Whether the large page at `offset`, if there is one, serves this process: a touch of one word
+    /// there makes another, far behind it, free of a fault. Costs a fault or two.
+    #[must_use]
+    pub fn is_large_at(&self, offset: usize) -> bool {
+        let first = offset / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+        if first.saturating_add(HUGE_PAGE_BYTES) > self.bytes() {
+            return false;
+        }
+        // SAFETY: page-aligned, and mapped as long as `self` lives.
+        let memory = unsafe { Mapped::new(self.base()) };
+        // SAFETY: both words lie in the large page at `first`, all of which is mapped.
+        let touch = |offset: usize| unsafe { memory.load((first + offset) / WORD_BYTES) };
+        touch(0);
+        let before = faults();
+        // The kernel maps up to 64 KiB of small pages around a fault, unless it is told otherwise.
+        touch(HUGE_PAGE_BYTES / 2);
+        before.is_some() && before == faults()
+    }
+
     /// Gives the file's memory back at once and leaves zeros in its place, readable as long as this
     /// value lives: a late reader may still be inside (see [`crate::attachment`]).
     pub(crate) fn give_back(&self) -> io::Result<()> {
@@ -94,11 +136,24 @@ impl Mapping {
         unsafe {
             mmap_anonymous(
                 Some(self.base.addr()),
-                self.bytes,
+                self.mapped_bytes,
                 ProtFlags::PROT_READ,
                 MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED | MapFlags::MAP_NORESERVE,
             )
         }?;
         Ok(())
     }
+}
+
+/// Bytes of the pages that a hugetlbfs file is made of; `None`: it is on another file system.
+#[must_use]
+pub fn hugetlb_page_bytes(file: impl AsFd) -> Option<usize> {
+    let found = fstatfs(file).ok()?;
+    let bytes = usize::try_from(found.block_size()).ok()?;
+    (found.filesystem_type() == HUGETLBFS_MAGIC && bytes.is_power_of_two()).then_some(bytes)
+}
+
+/// Page faults of this thread so far.
+fn faults() -> Option<i64> {
+    getrusage(UsageWho::RUSAGE_THREAD).ok().map(|usage| usage.minor_page_faults())
 }

@@ -5,7 +5,7 @@ use crate::mailbox_place::MailboxPlace;
 use crate::policy::{PolicySet, Scope};
 use crate::pool::Pool;
 use crate::process_cache::ProcessCache;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ pub(crate) struct Process {
     policy: RwLock<Option<PolicySet>>,
     /// Whether any rule says `scope = "process"`: most hosts have none, and pay nothing.
     has_process_scope: AtomicBool,
+    /// The table that was populated last in this process.
+    populated: AtomicU64,
     /// Held while a table is being verified and put in place.
     adopting: Mutex<()>,
     /// When to try to attach anew at the earliest. Held by whoever tries.
@@ -48,6 +50,7 @@ impl Process {
             cache: ProcessCache::new(cache_bytes),
             policy: RwLock::new(None),
             has_process_scope: AtomicBool::new(false),
+            populated: AtomicU64::new(0),
             adopting: Mutex::new(()),
             next_attach: Mutex::new(None),
         }
@@ -56,6 +59,11 @@ impl Process {
     /// The right to put a table in place; not held while anything is waited for.
     pub(crate) fn adopt(&self) -> MutexGuard<'_, ()> {
         self.adopting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this table is not yet populated in this process. Says so once.
+    pub(crate) fn must_populate(&self, table_id: u64) -> bool {
+        self.populated.swap(table_id, Ordering::Relaxed) != table_id
     }
 
     /// Takes the policy that came with a connection.

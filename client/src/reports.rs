@@ -58,9 +58,9 @@ pub(crate) fn is_due() -> bool {
 }
 
 /// Takes the hash of a key that `client` has hit. When enough have come together, `hand_over` gets this
-/// thread's stripe and all of them.
+/// thread's stripe, all of them, and how many hits each stands for.
 #[cold]
-pub(crate) fn report(client: u64, hash: u64, hand_over: impl FnOnce(usize, &[u64])) {
+pub(crate) fn report(client: u64, hash: u64, hand_over: impl FnOnce(usize, &[u64], u64)) {
     REPORTS.with(|reports| reports.take(client, hash, hand_over));
 }
 
@@ -77,7 +77,7 @@ impl Reports {
         }
     }
 
-    fn take(&self, client: u64, hash: u64, hand_over: impl FnOnce(usize, &[u64])) {
+    fn take(&self, client: u64, hash: u64, hand_over: impl FnOnce(usize, &[u64], u64)) {
         LEFT.set(self.drawn_interval.get());
         // Another client's: nobody misses a few.
         if self.client.replace(client) != client {
@@ -91,8 +91,9 @@ impl Reports {
         if count + 1 >= HELD {
             self.count.set(0);
             self.keep_pace(clock::monotonic_coarse_ns());
+            let hits = self.drawn_interval.get().into();
             let stripe = self.draw();
-            hand_over(stripe, &self.held.each_ref().map(Cell::get));
+            hand_over(stripe, &self.held.each_ref().map(Cell::get), hits);
         }
     }
 
@@ -173,7 +174,10 @@ mod tests {
         for hit in 0..160 {
             // As if sixteen hits took a second.
             reports.window.set((0, 0));
-            reports.take(1, hit, |_, hashes| all.extend_from_slice(hashes));
+            reports.take(1, hit, |_, hashes, hits| {
+                assert_eq!(hits, 1);
+                all.extend_from_slice(hashes);
+            });
         }
         assert_eq!(all, (0..160).collect::<Vec<u64>>());
     }
@@ -185,7 +189,7 @@ mod tests {
             for hit in 0..100 {
                 // What was held for one client is not handed over for another.
                 let client = if hit < 10 { 1 } else { 2 };
-                report(client, hit, |stripe, hashes| {
+                report(client, hit, |stripe, hashes, _| {
                     assert_eq!(hashes[0] % 16, 10);
                     found = Some(stripe);
                 });

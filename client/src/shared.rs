@@ -96,10 +96,10 @@ impl Shared {
 
     #[cold]
     fn report(&self, table: &Table, key: &[u8]) {
-        reports::report(self.id, table.hash(key), |stripe, hashes| {
+        reports::report(self.id, table.hash(key), |stripe, hashes, hits| {
             if let Some(mailbox) = self.process.get().and_then(|process| process.mailbox.get()) {
                 for hash in hashes {
-                    mailbox.report(stripe, *hash);
+                    mailbox.report(stripe, *hash, hits);
                 }
             }
         });
@@ -202,7 +202,7 @@ impl Shared {
                     clock_difference_ns,
                     sequence,
                 };
-                self.adopt(process, table)?;
+                self.adopt(process, table, &deadline)?;
             }
             Response::Error { code, message } => return Err(Error::from_daemon(code, message)),
             other => return Err(unexpected(&other)),
@@ -211,7 +211,7 @@ impl Shared {
     }
 
     /// Puts the table in place that a new connection has brought, once it is known to be one.
-    fn adopt(&self, process: &Process, offer: Offer<'_>) -> Result<(), Error> {
+    fn adopt(&self, process: &Process, offer: Offer<'_>, deadline: &Deadline) -> Result<(), Error> {
         let attached = offer.attached;
         if attached.protocol != PROTOCOL_VERSION {
             let reason = format!(
@@ -230,6 +230,10 @@ impl Shared {
         {
             current.set_clock_difference_ns(offer.clock_difference_ns);
             process.set_policy(policy);
+            // A child has the table mapped and none of it in its page table.
+            if process.must_populate(current.id()) {
+                current.populate(self.settings.populate, deadline);
+            }
             return Ok(());
         }
         if self.attachments.is_news(offer.sequence) {
@@ -238,6 +242,9 @@ impl Shared {
                 socket: self.settings.socket.clone(),
                 reason,
             })?;
+            if process.must_populate(table.id()) {
+                table.populate(self.settings.populate, deadline);
+            }
             self.attachments.switch(table, sequence);
             process.set_policy(policy);
         }

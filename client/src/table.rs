@@ -1,8 +1,12 @@
 //! One mapped table and how it is read.
 
 use crate::clock;
+use crate::deadline::Deadline;
 use crate::mapping::{Access, Mapping};
+use crate::pages::Pages;
+use crate::populate::Populate;
 use crate::value::{Meta, Source};
+use shm_layout::memory::WORD_BYTES;
 use shm_layout::{Destination, InPlace, Look, Mapped, Outcome, Reader, Receiver, Sighting, Sought};
 use std::cell::Cell;
 use std::os::fd::AsFd;
@@ -167,6 +171,19 @@ impl Table {
     pub(crate) fn read_again(&self, sighting: &Sighting) -> TableRead {
         let holds = self.reader.holds(sighting, || self.daemon_clock());
         if holds { Outcome::Hit(*sighting.hit()).into() } else { TableRead::Miss }
+    }
+
+    /// Enters the table into this process's page table, as far as is wanted and can be done in time.
+    pub(crate) fn populate(&self, populate: Populate, deadline: &Deadline) {
+        let geometry = self.reader.geometry();
+        let begin = geometry.bucket(0).word() * WORD_BYTES;
+        let end = usize::try_from(geometry.index_bytes()).map_or(begin, |bytes| begin + bytes);
+        populate.carry_out(&self.mapping, begin..end, deadline);
+    }
+
+    /// In what pages this process has the table.
+    pub(crate) fn pages(&self) -> Option<Pages> {
+        Pages::of(&self.mapping)
     }
 
     /// Gives the table's memory back; every read from now on, and any under way, is `Detached` or a

@@ -1,6 +1,8 @@
 //! `l1d-lab`: what l1d gains and what it costs, measured. One subcommand per experiment.
 
+mod chart;
 mod compare;
+mod copied;
 mod daemon;
 mod failure;
 mod hit_ratio;
@@ -47,6 +49,8 @@ enum Command {
     Write(writes::WriteOptions),
     /// How long others wait for the owner: while a million entries expire, and while the table moves
     Turns(turns::TurnsOptions),
+    /// What overwriting costs: bytes copied, and entries evicted, over the dead share of the log
+    Copied(copied::CopiedOptions),
     /// Hit ratios on request traces: l1d's table, other caches, LRU and the offline optimum
     HitRatio(hit_ratio::HitRatioOptions),
     /// A few keys, readers, and a writer that never rests
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         Command::Compare(options) => compare::compare(&options),
         Command::Write(options) => writes::write(&options),
         Command::Turns(options) => turns::turns(&options),
+        Command::Copied(options) => copied::copied(&options),
         Command::HitRatio(options) => hit_ratio::hit_ratio(&options),
         Command::Worker(options) => compare::worker(&options),
         Command::Reader(options) => reads::reader(&options),

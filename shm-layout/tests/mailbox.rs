@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use shm_layout::mailbox::lane::Wakes;
+use shm_layout::mailbox::report::Seen;
 use shm_layout::mailbox::ring::{Broken, Consumer, Full, Head, Kind, Producer};
 use shm_layout::mailbox::{Mailbox, SHAPE, Shape};
 use shm_layout::{MappedMut, MemoryMut};
@@ -155,19 +156,28 @@ fn a_reply_longer_than_a_lane_comes_in_pieces() {
 fn reports_arrive_until_they_are_written_over() {
     let mut heap = Heap::new(SMALL);
     let mailbox = heap.mailbox();
-    let mut seen = 0;
+    let mut seen = Seen::default();
     let mut drained = Vec::new();
     for hash in 1..=5 {
-        mailbox.report(1, hash);
+        mailbox.report(1, hash, 3);
     }
-    assert_eq!(mailbox.drain(1, &mut seen, |hash| drained.push(hash)), 5);
-    assert_eq!(drained, [1, 2, 3, 4, 5]);
-    assert_eq!(mailbox.drain(0, &mut 0, |_| unreachable!()), 0, "stripes are apart");
+    assert_eq!(mailbox.drain(1, &mut seen, |hash, hits| drained.push((hash, hits))), 5);
+    assert_eq!(drained, [(1, 3), (2, 3), (3, 3), (4, 3), (5, 3)]);
+    assert_eq!(
+        mailbox.drain(0, &mut Seen::default(), |_, _| unreachable!()),
+        0,
+        "stripes are apart"
+    );
     drained.clear();
     for hash in 10..30 {
-        mailbox.report(1, hash);
+        mailbox.report(1, hash, 3);
     }
-    assert_eq!(mailbox.drain(1, &mut seen, |hash| drained.push(hash)), 20, "counted, though lost");
-    assert_eq!(drained, (22..30).collect::<Vec<u64>>());
-    assert_eq!(mailbox.drain(1, &mut seen, |_| unreachable!()), 0);
+    assert_eq!(
+        mailbox.drain(1, &mut seen, |hash, hits| drained.push((hash, hits))),
+        20,
+        "counted, though lost"
+    );
+    // The eight that are left stand for the hits of all twenty.
+    assert_eq!(drained, (22..30).map(|hash| (hash, 7)).collect::<Vec<_>>());
+    assert_eq!(mailbox.drain(1, &mut seen, |_, _| unreachable!()), 0);
 }

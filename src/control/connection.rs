@@ -1,6 +1,7 @@
 //! One connection, and what it waits for.
 
 use super::Peer;
+use super::figures::{ClientFigures, Figures};
 use super::input::Input;
 use super::mailbox::Mailbox;
 use super::output::Output;
@@ -64,6 +65,9 @@ pub(super) enum Waiting {
 pub(super) struct Connection {
     pub(super) stream: UnixStream,
     pub(super) peer: Peer,
+    since: Instant,
+    /// What its requests came to.
+    pub(super) counted: Figures,
     pub(super) input: Input,
     pub(super) output: Output,
     pub(super) asked: Asked,
@@ -96,6 +100,8 @@ impl Connection {
         Connection {
             stream,
             peer,
+            since: Instant::now(),
+            counted: Figures::default(),
             input: Input::default(),
             output: Output::default(),
             asked: Asked::Nothing,
@@ -171,7 +177,19 @@ impl Connection {
     pub(super) fn send(&mut self, turn: u64) -> Result<(), Over> {
         let sent = self.output.send(&self.stream).map_err(|_| Over)?;
         self.progress.add(turn, sent);
+        self.counted.reply_bytes += sent as u64;
         Ok(())
+    }
+
+    /// Who it is, and what it did.
+    pub(super) fn figures(&self) -> ClientFigures {
+        let mut client = ClientFigures::new(&self.peer, self.since.elapsed().as_secs());
+        client.figures = self.counted;
+        if let Some(mailbox) = &self.mailbox {
+            client.has_mailbox = true;
+            client.figures.add(&mailbox.figures());
+        }
+        client
     }
 
     /// Whether the next request may be handled.

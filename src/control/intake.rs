@@ -87,7 +87,7 @@ impl<S: Service> Server<'_, S> {
         for _ in 0..due.min(REPORTS_AT_ONCE) {
             let service = &mut self.service;
             let Some(mailbox) = self.peers.next_reporting() else { return };
-            mailbox.drain_reports(|hash| service.hit(hash));
+            mailbox.drain_reports(|hash, times| service.hit(hash, times));
         }
     }
 
@@ -108,13 +108,13 @@ impl<S: Service> Server<'_, S> {
         if served > 0 {
             mailbox.note_use(now, cpu);
             mailbox.made_room();
-            mailbox.drain_reports(|hash| service.hit(hash));
+            mailbox.drain_reports(|hash, times| service.hit(hash, times));
             return Ok(Served::Some);
         }
         if !takes_more || mailbox.is_worth_a_look(now, cpu, spin) {
             return Ok(Served::Nothing);
         }
-        mailbox.drain_reports(|hash| service.hit(hash));
+        mailbox.drain_reports(|hash, times| service.hit(hash, times));
         Ok(if mailbox.may_sleep()? { Served::Asleep } else { Served::Nothing })
     }
 
@@ -126,6 +126,12 @@ impl<S: Service> Server<'_, S> {
             let count = self.serve_some(origin)?;
             served += count;
             is_empty = count < TOGETHER;
+        }
+        if !is_empty
+            && served >= REQUESTS_PER_PASS
+            && let Some(connection) = self.peers.get_mut(origin)
+        {
+            connection.counted.budgets_used_up += 1;
         }
         Ok(served)
     }
@@ -153,11 +159,6 @@ impl<S: Service> Server<'_, S> {
             };
             count += 1;
         }
-        let is_in_pieces = |found: &Found| matches!(found, Found::Part | Found::Pieces(..));
-        if found.iter().any(is_in_pieces) {
-            connection.ring();
-            self.peers.touch(origin);
-        }
         let mut requests = [const { None }; TOGETHER];
         for (request, found) in requests.iter_mut().zip(&found) {
             let (lane, payload) = match found {
@@ -165,9 +166,16 @@ impl<S: Service> Server<'_, S> {
                 Found::Whole(lane, range) => (*lane, self.scratch.get(range.clone())),
                 Found::Pieces(lane, payload) => (Some(*lane), Some(payload.as_slice())),
             };
-            let decoded = Request::decode(payload.unwrap_or_default()).map_err(|_| Broken)?;
+            let payload = payload.unwrap_or_default();
+            let decoded = Request::decode(payload).map_err(|_| Broken)?;
+            connection.counted.count(&decoded, payload.len());
             self.service.expect(&decoded);
             *request = Some((lane, decoded));
+        }
+        let is_in_pieces = |found: &Found| matches!(found, Found::Part | Found::Pieces(..));
+        if found.iter().any(is_in_pieces) {
+            connection.ring();
+            self.peers.touch(origin);
         }
         self.service.begin();
         for (lane, request) in requests.into_iter().flatten() {

@@ -3,6 +3,7 @@
 //! Nothing in it is believed (W9): the ring and the lanes' states are the client's to destroy. A client
 //! that breaks their rules loses its attachment, and nothing else happens.
 
+use super::figures::{Figures, Told};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -11,8 +12,9 @@ use nix::unistd::ftruncate;
 use rustix::thread::futex::{self, Flags};
 use shm_layout::MappedMut;
 use shm_layout::mailbox::lane::Wakes;
+use shm_layout::mailbox::report::Seen;
 use shm_layout::mailbox::ring::{Broken, Consumer, Head, Kind};
-use shm_layout::mailbox::{Mailbox as Words, SHAPE};
+use shm_layout::mailbox::{Mailbox as Words, SHAPE, Told as Says};
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -30,7 +32,11 @@ pub(super) struct Mailbox {
     consumer: Consumer<MappedMut>,
     lanes: Vec<Lane>,
     /// Hit reports seen in each stripe.
-    reports_seen: Vec<u64>,
+    reports_seen: Vec<Seen>,
+    /// Reports found, reports lost.
+    reports: (u64, u64),
+    /// How often the client was woken.
+    wakes: u64,
     /// When a request was last found in it.
     used: Instant,
     /// How far apart requests have come lately.
@@ -93,7 +99,9 @@ impl Mailbox {
             consumer: Consumer::new(words.clone()),
             words,
             lanes: (0..SHAPE.lanes).map(|_| Lane::default()).collect(),
-            reports_seen: vec![0; SHAPE.stripes],
+            reports_seen: vec![Seen::default(); SHAPE.stripes],
+            reports: (0, 0),
+            wakes: 0,
             used: now,
             gap: GAP_MAX,
             moved: 0,
@@ -212,7 +220,10 @@ impl Mailbox {
         match wakes {
             Wakes::Nobody => {}
             Wakes::Thread => self.wake(self.words.lane_word(number.into())),
-            Wakes::Descriptor => self.rings = true,
+            Wakes::Descriptor => {
+                self.wakes += 1;
+                self.rings = true;
+            }
         }
     }
 
@@ -222,13 +233,14 @@ impl Mailbox {
     }
 
     /// After requests were taken out: wakes those who wait for room.
-    pub(super) fn made_room(&self) {
+    pub(super) fn made_room(&mut self) {
         if self.consumer.wakes_for_room() {
             self.wake(self.words.room_word());
         }
     }
 
-    fn wake(&self, index: usize) {
+    fn wake(&mut self, index: usize) {
+        self.wakes += 1;
         // SAFETY: a word of the mailbox; only the kernel uses the reference.
         let word = unsafe { self.words.memory().futex(index) };
         // All of them: at a lane there is one, and everybody who waits for room may find some.
@@ -262,12 +274,33 @@ impl Mailbox {
         self.consumer.may_sleep()
     }
 
-    /// Hands new hit reports to `take`. Returns how many there were, with those that were lost.
-    pub(super) fn drain_reports(&mut self, mut take: impl FnMut(u64)) -> u64 {
-        let stripes = self.reports_seen.iter_mut().enumerate();
-        stripes
-            .map(|(stripe, seen)| self.words.drain(stripe, seen, &mut take))
-            .fold(0, u64::saturating_add)
+    /// Hands new hit reports to `take`.
+    pub(super) fn drain_reports(&mut self, mut take: impl FnMut(u64, u32)) {
+        for (stripe, seen) in self.reports_seen.iter_mut().enumerate() {
+            let new = self.words.drain(stripe, seen, &mut take);
+            if new > 0 {
+                let kept = new.min(SHAPE.stripe_words as u64);
+                self.reports.0 = self.reports.0.saturating_add(kept);
+                self.reports.1 = self.reports.1.saturating_add(new - kept);
+            }
+        }
+    }
+
+    /// What is known of its client besides its requests.
+    pub(super) fn figures(&self) -> Figures {
+        let hits = self.reports_seen.iter().map(|seen| seen.hits).fold(0, u64::saturating_add);
+        Figures {
+            wakes: self.wakes,
+            hit_reports: self.reports.0,
+            hit_reports_lost: self.reports.1,
+            told: Told {
+                hits,
+                rings: self.words.told(Says::Rings),
+                sleeps: self.words.told(Says::Sleeps),
+                ring_full: self.words.told(Says::Full),
+            },
+            ..Figures::default()
+        }
     }
 
     /// Lanes whose request has no answer yet.
@@ -303,7 +336,7 @@ mod tests {
         let bytes = vec![0xff; SHAPE.bytes()];
         std::os::unix::fs::FileExt::write_all_at(&std::fs::File::from(file), &bytes, 0).unwrap();
         let mut taken = 0;
-        mailbox.drain_reports(|_| taken += 1);
+        mailbox.drain_reports(|_, _| taken += 1);
         assert_eq!(taken, SHAPE.stripes * SHAPE.stripe_words);
     }
 }

@@ -13,10 +13,12 @@
 //! | requests of mailboxes, and how long each is looked at | `intake` |
 //! | all connections, their deadlines and memory; where answers go | `peers` |
 //! | who is let in | `acceptor` |
+//! | what is counted of each client | `figures` |
 //! | the event loop | `server` |
 
 mod acceptor;
 mod connection;
+mod figures;
 mod input;
 mod intake;
 mod limits;
@@ -27,6 +29,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+pub use figures::{ClientFigures, Figures, Told, Totals};
 pub use limits::Limits;
 pub use server::{ControlError, run};
 
@@ -75,6 +78,16 @@ pub trait Replies {
     /// The same, with the table's read-only descriptor beside it. This, and nothing else, attaches:
     /// a connection whose attach is answered without a table is closed.
     fn reply_with_table(&mut self, origin: Origin, response: &Response<'_>, table: BorrowedFd<'_>);
+
+    /// Figures of each client that has attached.
+    fn clients(&self) -> Vec<ClientFigures> {
+        Vec::new()
+    }
+
+    /// Figures of all of them, and of those that were there before.
+    fn totals(&self) -> Totals {
+        Totals::default()
+    }
 }
 
 /// What requests mean.
@@ -103,9 +116,10 @@ pub trait Service {
     /// Nobody waits for answers to `origin` any more. What it has asked may still be done.
     fn gone(&mut self, origin: Origin);
 
-    /// A client reports a hit in the table, as the key's hash. Not to be believed.
-    fn hit(&mut self, hash: u64) {
-        let _ = hash;
+    /// A client reports a hit in the table, as the key's hash, which stands for so many. Not to be
+    /// believed.
+    fn hit(&mut self, hash: u64, times: u32) {
+        let _ = (hash, times);
     }
 
     /// Whether requests from mailboxes are taken. If not, they stay there, and whoever has no room for

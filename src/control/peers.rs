@@ -1,6 +1,7 @@
 //! All connections, their deadlines and memory; where answers go.
 
 use super::connection::{Asked, Connection, Over};
+use super::figures::{ClientFigures, Figures, Totals};
 use super::mailbox::Mailbox;
 use super::{Limits, Origin, Peer, Replies};
 use l1d_client::protocol::frame::HEADER_BYTES;
@@ -36,6 +37,8 @@ pub(super) struct Peers {
     reporting: usize,
     /// An answer for a mailbox, being written.
     frame: Vec<u8>,
+    /// What those did that are gone.
+    gone: Figures,
 }
 
 impl Peers {
@@ -51,6 +54,7 @@ impl Peers {
             mailboxes: Vec::new(),
             reporting: 0,
             frame: Vec::new(),
+            gone: Figures::default(),
         }
     }
 
@@ -73,6 +77,7 @@ impl Peers {
         if connection.mailbox.is_some() {
             self.mailboxes.retain(|other| *other != origin);
         }
+        self.gone.add(&connection.figures().figures);
         if let Some(count) = self.per_uid.get_mut(&connection.peer.uid) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -246,6 +251,7 @@ impl Peers {
             tracing::error!(?origin, lane, "an answer to nothing was dropped");
         }
         let waits = mailbox.waits_for_more().is_some();
+        connection.counted.reply_bytes += self.frame.len() as u64;
         connection.ring();
         self.frame.shrink_to(FRAME_BYTES_KEPT);
         if waits {
@@ -327,6 +333,19 @@ impl Replies for Peers {
                 self.answer(origin, &Response::Error { code, message: &message }, None);
             }
         }
+    }
+
+    fn clients(&self) -> Vec<ClientFigures> {
+        let attached = self.connections.values().filter(|connection| connection.is_attached);
+        attached.map(Connection::figures).collect()
+    }
+
+    fn totals(&self) -> Totals {
+        let mut figures = self.gone;
+        for connection in self.connections.values() {
+            figures.add(&connection.figures().figures);
+        }
+        Totals { connections: self.connections.len(), mailboxes: self.mailboxes.len(), figures }
     }
 }
 

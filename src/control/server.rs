@@ -225,6 +225,7 @@ impl<S: Service> Server<'_, S> {
             Request::Set(set) if !set.reply => Asked::Nothing,
             _ => Asked::Other,
         };
+        connection.counted.count(&request, payload.len());
         let peer = connection.peer;
         self.service.request(origin, &peer, request, &mut self.peers);
     }

@@ -20,7 +20,7 @@ pub(super) fn check(text: &str, json: bool) -> Result<ExitCode, Failure> {
     Ok(if violations == 0 { ExitCode::SUCCESS } else { ExitCode::from(NOT_FOUND) })
 }
 
-fn parse(text: &str) -> Result<Value, Failure> {
+pub(super) fn parse(text: &str) -> Result<Value, Failure> {
     serde_json::from_str(text)
         .map_err(|error| Failure::Usage(format!("the daemon's answer is no JSON: {error}")))
 }

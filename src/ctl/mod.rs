@@ -1,8 +1,11 @@
 //! The command line of `l1ctl`: what people ask a running daemon.
 
 mod admin;
+mod advise;
+mod clients;
 mod key;
 mod resize;
+mod table;
 
 use crate::cli::{REFUSED, TIER_FAILED, UNREACHABLE, USAGE};
 use clap::{Parser, Subcommand};
@@ -73,16 +76,29 @@ enum Command {
         key: String,
     },
     /// Figures of the daemon, the table and the tiers.
-    Stats,
-    /// What the daemon knows of one key.
+    Stats {
+        /// One line for each client instead.
+        #[arg(long)]
+        clients: bool,
+    },
+    /// What the daemon knows of one key, or of the table's memory.
     Explain {
         /// The key.
-        key: String,
+        #[arg(required_unless_present = "table")]
+        key: Option<String>,
+        /// The table: its file, its parts, and in what pages the daemon and this process have it.
+        #[arg(long, conflicts_with = "key")]
+        table: bool,
     },
     /// Check every invariant of the table; exit code 1 if one does not hold.
     Check,
     /// The policy in force.
     Policy,
+    /// What hit ratio the table would have with half, twice and four times its memory.
+    ///
+    /// An estimate from sampled keys, of all reads that the daemon has heard of since it started; within
+    /// two points on the traces that it was checked with.
+    Advise,
     /// Move all entries to a table of another size, or with a better index, while everybody goes on.
     ///
     /// While entries move there must be room for both tables. Set the size in the configuration, too:
@@ -159,10 +175,15 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
             key::set(&client, &bytes(key)?, value, (*ttl, *flags, *l1_only), json)
         }
         Command::Delete { key } => key::delete(&client, &bytes(key)?, json),
-        Command::Stats => admin::show(&client.stats_json()?, json),
-        Command::Explain { key } => admin::show(&client.explain_json(&bytes(key)?)?, json),
+        Command::Stats { clients: true } => clients::show(&client, json),
+        Command::Stats { clients: false } => admin::show(&client.stats_json()?, json),
+        Command::Explain { key: Some(key), .. } => {
+            admin::show(&client.explain_json(&bytes(key)?)?, json)
+        }
+        Command::Explain { key: None, .. } => table::explain(&client, json),
         Command::Check => admin::check(&client.check_json()?, json),
         Command::Policy => admin::show(&client.policy_json()?, json),
+        Command::Advise => advise::run(&client, json),
         Command::Resize { size, fit_index, average_entry_bytes } => {
             let entry_bytes = if *fit_index { Some(0) } else { *average_entry_bytes };
             resize::run(&client, (*size, entry_bytes), json)

@@ -2,9 +2,11 @@
 
 use super::Owner;
 use super::request::remaining;
+use crate::advise::SIZES;
 use crate::config::{policy_json, rule_json};
 use crate::control::{Origin, Replies};
 use crate::table::CheckReport;
+use l1d_client::Pages;
 use l1d_client::policy::Rule;
 use l1d_client::protocol::{ErrorCode, Response};
 use serde_json::json;
@@ -142,10 +144,12 @@ impl Owner {
                 "longest_turn_us": u64::try_from(self.longest_turn.as_micros()).ok(),
                 "longest_turn_since_last_asked_us": u64::try_from(lately.as_micros()).ok(),
                 "table_taken_over": self.tables.was_taken_over(),
-                "table_large_page_bytes": self.tables.file().large_page_bytes(),
             },
+            "table_file": self.table_file_json(),
+            "clients": replies.totals(),
             "table": self.tables.current().stats(),
             "moves": self.moves_json(),
+            "advisor_private_bytes": self.tables.advisor_bytes(),
             "policies": policies,
             "requests": self.counters,
             "flights": {
@@ -158,6 +162,16 @@ impl Owner {
             "tiers": tiers,
         });
         reply_json(origin, &stats, replies);
+    }
+
+    /// Where the table is, and in what pages the daemon has it.
+    fn table_file_json(&self) -> serde_json::Value {
+        let file = self.tables.file();
+        json!({
+            "path": self.tables.path(),
+            "bytes": file.bytes(),
+            "pages": file.pages().map(|pages| pages_json(&pages)),
+        })
     }
 
     /// What the entries of a rule take of the table.
@@ -206,9 +220,53 @@ impl Owner {
         reply_json(origin, &answer, replies);
     }
 
+    pub(super) fn advise(&mut self, origin: Origin, replies: &mut dyn Replies) {
+        let advice = self.tables.advice();
+        let table_bytes = self.tables.file().bytes();
+        let percents = |ratios: [f64; SIZES]| ratios.map(|ratio| ratio * 100.0);
+        let policies = advice.policies.iter().map(|(id, part, ratios)| {
+            let prefix = self.policy.by_id(*id).map(|rule| String::from_utf8_lossy(&rule.prefix));
+            json!({
+                "id": id,
+                "prefix": prefix,
+                "reads_percent": part * 100.0,
+                "hit_percent": ratios.map(percents),
+            })
+        });
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "sizes for people"
+        )]
+        let bytes = advice.times.map(|times| (table_bytes as f64 * times) as u64);
+        let answer = json!({
+            "table_bytes": table_bytes,
+            "sampled_one_key_in": advice.sampled_one_in,
+            "sampled_reads": advice.sampled_reads,
+            "times": advice.times,
+            "bytes": bytes,
+            "hit_percent": advice.overall.map(percents),
+            "policies": policies.collect::<Vec<_>>(),
+        });
+        reply_json(origin, &answer, replies);
+    }
+
     pub(super) fn policy(&mut self, origin: Origin, replies: &mut dyn Replies) {
         reply_json(origin, &json!({ "rules": policy_json(&self.policy) }), replies);
     }
+}
+
+/// In what pages a process has the table, and what the effect is.
+pub(crate) fn pages_json(pages: &Pages) -> serde_json::Value {
+    json!({
+        "table_bytes": pages.table_bytes,
+        "resident_bytes": pages.resident_bytes,
+        "large_bytes": pages.large_bytes,
+        "large_page_bytes": pages.large_page_bytes,
+        "small_page_bytes": pages.small_page_bytes,
+        "effect": pages.to_string(),
+    })
 }
 
 pub(super) fn reply_json(origin: Origin, value: &impl serde::Serialize, replies: &mut dyn Replies) {

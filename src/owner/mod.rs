@@ -26,6 +26,7 @@ use crate::clock;
 use crate::control::{Origin, Peer, Replies, Service};
 use crate::table::Tables;
 use crate::tiers::{Done, Tiers};
+pub(crate) use admin::pages_json;
 use answer::{Groups, Waiter};
 use block::Blocks;
 use crossbeam::channel::Receiver;
@@ -33,6 +34,7 @@ use flight::Flights;
 use l1d_client::policy::PolicySet;
 use l1d_client::protocol::{Attached, ErrorCode, PROTOCOL_VERSION, Request, Response, Set};
 use resize::Resizing;
+use serde_json::json;
 use shm_layout::KeyHash;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -87,6 +89,8 @@ struct Counters {
     attaches: u64,
     gets: u64,
     gets_found_in_table: u64,
+    /// Reads that clients say hit the table, by their reports and what these stand for.
+    hits_told: u64,
     sets: u64,
     deletes: u64,
     degraded: u64,
@@ -196,9 +200,14 @@ impl Service for Owner {
             Request::Delete { key } => self.delete(key, origin, replies),
             Request::Flush { prefix } => self.flush(prefix, origin, replies),
             Request::Stats => self.stats(origin, replies),
+            Request::Clients => {
+                let clients = json!({ "clients": replies.clients() });
+                admin::reply_json(origin, &clients, replies);
+            }
             Request::Explain { key } => self.explain(key, origin, replies),
             Request::Check => self.check(origin),
             Request::Policy => self.policy(origin, replies),
+            Request::Advise => self.advise(origin, replies),
             Request::Resize { table_bytes, entry_bytes } => {
                 self.resize(origin, peer, (table_bytes, entry_bytes), replies);
             }
@@ -228,8 +237,9 @@ impl Service for Owner {
         self.tasks.retain(|task| !task.is_for(origin));
     }
 
-    fn hit(&mut self, hash: u64) {
-        self.tables.hit(KeyHash(hash));
+    fn hit(&mut self, hash: u64, times: u32) {
+        self.counters.hits_told += u64::from(times);
+        self.tables.hit(KeyHash(hash), times, self.now_ns());
     }
 
     fn takes_more(&self) -> bool {
@@ -254,6 +264,7 @@ impl Service for Owner {
             self.clock_checked = now;
             self.set_clock();
             self.look_at_index();
+            self.tables.look_at_room();
         }
         let mut next = self.clock_checked + CLOCK_CHECK;
         if let Some(pause) = self.go_on_moving(replies) {

@@ -32,6 +32,10 @@ impl Owner {
             };
             return self.groups.give(waiter, &answer, replies);
         }
+        let rule = self.policy.rule(key);
+        if rule.scope == Scope::Host {
+            self.tables.missed(key, rule.id, now_ns);
+        }
         let Some(below) = &self.below else {
             return self.groups.give(waiter, &Answer::Unknown, replies);
         };

@@ -70,6 +70,16 @@ impl Directory {
         Ok(directory)
     }
 
+    /// Bytes of a file in which a table of so many bytes fits: on a hugetlbfs, whole pages.
+    pub(super) fn whole_pages(&self, bytes: u64) -> u64 {
+        pages::whole_pages(&self.fd, bytes)
+    }
+
+    /// Path of the table.
+    pub(super) fn table(&self) -> PathBuf {
+        self.file(TABLE)
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -105,6 +115,7 @@ impl Directory {
         if ceiling > VERSIONS_END {
             return Err(format!("its version ceiling is damaged: {ceiling:#x}"));
         }
+        pages::enter_large(&mapping);
         self.set_access(&fd, options).map_err(|error| error.to_string())?;
         let read_only = self.read_only(TABLE).map_err(|error| error.to_string())?;
         Ok(Some((TableFile::new(mapping, read_only), found)))
@@ -147,13 +158,16 @@ impl Directory {
         match posix_fallocate(fd, 0, length) {
             Ok(()) => {}
             Err(nix::Error::ENOSPC) => {
+                if let Some(error) = pages::shortage(&self.fd, &self.path, bytes) {
+                    return Err(error);
+                }
                 return Err(FileError::NoSpace { directory: self.path.clone(), bytes, free });
             }
             Err(source) => return Err(system("cannot allocate", path, source.into())),
         }
         let mapping = map(fd, bytes).map_err(|source| system("cannot map", path, source))?;
         // Before anybody reads it: a collapse under readers stalls them for milliseconds.
-        pages::collapse(&mapping);
+        pages::make_large(&mapping);
         self.set_access(fd, options)?;
         Ok(TableFile::new(mapping, self.read_only(UNFINISHED)?))
     }

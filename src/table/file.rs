@@ -1,7 +1,7 @@
 //! The table's file: taken over from an earlier daemon, or made anew (W1, S2).
 
 use super::Table;
-use super::pages;
+use l1d_client::Pages;
 use l1d_client::mapping::Mapping;
 use shm_layout::header::Identity;
 use shm_layout::{Geometry, LayoutError, MappedMut, Plan, Writer};
@@ -84,6 +84,27 @@ pub enum FileError {
         /// Bytes free.
         free: u64,
     },
+    /// No huge pages.
+    #[error(
+        "a table of {} bytes needs {wanted} huge pages of {page_bytes} bytes in {directory}, and {free} \
+         are free; reserve {} in all with vm.nr_hugepages (or in \
+         /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages), or use a directory on a tmpfs",
+        wanted * page_bytes,
+        reserved + wanted.saturating_sub(*free),
+        page_bytes >> 10
+    )]
+    NoHugePages {
+        /// The directory, on a hugetlbfs.
+        directory: PathBuf,
+        /// Bytes of a page there.
+        page_bytes: u64,
+        /// Pages that the table needs.
+        wanted: u64,
+        /// Pages that nobody has, of this size.
+        free: u64,
+        /// Pages that there are, of this size.
+        reserved: u64,
+    },
     /// Sizes that cannot be.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -95,11 +116,13 @@ pub struct TableFile {
     mapping: Mapping,
     /// What clients get.
     read_only: OwnedFd,
+    pages: Option<Pages>,
 }
 
 impl TableFile {
     pub(super) fn new(mapping: Mapping, read_only: OwnedFd) -> TableFile {
-        TableFile { mapping, read_only }
+        let pages = Pages::of(&mapping);
+        TableFile { mapping, read_only, pages }
     }
 
     /// The read-only descriptor that clients get.
@@ -114,10 +137,11 @@ impl TableFile {
         self.mapping.bytes() as u64
     }
 
-    /// Bytes of the table that this process has in large pages, as the kernel reports them now.
+    /// In what pages this process had the table when it was made or taken over, as the kernel said
+    /// then: to ask again takes longer than the owner has.
     #[must_use]
-    pub fn large_page_bytes(&self) -> u64 {
-        pages::large_bytes(&self.mapping)
+    pub fn pages(&self) -> Option<Pages> {
+        self.pages
     }
 }
 

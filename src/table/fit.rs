@@ -26,6 +26,14 @@ impl<M: MemoryMut> Table<M> {
         if suits { None } else { self.mean_entry_bytes() }
     }
 
+    /// Bytes of live entries that there is room for, as far as that shows.
+    #[must_use]
+    pub fn room_bytes(&self) -> u64 {
+        let words: u64 = self.log.segments.iter().map(|s| u64::from(s.live_words)).sum();
+        let about = self.writer.geometry().log_bytes() / 10 * 9;
+        if self.eviction.is_filling() { about.max(words * 8) } else { words * 8 }
+    }
+
     /// Bytes of an entry with header and padding, on average; `None`: there are none.
     #[must_use]
     pub fn mean_entry_bytes(&self) -> Option<u32> {

@@ -169,13 +169,18 @@ impl<M: MemoryMut> Table<M> {
     /// A key or value of an impossible size. The table is unchanged then.
     pub fn put(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<u64, LayoutError> {
         let version = self.next_version;
-        self.put_version(&Entry { version, ..*entry }, now_ns)?;
+        self.put_version(&Entry { version, ..*entry }, self.hash(entry.key), now_ns)?;
         Ok(version)
     }
 
-    /// [`put`](Self::put) under the version that `entry` has, in place of whatever is there.
-    fn put_version(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<(), LayoutError> {
-        let hash = self.hash(entry.key);
+    /// [`put`](Self::put) under the version that `entry` has, in place of whatever is there. Returns
+    /// the entry's bytes.
+    fn put_version(
+        &mut self,
+        entry: &Entry<'_>,
+        hash: KeyHash,
+        now_ns: u64,
+    ) -> Result<usize, LayoutError> {
         let header = self.plausible(entry)?;
         let now = tick(now_ns);
         let old = self.find(entry.key, hash);
@@ -187,7 +192,7 @@ impl<M: MemoryMut> Table<M> {
         self.store(entry, hash, old, (queue, 0), now)?;
         self.counters.puts += 1;
         self.counters.put_bytes += header.bytes() as u64;
-        Ok(())
+        Ok(header.bytes())
     }
 
     /// The header of an entry that this table can hold. Its checksum comes only with `append`.
@@ -249,6 +254,17 @@ impl<M: MemoryMut> Table<M> {
     /// What a reader would find under `key` now, for whoever only looks.
     pub fn peek(&self, key: &[u8], now_ns: u64) -> Option<Held> {
         self.look_up(key, now_ns).map(|(_, held)| held)
+    }
+
+    /// The header of the entry of a key with this hash, or of a neighbour with the same tag.
+    #[must_use]
+    pub fn header_by_hash(&self, hash: KeyHash) -> Option<EntryHeader> {
+        self.writer.geometry().buckets(hash).into_iter().find_map(|bucket| {
+            // SAFETY: a bucket of this geometry is eight words of the table.
+            let nominated = unsafe { self.writer.memory().nominate(bucket.word(), hash.tag()) };
+            let slot = (nominated != 0).then(|| nominated.trailing_zeros() as usize)?;
+            self.at_slot(bucket.slot(slot)).map(|found| found.header)
+        })
     }
 
     /// Whether a reader would find `key` now.

@@ -3,80 +3,127 @@
 //! A read of a large table waits for address translation as much as for data; pages of 2 MiB take
 //! most of that away, and a short-lived process faults once for 512 small pages. No mount option is
 //! needed: the kernel collapses the pages of any tmpfs file on request, and whoever maps the file at
-//! a multiple of 2 MiB has the use of them.
+//! a multiple of 2 MiB has the use of them. A tmpfs that gives large pages by itself (`huge=`) and a
+//! hugetlbfs do as well; of the latter, files have whole huge pages, which must have been reserved.
+//!
+//! What was had in the end is never known from these calls, some of which fail on kernels that have
+//! done it: see [`l1d_client::Pages`].
 
-use l1d_client::mapping::{HUGE_PAGE_BYTES, Mapping};
+use super::file::FileError;
+use l1d_client::mapping::{HUGE_PAGE_BYTES, Mapping, hugetlb_page_bytes};
+use l1d_client::populate::{populate_all, populate_large};
 use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
 
-/// Asks the kernel to put the whole of a mapping into large pages.
+/// Large pages that the system has no memory for, one after another, before it is asked no more.
+const REFUSALS_MAX: u32 = 16;
+
+/// Asks the kernel to put the whole of a new file into large pages, where it is not yet, and enters all
+/// of it into this process's page table: the kernel clears memory when it is first touched, and the
+/// owner has no time for that.
 ///
-/// Whether it did is not known from the call, which fails on some kernels that have done it: see
-/// [`large_bytes`].
-pub(super) fn collapse(mapping: &Mapping) {
-    let bytes = mapping.bytes() / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-    // SAFETY: a range of this process's mapping; the advice moves pages and changes no content.
-    unsafe { nix::libc::madvise(mapping.base().cast(), bytes, nix::libc::MADV_COLLAPSE) };
-}
-
-/// Bytes of a mapping that large pages serve, by `/proc/self/smaps`; 0 where that cannot be read.
-pub(super) fn large_bytes(mapping: &Mapping) -> u64 {
-    let smaps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-    large_bytes_in(&smaps, mapping.base().addr())
-}
-
-fn large_bytes_in(smaps: &str, address: usize) -> u64 {
-    let mut is_ours = false;
-    let mut bytes = 0;
-    for line in smaps.lines() {
-        if let Some(range) = line.split(' ').next().and_then(|word| word.split_once('-')) {
-            let [begin, end] = [range.0, range.1].map(|hex| usize::from_str_radix(hex, 16));
-            if let (Ok(begin), Ok(end)) = (begin, end) {
-                is_ours = (begin..end).contains(&address);
-            }
-        } else if is_ours
-            && let Some(rest) =
-                line.strip_prefix("ShmemPmdMapped:").or_else(|| line.strip_prefix("FilePmdMapped:"))
-        {
-            let kib = rest.trim().trim_end_matches(" kB").parse::<u64>();
-            bytes += kib.unwrap_or(0) * 1024;
+/// Each place is touched before it is collapsed. Where fallocate has got a large page, the kernel owes
+/// it the clearing; a collapse maps it as it is, and whoever faults on it next clears it then, with all
+/// that was written meanwhile (seen on Linux 6.18, on a tmpfs with `huge=always`).
+pub(super) fn make_large(mapping: &Mapping) {
+    let mut refusals = 0;
+    for offset in (0..mapping.bytes() / HUGE_PAGE_BYTES).map(|page| page * HUGE_PAGE_BYTES) {
+        if mapping.is_large_at(offset) {
+            continue;
+        }
+        refusals =
+            if collapse(mapping, offset) == Err(nix::Error::ENOMEM) { refusals + 1 } else { 0 };
+        // The system looks hard for memory each time.
+        if refusals == REFUSALS_MAX {
+            break;
         }
     }
-    bytes
+    populate_all(mapping, || true);
+}
+
+fn collapse(mapping: &Mapping, offset: usize) -> nix::Result<()> {
+    let address = mapping.base().wrapping_add(offset).cast();
+    // SAFETY: a range of this process's mapping; the advice moves pages and changes no content.
+    let result = unsafe { nix::libc::madvise(address, HUGE_PAGE_BYTES, nix::libc::MADV_COLLAPSE) };
+    nix::errno::Errno::result(result).map(drop)
+}
+
+/// Enters what is in large pages of a file that was found into this process's page table. The rest
+/// stays as it is: collapsing pages under readers stalls them for milliseconds.
+pub(super) fn enter_large(mapping: &Mapping) {
+    populate_large(mapping, || true);
+}
+
+/// Bytes of a file in this directory in which `bytes` bytes fit.
+pub(super) fn whole_pages(directory: impl AsFd, bytes: u64) -> u64 {
+    let page_bytes = hugetlb_page_bytes(directory).map_or(1, |bytes| bytes as u64);
+    // Beyond 64 bits the size is refused anyway.
+    bytes.checked_next_multiple_of(page_bytes).unwrap_or(bytes)
+}
+
+/// Why `bytes` bytes could not be had in this directory, where it is on a hugetlbfs.
+pub(super) fn shortage(directory: impl AsFd, path: &Path, bytes: u64) -> Option<FileError> {
+    let page_bytes = hugetlb_page_bytes(directory)? as u64;
+    let pool = format!("/sys/kernel/mm/hugepages/hugepages-{}kB", page_bytes >> 10);
+    let figure = |name: &str| {
+        let text = fs::read_to_string(format!("{pool}/{name}")).unwrap_or_default();
+        text.trim().parse::<u64>().unwrap_or(0)
+    };
+    Some(FileError::NoHugePages {
+        directory: path.into(),
+        page_bytes,
+        wanted: bytes.div_ceil(page_bytes),
+        // Of the free ones, some are promised to mappings.
+        free: figure("free_hugepages").saturating_sub(figure("resv_hugepages")),
+        reserved: figure("nr_hugepages"),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use l1d_client::Pages;
     use l1d_client::mapping::Access;
 
     #[test]
-    fn only_the_mapping_that_holds_the_address_counts() {
-        let smaps = "7f0000000000-7f0000400000 rw-s 00000000 00:17 5 /dev/shm/other\n\
-                     Size:               4096 kB\nShmemPmdMapped:     2048 kB\n\
-                     7f0000600000-7f0000a00000 rw-s 00000000 00:17 6 /dev/shm/table\n\
-                     Size:               4096 kB\nShmemPmdMapped:     4096 kB\nFilePmdMapped:         0 kB\n";
-        assert_eq!(large_bytes_in(smaps, 0x7f00_0060_0000), 4 << 20);
-        assert_eq!(large_bytes_in(smaps, 0x7f00_0000_0000), 2 << 20);
-        assert_eq!(large_bytes_in(smaps, 0x1000), 0);
-        assert_eq!(large_bytes_in("", 0x1000), 0);
-    }
-
-    #[test]
-    fn a_collapsed_file_reads_as_before() {
-        let place = if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
+    fn a_file_in_large_pages_reads_as_before() {
+        let place = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
         let file = tempfile::tempfile_in(place).unwrap();
         let bytes = (4 << 20) + 4096;
         nix::fcntl::posix_fallocate(&file, 0, bytes).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, b"content", 3 << 20).unwrap();
         let bytes = u64::try_from(bytes).unwrap();
         let mapping = Mapping::of_file(&file, bytes, Access::Write).unwrap();
-        collapse(&mapping);
-        // A kernel may refuse; what it says then is 0, and never more than there is.
-        let large = large_bytes(&mapping);
-        println!("{large} bytes in large pages");
-        assert!(large <= 4 << 20);
+        make_large(&mapping);
+        let pages = Pages::of(&mapping).unwrap();
+        println!("{pages}");
+        // A kernel may refuse large pages; all is mapped in any case.
+        assert_eq!((pages.table_bytes, pages.resident_bytes), (bytes, bytes));
+        assert_eq!(mapping.is_large_at(0), pages.large_bytes > 0);
         let mut found = [0; 7];
         std::os::unix::fs::FileExt::read_exact_at(&file, &mut found, 3 << 20).unwrap();
         assert_eq!(&found, b"content");
+    }
+
+    #[test]
+    fn sizes_are_rounded_on_a_hugetlbfs_only() {
+        let directory = fs::File::open("/dev").unwrap();
+        assert_eq!(whole_pages(&directory, 4097), 4097);
+        assert!(shortage(&directory, Path::new("/dev"), 4097).is_none());
+    }
+
+    #[test]
+    fn a_shortage_says_how_many_pages_to_reserve() {
+        let error = FileError::NoHugePages {
+            directory: "/mnt/huge".into(),
+            page_bytes: 2 << 20,
+            wanted: 128,
+            free: 28,
+            reserved: 40,
+        };
+        let text = error.to_string();
+        assert!(text.contains("a table of 268435456 bytes needs 128 huge pages"), "{text}");
+        assert!(text.contains("reserve 140 in all with vm.nr_hugepages"), "{text}");
     }
 }

@@ -9,7 +9,10 @@
 use super::directory::{Directory, boot_id};
 use super::file::{FileError, FileOptions, Opened, TableFile};
 use super::{Held, Table};
+use crate::advise::{Advice, Advisor, Known};
+use shm_layout::entry::tick;
 use shm_layout::{Entry, Geometry, KeyHash, LayoutError, MappedMut, Plan};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -90,6 +93,7 @@ pub struct Tables {
     options: FileOptions,
     replaced: Option<String>,
     taken_over: bool,
+    advisor: Advisor,
 }
 
 impl Tables {
@@ -99,9 +103,12 @@ impl Tables {
     /// # Errors
     /// An unsafe directory, another daemon at work, no space, sizes that cannot be had.
     pub fn open(options: FileOptions) -> Result<Tables, FileError> {
+        Geometry::plan(&options.plan)?;
+        let directory = Arc::new(Directory::open(&options.directory)?);
+        let mut options = options;
+        options.plan.table_bytes = directory.whole_pages(options.plan.table_bytes);
         let plan = options.plan;
         let wanted = Geometry::plan(&plan)?;
-        let directory = Arc::new(Directory::open(&options.directory)?);
         let mut replaced = None;
         match directory.existing(&options) {
             Ok(Some((file, identity))) => {
@@ -109,6 +116,7 @@ impl Tables {
                     Ok(current) => {
                         current.table.writer().open_for_readers();
                         let fits = options.accepts(&identity, wanted.identity());
+                        let advisor = Advisor::new(current.table.room_bytes());
                         let mut tables = Tables {
                             current,
                             successor: None,
@@ -116,6 +124,7 @@ impl Tables {
                             options,
                             replaced,
                             taken_over: true,
+                            advisor,
                         };
                         if !fits && let Err(error) = tables.begin_move(&plan) {
                             tracing::warn!(%error, "the table keeps the shape that it was left in");
@@ -141,7 +150,16 @@ impl Tables {
         current.table.writer().open_for_readers();
         directory.supersede_existing();
         directory.publish()?;
-        Ok(Tables { current, successor: None, directory, options, replaced, taken_over: false })
+        let advisor = Advisor::new(current.table.room_bytes());
+        Ok(Tables {
+            current,
+            successor: None,
+            directory,
+            options,
+            replaced,
+            taken_over: false,
+            advisor,
+        })
     }
 
     /// The table in force, for whoever only looks.
@@ -154,6 +172,12 @@ impl Tables {
     #[must_use]
     pub fn file(&self) -> &TableFile {
         &self.current.file
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.directory.table()
     }
 
     /// Why the file that was there at start could not be used, if one was.
@@ -183,6 +207,7 @@ impl Tables {
             hash_seed: old.hash_seed,
             boot_id: old.boot_id,
             epoch_ns: old.epoch_ns,
+            table_bytes: self.directory.whole_pages(shape.table_bytes),
             ..*shape
         })?;
         let new = geometry.identity();
@@ -292,14 +317,41 @@ impl Tables {
         matches!(self.successor, Some(Successor::Filling { .. }))
     }
 
+    /// What hit ratio there would be at other sizes.
+    #[must_use]
+    pub fn advice(&self) -> Advice {
+        self.advisor.advice()
+    }
+
+    /// Bytes of memory that the advisor takes.
+    #[must_use]
+    pub fn advisor_bytes(&self) -> usize {
+        self.advisor.bytes()
+    }
+
+    /// Tells the advisor how much the table holds now.
+    pub fn look_at_room(&mut self) {
+        self.advisor.set_capacity(self.current.table.room_bytes());
+    }
+
+    /// A key was asked for that a rule of this number keeps in the table, and is not there.
+    pub fn missed(&mut self, key: &[u8], policy: u8, now_ns: u64) {
+        self.advisor.missed(self.current.table.hash(key), policy, tick(now_ns));
+    }
+
     /// [`Table::put`].
     ///
     /// # Errors
     /// A key or value of an impossible size.
     pub fn put(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<u64, LayoutError> {
-        let version = self.current.table.put(entry, now_ns)?;
+        let table = &mut self.current.table;
+        let (hash, version) = (table.hash(entry.key), table.next_version());
+        let bytes = table.put_version(&Entry { version, ..*entry }, hash, now_ns)?;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let known = Known { bytes, policy: entry.policy, expiry: entry.expiry };
+        self.advisor.stored(hash, known);
         if let Some(successor) = self.filling()
-            && successor.put_version(&Entry { version, ..*entry }, now_ns).is_err()
+            && successor.put_version(&Entry { version, ..*entry }, hash, now_ns).is_err()
         {
             // It allows smaller values only. An older one must not come back with it.
             successor.remove(entry.key, now_ns);
@@ -312,23 +364,28 @@ impl Tables {
         if let Some(successor) = self.filling() {
             successor.remove(key, now_ns);
         }
+        self.advisor.removed(self.current.table.hash(key));
         self.current.table.remove(key, now_ns)
     }
 
     /// [`Table::get`].
     pub fn get(&mut self, key: &[u8], now_ns: u64) -> Option<Held> {
-        let held = self.current.table.get(key, now_ns);
-        if held.is_some()
-            && let Some(successor) = self.filling()
-        {
-            successor.hit(successor.hash(key));
+        let held = self.current.table.get(key, now_ns)?;
+        let hash = self.current.table.hash(key);
+        let bytes = u32::try_from(held.entry_bytes).unwrap_or(u32::MAX);
+        let known = Known { bytes, policy: held.policy, expiry: held.expiry };
+        self.advisor.hit(hash, 1, tick(now_ns), || Some(known));
+        if let Some(successor) = self.filling() {
+            successor.hit(hash);
         }
-        held
+        Some(held)
     }
 
-    /// [`Table::hit`].
-    pub fn hit(&mut self, hash: KeyHash) {
-        self.current.table.hit(hash);
+    /// [`Table::hit`], which stands for so many hits.
+    pub fn hit(&mut self, hash: KeyHash, times: u32, now_ns: u64) {
+        let table = &mut self.current.table;
+        table.hit(hash);
+        self.advisor.hit(hash, times, tick(now_ns), || table.header_by_hash(hash).map(Known::from));
         if let Some(successor) = self.filling() {
             successor.hit(hash);
         }
@@ -337,6 +394,7 @@ impl Tables {
     /// [`Table::flush`].
     pub fn flush(&mut self) {
         self.current.table.flush();
+        self.advisor.flushed();
         let floor = self.current.table.next_version();
         if let Some(successor) = self.filling() {
             successor.flush_below(floor);
@@ -538,7 +596,7 @@ mod tests {
                         tables.remove(&key(n), now);
                         model.remove(&n);
                     }
-                    Act::Hit { key: n } => tables.hit(tables.current().hash(&key(n))),
+                    Act::Hit { key: n } => tables.hit(tables.current().hash(&key(n)), 1, now),
                     Act::Flush => {
                         tables.flush();
                         model.clear();
@@ -595,7 +653,7 @@ mod tests {
         }
         let used = |n: &u32| n.is_multiple_of(4);
         for n in (0..6000).filter(used) {
-            (0..3).for_each(|_| tables.hit(tables.current().hash(&name(n))));
+            (0..3).for_each(|_| tables.hit(tables.current().hash(&name(n)), 1, SECOND));
         }
         let plan = Plan { table_bytes: 7 << 20, ..tables.plan() };
         tables.begin_move(&plan).unwrap();

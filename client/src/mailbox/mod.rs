@@ -21,8 +21,8 @@ use crate::protocol::Request;
 use crate::protocol::frame::HEADER_BYTES;
 use memmap2::MmapRaw;
 use shm_layout::MappedMut;
-use shm_layout::mailbox::Mailbox as Words;
 use shm_layout::mailbox::ring::{Head, Kind, Producer};
+use shm_layout::mailbox::{Mailbox as Words, Told};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -47,6 +47,8 @@ pub(crate) struct Mailbox {
     spin: Duration,
     /// How long recent replies took, in ns: of reads, of writes.
     latency_ns: [AtomicU64; 2],
+    /// By [`Told`].
+    counts: [AtomicU64; 3],
     /// Tasks that wait at the descriptor.
     #[cfg(feature = "tokio")]
     pub(crate) waiters: crate::async_client::Waiters,
@@ -119,6 +121,7 @@ impl Mailbox {
             is_dead: AtomicBool::new(false),
             spin: if wait::has_one_processor() { Duration::ZERO } else { spin },
             latency_ns: [const { AtomicU64::new(0) }; 2],
+            counts: [const { AtomicU64::new(0) }; 3],
             #[cfg(feature = "tokio")]
             waiters: Default::default(),
             _mapping: mapping,
@@ -135,9 +138,17 @@ impl Mailbox {
         self.is_dead.store(true, Ordering::Relaxed);
     }
 
-    /// Reports a hit.
-    pub(crate) fn report(&self, stripe: usize, hash: u64) {
-        self.words.report(stripe, hash);
+    /// Reports a hit, which stands for so many.
+    pub(crate) fn report(&self, stripe: usize, hash: u64, hits: u64) {
+        self.words.report(stripe, hash, hits);
+    }
+
+    /// Counts what the daemon shows to people. Only where there is a system call or a wait anyway.
+    fn count(&self, what: Told) {
+        if let Some(count) = self.counts.get(what as usize) {
+            // Of two threads, one may publish the lesser count last, until the next one counts.
+            self.words.tell(what, count.fetch_add(1, Ordering::Relaxed) + 1);
+        }
     }
 
     /// Nothing panics while it holds this lock; a caller's panic elsewhere must not end the cache.
@@ -220,6 +231,7 @@ impl Mailbox {
         let is_watched = pushed.is_ok() && unwatched.is_watched(&self.words, position);
         drop(sender);
         if pushed.is_err() {
+            self.count(Told::Full);
             self.check(position + 1).map_err(Unsent::Failed)?;
             return Err(Unsent::Busy);
         }
@@ -261,6 +273,7 @@ impl Mailbox {
                 self.ring(position)?;
                 return Ok(position);
             }
+            self.count(Told::Full);
             self.wait_for_room(deadline).map_err(Failure::NotSent)?;
         }
     }
@@ -270,6 +283,7 @@ impl Mailbox {
         if !self.words.must_ring() {
             return Ok(());
         }
+        self.count(Told::Rings);
         self.socket.ring().map_err(|reason| self.end(reason, position))
     }
 

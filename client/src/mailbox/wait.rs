@@ -4,7 +4,7 @@
 //! Spinning pays only where the daemon answers from another processor and about as fast as a thread
 //! falls asleep and wakes: then a reply costs a fraction of a microsecond instead of two wakes.
 
-use super::{Lane, Mailbox};
+use super::{Lane, Mailbox, Told};
 use crate::connection::{Failure, Reason};
 use crate::deadline::Deadline;
 use rustix::thread::futex::{self, Flags, Timespec};
@@ -126,6 +126,7 @@ impl Mailbox {
 
     /// Sleeps while the low half of the word is `value`, for a slice at most.
     fn sleep(&self, index: usize, value: u32, deadline: &Deadline) {
+        self.count(Told::Sleeps);
         let slice = deadline.remaining().min(SLICE);
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(slice.subsec_nanos()) };
         // SAFETY: a word of the mailbox; only the kernel uses the reference.

@@ -13,7 +13,7 @@ use crate::policy::WriteMode;
 use std::time::Duration;
 
 /// Version of this vocabulary. A daemon refuses a client of another one.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// What a client asks of the daemon. Borrows its bytes from the caller or from a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub enum Request<'a> {
     },
     /// Figures of the daemon, as JSON.
     Stats,
+    /// Figures of each client, as JSON.
+    Clients,
     /// What the daemon knows of one key, as JSON.
     Explain {
         /// The key.
@@ -67,6 +69,8 @@ pub enum Request<'a> {
     Check,
     /// The policy in force, as JSON.
     Policy,
+    /// What hit ratio the table would have at other sizes, as JSON.
+    Advise,
     /// Move all entries to a table of another shape while everybody goes on; answered in JSON when
     /// that is done. Only for root and the daemon's own user.
     Resize {

@@ -8,8 +8,10 @@
 //! | capacities | `size` |
 //! | who takes part | `contestant`, and a file for each |
 //! | l1d: how large a table, how hits are reported | `table`, `shape`, `reports` |
+//! | the table's own estimate of other sizes, beside replays | `advise` |
 //! | what it came to | `report`, `text`, `plot` |
 
+mod advise;
 mod contestant;
 mod foyer;
 mod hasher;

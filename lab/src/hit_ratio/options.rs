@@ -16,7 +16,8 @@ pub struct HitRatioOptions {
     /// Capacities in percent of a trace's objects (of their bytes, where it has a size column)
     #[arg(long, value_name = "P%,...", value_delimiter = ',', default_value = "1%,5%,20%")]
     pub sizes: Vec<Size>,
-    /// Also four drawn streams: zipf with drift, a loop, scans over zipf, one-hit wonders
+    /// Also six drawn streams: zipf with drift, a loop, scans over zipf, one-hit wonders, and two of
+    /// objects of unequal size
     #[arg(long)]
     pub synthetic: bool,
     /// Seed of the drawn streams and of lost reports
@@ -34,6 +35,10 @@ pub struct HitRatioOptions {
     /// Replays at the same time [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// Instead: at each size, what the table itself estimates for half, twice and four times of it
+    /// (`l1ctl advise`), beside replays at these sizes
+    #[arg(long, conflicts_with = "plot")]
+    pub advise: bool,
     /// Also draw the curves into this SVG file
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,

@@ -21,6 +21,9 @@ pub struct Outcome {
     pub byte_hit_percent: Option<f64>,
     /// The most that it ever held, in units of the capacity.
     pub held_max: u64,
+    /// Segments that l1d's table was made smaller by, so that it held no more.
+    #[serde(skip)]
+    pub segments_less: u32,
     /// Bytes copied again for each byte stored, where there is a log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copied_per_byte: Option<f64>,
@@ -39,7 +42,7 @@ pub fn replay(name: Name, stream: &Stream, room: Room, reports: Reports) -> Resu
     let mut attempt = 1;
     loop {
         let mut cache = name.cache(stream, room, reports, segments_less).with_context(what)?;
-        let outcome = run(name, cache.as_mut(), stream);
+        let outcome = Outcome { segments_less, ..run(name, cache.as_mut(), stream) };
         let above = outcome.held_max.saturating_sub(room.capacity);
         let Some(unit) = cache.segment_weight().filter(|_| above > 0 && attempt < ATTEMPTS) else {
             return Ok(outcome);
@@ -67,6 +70,7 @@ fn run(name: Name, cache: &mut dyn Contestant, stream: &Stream) -> Outcome {
         object_hit_percent: percent(hits, stream.requests.len() as u64),
         byte_hit_percent: stream.sizes.is_some().then(|| percent(hit_bytes, bytes)),
         held_max,
+        segments_less: 0,
         copied_per_byte: cache.copied(),
     }
 }

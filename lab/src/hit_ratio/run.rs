@@ -1,5 +1,6 @@
 //! The command: every stream, at every size, with every contestant.
 
+use super::advise;
 use super::contestant::Name;
 use super::options::HitRatioOptions;
 use super::plot;
@@ -34,6 +35,9 @@ pub fn hit_ratio(options: &HitRatioOptions) -> Result<()> {
     }
     if options.synthetic {
         streams.extend(synthetic::streams(options.seed));
+    }
+    if options.advise {
+        return advise::advise(&streams, &sizes, options);
     }
     let points: Vec<(&Stream, Size)> =
         streams.iter().flat_map(|stream| sizes.iter().map(move |size| (stream, *size))).collect();

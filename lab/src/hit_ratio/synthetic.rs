@@ -13,7 +13,46 @@ const THETA: f64 = 0.9;
 
 /// All of them.
 pub fn streams(seed: u64) -> Vec<Stream> {
-    vec![drift(seed), looped(seed), scan(seed), one_hit(seed)]
+    vec![drift(seed), looped(seed), scan(seed), one_hit(seed), sized(seed), sized_scan(seed)]
+}
+
+/// Zipf over objects of unequal size: most of a kilobyte or so, few a hundred times as large.
+fn sized(seed: u64) -> Stream {
+    let mut random = Random::new(seed ^ 0x512e);
+    let zipf = Zipf::new(OBJECTS, THETA);
+    let owners = random.permutation(OBJECTS);
+    let requests = (0..REQUESTS).map(|_| owners[zipf.rank(&mut random)]);
+    let mut stream = Stream::new("sizes", dense(requests));
+    stream.sizes = Some((0..stream.objects()).map(|_| size(&mut random)).collect());
+    stream
+}
+
+/// The same, and every tenth request for a large object that nobody asks for again.
+fn sized_scan(seed: u64) -> Stream {
+    let mut random = Random::new(seed ^ 0x5c12);
+    let zipf = Zipf::new(OBJECTS, THETA);
+    let owners = random.permutation(OBJECTS);
+    let requests = (0..REQUESTS)
+        .map(|at| if at % 10 == 0 { number(OBJECTS + at) } else { owners[zipf.rank(&mut random)] });
+    let requests = dense(requests);
+    let mut asked = vec![0_u32; requests.iter().max().map_or(0, |most| *most as usize + 1)];
+    requests.iter().for_each(|id| asked[*id as usize] += 1);
+    let mut stream = Stream::new("sizes, large once", requests);
+    let sizes = (0..stream.objects()).map(|id| {
+        let is_large = asked[id] == 1 && random.below(2) == 0;
+        if is_large { 64 << 10 } else { size(&mut random) }
+    });
+    stream.sizes = Some(sizes.collect());
+    stream
+}
+
+/// About a kilobyte, log-normal: e^N(7, 1.2).
+fn size(random: &mut Random) -> u32 {
+    // Twelve uniform figures make one that is nearly normal.
+    let normal: f64 = (0..12).map(|_| random.unit()).sum::<f64>() - 6.0;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "e^2 to e^13")]
+    let bytes = (7.0 + 1.2 * normal).exp().clamp(8.0, 400_000.0) as u32;
+    bytes
 }
 
 /// Zipf whose popular objects change: of each thousand requests, ten ranks pass to new owners.

@@ -6,6 +6,7 @@ use super::reports::{Reports, Ring};
 use super::shape::{KEY_BYTES, Shape};
 use super::stream::Stream;
 use anyhow::{Context, Result};
+use l1d::advise::{Advice, Advisor, Known};
 use l1d::table::Table;
 use memmap2::{MmapOptions, MmapRaw};
 use shm_layout::entry::NEVER;
@@ -17,6 +18,7 @@ pub struct SharedTable {
     reports: Ring<KeyHash>,
     shape: Shape,
     value: Vec<u8>,
+    advised: Option<Advised>,
     /// Mapped as long as the table is there.
     _memory: MmapRaw,
 }
@@ -52,26 +54,86 @@ impl SharedTable {
             reports: Ring::new(reports),
             shape,
             value,
+            advised: None,
             _memory: memory,
         })
+    }
+
+    /// The same, asked afterwards what other sizes would have come to.
+    pub fn with_advisor(mut self) -> SharedTable {
+        let advisor = Advisor::new(self.table.room_bytes());
+        self.advised = Some(Advised { advisor, hits: 0, misses: 0 });
+        self
+    }
+
+    /// What the advisor says.
+    pub fn advice(&self) -> Option<Advice> {
+        self.advised.as_ref().map(|advised| advised.advisor.advice())
+    }
+}
+
+/// The advisor, and what it hears.
+struct Advised {
+    advisor: Advisor,
+    /// Hits since reports last arrived.
+    hits: usize,
+    misses: u32,
+}
+
+impl Advised {
+    /// Reports that have arrived stand for all hits since the last ones.
+    fn hits(&mut self, arrived: &[KeyHash], table: &Table<MappedMut>) {
+        self.hits += 1;
+        let Some(all) = self.hits.checked_sub(arrived.len()).filter(|_| !arrived.is_empty()) else {
+            return;
+        };
+        let (each, rest) = (all / arrived.len(), all % arrived.len());
+        for (number, &hash) in arrived.iter().enumerate() {
+            let times = 1 + each + usize::from(number < rest);
+            let known = || table.header_by_hash(hash).map(Known::from);
+            self.advisor.hit(hash, u32::try_from(times).unwrap_or(1), 0, known);
+        }
+        self.hits = 0;
+    }
+
+    fn missed(&mut self, hash: KeyHash, table: &Table<MappedMut>) {
+        self.advisor.missed(hash, 0, 0);
+        self.misses += 1;
+        // A daemon does so once a second.
+        if self.misses.is_multiple_of(100) {
+            self.advisor.set_capacity(table.room_bytes());
+        }
     }
 }
 
 impl Contestant for SharedTable {
     fn request(&mut self, id: u32, weight: u32) -> bool {
         let key: [u8; KEY_BYTES] = u64::from(id).to_le_bytes();
+        let hash = self.table.hash(&key);
         if self.table.contains(&key, 0) {
-            for hash in self.reports.hit(self.table.hash(&key)) {
+            let arrived = self.reports.hit(hash);
+            if let Some(advised) = &mut self.advised {
+                advised.hits(&arrived, &self.table);
+            }
+            for hash in arrived {
                 self.table.hit(hash);
             }
             return true;
+        }
+        if let Some(advised) = &mut self.advised {
+            advised.missed(hash, &self.table);
         }
         if let Some(value) =
             self.shape.value_bytes(weight).and_then(|bytes| self.value.get(..bytes))
         {
             let entry = Entry { key: &key, value, expiry: NEVER, ..Entry::default() };
             // Sizes are those that the table was planned for; one that it refuses stays a miss.
-            let _ = self.table.put(&entry, 0);
+            let stored = self.table.put(&entry, 0);
+            if let (Some(advised), Ok(_)) = (&mut self.advised, stored)
+                && let Some(header) = self.table.header_by_hash(hash)
+            {
+                advised.advisor.stored(hash, header.into());
+            }
         }
         false
     }

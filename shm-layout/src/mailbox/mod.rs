@@ -14,6 +14,9 @@
 //! | replies: a lane for each request that waits | [`lane`] |
 //! | hits: rings that lose what is not drained in time | [`report`] |
 //!
+//! Some words are told and decide nothing: what the client counts of itself ([`Told`]), and the hits of
+//! each stripe's threads, beside its mark.
+//!
 //! The owner believes nothing in it (W9): its own ends are in private memory, every word of the client
 //! is loaded once, bounded, and copied before it is looked at. A mailbox that is new is zero, and so
 //! is the part of one that its client has punched a hole into.
@@ -62,6 +65,18 @@ pub struct Shape {
 pub const SHAPE: Shape =
     Shape { ring_words: 8192, lanes: 16, lane_bytes: 8192, stripes: 16, stripe_words: 256 };
 
+/// What a client counts and says of itself; the hits, besides, in [`report`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Told {
+    /// It woke the owner, by a system call.
+    Rings,
+    /// A thread of it fell asleep over an answer, or over the ring being full.
+    Sleeps,
+    /// A request found the ring full, and waited or was refused.
+    Full,
+}
+
 /// Words of the client: how far it has written requests.
 const PRODUCED: usize = 0;
 /// Word of the client: the processor that it last asked from, and one.
@@ -74,7 +89,9 @@ const OWNER_CPU: usize = LINE_WORDS + 1;
 const RING_ME: usize = 2 * LINE_WORDS;
 /// Word of both, a futex: 1 while a thread of the client sleeps until the ring has room.
 const ROOM_WANTED: usize = 3 * LINE_WORDS;
-const LANES: usize = 4 * LINE_WORDS;
+/// Words of the client: what it says of itself ([`Told`]). On a line that nobody waits for.
+const TOLD: usize = 4 * LINE_WORDS;
+const LANES: usize = 5 * LINE_WORDS;
 
 impl Shape {
     const fn marks(self) -> usize {
@@ -167,6 +184,16 @@ impl<M: Exchange> Mailbox<M> {
     /// Where the client last asked, if it said so. Not to be believed.
     pub fn client_cpu(&self) -> Option<u64> {
         self.load(CLIENT_CPU).checked_sub(1)
+    }
+
+    /// Client: says how much of a thing there has been so far.
+    pub fn tell(&self, what: Told, count: u64) {
+        self.store(TOLD + what as usize, count);
+    }
+
+    /// Owner: what the client says of a thing. Not to be believed.
+    pub fn told(&self, what: Told) -> u64 {
+        self.load(TOLD + what as usize)
     }
 
     /// Says on which processor the owner runs.

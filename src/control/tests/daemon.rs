@@ -21,7 +21,7 @@ pub enum Heard {
     /// A key that begins with `later` or `block` was asked for, or one was set without reply.
     Asked(Origin, Vec<u8>),
     Gone(Origin),
-    Hit(u64),
+    Hit(u64, u32),
 }
 
 pub struct Daemon {
@@ -191,8 +191,8 @@ impl Service for Scripted {
         self.tell(Heard::Gone(origin));
     }
 
-    fn hit(&mut self, hash: u64) {
-        self.tell(Heard::Hit(hash));
+    fn hit(&mut self, hash: u64, times: u32) {
+        self.tell(Heard::Hit(hash, times));
     }
 
     fn woken(&mut self, replies: &mut dyn Replies) {

@@ -66,12 +66,12 @@ fn lanes_are_answered_in_any_order_and_forgotten_with_their_client() {
 fn hits_are_reported_though_nothing_is_asked() {
     let daemon = Daemon::start(limits());
     let client = Posted::attached(&daemon);
-    client.mailbox.report(7, 0xabcd);
+    client.mailbox.report(7, 0xabcd, 5);
     let mut other = Peer::attached(&daemon);
     let begun = Instant::now();
     loop {
         other.assert_is_served();
-        if daemon.unheard().contains(&Heard::Hit(0xabcd)) {
+        if daemon.unheard().contains(&Heard::Hit(0xabcd, 5)) {
             return;
         }
         assert!(begun.elapsed() < NEVER, "the report does not come");

@@ -20,6 +20,8 @@ const CHECK: u8 = 9;
 const POLICY: u8 = 10;
 const SET_MANY: u8 = 11;
 const RESIZE: u8 = 12;
+const ADVISE: u8 = 13;
+const CLIENTS: u8 = 14;
 
 impl<'a> Request<'a> {
     /// Appends this request to `frame`, as one whole frame.
@@ -47,9 +49,11 @@ impl<'a> Request<'a> {
             Request::Delete { key } => encode_frame(frame, DELETE, |out| put_bytes(out, key)),
             Request::Flush { prefix } => encode_frame(frame, FLUSH, |out| put_bytes(out, prefix)),
             Request::Stats => encode_frame(frame, STATS, |_| Ok(())),
+            Request::Clients => encode_frame(frame, CLIENTS, |_| Ok(())),
             Request::Explain { key } => encode_frame(frame, EXPLAIN, |out| put_bytes(out, key)),
             Request::Check => encode_frame(frame, CHECK, |_| Ok(())),
             Request::Policy => encode_frame(frame, POLICY, |_| Ok(())),
+            Request::Advise => encode_frame(frame, ADVISE, |_| Ok(())),
             Request::Resize { table_bytes, entry_bytes } => encode_frame(frame, RESIZE, |out| {
                 out.push(u8::from(table_bytes.is_some()));
                 out.extend(table_bytes.iter().flat_map(|bytes| bytes.to_le_bytes()));
@@ -87,9 +91,11 @@ impl<'a> Request<'a> {
             DELETE => Request::Delete { key: fields.bytes("key")? },
             FLUSH => Request::Flush { prefix: fields.bytes("prefix")? },
             STATS => Request::Stats,
+            CLIENTS => Request::Clients,
             EXPLAIN => Request::Explain { key: fields.bytes("key")? },
             CHECK => Request::Check,
             POLICY => Request::Policy,
+            ADVISE => Request::Advise,
             RESIZE => Request::Resize {
                 table_bytes: match fields.bool("size mark")? {
                     true => Some(fields.u64("size")?),

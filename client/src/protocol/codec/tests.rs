@@ -12,7 +12,7 @@ type Bytes = Vec<u8>;
 /// Owned fields of any request: which one, its byte strings, its numbers.
 fn request_parts() -> impl Strategy<Value = (u8, Vec<Bytes>, u64, u32, u8, bool)> {
     let strings = vec(vec(any::<u8>(), 0..40), 2..5);
-    (1_u8..=12, strings, any::<u64>(), any::<u32>(), 0_u8..3, any::<bool>())
+    (1_u8..=14, strings, any::<u64>(), any::<u32>(), 0_u8..3, any::<bool>())
 }
 
 fn request(parts: &(u8, Vec<Bytes>, u64, u32, u8, bool)) -> Request<'_> {
@@ -35,8 +35,10 @@ fn request(parts: &(u8, Vec<Bytes>, u64, u32, u8, bool)) -> Request<'_> {
         5 => Request::Delete { key },
         6 => Request::Flush { prefix: key },
         7 => Request::Stats,
+        14 => Request::Clients,
         8 => Request::Explain { key },
         9 => Request::Check,
+        13 => Request::Advise,
         12 => Request::Resize {
             table_bytes: reply.then_some(*ns),
             entry_bytes: (number % 2 == 0).then_some(*number),

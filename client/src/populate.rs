@@ -1,0 +1,121 @@
+//! How much of a table a process enters into its page table when it attaches, instead of paying for
+//! each first touch later.
+
+use crate::deadline::Deadline;
+use crate::mapping::Mapping;
+use std::ops::Range;
+
+/// Looked at, and populated, at a time.
+const PIECE_BYTES: usize = 64 << 20;
+
+/// What attaching enters into the process's page table. What it does not enter costs a page fault
+/// where it is first touched: some microseconds for each 64 KiB, where pages are small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Populate {
+    /// All that is in large pages, at less than a microsecond for each MiB; nothing else. Right for
+    /// processes that live short and for those that do not care.
+    #[default]
+    Auto,
+    /// The index too, where it is in small pages: tens of microseconds for each MiB of it.
+    Index,
+    /// The whole table, in whatever pages. For a process that lives long and in which no read may
+    /// fault.
+    All,
+    /// Nothing.
+    Nothing,
+}
+
+impl Populate {
+    /// Populates `mapping`, whose index is at `index`, as far as it can be done by `deadline`. What a
+    /// kernel cannot do is left out.
+    pub(crate) fn carry_out(self, mapping: &Mapping, index: Range<usize>, deadline: &Deadline) {
+        // What attaching is for must have its time, too.
+        let deadline = deadline.at_most(deadline.remaining() / 2);
+        let until = || !deadline.has_passed();
+        match self {
+            Populate::Nothing => {}
+            Populate::All => populate_all(mapping, until),
+            Populate::Auto => populate_large(mapping, until),
+            Populate::Index => {
+                populate_large(mapping, until);
+                populate_pieces(mapping, index, until);
+            }
+        }
+    }
+}
+
+/// Populates what of a mapping is in large pages, piece by piece while `go_on`. Each piece is judged by
+/// its first large page.
+pub fn populate_large(mapping: &Mapping, go_on: impl Fn() -> bool) {
+    for piece in pieces(0..mapping.bytes()) {
+        // Old kernels cannot: then they cannot for any piece.
+        if !go_on() || (mapping.is_large_at(piece.start) && mapping.populate(piece).is_err()) {
+            return;
+        }
+    }
+}
+
+/// Populates a mapping, piece by piece while `go_on`.
+pub fn populate_all(mapping: &Mapping, go_on: impl Fn() -> bool) {
+    populate_pieces(mapping, 0..mapping.bytes(), go_on);
+}
+
+fn populate_pieces(mapping: &Mapping, range: Range<usize>, go_on: impl Fn() -> bool) {
+    for piece in pieces(range) {
+        if !go_on() || mapping.populate(piece).is_err() {
+            return;
+        }
+    }
+}
+
+fn pieces(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let starts = range.clone().step_by(PIECE_BYTES);
+    starts.map(move |start| start..start.saturating_add(PIECE_BYTES).min(range.end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::Access;
+    use crate::pages::Pages;
+    use std::os::unix::fs::FileExt;
+    use std::time::Duration;
+
+    /// A file in memory of which nobody has made large pages.
+    fn small_pages(bytes: u64) -> Mapping {
+        let file = tempfile::tempfile_in("/dev/shm").unwrap();
+        let content = vec![1; usize::try_from(bytes).unwrap()];
+        file.write_all_at(&content, 0).unwrap();
+        Mapping::of_file(&file, bytes, Access::Read).unwrap()
+    }
+
+    #[test]
+    fn of_small_pages_only_what_was_asked_for_is_populated() {
+        let bytes = 8 << 20;
+        let resident = |populate: Populate| {
+            let mapping = small_pages(bytes);
+            populate.carry_out(&mapping, 4096..(2 << 20) + 4096, &Deadline::after(NEVER));
+            let pages = Pages::of(&mapping).unwrap();
+            if pages.large_bytes > 0 {
+                println!("this host gives large pages unasked: {pages}");
+                return None;
+            }
+            Some(pages.resident_bytes)
+        };
+        let Some(auto) = resident(Populate::Auto) else { return };
+        assert!(auto < 1 << 20, "{auto} bytes");
+        assert_eq!(resident(Populate::Nothing), Some(0));
+        assert!(((2 << 20)..4 << 20).contains(&resident(Populate::Index).unwrap()));
+        assert_eq!(resident(Populate::All), Some(bytes));
+    }
+
+    #[test]
+    fn nothing_is_begun_behind_the_deadline() {
+        let mapping = small_pages(4 << 20);
+        Populate::All.carry_out(&mapping, 0..0, &Deadline::after(Duration::ZERO));
+        assert_eq!(Pages::of(&mapping).unwrap().resident_bytes, 0);
+    }
+
+    const NEVER: Duration = Duration::from_secs(60);
+}

@@ -1,0 +1,303 @@
+//! What hit ratio the table would have if it were smaller or larger.
+//!
+//! Some keys, chosen by their hash, stand for all (spatial sampling: SHARDS, Waldspurger et al.,
+//! FAST 2015), and what happens to them is played through in miniature caches, one for each size that
+//! is asked about (Waldspurger et al., "Cache Modeling and Optimization using Miniature Simulations",
+//! USENIX ATC 2017): one key in a hundred, in a hundredth of the room. The miniatures keep no values
+//! and choose as the table does ([`mini`]).
+//!
+//! The rate follows the table: it is halved whenever the miniature of the table's own size holds more
+//! than [`OBJECTS_MAX`] keys. So all of it takes at most about a megabyte, and a key that is not sampled
+//! costs a multiplication and a comparison.
+
+mod mini;
+
+use mini::Mini;
+use shm_layout::header::POLICIES;
+use shm_layout::{EntryHeader, KeyHash};
+
+/// Sizes that are played through, in halves of the table's own.
+const HALVES: [u64; SIZES] = [1, 2, 4, 8];
+/// How many.
+pub const SIZES: usize = 4;
+/// Which of them is the table's own.
+const OWN: usize = 1;
+/// Keys in the miniature of the table's own size.
+pub const OBJECTS_MAX: usize = 1024;
+/// Every key is sampled.
+const ALL: u64 = 1 << 32;
+/// Sampled reads after which what was before counts half.
+const MEMORY: f64 = 2_000_000.0;
+/// Fewer sampled reads say nothing.
+const READS_MIN: f64 = 200.0;
+
+/// What is known of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Bytes with header and padding.
+    pub bytes: u32,
+    /// Rule of the policy.
+    pub policy: u8,
+    /// Expiry tick.
+    pub expiry: u32,
+}
+
+impl From<EntryHeader> for Known {
+    fn from(header: EntryHeader) -> Known {
+        let bytes = u32::try_from(header.bytes()).unwrap_or(u32::MAX);
+        Known { bytes, policy: header.policy, expiry: header.expiry }
+    }
+}
+
+/// Reads of sampled keys, of one policy.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reads {
+    all: f64,
+    /// Those of them that hit, by size.
+    hits: [f64; SIZES],
+}
+
+impl Reads {
+    fn scale(&mut self, by: f64) {
+        self.all *= by;
+        self.hits.iter_mut().for_each(|hits| *hits *= by);
+    }
+
+    /// The share of reads that hit, by size, where `expected` reads were expected of as many keys.
+    ///
+    /// Whether the few hottest keys are among the sampled ones is luck: reads that are missing or too
+    /// many are taken for theirs, which hit at every size (SHARDS-adj, in the paper of FAST 2015).
+    fn hit_ratios(&self, expected: f64) -> Option<[f64; SIZES]> {
+        if self.all < READS_MIN || expected <= 0.0 {
+            return None;
+        }
+        let missing = expected - self.all;
+        Some(self.hits.map(|hits| ((hits + missing) / expected).clamp(0.0, 1.0)))
+    }
+}
+
+/// The advice of a moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Advice {
+    /// One key in so many is sampled.
+    pub sampled_one_in: u64,
+    /// Reads that the advice rests on.
+    pub sampled_reads: u64,
+    /// Sizes, as multiples of the table's.
+    pub times: [f64; SIZES],
+    /// The share of reads that would hit at each; `None`: too few reads to say.
+    pub overall: Option<[f64; SIZES]>,
+    /// The same by policy, of those that were read: its number, its part of the sampled reads, its hit
+    /// ratios.
+    pub policies: Vec<(u8, f64, Option<[f64; SIZES]>)>,
+}
+
+/// Watches what the owner sees.
+#[derive(Debug)]
+pub struct Advisor {
+    minis: [Mini; SIZES],
+    /// Keys below it are sampled, of [`ALL`].
+    threshold: u64,
+    reads: Vec<Reads>,
+    /// Reads of all keys, each counted by the rate at which keys were sampled then, and those of them
+    /// that missed the table itself.
+    expected: f64,
+    expected_misses: f64,
+    /// Bytes of live entries that the table can hold.
+    capacity: u64,
+}
+
+impl Advisor {
+    /// Of a table with room for so many bytes of live entries.
+    #[must_use]
+    pub fn new(capacity: u64) -> Advisor {
+        let minis = HALVES.map(|halves| Mini::new(capacity * halves / 2));
+        Advisor {
+            minis,
+            threshold: ALL,
+            reads: vec![Reads::default(); POLICIES],
+            expected: 0.0,
+            expected_misses: 0.0,
+            capacity,
+        }
+    }
+
+    /// The table can hold so much now.
+    pub fn set_capacity(&mut self, bytes: u64) {
+        if self.capacity != bytes {
+            self.capacity = bytes;
+            self.fit();
+        }
+    }
+
+    fn fit(&mut self) {
+        for (mini, halves) in self.minis.iter_mut().zip(HALVES) {
+            let bytes = u128::from(self.capacity) * u128::from(halves) / 2;
+            let bytes = bytes * u128::from(self.threshold) / u128::from(ALL);
+            mini.set_capacity(u64::try_from(bytes).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Whether events of this key matter beyond their number.
+    #[inline]
+    #[must_use]
+    pub fn samples(&self, hash: KeyHash) -> bool {
+        place(hash) < self.threshold
+    }
+
+    /// A key was read and the table has it: `times` times, as far as is known. `known` looks it up;
+    /// where it finds nothing any more, the reads are not counted.
+    #[inline]
+    pub fn hit(
+        &mut self,
+        hash: KeyHash,
+        times: u32,
+        now: u32,
+        known: impl FnOnce() -> Option<Known>,
+    ) {
+        if !self.samples(hash) {
+            self.expected += f64::from(times) * self.rate();
+        } else if let Some(known) = known() {
+            self.expected += f64::from(times) * self.rate();
+            self.read(hash, known.policy, f64::from(times), now, Some(known));
+        }
+    }
+
+    /// A key of `policy` was read and the table does not have it.
+    pub fn missed(&mut self, hash: KeyHash, policy: u8, now: u32) {
+        self.expected += self.rate();
+        self.expected_misses += self.rate();
+        if self.samples(hash) {
+            self.read(hash, policy, 1.0, now, None);
+        }
+    }
+
+    fn read(&mut self, hash: KeyHash, policy: u8, times: f64, now: u32, known: Option<Known>) {
+        let reads = &mut self.reads[usize::from(policy)];
+        reads.all += times;
+        let known = known.filter(|known| known.expiry > now);
+        for (mini, hits) in self.minis.iter_mut().zip(&mut reads.hits) {
+            if mini.read(hash.0, now) {
+                *hits += times;
+            } else if let Some(known) = known {
+                // The table has it; where there is less room it would have been fetched again.
+                mini.store(hash.0, known);
+            }
+        }
+        if reads.all > MEMORY {
+            self.forget_half();
+        }
+        self.keep_bounds();
+    }
+
+    /// An entry was stored.
+    #[inline]
+    pub fn stored(&mut self, hash: KeyHash, known: Known) {
+        if self.samples(hash) {
+            self.store(hash, known);
+        }
+    }
+
+    fn store(&mut self, hash: KeyHash, known: Known) {
+        // What the smallest holds in this size, the others nearly always do.
+        if self.minis[0].holds(hash.0, known) {
+            return;
+        }
+        self.minis.iter_mut().for_each(|mini| mini.store(hash.0, known));
+        self.keep_bounds();
+    }
+
+    /// A key was removed.
+    pub fn removed(&mut self, hash: KeyHash) {
+        if self.samples(hash) {
+            self.minis.iter_mut().for_each(|mini| mini.remove(hash.0));
+        }
+    }
+
+    /// Everything was removed.
+    pub fn flushed(&mut self) {
+        self.minis.iter_mut().for_each(Mini::clear);
+    }
+
+    fn forget_half(&mut self) {
+        self.expected *= 0.5;
+        self.expected_misses *= 0.5;
+        self.reads.iter_mut().for_each(|reads| reads.scale(0.5));
+    }
+
+    fn rate(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "at most 2^32")]
+        let rate = self.threshold as f64 / ALL as f64;
+        rate
+    }
+
+    /// Samples fewer keys where there are too many.
+    fn keep_bounds(&mut self) {
+        let many =
+            |(mini, halves): (&Mini, u64)| mini.objects() as u64 > OBJECTS_MAX as u64 * halves / 2;
+        while self.threshold > 1 && self.minis.iter().zip(HALVES).any(many) {
+            self.threshold /= 2;
+            let threshold = self.threshold;
+            for mini in &mut self.minis {
+                mini.retain(|hash| place(KeyHash(hash)) < threshold);
+            }
+            self.forget_half();
+            self.fit();
+        }
+    }
+
+    /// What the sampled keys say now.
+    #[must_use]
+    pub fn advice(&self) -> Advice {
+        let mut all = Reads::default();
+        for reads in &self.reads {
+            all.all += reads.all;
+            all.hits.iter_mut().zip(reads.hits).for_each(|(sum, hits)| *sum += hits);
+        }
+        let policies = self.reads.iter().zip(0..=u8::MAX).filter(|(reads, _)| reads.all > 0.0);
+        let policies =
+            policies.map(|(reads, id)| (id, reads.all / all.all, reads.hit_ratios(reads.all)));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        let sampled_reads = all.all as u64;
+        #[expect(clippy::cast_precision_loss, reason = "8 at most")]
+        let times = HALVES.map(|halves| halves as f64 / 2.0);
+        Advice {
+            sampled_one_in: ALL / self.threshold,
+            sampled_reads,
+            times,
+            overall: all.hit_ratios(self.expected).map(|ratios| self.corrected(ratios)),
+            policies: policies.collect(),
+        }
+    }
+
+    /// How the table itself does is known. Where its miniature misses more or less, the others do so in
+    /// the same proportion.
+    fn corrected(&self, ratios: [f64; SIZES]) -> [f64; SIZES] {
+        let missed = self.expected_misses / self.expected;
+        let times = missed / (1.0 - ratios[OWN]);
+        if !times.is_finite() {
+            return ratios;
+        }
+        ratios.map(|ratio| (1.0 - (1.0 - ratio) * times).clamp(0.0, 1.0))
+    }
+
+    /// Bytes of memory that it takes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.reads.as_slice()) + self.minis.iter().map(Mini::bytes).sum::<usize>()
+    }
+
+    /// Keys that the miniature of the table's own size holds.
+    #[must_use]
+    pub fn objects(&self) -> usize {
+        self.minis[OWN].objects()
+    }
+}
+
+/// Where a key stands among all, by bits that choose neither its lines nor its tag.
+fn place(hash: KeyHash) -> u64 {
+    hash.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! `stats --clients`: a line for each client.
+
+use super::{Failure, admin};
+use l1d_client::Client;
+use serde_json::Value;
+use std::fmt::Write;
+use std::process::ExitCode;
+
+/// Heading of a column, and where its figure is.
+const COLUMNS: [(&str, &str); 14] = [
+    ("pid", "/pid"),
+    ("user", "/uid"),
+    ("seconds", "/connected_seconds"),
+    ("requests", "/requests"),
+    ("reads", "/reads"),
+    ("writes", "/writes"),
+    ("hits*", "/told/hits"),
+    ("reports", "/hit_reports"),
+    ("lost", "/hit_reports_lost"),
+    ("woken", "/wakes"),
+    ("rings*", "/told/rings"),
+    ("sleeps*", "/told/sleeps"),
+    ("full*", "/told/ring_full"),
+    ("budgets", "/budgets_used_up"),
+];
+
+const LEGEND: &str = "reads, writes: keys that were asked of the daemon; budgets: turns in which there \
+    were more requests than one client is served at once\n*: as the client says; hits come with its \
+    reports, some of its last ones may be missing";
+
+pub(super) fn show(client: &Client, json: bool) -> Result<ExitCode, Failure> {
+    let mut answer = admin::parse(&client.clients_json()?)?;
+    let clients = answer.get_mut("clients").and_then(Value::as_array_mut);
+    let mut clients = clients.map(std::mem::take).unwrap_or_default();
+    clients.sort_by_key(|client| {
+        let figure = |at| client.pointer(at).and_then(Value::as_u64).unwrap_or(0);
+        std::cmp::Reverse(figure("/requests").saturating_add(figure("/told/hits")))
+    });
+    for client in &mut clients {
+        let pid = client.get("pid").and_then(Value::as_i64).unwrap_or(0);
+        client["program"] = program(pid).into();
+    }
+    if json {
+        answer["clients"] = clients.into();
+        println!("{answer}");
+    } else {
+        print!("{}\n{LEGEND}\n", table(&clients));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The name of a process's program. Looked up here and not by the daemon, whose unit hides other
+/// users' processes from it.
+fn program(pid: i64) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    // Any process may call itself whatever it likes.
+    Some(name.trim_end().chars().map(|c| if c.is_control() { '?' } else { c }).collect())
+}
+
+fn table(clients: &[Value]) -> String {
+    let cell = |client: &Value, at: &str| match client.pointer(at) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(figure) => figure.to_string(),
+    };
+    let mut columns: Vec<Vec<String>> = Vec::new();
+    for (name, at) in COLUMNS {
+        let cells = clients.iter().map(|client| cell(client, at));
+        columns.push([name.to_owned()].into_iter().chain(cells).collect());
+    }
+    let mut text = String::new();
+    for line in 0..=clients.len() {
+        for column in &columns {
+            let width = column.iter().map(String::len).max().unwrap_or(0);
+            let cell = column.get(line).map(String::as_str).unwrap_or_default();
+            let _ = write!(text, "{cell:>width$}  ");
+        }
+        let program = match line.checked_sub(1).and_then(|line| clients.get(line)) {
+            None => "program",
+            Some(client) => client.get("program").and_then(Value::as_str).unwrap_or("-"),
+        };
+        let _ = writeln!(text, "{program}");
+    }
+    text
+}

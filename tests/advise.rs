@@ -1,0 +1,85 @@
+//! `l1ctl advise` beside what really happens, through the built programs. The hazard: a figure that
+//! somebody buys memory for, and that has nothing to do with what is read.
+
+use l1d_client::Client;
+use serde_json::Value;
+use std::process::Command;
+use std::time::Duration;
+use test_support::daemon::Daemon;
+use test_support::servers::until;
+
+const CONFIG: &str = "[table]\nvalue_bytes_max = \"16KiB\"\naverage_entry_bytes = 1100\n\
+                      [defaults]\nttl = \"1h\"\n\
+                      [[policy]]\nprefix = \"once:\"\n";
+const KEYS: u64 = 24_000;
+
+fn ctl(daemon: &Daemon, arguments: &[&str]) -> String {
+    let program = env!("CARGO_BIN_EXE_l1ctl");
+    let output = Command::new(program)
+        .arg("--socket")
+        .arg(daemon.socket())
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn connect(daemon: &Daemon) -> Client {
+    Client::builder().socket(daemon.socket()).deadline(Duration::from_secs(20)).connect().unwrap()
+}
+
+/// Reads keys as a service would: what is not there is made and stored. Returns reads and hits.
+fn serve(client: &Client, reads: u64, seed: u64) -> (u64, u64) {
+    let (mut random, mut hits) = (seed, 0);
+    for n in 0..reads {
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let key = match n % 10 {
+            0 => format!("once:{n}"),
+            _ => format!("key:{}", (random >> 33) % KEYS),
+        };
+        if client.get(key.as_bytes()).unwrap().is_some() {
+            hits += 1;
+        } else {
+            client.set(key.as_bytes(), &[7; 1000]).unwrap();
+        }
+    }
+    (reads, hits)
+}
+
+#[test]
+fn the_advice_is_what_tables_of_these_sizes_really_come_to() {
+    let daemon = Daemon::start(env!("CARGO_BIN_EXE_l1d"), CONFIG, "12MiB");
+    let empty = ctl(&daemon, &["advise"]);
+    assert!(empty.starts_with("Too little was read to say"), "{empty}");
+
+    let client = connect(&daemon);
+    let (reads, hits) = serve(&client, 100_000, 1);
+    let told = || -> Value { serde_json::from_str(&client.stats_json().unwrap()).unwrap() };
+    // Hits are reported sixteen at a time, and at the owner's leisure.
+    until("the reports to arrive", || {
+        (told()["requests"]["hits_told"].as_u64().unwrap() + 16 >= hits).then_some(())
+    });
+    assert!(told()["requests"]["hits_told"].as_u64().unwrap() <= hits);
+    let advice: Value = serde_json::from_str(&ctl(&daemon, &["--json", "advise"])).unwrap();
+    let percent = |place: usize| advice["hit_percent"][place].as_f64().unwrap();
+    #[expect(clippy::cast_precision_loss, reason = "small counts")]
+    let real = hits as f64 * 100.0 / reads as f64;
+    assert!((percent(1) - real).abs() < 1.0, "{real} %, {advice:#}");
+    // What a daemon with twice the memory comes to.
+    let other = Daemon::start(env!("CARGO_BIN_EXE_l1d"), CONFIG, "24MiB");
+    let (reads, hits) = serve(&connect(&other), 100_000, 1);
+    #[expect(clippy::cast_precision_loss, reason = "small counts")]
+    let real = hits as f64 * 100.0 / reads as f64;
+    // Of twice the file somewhat more than twice as much is for live entries.
+    assert!((percent(2) - real).abs() < 5.0, "{real} %, {advice:#}");
+    assert!(percent(0) < percent(1) - 5.0 && percent(3) > percent(2), "{advice:#}");
+    let once =
+        advice["policies"].as_array().unwrap().iter().find(|p| p["prefix"] == "once:").unwrap();
+    assert_eq!(once["hit_percent"][3].as_f64().map(f64::round), Some(0.0), "{advice:#}");
+
+    let page = ctl(&daemon, &["advise"]);
+    assert!(page.starts_with("Twice the memory would lift the hit ratio from"), "{page}");
+    assert!(page.lines().count() > 8, "{page}");
+}
