@@ -256,3 +256,37 @@ pub fn contest(
     }
     Ok(entrants)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::workload::{Places, Popularity, VALUE_BYTES, Workload, value};
+    use super::*;
+
+    /// Has the value of the key that is so far behind.
+    struct Beside(u32);
+
+    impl Read for Beside {
+        const NAME: &'static str = "beside";
+        const HANDS_OUT: &'static str = "a copy";
+        type Buffer = [u8; VALUE_BYTES];
+
+        fn buffer(&self) -> Self::Buffer {
+            [0; VALUE_BYTES]
+        }
+
+        fn read(&mut self, op: &Op, to: &mut Self::Buffer) -> bool {
+            *to = value(op.number + self.0);
+            true
+        }
+    }
+
+    #[test]
+    fn who_reads_another_value_fails_and_so_does_who_finds_what_is_not_there() {
+        let places = Places { slots: vec![0; 10], absent: Vec::new(), shift: 0 };
+        let workload = Workload { keys: 10, popularity: Popularity::Uniform };
+        let stream = Stream::every_key(workload, &places);
+        assert!(Held(Beside(0)).pass(Leg::whole(&stream)).is_ok());
+        assert!(Held(Beside(1)).pass(Leg::whole(&stream)).is_err());
+        assert!(Absent(Beside(0)).pass(Leg::whole(&stream)).is_err());
+    }
+}

@@ -29,10 +29,12 @@ pub fn load(
 ) -> Result<Daemon> {
     let entry_bytes = (HEADER_BYTES + KEY_BYTES + value_bytes) as u64;
     let slots_bytes = keys as u64 * 10;
-    let table_bytes = (keys as u64 * entry_bytes + slots_bytes) * 9 / 8 + (4 << 20);
     let value_bytes_max = value_bytes.max(4096) as u64;
+    // Of few keys, the least table that there is: 64 of the largest entries, and some.
+    let least = 64 * (value_bytes_max + 70_000) + (1 << 20);
+    let table_bytes = (keys as u64 * entry_bytes + slots_bytes) * 9 / 8 + least;
     let shape = TableShape {
-        table_bytes: table_bytes.next_multiple_of(4096).max(value_bytes_max * 64),
+        table_bytes: table_bytes.next_multiple_of(4096),
         value_bytes_max,
         entry_bytes,
     };

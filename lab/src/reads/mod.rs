@@ -23,8 +23,8 @@ mod measure;
 mod pass;
 mod processes;
 mod report;
-mod rivals;
-mod workload;
+pub mod rivals;
+pub mod workload;
 
 pub use bytes::{BytesOptions, bytes};
 pub use command::{ReadCommand, ReadOptions, limit, read};

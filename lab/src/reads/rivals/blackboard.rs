@@ -10,10 +10,12 @@ use crate::{interrupt, scratch};
 use anyhow::{Context, Result, anyhow};
 use iceoryx2::port::reader::EntryHandle;
 use iceoryx2::prelude::{
-    Config, FileName, LogLevel, NodeBuilder, Path, SemanticString, ipc, set_log_level,
+    Config, FileName, LogLevel, NodeBuilder, Path as SystemPath, SemanticString, ipc, set_log_level,
 };
 use rapidhash::fast::RandomState;
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 /// More take minutes to set up: each that is added is looked for among all.
@@ -37,32 +39,78 @@ pub struct Blackboard {
     _service: iceoryx2::service::port_factory::blackboard::PortFactory<ipc::Service, Key>,
     _node: iceoryx2::node::Node<ipc::Service>,
     /// After what lies in it.
-    _directory: TempDir,
+    _place: Place,
 }
 
-/// iceoryx2's settings: files in this directory, and a name in /dev/shm by which a run's are known.
+/// Where an instance of iceoryx2 keeps its files: those in /dev/shm begin with a name of their own. All
+/// are removed with this value; iceoryx2 leaves some.
+#[derive(Debug)]
+pub struct Place {
+    directory: TempDir,
+    prefix: String,
+}
+
+impl Place {
+    /// A new one.
+    ///
+    /// # Errors
+    /// No room.
+    pub fn new() -> Result<Place> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("{}iceoryx2.{count}.", scratch::prefix());
+        Ok(Place { directory: scratch::directory()?, prefix })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What the names in /dev/shm begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let Ok(files) = std::fs::read_dir("/dev/shm") else { return Vec::new() };
+        files
+            .flatten()
+            .filter(|file| file.file_name().as_encoded_bytes().starts_with(self.prefix.as_bytes()))
+            .map(|file| file.path())
+            .collect()
+    }
+
+    /// What has been made so far goes with an interrupted run.
+    pub fn remove_if_interrupted(&self) {
+        for file in self.files() {
+            interrupt::remove_if_interrupted(&file);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for file in self.files() {
+            // Nothing that could be done about one that stays.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// iceoryx2's settings for files in this directory, and names in /dev/shm that begin like this.
 ///
 /// # Errors
 /// Names that iceoryx2 does not take.
-pub fn config(directory: &std::path::Path, prefix: &str) -> Result<Config> {
+pub fn config(directory: &Path, prefix: &str) -> Result<Config> {
     set_log_level(LogLevel::Error);
     let mut config = Config::default();
     config.global.prefix =
         FileName::new(prefix.as_bytes()).map_err(|error| anyhow!("iceoryx2: {error:?}"))?;
     let path = directory.to_str().context("a directory whose name is no text")?;
-    let path = Path::new(path.as_bytes()).map_err(|error| anyhow!("iceoryx2: {error:?}"))?;
+    let path = SystemPath::new(path.as_bytes()).map_err(|error| anyhow!("iceoryx2: {error:?}"))?;
     config.global.set_root_path(&path);
     Ok(config)
-}
-
-/// What iceoryx2 has made in /dev/shm goes with an interrupted run.
-pub fn remove_if_interrupted(prefix: &str) {
-    let Ok(files) = std::fs::read_dir("/dev/shm") else { return };
-    for file in files.flatten() {
-        if file.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
-            interrupt::remove_if_interrupted(&file.path());
-        }
-    }
 }
 
 impl Blackboard {
@@ -71,9 +119,8 @@ impl Blackboard {
     /// # Errors
     /// iceoryx2's own.
     pub fn load(count: u32) -> Result<Blackboard> {
-        let directory = scratch::directory()?;
-        let prefix = format!("{}iox2_", scratch::prefix());
-        let config = config(directory.path(), &prefix)?;
+        let place = Place::new()?;
+        let config = config(place.path(), place.prefix())?;
         let node = NodeBuilder::new().config(&config).create::<ipc::Service>()?;
         let mut creator =
             node.service_builder(&"l1d-lab/reads".try_into()?).blackboard_creator::<Key>();
@@ -86,8 +133,8 @@ impl Blackboard {
         for number in 0..count {
             handles.insert(key(number), reader.entry::<Value>(&key(number))?);
         }
-        remove_if_interrupted(&prefix);
-        Ok(Blackboard { handles, _service: service, _node: node, _directory: directory })
+        place.remove_if_interrupted();
+        Ok(Blackboard { handles, _service: service, _node: node, _place: place })
     }
 }
 

@@ -10,9 +10,9 @@
 //! Keys and values of the maps and caches are slices on the heap, of any length, as l1d's are, and
 //! all of them hash with rapidhash, as l1d does.
 
-mod blackboard;
+pub mod blackboard;
 mod caches;
-mod lmdb;
+pub mod lmdb;
 mod maps;
 mod memcached;
 mod redis;
