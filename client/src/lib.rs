@@ -46,7 +46,9 @@
 //!
 //! One client serves a whole process, all its threads, and its forked children: a child goes on
 //! reading the table and makes a mailbox, connections, locks and a process cache of its own when it
-//! first needs them. (Sockets that it inherited stay open in it, unused.)
+//! first needs them. (What its parent had in the page table it faults in anew, until it first asks the
+//! daemon: then the table is populated as at attach, see [`Populate`]. Sockets that it inherited stay
+//! open in it, unused.)
 //!
 //! # A whole program
 //!

@@ -23,8 +23,8 @@ pub struct Pages {
 
 impl Pages {
     /// What the kernel says of this mapping now; `None` where `/proc` cannot be read. Takes about
-    /// 2 ms for each GiB that is mapped in large pages, and as long for each GiB that the process has
-    /// below it.
+    /// 3 ms for each GiB that is mapped in large pages, 20 in small ones, and as long for whatever else
+    /// the process has at lower addresses.
     #[must_use]
     pub fn of(mapping: &Mapping) -> Option<Pages> {
         let smaps = BufReader::new(File::open("/proc/self/smaps").ok()?);

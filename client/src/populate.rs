@@ -7,14 +7,17 @@ use std::ops::Range;
 
 /// Looked at, and populated, at a time.
 const PIECE_BYTES: usize = 64 << 20;
+/// A process that lives short touches some hundred large pages, which costs it as much as to populate
+/// some hundred MiB; and what one that lives long touches later is soon paid for.
+const AUTO_BYTES_MAX: usize = 1 << 30;
 
 /// What attaching enters into the process's page table. What it does not enter costs a page fault
 /// where it is first touched: some microseconds for each 64 KiB, where pages are small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Populate {
-    /// All that is in large pages, at less than a microsecond for each MiB; nothing else. Right for
-    /// processes that live short and for those that do not care.
+    /// What is in large pages, at less than a microsecond for each MiB, up to a GiB, which holds the
+    /// index; nothing else. Right for processes that live short and for those that do not care.
     #[default]
     Auto,
     /// The index too, where it is in small pages: tens of microseconds for each MiB of it.
@@ -36,19 +39,19 @@ impl Populate {
         match self {
             Populate::Nothing => {}
             Populate::All => populate_all(mapping, until),
-            Populate::Auto => populate_large(mapping, until),
+            Populate::Auto => populate_large(mapping, AUTO_BYTES_MAX, until),
             Populate::Index => {
-                populate_large(mapping, until);
+                populate_large(mapping, AUTO_BYTES_MAX, until);
                 populate_pieces(mapping, index, until);
             }
         }
     }
 }
 
-/// Populates what of a mapping is in large pages, piece by piece while `go_on`. Each piece is judged by
+/// Populates what of the first `bytes_max` bytes of a mapping is in large pages, piece by piece while `go_on`. Each piece is judged by
 /// its first large page.
-pub fn populate_large(mapping: &Mapping, go_on: impl Fn() -> bool) {
-    for piece in pieces(0..mapping.bytes()) {
+pub fn populate_large(mapping: &Mapping, bytes_max: usize, go_on: impl Fn() -> bool) {
+    for piece in pieces(0..mapping.bytes().min(bytes_max)) {
         // Old kernels cannot: then they cannot for any piece.
         if !go_on() || (mapping.is_large_at(piece.start) && mapping.populate(piece).is_err()) {
             return;

@@ -71,8 +71,11 @@ pub struct Totals {
 }
 
 impl Figures {
-    /// Counts a request of so many bytes.
+    /// Counts a request of so many bytes, unless it is the one to attach.
     pub(super) fn count(&mut self, request: &Request<'_>, bytes: usize) {
+        if matches!(request, Request::Attach { .. }) {
+            return;
+        }
         self.requests += 1;
         self.request_bytes += bytes as u64;
         match request {

@@ -52,7 +52,7 @@ fn collapse(mapping: &Mapping, offset: usize) -> nix::Result<()> {
 /// Enters what is in large pages of a file that was found into this process's page table. The rest
 /// stays as it is: collapsing pages under readers stalls them for milliseconds.
 pub(super) fn enter_large(mapping: &Mapping) {
-    populate_large(mapping, || true);
+    populate_large(mapping, usize::MAX, || true);
 }
 
 /// Bytes of a file in this directory in which `bytes` bytes fit.

@@ -24,6 +24,11 @@ impl Daemon {
     pub fn start(program: &str, config: &str, table_size: &str) -> Daemon {
         let memory =
             if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
+        Daemon::start_in(&memory, program, config, table_size)
+    }
+
+    /// The same, with the table on the file system that has the directory `memory`.
+    pub fn start_in(memory: &Path, program: &str, config: &str, table_size: &str) -> Daemon {
         let mut daemon = Daemon {
             program: program.into(),
             tables: tempfile::Builder::new().prefix("l1d-test-").tempdir_in(memory).unwrap(),
