@@ -262,3 +262,27 @@ fn tiers_that_die_and_come_back_are_noticed_only_by_who_needs_them() {
     });
     assert_eq!(redis.client().resp(&[b"GET", b"strict:key"]), b"again");
 }
+
+/// The hazard: a large value travels in pieces, and where nobody waits for its answer the next one
+/// follows on the same lane before the daemon has handled the first.
+#[test]
+fn sets_that_nobody_waits_for_arrive_whatever_their_size() {
+    let daemon = start(&config(None, None, "[defaults]\nttl = \"1h\"\n"));
+    let client = connect(&daemon);
+    let options = SetOptions { no_wait: true, ..SetOptions::default() };
+    for bytes in [10, 16_383, 16_384, 20_000, 40_000] {
+        for n in 0..100_u8 {
+            let (key, value) = (format!("{bytes}:{n}"), vec![n; bytes]);
+            while let Err(error) = client.set_with(key.as_bytes(), &value, &options) {
+                assert!(matches!(error, Error::Busy { .. }), "{error}");
+            }
+        }
+        // Behind them all.
+        client.set(b"last", b"one").unwrap();
+        for n in 0..100_u8 {
+            let value = client.peek(format!("{bytes}:{n}").as_bytes());
+            assert_eq!(value.as_deref(), Some(&vec![n; bytes][..]), "{n} of {bytes} bytes");
+        }
+    }
+    assert!(!daemon.log().contains("dropped"), "{}", daemon.log());
+}

@@ -123,9 +123,9 @@ impl<S: Service> Server<'_, S> {
         let mut served = 0;
         let mut is_empty = false;
         while !is_empty && served < REQUESTS_PER_PASS && self.service.takes_more() {
-            let count = self.serve_some(origin)?;
-            served += count;
-            is_empty = count < TOGETHER;
+            let some = self.serve_some(origin)?;
+            served += some.0;
+            is_empty = some.1;
         }
         if !is_empty
             && served >= REQUESTS_PER_PASS
@@ -136,14 +136,14 @@ impl<S: Service> Server<'_, S> {
         Ok(served)
     }
 
-    /// Takes a few records out and handles them. How many there were.
-    fn serve_some(&mut self, origin: Origin) -> Result<usize, Broken> {
+    /// Takes a few records out and handles them. How many there were, and whether there are no more.
+    fn serve_some(&mut self, origin: Origin) -> Result<(usize, bool), Broken> {
         let request_bytes_max = self.limits.frame_bytes_max;
-        let Some(connection) = self.peers.get_mut(origin) else { return Ok(0) };
+        let Some(connection) = self.peers.get_mut(origin) else { return Ok((0, true)) };
         let peer = connection.peer;
-        let Some(mailbox) = &mut connection.mailbox else { return Ok(0) };
+        let Some(mailbox) = &mut connection.mailbox else { return Ok((0, true)) };
         let mut found = [const { Found::Nothing }; TOGETHER];
-        let (mut count, mut filled) = (0, 0);
+        let (mut count, mut filled, mut is_empty) = (0, 0, true);
         while let Some(place) = found.get_mut(count)
             && self.scratch.len() - filled >= SHAPE.piece_bytes()
         {
@@ -158,6 +158,13 @@ impl<S: Service> Server<'_, S> {
                 other => other,
             };
             count += 1;
+            // Its lane may be asked again already, where nobody waits for an answer: that is known when
+            // it has been handled.
+            if matches!(place, Found::Pieces(..)) {
+                is_empty = false;
+                break;
+            }
+            is_empty = count < TOGETHER;
         }
         let mut requests = [const { None }; TOGETHER];
         for (request, found) in requests.iter_mut().zip(&found) {
@@ -181,7 +188,7 @@ impl<S: Service> Server<'_, S> {
         for (lane, request) in requests.into_iter().flatten() {
             handle(self.service, &mut self.peers, (origin, lane), &peer, request)?;
         }
-        Ok(count)
+        Ok((count, is_empty))
     }
 }
 
