@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::scratch;
 use anyhow::{Context, Result, bail};
 use l1d_client::Client;
 use std::fs::File;
@@ -37,11 +38,7 @@ impl Daemon {
     /// beside this program. `rules`: TOML after the `[table]` section.
     pub fn start(program: Option<&Path>, shape: TableShape, rules: &str) -> Result<Daemon> {
         let program = program_at(program)?;
-        // The process id tells whose a directory is that a killed run has left.
-        let prefix = format!("l1d-lab.{}.", std::process::id());
-        let directory = tempfile::Builder::new().prefix(&prefix).tempdir_in("/dev/shm");
-        let directory = directory.context("cannot make a directory in /dev/shm")?;
-        interrupt::remove_if_interrupted(directory.path());
+        let directory = scratch::directory()?;
         let at = |name: &str| directory.path().join(name);
         let TableShape { table_bytes, value_bytes_max, entry_bytes } = shape;
         let config = format!(

@@ -31,6 +31,12 @@ impl Machine {
     }
 }
 
+/// The command that this run was started with, as typed.
+pub fn command() -> String {
+    let words = std::env::args().skip(1);
+    std::iter::once("l1d-lab".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
 /// Cores that this process may use, in order.
 pub fn cores() -> Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;

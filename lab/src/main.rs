@@ -6,12 +6,14 @@ mod copied;
 mod daemon;
 mod failure;
 mod hit_ratio;
+mod hot_key;
 mod interrupt;
 mod machine;
 mod memory;
 mod progress;
 mod random;
 mod reads;
+mod scratch;
 mod statistics;
 mod table;
 mod trace;
@@ -37,7 +39,7 @@ struct Arguments {
 enum Command {
     /// The physical limit of a read: one line of an index, then the entry, and nothing else
     Limit(reads::ReadOptions),
-    /// `peek_into` of the client, beside the limit in the same rounds
+    /// Reads of the client, beside the limit and other stores in the same rounds
     Read(reads::ReadCommand),
     /// Bytes that l1d needs beyond keys and values
     Bytes(reads::BytesOptions),
@@ -51,19 +53,24 @@ enum Command {
     Copied(copied::CopiedOptions),
     /// Hit ratios on request traces: l1d's table, other caches, LRU and the offline optimum
     HitRatio(hit_ratio::HitRatioOptions),
+    /// A few keys, readers, and a writer that never rests
+    HotKey(hot_key::HotKeyOptions),
     /// One process of `compare`; started by it, not by people
     #[command(hide = true)]
     Worker(compare::WorkerOptions),
     /// One process of `limit` and `read`; started by them, not by people
     #[command(hide = true)]
     Reader(reads::ReaderOptions),
+    /// One process of `hot-key`; started by it, not by people
+    #[command(hide = true)]
+    HotReader(hot_key::HotReaderPlace),
 }
 
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
     // Workers and readers are ended by the process that started them.
     let result = match command {
-        Command::Worker(_) | Command::Reader(_) => Ok(()),
+        Command::Worker(_) | Command::Reader(_) | Command::HotReader(_) => Ok(()),
         _ => interrupt::watch(),
     };
     let result = result.and_then(|()| match command {
@@ -77,6 +84,8 @@ fn main() -> ExitCode {
         Command::HitRatio(options) => hit_ratio::hit_ratio(&options),
         Command::Worker(options) => compare::worker(&options),
         Command::Reader(options) => reads::reader(&options),
+        Command::HotKey(options) => hot_key::hot_key(&options),
+        Command::HotReader(place) => hot_key::hot_reader(&place),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

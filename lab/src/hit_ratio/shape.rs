@@ -48,7 +48,14 @@ impl Shape {
             None => Shape::equal(room.capacity),
             Some(sizes) => {
                 let largest = sizes.iter().copied().max().unwrap_or(1);
-                Shape::unequal(room, u64::from(largest))
+                // What is asked for tells what an index must have room for: of large objects that come
+                // once, few are in the table at a time.
+                let mut asked: Vec<u32> =
+                    stream.requests.iter().map(|id| stream.weight(*id)).collect();
+                let middle = asked.len() / 2;
+                let typical = *asked.select_nth_unstable(middle).1;
+                let objects = room.objects.max(room.capacity / u64::from(typical).max(1));
+                Shape::unequal(Room { objects, ..room }, u64::from(largest))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `l1d-lab bytes`: what an entry costs beyond its key and its value.
 
-use super::loaded::load;
+use super::loaded::load_numbered;
 use super::workload::{KEY_BYTES, VALUE_BYTES};
 use crate::progress::Progress;
 use crate::table::table;
@@ -63,7 +63,8 @@ pub fn bytes(options: &BytesOptions) -> Result<()> {
 
 fn measure(options: &BytesOptions) -> Result<Report> {
     let progress = Progress::new();
-    let daemon = load(options.entries as usize, options.l1d.as_deref(), &progress)?;
+    let daemon =
+        load_numbered(options.entries as usize, VALUE_BYTES, options.l1d.as_deref(), &progress)?;
     let stats: Value = serde_json::from_str(&daemon.client()?.stats_json()?)
         .context("the daemon's stats are no JSON")?;
     let figure = |name: &str| {

@@ -3,7 +3,7 @@
 
 use super::arena::ArenaReader;
 use super::pass::{Chain, Leg, MISSING, pass};
-use super::workload::{Op, Stream, VALUE_BYTES, Workload};
+use super::workload::{Op, Stream};
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 use l1d_client::Client;
@@ -17,7 +17,16 @@ use std::time::Duration;
 /// through it: a dynamic call per read would be part of what is measured.
 pub trait Contestant {
     /// Its name in tables and JSON.
-    fn name(&self) -> &str;
+    fn name(&self) -> &'static str;
+
+    /// What a read gives before the value is in the reader's own buffer.
+    fn hands_out(&self) -> &'static str;
+
+    /// Whether every read is a round trip to a server, so that reading each key once to map its
+    /// pages would take minutes and map none.
+    fn is_remote(&self) -> bool {
+        false
+    }
 
     /// Reads one leg; returns ns per read.
     ///
@@ -26,26 +35,96 @@ pub trait Contestant {
     fn pass(&mut self, leg: Leg<'_>) -> Result<f64>;
 }
 
-/// The physical limit.
-#[derive(Debug)]
-pub struct Limit {
-    /// Its memory.
-    pub arena: ArenaReader,
+/// How one key is read: what contestants differ in.
+pub trait Read {
+    /// As [`Contestant::name`].
+    const NAME: &'static str;
+    /// As [`Contestant::hands_out`].
+    const HANDS_OUT: &'static str;
+    /// As [`Contestant::is_remote`].
+    const IS_REMOTE: bool = false;
+
+    /// Where values are copied to.
+    type Buffer: AsRef<[u8]>;
+
+    /// A buffer, made before anything is timed.
+    fn buffer(&self) -> Self::Buffer;
+
+    /// Copies the value of a key into the buffer. Whether it was there.
+    fn read(&mut self, op: &Op, value: &mut Self::Buffer) -> bool;
 }
 
-impl Contestant for Limit {
+/// Reads keys that are there.
+pub struct Held<R>(pub R);
+
+impl<R: Read> Contestant for Held<R> {
     fn name(&self) -> &'static str {
-        "limit"
+        R::NAME
+    }
+
+    fn hands_out(&self) -> &'static str {
+        R::HANDS_OUT
+    }
+
+    fn is_remote(&self) -> bool {
+        R::IS_REMOTE
     }
 
     fn pass(&mut self, leg: Leg<'_>) -> Result<f64> {
-        let mut value = [0; VALUE_BYTES];
+        let mut value = self.0.buffer();
         pass(leg, |op: &Op| {
-            if !self.arena.read(op, black_box(&mut value)) {
-                return MISSING;
+            if self.0.read(op, black_box(&mut value)) {
+                first_word(value.as_ref())
+            } else {
+                MISSING
             }
-            first_word(&value)
         })
+    }
+}
+
+/// Reads keys that are not there: what must not be found counts as its own number.
+pub struct Absent<R>(pub R);
+
+impl<R: Read> Contestant for Absent<R> {
+    fn name(&self) -> &'static str {
+        R::NAME
+    }
+
+    fn hands_out(&self) -> &'static str {
+        "nothing"
+    }
+
+    fn is_remote(&self) -> bool {
+        R::IS_REMOTE
+    }
+
+    fn pass(&mut self, leg: Leg<'_>) -> Result<f64> {
+        let mut value = self.0.buffer();
+        pass(leg, |op: &Op| {
+            if self.0.read(op, black_box(&mut value)) { MISSING } else { u64::from(op.number) }
+        })
+    }
+}
+
+/// The physical limit.
+#[derive(Debug)]
+pub struct Limit<const VALUE_BYTES: usize> {
+    /// Its memory.
+    pub arena: ArenaReader<VALUE_BYTES>,
+}
+
+impl<const VALUE_BYTES: usize> Read for Limit<VALUE_BYTES> {
+    const NAME: &'static str = "limit";
+    const HANDS_OUT: &'static str = "a copy";
+    type Buffer = [u8; VALUE_BYTES];
+
+    fn buffer(&self) -> [u8; VALUE_BYTES] {
+        [0; VALUE_BYTES]
+    }
+
+    #[inline(always)]
+    fn read(&mut self, op: &Op, value: &mut [u8; VALUE_BYTES]) -> bool {
+        self.arena.read(op, value)
     }
 }
 
@@ -53,24 +132,28 @@ impl Contestant for Limit {
 pub struct Peek {
     /// Attached to the daemon that owns the table.
     pub client: Client,
+    /// Room that the reader's buffer begins with.
+    pub value_bytes: usize,
 }
 
-impl Contestant for Peek {
-    fn name(&self) -> &'static str {
-        "l1d peek_into"
+impl Read for Peek {
+    const NAME: &'static str = "l1d peek_into";
+    const HANDS_OUT: &'static str = "a copy";
+    type Buffer = Vec<u8>;
+
+    fn buffer(&self) -> Vec<u8> {
+        Vec::with_capacity(self.value_bytes)
     }
 
-    fn pass(&mut self, leg: Leg<'_>) -> Result<f64> {
-        let mut value = Vec::with_capacity(VALUE_BYTES);
-        pass(leg, |op: &Op| match self.client.peek_into(&op.key, black_box(&mut value)) {
-            Some(_) => first_word(&value),
-            None => MISSING,
-        })
+    #[inline(always)]
+    fn read(&mut self, op: &Op, value: &mut Vec<u8>) -> bool {
+        self.client.peek_into(&op.key, value).is_some()
     }
 }
 
+/// The first word of a value, little-endian; [`MISSING`] where it has none.
 #[inline(always)]
-fn first_word(value: &[u8]) -> u64 {
+pub fn first_word(value: &[u8]) -> u64 {
     value.first_chunk::<8>().map_or(MISSING, |word| u64::from_le_bytes(*word))
 }
 
@@ -89,7 +172,9 @@ pub struct Pace {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Entrant {
     /// Its name.
-    pub name: String,
+    pub name: &'static str,
+    /// What a read gives before the value is in the reader's own buffer.
+    pub hands_out: &'static str,
     /// ns per dependent read, by round.
     pub dependent_ns: Vec<f64>,
     /// ns per independent read, by round.
@@ -106,31 +191,44 @@ impl Entrant {
     }
 }
 
+/// What is read: its name, the reads, each key once, and which kinds of reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Reads<'a> {
+    /// What progress calls it.
+    pub name: &'a str,
+    /// The reads.
+    pub stream: &'a Stream,
+    /// Each key once, in order.
+    pub every_key: &'a Stream,
+    /// In this order in each round.
+    pub chains: &'a [Chain],
+}
+
 /// Runs them all. `every_key` is read once by each first, so that every page is mapped.
 ///
 /// # Errors
 /// A contestant that read a wrong value.
 pub fn contest(
     contestants: &mut [Box<dyn Contestant>],
-    (workload, stream, every_key): (Workload, &Stream, &Stream),
+    Reads { name, stream, every_key, chains }: Reads<'_>,
     pace: Pace,
     progress: &Progress,
 ) -> Result<Vec<Entrant>> {
     let mut entrants: Vec<Entrant> = contestants
         .iter()
-        .map(|c| Entrant { name: c.name().to_owned(), ..Entrant::default() })
+        .map(|c| Entrant { name: c.name(), hands_out: c.hands_out(), ..Entrant::default() })
         .collect();
-    for contestant in contestants.iter_mut() {
+    for contestant in contestants.iter_mut().filter(|contestant| !contestant.is_remote()) {
         contestant
             .pass(Leg::whole(every_key))
             .with_context(|| format!("{}, reading each key once", contestant.name()))?;
     }
     for round in 0..pace.rounds {
         let chunk = stream.sums.len() * round / pace.rounds;
-        for chain in Chain::ALL {
+        for &chain in chains {
             for (contestant, entrant) in contestants.iter_mut().zip(&mut entrants) {
                 progress.say(&format!(
-                    "{workload}: round {} of {}, {}",
+                    "{name}: round {} of {}, {}",
                     round + 1,
                     pace.rounds,
                     entrant.name
@@ -142,13 +240,13 @@ pub fn contest(
                     time: Duration::from_millis(pace.warm_up_ms),
                     chain,
                 };
-                contestant.pass(leg).context(entrant.name.clone())?;
+                contestant.pass(leg).context(entrant.name)?;
                 let leg = Leg {
                     chunk: chunk + stream.sums.len() / pace.rounds / 2,
                     time: Duration::from_millis(pace.round_ms),
                     ..leg
                 };
-                let ns = contestant.pass(leg).context(entrant.name.clone())?;
+                let ns = contestant.pass(leg).context(entrant.name)?;
                 match chain {
                     Chain::Dependent => entrant.dependent_ns.push(ns),
                     Chain::Independent => entrant.independent_ns.push(ns),
@@ -157,4 +255,38 @@ pub fn contest(
         }
     }
     Ok(entrants)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::workload::{Places, Popularity, VALUE_BYTES, Workload, value};
+    use super::*;
+
+    /// Has the value of the key that is so far behind.
+    struct Beside(u32);
+
+    impl Read for Beside {
+        const NAME: &'static str = "beside";
+        const HANDS_OUT: &'static str = "a copy";
+        type Buffer = [u8; VALUE_BYTES];
+
+        fn buffer(&self) -> Self::Buffer {
+            [0; VALUE_BYTES]
+        }
+
+        fn read(&mut self, op: &Op, to: &mut Self::Buffer) -> bool {
+            *to = value(op.number + self.0);
+            true
+        }
+    }
+
+    #[test]
+    fn who_reads_another_value_fails_and_so_does_who_finds_what_is_not_there() {
+        let places = Places { slots: vec![0; 10], absent: Vec::new(), shift: 0 };
+        let workload = Workload { keys: 10, popularity: Popularity::Uniform };
+        let stream = Stream::every_key(workload, &places);
+        assert!(Held(Beside(0)).pass(Leg::whole(&stream)).is_ok());
+        assert!(Held(Beside(1)).pass(Leg::whole(&stream)).is_err());
+        assert!(Absent(Beside(0)).pass(Leg::whole(&stream)).is_err());
+    }
 }

@@ -1,45 +1,83 @@
 //! A daemon that holds every key of a workload.
 
-use super::workload::{KEY_BYTES, VALUE_BYTES, key, value};
+use super::workload::{KEY_BYTES, fill, key};
 use crate::daemon::{Daemon, TableShape};
 use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};
-use l1d_client::{Client, SetOptions};
+use l1d_client::{Client, Error, SetOptions};
 use std::path::Path;
 
-/// Header, key and value.
-const ENTRY_BYTES: u64 = 24 + KEY_BYTES as u64 + VALUE_BYTES as u64;
+/// Of an entry, beyond key and value.
+const HEADER_BYTES: usize = 24;
 /// Entries must not expire under a reader.
 const RULES: &str = "[defaults]\nttl = \"24h\"\n";
 /// Sets without an answer between two with one: bounds what waits in the socket.
 const UNANSWERED: u32 = 256;
+/// Values that a request carries whole.
+const SMALL_BYTES: usize = 1 << 10;
 
-/// Starts a daemon whose table fits `keys` keys, with an eighth to spare, and sets them all.
+/// Starts a daemon whose table fits `keys` keys, with an eighth to spare, and sets them all to what
+/// `value` makes of their numbers: values of `value_bytes` bytes at most.
 ///
 /// # Errors
 /// The daemon does not start or refuses a set.
-pub fn load(keys: usize, program: Option<&Path>, progress: &Progress) -> Result<Daemon> {
+pub fn load(
+    keys: usize,
+    (value_bytes, value): (usize, impl Fn(u32) -> Vec<u8>),
+    program: Option<&Path>,
+    progress: &Progress,
+) -> Result<Daemon> {
+    let entry_bytes = (HEADER_BYTES + KEY_BYTES + value_bytes) as u64;
     let slots_bytes = keys as u64 * 10;
-    let table_bytes = (keys as u64 * ENTRY_BYTES + slots_bytes) * 9 / 8 + (4 << 20);
+    let value_bytes_max = value_bytes.max(4096) as u64;
+    // Of few keys, the least table that there is: 64 of the largest entries, and some.
+    let least = 64 * (value_bytes_max + 70_000) + (1 << 20);
+    let table_bytes = (keys as u64 * entry_bytes + slots_bytes) * 9 / 8 + least;
     let shape = TableShape {
         table_bytes: table_bytes.next_multiple_of(4096),
-        value_bytes_max: 4096,
-        entry_bytes: ENTRY_BYTES,
+        value_bytes_max,
+        entry_bytes,
     };
     let daemon = Daemon::start(program, shape, RULES)?;
     let client = daemon.client()?;
     let keys = u32::try_from(keys).context("too many keys")?;
     for number in 0..keys {
-        let no_wait = number % UNANSWERED != 0 && number + 1 != keys;
+        // A large value travels in pieces, for which its sender waits in any case.
+        let no_wait = value_bytes <= SMALL_BYTES && number % UNANSWERED != 0 && number + 1 != keys;
         let options = SetOptions { no_wait, ..SetOptions::default() };
-        client
-            .set_with(&key(number), &value(number), &options)
+        set(&client, number, &value(number), &options)
             .with_context(|| format!("setting key {number} of {keys}"))?;
         if number % 65_536 == 0 {
             progress.say(&format!("setting key {number} of {keys}"));
         }
     }
     Ok(daemon)
+}
+
+/// Again while the daemon is behind.
+fn set(client: &Client, number: u32, value: &[u8], options: &SetOptions) -> Result<()> {
+    loop {
+        match client.set_with(&key(number), value, options) {
+            Ok(_) => return Ok(()),
+            Err(Error::Busy { .. }) => std::thread::yield_now(),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// As [`load`], with the values that reads are checked by.
+pub fn load_numbered(
+    keys: usize,
+    value_bytes: usize,
+    program: Option<&Path>,
+    progress: &Progress,
+) -> Result<Daemon> {
+    let value = |number| {
+        let mut value = vec![0; value_bytes];
+        fill(number, &mut value);
+        value
+    };
+    load(keys, (value_bytes, value), program, progress)
 }
 
 /// Keys that the table does not hold. A key has two lines of eight places; where both are full, one

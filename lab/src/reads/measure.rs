@@ -1,17 +1,22 @@
 //! One workload after the other, all contestants in turns.
 
 use super::arena::{Arena, slots};
-use super::contest::{Contestant, Entrant, Limit, Peek, contest};
-use super::limit::ReadOptions;
-use super::loaded::{absent, load};
+use super::cases::{self, Case, Setting};
+use super::command::{ReadCommand, ReadOptions};
+use super::contest::{Contestant, Entrant, Held, Limit, Peek, Reads, contest};
+use super::loaded::{absent, load_numbered};
+use super::pass::Chain;
 use super::processes::{Scaling, scaling};
-use super::report::{Report, Run};
-use super::workload::{Places, Stream, Workload};
+use super::report::{Report, Run, Skip};
+use super::rivals::Sought;
+use super::workload::{Places, Stream, VALUE_BYTES, Workload};
 use crate::daemon::Daemon;
-use crate::machine::{Machine, cores, pin};
+use crate::machine::{self, Machine, cores, pin};
 use crate::progress::Progress;
 use anyhow::{Context, Result};
-use std::path::Path;
+
+/// Bytes of memory that each key takes for the limit, for l1d and for the list of reads.
+pub const KEY_BYTES_USED: u64 = 122 + 140 + 96;
 
 /// What is read: the same keys in both.
 #[derive(Debug)]
@@ -22,57 +27,110 @@ pub struct Subject {
     pub daemon: Option<Daemon>,
 }
 
-/// Measures the limit; with `l1d` (and perhaps the path of its program) also `peek_into`, in the
-/// same rounds.
+/// Measures the limit; with a command, all the cases that it names, l1d and its rivals beside the
+/// limit.
 ///
 /// # Errors
 /// No memory, no core, no daemon, or a contestant that read a wrong value.
-pub fn measure(options: &ReadOptions, l1d: Option<Option<&Path>>) -> Result<Report> {
+pub fn measure(options: &ReadOptions, command: Option<&ReadCommand>) -> Result<Report> {
     let progress = Progress::new();
     let machine = Machine::this()?;
     let core = *machine.cores.last().context("no core to run on")?;
-    let mut runs = Vec::new();
-    for workload in options.workloads() {
-        progress.say(&format!("{workload}: filling the limit's memory"));
-        let arena = Arena::fill(workload.keys, options.seed)?;
-        let daemon = l1d.map(|program| load(workload.keys, program, &progress)).transpose()?;
-        let subject = Subject { arena, daemon };
-        // Another process must not inherit the pin, so the processes come first.
-        let scaling = if options.processes == 2 {
-            scale(options, workload, &subject, &progress)?
-        } else {
-            Vec::new()
-        };
-        let entrants = alone(options, workload, &subject, (core, &progress))?;
-        runs.push(Run { workload: workload.to_string(), entrants, scaling });
+    let mut report = Report {
+        machine,
+        command: machine::command(),
+        core,
+        pace: options.pace(),
+        runs: Vec::new(),
+        rows: Vec::new(),
+        skipped: Vec::new(),
+    };
+    for &case in command.map_or(&[Case::Hit][..], |command| &command.cases) {
+        match command {
+            Some(command) if case != Case::Hit => {
+                let setting = Setting { command, core, progress: &progress };
+                let outcome = cases::measure(case, &setting)?;
+                report.rows.extend(outcome.rows);
+                report.skipped.extend(outcome.skipped);
+            }
+            _ => {
+                for workload in options.workloads() {
+                    let (run, skipped) = hits(options, command, workload, (core, &progress))?;
+                    report.runs.push(run);
+                    report.skipped.extend(skipped);
+                }
+            }
+        }
     }
-    Ok(Report { machine, core, pace: options.pace(), runs })
+    Ok(report)
 }
 
-/// Rounds in one process, in a thread of its own so that nothing else of this process is pinned.
-fn alone(
+fn hits(
     options: &ReadOptions,
+    command: Option<&ReadCommand>,
     workload: Workload,
-    subject: &Subject,
     (core, progress): (usize, &Progress),
-) -> Result<Vec<Entrant>> {
+) -> Result<(Run, Vec<Skip>)> {
+    if let Some(command) = command {
+        command.rivals.fit(workload.keys, KEY_BYTES_USED)?;
+    }
+    progress.say(&format!("{workload}: filling the limit's memory"));
+    let arena = Arena::fill(workload.keys, VALUE_BYTES, options.seed)?;
+    let load =
+        |of: &ReadCommand| load_numbered(workload.keys, VALUE_BYTES, of.l1d.as_deref(), progress);
+    let subject = Subject { arena, daemon: command.map(load).transpose()? };
+    // Another process must not inherit the pin, so the processes come first.
+    let scaling = if options.processes == 2 {
+        scale(options, workload, &subject, progress)?
+    } else {
+        Vec::new()
+    };
+    let (entrants, skipped) =
+        pinned(core, || alone(options, command, (workload, &subject), progress))?;
+    Ok((Run { workload: workload.to_string(), entrants, scaling }, skipped))
+}
+
+/// Runs on a core, in a thread of its own so that nothing else of this process is pinned. Servers that
+/// it starts are: on the core of the only one who asks them, they answer soonest.
+pub fn pinned<T: Send>(core: usize, run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let run = || {
         pin(core)?;
-        progress.say(&format!("{workload}: drawing keys"));
-        let mut places = Places { slots: slots(workload.keys, options.seed), absent: Vec::new() };
-        let mut contestants: Vec<Box<dyn Contestant>> =
-            vec![Box::new(Limit { arena: subject.arena.reader()? })];
-        if let Some(daemon) = &subject.daemon {
-            let client = daemon.client()?;
-            places.absent = absent(&client, workload.keys)?;
-            contestants.push(Box::new(Peek { client }));
-        }
-        let stream = Stream::draw(workload, &places, options.seed);
-        let every_key = Stream::every_key(workload, &places);
-        contest(&mut contestants, (workload, &stream, &every_key), options.pace(), progress)
+        run()
     };
     std::thread::scope(|scope| scope.spawn(run).join())
         .unwrap_or_else(|_| anyhow::bail!("the reading thread panicked"))
+}
+
+/// Rounds in one process.
+fn alone(
+    options: &ReadOptions,
+    command: Option<&ReadCommand>,
+    (workload, subject): (Workload, &Subject),
+    progress: &Progress,
+) -> Result<(Vec<Entrant>, Vec<Skip>)> {
+    let slots = slots(workload.keys, options.seed);
+    let mut places = Places { slots, absent: Vec::new(), shift: 0 };
+    let mut contestants: Vec<Box<dyn Contestant>> =
+        vec![Box::new(Held(Limit::<VALUE_BYTES> { arena: subject.arena.reader()? }))];
+    let mut skipped = Vec::new();
+    if let Some(daemon) = &subject.daemon {
+        let client = daemon.client()?;
+        places.absent = absent(&client, workload.keys)?;
+        contestants.push(Box::new(Held(Peek { client, value_bytes: VALUE_BYTES })));
+    }
+    if let Some(command) = command {
+        let (rivals, without) = command.rivals.load(workload.keys, Sought::Held, |rival| {
+            progress.say(&format!("{workload}: filling {}", rival.name()));
+        })?;
+        contestants.extend(rivals);
+        skipped.extend(without.into_iter().map(|skip| Skip::new(Case::Hit, workload, skip)));
+    }
+    progress.say(&format!("{workload}: drawing keys"));
+    let stream = Stream::draw(workload, &places, options.seed);
+    let every_key = Stream::every_key(workload, &places);
+    let name = workload.to_string();
+    let reads = Reads { name: &name, stream: &stream, every_key: &every_key, chains: &Chain::ALL };
+    Ok((contest(&mut contestants, reads, options.pace(), progress)?, skipped))
 }
 
 fn scale(

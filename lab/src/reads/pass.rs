@@ -5,6 +5,9 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
+/// Keys that are asked for at once: a divisor of [`CHUNK`].
+pub const TOGETHER: usize = 16;
+
 /// What a contestant returns for a key that it does not have. No number of a key is as large.
 pub const MISSING: u64 = u64::MAX;
 
@@ -67,16 +70,34 @@ impl<'a> Leg<'a> {
 /// value of another one came back.
 #[inline(always)]
 pub fn pass(leg: Leg<'_>, mut read: impl FnMut(&Op) -> u64) -> Result<f64> {
+    pass_chunks(leg, |ops| match leg.chain {
+        Chain::Dependent => dependent(ops, &mut read),
+        Chain::Independent => ops.iter().fold(0u64, |sum, op| sum.wrapping_add(read(op))),
+    })
+}
+
+/// [`pass`] over keys that are asked for `TOGETHER` at a time; `read` returns the sum of their values'
+/// first words. What the next ones are is known ahead.
+///
+/// # Errors
+/// As for [`pass`].
+#[inline(always)]
+pub fn pass_together(leg: Leg<'_>, mut read: impl FnMut(&[Op; TOGETHER]) -> u64) -> Result<f64> {
+    pass_chunks(leg, |ops| {
+        let (batches, _) = ops.as_chunks::<TOGETHER>();
+        batches.iter().fold(0u64, |sum, batch| sum.wrapping_add(read(batch)))
+    })
+}
+
+#[inline(always)]
+fn pass_chunks(leg: Leg<'_>, mut read: impl FnMut(&[Op]) -> u64) -> Result<f64> {
     let chunks = leg.stream.sums.len();
     let begin = Instant::now();
     let mut done = 0;
     while done < leg.chunks_min.max(1) || begin.elapsed() < leg.time {
         let chunk = (leg.chunk + done) % chunks;
         let ops = leg.stream.ops.get(chunk * CHUNK..(chunk + 1) * CHUNK).unwrap_or_default();
-        let sum = match leg.chain {
-            Chain::Dependent => dependent(ops, &mut read),
-            Chain::Independent => ops.iter().fold(0u64, |sum, op| sum.wrapping_add(read(op))),
-        };
+        let sum = read(ops);
         let expected = leg.stream.sums.get(chunk).copied().unwrap_or(0);
         ensure!(
             sum == expected,

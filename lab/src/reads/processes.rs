@@ -5,11 +5,11 @@
 //! a little ahead, so that both begin together.
 
 use super::arena::{ArenaReader, slots};
-use super::contest::{Contestant, Limit, Pace, Peek};
+use super::contest::{Contestant, Held, Limit, Pace, Peek};
 use super::loaded::absent;
 use super::measure::Subject;
 use super::pass::{Chain, Leg};
-use super::workload::{Places, Stream, Workload};
+use super::workload::{Places, Stream, VALUE_BYTES, Workload};
 use crate::interrupt;
 use crate::machine::pin;
 use crate::progress::Progress;
@@ -208,15 +208,17 @@ impl Drop for Reader {
 pub fn reader(options: &ReaderOptions) -> Result<()> {
     pin(options.core)?;
     let workload = options.workload;
-    let mut places = Places { slots: slots(workload.keys, options.seed), absent: Vec::new() };
+    let mut places =
+        Places { slots: slots(workload.keys, options.seed), absent: Vec::new(), shift: 0 };
     let file = File::open(&options.arena)
         .with_context(|| format!("cannot open {}", options.arena.display()))?;
-    let mut contestants: Vec<Box<dyn Contestant>> =
-        vec![Box::new(Limit { arena: ArenaReader::map(&file, workload.keys)? })];
+    let mut contestants: Vec<Box<dyn Contestant>> = vec![Box::new(Held(Limit::<VALUE_BYTES> {
+        arena: ArenaReader::map(&file, workload.keys)?,
+    }))];
     if let Some(socket) = &options.socket {
         let client = crate::daemon::connect(socket)?;
         places.absent = absent(&client, workload.keys)?;
-        contestants.push(Box::new(Peek { client }));
+        contestants.push(Box::new(Held(Peek { client, value_bytes: VALUE_BYTES })));
     }
     let every_key = Stream::every_key(workload, &places);
     for contestant in &mut contestants {

@@ -93,6 +93,12 @@ pub struct Op {
     pub slot: u32,
 }
 
+impl AsRef<[u8]> for Op {
+    fn as_ref(&self) -> &[u8] {
+        &self.key
+    }
+}
+
 /// Where the limit keeps each key, and which keys are not to be read.
 #[derive(Debug)]
 pub struct Places {
@@ -100,6 +106,8 @@ pub struct Places {
     pub slots: Vec<u32>,
     /// Numbers of keys that a contestant does not hold, ascending; their neighbours are read.
     pub absent: Vec<u32>,
+    /// Added to every number: by as many keys as there are, so that nobody holds those that are read.
+    pub shift: u32,
 }
 
 impl Places {
@@ -110,6 +118,7 @@ impl Places {
             number = (number + 1) % keys;
         }
         let slot = self.slots.get(number as usize).copied().unwrap_or(0);
+        let number = number + self.shift;
         Op { key: key(number), number, slot }
     }
 }
@@ -174,11 +183,17 @@ pub fn key(number: u32) -> [u8; KEY_BYTES] {
 /// The value of a number: its first word is the number itself, so that a reader can prove which
 /// values it got by adding first words, and derive the place of its next read from them.
 pub fn value(number: u32) -> [u8; VALUE_BYTES] {
-    let mut value = [b'v'; VALUE_BYTES];
+    let mut value = [0; VALUE_BYTES];
+    fill(number, &mut value);
+    value
+}
+
+/// The same of any size.
+pub fn fill(number: u32, value: &mut [u8]) {
+    value.fill(b'v');
     if let Some(word) = value.first_chunk_mut::<8>() {
         *word = u64::from(number).to_le_bytes();
     }
-    value
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! `l1d-lab limit` and `l1d-lab read`.
 
+use super::cases::Case;
 use super::contest::Pace;
 use super::measure::measure;
+use super::report::Report;
+use super::rivals::Rivals;
 use super::workload::{Popularity, Workload};
 use anyhow::Result;
 use std::path::PathBuf;
@@ -9,10 +12,12 @@ use std::path::PathBuf;
 /// Options of `limit`, and of all that runs beside it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReadOptions {
-    /// KEYS-zipf or KEYS-uniform, several with commas
-    #[arg(long, value_delimiter = ',', default_value = "10k-zipf,10k-uniform,1M-uniform,1M-zipf")]
+    /// KEYS-zipf or KEYS-uniform, several with commas [default: for hits
+    /// 10k-zipf,10k-uniform,1M-uniform,1M-zipf; for other cases 1M-uniform where values are small,
+    /// and 10k-zipf or 10k-uniform where they are large]
+    #[arg(long, value_delimiter = ',')]
     workload: Vec<Workload>,
-    /// Also 5M-uniform (some 1.5 GB of memory)
+    /// Hits also of 5M-uniform (some 1.5 GB of memory, and 11 more with all rivals)
     #[arg(long)]
     large: bool,
     /// 2: also two reader processes at once, each on a core of its own, and each of them alone
@@ -36,20 +41,46 @@ pub struct ReadOptions {
 }
 
 /// Options of `read`.
+///
+/// Cases: `hit` (64 bytes copied out; also who takes part besides), `miss` (keys that nobody has),
+/// `batch` (`get_many` of 16 keys beside 16 reads of the limit that overlap), `copy` (values of 1 and
+/// 16 KiB beside a memcpy of the same bytes), `in-place` (8 bytes of a value of 16 KiB, beside an
+/// Arc of the value from quick_cache), `decoded` (a JSON value of 16 KiB as an object, beside an Arc of
+/// the object from quick_cache).
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReadCommand {
     #[command(flatten)]
-    options: ReadOptions,
+    pub(super) options: ReadOptions,
+    /// What is read, several with commas
+    #[arg(long = "case", value_name = "CASE", value_delimiter = ',', default_value = "hit")]
+    pub(super) cases: Vec<Case>,
+    /// Who takes part besides: `none`, `all`, or of quick_cache, moka, papaya, dashmap,
+    /// rwlock-hashmap (in the reader's process), lmdb, iceoryx2, mmap-sync (in shared memory),
+    /// memcached, redis (over a unix socket) some with commas
+    #[arg(long, default_value = "all")]
+    pub(super) rivals: Rivals,
     /// The daemon's program [default: the l1d beside this program]
     #[arg(long, value_name = "PATH")]
-    l1d: Option<PathBuf>,
+    pub(super) l1d: Option<PathBuf>,
 }
 
 impl ReadOptions {
-    /// What to read.
+    /// What to read where hits are measured.
     pub(super) fn workloads(&self) -> Vec<Workload> {
-        let five = Workload { keys: 5_000_000, popularity: Popularity::Uniform };
-        self.workload.iter().copied().chain(self.large.then_some(five)).collect()
+        let workload = |keys, popularity| Workload { keys, popularity };
+        let default = [
+            workload(10_000, Popularity::Zipf),
+            workload(10_000, Popularity::Uniform),
+            workload(1_000_000, Popularity::Uniform),
+            workload(1_000_000, Popularity::Zipf),
+        ];
+        let five = workload(5_000_000, Popularity::Uniform);
+        self.workloads_or(&default).into_iter().chain(self.large.then_some(five)).collect()
+    }
+
+    /// What was asked for, or else these.
+    pub(super) fn workloads_or(&self, default: &[Workload]) -> Vec<Workload> {
+        if self.workload.is_empty() { default.to_vec() } else { self.workload.clone() }
     }
 
     /// How long and how often.
@@ -61,7 +92,7 @@ impl ReadOptions {
         }
     }
 
-    fn print(&self, report: &super::report::Report) -> Result<()> {
+    fn print(&self, report: &Report) -> Result<()> {
         if self.json {
             println!("{}", serde_json::to_string_pretty(report)?);
         } else {
@@ -84,6 +115,5 @@ pub fn limit(options: &ReadOptions) -> Result<()> {
 /// # Errors
 /// The same, or a daemon that does not start or does not hold what it was given.
 pub fn read(command: &ReadCommand) -> Result<()> {
-    let report = measure(&command.options, Some(command.l1d.as_deref()))?;
-    command.options.print(&report)
+    command.options.print(&measure(&command.options, Some(command))?)
 }

@@ -1,0 +1,114 @@
+//! What `hot-key` prints.
+
+use crate::machine::Machine;
+use crate::reads::rivals::Skipped;
+use crate::statistics::Spread;
+use crate::table::table;
+use serde::Serialize;
+
+/// One contestant beside one yardstick, without or with the writer.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// `quiet` or `written`.
+    pub case: &'static str,
+    /// How many readers.
+    pub readers: usize,
+    /// Who reads.
+    pub contestant: &'static str,
+    /// `processes` or `threads`.
+    pub readers_are: &'static str,
+    /// `limit` in the same case, or `quiet`: itself without the writer.
+    pub yardstick: &'static str,
+    /// ns per read, mean of the readers, by round.
+    pub ns: Vec<f64>,
+    /// Times the yardstick's, by round.
+    pub ratio: Vec<f64>,
+    /// What the writer came to, by round; nothing where it rests.
+    pub sets_per_second: Vec<f64>,
+    /// Reads that found nothing.
+    pub missed: u64,
+    /// Values that were of two sets.
+    pub torn: u64,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Where.
+    pub machine: Machine,
+    /// By what.
+    pub command: String,
+    /// Rounds that count.
+    pub rounds: usize,
+    /// Of each contestant in each round, in ms, without and with the writer.
+    pub round_ms: u64,
+    /// Keys, read at random and set in turn.
+    pub keys: u32,
+    /// Sets per second that were asked for.
+    pub sets: u32,
+    /// All rows.
+    pub rows: Vec<Row>,
+    /// Who did not take part.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Report {
+    /// For people, with what it means.
+    pub fn text(&self) -> String {
+        let mut lines = table(
+            3,
+            [
+                "readers",
+                "contestant",
+                "in",
+                "quiet, ns",
+                "x limit",
+                "written, ns",
+                "x limit",
+                "x quiet",
+                "sets/s",
+                "missed",
+                "torn",
+            ],
+        );
+        for quiet in self.rows.iter().filter(|row| row.case == "quiet") {
+            let same = |yardstick| {
+                self.rows.iter().find(|row| {
+                    row.case == "written"
+                        && (row.readers, row.contestant) == (quiet.readers, quiet.contestant)
+                        && row.yardstick == yardstick
+                })
+            };
+            let (Some(written), Some(itself)) = (same("limit"), same("quiet")) else { continue };
+            lines.add_row([
+                quiet.readers.to_string(),
+                quiet.contestant.to_owned(),
+                quiet.readers_are.to_owned(),
+                Spread::of(quiet.ns.clone()).to_string(),
+                format!("{:.2}", Spread::of(quiet.ratio.clone())),
+                Spread::of(written.ns.clone()).to_string(),
+                format!("{:.2}", Spread::of(written.ratio.clone())),
+                format!("{:.2}", Spread::of(itself.ratio.clone())),
+                format!("{:.0}", Spread::of(written.sets_per_second.clone()).median),
+                (quiet.missed + written.missed).to_string(),
+                written.torn.to_string(),
+            ]);
+        }
+        let mut text = format!(
+            "{}, kernel {}, {} cores. {} of 24 bytes with values of 64, read at random; quiet: nobody writes,\n\
+             written: {} sets/s, each key in turn. Medians (least-greatest) of {} rounds of {} ms each, in turns;\n\
+             ratios are taken round by round. limit: words at a known place, loaded and stored one by one, torn or not.\n{lines}",
+            self.machine.cpu,
+            self.machine.kernel,
+            self.machine.cores.len(),
+            if self.keys == 1 { "one key".to_owned() } else { format!("{} keys", self.keys) },
+            self.sets,
+            self.rounds,
+            self.round_ms,
+        );
+        for Skipped { name, reason } in &self.skipped {
+            text += &format!("\nWithout {name}: {reason}");
+        }
+        text
+    }
+}

@@ -1,0 +1,81 @@
+//! LMDB: a B-tree in shared memory, read by transactions that hold no lock but a reader's slot.
+
+use super::super::contest::Read;
+use super::super::workload::{Op, VALUE_BYTES, key, value};
+use super::copy;
+use crate::scratch;
+use anyhow::{Context, Result};
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions};
+use std::path::Path;
+use tempfile::TempDir;
+
+/// Keys and values as they are.
+pub type Tree = Database<'static, Bytes, Bytes>;
+
+/// An environment in memory, as a cache would set it up: nothing is ever synced.
+pub struct Lmdb {
+    environment: Env,
+    database: Tree,
+    /// After what lies in it.
+    _directory: TempDir,
+}
+
+/// Opens the environment in a directory, with its only database.
+///
+/// # Errors
+/// LMDB's own.
+pub fn open(directory: &Path, map_bytes: usize) -> Result<(Env, Tree)> {
+    let mut options = EnvOpenOptions::new();
+    options.map_size(map_bytes.next_multiple_of(1 << 20));
+    let flags = EnvFlags::NO_SYNC
+        | EnvFlags::NO_META_SYNC
+        | EnvFlags::WRITE_MAP
+        | EnvFlags::MAP_ASYNC
+        | EnvFlags::NO_READ_AHEAD
+        | EnvFlags::NO_MEM_INIT;
+    // SAFETY: the flags give up what a crash of the machine needs, and a crash takes the tmpfs along;
+    // nobody but LMDB writes to the files, which are in a directory of this run's own.
+    let environment = unsafe { options.flags(flags).open(directory) }
+        .with_context(|| format!("cannot open LMDB in {}", directory.display()))?;
+    let write = environment.write_txn()?;
+    let opened = environment.create_databases_and_commit(write, |opener, write| {
+        opener.create_database(write, None).map(CommitOrAbort::<_, ()>::Commit)
+    })?;
+    let database = opened.unwrap_commit();
+    Ok((environment, database))
+}
+
+impl Lmdb {
+    /// One with these keys, put in order: the best case of its tree.
+    ///
+    /// # Errors
+    /// No room, or LMDB's own.
+    pub fn load(count: u32) -> Result<Lmdb> {
+        let directory = scratch::directory()?;
+        let (environment, database) = open(directory.path(), count as usize * 512 + (64 << 20))?;
+        let mut write = environment.write_txn()?;
+        for number in 0..count {
+            database.put(&mut write, &key(number), &value(number))?;
+        }
+        write.commit()?;
+        Ok(Lmdb { environment, database, _directory: directory })
+    }
+}
+
+impl Read for Lmdb {
+    const NAME: &'static str = "lmdb";
+    const HANDS_OUT: &'static str = "a slice under a transaction of its own";
+    type Buffer = [u8; VALUE_BYTES];
+
+    fn buffer(&self) -> [u8; VALUE_BYTES] {
+        [0; VALUE_BYTES]
+    }
+
+    #[inline(always)]
+    fn read(&mut self, op: &Op, value: &mut [u8; VALUE_BYTES]) -> bool {
+        let Ok(read) = self.environment.read_txn() else { return false };
+        let Ok(Some(from)) = self.database.get(&read, &op.key) else { return false };
+        copy(from, value)
+    }
+}

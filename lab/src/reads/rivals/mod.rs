@@ -1,0 +1,274 @@
+//! What l1d is compared with: other ways to keep values near a reader.
+//!
+//! | family | file |
+//! |---|---|
+//! | maps of one process | `maps` |
+//! | caches of one process | `caches` |
+//! | shared memory | `lmdb`, `blackboard`, `snapshot` |
+//! | servers behind a unix socket | `server`, `memcached`, `redis` |
+//!
+//! Keys and values of the maps and caches are slices on the heap, of any length, as l1d's are, and
+//! all of them hash with rapidhash, as l1d does.
+
+pub mod blackboard;
+mod caches;
+pub mod lmdb;
+mod maps;
+mod memcached;
+mod redis;
+mod server;
+mod snapshot;
+
+pub use caches::{QuickCache, quick_cache};
+
+use super::contest::{Absent, Contestant, Held, Read};
+use super::workload::{VALUE_BYTES, key, value};
+use crate::failure::Failure;
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use std::str::FromStr;
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rival {
+    /// quick_cache.
+    QuickCache,
+    /// moka.
+    Moka,
+    /// papaya.
+    Papaya,
+    /// dashmap.
+    Dashmap,
+    /// `RwLock<HashMap>`.
+    RwLockMap,
+    /// LMDB.
+    Lmdb,
+    /// iceoryx2's blackboard.
+    Blackboard,
+    /// mmap-sync.
+    Snapshot,
+    /// memcached.
+    Memcached,
+    /// Redis.
+    Redis,
+}
+
+/// Whether the keys that are read are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sought {
+    /// They are.
+    Held,
+    /// They are not.
+    Absent,
+}
+
+/// A rival that does not take part, and why.
+#[derive(Debug, Clone, Serialize)]
+pub struct Skipped {
+    /// Its name.
+    pub name: &'static str,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Those that take part, and those that do not.
+pub type Line = (Vec<Box<dyn Contestant>>, Vec<Skipped>);
+
+/// What becomes of a rival.
+pub enum Entry {
+    /// It takes part.
+    Takes(Box<dyn Contestant>),
+    /// It does not, for this reason.
+    Skips(&'static str),
+}
+
+impl Rival {
+    /// All, in the order of tables.
+    pub const ALL: [Rival; 10] = [
+        Rival::QuickCache,
+        Rival::Moka,
+        Rival::Papaya,
+        Rival::Dashmap,
+        Rival::RwLockMap,
+        Rival::Lmdb,
+        Rival::Blackboard,
+        Rival::Snapshot,
+        Rival::Memcached,
+        Rival::Redis,
+    ];
+
+    /// As the command line and tables say.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rival::QuickCache => caches::Quick::NAME,
+            Rival::Moka => caches::Moka::NAME,
+            Rival::Papaya => maps::Papaya::NAME,
+            Rival::Dashmap => maps::Dashmap::NAME,
+            Rival::RwLockMap => maps::RwLockMap::NAME,
+            Rival::Lmdb => lmdb::Lmdb::NAME,
+            Rival::Blackboard => blackboard::Blackboard::NAME,
+            Rival::Snapshot => snapshot::Snapshot::NAME,
+            Rival::Memcached => memcached::Memcached::NAME,
+            Rival::Redis => redis::Redis::NAME,
+        }
+    }
+
+    /// Bytes of memory that a key of 24 bytes and its value of 64 take, generously; while it is
+    /// being filled, too.
+    fn key_bytes(self) -> u64 {
+        match self {
+            Rival::QuickCache | Rival::Papaya | Rival::Dashmap | Rival::RwLockMap => 260,
+            Rival::Moka => 500,
+            Rival::Lmdb => 160,
+            Rival::Blackboard => 0,
+            // The map that it is made of, its archive in a buffer, and that in a file.
+            Rival::Snapshot => 450,
+            Rival::Memcached | Rival::Redis => 220,
+        }
+    }
+
+    /// Fills one with this many keys.
+    ///
+    /// # Errors
+    /// A server that is not installed or does not start, no room, or the rival's own reasons.
+    pub fn load(self, keys: usize, sought: Sought) -> Result<Entry> {
+        let count = u32::try_from(keys).context("too many keys")?;
+        let entry = match self {
+            Rival::QuickCache => takes(caches::Quick::load(count), sought),
+            Rival::Moka => takes(caches::Moka::load(count), sought),
+            Rival::Papaya => takes(maps::Papaya::load(count), sought),
+            Rival::Dashmap => takes(maps::Dashmap::load(count), sought),
+            Rival::RwLockMap => takes(maps::RwLockMap::load(count), sought),
+            Rival::Lmdb => takes(lmdb::Lmdb::load(count)?, sought),
+            Rival::Blackboard if keys > blackboard::KEYS_MAX => Entry::Skips(blackboard::TOO_MANY),
+            Rival::Blackboard if sought == Sought::Absent => Entry::Skips(blackboard::NO_MISS),
+            Rival::Blackboard => takes(blackboard::Blackboard::load(count)?, sought),
+            Rival::Snapshot if keys > snapshot::KEYS_MAX => Entry::Skips(snapshot::TOO_MANY),
+            Rival::Snapshot => takes(snapshot::Snapshot::load(count)?, sought),
+            Rival::Memcached => takes(memcached::Memcached::load(count)?, sought),
+            Rival::Redis => takes(redis::Redis::load(count)?, sought),
+        };
+        Ok(entry)
+    }
+}
+
+fn takes<R: Read + 'static>(rival: R, sought: Sought) -> Entry {
+    Entry::Takes(match sought {
+        Sought::Held => Box::new(Held(rival)),
+        Sought::Absent => Box::new(Absent(rival)),
+    })
+}
+
+/// Rivals as the command line names them: `none`, `all`, or names with commas.
+#[derive(Debug, Clone)]
+pub struct Rivals(pub Vec<Rival>);
+
+impl FromStr for Rivals {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Rivals, String> {
+        let one = |name: &str| {
+            Rival::ALL.into_iter().find(|rival| rival.name() == name).ok_or_else(|| {
+                let names = Rival::ALL.map(Rival::name).join(", ");
+                format!("`{name}` is no rival; write none, all, or some of {names} with commas")
+            })
+        };
+        match text {
+            "none" => Ok(Rivals(Vec::new())),
+            "all" => Ok(Rivals(Rival::ALL.to_vec())),
+            names => names.split(',').map(one).collect::<Result<_, _>>().map(Rivals),
+        }
+    }
+}
+
+impl Rivals {
+    /// Fills them, and says which do not take part.
+    ///
+    /// # Errors
+    /// As for [`Rival::load`].
+    pub fn load(&self, keys: usize, sought: Sought, say: impl Fn(Rival)) -> Result<Line> {
+        let (mut contestants, mut skipped) = (Vec::new(), Vec::new());
+        for &rival in &self.0 {
+            say(rival);
+            match rival.load(keys, sought).with_context(|| rival.name())? {
+                Entry::Takes(contestant) => contestants.push(contestant),
+                Entry::Skips(reason) => skipped.push(Skipped { name: rival.name(), reason }),
+            }
+        }
+        Ok((contestants, skipped))
+    }
+
+    /// Refuses to begin what the machine has no memory for, with `others` bytes for each key of what
+    /// takes part besides.
+    ///
+    /// # Errors
+    /// That, with figures.
+    pub fn fit(&self, keys: usize, others: u64) -> Result<()> {
+        let each = others + self.0.iter().map(|rival| rival.key_bytes()).sum::<u64>();
+        let needed = keys as u64 * each;
+        let free = available_bytes()?;
+        if needed > free {
+            bail!(
+                "{keys} keys need some {} with these rivals, and {} are available: name fewer with --rivals, or fewer keys with --workload",
+                bytesize::ByteSize(needed),
+                bytesize::ByteSize(free)
+            );
+        }
+        Ok(())
+    }
+}
+
+fn available_bytes() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).context("/proc/meminfo has no MemAvailable")
+}
+
+/// Copies a value out. Whether it is as long as it should be.
+#[inline(always)]
+fn copy(from: &[u8], to: &mut [u8; VALUE_BYTES]) -> bool {
+    from.first_chunk().is_some_and(|value| {
+        *to = *value;
+        true
+    })
+}
+
+/// Every key with its value.
+fn entries(count: u32) -> impl Iterator<Item = (Box<[u8]>, Box<[u8]>)> {
+    (0..count).map(|number| (Box::from(key(number)), Box::from(value(number))))
+}
+
+/// Whether a server is installed.
+fn installed(program: &str, package: &str) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|directory| directory.join(program).is_file()) {
+        return Ok(());
+    }
+    bail!(Failure::Tier(format!(
+        "not in the PATH: {program}; on Debian: apt-get install {package}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rivals_are_named_as_in_tables() {
+        assert_eq!("none".parse::<Rivals>().unwrap().0, []);
+        assert_eq!("all".parse::<Rivals>().unwrap().0, Rival::ALL);
+        assert_eq!("lmdb,moka".parse::<Rivals>().unwrap().0, [Rival::Lmdb, Rival::Moka]);
+        for wrong in ["", "lmdb,", "leveldb"] {
+            assert!(wrong.parse::<Rivals>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_refused() {
+        let all = "all".parse::<Rivals>().unwrap();
+        assert!(all.fit(1000, 500).is_ok());
+        let error = all.fit(1 << 40, 500).unwrap_err().to_string();
+        assert!(error.contains("--rivals"), "{error}");
+    }
+}

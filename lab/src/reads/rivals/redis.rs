@@ -1,0 +1,91 @@
+//! Redis behind a unix socket, spoken to in RESP.
+
+use super::super::contest::Read;
+use super::super::workload::{Op, VALUE_BYTES, key, value};
+use super::server::Server;
+use crate::failure::Failure;
+use anyhow::{Result, bail};
+
+/// Sets in one write.
+const TOGETHER: u32 = 512;
+const STORED: &[u8] = b"+OK\r\n";
+const NOTHING: &[u8] = b"$-1\r\n";
+/// Around a value in an answer.
+const HEAD: &[u8] = b"$64\r\n";
+const LINE: &[u8] = b"\r\n";
+
+/// A connection, and the request that is being made.
+pub struct Redis {
+    server: Server,
+    request: Vec<u8>,
+}
+
+impl Redis {
+    /// One with these keys.
+    ///
+    /// # Errors
+    /// It is not installed, does not answer, or refuses a key.
+    pub fn load(count: u32) -> Result<Redis> {
+        let server = Server::start(("redis-server", "redis-server"), |socket, command| {
+            command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]);
+            command.arg(socket).current_dir(std::env::temp_dir());
+        })?;
+        let mut redis = Redis { server, request: Vec::new() };
+        let (mut request, mut sets) = (Vec::new(), 0);
+        for number in 0..count {
+            request.extend_from_slice(b"*3\r\n$3\r\nSET\r\n$24\r\n");
+            request.extend_from_slice(&key(number));
+            request.extend_from_slice(b"\r\n$64\r\n");
+            request.extend_from_slice(&value(number));
+            request.extend_from_slice(LINE);
+            sets += 1;
+            if sets == TOGETHER || number + 1 == count {
+                redis.server.send(&request)?;
+                let bytes = sets as usize * STORED.len();
+                let answer = redis.server.receive(|answer| answer.len() >= bytes)?;
+                if answer.chunks(STORED.len()).any(|answer| answer != STORED) {
+                    let text = String::from_utf8_lossy(answer);
+                    bail!(Failure::Tier(format!("Redis to a set: {text}")));
+                }
+                request.clear();
+                sets = 0;
+            }
+        }
+        Ok(redis)
+    }
+
+    fn get(&mut self, op: &Op, value: &mut [u8; VALUE_BYTES]) -> Result<bool> {
+        self.request.clear();
+        self.request.extend_from_slice(b"*2\r\n$3\r\nGET\r\n$24\r\n");
+        self.request.extend_from_slice(&op.key);
+        self.request.extend_from_slice(LINE);
+        self.server.send(&self.request)?;
+        let whole = HEAD.len() + VALUE_BYTES + LINE.len();
+        let answer =
+            self.server.receive(|answer| answer.len() >= whole || !answer.starts_with(b"$6"))?;
+        let found = answer.strip_prefix(HEAD).and_then(<[u8]>::first_chunk);
+        let Some(from) = found else {
+            if answer != NOTHING {
+                bail!(Failure::Tier(format!("Redis says {}", String::from_utf8_lossy(answer))));
+            }
+            return Ok(false);
+        };
+        *value = *from;
+        Ok(true)
+    }
+}
+
+impl Read for Redis {
+    const NAME: &'static str = "redis";
+    const HANDS_OUT: &'static str = "bytes from a unix socket";
+    const IS_REMOTE: bool = true;
+    type Buffer = [u8; VALUE_BYTES];
+
+    fn buffer(&self) -> [u8; VALUE_BYTES] {
+        [0; VALUE_BYTES]
+    }
+
+    fn read(&mut self, op: &Op, value: &mut [u8; VALUE_BYTES]) -> bool {
+        self.get(op, value).unwrap_or(false)
+    }
+}

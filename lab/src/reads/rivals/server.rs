@@ -1,0 +1,105 @@
+//! A server of this run's own behind a unix socket, and a connection to it.
+
+use crate::failure::Failure;
+use crate::{interrupt, scratch};
+use anyhow::{Context, Result, bail};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The server, killed when dropped, and a connection.
+pub struct Server {
+    stream: UnixStream,
+    /// Of the last answer.
+    answer: Vec<u8>,
+    child: Child,
+    _directory: TempDir,
+}
+
+impl Server {
+    /// Starts a program and connects to it. `arguments` get the socket's path.
+    ///
+    /// # Errors
+    /// The program is not installed, or does not answer.
+    pub fn start(
+        (program, package): (&str, &str),
+        arguments: impl FnOnce(&Path, &mut Command),
+    ) -> Result<Server> {
+        super::installed(program, package)?;
+        let directory = scratch::directory()?;
+        // The server may run as another user.
+        std::fs::set_permissions(
+            directory.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o777),
+        )
+        .context("cannot open the server's directory to it")?;
+        let socket = directory.path().join("socket");
+        let mut command = Command::new(program);
+        arguments(&socket, &mut command);
+        // The thread that starts it ends after it, as that is the one that reads.
+        interrupt::die_together(&mut command);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let tier = || Failure::Tier(format!("cannot start {program}"));
+        let mut child = command.spawn().with_context(tier)?;
+        let begun = Instant::now();
+        let stream = loop {
+            if let Ok(stream) = UnixStream::connect(&socket) {
+                break stream;
+            }
+            if let Some(status) = child.try_wait()? {
+                bail!(Failure::Tier(format!("{program} ended before it listened: {status}")));
+            }
+            if begun.elapsed() > PATIENCE {
+                let _ = child.kill();
+                let _ = child.wait();
+                bail!(Failure::Tier(format!("{program} does not listen after {PATIENCE:?}")));
+            }
+            interrupt::hold_if_interrupted();
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Server { stream, answer: vec![0; 1 << 16], child, _directory: directory })
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// The server is gone, or does not read.
+    pub fn send(&mut self, request: &[u8]) -> Result<()> {
+        self.stream.write_all(request).context("the server does not take a request")
+    }
+
+    /// Receives until what has come `is_whole`: an answer, which is shorter than 64 KiB.
+    ///
+    /// # Errors
+    /// The server is gone, silent, or says more.
+    pub fn receive(&mut self, is_whole: impl Fn(&[u8]) -> bool) -> Result<&[u8]> {
+        let mut end = 0;
+        loop {
+            let room = self.answer.get_mut(end..).unwrap_or_default();
+            let count = self.stream.read(room).context("the server does not answer")?;
+            if count == 0 {
+                bail!(Failure::Tier(
+                    "the server has closed its connection or says too much".into()
+                ));
+            }
+            end += count;
+            if self.answer.get(..end).is_some_and(&is_whole) {
+                return Ok(self.answer.get(..end).unwrap_or_default());
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
