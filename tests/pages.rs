@@ -244,7 +244,6 @@ fn a_forked_child_faults_anew_until_it_asks() {
                 value.resize(20 << 10, 1);
                 if asks {
                     client.get(b"unknown").unwrap();
-                    client.pages();
                 }
                 let faults = faults(&client, keys, &mut value).min(100);
                 // SAFETY: ends the child at once, without the parent's exit handlers.
