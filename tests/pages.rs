@@ -9,6 +9,8 @@ use l1d_client::{Client, Pages, Populate};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -214,5 +216,45 @@ fn after_attaching_reads_fault_no_more_where_pages_are_large() {
     assert!(all < 8 && lazy > all + 10);
     if pages.are_large() {
         assert!(index < 8 && auto < 8);
+    }
+}
+
+/// The table is populated once a forked child asks something; before that the child reads all the same.
+#[test]
+fn a_forked_child_faults_anew_until_it_asks() {
+    let daemon = Daemon::start(PROGRAM, CONFIG, "64MiB");
+    let client = connect(&daemon, Populate::Auto);
+    let keys = 2000;
+    for key in 0..keys {
+        client.set(&u32::to_le_bytes(key), &[7; 16 << 10]).unwrap();
+    }
+    let mut value = Vec::with_capacity(64 << 10);
+    faults(&client, keys, &mut value);
+    let is_large = client.pages().unwrap().are_large();
+    let child = |asks: bool| {
+        // SAFETY: the child uses memory that malloc keeps usable after fork, and ends by `_exit`.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => match waitpid(child, None) {
+                Ok(WaitStatus::Exited(_, code)) => code,
+                other => panic!("{other:?}"),
+            },
+            ForkResult::Child => {
+                // What the child writes to is copied first: not what is counted here.
+                let mut value = value.clone();
+                value.resize(20 << 10, 1);
+                if asks {
+                    client.get(b"unknown").unwrap();
+                }
+                let faults = faults(&client, keys, &mut value).min(100);
+                // SAFETY: ends the child at once, without the parent's exit handlers.
+                unsafe { nix::libc::_exit(faults.try_into().unwrap_or(101)) }
+            }
+        }
+    };
+    let (silent, asking) = (child(false), child(true));
+    println!("faults: {silent} of a child that asks nothing, {asking} of one that has asked");
+    assert!(silent > 16);
+    if is_large {
+        assert!(asking + 10 < silent);
     }
 }
