@@ -40,6 +40,12 @@ enum Command {
     /// The physical limit of a read: one line of an index, then the entry, and nothing else
     Limit(reads::ReadOptions),
     /// Reads of the client, beside the limit and other stores in the same rounds
+    ///
+    /// Cases: `hit`: 64 bytes copied out, all rivals beside it. `miss`: keys that nobody has. `batch`:
+    /// `get_many` of 16 keys, beside 16 reads of the limit that overlap. `copy`: values of 1 and 16 KiB,
+    /// beside a memcpy of as much from a known place. `in-place`: 8 bytes of a value of 16 KiB, beside
+    /// an Arc of the value from quick_cache. `decoded`: a JSON value of 16 KiB as an object, beside an
+    /// Arc of the object from quick_cache.
     Read(reads::ReadCommand),
     /// Bytes that l1d needs beyond keys and values
     Bytes(reads::BytesOptions),
@@ -54,6 +60,11 @@ enum Command {
     /// Hit ratios on request traces: l1d's table, other caches, LRU and the offline optimum
     HitRatio(hit_ratio::HitRatioOptions),
     /// A few keys, readers, and a writer that never rests
+    ///
+    /// Readers run on cores of their own, the writer on the last core: with fewer readers than cores it
+    /// has that one for itself and sets at an even pace, otherwise it shares it with a reader and sets
+    /// what is due each millisecond. `--keys 10000 --readers 1` is a reader alone on its core while the
+    /// owner on the other applies sets to the same keys.
     HotKey(hot_key::HotKeyOptions),
     /// One process of `compare`; started by it, not by people
     #[command(hide = true)]

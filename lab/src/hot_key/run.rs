@@ -16,11 +16,6 @@ use std::path::PathBuf;
 const AHEAD_NS: u64 = 5_000_000;
 
 /// Options of `hot-key`.
-///
-/// Readers run on cores of their own, the writer on the last core: with fewer readers than cores it
-/// has that one for itself and sets at an even pace, otherwise it shares it with a reader and sets what
-/// is due each millisecond. `--keys 10000 --readers 1` is a reader alone on its core while the owner
-/// on the other applies sets to the same keys.
 #[derive(Debug, Clone, clap::Args)]
 pub struct HotKeyOptions {
     /// How many readers at once, several with commas

@@ -41,12 +41,6 @@ pub struct ReadOptions {
 }
 
 /// Options of `read`.
-///
-/// Cases: `hit` (64 bytes copied out; also who takes part besides), `miss` (keys that nobody has),
-/// `batch` (`get_many` of 16 keys beside 16 reads of the limit that overlap), `copy` (values of 1 and
-/// 16 KiB beside a memcpy of the same bytes), `in-place` (8 bytes of a value of 16 KiB, beside an
-/// Arc of the value from quick_cache), `decoded` (a JSON value of 16 KiB as an object, beside an Arc of
-/// the object from quick_cache).
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReadCommand {
     #[command(flatten)]
