@@ -1,7 +1,7 @@
 //! A cache without values that chooses what stays as the table does (`table::eviction`), entry by entry
 //! instead of segment by segment.
 
-use super::Known;
+use super::{CLASSES, Known, Shares};
 use shm_layout::entry::NEVER;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -33,6 +33,10 @@ const EXPIRED: u32 = u32::MAX;
 /// Filling ends, and begins again, with such parts of the log free.
 const FREE_LEAST: u64 = 128;
 const FREE_MUCH: u64 = 10;
+/// A queue may have so many places that nobody stands at any more, besides one for each object.
+const PLACES_MIN: usize = 64;
+/// Places that are looked at for one newcomer whose share is used up.
+const SHARE_STEPS: u32 = 128;
 
 #[derive(Debug, Clone, Copy)]
 struct Object {
@@ -85,6 +89,9 @@ pub(super) struct Mini {
     /// Bytes that the hand may pass now.
     hand_credit: u64,
     next_number: u32,
+    /// Bytes of each class that may have a share, and where the next of them is looked for.
+    used_of: Vec<u64>,
+    share_hand: usize,
 }
 
 impl Mini {
@@ -103,6 +110,8 @@ impl Mini {
             clock: 0,
             hand_credit: 0,
             next_number: 0,
+            used_of: vec![0; CLASSES],
+            share_hand: 0,
         }
     }
 
@@ -118,9 +127,15 @@ impl Mini {
         self.objects.len()
     }
 
+    /// Whether newcomers have to take somebody's place.
+    pub(super) fn is_full(&self) -> bool {
+        !self.is_filling
+    }
+
     pub(super) fn bytes(&self) -> usize {
         let queues = self.small.capacity() + self.main.capacity() + self.ghost_order.capacity();
         queues * size_of::<(u64, u32)>()
+            + size_of_val(self.used_of.as_slice())
             + self.objects.capacity() * (size_of::<(u64, Object)>() + 1)
             + self.ghosts.capacity() * (size_of::<(u64, Dropped)>() + 1)
     }
@@ -178,20 +193,20 @@ impl Mini {
     }
 
     /// Stores a key, or what is now known of it.
-    pub(super) fn store(&mut self, hash: u64, known: Known) {
+    pub(super) fn store(&mut self, hash: u64, known: Known, shares: &Shares) {
         if let Some(object) = self.objects.get_mut(&hash) {
-            let was = object.known;
+            let was = *object;
             object.known = known;
-            self.used = self.used + u64::from(known.bytes) - u64::from(was.bytes);
-            if !object.is_main {
-                self.used_small = self.used_small + u64::from(known.bytes) - u64::from(was.bytes);
-            }
+            let is = *object;
+            self.take_off(&was);
+            self.put_on(&is);
             return self.make_room(0);
         }
         if u64::from(known.bytes) > self.capacity {
             return;
         }
-        let is_main = self.admit(hash, known.bytes);
+        let had_room = self.keep_shares(known, shares);
+        let is_main = self.admit(hash, known.bytes) && had_room;
         self.make_room(known.bytes.into());
         self.insert(hash, Object { known, is_main, uses: 0, born: 0, number: 0 });
         self.update_filling();
@@ -203,10 +218,25 @@ impl Mini {
         }
     }
 
-    fn take_off(&mut self, object: &Object) {
-        self.used -= u64::from(object.known.bytes);
+    fn put_on(&mut self, object: &Object) {
+        let bytes = u64::from(object.known.bytes);
+        self.used += bytes;
         if !object.is_main {
-            self.used_small -= u64::from(object.known.bytes);
+            self.used_small += bytes;
+        }
+        for class in object.known.classes() {
+            self.used_of[class] += bytes;
+        }
+    }
+
+    fn take_off(&mut self, object: &Object) {
+        let bytes = u64::from(object.known.bytes);
+        self.used -= bytes;
+        if !object.is_main {
+            self.used_small -= bytes;
+        }
+        for class in object.known.classes() {
+            self.used_of[class] -= bytes;
         }
     }
 
@@ -214,14 +244,54 @@ impl Mini {
     fn insert(&mut self, hash: u64, object: Object) {
         self.next_number = self.next_number.wrapping_add(1);
         let object = Object { born: self.epoch(), number: self.next_number, ..object };
-        self.used += u64::from(object.known.bytes);
-        if object.is_main {
-            self.main.push_back((hash, object.number));
-        } else {
-            self.used_small += u64::from(object.known.bytes);
-            self.small.push_back((hash, object.number));
-        }
+        self.put_on(&object);
         self.objects.insert(hash, object);
+        let queue = if object.is_main { &mut self.main } else { &mut self.small };
+        queue.push_back((hash, object.number));
+        // What was removed, or expired, leaves its place behind, and nothing may ever be evicted.
+        if queue.len() > 2 * self.objects.len() + PLACES_MIN {
+            let objects = &self.objects;
+            queue.retain(|(hash, number)| {
+                objects.get(hash).is_some_and(|object| object.number == *number)
+            });
+        }
+    }
+
+    /// Whoever has used up its share makes room among its own, as the table's budgets have it.
+    fn keep_shares(&mut self, known: Known, shares: &Shares) -> bool {
+        let bytes = u64::from(known.bytes);
+        let mut had_room = true;
+        for class in known.classes() {
+            let Some(permille) = shares[class] else { continue };
+            let most = self.log_bytes() * u64::from(permille) / 1000;
+            let mut steps = SHARE_STEPS;
+            while self.used_of[class] + bytes > most && steps > 0 {
+                had_room = false;
+                steps -= 1;
+                self.pass_one_of(class);
+            }
+        }
+        had_room
+    }
+
+    /// The next place of both queues: if it is of this class, a use less, or gone.
+    fn pass_one_of(&mut self, class: usize) {
+        self.share_hand += 1;
+        if self.share_hand >= self.small.len() + self.main.len() {
+            self.share_hand = 0;
+        }
+        let in_small = self.small.get(self.share_hand);
+        let place = in_small.or_else(|| self.main.get(self.share_hand - self.small.len()));
+        let Some(&(hash, number)) = place else { return };
+        let Some(object) = self.objects.get_mut(&hash) else { return };
+        if object.number != number || !object.known.classes().any(|other| other == class) {
+            return;
+        }
+        if object.uses == 0 {
+            self.remove(hash);
+        } else {
+            object.uses -= 1;
+        }
     }
 
     /// Whether a newcomer begins in main.

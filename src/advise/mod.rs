@@ -13,6 +13,7 @@
 mod mini;
 
 use mini::Mini;
+use shm_layout::entry::MARK_ABSENT;
 use shm_layout::header::POLICIES;
 use shm_layout::{EntryHeader, KeyHash};
 
@@ -24,12 +25,21 @@ pub const SIZES: usize = 4;
 const OWN: usize = 1;
 /// Keys in the miniature of the table's own size.
 pub const OBJECTS_MAX: usize = 1024;
+/// Where it holds fewer when it is full, more keys are sampled.
+const OBJECTS_MIN: usize = OBJECTS_MAX / 8;
+/// Of hits of keys that are not sampled, the policy is looked up of one in so many, as a power of two.
+const DRAWN_BITS: u32 = 3;
 /// Every key is sampled.
 const ALL: u64 = 1 << 32;
 /// Sampled reads after which what was before counts half.
 const MEMORY: f64 = 2_000_000.0;
 /// Fewer sampled reads say nothing.
 const READS_MIN: f64 = 200.0;
+
+/// What may have a share of the table: each policy, and all known absences.
+const CLASSES: usize = POLICIES + 1;
+/// The shares, in thousandths of the log; `None`: no limit.
+type Shares = [Option<u16>; CLASSES];
 
 /// What is known of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,41 +48,64 @@ pub struct Known {
     pub bytes: u32,
     /// Rule of the policy.
     pub policy: u8,
+    /// Says that the key has no value.
+    pub is_absent: bool,
     /// Expiry tick.
     pub expiry: u32,
+}
+
+impl Known {
+    fn classes(self) -> impl Iterator<Item = usize> {
+        [usize::from(self.policy)].into_iter().chain(self.is_absent.then_some(POLICIES))
+    }
 }
 
 impl From<EntryHeader> for Known {
     fn from(header: EntryHeader) -> Known {
         let bytes = u32::try_from(header.bytes()).unwrap_or(u32::MAX);
-        Known { bytes, policy: header.policy, expiry: header.expiry }
+        let is_absent = header.marks & MARK_ABSENT != 0;
+        Known { bytes, policy: header.policy, is_absent, expiry: header.expiry }
     }
 }
 
-/// Reads of sampled keys, of one policy.
+/// Reads of one policy, or of all.
 #[derive(Debug, Clone, Copy, Default)]
 struct Reads {
+    /// Of sampled keys.
     all: f64,
     /// Those of them that hit, by size.
     hits: [f64; SIZES],
+    /// Reads of all keys, each counted by the rate at which keys were sampled then, and those of them
+    /// that missed the table itself.
+    expected: f64,
+    missed: f64,
 }
 
 impl Reads {
     fn scale(&mut self, by: f64) {
-        self.all *= by;
+        for figure in [&mut self.all, &mut self.expected, &mut self.missed] {
+            *figure *= by;
+        }
         self.hits.iter_mut().for_each(|hits| *hits *= by);
     }
 
-    /// The share of reads that hit, by size, where `expected` reads were expected of as many keys.
+    /// The share of reads that hit, by size.
     ///
     /// Whether the few hottest keys are among the sampled ones is luck: reads that are missing or too
     /// many are taken for theirs, which hit at every size (SHARDS-adj, in the paper of FAST 2015).
-    fn hit_ratios(&self, expected: f64) -> Option<[f64; SIZES]> {
-        if self.all < READS_MIN || expected <= 0.0 {
+    /// How the table itself does is known. Where its miniature misses more or less, the others do so in
+    /// the same proportion.
+    fn hit_ratios(&self) -> Option<[f64; SIZES]> {
+        if self.all < READS_MIN || self.expected <= 0.0 {
             return None;
         }
-        let missing = expected - self.all;
-        Some(self.hits.map(|hits| ((hits + missing) / expected).clamp(0.0, 1.0)))
+        let missing = self.expected - self.all;
+        let ratios = self.hits.map(|hits| ((hits + missing) / self.expected).clamp(0.0, 1.0));
+        let times = self.missed / self.expected / (1.0 - ratios[OWN]);
+        if !times.is_finite() {
+            return Some(ratios);
+        }
+        Some(ratios.map(|ratio| (1.0 - (1.0 - ratio) * times).clamp(0.0, 1.0)))
     }
 }
 
@@ -87,8 +120,7 @@ pub struct Advice {
     pub times: [f64; SIZES],
     /// The share of reads that would hit at each; `None`: too few reads to say.
     pub overall: Option<[f64; SIZES]>,
-    /// The same by policy, of those that were read: its number, its part of the sampled reads, its hit
-    /// ratios.
+    /// The same by policy, of those that were read: its number, its part of the reads, its hit ratios.
     pub policies: Vec<(u8, f64, Option<[f64; SIZES]>)>,
 }
 
@@ -98,11 +130,13 @@ pub struct Advisor {
     minis: [Mini; SIZES],
     /// Keys below it are sampled, of [`ALL`].
     threshold: u64,
+    /// By policy. What is expected of each is known by misses and by hits that were drawn.
     reads: Vec<Reads>,
-    /// Reads of all keys, each counted by the rate at which keys were sampled then, and those of them
-    /// that missed the table itself.
     expected: f64,
-    expected_misses: f64,
+    missed: f64,
+    /// State of what draws.
+    drawn: u64,
+    shares: Box<Shares>,
     /// Bytes of live entries that the table can hold.
     capacity: u64,
 }
@@ -117,7 +151,9 @@ impl Advisor {
             threshold: ALL,
             reads: vec![Reads::default(); POLICIES],
             expected: 0.0,
-            expected_misses: 0.0,
+            missed: 0.0,
+            drawn: 1,
+            shares: Box::new([None; CLASSES]),
             capacity,
         }
     }
@@ -128,6 +164,23 @@ impl Advisor {
             self.capacity = bytes;
             self.fit();
         }
+        // Entries have become larger, or the table smaller.
+        let own = &self.minis[OWN];
+        if self.threshold < ALL && own.is_full() && own.objects() < OBJECTS_MIN {
+            self.threshold *= 2;
+            self.scale(2.0);
+            self.fit();
+        }
+    }
+
+    /// A policy's entries may take so many thousandths of the log; `None`: any part of it.
+    pub fn limit_policy(&mut self, policy: u8, permille: Option<u16>) {
+        self.shares[usize::from(policy)] = permille;
+    }
+
+    /// The same of known absences.
+    pub fn limit_absences(&mut self, permille: Option<u16>) {
+        self.shares[POLICIES] = permille;
     }
 
     fn fit(&mut self) {
@@ -155,18 +208,41 @@ impl Advisor {
         now: u32,
         known: impl FnOnce() -> Option<Known>,
     ) {
-        if !self.samples(hash) {
-            self.expected += f64::from(times) * self.rate();
-        } else if let Some(known) = known() {
-            self.expected += f64::from(times) * self.rate();
+        let expected = f64::from(times) * self.rate();
+        if self.samples(hash) {
+            let Some(known) = known() else { return };
+            self.expected += expected;
+            self.reads[usize::from(known.policy)].expected += expected;
             self.read(hash, known.policy, f64::from(times), now, Some(known));
+            return;
         }
+        self.expected += expected;
+        if self.draws()
+            && let Some(known) = known()
+        {
+            let drawn = expected * f64::from(1 << DRAWN_BITS);
+            self.reads[usize::from(known.policy)].expected += drawn;
+        }
+    }
+
+    /// Whose policy a key has costs a look at its entry.
+    fn draws(&mut self) -> bool {
+        // Knuth's MMIX.
+        self.drawn = self
+            .drawn
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.drawn >> (64 - DRAWN_BITS) == 0
     }
 
     /// A key of `policy` was read and the table does not have it.
     pub fn missed(&mut self, hash: KeyHash, policy: u8, now: u32) {
-        self.expected += self.rate();
-        self.expected_misses += self.rate();
+        let rate = self.rate();
+        self.expected += rate;
+        self.missed += rate;
+        let reads = &mut self.reads[usize::from(policy)];
+        reads.expected += rate;
+        reads.missed += rate;
         if self.samples(hash) {
             self.read(hash, policy, 1.0, now, None);
         }
@@ -181,11 +257,11 @@ impl Advisor {
                 *hits += times;
             } else if let Some(known) = known {
                 // The table has it; where there is less room it would have been fetched again.
-                mini.store(hash.0, known);
+                mini.store(hash.0, known, &self.shares);
             }
         }
         if reads.all > MEMORY {
-            self.forget_half();
+            self.scale(0.5);
         }
         self.keep_bounds();
     }
@@ -203,7 +279,7 @@ impl Advisor {
         if self.minis[0].holds(hash.0, known) {
             return;
         }
-        self.minis.iter_mut().for_each(|mini| mini.store(hash.0, known));
+        self.minis.iter_mut().for_each(|mini| mini.store(hash.0, known, &self.shares));
         self.keep_bounds();
     }
 
@@ -219,10 +295,11 @@ impl Advisor {
         self.minis.iter_mut().for_each(Mini::clear);
     }
 
-    fn forget_half(&mut self) {
-        self.expected *= 0.5;
-        self.expected_misses *= 0.5;
-        self.reads.iter_mut().for_each(|reads| reads.scale(0.5));
+    /// What was before counts as much less, or more.
+    fn scale(&mut self, by: f64) {
+        self.expected *= by;
+        self.missed *= by;
+        self.reads.iter_mut().for_each(|reads| reads.scale(by));
     }
 
     fn rate(&self) -> f64 {
@@ -241,7 +318,7 @@ impl Advisor {
             for mini in &mut self.minis {
                 mini.retain(|hash| place(KeyHash(hash)) < threshold);
             }
-            self.forget_half();
+            self.scale(0.5);
             self.fit();
         }
     }
@@ -249,14 +326,15 @@ impl Advisor {
     /// What the sampled keys say now.
     #[must_use]
     pub fn advice(&self) -> Advice {
-        let mut all = Reads::default();
+        let mut all = Reads { expected: self.expected, missed: self.missed, ..Reads::default() };
         for reads in &self.reads {
             all.all += reads.all;
             all.hits.iter_mut().zip(reads.hits).for_each(|(sum, hits)| *sum += hits);
         }
-        let policies = self.reads.iter().zip(0..=u8::MAX).filter(|(reads, _)| reads.all > 0.0);
+        let expected: f64 = self.reads.iter().map(|reads| reads.expected).sum();
+        let policies = self.reads.iter().zip(0..=u8::MAX).filter(|(reads, _)| reads.expected > 0.0);
         let policies =
-            policies.map(|(reads, id)| (id, reads.all / all.all, reads.hit_ratios(reads.all)));
+            policies.map(|(reads, id)| (id, reads.expected / expected, reads.hit_ratios()));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
         let sampled_reads = all.all as u64;
         #[expect(clippy::cast_precision_loss, reason = "8 at most")]
@@ -265,20 +343,9 @@ impl Advisor {
             sampled_one_in: ALL / self.threshold,
             sampled_reads,
             times,
-            overall: all.hit_ratios(self.expected).map(|ratios| self.corrected(ratios)),
+            overall: all.hit_ratios(),
             policies: policies.collect(),
         }
-    }
-
-    /// How the table itself does is known. Where its miniature misses more or less, the others do so in
-    /// the same proportion.
-    fn corrected(&self, ratios: [f64; SIZES]) -> [f64; SIZES] {
-        let missed = self.expected_misses / self.expected;
-        let times = missed / (1.0 - ratios[OWN]);
-        if !times.is_finite() {
-            return ratios;
-        }
-        ratios.map(|ratio| (1.0 - (1.0 - ratio) * times).clamp(0.0, 1.0))
     }
 
     /// Bytes of memory that it takes, about.

@@ -10,7 +10,7 @@ fn hash(key: u64) -> KeyHash {
 }
 
 fn entry(bytes: u32) -> Known {
-    Known { bytes, policy: 0, expiry: NEVER }
+    Known { bytes, policy: 0, is_absent: false, expiry: NEVER }
 }
 
 /// The owner's side of a cache that holds nothing but what `in_table` says.
@@ -29,7 +29,7 @@ fn a_uniform_stream_hits_as_much_as_fits() {
     // Room for half of them in the table.
     let mut advisor = Advisor::new(keys / 2 * 200);
     let mut random = 1_u64;
-    for _ in 0..600_000 {
+    for _ in 0..400_000 {
         random =
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let key = (random >> 33) % keys;
@@ -68,7 +68,7 @@ fn policies_have_figures_of_their_own_and_hot_keys_count_whether_sampled_or_not(
 #[test]
 fn what_expired_or_was_removed_hits_at_no_size() {
     let mut advisor = Advisor::new(1 << 20);
-    let short = Known { bytes: 100, policy: 0, expiry: 10 };
+    let short = Known { bytes: 100, policy: 0, is_absent: false, expiry: 10 };
     for key in 0..300 {
         advisor.stored(hash(key), short);
         advisor.stored(hash(1000 + key), entry(100));
@@ -94,4 +94,90 @@ fn without_reads_there_is_no_advice() {
     let advisor = Advisor::new(1 << 20);
     assert_eq!(advisor.advice().overall, None);
     assert!(advisor.advice().policies.is_empty());
+}
+
+#[test]
+fn keys_that_expire_and_come_back_take_no_more_memory() {
+    // Nothing is ever evicted: there is room for all.
+    let mut advisor = Advisor::new(1 << 20);
+    for now in 0..2000 {
+        for key in 0..100 {
+            advisor.missed(hash(key), 0, now);
+            advisor.stored(
+                hash(key),
+                Known { bytes: 100, policy: 0, is_absent: false, expiry: now + 1 },
+            );
+        }
+    }
+    assert_eq!(advisor.objects(), 100);
+    assert!(advisor.bytes() < 1 << 18, "{}", advisor.bytes());
+}
+
+fn next(random: &mut u64, below: u64) -> u64 {
+    *random =
+        random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*random >> 33) % below
+}
+
+#[test]
+fn a_policy_has_its_hottest_key_counted_whether_that_is_sampled_or_not() {
+    let mut advisor = Advisor::new(40_000 * 100);
+    let mut random = 2;
+    for n in 0..400_000 {
+        let key = 100 + next(&mut random, 30_000);
+        request(&mut advisor, key, 0, entry(100), true);
+        // Of each of the others, half of the reads are for one key.
+        let policy = u8::try_from(1 + n % 5).unwrap();
+        if n % 2 == 0 {
+            request(&mut advisor, policy.into(), policy, entry(100), true);
+        } else {
+            request(&mut advisor, 1_000_000 + n, policy, entry(100), false);
+        }
+    }
+    let advice = advisor.advice();
+    let hot = (1..=5).filter(|key| advisor.samples(hash(*key))).count();
+    assert!(advice.sampled_one_in >= 8 && hot < 5, "{advice:?}");
+    for policy in &advice.policies[1..] {
+        let own = policy.2.unwrap()[OWN];
+        assert!((own - 0.5).abs() < 0.02 && (policy.1 - 0.1).abs() < 0.01, "{advice:?}");
+    }
+}
+
+#[test]
+fn more_keys_are_sampled_when_entries_become_larger() {
+    let mut advisor = Advisor::new(100_000 * 100);
+    let mut random = 3;
+    for _ in 0..300_000 {
+        request(&mut advisor, next(&mut random, 200_000), 0, entry(100), false);
+    }
+    let before = advisor.advice().sampled_one_in;
+    assert!(before >= 64, "{before}");
+    for n in 0..300_000 {
+        request(&mut advisor, 1 << 40 | next(&mut random, 5000), 0, entry(10_000), false);
+        if n % 100 == 0 {
+            advisor.set_capacity(100_000 * 100);
+        }
+    }
+    let after = advisor.advice().sampled_one_in;
+    assert!(after <= 8 && advisor.objects() >= 64, "{after}, {}", advisor.objects());
+}
+
+#[test]
+fn a_share_binds_the_miniatures_too() {
+    let mut advisor = Advisor::new(10_000 * 100);
+    // Of the log: 11,111 entries.
+    advisor.limit_policy(1, Some(100));
+    let mut random = 4;
+    for _ in 0..300_000 {
+        let key = next(&mut random, 5000);
+        request(&mut advisor, key, 0, entry(100), true);
+        let key = next(&mut random, 5000);
+        request(&mut advisor, 1 << 40 | key, 1, entry(100), key < 1111);
+    }
+    let advice = advisor.advice();
+    let limited = advice.policies[1].2.unwrap();
+    for (found, wanted) in limited.into_iter().zip([0.11, 0.22, 0.44, 0.89]) {
+        assert!((found - wanted).abs() < 0.05, "{advice:?}");
+    }
+    assert!(advice.policies[0].2.unwrap()[OWN] > 0.98, "{advice:?}");
 }

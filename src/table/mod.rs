@@ -309,14 +309,16 @@ impl<M: MemoryMut> Table<M> {
     }
 
     /// Removes the keys in `count` buckets from `start` on that begin with `prefix` and were stored
-    /// before `below_version`. Returns how many, and where to go on, `None` behind the last. One
-    /// flush at a time: between its steps no entry moves past the place where it stands.
+    /// before `below_version`. `removed_key` gets the hash of each. Returns how many, and where to go
+    /// on, `None` behind the last. One flush at a time: between its steps no entry moves past the place
+    /// where it stands.
     pub fn flush_prefix(
         &mut self,
         prefix: &[u8],
         below_version: u64,
         start: u32,
         count: u32,
+        mut removed_key: impl FnMut(KeyHash),
     ) -> (u64, Option<u32>) {
         let buckets = self.writer.geometry().bucket_count();
         let end = start.saturating_add(count).min(buckets);
@@ -327,6 +329,7 @@ impl<M: MemoryMut> Table<M> {
                 let Some(found) = self.at_slot(slot) else { continue };
                 let older = found.header.version < below_version;
                 if older && self.key_of(&found).starts_with(prefix) {
+                    removed_key(self.writer.geometry().hasher().hash(&self.scratch));
                     self.writer.clear(slot);
                     self.forget(&found);
                     self.counters.removes += 1;

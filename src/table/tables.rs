@@ -348,7 +348,8 @@ impl Tables {
         let (hash, version) = (table.hash(entry.key), table.next_version());
         let bytes = table.put_version(&Entry { version, ..*entry }, hash, now_ns)?;
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let known = Known { bytes, policy: entry.policy, expiry: entry.expiry };
+        let is_absent = entry.absent;
+        let known = Known { bytes, policy: entry.policy, is_absent, expiry: entry.expiry };
         self.advisor.stored(hash, known);
         if let Some(successor) = self.filling()
             && successor.put_version(&Entry { version, ..*entry }, hash, now_ns).is_err()
@@ -373,7 +374,8 @@ impl Tables {
         let held = self.current.table.get(key, now_ns)?;
         let hash = self.current.table.hash(key);
         let bytes = u32::try_from(held.entry_bytes).unwrap_or(u32::MAX);
-        let known = Known { bytes, policy: held.policy, expiry: held.expiry };
+        let is_absent = held.absent;
+        let known = Known { bytes, policy: held.policy, is_absent, expiry: held.expiry };
         self.advisor.hit(hash, 1, tick(now_ns), || Some(known));
         if let Some(successor) = self.filling() {
             successor.hit(hash);
@@ -409,7 +411,9 @@ impl Tables {
         start: u32,
         count: u32,
     ) -> (u64, Option<u32>) {
-        self.current.table.flush_prefix(prefix, below_version, start, count)
+        let advisor = &mut self.advisor;
+        let table = &mut self.current.table;
+        table.flush_prefix(prefix, below_version, start, count, |hash| advisor.removed(hash))
     }
 
     /// The same in the successor, if entries are being copied there. To be called when the table in
@@ -421,7 +425,7 @@ impl Tables {
         start: u32,
         count: u32,
     ) -> Option<u32> {
-        self.filling()?.flush_prefix(prefix, below_version, start, count).1
+        self.filling()?.flush_prefix(prefix, below_version, start, count, |_| ()).1
     }
 
     /// [`Table::check_buckets`], of the table in force.
@@ -447,11 +451,13 @@ impl Tables {
     /// [`Table::limit_policy`].
     pub fn limit_policy(&mut self, policy: u8, permille: Option<u16>) {
         self.current.table.limit_policy(policy, permille);
+        self.advisor.limit_policy(policy, permille);
     }
 
     /// [`Table::limit_absences`].
     pub fn limit_absences(&mut self, permille: Option<u16>) {
         self.current.table.limit_absences(permille);
+        self.advisor.limit_absences(permille);
     }
 
     /// R7: what readers add to their clock.

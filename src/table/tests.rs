@@ -192,7 +192,7 @@ fn a_flush_in_steps_misses_no_entry_that_moves_meanwhile() {
     let mut next = Some(0);
     let mut number = 0;
     while let Some(start) = next {
-        next = table.flush_prefix(b"old", below, start, geometry.bucket_count() / 100).1;
+        next = table.flush_prefix(b"old", below, start, geometry.bucket_count() / 100, |_| ()).1;
         for _ in 0..slots / 100 {
             table.put(&entry(&key("new", number), b"2"), 0).unwrap();
             number += 1;

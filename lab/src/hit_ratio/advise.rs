@@ -3,6 +3,7 @@
 use super::contestant::{Contestant, Name, Room};
 use super::options::HitRatioOptions;
 use super::replay::replay;
+use super::shape::Shape;
 use super::size::Size;
 use super::stream::Stream;
 use super::table::SharedTable;
@@ -84,6 +85,12 @@ pub fn advise(streams: &[Stream], sizes: &[Size], options: &HitRatioOptions) -> 
 
 fn estimates(stream: &Stream, room: Room, options: &HitRatioOptions) -> Result<Vec<Point>> {
     let reports = options.reports();
+    // What even half of the table takes: objects that are refused at one size and not at another are
+    // nothing that an estimate could know of.
+    let largest = Some(Shape::largest(room.capacity / 2));
+    let mut stream = stream.clone();
+    stream.largest = largest;
+    let stream = &stream;
     let replayed = |room: Room| match replay(Name::L1d, stream, room, reports) {
         Ok(outcome) => Ok(Some(outcome)),
         // There is no table so small.

@@ -48,6 +48,7 @@ impl Shape {
             None => Shape::equal(room.capacity),
             Some(sizes) => {
                 let largest = sizes.iter().copied().max().unwrap_or(1);
+                let largest = largest.min(stream.largest.unwrap_or(u32::MAX));
                 // What is asked for tells what an index must have room for: of large objects that come
                 // once, few are in the table at a time.
                 let mut asked: Vec<u32> =
@@ -95,6 +96,11 @@ impl Shape {
             ..Plan::default()
         };
         Shape { plan, scale, is_counted: false }
+    }
+
+    /// The largest object that a table of this capacity takes.
+    pub fn largest(capacity: u64) -> u32 {
+        u32::try_from(capacity / LARGEST_PART).unwrap_or(u32::MAX)
     }
 
     /// Bytes of the value of an object; `None` where the table does not take it.

@@ -11,6 +11,8 @@ pub struct Stream {
     pub requests: Vec<u32>,
     /// Bytes of each object; `None`: all count the same, as 1.
     pub sizes: Option<Vec<u32>>,
+    /// A table for this stream takes no object of more bytes; `None`: it is made for what it can take.
+    pub largest: Option<u32>,
     objects: usize,
 }
 
@@ -18,13 +20,14 @@ impl Stream {
     /// A stream of objects `0..` that all weigh the same.
     pub fn new(name: &str, requests: Vec<u32>) -> Stream {
         let objects = requests.iter().max().map_or(0, |greatest| *greatest as usize + 1);
-        Stream { name: name.into(), requests, sizes: None, objects }
+        Stream { name: name.into(), requests, sizes: None, largest: None, objects }
     }
 
     /// The requests of a trace.
     pub fn of(name: &str, trace: Trace) -> Stream {
         let objects = trace.keys.len();
-        Stream { name: name.into(), requests: trace.requests, sizes: trace.sizes, objects }
+        let Trace { requests, sizes, .. } = trace;
+        Stream { name: name.into(), requests, sizes, largest: None, objects }
     }
 
     /// Numbers in use.
