@@ -38,7 +38,8 @@ unsafe impl Destination for Room {
 /// # Errors
 /// No memory, or something was not found that is there.
 pub fn run() -> Result<()> {
-    let plan = Plan { table_bytes: 16 << 20, value_bytes_max: 2048, table_id: 1, ..Plan::default() };
+    let plan =
+        Plan { table_bytes: 16 << 20, value_bytes_max: 2048, table_id: 1, ..Plan::default() };
     let served = Served::new(&plan)?;
     fill(&served)?;
     reader(&served.reader()?)?;
@@ -198,6 +199,9 @@ fn puts() -> Result<()> {
         })
     };
     ensure!(puts(2 * PUTS), "a refused put");
-    ensure!(leg("Table::put: overwrite, log recycled", PUTS.into(), || puts(PUTS)), "a refused put");
+    ensure!(
+        leg("Table::put: overwrite, log recycled", PUTS.into(), || puts(PUTS)),
+        "a refused put"
+    );
     Ok(())
 }

@@ -53,7 +53,10 @@ fn run(options: &Options) -> Result<bool> {
     }
     let build = Build::this();
     if !build.is_counted() {
-        eprintln!("l1d-instructions: only x86-64 is counted, this is {}: nothing to do", build.target);
+        eprintln!(
+            "l1d-instructions: only x86-64 is counted, this is {}: nothing to do",
+            build.target
+        );
         return Ok(true);
     }
     let program = std::env::current_exe().context("this program's own file cannot be found")?;

@@ -219,7 +219,8 @@ mod tests {
     #[test]
     fn with_another_compiler_a_difference_is_told_and_fails_nothing() {
         let old = Build { rustc: "rustc 1.0.0".to_owned(), ..Build::this() };
-        let comparison = Record::new(old, &counts(1.0, 1.0)).compare(Build::this(), &counts(9.0, 9.0));
+        let comparison =
+            Record::new(old, &counts(1.0, 1.0)).compare(Build::this(), &counts(9.0, 9.0));
         assert!(comparison.holds());
         assert!(comparison.text().contains("rustc 1.0.0"));
     }

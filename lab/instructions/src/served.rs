@@ -101,7 +101,8 @@ fn reopen(file: &OwnedFd) -> Result<File> {
 /// Answers what can only be a request to attach. What it returns is to be kept as long as the client
 /// is to think that its daemon is there.
 fn hand_out(mut stream: UnixStream, table: &File, id: u64, bytes: u64) -> Result<UnixStream> {
-    let mailbox = memfd_create(c"l1d-mailbox", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    let mailbox =
+        memfd_create(c"l1d-mailbox", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
     let mailbox = File::from(mailbox);
     mailbox.set_len(SHAPE.bytes() as u64)?;
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
