@@ -6,10 +6,11 @@ use crate::error::Error;
 use crate::in_place::ValueView;
 use crate::pages::Pages;
 use crate::process_cache::{Fresh, ProcessRead};
-use crate::protocol::{Request, Response, frame};
+use crate::protocol::{Request, Response};
 use crate::shared::{Kind, Shared, unexpected};
-use crate::table::{TOGETHER, TableRead};
+use crate::table::{TableRead, meta};
 use crate::value::{Lookup, Meta, Source, Value};
+use shm_layout::NoHit;
 use shm_layout::entry::KEY_BYTES_MAX;
 use std::path::Path;
 use std::sync::Arc;
@@ -79,10 +80,9 @@ impl Client {
     /// As for [`get`](Self::get).
     #[inline]
     pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Option<Meta>, Error> {
-        match self.shared.read_table(key, value) {
-            TableRead::Hit(meta) => Ok(Some(meta)),
-            TableRead::Absent => Ok(None),
-            other => Ok(self.find_elsewhere(other, key, value)?.found()),
+        match self.shared.read_short(key, value) {
+            Ok(hit) => Ok(Some(meta(&hit))),
+            Err(no_hit) => Ok(self.find_anyway(no_hit, key, value)?.found()),
         }
     }
 
@@ -96,11 +96,9 @@ impl Client {
     /// [`peek`](Self::peek) into a vector of the caller's, whose content is replaced.
     #[inline]
     pub fn peek_into(&self, key: &[u8], value: &mut Vec<u8>) -> Option<Meta> {
-        match self.shared.read_table(key, value) {
-            TableRead::Hit(meta) => Some(meta),
-            TableRead::Absent => None,
-            TableRead::Miss => self.peek_process(key, value).found(),
-            TableRead::Detached => self.peek_anew(key, value, None).found(),
+        match self.shared.read_short(key, value) {
+            Ok(hit) => Some(meta(&hit)),
+            Err(no_hit) => self.peek_anyway(no_hit, key, value, None).found(),
         }
     }
 
@@ -111,19 +109,20 @@ impl Client {
     /// As for [`get`](Self::get).
     pub fn lookup(&self, key: &[u8]) -> Result<Lookup, Error> {
         let mut value = Vec::new();
-        let answer = match self.shared.read_table(key, &mut value) {
-            TableRead::Hit(meta) => Answer::Found(meta),
-            other => self.find_elsewhere(other, key, &mut value)?,
-        };
-        Ok(answer.lookup(value))
+        match self.shared.read_short(key, &mut value) {
+            Ok(hit) => Ok(Lookup::Found(Value::new(value, meta(&hit)))),
+            Err(no_hit) => Ok(self.find_anyway(no_hit, key, &mut value)?.lookup(value)),
+        }
     }
 
     /// [`peek`](Self::peek), telling a known absence from not knowing.
     #[must_use]
     pub fn peek_lookup(&self, key: &[u8]) -> Lookup {
         let mut value = Vec::new();
-        let answer = self.look(key, &mut value, None);
-        answer.lookup(value)
+        match self.shared.read_short(key, &mut value) {
+            Ok(hit) => Lookup::Found(Value::new(value, meta(&hit))),
+            Err(no_hit) => self.peek_anyway(no_hit, key, &mut value, None).lookup(value),
+        }
     }
 
     /// What `look` makes of the value of `key`, seen where it lies: of a large value only the part
@@ -163,38 +162,16 @@ impl Client {
         }
     }
 
-    /// The values of many keys, in the order asked: what the table does not hold is asked of the
-    /// daemon together.
-    ///
-    /// # Errors
-    ///
-    /// As for [`get`](Self::get); one key that cannot be answered fails the call.
-    pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>, Error> {
-        let deadline = self.shared.deadline();
-        let mut values = Vec::with_capacity(keys.len());
-        let mut missing = Vec::new();
-        for together in keys.chunks(TOGETHER) {
-            self.look_together(together, &deadline, |key, answer, value| {
-                if matches!(answer, Answer::Unknown) {
-                    missing.push((values.len(), key));
-                }
-                values.push(answer.lookup(value).found());
-            });
-        }
-        for (_, key) in &missing {
-            check_key(key)?;
-        }
-        let mut rest = missing.as_slice();
-        while !rest.is_empty() {
-            let answered = self.ask_many(rest, &deadline, &mut values)?;
-            rest = rest.get(answered..).unwrap_or_default();
-        }
-        Ok(values)
-    }
-
-    /// L1 only: the table, then the process cache. `deadline`: of the call, if it has one.
-    fn look(&self, key: &[u8], value: &mut Vec<u8>, deadline: Option<&Deadline>) -> Answer {
-        match self.shared.read_table(key, value) {
+    /// A read of L1 that the short way has not answered.
+    #[inline(never)]
+    pub(crate) fn peek_anyway(
+        &self,
+        no_hit: NoHit,
+        key: &[u8],
+        value: &mut Vec<u8>,
+        deadline: Option<&Deadline>,
+    ) -> Answer {
+        match self.shared.read_anyway(no_hit, key, value) {
             TableRead::Hit(meta) => Answer::Found(meta),
             TableRead::Absent => Answer::Absent,
             TableRead::Miss => self.peek_process(key, value),
@@ -202,37 +179,20 @@ impl Client {
         }
     }
 
-    /// [`look`](Self::look) for a few keys whose waits for memory overlap.
-    fn look_together<'k, K: AsRef<[u8]>>(
-        &self,
-        keys: &'k [K],
-        deadline: &Deadline,
-        mut each: impl FnMut(&'k [u8], Answer, Vec<u8>),
-    ) {
-        let Some(table) = self.shared.table() else {
-            for key in keys {
-                let mut value = Vec::new();
-                let answer = self.look(key.as_ref(), &mut value, Some(deadline));
-                each(key.as_ref(), answer, value);
-            }
-            return;
-        };
-        table.read_together(keys, |key, read, mut value| {
-            let key = key.as_ref();
-            self.shared.note(table, key, &read);
-            let answer = match read {
-                TableRead::Hit(meta) => Answer::Found(meta),
-                TableRead::Absent => Answer::Absent,
-                TableRead::Miss => self.peek_process(key, &mut value),
-                TableRead::Detached => self.peek_anew(key, &mut value, Some(deadline)),
-            };
-            each(key, answer, value);
-        });
+    /// A read that the short way has not answered: L1, then the daemon.
+    #[inline(never)]
+    fn find_anyway(&self, no_hit: NoHit, key: &[u8], value: &mut Vec<u8>) -> Result<Answer, Error> {
+        self.find_elsewhere(self.shared.read_anyway(no_hit, key, value), key, value)
     }
 
     /// The table is not in use (R0): takes the new one over if there is one, and reads that.
     #[cold]
-    fn peek_anew(&self, key: &[u8], value: &mut Vec<u8>, deadline: Option<&Deadline>) -> Answer {
+    pub(crate) fn peek_anew(
+        &self,
+        key: &[u8],
+        value: &mut Vec<u8>,
+        deadline: Option<&Deadline>,
+    ) -> Answer {
         self.shared.attach_anew(deadline);
         // Read again in any case: another thread may have put a new table in place meanwhile.
         match self.shared.read_table(key, value) {
@@ -242,7 +202,7 @@ impl Client {
         }
     }
 
-    fn peek_process(&self, key: &[u8], value: &mut Vec<u8>) -> Answer {
+    pub(crate) fn peek_process(&self, key: &[u8], value: &mut Vec<u8>) -> Answer {
         let process = self.shared.process_if_any();
         let Some(cache) = process.and_then(|process| process.cache_of(key)) else {
             return Answer::Unknown;
@@ -254,8 +214,7 @@ impl Client {
         }
     }
 
-    /// After `read`, which was no hit: the process cache, then the daemon.
-    #[cold]
+    /// After `read`: the process cache, then the daemon.
     fn find_elsewhere(
         &self,
         read: TableRead,
@@ -281,47 +240,6 @@ impl Client {
         let request = Request::Get { key };
         self.shared.ask(&request, Kind::Read, deadline, |response| {
             self.take_answer(&begun, key, &response, value)
-        })
-    }
-
-    /// Asks for as many of `keys` as one request carries, and puts the values at their indices. How
-    /// many keys were answered, at least one.
-    fn ask_many(
-        &self,
-        keys: &[(usize, &[u8])],
-        deadline: &Deadline,
-        values: &mut [Option<Value>],
-    ) -> Result<usize, Error> {
-        let mut key_bytes = 0_usize;
-        let fits = |(_, key): &&(usize, &[u8])| {
-            key_bytes = key_bytes.saturating_add(key.len());
-            key_bytes <= frame::MANY_KEY_BYTES
-        };
-        let asked: Vec<_> = keys
-            .iter()
-            .take(frame::MANY_KEYS)
-            .take_while(fits)
-            .map(|&(index, key)| (index, key, self.shared.process().cache.begin_read(key)))
-            .collect();
-        let request = Request::GetMany { keys: asked.iter().map(|&(_, key, _)| key).collect() };
-        self.shared.ask(&request, Kind::Read, deadline, |response| {
-            let answers = match response {
-                Response::Many(answers) => answers,
-                other => return Err(unexpected(&other)),
-            };
-            if answers.is_empty() || answers.len() > asked.len() {
-                return Err(Error::Internal {
-                    reason: format!("{} answers to {} keys", answers.len(), asked.len()),
-                });
-            }
-            for ((index, key, begun), answer) in asked.iter().zip(&answers) {
-                let mut value = Vec::new();
-                let answer = self.take_answer(begun, key, answer, &mut value)?;
-                if let Some(place) = values.get_mut(*index) {
-                    *place = answer.lookup(value).found();
-                }
-            }
-            Ok(answers.len())
         })
     }
 
@@ -357,7 +275,7 @@ impl Client {
 }
 
 impl Answer {
-    fn found(self) -> Option<Meta> {
+    pub(crate) fn found(self) -> Option<Meta> {
         match self {
             Answer::Found(meta) => Some(meta),
             Answer::Absent | Answer::Unknown => None,

@@ -94,6 +94,7 @@ mod error;
 mod in_place;
 mod mailbox;
 mod mailbox_place;
+mod many;
 #[doc(hidden)]
 pub mod mapping;
 mod memo;
@@ -112,6 +113,7 @@ mod sentinel;
 mod shared;
 mod table;
 mod value;
+mod values;
 mod verify;
 mod writes;
 
@@ -126,6 +128,7 @@ pub use pages::Pages;
 pub use pending::Pending;
 pub use populate::Populate;
 pub use value::{Lookup, Meta, SetOptions, Source, Stored, Value};
+pub use values::Values;
 
 #[doc = include_str!("../../README.md")]
 #[cfg(doctest)]

@@ -15,6 +15,7 @@ use crate::sentinel::PerProcess;
 use crate::table::{Table, TableRead};
 use crate::verify::{self, Owners};
 use nix::errno::Errno;
+use shm_layout::{Hit, NoHit};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,8 +75,21 @@ impl Shared {
         self.attachments.current()
     }
 
-    /// The hit path: one pointer, then the read protocol.
-    #[inline]
+    /// The hit path: one pointer, then the read protocol. Each caller makes of the hit what it hands
+    /// out, field by field: a record in between is stored in parts and loaded as a whole, for which a
+    /// processor waits until the parts have left it.
+    ///
+    /// # Errors
+    /// No hit, or not on the short way; [`read_table`](Self::read_table) finds out.
+    #[inline(always)]
+    pub(crate) fn read_short(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Hit, NoHit> {
+        let table = self.attachments.current().ok_or(NoHit::Detached)?;
+        let hit = table.read_short(key, value)?;
+        self.note_hit(table, key);
+        Ok(hit)
+    }
+
+    /// What the table says of `key`.
     pub(crate) fn read_table(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
         let Some(table) = self.attachments.current() else {
             value.clear();
@@ -86,10 +100,32 @@ impl Shared {
         read
     }
 
+    /// What the table says of `key`, of which the short way has said `no_hit`.
+    pub(crate) fn read_anyway(&self, no_hit: NoHit, key: &[u8], value: &mut Vec<u8>) -> TableRead {
+        value.clear();
+        match (no_hit, self.attachments.current()) {
+            (NoHit::Miss, _) => TableRead::Miss,
+            (NoHit::Detached, _) | (_, None) => TableRead::Detached,
+            (NoHit::Unclear, Some(table)) => {
+                let read = table.read_whole(key, value);
+                self.note(table, key, &read);
+                read
+            }
+        }
+    }
+
     /// Takes note of what a read of `table` came to: eviction lives on reports of hits.
     #[inline(always)]
     pub(crate) fn note(&self, table: &Table, key: &[u8], read: &TableRead) {
-        if matches!(read, TableRead::Hit(_)) && reports::is_due() {
+        if matches!(read, TableRead::Hit(_)) {
+            self.note_hit(table, key);
+        }
+    }
+
+    /// Takes note of a hit in `table`.
+    #[inline(always)]
+    pub(crate) fn note_hit(&self, table: &Table, key: &[u8]) {
+        if reports::is_due() {
             self.report(table, key);
         }
     }

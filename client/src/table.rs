@@ -7,8 +7,9 @@ use crate::pages::Pages;
 use crate::populate::Populate;
 use crate::value::{Meta, Source};
 use shm_layout::memory::WORD_BYTES;
-use shm_layout::{Destination, InPlace, Look, Mapped, Outcome, Reader, Receiver, Sighting, Sought};
-use std::cell::Cell;
+use shm_layout::{
+    Destination, Hit, InPlace, Look, Mapped, NoHit, Outcome, Reader, Receiver, Sighting, Sought,
+};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -83,41 +84,49 @@ impl Table {
         self.read_by(key, value, || self.daemon_clock())
     }
 
-    /// Reads up to [`TOGETHER`] keys so that their waits for memory overlap, each into a vector of
-    /// its own.
-    pub(crate) fn read_together<'k, K: AsRef<[u8]>>(
-        &self,
-        keys: &'k [K],
-        mut each: impl FnMut(&'k K, TableRead, Vec<u8>),
-    ) {
+    /// Nearly every hit, as [`read`](Self::read), and with little code. No hit: `value` is empty, and
+    /// unless it is clear why, [`read_whole`](Self::read_whole) finds out.
+    #[inline(always)]
+    pub(crate) fn read_short(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Hit, NoHit> {
+        value.clear();
+        self.short(self.reader.seek_one(key), key, value, &|| self.daemon_clock())
+    }
+
+    /// Asks for the lines and entries of up to [`TOGETHER`] keys, so that the waits for memory of what
+    /// [`read_sought`](Self::read_sought) then reads overlap.
+    #[inline]
+    pub(crate) fn seek_together<K: AsRef<[u8]>>(&self, keys: &[K]) -> [Sought; TOGETHER] {
         let mut sought = [Sought::default(); TOGETHER];
         for (key, sought) in keys.iter().zip(&mut sought) {
             *sought = self.reader.seek(key.as_ref());
         }
-        for sought in sought.iter().take(keys.len()) {
-            self.reader.approach(*sought);
+        let mut elsewhere = 0_u32;
+        for (index, sought) in sought.iter_mut().take(keys.len()).enumerate() {
+            elsewhere |= u32::from(!self.reader.approach(sought)) << index;
         }
-        // One look at the clock for all of them.
-        let now = Cell::new(None);
-        let clock = || {
-            now.get().unwrap_or_else(|| {
-                let time = self.daemon_clock();
-                now.set(Some(time));
-                time
-            })
-        };
-        for (key, sought) in keys.iter().zip(sought) {
-            let mut value = Vec::new();
-            let read = self.finish(&mut value, |spare| {
-                self.reader.read_sought(sought, key.as_ref(), clock, spare)
-            });
-            each(key, read, value);
+        while let Some(sought) = sought.get_mut(elsewhere.trailing_zeros() as usize) {
+            self.reader.approach_second(sought);
+            elsewhere &= elsewhere - 1;
         }
+        sought
+    }
+
+    /// Nearly every hit of a key that was sought together with others, appended to `value`; `now` is
+    /// what [`daemon_clock`](Self::daemon_clock) shows, or showed for another of them.
+    #[inline(always)]
+    pub(crate) fn read_sought(
+        &self,
+        sought: Sought,
+        key: &[u8],
+        value: &mut Vec<u8>,
+        now: &impl Fn() -> u64,
+    ) -> Result<Hit, NoHit> {
+        self.short(sought, key, value, now)
     }
 
     /// The daemon's CLOCK_MONOTONIC, at most a tick of the coarse clock late.
     #[inline(always)]
-    fn daemon_clock(&self) -> u64 {
+    pub(crate) fn daemon_clock(&self) -> u64 {
         let difference = self.clock_difference_ns.load(Ordering::Relaxed);
         clock::monotonic_coarse_ns().wrapping_add(difference)
     }
@@ -125,28 +134,49 @@ impl Table {
     /// [`read`](Self::read) by a given CLOCK_MONOTONIC of the daemon.
     #[inline(always)]
     fn read_by(&self, key: &[u8], value: &mut Vec<u8>, clock: impl Fn() -> u64) -> TableRead {
-        self.finish(value, |spare| self.reader.read(key, clock, spare))
+        value.clear();
+        let sought = self.reader.seek_one(key);
+        match self.short(sought, key, value, &clock) {
+            Ok(hit) => TableRead::Hit(meta(&hit)),
+            Err(NoHit::Miss) => TableRead::Miss,
+            Err(NoHit::Detached) => TableRead::Detached,
+            Err(NoHit::Unclear) => self.whole(sought, key, value, clock),
+        }
     }
 
-    /// Reads into `value`, whose content is replaced, and makes sure of what was read.
+    /// [`read`](Self::read) without its short way. `value` is empty.
+    pub(crate) fn read_whole(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
+        self.whole(self.reader.seek_one(key), key, value, || self.daemon_clock())
+    }
+
     #[inline(always)]
-    fn finish(
+    fn short(
         &self,
+        sought: Sought,
+        key: &[u8],
         value: &mut Vec<u8>,
-        read: impl FnOnce(&mut Spare<'_>) -> Outcome,
+        clock: &impl Fn() -> u64,
+    ) -> Result<Hit, NoHit> {
+        let mut behind = Behind(value);
+        let hit = self.reader.read_short(sought, key, clock, &mut behind)?;
+        behind.keep(&hit);
+        Ok(hit)
+    }
+
+    /// What is not for the short way. Out of line, so that a hit there need not share its registers.
+    #[cold]
+    #[inline(never)]
+    fn whole(
+        &self,
+        sought: Sought,
+        key: &[u8],
+        value: &mut Vec<u8>,
+        clock: impl Fn() -> u64,
     ) -> TableRead {
-        value.clear();
-        let mut spare = Spare { begin: value.as_mut_ptr(), bytes: value.capacity(), vector: value };
-        let outcome = read(&mut spare);
-        let Spare { bytes: capacity, vector: value, .. } = spare;
-        if let Outcome::Hit(hit) = outcome {
-            let bytes = hit.value_bytes as usize;
-            if bytes > capacity {
-                return TableRead::Miss;
-            }
-            // SAFETY: a hit has copied `value_bytes` bytes to the room that it asked for last, which
-            // is the beginning of this vector's spare capacity; its length was 0.
-            unsafe { value.set_len(bytes) };
+        let mut behind = Behind(value);
+        let outcome = self.reader.read_whole(sought, key, clock, &mut behind);
+        if let Outcome::Hit(hit) = &outcome {
+            behind.keep(hit);
         }
         outcome.into()
     }
@@ -203,13 +233,15 @@ impl From<Outcome> for TableRead {
             Outcome::Miss => TableRead::Miss,
             Outcome::Detached => TableRead::Detached,
             Outcome::Absent => TableRead::Absent,
-            Outcome::Hit(hit) => TableRead::Hit(Meta {
-                flags: hit.flags,
-                version: hit.version,
-                source: Source::Table,
-            }),
+            Outcome::Hit(hit) => TableRead::Hit(meta(&hit)),
         }
     }
+}
+
+/// What is handed out of what was found.
+#[inline(always)]
+pub(crate) fn meta(hit: &Hit) -> Meta {
+    Meta { flags: hit.flags, version: hit.version, source: Source::Table }
 }
 
 /// Receives no value, but where it is.
@@ -225,32 +257,36 @@ impl Receiver<Mapped> for Sight {
     }
 }
 
-/// An empty vector's capacity. Where it lies is looked up before a read, so that no read waits for it.
-struct Spare<'a> {
-    begin: *mut u8,
-    bytes: usize,
-    vector: &'a mut Vec<u8>,
-}
+/// The room behind what a vector holds.
+struct Behind<'a>(&'a mut Vec<u8>);
 
-impl Spare<'_> {
+impl Behind<'_> {
+    /// Adds the value of this hit, which has just been received, to what the vector holds.
+    #[inline(always)]
+    fn keep(self, hit: &Hit) {
+        let bytes = hit.value_bytes as usize;
+        debug_assert!(bytes <= self.0.capacity() - self.0.len());
+        // SAFETY: a hit has received `value_bytes` bytes in the room that it asked for last, which
+        // begins behind this vector's bytes and of which there is as much.
+        unsafe { self.0.set_len(self.0.len() + bytes) };
+    }
+
     #[cold]
     #[inline(never)]
     fn grow(&mut self, bytes: usize) {
-        self.vector.reserve(bytes);
-        self.begin = self.vector.as_mut_ptr();
-        self.bytes = self.vector.capacity();
+        self.0.reserve(bytes);
     }
 }
 
-// SAFETY: `begin` and `bytes` are the capacity of an empty vector that is borrowed exclusively: it
-// has room for `bytes` bytes, at least as many as asked for, and does not move before it grows.
-unsafe impl Destination for Spare<'_> {
+// SAFETY: the memory behind the bytes of a vector that is borrowed exclusively: it has room for as many
+// bytes as asked for, and does not move before it grows.
+unsafe impl Destination for Behind<'_> {
     #[inline(always)]
     fn room(&mut self, bytes: usize) -> *mut u8 {
-        if bytes > self.bytes {
+        if bytes > self.0.capacity() - self.0.len() {
             self.grow(bytes);
         }
-        self.begin
+        self.0.spare_capacity_mut().as_mut_ptr().cast()
     }
 }
 

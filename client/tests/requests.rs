@@ -5,7 +5,7 @@ mod fake;
 
 use fake::{Act, FakeDaemon, FakeTable, found, framed};
 use l1d_client::protocol::{ErrorCode, Request, Response};
-use l1d_client::{Client, Error, SetOptions};
+use l1d_client::{Client, Error, SetOptions, Value, Values};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
@@ -196,26 +196,33 @@ fn many_keys_come_in_order_though_the_daemon_answers_in_parts() {
             return Act::Close;
         };
         assert!(!keys.contains(&b"000002".as_slice()), "the table has it");
-        let answer = |key: &&'_ [u8]| match key.last() {
-            Some(b'7') => Response::Unknown,
-            Some(b'8') => Response::Absent { ttl: Duration::ZERO },
-            _ => Response::Found { value: b"", flags: 0, version: 1, ttl: Duration::ZERO },
-        };
+        fn answer<'a>(key: &&'a [u8]) -> Response<'a> {
+            match key.last() {
+                Some(b'7') => Response::Unknown,
+                Some(b'8') => Response::Absent { ttl: Duration::ZERO },
+                _ => Response::Found { value: key, flags: 7, version: 1, ttl: Duration::ZERO },
+            }
+        }
         let answers: Vec<_> = keys.iter().take(300).map(answer).collect();
         Act::Reply(framed(&Response::Many(answers)))
     });
     let cache = client(&daemon, 20_000);
     let keys: Vec<String> = (0..3000).map(|number| format!("{number:06}")).collect();
     let values = cache.get_many(&keys).unwrap();
-    assert_eq!(values.len(), keys.len());
-    for (key, value) in keys.iter().zip(&values) {
-        let expected = match key.as_bytes() {
-            b"000002" => Some(b"000002".as_slice()),
-            [.., b'7' | b'8'] => None,
-            _ => Some(b"".as_slice()),
-        };
+    let mut together = Values::new();
+    cache.get_many_into(&["000002", "000003"], &mut together).unwrap();
+    assert_eq!(together.get(1), Some(b"000003".as_slice()));
+    cache.get_many_into(&keys, &mut together).unwrap();
+    assert_eq!((values.len(), together.len()), (keys.len(), keys.len()));
+    for (index, (key, value)) in keys.iter().zip(&values).enumerate() {
+        let is_none = matches!(key.as_bytes(), [.., b'7' | b'8']);
+        let expected = (!is_none).then_some(key.as_bytes());
         assert_eq!(value.as_deref(), expected, "{key}");
+        assert_eq!(together.get(index), expected, "{key}");
+        assert_eq!(together.meta(index), value.as_ref().map(Value::meta), "{key}");
     }
+    assert!(together.iter().eq(values.iter().map(Option::as_deref)));
+    assert_eq!(together.get(keys.len()), None);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The two routines in assembly for x86-64, on SSE2, which every x86-64 processor has.
+//! The two routines in assembly for x86-64, on SSE2, which every x86-64 processor has. Copies of more
+//! than 128 bytes use AVX where the processor has it.
 //!
 //! Both read memory that the owner may be writing. Assembly is outside the language's data-race
 //! rules; what makes the results right is the protocol: a nominated slot is loaded again as an
@@ -7,12 +8,18 @@
 //! barrier here, orders these loads as it does the atomic ones. Neither routine may be marked
 //! `pure` or `nomem`: the compiler must not merge or move them over a fence.
 
+// For finding out what the processor has, and for nothing else.
+#[cfg(not(any(test, feature = "heap")))]
+extern crate std;
+
 use core::arch::asm;
 
 /// Fewest bytes that [`copy`] copies: one block.
 pub const COPY_BYTES_MIN: usize = 16;
-/// Most bytes that are copied in blocks; what `rep movsb` costs to begin is worth more of them.
+/// Most bytes that are copied in blocks of 16 at a time; what `rep movsb` costs to begin is worth more.
 const BLOCKS_BYTES_MAX: usize = 256;
+/// Fewest bytes that are copied in blocks of 32.
+const WIDE_BYTES_MIN: usize = 128;
 
 /// Bit n is set where the upper 16 bits of slot n equal `tag`.
 ///
@@ -52,10 +59,11 @@ pub unsafe fn nominate(bucket: *const u8, tag: u16) -> u32 {
     mask & 0xff
 }
 
-/// Copies `bytes` bytes. Small ones as two or four blocks of 16 that may overlap in the middle; then
-/// 64 at a time; above [`BLOCKS_BYTES_MAX`] `rep movsb` runs at the speed of the processor's widest
-/// moves wherever it announces enhanced or fast short `rep movsb`, and needs neither alignment nor
-/// a tail.
+/// Copies `bytes` bytes. Small ones as two or four blocks of 16 that may overlap in the middle. Larger
+/// ones, with AVX, 128 at a time in blocks of 32, which is faster than what the C library does. Without
+/// AVX 64 at a time, and above [`BLOCKS_BYTES_MAX`] by `rep movsb`, which runs at the speed of the
+/// processor's widest moves wherever it announces enhanced or fast short `rep movsb`, and needs neither
+/// alignment nor a tail.
 ///
 /// # Safety
 /// `from` is mapped for reading and `to` for writing `bytes` bytes; they do not overlap;
@@ -75,7 +83,21 @@ pub unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize) {
 }
 
 /// Apart, so that the code around a small copy stays short.
+#[inline(never)]
 unsafe fn copy_large(from: *const u8, to: *mut u8, bytes: usize) {
+    if bytes >= WIDE_BYTES_MIN && std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has AVX; 128 bytes or more.
+        return unsafe { copy_wide(from, to, bytes) };
+    }
+    // SAFETY: passed on unchanged.
+    unsafe { copy_narrow(from, to, bytes) }
+}
+
+/// Copies without AVX.
+///
+/// # Safety
+/// As for [`copy`], and `bytes` is at least 64.
+unsafe fn copy_narrow(from: *const u8, to: *mut u8, bytes: usize) {
     if bytes <= BLOCKS_BYTES_MAX {
         let mut at = 0;
         while at < bytes - 64 {
@@ -148,5 +170,78 @@ unsafe fn copy_4_blocks(from: *const u8, to: *mut u8, bytes: usize) {
             d = out(xmm_reg) _,
             options(nostack, preserves_flags),
         );
+    }
+}
+
+/// Copies in blocks of 32 bytes, four at a time; the last four may overlap those before.
+///
+/// # Safety
+/// As for [`copy`], on a processor with AVX, and `bytes` is at least [`WIDE_BYTES_MIN`].
+#[target_feature(enable = "avx")]
+unsafe fn copy_wide(from: *const u8, to: *mut u8, bytes: usize) {
+    let mut at = 0;
+    while at < bytes - WIDE_BYTES_MIN {
+        // SAFETY: `at + 128 < bytes`.
+        unsafe { copy_4_wide_blocks(from.add(at), to.add(at)) };
+        at += WIDE_BYTES_MIN;
+    }
+    let last = bytes - WIDE_BYTES_MIN;
+    // SAFETY: the last 128 of 128 bytes or more; the upper halves of the registers are nobody's.
+    unsafe {
+        copy_4_wide_blocks(from.add(last), to.add(last));
+        // Code for SSE, which is all around, is slow while they are not zero.
+        asm!("vzeroupper", out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _, out("xmm8") _,
+            out("xmm9") _, out("xmm10") _, out("xmm11") _, out("xmm12") _, out("xmm13") _,
+            out("xmm14") _, out("xmm15") _, options(nostack, nomem, preserves_flags));
+    }
+}
+
+/// Copies 128 bytes.
+///
+/// # Safety
+/// As for [`copy_wide`].
+#[inline]
+#[target_feature(enable = "avx")]
+unsafe fn copy_4_wide_blocks(from: *const u8, to: *mut u8) {
+    // SAFETY: loads and stores of 32 bytes inside the two ranges.
+    unsafe {
+        asm!(
+            "vmovups {a}, [{from}]",
+            "vmovups {b}, [{from} + 32]",
+            "vmovups {c}, [{from} + 64]",
+            "vmovups {d}, [{from} + 96]",
+            "vmovups [{to}], {a}",
+            "vmovups [{to} + 32], {b}",
+            "vmovups [{to} + 64], {c}",
+            "vmovups [{to} + 96], {d}",
+            from = in(reg) from,
+            to = in(reg) to,
+            a = out(ymm_reg) _,
+            b = out(ymm_reg) _,
+            c = out(ymm_reg) _,
+            d = out(ymm_reg) _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Other tests copy as this machine's processor does; here is what others do.
+    #[test]
+    fn without_avx_all_is_copied_and_nothing_besides() {
+        let from: Vec<u8> = (0..5000_u32).map(|index| (index * 7 % 251) as u8).collect();
+        for bytes in (64..=700).chain([4095, 4096, 4999]) {
+            for shift in [0, 1, 8, 15] {
+                let mut to = vec![0xaa; bytes + 32];
+                // SAFETY: `from` has `bytes` bytes, and `to` behind `shift` as many.
+                unsafe { copy_narrow(from.as_ptr(), to.as_mut_ptr().add(shift), bytes) };
+                assert_eq!(to[shift..shift + bytes], from[..bytes], "{bytes} to {shift}");
+                assert!(to[..shift].iter().chain(&to[shift + bytes..]).all(|byte| *byte == 0xaa));
+            }
+        }
     }
 }

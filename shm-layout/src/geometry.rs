@@ -332,8 +332,14 @@ impl Geometry {
         ]
     }
 
+    /// The table's word that is the log's word `position`, if the log has so many.
+    #[inline(always)]
+    pub(crate) const fn word_at(&self, position: u64) -> usize {
+        self.segments + to_usize(position)
+    }
+
     /// Where the log's word `position` is: as a word of the table and as a place in a segment, if
-    /// an entry header has room behind it in the log.
+    /// an entry header has room behind it in the log. Its segment is one that there is.
     ///
     /// A division by a multiplication (Granlund and Montgomery, "Division by invariant integers using
     /// multiplication", 1994): with `p` pages to a segment and `r = ceil(2^64 / p)`, the quotient of
@@ -341,7 +347,7 @@ impl Geometry {
     #[inline(always)]
     #[must_use]
     pub const fn locate(&self, position: u64) -> Option<(usize, Location)> {
-        let word = self.segments + to_usize(position);
+        let word = self.word_at(position);
         if word >= self.end {
             return None;
         }
@@ -378,6 +384,14 @@ impl Geometry {
     #[must_use]
     pub const fn generation(&self, segment: u32) -> Option<usize> {
         if segment < self.segment_count { Some(GENERATIONS + segment as usize) } else { None }
+    }
+
+    /// The word that holds the generation of the segment in which [`locate`](Self::locate) has found a
+    /// place.
+    #[inline(always)]
+    pub(crate) const fn generation_at(&self, located: Location) -> usize {
+        debug_assert!(located.segment < self.segment_count);
+        GENERATIONS + located.segment as usize
     }
 
     /// The first word of the header of segment `segment`; `None` when there is no such segment.

@@ -74,6 +74,8 @@ pub use hash::{KeyHash, TableHasher};
 #[cfg(feature = "heap")]
 pub use heap::{HeapTable, VecDestination};
 pub use memory::{Mapped, MappedMut, Memory, MemoryMut};
-pub use read::{Destination, Hit, InPlace, Look, Outcome, Reader, Receiver, Sighting, Sought};
+pub use read::{
+    Destination, Hit, InPlace, Look, NoHit, Outcome, Reader, Receiver, Sighting, Sought,
+};
 pub use slot::SlotWord;
 pub use write::Writer;

@@ -14,10 +14,12 @@ pub const WORD_BYTES: usize = 8;
 /// Words of a cache line.
 pub const LINE_WORDS: usize = 8;
 
-/// Bytes rounded up to whole words.
+/// Bytes, of something in memory or near it, rounded up to whole words.
+#[inline(always)]
 #[must_use]
+#[expect(clippy::manual_div_ceil, reason = "it takes three times the instructions")]
 pub const fn words_for(bytes: usize) -> usize {
-    bytes.div_ceil(WORD_BYTES)
+    (bytes + (WORD_BYTES - 1)) / WORD_BYTES
 }
 
 /// Memory that somebody else may be writing.
@@ -65,7 +67,7 @@ pub trait Memory: Clone {
     ///
     /// # Safety
     /// `from..from + words_for(bytes.len())` are words of this memory.
-    #[inline]
+    #[inline(always)]
     unsafe fn equals(&self, from: usize, bytes: &[u8]) -> bool {
         let (chunks, tail) = bytes.as_chunks::<WORD_BYTES>();
         for (index, chunk) in chunks.iter().enumerate() {
@@ -75,7 +77,7 @@ pub trait Memory: Clone {
             }
         }
         // SAFETY: with a tail, `words_for` counts one word beyond the whole ones.
-        tail.is_empty() || unsafe { self.load(from + chunks.len()) } == padded(tail)
+        tail.is_empty() || unsafe { self.load(from + chunks.len()) } == last_word(bytes, tail)
     }
 
     /// Asks the processor to bring the line of word `index` nearer. Never faults, whatever `index`.
@@ -111,6 +113,16 @@ pub trait MemoryMut: Memory {
             // SAFETY: with a tail, `words_for` counts one word beyond the whole ones.
             unsafe { self.store(to + chunks.len(), padded(tail)) };
         }
+    }
+}
+
+/// The last word of `bytes` when they are padded with zeros to whole words, of which it holds `tail`.
+/// Where there are words before it, by one load that ends where the bytes end.
+#[inline(always)]
+fn last_word(bytes: &[u8], tail: &[u8]) -> u64 {
+    match bytes.last_chunk() {
+        Some(last) => u64::from_le_bytes(*last) >> (8 * (WORD_BYTES - tail.len())),
+        None => padded(tail),
     }
 }
 
@@ -206,9 +218,9 @@ impl Memory for Mapped {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn prefetch(&self, index: usize) {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: a prefetch reads nothing architecturally; any address is allowed.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(self.base.wrapping_add(index).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(self.base.wrapping_add(index).cast()) };
     }
 
     #[cfg(all(target_arch = "aarch64", not(miri)))]

@@ -4,7 +4,7 @@ use crate::entry::{
     ENTRY_HEADER_BYTES, EntrySizes, MARK_ABSENT, MARK_FLAGS, MARK_STRICT, NEVER, TICK_BITS,
 };
 use crate::error::LayoutError;
-use crate::geometry::Geometry;
+use crate::geometry::{Bucket, Geometry};
 use crate::hash::KeyHash;
 use crate::header::{CLOCK_OFFSET, LEASE_UNTIL, POLICY_FLOORS, STATE, STATE_SERVING, STRICT_FLOOR};
 use crate::memory::{LINE_WORDS, Memory, WORD_BYTES, words_for};
@@ -13,6 +13,9 @@ use crate::slot::SlotWord;
 
 /// How often a read begins anew before it is a miss (R6): a reader never waits for the owner.
 pub const TRIES: usize = 3;
+
+/// Lines of an entry that are asked for ahead: a small one lies on as many.
+const APPROACHED_LINES: usize = 3;
 
 /// Where a value is copied to: a [`Receiver`] of its bytes.
 ///
@@ -169,11 +172,25 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sought {
     hash: KeyHash,
+    /// The slot that seems to be the key's; 0, which is no slot: not known yet.
+    slot: usize,
+}
+
+/// What the short way of a read comes to when it is no hit: see [`Reader::read_short`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoHit {
+    /// As [`Outcome::Miss`].
+    Miss,
+    /// As [`Outcome::Detached`].
+    Detached,
+    /// Not for the short way: [`Reader::read_whole`] finds out.
+    Unclear,
 }
 
 /// One attempt at one slot.
 enum Attempt {
-    Done(Outcome),
+    /// An entry that is whole, with its marks.
+    Found(Hit, u8),
     NotHere,
     Retry,
 }
@@ -209,15 +226,13 @@ impl<M: Memory> Reader<M> {
     #[inline(always)]
     #[must_use]
     pub fn is_serving(&self) -> bool {
-        // SAFETY: the header is part of every checked table.
-        (unsafe { self.memory.load(STATE) }) == STATE_SERVING
+        is_serving(&self.memory)
     }
 
     /// Nanoseconds since the table's epoch, from `clock`'s CLOCK_MONOTONIC (R7).
     #[inline(always)]
     pub fn now(&self, clock: impl FnOnce() -> u64) -> u64 {
-        // SAFETY: the header is part of every checked table.
-        clock().wrapping_add(unsafe { self.memory.load(CLOCK_OFFSET) })
+        now(&self.memory, clock)
     }
 
     /// Looks `key` up. `clock` gives the reader's CLOCK_MONOTONIC in ns, at most 10 ms late, and is
@@ -232,94 +247,130 @@ impl<M: Memory> Reader<M> {
         clock: impl Fn() -> u64,
         destination: &mut impl Receiver<M>,
     ) -> Outcome {
-        let sought = Sought { hash: self.geometry.hasher().hash(key) };
-        // Travels beside the first line: a key in its second one costs no second wait.
-        self.memory.prefetch(self.geometry.buckets(sought.hash)[1].word());
-        self.read_sought(sought, key, clock, destination)
+        let sought = self.seek_one(key);
+        match self.read_short(sought, key, &clock, destination) {
+            Ok(hit) => Outcome::Hit(hit),
+            Err(NoHit::Miss) => Outcome::Miss,
+            Err(NoHit::Detached) => Outcome::Detached,
+            Err(NoHit::Unclear) => self.read_whole(sought, key, &clock, destination),
+        }
     }
 
-    /// The first step of reading several keys at once: asks for the key's lines. Other keys'
-    /// steps, and then [`approach`](Self::approach), go on while they come.
+    /// The first step of a read: the key's hash. Of the key's two lines the second is asked for, so
+    /// that it travels beside the first, and a key that stands there costs no second wait.
+    #[inline(always)]
+    #[must_use]
+    pub fn seek_one(&self, key: &[u8]) -> Sought {
+        let hash = self.geometry.hasher().hash(key);
+        self.memory.prefetch(self.geometry.buckets(hash)[1].word());
+        Sought { hash, slot: 0 }
+    }
+
+    /// The first step of reading several keys at once: the key's hash, and its first line asked for.
+    /// Other keys' steps go on while it comes.
     #[inline(always)]
     #[must_use]
     pub fn seek(&self, key: &[u8]) -> Sought {
         let hash = self.geometry.hasher().hash(key);
-        // Both lines travel at once: a key in its second line costs no second wait.
-        for bucket in self.geometry.buckets(hash) {
-            self.memory.prefetch(bucket.word());
+        self.memory.prefetch(self.geometry.buckets(hash)[0].word());
+        Sought { hash, slot: 0 }
+    }
+
+    /// The second step: asks for the entry that the key's first line names. Where it names none, asks
+    /// for the second line, and [`approach_second`](Self::approach_second) has to follow.
+    #[inline(always)]
+    #[must_use]
+    pub fn approach(&self, sought: &mut Sought) -> bool {
+        let [first, second] = self.geometry.buckets(sought.hash);
+        let is_named = self.approach_by(first, sought);
+        if !is_named {
+            self.memory.prefetch(second.word());
         }
-        Sought { hash }
+        is_named
     }
 
-    /// The second step: asks for the entry that the key's lines name, if they do. Only a hint:
-    /// nothing rests on what is loaded here.
-    #[inline(always)]
-    pub fn approach(&self, sought: Sought) {
-        for bucket in self.geometry.buckets(sought.hash) {
-            // SAFETY: a bucket of this geometry is eight words of the checked table.
-            let nominated = unsafe { self.memory.nominate(bucket.word(), sought.hash.tag()) };
-            if nominated != 0 {
-                let slot = bucket.slot(nominated.trailing_zeros() as usize);
-                // SAFETY: a slot of a bucket of this geometry is a word of the checked table.
-                let word = SlotWord(unsafe { self.memory.load(slot) });
-                if let Some((at, _)) = self.geometry.locate(word.position()) {
-                    self.memory.prefetch(at);
-                    self.memory.prefetch(at + LINE_WORDS);
-                }
-                return;
-            }
-        }
+    /// The third step, for a key that [`approach`](Self::approach) has not found: asks for the entry
+    /// that its second line names, if it does.
+    pub fn approach_second(&self, sought: &mut Sought) {
+        let [_, second] = self.geometry.buckets(sought.hash);
+        self.approach_by(second, sought);
     }
 
-    /// The last step: as [`read`](Self::read).
+    /// Whether a line names an entry of the key, which is then asked for. Only a hint: nothing rests on
+    /// what is loaded here.
     #[inline(always)]
-    pub fn read_sought(
-        &self,
-        sought: Sought,
-        key: &[u8],
-        clock: impl Fn() -> u64,
-        destination: &mut impl Receiver<M>,
-    ) -> Outcome {
-        let outcome = self.find(sought, key, clock, destination);
-        // R0, last: a client may put zeros in the place of a table that is out of use, under a read
-        // that has looked at the generation for the last time; floors and clock offset then show 0,
-        // and what they hide would be seen. All words become zero at one moment, and the fence keeps
-        // this load behind all others, so a state that says "serving" proves that they were the
-        // table's own.
-        self.memory.fence_acquire();
-        if self.is_serving() { outcome } else { Outcome::Detached }
-    }
-
-    #[inline(always)]
-    fn find(
-        &self,
-        sought: Sought,
-        key: &[u8],
-        clock: impl Fn() -> u64,
-        destination: &mut impl Receiver<M>,
-    ) -> Outcome {
-        // A copy of the base address, which no fence makes the compiler load again.
-        let memory = self.memory.clone();
-        let hash = sought.hash;
-        let [first, second] = self.geometry.buckets(hash);
-        let mut bucket = first;
+    fn approach_by(&self, bucket: Bucket, sought: &mut Sought) -> bool {
         // SAFETY: a bucket of this geometry is eight words of the checked table.
-        let mut nominated = unsafe { memory.nominate(first.word(), hash.tag()) };
+        let nominated = unsafe { self.memory.nominate(bucket.word(), sought.hash.tag()) };
         if nominated == 0 {
-            bucket = second;
-            // SAFETY: as above.
-            nominated = unsafe { memory.nominate(second.word(), hash.tag()) };
-            if nominated == 0 {
-                return Outcome::Miss;
-            }
+            return false;
         }
         let slot = bucket.slot(nominated.trailing_zeros() as usize);
-        match self.read_slot::<true>(&memory, slot, key, &clock, destination) {
-            Attempt::Done(outcome) => outcome,
-            // An entry with marks, one key in some thousands that shares its tag with a neighbour,
-            // the owner at work: the code of all others stays short.
-            Attempt::NotHere | Attempt::Retry => self.read_all(hash, key, &clock, destination),
+        // SAFETY: a slot of a bucket of this geometry is a word of the checked table.
+        let word = SlotWord(unsafe { self.memory.load(slot) });
+        sought.slot = slot;
+        let at = self.geometry.word_at(word.position());
+        for line in 0..APPROACHED_LINES {
+            self.memory.prefetch(at + line * LINE_WORDS);
         }
+        true
+    }
+
+    /// The last step, for nearly all reads: an entry without marks in the first slot that has the
+    /// key's tag, or no such slot, and nobody at work there. Little code and no call, so that it can
+    /// stand where the value is used; everything else is left to [`read_whole`](Self::read_whole).
+    ///
+    /// # Errors
+    /// No hit, and what was received is void.
+    #[inline(always)]
+    pub fn read_short(
+        &self,
+        sought: Sought,
+        key: &[u8],
+        clock: impl Fn() -> u64,
+        destination: &mut impl Receiver<M>,
+    ) -> Result<Hit, NoHit> {
+        // A copy of the base address, which no fence makes the compiler load again.
+        let memory = self.memory.clone();
+        let Sought { hash, mut slot } = sought;
+        if slot == 0 {
+            let [first, second] = self.geometry.buckets(hash);
+            let mut bucket = first;
+            // SAFETY: a bucket of this geometry is eight words of the checked table.
+            let mut nominated = unsafe { memory.nominate(first.word(), hash.tag()) };
+            if nominated == 0 {
+                bucket = second;
+                // SAFETY: as above.
+                nominated = unsafe { memory.nominate(second.word(), hash.tag()) };
+                if nominated == 0 {
+                    return Err(if is_serving(&memory) { NoHit::Miss } else { NoHit::Detached });
+                }
+            }
+            slot = bucket.slot(nominated.trailing_zeros() as usize);
+        }
+        let attempt = self.read_slot::<true>(&memory, slot, key, destination);
+        // An entry with marks, one key in some thousands that shares its tag with a neighbour, the
+        // owner at work: the code of all others stays short.
+        let Attempt::Found(hit, _) = attempt else { return Err(NoHit::Unclear) };
+        let is_visible = is_above_floor(&memory, &hit) && is_alive(&memory, &hit, &clock);
+        if !is_serving(&memory) {
+            return Err(NoHit::Detached);
+        }
+        if is_visible { Ok(hit) } else { Err(NoHit::Miss) }
+    }
+
+    /// The last step, for all reads: every slot of both lines that has the key's tag, and again while
+    /// the owner is at work.
+    #[inline(never)]
+    pub fn read_whole(
+        &self,
+        sought: Sought,
+        key: &[u8],
+        clock: impl Fn() -> u64,
+        destination: &mut impl Receiver<M>,
+    ) -> Outcome {
+        let outcome = self.find(sought.hash, key, &clock, destination);
+        if is_serving(&self.memory) { outcome } else { Outcome::Detached }
     }
 
     /// Whether the entry of `sighting`, of an earlier read of this table, is still its key's value,
@@ -348,14 +399,10 @@ impl<M: Memory> Reader<M> {
             return false;
         }
         let is_visible = matches!(self.verdict(hit, marks, lease_until, &clock), Outcome::Hit(_));
-        // R0, last: as in `read_sought`.
-        self.memory.fence_acquire();
-        is_visible && self.is_serving()
+        is_visible && is_serving(&self.memory)
     }
 
-    /// The whole protocol: every nominated slot of both lines, and again while the owner is at work.
-    #[inline(never)]
-    fn read_all(
+    fn find(
         &self,
         hash: KeyHash,
         key: &[u8],
@@ -369,8 +416,11 @@ impl<M: Memory> Reader<M> {
                 while nominated != 0 {
                     let slot = bucket.slot(nominated.trailing_zeros() as usize);
                     nominated &= nominated - 1;
-                    match self.read_slot::<false>(&self.memory, slot, key, clock, destination) {
-                        Attempt::Done(outcome) => return outcome,
+                    let lease_until = self.lease_until();
+                    match self.read_slot::<false>(&self.memory, slot, key, destination) {
+                        Attempt::Found(hit, marks) => {
+                            return self.verdict(hit, marks, lease_until, clock);
+                        }
                         Attempt::NotHere => {}
                         Attempt::Retry => continue 'again,
                     }
@@ -381,7 +431,7 @@ impl<M: Memory> Reader<M> {
         Outcome::Miss
     }
 
-    /// R3 to R8 for the entry that a nominated slot refers to. `PLAIN`: entries with marks are
+    /// R3 to R6 for the entry that a nominated slot refers to. `PLAIN`: entries with marks are
     /// `NotHere`.
     #[inline(always)]
     fn read_slot<const PLAIN: bool>(
@@ -389,10 +439,8 @@ impl<M: Memory> Reader<M> {
         memory: &M,
         slot: usize,
         key: &[u8],
-        clock: &impl Fn() -> u64,
         destination: &mut impl Receiver<M>,
     ) -> Attempt {
-        let lease_until = if PLAIN { 0 } else { self.lease_until() };
         // R3. SAFETY: a slot of a bucket of this geometry is a word of the checked table.
         let word = SlotWord(unsafe { memory.load(slot) });
         // Cleared since it was nominated. Another key's tag needs no check: the key says it.
@@ -402,9 +450,7 @@ impl<M: Memory> Reader<M> {
         let Some((at, location)) = self.geometry.locate(word.position()) else {
             return Attempt::NotHere;
         };
-        let Some(generation) = self.geometry.generation(location.segment) else {
-            return Attempt::NotHere;
-        };
+        let generation = self.geometry.generation_at(location);
 
         // R4. The fence below partners with the fence before the owner's store of the next even
         // generation: who sees that, sees the cleared slots.
@@ -470,7 +516,7 @@ impl<M: Memory> Reader<M> {
         };
         let segment = location.segment;
         destination.sighted(Sighting { slot, word, segment, generation: before, marks, hit });
-        Attempt::Done(self.verdict(hit, marks, lease_until, clock))
+        Attempt::Found(hit, marks)
     }
 
     /// R8: the lease, for what is loaded behind it. Before the slot and the floor, because what was
@@ -488,21 +534,47 @@ impl<M: Memory> Reader<M> {
     #[inline(always)]
     fn verdict(&self, hit: Hit, marks: u8, lease_until: u64, clock: &impl Fn() -> u64) -> Outcome {
         let memory = &self.memory;
-        // SAFETY: there is a floor for each of the 256 policies, in the header.
-        let floor = unsafe { memory.load(POLICY_FLOORS + hit.policy as usize) };
-        if hit.version < floor {
-            return Outcome::Miss;
-        }
-        if hit.expiry != NEVER && self.now(clock) >> TICK_BITS >= u64::from(hit.expiry) {
+        if !is_above_floor(memory, &hit) || !is_alive(memory, &hit, clock) {
             return Outcome::Miss;
         }
         if marks & MARK_STRICT != 0 {
             // SAFETY: a word of the header.
             let floor = unsafe { memory.load(STRICT_FLOOR) };
-            if hit.version < floor || self.now(clock) >= lease_until {
+            if hit.version < floor || now(memory, clock) >= lease_until {
                 return Outcome::Miss;
             }
         }
         if marks & MARK_ABSENT != 0 { Outcome::Absent } else { Outcome::Hit(hit) }
     }
+}
+
+/// R0, behind all other loads of a read: a client may put zeros in the place of a table that is out of
+/// use, under a read that has looked at the generation for the last time; floors and clock offset then
+/// show 0, and what they hide would be seen. All words become zero at one moment, and the fence keeps
+/// this load behind all others, so a state that says "serving" proves that they were the table's own.
+#[inline(always)]
+fn is_serving(memory: &impl Memory) -> bool {
+    memory.fence_acquire();
+    // SAFETY: the header is part of every checked table.
+    (unsafe { memory.load(STATE) }) == STATE_SERVING
+}
+
+/// R8: whether nothing has hidden what was stored under the entry's policy up to its version.
+#[inline(always)]
+fn is_above_floor(memory: &impl Memory, hit: &Hit) -> bool {
+    // SAFETY: there is a floor for each of the 256 policies, in the header.
+    hit.version >= unsafe { memory.load(POLICY_FLOORS + hit.policy as usize) }
+}
+
+/// R7: whether it has not expired.
+#[inline(always)]
+fn is_alive(memory: &impl Memory, hit: &Hit, clock: &impl Fn() -> u64) -> bool {
+    hit.expiry == NEVER || now(memory, clock) >> TICK_BITS < u64::from(hit.expiry)
+}
+
+/// R7: nanoseconds since the table's epoch.
+#[inline(always)]
+fn now(memory: &impl Memory, clock: impl FnOnce() -> u64) -> u64 {
+    // SAFETY: the header is part of every checked table.
+    clock().wrapping_add(unsafe { memory.load(CLOCK_OFFSET) })
 }

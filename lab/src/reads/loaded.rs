@@ -33,6 +33,9 @@ pub fn load(
     // Of few keys, the least table that there is: 64 of the largest entries, and some.
     let least = 64 * (value_bytes_max + 70_000) + (1 << 20);
     let table_bytes = (keys as u64 * entry_bytes + slots_bytes) * 9 / 8 + least;
+    // The index for as many keys as there are, so that it is as full as in a table full of them: what
+    // `bytes` counts is what is read.
+    let entry_bytes = entry_bytes.max(table_bytes * 8 / 9 / (keys as u64).max(1));
     let shape = TableShape {
         table_bytes: table_bytes.next_multiple_of(4096),
         value_bytes_max,

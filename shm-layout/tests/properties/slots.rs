@@ -7,7 +7,7 @@ use shm_layout::entry::{KEY_BYTES_MAX, MARK_ABSENT, MARK_FLAGS, NEVER};
 use shm_layout::memory::words_for;
 use shm_layout::slot::POSITION_BITS;
 use shm_layout::{
-    Destination, Entry, EntryHeader, Geometry, Location, Memory, MemoryMut, Outcome, Reader,
+    Destination, Entry, EntryHeader, Geometry, Location, Memory, MemoryMut, NoHit, Outcome, Reader,
     SlotWord, VecDestination,
 };
 
@@ -31,7 +31,26 @@ fn read(reader: &Reader<Bounded>, key: &[u8]) -> (Outcome, Vec<u8>) {
     let bytes_max = reader.geometry().segment_words() * 8;
     let mut found = AtMost { bytes_max, value: VecDestination::default() };
     let outcome = reader.read(key, || 0, &mut found);
-    (outcome, found.value.bytes().to_vec())
+    let value = found.value.bytes().to_vec();
+    assert_eq!(read_by_steps(reader, key, &mut found), outcome);
+    if matches!(outcome, Outcome::Hit(_)) {
+        assert_eq!(found.value.bytes(), value);
+    }
+    (outcome, value)
+}
+
+/// As several keys at once are read.
+fn read_by_steps(reader: &Reader<Bounded>, key: &[u8], found: &mut AtMost) -> Outcome {
+    let mut sought = reader.seek(key);
+    if !reader.approach(&mut sought) {
+        reader.approach_second(&mut sought);
+    }
+    match reader.read_short(sought, key, || 0, found) {
+        Ok(hit) => Outcome::Hit(hit),
+        Err(NoHit::Miss) => Outcome::Miss,
+        Err(NoHit::Detached) => Outcome::Detached,
+        Err(NoHit::Unclear) => reader.read_whole(sought, key, || 0, found),
+    }
 }
 
 /// Points the slot at `position` and leaves its tag.

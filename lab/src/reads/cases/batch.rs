@@ -9,7 +9,7 @@ use super::super::rivals::Rivals;
 use super::super::workload::{Op, Places, Popularity, VALUE_BYTES, Workload};
 use super::{Case, Outcome, Setting, rows};
 use anyhow::Result;
-use l1d_client::Client;
+use l1d_client::{Client, Values};
 use std::hint::black_box;
 
 /// The limit: every word of the index is asked for, then every entry, then they are read.
@@ -105,6 +105,31 @@ impl Contestant for GetMany {
     }
 }
 
+/// `Client::get_many_into`.
+struct GetManyInto {
+    client: Client,
+}
+
+impl Contestant for GetManyInto {
+    fn name(&self) -> &'static str {
+        "l1d get_many_into"
+    }
+
+    fn hands_out(&self) -> &'static str {
+        "copies in one buffer"
+    }
+
+    fn pass(&mut self, leg: Leg<'_>) -> Result<f64> {
+        let mut values = Values::new();
+        pass_together(leg, |ops: &[Op; TOGETHER]| {
+            if self.client.get_many_into(ops, &mut values).is_err() {
+                return MISSING;
+            }
+            values.iter().fold(0, |sum, value| sum.wrapping_add(value.map_or(MISSING, first_word)))
+        })
+    }
+}
+
 /// Runs it.
 ///
 /// # Errors
@@ -129,7 +154,8 @@ fn one(setting: &Setting<'_>, workload: Workload) -> Result<Outcome> {
         let mut contestants: Vec<Box<dyn Contestant>> = vec![
             Box::new(Together { arena: arena.reader()? }),
             Box::new(TogetherOwned { arena: arena.reader()? }),
-            Box::new(GetMany { client }),
+            Box::new(GetMany { client: client.clone() }),
+            Box::new(GetManyInto { client }),
         ];
         let kind = (&places, &[Chain::Independent][..]);
         let entrants = setting.contest(&mut contestants, ("batch", workload), kind)?;

@@ -1,0 +1,211 @@
+//! Several keys at once.
+
+use crate::client::{Answer, Client, check_key};
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::protocol::{Request, Response, frame};
+use crate::shared::{Kind, unexpected};
+use crate::table::{TOGETHER, meta};
+use crate::value::{Meta, Value};
+use crate::values::Values;
+use shm_layout::NoHit;
+use std::cell::{Cell, OnceCell};
+
+/// Where the values of several keys are collected, one after the other.
+pub(crate) trait Collect {
+    /// Where the value of the next key is appended.
+    fn room(&mut self) -> &mut Vec<u8>;
+
+    /// What was appended to the room is the next key's value; `None`: it has none.
+    fn next(&mut self, meta: Option<Meta>);
+
+    /// The value of the key at `index`, of which it was said that it has none.
+    fn replace(&mut self, index: usize, value: &[u8], meta: Meta);
+}
+
+impl Client {
+    /// The values of many keys, in the order asked: what the table does not hold is asked of the
+    /// daemon together. [`get_many_into`](Self::get_many_into) is faster, as it allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get); one key that cannot be answered fails the call.
+    pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>, Error> {
+        let mut owned = Owned { values: Vec::with_capacity(keys.len()), next: Vec::new() };
+        self.collect(keys, &mut owned)?;
+        Ok(owned.values)
+    }
+
+    /// [`get_many`](Self::get_many) into the caller's `values`, whose content is replaced and whose
+    /// memory is used again.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut values = l1d_client::Values::new();
+    /// let keys = ["market:BTC", "market:ETH"];
+    /// cache.get_many_into(&keys, &mut values)?;
+    /// for (key, value) in keys.iter().zip(values.iter()) {
+    ///     println!("{key}: {} bytes", value.map_or(0, <[u8]>::len));
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`get_many`](Self::get_many); `values` then holds those of some keys.
+    #[inline]
+    pub fn get_many_into<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        values: &mut Values,
+    ) -> Result<(), Error> {
+        values.clear();
+        self.collect(keys, values)
+    }
+
+    #[inline]
+    fn collect<K: AsRef<[u8]>>(&self, keys: &[K], values: &mut impl Collect) -> Result<(), Error> {
+        let deadline = OnceCell::new();
+        let deadline = || deadline.get_or_init(|| self.shared.deadline());
+        let mut missing = Vec::new();
+        for (chunk, together) in keys.chunks(TOGETHER).enumerate() {
+            let mut collect_anyway = |index: usize, no_hit, values: &mut _| {
+                let key = together.get(index).map_or(&[][..], AsRef::as_ref);
+                if self.collect_anyway(no_hit, key, deadline(), values) {
+                    missing.push((chunk * TOGETHER + index, key));
+                }
+            };
+            let Some(table) = self.shared.table() else {
+                for index in 0..together.len() {
+                    collect_anyway(index, NoHit::Detached, values);
+                }
+                continue;
+            };
+            let sought = table.seek_together(together);
+            // One look at the clock for all of them.
+            let now = Cell::new(None);
+            let clock = || {
+                now.get().unwrap_or_else(|| {
+                    let time = table.daemon_clock();
+                    now.set(Some(time));
+                    time
+                })
+            };
+            for (index, (key, sought)) in together.iter().zip(sought).enumerate() {
+                match table.read_sought(sought, key.as_ref(), values.room(), &clock) {
+                    Ok(hit) => {
+                        self.shared.note_hit(table, key.as_ref());
+                        values.next(Some(meta(&hit)));
+                    }
+                    Err(no_hit) => collect_anyway(index, no_hit, values),
+                }
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { self.ask_for(&missing, deadline(), values) }
+    }
+
+    /// What L1 says of the next key, which the short way has not answered. Whether the daemon has to be
+    /// asked.
+    #[inline(never)]
+    fn collect_anyway(
+        &self,
+        no_hit: NoHit,
+        key: &[u8],
+        deadline: &Deadline,
+        values: &mut impl Collect,
+    ) -> bool {
+        let mut value = Vec::new();
+        let answer = self.peek_anyway(no_hit, key, &mut value, Some(deadline));
+        let is_unknown = matches!(answer, Answer::Unknown);
+        let meta = answer.found();
+        if meta.is_some() {
+            values.room().extend_from_slice(&value);
+        }
+        values.next(meta);
+        is_unknown
+    }
+
+    /// Asks the daemon for keys and their indices.
+    #[cold]
+    fn ask_for(
+        &self,
+        missing: &[(usize, &[u8])],
+        deadline: &Deadline,
+        values: &mut impl Collect,
+    ) -> Result<(), Error> {
+        for (_, key) in missing {
+            check_key(key)?;
+        }
+        let mut rest = missing;
+        while !rest.is_empty() {
+            let answered = self.ask_many(rest, deadline, values)?;
+            rest = rest.get(answered..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Asks for as many of `keys` as one request carries. How many keys were answered, at least one.
+    fn ask_many(
+        &self,
+        keys: &[(usize, &[u8])],
+        deadline: &Deadline,
+        values: &mut impl Collect,
+    ) -> Result<usize, Error> {
+        let mut key_bytes = 0_usize;
+        let fits = |(_, key): &&(usize, &[u8])| {
+            key_bytes = key_bytes.saturating_add(key.len());
+            key_bytes <= frame::MANY_KEY_BYTES
+        };
+        let asked: Vec<_> = keys
+            .iter()
+            .take(frame::MANY_KEYS)
+            .take_while(fits)
+            .map(|&(index, key)| (index, key, self.shared.process().cache.begin_read(key)))
+            .collect();
+        let request = Request::GetMany { keys: asked.iter().map(|&(_, key, _)| key).collect() };
+        self.shared.ask(&request, Kind::Read, deadline, |response| {
+            let answers = match response {
+                Response::Many(answers) => answers,
+                other => return Err(unexpected(&other)),
+            };
+            if answers.is_empty() || answers.len() > asked.len() {
+                return Err(Error::Internal {
+                    reason: format!("{} answers to {} keys", answers.len(), asked.len()),
+                });
+            }
+            let mut value = Vec::new();
+            for ((index, key, begun), answer) in asked.iter().zip(&answers) {
+                let answer = self.take_answer(begun, key, answer, &mut value)?;
+                if let Some(meta) = answer.found() {
+                    values.replace(*index, &value, meta);
+                }
+            }
+            Ok(answers.len())
+        })
+    }
+}
+
+/// Each value by itself.
+struct Owned {
+    values: Vec<Option<Value>>,
+    next: Vec<u8>,
+}
+
+impl Collect for Owned {
+    #[inline(always)]
+    fn room(&mut self) -> &mut Vec<u8> {
+        &mut self.next
+    }
+
+    #[inline(always)]
+    fn next(&mut self, meta: Option<Meta>) {
+        let next = std::mem::take(&mut self.next);
+        self.values.push(meta.map(|meta| Value::new(next, meta)));
+    }
+
+    fn replace(&mut self, index: usize, value: &[u8], meta: Meta) {
+        if let Some(place) = self.values.get_mut(index) {
+            *place = Some(Value::new(value.to_vec(), meta));
+        }
+    }
+}

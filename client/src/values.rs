@@ -1,0 +1,100 @@
+//! The values of several keys in one piece of memory.
+
+use crate::many::Collect;
+use crate::value::Meta;
+
+/// The values of several keys, in the order asked, as [`Client::get_many_into`] collects them: bytes of
+/// all of them in one allocation, which the next call uses again.
+///
+/// [`Client::get_many_into`]: crate::Client::get_many_into
+#[derive(Debug, Clone, Default)]
+pub struct Values {
+    bytes: Vec<u8>,
+    places: Vec<Option<Place>>,
+    /// Where the value of the next key begins.
+    next_begins: usize,
+}
+
+/// Where a value is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    begin: usize,
+    end: usize,
+    meta: Meta,
+}
+
+impl Values {
+    /// None, and no memory yet.
+    #[must_use]
+    pub const fn new() -> Values {
+        Values { bytes: Vec::new(), places: Vec::new(), next_begins: 0 }
+    }
+
+    /// Keys that were asked for.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether no key was asked for.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// The value of the key that was the `index`th, counted from 0; `None` where it has none, or where
+    /// fewer keys were asked for.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        self.of((*self.places.get(index)?)?)
+    }
+
+    /// What is known of the value of that key besides its bytes.
+    #[inline]
+    #[must_use]
+    pub fn meta(&self, index: usize) -> Option<Meta> {
+        Some((*self.places.get(index)?)?.meta)
+    }
+
+    /// The values, one for each key that was asked for.
+    #[inline]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&[u8]>> {
+        self.places.iter().map(|place| self.of((*place)?))
+    }
+
+    /// Forgets them all, and keeps the memory.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.places.clear();
+        self.next_begins = 0;
+    }
+
+    #[inline]
+    fn of(&self, place: Place) -> Option<&[u8]> {
+        self.bytes.get(place.begin..place.end)
+    }
+}
+
+impl Collect for Values {
+    #[inline(always)]
+    fn room(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    #[inline(always)]
+    fn next(&mut self, meta: Option<Meta>) {
+        let end = self.bytes.len();
+        let begin = std::mem::replace(&mut self.next_begins, end);
+        self.places.push(meta.map(|meta| Place { begin, end, meta }));
+    }
+
+    fn replace(&mut self, index: usize, value: &[u8], meta: Meta) {
+        let begin = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        if let Some(place) = self.places.get_mut(index) {
+            *place = Some(Place { begin, end: self.bytes.len(), meta });
+        }
+    }
+}
