@@ -17,6 +17,9 @@
 //! | the slot, in `Reader::holds` | a sighting of a deleted entry |
 //! | the lease's place before the slot and the floor, or either of its fences (R8, W8) | a renewed lease |
 //!
+//! A prefetch is a hint that changes no value, so the models have none. What it brings about is that a
+//! slot is looked at long after it was found: reads by steps are in the models.
+//!
 //! The fence behind the odd generation is not missed by any model: the one before the even
 //! generation stands between the two, too, and entries are only appended behind that. It stays,
 //! because W4 is then true of each of its two functions alone.
@@ -29,7 +32,7 @@ use shm_layout::header::{
     IDENTITY_COPIES, IDENTITY_WORDS, LEASE_UNTIL, POLICY_FLOORS, STATE, STRICT_FLOOR,
 };
 use shm_layout::{
-    Entry, Geometry, InPlace, KeyHash, Location, Memory, MemoryMut, Outcome, Plan, Reader,
+    Entry, Geometry, InPlace, KeyHash, Location, Memory, MemoryMut, NoHit, Outcome, Plan, Reader,
     Receiver, Sighting, VecDestination, Writer,
 };
 use std::collections::HashMap;
@@ -139,6 +142,32 @@ fn read(reader: &Reader<Shared>, key: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// As several keys at once are read: the slot that is looked at was found, and its entry asked for, an
+/// arbitrary time before.
+fn read_by_steps(reader: &Reader<Shared>, key: &[u8]) -> Option<Vec<u8>> {
+    let mut value = VecDestination::default();
+    let mut sought = reader.seek(key);
+    if !reader.approach(&mut sought) {
+        reader.approach_second(&mut sought);
+    }
+    let is_hit = match reader.read_short(sought, key, || 0, &mut value) {
+        Err(NoHit::Unclear) => {
+            matches!(reader.read_whole(sought, key, || 0, &mut value), Outcome::Hit(_))
+        }
+        short => short.is_ok(),
+    };
+    is_hit.then(|| value.bytes().to_vec())
+}
+
+type Read = fn(&Reader<Shared>, &[u8]) -> Option<Vec<u8>>;
+
+/// [`model`] for both ways to read.
+fn model_of_reads(run: impl Fn(Read) + Copy + Sync + Send + 'static) {
+    for read in [read, read_by_steps] {
+        model(move || run(read));
+    }
+}
+
 #[derive(Default)]
 struct Sight(Option<Sighting>);
 
@@ -177,7 +206,7 @@ fn model(run: impl Fn() + Sync + Send + 'static) {
 /// W3 against R4: who sees the slot sees the entry.
 #[test]
 fn an_overwrite_shows_the_old_value_or_the_new_one() {
-    model(|| {
+    model_of_reads(|read| {
         let (writer, reader) = table();
         let reading = thread::spawn(move || read(&reader, A));
         writer.append(SECOND, &entry(A, NEW, 2), hash(A)).unwrap();
@@ -190,7 +219,7 @@ fn an_overwrite_shows_the_old_value_or_the_new_one() {
 /// W4 against R4 and R6: another key's entry takes the place of the one being read.
 #[test]
 fn a_recycled_segment_never_shows_another_entry() {
-    model(|| {
+    model_of_reads(|read| {
         let (writer, reader) = table();
         let reading = thread::spawn(move || read(&reader, A));
         writer.begin_recycling(0);
@@ -206,7 +235,7 @@ fn a_recycled_segment_never_shows_another_entry() {
 /// The same key again, at the same words, under the same slot word: the generation tells.
 #[test]
 fn a_key_that_returns_to_its_place_is_whole() {
-    model(|| {
+    model_of_reads(|read| {
         let (writer, reader) = table();
         let reading = thread::spawn(move || read(&reader, A));
         writer.begin_recycling(0);
@@ -222,7 +251,7 @@ fn a_key_that_returns_to_its_place_is_whole() {
 /// A delete that was acknowledged is seen by whoever heard of it.
 #[test]
 fn a_delete_that_is_known_of_is_seen() {
-    model(|| {
+    model_of_reads(|read| {
         let (writer, reader) = table();
         let told = Arc::new(AtomicU64::new(0));
         let acknowledged = told.clone();
@@ -240,7 +269,7 @@ fn a_delete_that_is_known_of_is_seen() {
 /// R8: a floor that was raised hides what is older from whoever heard of it.
 #[test]
 fn a_raised_floor_hides_what_is_older() {
-    model(|| {
+    model_of_reads(|read| {
         let (writer, reader) = table();
         let told = Arc::new(AtomicU64::new(0));
         let raised = told.clone();
