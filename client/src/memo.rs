@@ -127,11 +127,12 @@ impl<T> Memo<T> {
         decode: impl FnOnce(&[u8]) -> Result<T, E>,
     ) -> Result<Option<Arc<T>>, MemoError<E>> {
         if let Some(table) = self.client.shared.table()
-            && let Some(decoded) = self.objects().get(&Asked::of(table, key))
+            // The table's line travels while the object is looked up.
+            && let Some(decoded) = self.objects().get(&Asked { hash: table.seek(key), bytes: key })
             && decoded.table_id == table.id()
-            && let read @ TableRead::Hit(_) = table.read_again(&decoded.sighting)
+            && table.holds(&decoded.sighting)
         {
-            self.client.shared.note(table, key, &read);
+            self.client.shared.note_hit(table, key);
             return Ok(Some(decoded.object));
         }
         self.decode_anew(key, decode)

@@ -78,6 +78,12 @@ impl Table {
         self.reader.geometry().hasher().hash(key).0
     }
 
+    /// [`hash`](Self::hash), and asks for the line of the table in which the key most likely stands.
+    #[inline(always)]
+    pub(crate) fn seek(&self, key: &[u8]) -> u64 {
+        self.reader.seek(key).hash().0
+    }
+
     /// Reads `key` into `value`, replacing what is there. Not a hit: `value` is empty.
     #[inline]
     pub(crate) fn read(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
@@ -195,12 +201,10 @@ impl Table {
         sight.0.filter(|_| matches!(outcome, Outcome::Hit(_)))
     }
 
-    /// Reads the entry again that was sighted in this table: a miss where it is no longer its key's
-    /// value, or not at that place.
+    /// Whether what was sighted in this table is still its key's value, and at that place.
     #[inline(always)]
-    pub(crate) fn read_again(&self, sighting: &Sighting) -> TableRead {
-        let holds = self.reader.holds(sighting, || self.daemon_clock());
-        if holds { Outcome::Hit(*sighting.hit()).into() } else { TableRead::Miss }
+    pub(crate) fn holds(&self, sighting: &Sighting) -> bool {
+        self.reader.holds(sighting, || self.daemon_clock())
     }
 
     /// Enters the table into this process's page table, as far as is wanted and can be done in time.

@@ -176,6 +176,15 @@ pub struct Sought {
     slot: usize,
 }
 
+impl Sought {
+    /// The key's hash.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hash(&self) -> KeyHash {
+        self.hash
+    }
+}
+
 /// What the short way of a read comes to when it is no hit: see [`Reader::read_short`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoHit {
