@@ -2,7 +2,7 @@
 //! time; of several counts the least stands, as now and then a hit is due to be reported.
 
 use anyhow::{Context, Result, ensure};
-use l1d_client::{Client, Memo};
+use l1d_client::{Client, Memo, Values};
 use l1d_instructions::callgrind::leg;
 use l1d_instructions::served::Served;
 use shm_layout::entry::NEVER;
@@ -178,6 +178,10 @@ fn reported(client: &Client) -> Result<()> {
         let work = || client.get_many(black_box(&keys)).is_ok_and(|values| values.len() == 16);
         ensure!(work(), "no hit");
         ensure!(leg("get_many: of 16 hits, each, all reported", 16, work), "no hit");
+        let mut values = Values::new();
+        count("get_many_into: of 16 hits", || {
+            client.get_many_into(black_box(&keys), black_box(&mut values)).is_ok()
+        })?;
         Ok(())
     };
     std::thread::scope(|scope| {
