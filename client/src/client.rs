@@ -78,7 +78,7 @@ impl Client {
     /// # Errors
     ///
     /// As for [`get`](Self::get).
-    #[inline]
+    #[inline(always)]
     pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Option<Meta>, Error> {
         match self.shared.read_short(key, value) {
             Ok(hit) => Ok(Some(meta(&hit))),
@@ -94,7 +94,7 @@ impl Client {
     }
 
     /// [`peek`](Self::peek) into a vector of the caller's, whose content is replaced.
-    #[inline]
+    #[inline(always)]
     pub fn peek_into(&self, key: &[u8], value: &mut Vec<u8>) -> Option<Meta> {
         match self.shared.read_short(key, value) {
             Ok(hit) => Some(meta(&hit)),

@@ -1,5 +1,6 @@
 //! `l1d-lab`: what l1d gains and what it costs, measured. One subcommand per experiment.
 
+mod attach;
 mod chart;
 mod compare;
 mod copied;
@@ -7,6 +8,7 @@ mod daemon;
 mod failure;
 mod hit_ratio;
 mod hot_key;
+mod idle;
 mod interrupt;
 mod machine;
 mod memory;
@@ -66,6 +68,18 @@ enum Command {
     /// what is due each millisecond. `--keys 10000 --readers 1` is a reader alone on its core while the
     /// owner on the other applies sets to the same keys.
     HotKey(hot_key::HotKeyOptions),
+    /// What each part of a hit adds to the limit, in ns and in instructions
+    Costs(reads::CostsOptions),
+    /// What `costs` counts the instructions of; started by it, not by people
+    #[command(hide = true)]
+    CountedSteps,
+    /// What the daemon does while nobody wants anything of it
+    Idle(idle::IdleOptions),
+    /// What a process pays that attaches, reads a hundred keys and ends
+    Attach(attach::AttachOptions),
+    /// One process of `attach`; started by it, not by people
+    #[command(hide = true)]
+    Visitor(attach::VisitorPlace),
     /// One process of `compare`; started by it, not by people
     #[command(hide = true)]
     Worker(compare::WorkerOptions),
@@ -81,7 +95,11 @@ fn main() -> ExitCode {
     let command = Arguments::parse().command;
     // Workers and readers are ended by the process that started them.
     let result = match command {
-        Command::Worker(_) | Command::Reader(_) | Command::HotReader(_) => Ok(()),
+        Command::Worker(_)
+        | Command::Reader(_)
+        | Command::HotReader(_)
+        | Command::Visitor(_)
+        | Command::CountedSteps => Ok(()),
         _ => interrupt::watch(),
     };
     let result = result.and_then(|()| match command {
@@ -95,6 +113,11 @@ fn main() -> ExitCode {
         Command::HitRatio(options) => hit_ratio::hit_ratio(&options),
         Command::Worker(options) => compare::worker(&options),
         Command::Reader(options) => reads::reader(&options),
+        Command::Idle(options) => idle::idle(&options),
+        Command::Costs(options) => reads::costs(&options),
+        Command::CountedSteps => reads::counted(),
+        Command::Attach(options) => attach::attach(&options),
+        Command::Visitor(place) => attach::visitor(&place),
         Command::HotKey(options) => hot_key::hot_key(&options),
         Command::HotReader(place) => hot_key::hot_reader(&place),
     });

@@ -179,7 +179,7 @@ fn reported(client: &Client) -> Result<()> {
         ensure!(work(), "no hit");
         ensure!(leg("get_many: of 16 hits, each, all reported", 16, work), "no hit");
         let mut values = Values::new();
-        count("get_many_into: of 16 hits", || {
+        count("get_many_into: 16 hits", || {
             client.get_many_into(black_box(&keys), black_box(&mut values)).is_ok()
         })?;
         Ok(())

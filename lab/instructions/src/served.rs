@@ -1,9 +1,11 @@
 //! A table in shared memory that clients attach to, without a daemon: a thread hands it out as a
 //! daemon does, with a mailbox that nobody reads, and does nothing else.
 
+use crate::steps::Steps;
 use anyhow::{Context, Result};
 use l1d::table::Table;
 use l1d_client::Client;
+use l1d_client::mapping::{Access, Mapping};
 use l1d_client::policy::PolicySet;
 use l1d_client::protocol::{Attached, PROTOCOL_VERSION, Response};
 use memmap2::{MmapOptions, MmapRaw};
@@ -84,6 +86,17 @@ impl Served {
         let memory = unsafe { Mapped::new(self.memory.as_mut_ptr()) };
         // SAFETY: the mapping has the bytes of this geometry.
         Ok(unsafe { Reader::attach(memory, self.geometry.identity().table_bytes) }?)
+    }
+
+    /// Reads it step by step, from a mapping like a client's.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn steps(&self) -> Result<(Steps, Mapping)> {
+        let bytes = self.geometry.identity().table_bytes;
+        let mapping = Mapping::of_file(&self.file, bytes, Access::Read).context("cannot map")?;
+        // SAFETY: mapped, and of this geometry, as long as the mapping that is handed out with it.
+        Ok((unsafe { Steps::of(Mapped::new(mapping.base()), self.geometry) }, mapping))
     }
 
     /// A path by which another process opens the memory.

@@ -86,6 +86,11 @@ impl ReadOptions {
         }
     }
 
+    /// Whether JSON is wanted.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
     fn print(&self, report: &Report) -> Result<()> {
         if self.json {
             println!("{}", serde_json::to_string_pretty(report)?);

@@ -12,13 +12,15 @@
 //! | a daemon that holds all keys | `loaded` |
 //! | what it came to | `report` |
 //! | bytes that an entry costs | `bytes` |
+//! | what each part of a hit adds | `costs` |
 
-mod arena;
+pub mod arena;
 mod bytes;
 mod cases;
 mod command;
 mod contest;
-mod loaded;
+mod costs;
+pub mod loaded;
 mod measure;
 mod pass;
 mod processes;
@@ -28,4 +30,5 @@ pub mod workload;
 
 pub use bytes::{BytesOptions, bytes};
 pub use command::{ReadCommand, ReadOptions, limit, read};
+pub use costs::{CostsOptions, costs, counted};
 pub use processes::{ReaderOptions, reader};

@@ -7,7 +7,7 @@ use crate::scratch;
 use anyhow::{Context, Result};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Keys and values as they are.
@@ -18,7 +18,7 @@ pub struct Lmdb {
     environment: Env,
     database: Tree,
     /// After what lies in it.
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// Opens the environment in a directory, with its only database.
@@ -46,6 +46,14 @@ pub fn open(directory: &Path, map_bytes: usize) -> Result<(Env, Tree)> {
     Ok((environment, database))
 }
 
+/// [`open`] of one for so many keys of this workload.
+///
+/// # Errors
+/// As there.
+pub fn open_loaded(directory: &Path, count: u32) -> Result<(Env, Tree)> {
+    open(directory, count as usize * 512 + (64 << 20))
+}
+
 impl Lmdb {
     /// One with these keys, put in order: the best case of its tree.
     ///
@@ -53,13 +61,18 @@ impl Lmdb {
     /// No room, or LMDB's own.
     pub fn load(count: u32) -> Result<Lmdb> {
         let directory = scratch::directory()?;
-        let (environment, database) = open(directory.path(), count as usize * 512 + (64 << 20))?;
+        let (environment, database) = open_loaded(directory.path(), count)?;
         let mut write = environment.write_txn()?;
         for number in 0..count {
             database.put(&mut write, &key(number), &value(number))?;
         }
         write.commit()?;
-        Ok(Lmdb { environment, database, _directory: directory })
+        Ok(Lmdb { environment, database, directory })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().to_owned()
     }
 }
 

@@ -14,10 +14,10 @@ pub mod blackboard;
 mod caches;
 pub mod lmdb;
 mod maps;
-mod memcached;
-mod redis;
+pub mod memcached;
+pub mod redis;
 mod server;
-mod snapshot;
+pub mod snapshot;
 
 pub use caches::{QuickCache, quick_cache};
 

@@ -5,6 +5,7 @@ use super::super::workload::{Op, VALUE_BYTES, key, value};
 use super::server::Server;
 use crate::failure::Failure;
 use anyhow::{Result, bail};
+use std::path::PathBuf;
 
 /// Sets in one write.
 const TOGETHER: u32 = 512;
@@ -52,6 +53,11 @@ impl Redis {
             }
         }
         Ok(redis)
+    }
+
+    /// Where the server listens.
+    pub fn path(&self) -> PathBuf {
+        self.server.socket()
     }
 
     fn get(&mut self, op: &Op, value: &mut [u8; VALUE_BYTES]) -> Result<bool> {

@@ -5,7 +5,7 @@ use crate::{interrupt, scratch};
 use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -18,6 +18,7 @@ pub struct Server {
     /// Of the last answer.
     answer: Vec<u8>,
     child: Child,
+    socket: PathBuf,
     _directory: TempDir,
 }
 
@@ -64,7 +65,12 @@ impl Server {
         };
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Server { stream, answer: vec![0; 1 << 16], child, _directory: directory })
+        Ok(Server { stream, answer: vec![0; 1 << 16], child, socket, _directory: directory })
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone()
     }
 
     /// Sends a request.

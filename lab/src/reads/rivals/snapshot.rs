@@ -6,6 +6,7 @@ use crate::scratch;
 use anyhow::{Context, Result};
 use mmap_sync::synchronizer::Synchronizer;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -21,6 +22,7 @@ pub type Entries = HashMap<[u8; KEY_BYTES], [u8; VALUE_BYTES]>;
 /// A reader of the archive.
 pub struct Snapshot {
     reader: Synchronizer,
+    path: PathBuf,
     /// After what lies in it.
     _directory: TempDir,
 }
@@ -37,7 +39,12 @@ impl Snapshot {
         Synchronizer::new(path.as_os_str())
             .write(&entries, Duration::from_secs(1))
             .context("cannot write the archive")?;
-        Ok(Snapshot { reader: Synchronizer::new(path.as_os_str()), _directory: directory })
+        Ok(Snapshot { reader: Synchronizer::new(path.as_os_str()), path, _directory: directory })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> PathBuf {
+        self.path.clone()
     }
 }
 

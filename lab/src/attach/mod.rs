@@ -1,0 +1,228 @@
+//! `l1d-lab attach`: what a process pays that begins, reads a hundred keys, and ends: a cron job, a
+//! command, a worker of the kind that PHP has.
+
+mod visitor;
+
+use crate::daemon::Daemon;
+use crate::interrupt;
+use crate::machine::{self, Machine};
+use crate::progress::Progress;
+use crate::reads::arena::Arena;
+use crate::reads::loaded::load_numbered;
+use crate::reads::rivals::lmdb::Lmdb;
+use crate::reads::rivals::memcached::Memcached;
+use crate::reads::rivals::redis::Redis;
+use crate::reads::rivals::snapshot::Snapshot;
+use crate::reads::workload::VALUE_BYTES;
+use crate::statistics::Spread;
+use crate::table::table;
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::ffi::c_ulong;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+pub use visitor::{VisitorPlace, visitor};
+
+/// Options of `attach`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AttachOptions {
+    /// Entries of 24 + 64 bytes that are there to be read
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
+    entries: u32,
+    /// Random keys that each process reads
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    reads: u32,
+    /// Processes of each kind, in turns
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rounds: u32,
+    /// Without memcached and Redis, whose filling takes a while
+    #[arg(long)]
+    without_servers: bool,
+    /// Seed of the keys that are drawn
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The daemon's program [default: the l1d beside this program]
+    #[arg(long, value_name = "PATH")]
+    l1d: Option<PathBuf>,
+    /// One JSON document instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a process says of itself.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Visit {
+    /// Until it could read.
+    attach_us: f64,
+    /// The reads, all together.
+    reads_us: f64,
+    /// Page faults during both.
+    faults: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    contestant: String,
+    attach_us: Spread,
+    reads_us: Spread,
+    /// Both.
+    total_us: Spread,
+    faults: Spread,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: Machine,
+    command: String,
+    entries: u32,
+    reads: u32,
+    rounds: u32,
+    rows: Vec<Row>,
+}
+
+/// One kind of process: its name, and how it is told where to read.
+struct Kind {
+    name: String,
+    place: [String; 2],
+    visits: Vec<Visit>,
+}
+
+/// Runs `attach`.
+///
+/// # Errors
+/// A daemon or server that does not start, or a process that did not find what is there.
+pub fn attach(options: &AttachOptions) -> Result<()> {
+    let report = measure(options)?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{}", text(&report));
+    }
+    Ok(())
+}
+
+fn measure(options: &AttachOptions) -> Result<Report> {
+    let (progress, keys) = (Progress::new(), options.entries as usize);
+    let machine = Machine::this()?;
+    progress.say("filling the limit's memory");
+    let arena = Arena::fill(keys, VALUE_BYTES, options.seed)?;
+    let load = || load_numbered(keys, VALUE_BYTES, options.l1d.as_deref(), &progress);
+    let large = load()?;
+    let small = without_large_pages(load)?;
+    progress.say("filling lmdb and mmap-sync");
+    let (lmdb, snapshot) = (Lmdb::load(options.entries)?, Snapshot::load(options.entries)?);
+    let servers = if options.without_servers {
+        None
+    } else {
+        progress.say("filling memcached and redis");
+        Some((Memcached::load(options.entries)?, Redis::load(options.entries)?))
+    };
+    let l1d = |name: &str, daemon: &Daemon, populate: &str| {
+        let socket = daemon.socket().display().to_string();
+        Kind::new(name, populate, socket)
+    };
+    let path = |path: PathBuf| path.display().to_string();
+    let mut kinds = vec![
+        Kind::new("limit, large pages", "limit", arena.path()),
+        l1d("l1d, large pages", &large, "l1d"),
+        l1d("l1d, large pages, nothing populated", &large, "l1d-nothing"),
+        l1d("l1d, small pages", &small, "l1d"),
+        l1d("l1d, small pages, index populated", &small, "l1d-index"),
+        Kind::new("lmdb", "lmdb", path(lmdb.path())),
+        Kind::new("mmap-sync", "mmap-sync", path(snapshot.path())),
+    ];
+    if let Some((memcached, redis)) = &servers {
+        kinds.push(Kind::new("memcached", "memcached", path(memcached.path())));
+        kinds.push(Kind::new("redis", "redis", path(redis.path())));
+    }
+    for round in 0..options.rounds {
+        progress.say(&format!("round {} of {}", round + 1, options.rounds));
+        for kind in &mut kinds {
+            let visit = kind.visit(options, options.seed + u64::from(round))?;
+            kind.visits.push(visit);
+        }
+    }
+    Ok(Report {
+        machine,
+        command: machine::command(),
+        entries: options.entries,
+        reads: options.reads,
+        rounds: options.rounds,
+        rows: kinds.iter().map(Kind::row).collect(),
+    })
+}
+
+/// Runs `start` so that nothing which it starts has large pages.
+fn without_large_pages<T>(start: impl FnOnce() -> Result<T>) -> Result<T> {
+    let set = |off: c_ulong| {
+        // SAFETY: takes numbers and changes nothing but what new mappings get.
+        unsafe {
+            nix::libc::prctl(
+                nix::libc::PR_SET_THP_DISABLE,
+                off,
+                0 as c_ulong,
+                0 as c_ulong,
+                0 as c_ulong,
+            )
+        }
+    };
+    ensure!(set(1) == 0, "prctl(PR_SET_THP_DISABLE): {}", std::io::Error::last_os_error());
+    let started = start();
+    set(0);
+    started
+}
+
+impl Kind {
+    fn new(name: &str, how: &str, place: String) -> Kind {
+        Kind { name: name.to_owned(), place: [how.to_owned(), place], visits: Vec::new() }
+    }
+
+    /// A process that begins, reads and ends.
+    fn visit(&self, options: &AttachOptions, seed: u64) -> Result<Visit> {
+        let own = std::env::current_exe().context("this program's own file cannot be found")?;
+        let mut command = Command::new(own);
+        interrupt::die_together(&mut command);
+        let output = command
+            .arg("visitor")
+            .args(&self.place)
+            .args(["--entries", &options.entries.to_string()])
+            .args(["--reads", &options.reads.to_string(), "--seed", &seed.to_string()])
+            .args(["--arena-seed", &options.seed.to_string()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .with_context(|| format!("cannot start a process that reads {}", self.name))?;
+        ensure!(output.status.success(), "{}: the reading process failed", self.name);
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("{}: what the reading process said", self.name))
+    }
+
+    fn row(&self) -> Row {
+        let spread = |of: fn(&Visit) -> f64| Spread::of(self.visits.iter().map(of).collect());
+        Row {
+            contestant: self.name.clone(),
+            attach_us: spread(|visit| visit.attach_us),
+            reads_us: spread(|visit| visit.reads_us),
+            total_us: spread(|visit| visit.attach_us + visit.reads_us),
+            faults: spread(|visit| visit.faults),
+        }
+    }
+}
+
+fn text(report: &Report) -> String {
+    let mut lines = table(1, ["", "attach, us", "reads, us", "both, us", "page faults"]);
+    for row in &report.rows {
+        lines.add_row([
+            row.contestant.clone(),
+            row.attach_us.to_string(),
+            row.reads_us.to_string(),
+            row.total_us.to_string(),
+            row.faults.to_string(),
+        ]);
+    }
+    let Machine { cpu, kernel, .. } = &report.machine;
+    format!(
+        "{cpu}, kernel {kernel}. Processes that attach to {} entries of 24 + 64 bytes and read {} of them;\nmedians (least-greatest) of {} processes each, in turns.\n{lines}",
+        report.entries, report.reads, report.rounds
+    )
+}
