@@ -5,6 +5,8 @@ use crate::interrupt;
 use crate::scratch;
 use anyhow::{Context, Result, bail};
 use l1d_client::Client;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -78,6 +80,22 @@ impl Daemon {
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Keeps all its threads on one core.
+    ///
+    /// # Errors
+    /// It has ended, or may not be moved.
+    pub fn pin(&self, core: usize) -> Result<()> {
+        let mut set = CpuSet::new();
+        set.set(core).context("a core beyond what the kernel can name")?;
+        let tasks = format!("/proc/{}/task", self.pid());
+        for task in std::fs::read_dir(tasks).context("the daemon has ended")?.flatten() {
+            if let Some(id) = task.file_name().to_str().and_then(|name| name.parse().ok()) {
+                sched_setaffinity(Pid::from_raw(id), &set).context("cannot pin the daemon")?;
+            }
+        }
+        Ok(())
     }
 
     /// A client of it.

@@ -4,6 +4,7 @@
 //! that breaks their rules loses its attachment, and nothing else happens.
 
 use super::figures::{Figures, Told};
+use super::pace::Pace;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -22,8 +23,6 @@ use std::time::{Duration, Instant};
 
 /// Buffers over this size are given back after use.
 const BYTES_KEPT: usize = 64 << 10;
-/// A gap between requests that says nothing about the next one.
-const GAP_MAX: Duration = Duration::from_millis(10);
 
 /// A mailbox, and what of it is the daemon's own.
 #[derive(Debug)]
@@ -37,10 +36,8 @@ pub(super) struct Mailbox {
     reports: (u64, u64),
     /// How often the client was woken.
     wakes: u64,
-    /// When a request was last found in it.
-    used: Instant,
-    /// How far apart requests have come lately.
-    gap: Duration,
+    /// When the next request is to be expected.
+    pace: Pace,
     /// Requests in pieces that were begun, and pieces of replies that were taken: progress.
     moved: u64,
     /// A reply came for which the client's descriptor is to be made readable.
@@ -102,8 +99,7 @@ impl Mailbox {
             reports_seen: vec![Seen::default(); SHAPE.stripes],
             reports: (0, 0),
             wakes: 0,
-            used: now,
-            gap: GAP_MAX,
+            pace: Pace::new(now),
             moved: 0,
             rings: false,
             is_active: false,
@@ -219,7 +215,10 @@ impl Mailbox {
     fn tell(&mut self, number: u8, wakes: Wakes) {
         match wakes {
             Wakes::Nobody => {}
-            Wakes::Thread => self.wake(self.words.lane_word(number.into())),
+            Wakes::Thread => {
+                self.pace.note_wake();
+                self.wake(self.words.lane_word(number.into()));
+            }
             Wakes::Descriptor => {
                 self.wakes += 1;
                 self.rings = true;
@@ -247,31 +246,33 @@ impl Mailbox {
         let _ = futex::wake(word, Flags::empty(), i32::MAX.cast_unsigned());
     }
 
-    /// Requests were found: what that says about when the next ones come.
+    /// Requests were found.
     pub(super) fn note_use(&mut self, now: Instant, owner_cpu: Option<u32>) {
-        let gap = now.saturating_duration_since(self.used).min(GAP_MAX);
-        self.gap = (self.gap * 3 + gap) / 4;
-        self.used = now;
+        self.pace.note_use(now);
         if let Some(cpu) = owner_cpu {
             self.words.set_owner_cpu(cpu);
         }
     }
 
-    /// Whether it is worth looking at without being rung: requests come closer together than the
-    /// spin, from another processor, and the last one not long ago.
+    /// Whether it is worth looking at without being rung: the next request is expected within the spin,
+    /// and from another processor.
     pub(super) fn is_worth_a_look(
-        &self,
+        &mut self,
         now: Instant,
         owner_cpu: Option<u32>,
         spin: Duration,
     ) -> bool {
         let shares = owner_cpu.is_some() && self.words.client_cpu() == owner_cpu.map(u64::from);
-        !shares && self.gap < spin && now.saturating_duration_since(self.used) < spin
+        !shares && self.pace.is_worth_a_look(now, spin)
     }
 
     /// Asks to be rung; `true`: it may be left alone until then.
     pub(super) fn may_sleep(&mut self) -> Result<bool, Broken> {
-        self.consumer.may_sleep()
+        let may = self.consumer.may_sleep()?;
+        if may {
+            self.pace.note_sleep();
+        }
+        Ok(may)
     }
 
     /// Hands new hit reports to `take`.

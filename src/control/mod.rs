@@ -24,6 +24,7 @@ mod intake;
 mod limits;
 mod mailbox;
 mod output;
+mod pace;
 mod peers;
 mod server;
 #[cfg(test)]

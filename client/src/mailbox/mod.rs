@@ -119,7 +119,7 @@ impl Mailbox {
             socket,
             freed: Condvar::new(),
             is_dead: AtomicBool::new(false),
-            spin: if wait::has_one_processor() { Duration::ZERO } else { spin },
+            spin,
             latency_ns: [const { AtomicU64::new(0) }; 2],
             counts: [const { AtomicU64::new(0) }; 3],
             #[cfg(feature = "tokio")]

@@ -20,12 +20,6 @@ const SPIN_SHORT: Duration = Duration::from_micros(3);
 /// Looks at the reply between two looks at the clock.
 const LOOKS: u32 = 32;
 
-/// Whether this process has one processor to itself and everybody else: whoever spins there keeps the
-/// one from working who is waited for.
-pub(super) fn has_one_processor() -> bool {
-    std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1)
-}
-
 /// Whether the daemon last worked on the processor that this thread is on.
 fn shares_processor(mailbox: &Mailbox) -> bool {
     let here = nix::sched::sched_getcpu().ok().and_then(|cpu| u32::try_from(cpu).ok());

@@ -14,9 +14,7 @@ use crate::reads::rivals::{QuickCache, Rival, blackboard};
 use crate::scratch;
 use anyhow::{Context, Result};
 use l1d_client::mapping::Access;
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::Pid;
 use rapidhash::fast::RandomState;
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -178,7 +176,7 @@ impl Name {
             TableShape { table_bytes: owner::bytes(keys), value_bytes_max: 4096, entry_bytes: 112 };
         let daemon = Daemon::start(setting.program, shape, "[defaults]\nttl = \"24h\"\n")?;
         if setting.pace.is_alone {
-            keep_on(daemon.pid(), setting.pace.core)?;
+            daemon.pin(setting.pace.core)?;
         }
         let socket = daemon.socket();
         let make = move || Ok(Box::new(ServiceWriter::fill(&socket, keys)?) as Box<dyn Sets>);
@@ -226,17 +224,4 @@ fn processes(
     let options = HotReaderOptions { shared, at, prefix, keys: setting.pace.keys };
     let start = |(&core, seed): (&usize, u64)| Handle::process(&options, core, seed);
     setting.cores.iter().zip(setting.seed..).map(start).collect()
-}
-
-/// Keeps all threads of the daemon away from its readers.
-fn keep_on(pid: u32, core: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(core).context("a core beyond what the kernel can name")?;
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).context("the daemon has ended")?;
-    for task in tasks.flatten() {
-        if let Some(id) = task.file_name().to_str().and_then(|name| name.parse().ok()) {
-            sched_setaffinity(Pid::from_raw(id), &set).context("cannot pin the daemon")?;
-        }
-    }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! What two sides that share memory can do at best: a round trip by spinning, and one by waking.
 
+use crate::machine::pin;
 use rustix::thread::futex::{self, Flags};
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,12 +10,14 @@ use std::time::{Duration, Instant};
 #[repr(align(128))]
 struct Word(AtomicU32);
 
-/// Round trips between two threads, in ns. `pause`: each side sleeps when the next one begins; without
-/// one both spin.
-pub fn round_trips(count: u32, pause: Option<Duration>) -> Vec<f64> {
+/// Round trips between this thread and another, in ns. `pause`: each side sleeps when the next one
+/// begins; without one both spin. The other one is kept on `core`.
+pub fn round_trips(count: u32, pause: Option<Duration>, core: Option<usize>) -> Vec<f64> {
     let (ask, answer) = (Word(AtomicU32::new(0)), Word(AtomicU32::new(0)));
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            // Where it cannot be pinned, nothing else of the run was either.
+            let _ = core.map(pin);
             for number in 1..=count {
                 wait(&ask.0, number, pause.is_some());
                 tell(&answer.0, number, pause.is_some());
