@@ -78,8 +78,7 @@ pub fn copied(options: &CopiedOptions) -> Result<()> {
         std::fs::write(path, report.svg())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+    if crate::output::json(options.json, &report)? {
         return Ok(());
     }
     let mut lines = table(

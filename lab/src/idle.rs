@@ -88,9 +88,7 @@ pub fn idle(options: &IdleOptions) -> Result<()> {
         seconds: options.seconds,
         rows,
     };
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
+    if !crate::output::json(options.json, &report)? {
         println!("{}", text(&report));
     }
     Ok(())

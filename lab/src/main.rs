@@ -12,9 +12,11 @@ mod idle;
 mod interrupt;
 mod machine;
 mod memory;
+mod output;
 mod progress;
 mod random;
 mod reads;
+mod results;
 mod scratch;
 mod statistics;
 mod table;
@@ -33,6 +35,9 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(name = "l1d-lab", version, max_term_width = 100)]
 struct Arguments {
+    /// Put the experiment's JSON document into this file, too
+    #[arg(long, global = true, value_name = "FILE", help_heading = "All experiments")]
+    save: Option<std::path::PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -68,6 +73,8 @@ enum Command {
     /// what is due each millisecond. `--keys 10000 --readers 1` is a reader alone on its core while the
     /// owner on the other applies sets to the same keys.
     HotKey(hot_key::HotKeyOptions),
+    /// Everything of the above, once, into one document: goals, tables and plots
+    Results(results::ResultsOptions),
     /// What each part of a hit adds to the limit, in ns and in instructions
     Costs(reads::CostsOptions),
     /// What `costs` counts the instructions of; started by it, not by people
@@ -92,7 +99,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Arguments::parse().command;
+    let Arguments { save, command } = Arguments::parse();
+    if let Some(file) = save {
+        output::save_in(file);
+    }
     // Workers and readers are ended by the process that started them.
     let result = match command {
         Command::Worker(_)
@@ -114,6 +124,7 @@ fn main() -> ExitCode {
         Command::Worker(options) => compare::worker(&options),
         Command::Reader(options) => reads::reader(&options),
         Command::Idle(options) => idle::idle(&options),
+        Command::Results(options) => results::results(&options),
         Command::Costs(options) => reads::costs(&options),
         Command::CountedSteps => reads::counted(),
         Command::Attach(options) => attach::attach(&options),

@@ -107,8 +107,7 @@ pub fn turns(options: &TurnsOptions) -> Result<()> {
             line("move", &moving),
         ],
     };
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+    if crate::output::json(options.json, &report)? {
         return Ok(());
     }
     let mut turns = table(1, ["", "longest turn, us", "lasted, s", "sets/s"]);

@@ -10,3 +10,6 @@
 pub mod callgrind;
 pub mod served;
 pub mod steps;
+
+/// The compiler that this is built with, as `rustc --version` has it.
+pub const RUSTC: &str = env!("L1D_RUSTC");

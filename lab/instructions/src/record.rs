@@ -28,7 +28,7 @@ impl Build {
     /// Of this program.
     pub fn this() -> Build {
         Build {
-            rustc: env!("L1D_RUSTC").to_owned(),
+            rustc: l1d_instructions::RUSTC.to_owned(),
             target: env!("L1D_TARGET").to_owned(),
             libc: libc_version(),
         }

@@ -93,9 +93,7 @@ struct Kind {
 /// A daemon or server that does not start, or a process that did not find what is there.
 pub fn attach(options: &AttachOptions) -> Result<()> {
     let report = measure(options)?;
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
+    if !crate::output::json(options.json, &report)? {
         println!("{}", text(&report));
     }
     Ok(())

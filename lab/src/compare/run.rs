@@ -56,9 +56,7 @@ pub fn compare(options: &CompareOptions) -> Result<()> {
     }
     drop(progress);
     let report = Report::new(options, &load, Machine::this()?, outcomes);
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
+    if !crate::output::json(options.json, &report)? {
         println!("{}", text::of(&report));
     }
     Ok(())

@@ -57,8 +57,7 @@ pub fn advise(streams: &[Stream], sizes: &[Size], options: &HitRatioOptions) -> 
         mean_error: errors.iter().sum::<f64>() / (errors.len() as f64).max(1.0),
         greatest_error: errors.iter().copied().fold(0.0, f64::max),
     };
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+    if crate::output::json(options.json, &report)? {
         return Ok(());
     }
     let mut lines =

@@ -46,9 +46,7 @@ pub fn hit_ratio(options: &HitRatioOptions) -> Result<()> {
         file.write_all(plot::svg(&report).as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
+    if !crate::output::json(options.json, &report)? {
         println!("{}", report.text());
     }
     Ok(())

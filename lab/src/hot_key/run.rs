@@ -93,9 +93,7 @@ pub fn hot_key(options: &HotKeyOptions) -> Result<()> {
         report.skipped = skipped;
     }
     drop(progress);
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
+    if !crate::output::json(options.json, &report)? {
         println!("{}", report.text());
     }
     Ok(())

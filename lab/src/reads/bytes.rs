@@ -53,9 +53,7 @@ struct Report {
 /// The daemon does not start, does not hold what it was given, or says something else than expected.
 pub fn bytes(options: &BytesOptions) -> Result<()> {
     let report = measure(options)?;
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
+    if !crate::output::json(options.json, &report)? {
         println!("{}", text(&report));
     }
     Ok(())

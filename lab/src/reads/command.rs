@@ -92,9 +92,7 @@ impl ReadOptions {
     }
 
     fn print(&self, report: &Report) -> Result<()> {
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(report)?);
-        } else {
+        if !crate::output::json(self.json, report)? {
             println!("{}", report.text());
         }
         Ok(())

@@ -134,9 +134,7 @@ impl Read for Lasting {
 /// No memory, no core, or a value that was wrong.
 pub fn costs(options: &CostsOptions) -> Result<()> {
     let report = measure(&options.options)?;
-    if options.options.is_json() {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
+    if !crate::output::json(options.options.is_json(), &report)? {
         println!("{}", text(&report));
     }
     Ok(())

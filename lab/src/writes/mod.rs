@@ -148,8 +148,7 @@ struct Report {
 /// The daemon does not start, or refuses a request.
 pub fn write(options: &WriteOptions) -> Result<()> {
     let report = measure(options)?;
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+    if crate::output::json(options.json, &report)? {
         return Ok(());
     }
     let placement = report.placement;

@@ -1,0 +1,129 @@
+//! What is run.
+
+/// An experiment of the lab.
+#[derive(Debug)]
+pub struct Experiment {
+    /// Its name in the document, and of the files that are kept of it.
+    pub name: &'static str,
+    /// What it is about.
+    pub title: &'static str,
+    /// The command line.
+    full: &'static str,
+    /// The same with little to do.
+    quick: &'static str,
+    /// Whether it is told which traces there are.
+    pub takes_traces: bool,
+    /// The plot that it draws itself.
+    pub plot: Option<&'static str>,
+}
+
+impl Experiment {
+    /// The command line.
+    pub fn arguments(&self, quick: bool) -> impl Iterator<Item = &'static str> {
+        let line = if quick { self.quick } else { self.full };
+        line.split(' ')
+    }
+
+    const fn new(
+        name: &'static str,
+        title: &'static str,
+        full: &'static str,
+        quick: &'static str,
+    ) -> Experiment {
+        Experiment { name, title, full, quick, takes_traces: false, plot: None }
+    }
+}
+
+/// All of them, in the document's order.
+pub const EXPERIMENTS: &[Experiment] = &[
+    Experiment::new(
+        "read",
+        "Hits, beside the limit and all rivals",
+        "read --workload 10k-zipf,1M-uniform --processes 2",
+        "read --workload 1k-zipf --rounds 2 --round-ms 1 --warm-up-ms 1 --rivals quick_cache,lmdb",
+    ),
+    Experiment::new(
+        "read-5M",
+        "Hits in five million keys",
+        "read --workload 5M-uniform --rivals quick_cache,papaya,rwlock-hashmap,lmdb",
+        "read --workload 2k-uniform --rounds 2 --round-ms 1 --warm-up-ms 1 --rivals lmdb",
+    ),
+    Experiment::new(
+        "costs",
+        "What each part of a hit adds",
+        "costs",
+        "costs --workload 1k-zipf --rounds 2 --round-ms 1 --warm-up-ms 1",
+    ),
+    Experiment::new(
+        "cases",
+        "Misses, batches, large values, values in place, decoded objects",
+        "read --case miss,batch,copy,in-place,decoded",
+        "read --case batch --workload 1k-uniform --rounds 2 --round-ms 1 --warm-up-ms 1 --rivals none",
+    ),
+    Experiment::new(
+        "hot-key",
+        "One key, readers, and a writer at 100,000 sets a second",
+        "hot-key --readers 1,2",
+        "hot-key --readers 1 --rounds 2 --round-ms 5",
+    ),
+    Experiment::new(
+        "written-keys",
+        "A reader alone on its core while the owner writes the same keys",
+        "hot-key --readers 1 --keys 10000",
+        "hot-key --readers 1 --keys 100 --rounds 2 --round-ms 5",
+    ),
+    Experiment::new(
+        "write",
+        "Sets, with daemon and client on cores of their own",
+        "write",
+        "write --rounds 1 --requests 1000",
+    ),
+    Experiment::new(
+        "write-one-core",
+        "Sets, with daemon and client on one core",
+        "write --placement one-core",
+        "write --placement one-core --rounds 1 --requests 1000",
+    ),
+    Experiment::new(
+        "attach",
+        "A process that attaches, reads a hundred keys and ends",
+        "attach",
+        "attach --entries 2000 --rounds 2 --without-servers",
+    ),
+    Experiment::new("idle", "A daemon of which nobody wants anything", "idle", "idle --seconds 1"),
+    Experiment::new("bytes", "Bytes beyond keys and values", "bytes", "bytes --entries 1000"),
+    Experiment::new(
+        "turns",
+        "How long others wait for the owner",
+        "turns",
+        "turns --rounds 1 --moved-mib 64",
+    ),
+    Experiment {
+        plot: Some("copied.svg"),
+        ..Experiment::new(
+            "copied",
+            "What overwriting costs",
+            "copied",
+            "copied --table-mib 16 --times 2",
+        )
+    },
+    Experiment {
+        takes_traces: true,
+        plot: Some("hit-ratio.svg"),
+        ..Experiment::new(
+            "hit-ratio",
+            "Hit ratios",
+            "hit-ratio --synthetic",
+            "hit-ratio --synthetic --sizes 5%",
+        )
+    },
+    Experiment {
+        takes_traces: true,
+        ..Experiment::new(
+            "advise",
+            "Estimates of other sizes, beside replays",
+            "hit-ratio --advise --sizes 5%,10%,20% --synthetic",
+            "hit-ratio --advise --sizes 5% --synthetic",
+        )
+    },
+];

@@ -1,0 +1,239 @@
+//! `l1d-lab results`: everything once, and one document of it.
+//!
+//! | part | file |
+//! |---|---|
+//! | what is run, and with which options | `experiments` |
+//! | what was to be reached, and how that is read out of an experiment's document | `goals` |
+//! | the text | `document` |
+//! | bars with whiskers | `bars` |
+
+mod bars;
+mod document;
+mod experiments;
+mod goals;
+
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::machine::Machine;
+use anyhow::{Context, Result, bail};
+use experiments::{EXPERIMENTS, Experiment};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Options of `results`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ResultsOptions {
+    /// The document; plots go into a directory beside it, of its name without `.md`, in small letters
+    #[arg(long, value_name = "FILE", default_value = "lab/RESULTS.md")]
+    file: PathBuf,
+    /// Where each experiment's own document and table are kept
+    #[arg(long, value_name = "DIRECTORY", default_value = "target/lab-results")]
+    keep: PathBuf,
+    /// Only these experiments, with commas; of the others what is kept
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    only: Option<Vec<String>>,
+    /// Run nothing; write the document of what is kept
+    #[arg(long, conflicts_with = "only")]
+    reuse: bool,
+    /// Few rounds of little, to see that it works; no figure of it means anything
+    #[arg(long)]
+    quick: bool,
+    /// Request traces for the experiments on hit ratios, besides the drawn streams
+    #[arg(long, value_name = "TRACE,...", value_delimiter = ',')]
+    traces: Vec<PathBuf>,
+    /// What bounds goals that are not reached: a section `## NAME` for each
+    #[arg(long, value_name = "FILE", default_value = "lab/evidence.md")]
+    evidence: PathBuf,
+}
+
+/// What an experiment came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was run.
+    experiment: &'static Experiment,
+    /// Its document and its table, or why there is none.
+    result: Result<(Value, String), String>,
+}
+
+/// Runs `results`.
+///
+/// # Errors
+/// A name that is no experiment's, or a file that cannot be written. An experiment that fails is told in
+/// the document.
+pub fn results(options: &ResultsOptions) -> Result<()> {
+    for name in options.only.iter().flatten() {
+        if !EXPERIMENTS.iter().any(|experiment| experiment.name == name) {
+            let names: Vec<_> = EXPERIMENTS.iter().map(|experiment| experiment.name).collect();
+            bail!(Failure::Usage(format!("--only {name}: write some of {}", names.join(", "))));
+        }
+    }
+    std::fs::create_dir_all(&options.keep)
+        .with_context(|| format!("cannot make {}", options.keep.display()))?;
+    let plots = options.file.with_extension("");
+    let plots = plots
+        .with_file_name(plots.file_name().unwrap_or_default().to_string_lossy().to_lowercase());
+    std::fs::create_dir_all(&plots).with_context(|| format!("cannot make {}", plots.display()))?;
+    let about = about(options)?;
+    for (number, experiment) in EXPERIMENTS.iter().enumerate() {
+        let is_wanted = !options.reuse
+            && options.only.as_ref().is_none_or(|only| only.iter().any(|n| n == experiment.name));
+        if is_wanted {
+            eprintln!("l1d-lab: {} of {}: {}", number + 1, EXPERIMENTS.len(), experiment.name);
+            if let Err(error) = run(experiment, options, &plots) {
+                interrupt::hold_if_interrupted();
+                eprintln!("l1d-lab: {}: {error:#}", experiment.name);
+                let told = options.keep.join(format!("{}.failed", experiment.name));
+                std::fs::write(&told, format!("{error:#}"))?;
+            }
+        }
+    }
+    let outcomes: Vec<Outcome> =
+        EXPERIMENTS.iter().map(|experiment| kept(experiment, &options.keep)).collect();
+    let evidence = match std::fs::read_to_string(&options.evidence) {
+        Ok(text) => sections(&text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+        Err(error) => {
+            return Err(error)
+                .with_context(|| format!("cannot read {}", options.evidence.display()));
+        }
+    };
+    bars::draw(&outcomes, &plots)?;
+    let text = document::of(&about, &outcomes, &evidence, &plots, options.quick);
+    std::fs::write(&options.file, text)
+        .with_context(|| format!("cannot write {}", options.file.display()))?;
+    eprintln!("l1d-lab: written: {}", options.file.display());
+    Ok(())
+}
+
+/// Runs an experiment as a process of its own, and keeps what it says.
+fn run(experiment: &Experiment, options: &ResultsOptions, plots: &Path) -> Result<()> {
+    let at = |end: &str| options.keep.join(format!("{}.{end}", experiment.name));
+    for end in ["json", "txt", "failed"] {
+        let _ = std::fs::remove_file(at(end));
+    }
+    let own = std::env::current_exe().context("this program's own file cannot be found")?;
+    let mut command = Command::new(own);
+    interrupt::die_together(&mut command);
+    command.args(experiment.arguments(options.quick)).arg("--save").arg(at("json"));
+    if experiment.takes_traces {
+        command.args(&options.traces);
+    }
+    if let Some(plot) = experiment.plot {
+        command.arg("--plot").arg(plots.join(plot));
+    }
+    let output = command.stdin(Stdio::null()).stderr(Stdio::piped()).output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{}", said.lines().last().unwrap_or("it ended without a word"));
+    }
+    std::fs::write(at("txt"), output.stdout).context("cannot keep its table")
+}
+
+/// What is kept of an experiment.
+fn kept(experiment: &'static Experiment, keep: &Path) -> Outcome {
+    let at = |end: &str| keep.join(format!("{}.{end}", experiment.name));
+    let read = || -> Result<(Value, String), String> {
+        if let Ok(reason) = std::fs::read_to_string(at("failed")) {
+            return Err(reason);
+        }
+        let json = std::fs::read_to_string(at("json")).map_err(|_| "not run".to_owned())?;
+        let json = serde_json::from_str(&json)
+            .map_err(|error| format!("{} is no document: {error}", at("json").display()))?;
+        let text = std::fs::read_to_string(at("txt")).map_err(|_| "not run".to_owned())?;
+        Ok((json, text))
+    };
+    Outcome { experiment, result: read() }
+}
+
+/// Of a text, its sections that begin with `## NAME`.
+fn sections(text: &str) -> BTreeMap<String, String> {
+    let mut sections = BTreeMap::new();
+    for section in text.split("\n## ").skip(usize::from(!text.starts_with("## "))) {
+        let (name, rest) = section.split_once('\n').unwrap_or((section, ""));
+        sections.insert(name.trim_start_matches("## ").trim().to_owned(), rest.trim().to_owned());
+    }
+    sections
+}
+
+/// Where and with what the run was made: kept beside the figures, so that writing the document anew does
+/// not change it.
+fn about(options: &ResultsOptions) -> Result<String> {
+    let file = options.keep.join("about.txt");
+    if let Ok(text) = std::fs::read_to_string(&file)
+        && (options.reuse || options.only.is_some())
+    {
+        return Ok(text);
+    }
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().ok();
+        let output = output.filter(|output| output.status.success());
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        text.unwrap_or_else(|| "unknown".to_owned())
+    };
+    let Machine { cpu, cores, kernel } = Machine::this()?;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    // Not where they lie here.
+    let names: Vec<_> =
+        options.traces.iter().filter_map(|trace| trace.file_name()?.to_str()).collect();
+    let traces = match names.is_empty() {
+        true => String::new(),
+        false => format!(" --traces {}", names.join(",")),
+    };
+    let is_clean = said("git", &["status", "--porcelain", "--untracked-files=no"]).is_empty();
+    let lines = [
+        format!(
+            "- command: `l1d-lab results{}{traces}`",
+            if options.quick { " --quick" } else { "" }
+        ),
+        format!("- date: {}", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
+        format!(
+            "- source: {}{}",
+            said("git", &["rev-parse", "--short", "HEAD"]),
+            if is_clean { "" } else { ", with changes" }
+        ),
+        format!("- machine: {cpu}, {} cores, Linux {kernel}", cores.len()),
+        format!("- load before: {}", load.split(' ').take(3).collect::<Vec<_>>().join(" ")),
+        format!("- compiler: {}", l1d_instructions::RUSTC),
+        format!("- {}; {}", said("memcached", &["-V"]), said("redis-server", &["--version"])),
+        format!("- {}", versions()),
+    ];
+    let text = lines.join("\n");
+    std::fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(text)
+}
+
+/// Versions of the rivals that are built in.
+fn versions() -> String {
+    const RIVALS: [&str; 8] =
+        ["quick_cache", "moka", "papaya", "dashmap", "heed", "iceoryx2", "mmap-sync", "foyer-memory"];
+    let lock = include_str!("../../../Cargo.lock");
+    let version = |name: &&str| {
+        let package = lock
+            .split("[[package]]")
+            .find(|package| package.lines().any(|line| line == format!("name = \"{name}\"")))?;
+        let version = package.lines().find_map(|line| line.strip_prefix("version = \""))?;
+        Some(format!("{name} {}", version.trim_end_matches('"')))
+    };
+    RIVALS.iter().filter_map(version).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_is_found_by_its_heading() {
+        let found =
+            sections("# Why\n\nIntroduction.\n\n## one\n\nThis.\n\n## two\nThat,\nand more.\n");
+        assert_eq!(found["one"], "This.");
+        assert_eq!(found["two"], "That,\nand more.");
+        assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn rivals_have_versions() {
+        assert_eq!(versions().split(", ").count(), 8, "{}", versions());
+    }
+}

@@ -1,0 +1,54 @@
+//! `l1d-lab results` through the binary: one document of experiments that really ran, the same again of
+//! what was kept, and what it says of what it cannot read.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn results(directory: &Path, arguments: &[&str]) -> Output {
+    let at = |name: &str| directory.join(name).display().to_string();
+    Command::new(env!("CARGO_BIN_EXE_l1d-lab"))
+        .args(["results", "--quick", "--file", &at("RESULTS.md"), "--keep", &at("keep")])
+        .args(["--evidence", &at("evidence.md")])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("l1d-lab runs")
+}
+
+#[test]
+fn a_document_is_made_of_what_ran_and_again_of_what_was_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = || std::fs::read_to_string(directory.path().join("RESULTS.md")).unwrap();
+    std::fs::write(directory.path().join("evidence.md"), "# Why\n\n## bytes\n\nFew entries.\n")
+        .unwrap();
+    let output = results(directory.path(), &["--only", "bytes,copied"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let first = text();
+    let row = |name: &str| {
+        let found = first.lines().find(|line| line.starts_with(&format!("| {name} ")));
+        found.unwrap_or_else(|| panic!("{name} in {first}")).to_owned()
+    };
+    // A thousand entries have an index for many more.
+    assert!(row("bytes").contains("no, see below"), "{}", row("bytes"));
+    assert!(first.contains("**bytes.** Few entries."), "{first}");
+    assert!(row("dead").contains("| yes |") || row("dead").contains(" yes "), "{}", row("dead"));
+    assert!(row("idle").contains("not measured"), "{}", row("idle"));
+    assert!(first.contains("(results/copied.svg)") && first.contains("Not run: not run"));
+
+    let output = results(directory.path(), &["--reuse"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text(), first);
+
+    std::fs::write(directory.path().join("keep/bytes.json"), "{").unwrap();
+    assert!(results(directory.path(), &["--reuse"]).status.success());
+    assert!(text().contains("bytes.json is no document"), "{}", text());
+}
+
+#[test]
+fn what_is_no_experiment_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = results(directory.path(), &["--only", "bytes,speed"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--only speed") && said.contains("hit-ratio"), "{said}");
+}
