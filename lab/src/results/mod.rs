@@ -206,8 +206,16 @@ fn about(options: &ResultsOptions) -> Result<String> {
 
 /// Versions of the rivals that are built in.
 fn versions() -> String {
-    const RIVALS: [&str; 8] =
-        ["quick_cache", "moka", "papaya", "dashmap", "heed", "iceoryx2", "mmap-sync", "foyer-memory"];
+    const RIVALS: [&str; 8] = [
+        "quick_cache",
+        "moka",
+        "papaya",
+        "dashmap",
+        "heed",
+        "iceoryx2",
+        "mmap-sync",
+        "foyer-memory",
+    ];
     let lock = include_str!("../../../Cargo.lock");
     let version = |name: &&str| {
         let package = lock
