@@ -76,7 +76,10 @@ fn measure(options: &BytesOptions) -> Result<Report> {
     let entries = figure("entries")?;
     let header = figure("live_bytes")? / entries - (KEY_BYTES + VALUE_BYTES) as f64;
     let index = figure("index_bytes")? / entries;
-    let private = figure("owner_private_bytes")? / entries;
+    // What l1ctl advise lives on, too.
+    let advisor = stats.pointer("/advisor_private_bytes").and_then(Value::as_f64);
+    let advisor = advisor.context("the daemon's stats have no advisor_private_bytes")?;
+    let private = (figure("owner_private_bytes")? + advisor) / entries;
     Ok(Report {
         entries: count("entries")?,
         key_bytes: KEY_BYTES,

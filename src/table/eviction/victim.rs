@@ -12,7 +12,7 @@ const DEAD_PERCENT_CHEAP: u64 = 50;
 /// With so much of the log dead, in percent, nothing live is evicted: the deadest segment is at
 /// least as dead as that (LFS cleaning: Rosenblum and Ousterhout, SOSP 1991). Above 25, a live part
 /// and the largest entry always fit one segment (W1).
-const DEAD_PERCENT_MAX: u64 = 32;
+const DEAD_PERCENT_MAX: u64 = 33;
 /// A segment less dead than this is never compacted, in percent.
 const DEAD_PERCENT_MIN: u64 = 26;
 /// A segment is kept whole when so many of its entries would be, in percent.
