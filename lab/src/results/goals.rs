@@ -366,8 +366,8 @@ pub const GOALS: &[Goal] = &[
     }),
     goal!("resize", "a reader's p99 while 1 GiB moves, times before", "turns", 2.0, |d| {
         let lines = list(d, "lines").iter();
-        let found = lines.filter_map(|line| written(line.get("reader_p99_times_before")?));
-        found.filter(|times| times.median > 0.0).last()
+        let mut found = lines.filter_map(|line| written(line.get("reader_p99_times_before")?));
+        found.rfind(|times| times.median > 0.0)
     }),
 ];
 
