@@ -187,9 +187,9 @@ fn about(options: &ResultsOptions) -> Result<String> {
             "- command: `l1d-lab results{}{traces}`",
             if options.quick { " --quick" } else { "" }
         ),
-        format!("- date: {}", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
         format!(
-            "- source: {}{}",
+            "- begun: {}, of source {}{}; what `--only` has kept is from before",
+            said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
             said("git", &["rev-parse", "--short", "HEAD"]),
             if is_clean { "" } else { ", with changes" }
         ),
