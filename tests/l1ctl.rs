@@ -50,6 +50,39 @@ fn every_command_answers_with_its_exit_code() {
     assert_eq!(run(&["set", "a:1", &"x".repeat((64 << 10) + 1)]).0, 2);
 }
 
+/// `l1ctl stats | head -1`, and a full disk.
+#[test]
+fn a_reader_that_has_heard_enough_is_no_failure_and_a_full_disk_is_one() {
+    let daemon = Daemon::start(env!("CARGO_BIN_EXE_l1d"), "", "128MiB");
+    let run = |arguments: &[&str], out: std::process::Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_l1ctl"));
+        command.arg("--socket").arg(daemon.socket()).args(arguments).stdout(out);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(run(&["set", "k", "value"], std::process::Stdio::null()).0, Some(0));
+    for arguments in [
+        &["stats"][..],
+        &["--json", "stats"],
+        &["stats", "--clients"],
+        &["explain", "k"],
+        &["explain", "--table"],
+        &["check"],
+        &["policy"],
+        &["advise"],
+        &["get", "k"],
+        &["--json", "get", "k"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(run(arguments, writer.into()), (Some(0), String::new()), "{arguments:?}");
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (code, said) = run(arguments, full.into());
+        assert_eq!(code, Some(2), "{arguments:?}");
+        assert!(said.contains("cannot write to standard output"), "{arguments:?}: {said}");
+    }
+}
+
 #[test]
 fn without_a_daemon_it_says_so() {
     let output = l1ctl(std::path::Path::new("/nonexistent/l1d.sock"), &["stats"]);

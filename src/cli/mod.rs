@@ -1,6 +1,9 @@
 //! The command line of `l1d`.
 
+mod output;
 mod serve;
+
+pub(crate) use output::put;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -62,13 +65,17 @@ fn demo_ends(end: anyhow::Result<ExitCode>) -> ExitCode {
 }
 
 fn check_config(file: &std::path::Path, json: bool) -> ExitCode {
-    match crate::config::check_config(file) {
-        Ok(checked) if json => println!("{}", checked.json),
-        Ok(checked) => print!("{}", checked.text),
+    let said = match crate::config::check_config(file) {
+        Ok(checked) if json => put(format!("{}\n", checked.json)),
+        Ok(checked) => put(&checked.text),
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(USAGE);
         }
+    };
+    if let Err(error) = said {
+        eprintln!("l1d: cannot write to standard output: {error}");
+        return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
 }

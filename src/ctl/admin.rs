@@ -1,14 +1,18 @@
 //! `stats`, `explain`, `check`, `policy`: the daemon's JSON, or the same for people.
 
 use super::{Failure, NOT_FOUND};
+use crate::cli::put;
 use serde_json::Value;
+use std::fmt::Write;
 use std::process::ExitCode;
 
 pub(super) fn show(text: &str, json: bool) -> Result<ExitCode, Failure> {
     if json {
-        println!("{text}");
+        put(format!("{text}\n"))?;
     } else {
-        print(&parse(text)?, 0);
+        let mut page = String::new();
+        lines(&mut page, &parse(text)?, 0);
+        put(page)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -26,7 +30,7 @@ pub(super) fn parse(text: &str) -> Result<Value, Failure> {
 }
 
 /// One name and value a line, nested ones indented.
-fn print(value: &Value, indent: usize) {
+fn lines(page: &mut String, value: &Value, indent: usize) {
     let margin = " ".repeat(indent);
     match value {
         Value::Object(fields) => {
@@ -35,10 +39,12 @@ fn print(value: &Value, indent: usize) {
                 let name = name.replace('_', " ");
                 match field {
                     Value::Object(_) | Value::Array(_) => {
-                        println!("{margin}{name}");
-                        print(field, indent + 2);
+                        let _ = writeln!(page, "{margin}{name}");
+                        lines(page, field, indent + 2);
                     }
-                    _ => println!("{margin}{name:width$}  {}", plain(field)),
+                    _ => {
+                        let _ = writeln!(page, "{margin}{name:width$}  {}", plain(field));
+                    }
                 }
             }
         }
@@ -46,14 +52,18 @@ fn print(value: &Value, indent: usize) {
             for item in items {
                 match item {
                     Value::Object(_) | Value::Array(_) => {
-                        println!("{margin}-");
-                        print(item, indent + 2);
+                        let _ = writeln!(page, "{margin}-");
+                        lines(page, item, indent + 2);
                     }
-                    _ => println!("{margin}- {}", plain(item)),
+                    _ => {
+                        let _ = writeln!(page, "{margin}- {}", plain(item));
+                    }
                 }
             }
         }
-        _ => println!("{margin}{}", plain(value)),
+        _ => {
+            let _ = writeln!(page, "{margin}{}", plain(value));
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `stats --clients`: a line for each client.
 
 use super::{Failure, admin};
+use crate::cli::put;
 use l1d_client::Client;
 use serde_json::Value;
 use std::fmt::Write;
@@ -42,9 +43,9 @@ pub(super) fn show(client: &Client, json: bool) -> Result<ExitCode, Failure> {
     }
     if json {
         answer["clients"] = clients.into();
-        println!("{answer}");
+        put(format!("{answer}\n"))?;
     } else {
-        print!("{}\n{LEGEND}\n", table(&clients));
+        put(format!("{}\n{LEGEND}\n", table(&clients)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

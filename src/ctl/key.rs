@@ -1,10 +1,11 @@
 //! `get`, `set`, `delete`.
 
 use super::{Failure, NOT_FOUND};
+use crate::cli::put;
 use l1d_client::policy::WriteMode;
 use l1d_client::{Client, SetOptions};
 use serde_json::{Value, json};
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub(super) fn bytes(text: &str, hex: bool) -> Result<Vec<u8>, Failure> {
 pub(super) fn get(client: &Client, key: &[u8], json: bool) -> Result<ExitCode, Failure> {
     let Some(value) = client.get(key)? else {
         if json {
-            println!("{}", json!({ "found": false }));
+            put(line(&json!({ "found": false })))?;
         } else {
             eprintln!("not found");
         }
@@ -32,20 +33,14 @@ pub(super) fn get(client: &Client, key: &[u8], json: bool) -> Result<ExitCode, F
     };
     if json {
         let meta = value.meta();
-        println!(
-            "{}",
-            json!({ "found": true, "value": text_or_hex(&value), "flags": meta.flags,
-                "version": meta.version })
-        );
+        put(line(&json!({ "found": true, "value": text_or_hex(&value), "flags": meta.flags,
+            "version": meta.version })))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut out = std::io::stdout();
-    let mut written = out.write_all(&value);
-    if out.is_terminal() {
-        written = written.and_then(|()| out.write_all(b"\n"));
+    put(&*value)?;
+    if std::io::stdout().is_terminal() {
+        put("\n")?;
     }
-    // A reader that has heard enough is no failure of ours.
-    let _ = written.and_then(|()| out.flush());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -68,7 +63,7 @@ pub(super) fn set(
     let options = SetOptions { ttl, flags, write, ..SetOptions::default() };
     let stored = client.set_with(key, &bytes, &options)?;
     if json {
-        println!("{}", json!({ "version": stored.version, "degraded": stored.degraded }));
+        put(line(&json!({ "version": stored.version, "degraded": stored.degraded })))?;
     } else if stored.degraded {
         eprintln!("stored in L1 only: a tier did not take it");
     }
@@ -78,11 +73,15 @@ pub(super) fn set(
 pub(super) fn delete(client: &Client, key: &[u8], json: bool) -> Result<ExitCode, Failure> {
     let existed = client.delete(key)?;
     if json {
-        println!("{}", json!({ "existed": existed }));
+        put(line(&json!({ "existed": existed })))?;
     } else if !existed {
         eprintln!("not found");
     }
     Ok(if existed { ExitCode::SUCCESS } else { ExitCode::from(NOT_FOUND) })
+}
+
+fn line(answer: &Value) -> String {
+    format!("{answer}\n")
 }
 
 fn text_or_hex(value: &[u8]) -> Value {

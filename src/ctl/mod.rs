@@ -136,6 +136,12 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::Usage(format!("cannot write to standard output: {error}"))
+    }
+}
+
 /// Runs `l1ctl` with the process's arguments.
 #[must_use]
 pub fn run() -> ExitCode {
