@@ -196,14 +196,14 @@ impl Memory for Mapped {
         fence(Ordering::Acquire);
     }
 
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
     #[inline(always)]
     unsafe fn nominate(&self, bucket: usize, tag: u16) -> u32 {
         // SAFETY: the caller vouches for the 64 bytes; buckets begin at multiples of 64 bytes.
         unsafe { assembly::nominate(self.base.add(bucket).cast(), tag) }
     }
 
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
     #[inline(always)]
     unsafe fn copy_out(&self, from: usize, to: *mut u8, bytes: usize) {
         if bytes < assembly::COPY_BYTES_MIN {
@@ -344,4 +344,8 @@ impl Exchange for MappedMut {
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[path = "assembly_x86_64.rs"]
+mod assembly;
+
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+#[path = "assembly_aarch64.rs"]
 mod assembly;
