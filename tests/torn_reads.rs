@@ -8,7 +8,7 @@ use l1d_client::Client;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use test_support::daemon::Daemon;
 
 const READERS: u64 = 8;
@@ -58,7 +58,15 @@ fn proven(key: u64, bytes: &[u8], expected: &mut Vec<u8>) -> u64 {
 #[test]
 fn reader_process() {
     let Ok(socket) = std::env::var(ROLE) else { return };
-    let client = Client::builder().socket(socket).connect().unwrap();
+    // Where the daemon is killed again and again, it may be away just now.
+    let begun = Instant::now();
+    let client = loop {
+        match Client::builder().socket(&socket).connect() {
+            Ok(client) => break client,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(30), "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
     let (reads, mut random) = (number("L1D_TORN_READS", 1), number("L1D_TEST_SEED", 1));
     let mut seen = vec![0; usize::try_from(KEYS).unwrap()];
     let (mut bytes, mut expected) = (Vec::new(), Vec::new());
