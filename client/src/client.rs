@@ -236,24 +236,24 @@ impl Client {
 
     fn ask(&self, key: &[u8], value: &mut Vec<u8>, deadline: &Deadline) -> Result<Answer, Error> {
         check_key(key)?;
-        let begun = self.shared.process().cache.begin_read(key);
+        let begun = self.shared.process().begin_read(key);
         let request = Request::Get { key };
         self.shared.ask(&request, Kind::Read, deadline, |response| {
-            self.take_answer(&begun, key, &response, value)
+            self.take_answer(begun.as_ref(), key, &response, value)
         })
     }
 
     /// Takes the daemon's answer for one key, and keeps it where the key is of process scope.
     pub(crate) fn take_answer(
         &self,
-        begun: &crate::process_cache::Begun,
+        begun: Option<&crate::process_cache::Begun>,
         key: &[u8],
         response: &Response<'_>,
         value: &mut Vec<u8>,
     ) -> Result<Answer, Error> {
         let process = self.shared.process();
         let keep = |fresh: Fresh<'_>| {
-            if let Some(cache) = process.cache_of(key) {
+            if let (Some(begun), Some(cache)) = (begun, process.cache_of(key)) {
                 cache.end_read(begun, key, &fresh);
             }
         };

@@ -160,7 +160,7 @@ impl Client {
             .iter()
             .take(frame::MANY_KEYS)
             .take_while(fits)
-            .map(|&(index, key)| (index, key, self.shared.process().cache.begin_read(key)))
+            .map(|&(index, key)| (index, key, self.shared.process().begin_read(key)))
             .collect();
         let request = Request::GetMany { keys: asked.iter().map(|&(_, key, _)| key).collect() };
         self.shared.ask(&request, Kind::Read, deadline, |response| {
@@ -175,7 +175,7 @@ impl Client {
             }
             let mut value = Vec::new();
             for ((index, key, begun), answer) in asked.iter().zip(&answers) {
-                let answer = self.take_answer(begun, key, answer, &mut value)?;
+                let answer = self.take_answer(begun.as_ref(), key, answer, &mut value)?;
                 if let Some(meta) = answer.found() {
                     values.replace(*index, &value, meta);
                 }

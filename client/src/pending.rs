@@ -193,11 +193,11 @@ impl Client {
         if let Err(error) = check_key(key) {
             return Pending::answered(self, Err(error));
         }
-        let begun = self.shared.process().cache.begin_read(key);
+        let begun = self.shared.process().begin_read(key);
         let (client, owned) = (self.clone(), key.to_vec());
         let finish = move |response: Response<'_>| {
             let mut value = Vec::new();
-            let answer = client.take_answer(&begun, &owned, &response, &mut value)?;
+            let answer = client.take_answer(begun.as_ref(), &owned, &response, &mut value)?;
             Ok(answer.lookup(value))
         };
         Pending::begin(self, &Request::Get { key }, Kind::Read, Box::new(finish))
@@ -212,7 +212,8 @@ impl Client {
         let options = SetOptions { no_wait: false, ..*options };
         let mut set = Unfinished {
             client: self.clone(),
-            begun: Some(begun),
+            begun,
+            is_ended: false,
             key: key.into(),
             value: value.into(),
             options,
@@ -254,9 +255,8 @@ struct Forgotten {
 
 impl Forgotten {
     fn forget(&mut self) {
-        let cache = &self.client.shared.process().cache;
-        let begun = cache.begin_write(&self.key);
-        cache.end_write(&begun, &self.key, None);
+        let process = self.client.shared.process();
+        process.end_write(process.begin_write(&self.key), &self.key, None);
     }
 }
 
@@ -270,6 +270,7 @@ impl Drop for Forgotten {
 struct Unfinished {
     client: Client,
     begun: Option<process_cache::Begun>,
+    is_ended: bool,
     key: Box<[u8]>,
     value: Box<[u8]>,
     options: SetOptions,
@@ -277,8 +278,9 @@ struct Unfinished {
 
 impl Unfinished {
     fn end(&mut self, stored: &Result<Stored, Error>) {
-        if let Some(begun) = self.begun.take() {
-            self.client.end_set(&begun, &self.key, &self.value, &self.options, stored);
+        if !std::mem::replace(&mut self.is_ended, true) {
+            let begun = self.begun.take();
+            self.client.end_set(begun, &self.key, &self.value, &self.options, stored);
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::mailbox_place::MailboxPlace;
 use crate::policy::{PolicySet, Scope};
 use crate::pool::Pool;
-use crate::process_cache::ProcessCache;
+use crate::process_cache::{Begun, Fresh, ProcessCache};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
@@ -32,7 +32,8 @@ pub(crate) struct Process {
     pub mailbox: MailboxPlace,
     pub cache: ProcessCache,
     policy: RwLock<Option<PolicySet>>,
-    /// Whether any rule says `scope = "process"`: most hosts have none, and pay nothing.
+    /// Whether any rule says `scope = "process"`, or none is known yet: most hosts have none, and pay
+    /// nothing.
     has_process_scope: AtomicBool,
     /// The table that was populated last in this process.
     populated: AtomicU64,
@@ -49,7 +50,7 @@ impl Process {
             mailbox: MailboxPlace::default(),
             cache: ProcessCache::new(cache_bytes),
             policy: RwLock::new(None),
-            has_process_scope: AtomicBool::new(false),
+            has_process_scope: AtomicBool::new(true),
             populated: AtomicU64::new(0),
             adopting: Mutex::new(()),
             next_attach: Mutex::new(None),
@@ -72,14 +73,13 @@ impl Process {
         if current.as_ref() == Some(&policy) {
             return;
         }
-        let has_process_scope = policy.has_process_scope();
+        self.has_process_scope.store(policy.has_process_scope(), Ordering::Relaxed);
         // What was kept under another policy may live too long under this one. (Before the first
-        // nothing was kept, and the answer that is under way is to be.)
-        if current.is_some() {
+        // nothing was kept, and the answer that is under way is to be.) Last: a question that is begun
+        // behind this, whose locks order it, is behind every write that found no process scope above.
+        if current.replace(policy).is_some() {
             self.cache.forget(b"");
         }
-        self.has_process_scope.store(has_process_scope, Ordering::Relaxed);
-        *current = Some(policy);
     }
 
     /// The rule of `key`; `None` before a daemon has told its policy.
@@ -105,6 +105,32 @@ impl Process {
         has_it.then_some(&self.cache)
     }
 
+    /// Before the daemon is asked for `key`. `None` where its answer is not to be kept.
+    pub(crate) fn begin_read(&self, key: &[u8]) -> Option<Begun> {
+        let has_it = self.has_process_scope.load(Ordering::Relaxed);
+        has_it.then(|| self.cache.begin_read(key))
+    }
+
+    /// Before the daemon is told to change `key`. `None` where no key belongs in the process cache.
+    pub(crate) fn begin_write(&self, key: &[u8]) -> Option<Begun> {
+        let has_it = self.has_process_scope.load(Ordering::Relaxed);
+        has_it.then(|| self.cache.begin_write(key))
+    }
+
+    /// After it: keeps what the daemon has taken, or, with no `fresh`, forgets the key.
+    pub(crate) fn end_write(&self, begun: Option<Begun>, key: &[u8], fresh: Option<&Fresh<'_>>) {
+        match begun {
+            Some(begun) => self.cache.end_write(&begun, key, fresh),
+            // A policy that came in between has made the cache forget all; what was asked for under
+            // it may be from before the write. One that comes later does so behind the write.
+            None => {
+                if let Some(begun) = self.begin_write(key) {
+                    self.cache.end_write(&begun, key, None);
+                }
+            }
+        }
+    }
+
     /// Runs `attach`, which tells whether it succeeded, unless another thread does, or the last
     /// failure is too recent.
     pub(crate) fn attach_now_and_then(&self, attach: impl FnOnce() -> bool) {
@@ -123,5 +149,67 @@ impl Process {
             .saturating_mul(ATTACH_PAUSE_FACTOR)
             .clamp(ATTACH_PAUSE, ATTACH_PAUSE_MAX);
         *next = if attached { None } else { Instant::now().checked_add(pause) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The hazard: writes that find no key of process scope leave the process cache alone, and a policy
+    //! that brings process scope in the middle of one makes this process keep what is older than it.
+
+    use super::*;
+    use crate::policy::Rule;
+    use crate::process_cache::ProcessRead;
+
+    fn policy(scope: Scope) -> PolicySet {
+        PolicySet::new(vec![Rule { scope, ..Rule::default() }]).unwrap()
+    }
+
+    fn fresh(value: &[u8]) -> Fresh<'_> {
+        Fresh { value: Some(value), flags: 0, ttl: Duration::from_secs(1000) }
+    }
+
+    fn is_kept(process: &Process) -> bool {
+        let cache = process.cache_of(b"key").unwrap();
+        !matches!(cache.read(b"key", &mut Vec::new()), ProcessRead::Miss)
+    }
+
+    #[test]
+    fn without_process_scope_nothing_is_begun_and_before_a_policy_everything_is() {
+        let process = Process::new(1, 1 << 20);
+        assert!(process.begin_read(b"key").is_some() && process.begin_write(b"key").is_some());
+        process.set_policy(policy(Scope::Host));
+        assert!(process.begin_read(b"key").is_none() && process.begin_write(b"key").is_none());
+        process.set_policy(policy(Scope::Process));
+        assert!(process.begin_read(b"key").is_some() && process.begin_write(b"key").is_some());
+    }
+
+    #[test]
+    fn an_answer_overtaken_by_a_write_that_began_without_process_scope_is_not_kept() {
+        let process = Process::new(1, 1 << 20);
+        process.set_policy(policy(Scope::Host));
+        let write = process.begin_write(b"key");
+        process.set_policy(policy(Scope::Process));
+        let question = process.begin_read(b"key").unwrap();
+        // Kept before the write ends, or asked for before and kept behind it.
+        process.cache.end_read(&process.begin_read(b"key").unwrap(), b"key", &fresh(b"old"));
+        assert!(is_kept(&process));
+        process.end_write(write, b"key", Some(&fresh(b"new")));
+        assert!(!is_kept(&process));
+        process.cache.end_read(&question, b"key", &fresh(b"old"));
+        assert!(!is_kept(&process));
+    }
+
+    #[test]
+    fn an_answer_from_before_a_policy_is_not_kept_under_it() {
+        let process = Process::new(1, 1 << 20);
+        process.set_policy(policy(Scope::Process));
+        let question = process.begin_read(b"key").unwrap();
+        process.set_policy(policy(Scope::Host));
+        let write = process.begin_write(b"key");
+        process.end_write(write, b"key", None);
+        process.set_policy(policy(Scope::Process));
+        process.cache.end_read(&question, b"key", &fresh(b"old"));
+        assert!(!is_kept(&process));
     }
 }

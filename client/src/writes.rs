@@ -33,40 +33,39 @@ impl Client {
     ) -> Result<Stored, Error> {
         let begun = self.begin_set(key, value)?;
         let stored = self.send_set(key, value, options);
-        self.end_set(&begun, key, value, options, &stored);
+        self.end_set(begun, key, value, options, &stored);
         stored
     }
 
     /// Before the daemon is told of a value, which it may take.
-    pub(crate) fn begin_set(&self, key: &[u8], value: &[u8]) -> Result<Begun, Error> {
+    pub(crate) fn begin_set(&self, key: &[u8], value: &[u8]) -> Result<Option<Begun>, Error> {
         check_key(key)?;
         let process = self.shared.process();
         if let Some(rule) = process.rule(key) {
             check_value(value, rule.value_bytes_max)?;
         }
-        Ok(process.cache.begin_write(key))
+        Ok(process.begin_write(key))
     }
 
     /// After it: keeps a value of process scope that the daemon has taken, or forgets the key.
     pub(crate) fn end_set(
         &self,
-        begun: &Begun,
+        begun: Option<Begun>,
         key: &[u8],
         value: &[u8],
         options: &SetOptions,
         stored: &Result<Stored, Error>,
     ) {
         let process = self.shared.process();
-        let fresh = match (stored, process.cache_of(key), process.rule(key)) {
-            // What nobody waited for may have been refused.
-            (Ok(_), Some(_), Some(rule)) if !options.no_wait => Some(Fresh {
-                value: Some(value),
-                flags: options.flags,
-                ttl: options.ttl.unwrap_or(rule.ttl).min(rule.ttl),
-            }),
-            _ => None,
-        };
-        process.cache.end_write(begun, key, fresh.as_ref());
+        // What nobody waited for may have been refused.
+        let is_taken = stored.is_ok() && !options.no_wait;
+        let rule = process.cache_of(key).filter(|_| is_taken).and_then(|_| process.rule(key));
+        let fresh = rule.map(|rule| Fresh {
+            value: Some(value),
+            flags: options.flags,
+            ttl: options.ttl.unwrap_or(rule.ttl).min(rule.ttl),
+        });
+        process.end_write(begun, key, fresh.as_ref());
     }
 
     fn send_set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Stored, Error> {
@@ -120,7 +119,7 @@ impl Client {
                 // What is put here stands until the daemon's answer takes its place.
                 let reason = "the daemon did not answer for this one".to_owned();
                 stored.push(Err(Error::UnknownOutcome { reason }));
-                places.push((stored.len() - 1, process.cache.begin_write(key)));
+                places.push((stored.len() - 1, process.begin_write(key)));
                 sets.push(Set { key, value, ttl: None, flags: 0, write: None, reply: true });
             }
             if sets.is_empty() {
@@ -137,7 +136,7 @@ impl Client {
                     }
                     _ => None,
                 };
-                process.cache.end_write(&begun, set.key, fresh.as_ref());
+                process.end_write(begun, set.key, fresh.as_ref());
                 if let (Some(answer), Some(place)) = (answer, stored.get_mut(place)) {
                     *place = answer;
                 }
@@ -167,7 +166,7 @@ impl Client {
     pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
         check_key(key)?;
         let process = self.shared.process();
-        let begun = process.cache.begin_write(key);
+        let begun = process.begin_write(key);
         let deadline = self.shared.deadline();
         let request = Request::Delete { key };
         let existed =
@@ -175,7 +174,7 @@ impl Client {
                 Response::Deleted { existed, .. } => Ok(existed),
                 other => Err(unexpected(&other)),
             });
-        process.cache.end_write(&begun, key, None);
+        process.end_write(begun, key, None);
         existed
     }
 }

@@ -133,7 +133,7 @@ impl EntrySizes {
 
 impl EntryHeader {
     /// The three words.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn pack(&self) -> [u64; 3] {
         [
@@ -184,6 +184,7 @@ impl EntryHeader {
     }
 
     /// Bytes of the whole entry.
+    #[inline(always)]
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.words() * WORD_BYTES
@@ -191,6 +192,7 @@ impl EntryHeader {
 
     /// Whether no entry of a table with this largest value could look otherwise. (Not: whether the
     /// checksum is right.)
+    #[inline(always)]
     #[must_use]
     pub const fn is_plausible(&self, value_bytes_max: u32) -> bool {
         EntrySizes(self.pack()[0]).is_plausible(value_bytes_max)
@@ -241,6 +243,7 @@ impl Entry<'_> {
     ///
     /// # Errors
     /// As for [`header_without_checksum`](Self::header_without_checksum).
+    #[inline(always)]
     pub fn header(&self, hasher: &TableHasher, hash: KeyHash) -> Result<EntryHeader, LayoutError> {
         let mut header = self.header_without_checksum()?;
         header.checksum = hasher.checksum(header.pack(), self.flags, hash, self.value);
@@ -251,6 +254,9 @@ impl Entry<'_> {
     ///
     /// # Errors
     /// A key of 0 or more than [`KEY_BYTES_MAX`] bytes, or a value beyond 32 bits.
+    // In line, as what `append` is: a header that is handed over in memory is stored by its fields and
+    // loaded by words, which waits for the stores.
+    #[inline(always)]
     pub fn header_without_checksum(&self) -> Result<EntryHeader, LayoutError> {
         if self.key.is_empty() || self.key.len() > KEY_BYTES_MAX {
             return Err(LayoutError::KeyBytes { bytes: self.key.len() });

@@ -87,6 +87,7 @@ impl<M: MemoryMut> Writer<M> {
     ///
     /// # Errors
     /// A key or value of an impossible size, or an entry that does not end inside its segment.
+    #[inline(always)]
     pub fn append(
         &self,
         at: Location,

@@ -196,6 +196,7 @@ impl<M: MemoryMut> Table<M> {
     }
 
     /// The header of an entry that this table can hold. Its checksum comes only with `append`.
+    #[inline(always)]
     fn plausible(&self, entry: &Entry<'_>) -> Result<EntryHeader, LayoutError> {
         let header = entry.header_without_checksum()?;
         if !header.is_plausible(self.writer.geometry().value_bytes_max()) {
