@@ -215,24 +215,28 @@ impl Memory for Mapped {
         }
     }
 
-    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn prefetch(&self, index: usize) {
+        prefetch(self.base.wrapping_add(index).cast());
+    }
+}
+
+/// Asks the processor to bring the line at `address` nearer. Never faults, whatever the address.
+#[inline(always)]
+pub fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
         use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: a prefetch reads nothing architecturally; any address is allowed.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(self.base.wrapping_add(index).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
     }
-
     #[cfg(all(target_arch = "aarch64", not(miri)))]
-    #[inline(always)]
-    fn prefetch(&self, index: usize) {
-        let address = self.base.wrapping_add(index);
-        // SAFETY: a prefetch hint never faults and changes no register or memory.
-        unsafe {
-            core::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address,
-                options(nostack, preserves_flags, readonly));
-        }
+    // SAFETY: a prefetch hint never faults and changes no register or memory.
+    unsafe {
+        core::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address,
+            options(nostack, preserves_flags, readonly));
     }
+    let _ = address;
 }
 
 /// The owner's mapping of a table, or either side's of a mailbox.

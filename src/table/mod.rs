@@ -238,10 +238,11 @@ impl<M: MemoryMut> Table<M> {
         Ok(())
     }
 
-    /// This key will be looked for soon: asks for its lines of the index.
+    /// This key will be looked for soon: asks for its lines of the index, and of its uses.
     pub fn expect(&self, key: &[u8]) {
         for bucket in self.writer.geometry().buckets(self.hash(key)) {
             self.writer.memory().prefetch(bucket.word());
+            self.eviction.uses.prefetch(bucket.word());
         }
     }
 

@@ -26,6 +26,11 @@ impl Uses {
         self.packed[index / 4] >> shift(index) & USES_MAX
     }
 
+    /// Asks for the line that this slot's count is in.
+    pub(in crate::table) fn prefetch(&self, slot: usize) {
+        shm_layout::memory::prefetch(self.packed.as_ptr().wrapping_add((slot - self.first) / 4));
+    }
+
     pub(in crate::table) fn set(&mut self, slot: usize, uses: u8) {
         let index = slot - self.first;
         let packed = &mut self.packed[index / 4];
