@@ -16,6 +16,7 @@ use crate::table::{Table, TableRead};
 use crate::verify::{self, Owners};
 use nix::errno::Errno;
 use shm_layout::{Hit, NoHit};
+use std::cell::LazyCell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -365,12 +366,20 @@ impl Shared {
         answer
     }
 
-    /// Sends a request that has no answer.
-    pub(crate) fn tell(&self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Error> {
+    /// Sends a request that has no answer. It ends by `deadline`, which is asked for where there may be
+    /// something to wait for: mostly there is not, and a look at the clock would be a good part of this.
+    pub(crate) fn tell(
+        &self,
+        request: &Request<'_>,
+        deadline: impl FnOnce() -> Deadline,
+    ) -> Result<(), Error> {
         let process = self.process();
+        let deadline = LazyCell::new(deadline);
         for is_last in [false, true] {
-            let Some(mailbox) = self.mailbox(process, deadline)? else { break };
-            match mailbox.tell(request, deadline) {
+            let open = process.mailbox.get().map(|mailbox| Ok(Some(mailbox)));
+            let open = open.unwrap_or_else(|| self.mailbox(process, &deadline))?;
+            let Some(mailbox) = open else { break };
+            match mailbox.tell(request, || *deadline) {
                 Ok(()) => return Ok(()),
                 Err(Unsent::Busy) => {
                     let reason = "the daemon is behind with this process's requests; nothing was \
@@ -379,12 +388,12 @@ impl Shared {
                 }
                 Err(Unsent::Failed(failure)) => {
                     if is_last || !failure.allows_another(Kind::Write) {
-                        return Err(self.failure(failure, Kind::Write, deadline));
+                        return Err(self.failure(failure, Kind::Write, &deadline));
                     }
                 }
             }
         }
-        self.send(request, deadline)
+        self.send(request, &deadline)
     }
 
     /// Sends `request` over the control socket and hands its answer to `take`. A read is sent again,

@@ -69,12 +69,12 @@ impl Client {
     }
 
     fn send_set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Stored, Error> {
-        let deadline = self.shared.deadline();
         let request = request(key, value, options);
         if options.no_wait {
-            self.shared.tell(&request, &deadline)?;
+            self.shared.tell(&request, || self.shared.deadline())?;
             return Ok(Stored { version: 0, degraded: false });
         }
+        let deadline = self.shared.deadline();
         let kind = Kind::Write;
         self.shared.ask(&request, kind, &deadline, |response| stored(&response))
     }

@@ -214,7 +214,11 @@ impl Mailbox {
 
     /// Sends a request that has no answer. Does not wait where the ring is full, unless the request
     /// has begun: one that is larger than a piece.
-    pub(crate) fn tell(&self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Unsent> {
+    pub(crate) fn tell(
+        &self,
+        request: &Request<'_>,
+        deadline: impl FnOnce() -> Deadline,
+    ) -> Result<(), Unsent> {
         let mut sender = self.lock();
         let Sender { producer, frame, unwatched, .. } = &mut *sender;
         frame.clear();
@@ -223,7 +227,7 @@ impl Mailbox {
         if payload.len() > self.words.shape().piece_bytes() {
             *frame = Vec::new();
             drop(sender);
-            return self.tell_in_pieces(request, deadline);
+            return self.tell_in_pieces(request, &deadline());
         }
         let head = Head { kind: Kind::Whole, lane: None, sequence: 0 };
         let pushed = producer.push(head, payload);
