@@ -244,11 +244,13 @@ mod tests {
     #[test]
     fn a_life_counts_from_the_question_not_from_the_answer() {
         let cache = ProcessCache::new(1 << 20);
-        // This process was stopped for an hour before it looked at the answer.
-        let late = |begun: Begun| Begun { begun_ns: begun.begun_ns - 3_600_000_000_000, ..begun };
-        cache.end_read(&late(cache.begin_read(b"key")), b"key", &fresh(b"old"));
+        // This process was stopped for a second, longer than the answer lives. No more: the clock counts
+        // from the boot, which may be minutes ago.
+        let late = |begun: Begun| Begun { begun_ns: begun.begun_ns - 1_000_000_000, ..begun };
+        let old = Fresh { ttl: Duration::from_millis(900), ..fresh(b"old") };
+        cache.end_read(&late(cache.begin_read(b"key")), b"key", &old);
         assert_eq!(read(&cache), None);
-        cache.end_write(&late(cache.begin_write(b"key")), b"key", Some(&fresh(b"old")));
+        cache.end_write(&late(cache.begin_write(b"key")), b"key", Some(&old));
         assert_eq!(read(&cache), None);
     }
 
