@@ -92,7 +92,7 @@ impl Client {
                 })
             };
             for (index, (key, sought)) in together.iter().zip(sought).enumerate() {
-                match table.read_sought(sought, key.as_ref(), values.room(), &clock) {
+                match table.read_sought(sought, key.as_ref(), values.room(), clock) {
                     Ok(hit) => {
                         self.shared.note_hit(table, key.as_ref());
                         values.next(Some(meta(&hit)));

@@ -87,7 +87,7 @@ impl Table {
     /// Reads `key` into `value`, replacing what is there. Not a hit: `value` is empty.
     #[inline]
     pub(crate) fn read(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
-        self.read_by(key, value, || self.daemon_clock())
+        self.read_by(key, value, move || self.daemon_clock())
     }
 
     /// Nearly every hit, as [`read`](Self::read), and with little code. No hit: `value` is empty, and
@@ -95,7 +95,7 @@ impl Table {
     #[inline(always)]
     pub(crate) fn read_short(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Hit, NoHit> {
         value.clear();
-        self.short(self.reader.seek_one(key), key, value, &|| self.daemon_clock())
+        self.short(self.reader.seek_one(key), key, value, move || self.daemon_clock())
     }
 
     /// Asks for the lines and entries of up to [`TOGETHER`] keys, so that the waits for memory of what
@@ -125,7 +125,7 @@ impl Table {
         sought: Sought,
         key: &[u8],
         value: &mut Vec<u8>,
-        now: &impl Fn() -> u64,
+        now: impl Fn() -> u64 + Copy,
     ) -> Result<Hit, NoHit> {
         self.short(sought, key, value, now)
     }
@@ -139,10 +139,15 @@ impl Table {
 
     /// [`read`](Self::read) by a given CLOCK_MONOTONIC of the daemon.
     #[inline(always)]
-    fn read_by(&self, key: &[u8], value: &mut Vec<u8>, clock: impl Fn() -> u64) -> TableRead {
+    fn read_by(
+        &self,
+        key: &[u8],
+        value: &mut Vec<u8>,
+        clock: impl Fn() -> u64 + Copy,
+    ) -> TableRead {
         value.clear();
         let sought = self.reader.seek_one(key);
-        match self.short(sought, key, value, &clock) {
+        match self.short(sought, key, value, clock) {
             Ok(hit) => TableRead::Hit(meta(&hit)),
             Err(NoHit::Miss) => TableRead::Miss,
             Err(NoHit::Detached) => TableRead::Detached,
@@ -152,7 +157,7 @@ impl Table {
 
     /// [`read`](Self::read) without its short way. `value` is empty.
     pub(crate) fn read_whole(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
-        self.whole(self.reader.seek_one(key), key, value, || self.daemon_clock())
+        self.whole(self.reader.seek_one(key), key, value, move || self.daemon_clock())
     }
 
     #[inline(always)]
@@ -161,7 +166,7 @@ impl Table {
         sought: Sought,
         key: &[u8],
         value: &mut Vec<u8>,
-        clock: &impl Fn() -> u64,
+        clock: impl Fn() -> u64 + Copy,
     ) -> Result<Hit, NoHit> {
         let mut behind = Behind(value);
         let hit = self.reader.read_short(sought, key, clock, &mut behind)?;
@@ -177,7 +182,7 @@ impl Table {
         sought: Sought,
         key: &[u8],
         value: &mut Vec<u8>,
-        clock: impl Fn() -> u64,
+        clock: impl Fn() -> u64 + Copy,
     ) -> TableRead {
         let mut behind = Behind(value);
         let outcome = self.reader.read_whole(sought, key, clock, &mut behind);
@@ -190,21 +195,21 @@ impl Table {
     /// Shows the value of `key` to `look`, where it lies. What `look` made of it counts only with a
     /// hit; it may have been called before, or several times.
     pub(crate) fn read_with(&self, key: &[u8], look: impl FnMut(InPlace<'_, Mapped>)) -> TableRead {
-        self.reader.read(key, || self.daemon_clock(), &mut Look(look)).into()
+        self.reader.read(key, move || self.daemon_clock(), &mut Look(look)).into()
     }
 
     /// Reads `key` without a look at its value. A hit: how to find out later whether it is the key's
     /// value still.
     pub(crate) fn sight(&self, key: &[u8]) -> Option<Sighting> {
         let mut sight = Sight(None);
-        let outcome = self.reader.read(key, || self.daemon_clock(), &mut sight);
+        let outcome = self.reader.read(key, move || self.daemon_clock(), &mut sight);
         sight.0.filter(|_| matches!(outcome, Outcome::Hit(_)))
     }
 
     /// Whether what was sighted in this table is still its key's value, and at that place.
     #[inline(always)]
     pub(crate) fn holds(&self, sighting: &Sighting) -> bool {
-        self.reader.holds(sighting, || self.daemon_clock())
+        self.reader.holds(sighting, move || self.daemon_clock())
     }
 
     /// Enters the table into this process's page table, as far as is wanted and can be done in time.
@@ -274,12 +279,13 @@ impl Behind<'_> {
         // begins behind this vector's bytes and of which there is as much.
         unsafe { self.0.set_len(self.0.len() + bytes) };
     }
+}
 
-    #[cold]
-    #[inline(never)]
-    fn grow(&mut self, bytes: usize) {
-        self.0.reserve(bytes);
-    }
+/// Apart, and not a method of what lives in registers on the way to a hit.
+#[cold]
+#[inline(never)]
+fn grow(value: &mut Vec<u8>, bytes: usize) {
+    value.reserve(bytes);
 }
 
 // SAFETY: the memory behind the bytes of a vector that is borrowed exclusively: it has room for as many
@@ -288,7 +294,7 @@ unsafe impl Destination for Behind<'_> {
     #[inline(always)]
     fn room(&mut self, bytes: usize) -> *mut u8 {
         if bytes > self.0.capacity() - self.0.len() {
-            self.grow(bytes);
+            grow(self.0, bytes);
         }
         self.0.spare_capacity_mut().as_mut_ptr().cast()
     }

@@ -1,10 +1,11 @@
-//! The two routines in assembly for aarch64, on Advanced SIMD (NEON), which every processor has that
+//! The routines in assembly for aarch64, on Advanced SIMD (NEON), which every processor has that
 //! runs Linux on aarch64.
 //!
-//! Both read memory that the owner may be writing; `assembly_x86_64.rs` says why that is right. One
+//! They read memory that the owner may be writing; `assembly_x86_64.rs` says why that is right. One
 //! thing is different: this processor may carry out loads in another order. The acquire fence behind
 //! them is a `dmb ishld`, which orders every load before it, of whatever width, with what follows.
 
+use core::arch::aarch64::{uint8x16_t, vandq_u8, vceqq_u8, vld1q_u8, vminvq_u8};
 use core::arch::asm;
 
 /// Fewest bytes that [`copy`] copies: one block.
@@ -47,6 +48,41 @@ pub unsafe fn nominate(bucket: *const u8, tag: u16) -> u32 {
         );
     }
     mask
+}
+
+/// Fewest bytes that [`equals`] compares: one block.
+pub const EQUALS_BYTES_MIN: usize = 16;
+/// Most bytes that it compares: two blocks.
+pub const EQUALS_BYTES_MAX: usize = 32;
+
+/// Whether `bytes.len()` bytes at `from` equal `bytes`: copied into two registers, blocks of 16 that may
+/// overlap in the middle, and compared there.
+///
+/// # Safety
+/// As many bytes are mapped for reading at `from`; they are [`EQUALS_BYTES_MIN`] to
+/// [`EQUALS_BYTES_MAX`].
+#[inline(always)]
+pub unsafe fn equals(from: *const u8, bytes: &[u8]) -> bool {
+    let (head, tail): (uint8x16_t, uint8x16_t);
+    let rest = bytes.len() - 16;
+    // SAFETY: loads of the first and the last 16 of 16 to 32 bytes.
+    unsafe {
+        asm!(
+            "ldr {head:q}, [{from}]",
+            "ldr {tail:q}, [{from}, {rest}]",
+            from = in(reg) from,
+            rest = in(reg) rest,
+            head = out(vreg) head,
+            tail = out(vreg) tail,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    // SAFETY: loads of the same of the slice; NEON is there, as for all of this file.
+    unsafe {
+        let head = vceqq_u8(head, vld1q_u8(bytes.as_ptr()));
+        let tail = vceqq_u8(tail, vld1q_u8(bytes.as_ptr().add(rest)));
+        vminvq_u8(vandq_u8(head, tail)) == u8::MAX
+    }
 }
 
 /// Copies `bytes` bytes: small ones as two or four blocks of 16 that may overlap in the middle, larger

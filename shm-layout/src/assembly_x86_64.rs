@@ -1,11 +1,11 @@
-//! The two routines in assembly for x86-64, on SSE2, which every x86-64 processor has. Copies of more
+//! The routines in assembly for x86-64, on SSE2, which every x86-64 processor has. Copies of more
 //! than 128 bytes use AVX where the processor has it.
 //!
-//! Both read memory that the owner may be writing. Assembly is outside the language's data-race
+//! They read memory that the owner may be writing. Assembly is outside the language's data-race
 //! rules; what makes the results right is the protocol: a nominated slot is loaded again as an
-//! atomic, and copied bytes are used only after the generation was found unchanged behind an
-//! acquire fence. The processor does not reorder loads with later loads, so the fence, a compiler
-//! barrier here, orders these loads as it does the atomic ones. Neither routine may be marked
+//! atomic, and what was copied, or found equal, counts only after the generation was found unchanged behind
+//! an acquire fence. The processor does not reorder loads with later loads, so the fence, a compiler
+//! barrier here, orders these loads as it does the atomic ones. No routine may be marked
 //! `pure` or `nomem`: the compiler must not merge or move them over a fence.
 
 // For finding out what the processor has, and for nothing else.
@@ -13,6 +13,9 @@
 extern crate std;
 
 use core::arch::asm;
+use core::arch::x86_64::{
+    __m128i, _mm_and_si128, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8,
+};
 
 /// Fewest bytes that [`copy`] copies: one block.
 pub const COPY_BYTES_MIN: usize = 16;
@@ -28,7 +31,7 @@ const WIDE_BYTES_MIN: usize = 128;
 #[inline(always)]
 pub unsafe fn nominate(bucket: *const u8, tag: u16) -> u32 {
     let mask: u32;
-    let wanted = u32::from(tag);
+    let wanted = u32::from(tag) << 16;
     // SAFETY: four aligned 16-byte loads of mapped memory; registers declared, no stack, no stores.
     unsafe {
         asm!(
@@ -39,11 +42,10 @@ pub unsafe fn nominate(bucket: *const u8, tag: u16) -> u32 {
             "shufps {a}, [{b} + 16], 0xdd",
             "movdqa {c}, [{b} + 32]",
             "shufps {c}, [{b} + 48], 0xdd",
-            "psrld {a}, 16",
-            "psrld {c}, 16",
-            "pcmpeqd {a}, {t}",
-            "pcmpeqd {c}, {t}",
-            // Eight lanes of 32 bits to eight bytes to eight bits.
+            // The upper 16 bits of each are all ones or zeros then. The lower ones say nothing, and are lost
+            // where eight lanes of 32 bits become eight bytes and eight bits, which keep the sign.
+            "pcmpeqw {a}, {t}",
+            "pcmpeqw {c}, {t}",
             "packssdw {a}, {c}",
             "packsswb {a}, {a}",
             "pmovmskb {mask:e}, {a}",
@@ -57,6 +59,41 @@ pub unsafe fn nominate(bucket: *const u8, tag: u16) -> u32 {
         );
     }
     mask & 0xff
+}
+
+/// Fewest bytes that [`equals`] compares: one block.
+pub const EQUALS_BYTES_MIN: usize = 16;
+/// Most bytes that it compares: two blocks.
+pub const EQUALS_BYTES_MAX: usize = 32;
+
+/// Whether `bytes.len()` bytes at `from` equal `bytes`: copied into two registers, blocks of 16 that may
+/// overlap in the middle, and compared there. A loop over words takes three times the instructions.
+///
+/// # Safety
+/// As many bytes are mapped for reading at `from`; they are [`EQUALS_BYTES_MIN`] to
+/// [`EQUALS_BYTES_MAX`].
+#[inline(always)]
+pub unsafe fn equals(from: *const u8, bytes: &[u8]) -> bool {
+    let (head, tail): (__m128i, __m128i);
+    // SAFETY: loads of the first and the last 16 of 16 to 32 bytes.
+    unsafe {
+        asm!(
+            "movups {head}, [{from}]",
+            "movups {tail}, [{from} + {bytes} - 16]",
+            from = in(reg) from,
+            bytes = in(reg) bytes.len(),
+            head = out(xmm_reg) head,
+            tail = out(xmm_reg) tail,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    // SAFETY: loads of the same of the slice; SSE2 is part of x86-64.
+    unsafe {
+        let head = _mm_cmpeq_epi8(head, _mm_loadu_si128(bytes.as_ptr().cast()));
+        let rest = bytes.as_ptr().add(bytes.len() - 16);
+        let tail = _mm_cmpeq_epi8(tail, _mm_loadu_si128(rest.cast()));
+        _mm_movemask_epi8(_mm_and_si128(head, tail)) == 0xffff
+    }
 }
 
 /// Copies `bytes` bytes. Small ones as two or four blocks of 16 that may overlap in the middle. Larger

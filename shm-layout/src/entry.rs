@@ -112,6 +112,15 @@ impl EntrySizes {
         (self.0 >> 56) as u8
     }
 
+    /// Whether the key has so many bytes and there are no marks.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_plain(self, key_bytes: usize) -> bool {
+        // One comparison for both: the key's bytes, and the marks below them.
+        let both = ((self.0 >> 32) as u32).rotate_left(8) & 0x00ff_ffff;
+        both as u64 == (key_bytes as u64) << 8
+    }
+
     /// Words from the start of the entry to its key.
     #[inline(always)]
     #[must_use]

@@ -6,6 +6,7 @@
 //! may choose keys and read the seed: what a flood of colliding keys can cost is bounded by the two
 //! lines that a key may stand in.
 
+use crate::slot::{SLOTS, SlotWord};
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 
 /// The hash of a key under one table's seed.
@@ -19,6 +20,21 @@ impl KeyHash {
     pub const fn tag(self) -> u16 {
         let tag = (self.0 >> 48) as u16;
         if tag == 0 { 1 } else { tag }
+    }
+
+    /// Which slot of its first line is the key's own: where it stands if it can, so that most reads
+    /// look at one word and go on. Bits that neither the tag nor the first line is made of.
+    #[inline(always)]
+    #[must_use]
+    pub const fn own_slot(self) -> usize {
+        (self.0 >> 45) as usize % SLOTS
+    }
+
+    /// Whether a slot has the upper 16 bits of this hash: nearly always, whether it has the key's tag.
+    #[inline(always)]
+    #[must_use]
+    pub const fn may_be_of(self, slot: SlotWord) -> bool {
+        (self.0 ^ slot.0) >> 48 == 0
     }
 
     /// The two candidate lines among `count`.

@@ -3,8 +3,9 @@
 //! A reader holds a read-only mapping that another process changes at any moment. On such memory
 //! Rust defines only relaxed atomic loads of up to 8 bytes (the section on read-only memory in
 //! `core::sync::atomic`), so that is all a reader does: no reference or slice into the table, no
-//! acquire load, no read-modify-write. Order comes from fences, which touch no memory. Two assembly
-//! routines are outside the language's rules and audited instead (see `assembly`).
+//! acquire load, no read-modify-write. Order comes from fences, which touch no memory. Three assembly
+//! routines (a tag scan, a copy, a copy into registers that are compared) are outside the language's rules
+//! and audited instead (see `assembly`).
 
 use crate::mailbox::Exchange;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -63,21 +64,15 @@ pub trait Memory: Clone {
         unsafe { copy_out_by_words(self, from, to, bytes) }
     }
 
-    /// Whether the bytes that begin at word `from` equal `bytes`, zero-padded to whole words.
+    /// Whether the bytes that begin at word `from` equal `bytes`. As torn as those may be, so counts only
+    /// after the generation has been found unchanged.
     ///
     /// # Safety
-    /// `from..from + words_for(bytes.len())` are words of this memory.
+    /// `from..from + words_for(bytes.len())` are words of this memory; the last is padded with zeros.
     #[inline(always)]
     unsafe fn equals(&self, from: usize, bytes: &[u8]) -> bool {
-        let (chunks, tail) = bytes.as_chunks::<WORD_BYTES>();
-        for (index, chunk) in chunks.iter().enumerate() {
-            // SAFETY: `index` is below the whole words of `bytes`.
-            if unsafe { self.load(from + index) } != u64::from_le_bytes(*chunk) {
-                return false;
-            }
-        }
-        // SAFETY: with a tail, `words_for` counts one word beyond the whole ones.
-        tail.is_empty() || unsafe { self.load(from + chunks.len()) } == last_word(bytes, tail)
+        // SAFETY: passed on unchanged.
+        unsafe { equals_by_words(self, from, bytes) }
     }
 
     /// Asks the processor to bring the line of word `index` nearer. Never faults, whatever `index`.
@@ -140,6 +135,20 @@ fn padded(tail: &[u8]) -> u64 {
     u64::from(*low)
         | u64::from(middle) << (8 * (length / 2))
         | u64::from(*high) << (8 * (length - 1))
+}
+
+/// The comparison that the language defines: one relaxed load for each word.
+#[inline(always)]
+unsafe fn equals_by_words<M: Memory>(memory: &M, from: usize, bytes: &[u8]) -> bool {
+    let (chunks, tail) = bytes.as_chunks::<WORD_BYTES>();
+    for (index, chunk) in chunks.iter().enumerate() {
+        // SAFETY: `index` is below the whole words of `bytes`.
+        if unsafe { memory.load(from + index) } != u64::from_le_bytes(*chunk) {
+            return false;
+        }
+    }
+    // SAFETY: with a tail, `words_for` counts one word beyond the whole ones.
+    tail.is_empty() || unsafe { memory.load(from + chunks.len()) } == last_word(bytes, tail)
 }
 
 /// The copy that the language defines: one relaxed load for each word.
@@ -212,6 +221,18 @@ impl Memory for Mapped {
         } else {
             // SAFETY: passed on unchanged.
             unsafe { assembly::copy(self.base.add(from).cast(), to, bytes) }
+        }
+    }
+
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    #[inline(always)]
+    unsafe fn equals(&self, from: usize, bytes: &[u8]) -> bool {
+        if (assembly::EQUALS_BYTES_MIN..=assembly::EQUALS_BYTES_MAX).contains(&bytes.len()) {
+            // SAFETY: passed on unchanged.
+            unsafe { assembly::equals(self.base.add(from).cast(), bytes) }
+        } else {
+            // SAFETY: passed on unchanged.
+            unsafe { equals_by_words(self, from, bytes) }
         }
     }
 

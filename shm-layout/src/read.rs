@@ -253,26 +253,23 @@ impl<M: Memory> Reader<M> {
     pub fn read(
         &self,
         key: &[u8],
-        clock: impl Fn() -> u64,
+        clock: impl Fn() -> u64 + Copy,
         destination: &mut impl Receiver<M>,
     ) -> Outcome {
         let sought = self.seek_one(key);
-        match self.read_short(sought, key, &clock, destination) {
+        match self.read_short(sought, key, clock, destination) {
             Ok(hit) => Outcome::Hit(hit),
             Err(NoHit::Miss) => Outcome::Miss,
             Err(NoHit::Detached) => Outcome::Detached,
-            Err(NoHit::Unclear) => self.read_whole(sought, key, &clock, destination),
+            Err(NoHit::Unclear) => self.read_whole(sought, key, clock, destination),
         }
     }
 
-    /// The first step of a read: the key's hash. Of the key's two lines the second is asked for, so
-    /// that it travels beside the first, and a key that stands there costs no second wait.
+    /// The first step of a read: the key's hash.
     #[inline(always)]
     #[must_use]
     pub fn seek_one(&self, key: &[u8]) -> Sought {
-        let hash = self.geometry.hasher().hash(key);
-        self.memory.prefetch(self.geometry.buckets(hash)[1].word());
-        Sought { hash, slot: 0 }
+        Sought { hash: self.geometry.hasher().hash(key), slot: 0 }
     }
 
     /// The first step of reading several keys at once: the key's hash, and its first line asked for.
@@ -291,30 +288,30 @@ impl<M: Memory> Reader<M> {
     #[must_use]
     pub fn approach(&self, sought: &mut Sought) -> bool {
         let [first, second] = self.geometry.buckets(sought.hash);
-        let is_named = self.approach_by(first, sought);
-        if !is_named {
-            self.memory.prefetch(second.word());
+        let own = first.slot(sought.hash.own_slot());
+        // SAFETY: a slot of a bucket of this geometry is a word of the checked table.
+        let word = SlotWord(unsafe { self.memory.load(own) });
+        let named = Some(own).filter(|_| sought.hash.may_be_of(word));
+        let named = named.or_else(|| nominated_first(&self.memory, first, sought.hash));
+        match named {
+            Some(slot) => self.approach_entry(slot, sought),
+            None => self.memory.prefetch(second.word()),
         }
-        is_named
+        named.is_some()
     }
 
     /// The third step, for a key that [`approach`](Self::approach) has not found: asks for the entry
     /// that its second line names, if it does.
     pub fn approach_second(&self, sought: &mut Sought) {
         let [_, second] = self.geometry.buckets(sought.hash);
-        self.approach_by(second, sought);
+        if let Some(slot) = nominated_first(&self.memory, second, sought.hash) {
+            self.approach_entry(slot, sought);
+        }
     }
 
-    /// Whether a line names an entry of the key, which is then asked for. Only a hint: nothing rests on
-    /// what is loaded here.
+    /// Asks for the entry that a slot names. Only a hint: nothing rests on what is loaded here.
     #[inline(always)]
-    fn approach_by(&self, bucket: Bucket, sought: &mut Sought) -> bool {
-        // SAFETY: a bucket of this geometry is eight words of the checked table.
-        let nominated = unsafe { self.memory.nominate(bucket.word(), sought.hash.tag()) };
-        if nominated == 0 {
-            return false;
-        }
-        let slot = bucket.slot(nominated.trailing_zeros() as usize);
+    fn approach_entry(&self, slot: usize, sought: &mut Sought) {
         // SAFETY: a slot of a bucket of this geometry is a word of the checked table.
         let word = SlotWord(unsafe { self.memory.load(slot) });
         sought.slot = slot;
@@ -322,7 +319,6 @@ impl<M: Memory> Reader<M> {
         for line in 0..APPROACHED_LINES {
             self.memory.prefetch(at + line * LINE_WORDS);
         }
-        true
     }
 
     /// The last step, for nearly all reads: an entry without marks in the first slot that has the
@@ -336,7 +332,7 @@ impl<M: Memory> Reader<M> {
         &self,
         sought: Sought,
         key: &[u8],
-        clock: impl Fn() -> u64,
+        clock: impl Fn() -> u64 + Copy,
         destination: &mut impl Receiver<M>,
     ) -> Result<Hit, NoHit> {
         // A copy of the base address, which no fence makes the compiler load again.
@@ -344,24 +340,26 @@ impl<M: Memory> Reader<M> {
         let Sought { hash, mut slot } = sought;
         if slot == 0 {
             let [first, second] = self.geometry.buckets(hash);
-            let mut bucket = first;
-            // SAFETY: a bucket of this geometry is eight words of the checked table.
-            let mut nominated = unsafe { memory.nominate(first.word(), hash.tag()) };
-            if nominated == 0 {
-                bucket = second;
-                // SAFETY: as above.
-                nominated = unsafe { memory.nominate(second.word(), hash.tag()) };
-                if nominated == 0 {
+            // Mostly the key stands in its own slot, and then this one word has said so: a search of the
+            // whole line would keep the entry's address waiting for a dozen instructions more, each of
+            // which needs the one before.
+            slot = first.slot(hash.own_slot());
+            // SAFETY: a slot of a bucket of this geometry is a word of the checked table.
+            if !hash.may_be_of(SlotWord(unsafe { memory.load(slot) })) {
+                // A key that stands in its second line, or in none, costs no second wait.
+                memory.prefetch(second.word());
+                let found = nominated_first(&memory, first, hash);
+                let Some(found) = found.or_else(|| nominated_first(&memory, second, hash)) else {
                     return Err(if is_serving(&memory) { NoHit::Miss } else { NoHit::Detached });
-                }
+                };
+                slot = found;
             }
-            slot = bucket.slot(nominated.trailing_zeros() as usize);
         }
         let attempt = self.read_slot::<true>(&memory, slot, key, destination);
         // An entry with marks, one key in some thousands that shares its tag with a neighbour, the
         // owner at work: the code of all others stays short.
         let Attempt::Found(hit, _) = attempt else { return Err(NoHit::Unclear) };
-        let is_visible = is_above_floor(&memory, &hit) && is_alive(&memory, &hit, &clock);
+        let is_visible = is_above_floor(&memory, &hit) && is_alive(&memory, &hit, clock);
         if !is_serving(&memory) {
             return Err(NoHit::Detached);
         }
@@ -375,10 +373,10 @@ impl<M: Memory> Reader<M> {
         &self,
         sought: Sought,
         key: &[u8],
-        clock: impl Fn() -> u64,
+        clock: impl Fn() -> u64 + Copy,
         destination: &mut impl Receiver<M>,
     ) -> Outcome {
-        let outcome = self.find(sought.hash, key, &clock, destination);
+        let outcome = self.find(sought.hash, key, clock, destination);
         if is_serving(&self.memory) { outcome } else { Outcome::Detached }
     }
 
@@ -388,7 +386,7 @@ impl<M: Memory> Reader<M> {
     ///
     /// Takes effect at the load of the slot.
     #[inline(always)]
-    pub fn holds(&self, sighting: &Sighting, clock: impl Fn() -> u64) -> bool {
+    pub fn holds(&self, sighting: &Sighting, clock: impl Fn() -> u64 + Copy) -> bool {
         let Sighting { slot, word, segment, generation, marks, hit } = *sighting;
         let Some(generation_word) = self.geometry.generation(segment) else {
             return false;
@@ -407,7 +405,7 @@ impl<M: Memory> Reader<M> {
         if unsafe { self.memory.load(generation_word) } != generation {
             return false;
         }
-        let is_visible = matches!(self.verdict(hit, marks, lease_until, &clock), Outcome::Hit(_));
+        let is_visible = matches!(self.verdict(hit, marks, lease_until, clock), Outcome::Hit(_));
         is_visible && is_serving(&self.memory)
     }
 
@@ -415,7 +413,7 @@ impl<M: Memory> Reader<M> {
         &self,
         hash: KeyHash,
         key: &[u8],
-        clock: &impl Fn() -> u64,
+        clock: impl Fn() -> u64 + Copy,
         destination: &mut impl Receiver<M>,
     ) -> Outcome {
         'again: for _ in 0..TRIES {
@@ -441,7 +439,7 @@ impl<M: Memory> Reader<M> {
     }
 
     /// R3 to R6 for the entry that a nominated slot refers to. `PLAIN`: entries with marks are
-    /// `NotHere`.
+    /// `NotHere`, and `NotHere` decides nothing, as all slots are tried again.
     #[inline(always)]
     fn read_slot<const PLAIN: bool>(
         &self,
@@ -479,18 +477,19 @@ impl<M: Memory> Reader<M> {
 
         // R5. SAFETY: `locate` left room for the three words of a header.
         let sizes = EntrySizes(unsafe { memory.load(at) });
-        if PLAIN && sizes.marks() != 0 {
-            return Attempt::NotHere;
-        }
         let key_word = if PLAIN { ENTRY_HEADER_BYTES / WORD_BYTES } else { sizes.key_word() };
         // From the length of the key that is asked for, so that the value's address does not wait
         // for the header; the two lengths are compared below.
         let value_word = key_word + words_for(key.len());
         let end = value_word + words_for(sizes.value_bytes() as usize);
-        let same = sizes.key_bytes() == key.len()
+        let of_key = if PLAIN { sizes.is_plain(key.len()) } else { sizes.key_bytes() == key.len() };
+        let same = of_key
             && location.word as usize + end <= self.geometry.segment_words()
             // SAFETY: the entry ends inside its segment, so its key is part of the table.
             && unsafe { memory.equals(at + key_word, key) };
+        if PLAIN && !same {
+            return Attempt::NotHere;
+        }
         if !same {
             // R6, as below: what was compared may have been another entry.
             memory.fence_acquire();
@@ -541,7 +540,13 @@ impl<M: Memory> Reader<M> {
 
     /// R7 and R8, for an entry that is whole. `lease_until` was loaded before its slot.
     #[inline(always)]
-    fn verdict(&self, hit: Hit, marks: u8, lease_until: u64, clock: &impl Fn() -> u64) -> Outcome {
+    fn verdict(
+        &self,
+        hit: Hit,
+        marks: u8,
+        lease_until: u64,
+        clock: impl Fn() -> u64 + Copy,
+    ) -> Outcome {
         let memory = &self.memory;
         if !is_above_floor(memory, &hit) || !is_alive(memory, &hit, clock) {
             return Outcome::Miss;
@@ -555,6 +560,14 @@ impl<M: Memory> Reader<M> {
         }
         if marks & MARK_ABSENT != 0 { Outcome::Absent } else { Outcome::Hit(hit) }
     }
+}
+
+/// The first slot of a line that has the key's tag.
+#[inline(always)]
+fn nominated_first(memory: &impl Memory, bucket: Bucket, hash: KeyHash) -> Option<usize> {
+    // SAFETY: a bucket of this geometry is eight words of the checked table.
+    let nominated = unsafe { memory.nominate(bucket.word(), hash.tag()) };
+    (nominated != 0).then(|| bucket.slot(nominated.trailing_zeros() as usize))
 }
 
 /// R0, behind all other loads of a read: a client may put zeros in the place of a table that is out of
@@ -577,7 +590,7 @@ fn is_above_floor(memory: &impl Memory, hit: &Hit) -> bool {
 
 /// R7: whether it has not expired.
 #[inline(always)]
-fn is_alive(memory: &impl Memory, hit: &Hit, clock: &impl Fn() -> u64) -> bool {
+fn is_alive(memory: &impl Memory, hit: &Hit, clock: impl Fn() -> u64 + Copy) -> bool {
     hit.expiry == NEVER || now(memory, clock) >> TICK_BITS < u64::from(hit.expiry)
 }
 

@@ -132,6 +132,18 @@ impl<M: MemoryMut> Writer<M> {
         self.store(slot, SlotWord::pack(hash, self.geometry.position(at)).0);
     }
 
+    /// Exchanges what two slots of one line hold. Whoever looks meanwhile may find `slot`'s entry in both
+    /// and `other`'s in neither, or miss either if it looks at the one slot before the first store and at
+    /// the other behind the second, as it may miss an entry that was evicted. A kill between the
+    /// two stores costs `other`'s entry, and the same word is in both: a restart clears one of them.
+    pub fn exchange(&self, slot: usize, other: usize) {
+        let (word, other_word) = (self.load(slot), self.load(other));
+        // As for any publishing store: partners with the third fence of R4.
+        self.memory.fence_release();
+        self.store(other, word);
+        self.store(slot, other_word);
+    }
+
     /// Empties a slot.
     pub fn clear(&self, slot: usize) {
         self.store(slot, SlotWord::EMPTY.0);

@@ -74,12 +74,16 @@ impl<M: MemoryMut> Table<M> {
     }
 
     /// A slot for a key that has none (W10): in its first line while that has one, as most reads then
-    /// end there. When both lines are full a neighbour moves to its other line (cuckoo hashing, one
-    /// step: Pagh and Rodler, 2001); when none can, an entry is evicted: an invisible one if there is
-    /// one, else the one that was used least, of those the one that was stored first.
+    /// end there, and there its own slot if it is empty, as a read then looks at no other. When both lines
+    /// are full a neighbour moves to its other line (cuckoo hashing, one step: Pagh and Rodler, 2001); when
+    /// none can, an entry is evicted: an invisible one if there is one, else the one that was used least,
+    /// of those the one that was stored first.
     pub(super) fn choose_slot(&mut self, hash: KeyHash, now: u32) -> usize {
         let [first, second] = self.writer.geometry().buckets(hash);
-        self.empty_slot(first)
+        let own = first.slot(hash.own_slot());
+        Some(own)
+            .filter(|own| self.slot_word(*own).is_empty())
+            .or_else(|| self.empty_slot(first))
             .or_else(|| self.empty_slot(second))
             .or_else(|| self.move_neighbour(hash))
             .or_else(|| self.displace(hash, now))

@@ -25,6 +25,7 @@ mod file;
 mod fit;
 mod index;
 mod log;
+mod own_slot;
 mod pages;
 mod restart;
 mod stats;

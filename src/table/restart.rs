@@ -68,13 +68,19 @@ impl<M: MemoryMut> Table<M> {
         false
     }
 
-    /// S5, first half: a slot refers into the filled part of a usable segment, or is cleared.
+    /// S5, first half: a slot refers into the filled part of a usable segment, where no other slot of its
+    /// line refers to (W10; a kill in the middle of an exchange leaves two), or is cleared.
     fn take_over_index(&mut self, unusable: &[bool]) {
         for bucket in 0..self.writer.geometry().bucket_count() {
+            let bucket = self.writer.geometry().bucket(bucket);
             for index in 0..SLOTS {
-                let slot = self.writer.geometry().bucket(bucket).slot(index);
+                let slot = bucket.slot(index);
                 let word = self.slot_word(slot);
                 if word.is_empty() {
+                    continue;
+                }
+                if (0..index).any(|before| self.slot_word(bucket.slot(before)) == word) {
+                    self.writer.clear(slot);
                     continue;
                 }
                 let at = self.writer.geometry().locate(word.position());

@@ -376,9 +376,9 @@ proptest! {
 
 /// Memory in which the owner dies at a chosen store: that one and all later ones are lost.
 #[derive(Debug, Clone)]
-struct Mortal<'a> {
-    memory: MappedMut,
-    stores_left: &'a Cell<u64>,
+pub(super) struct Mortal<'a> {
+    pub(super) memory: MappedMut,
+    pub(super) stores_left: &'a Cell<u64>,
 }
 
 impl Memory for Mortal<'_> {

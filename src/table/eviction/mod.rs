@@ -111,7 +111,9 @@ impl<M: MemoryMut> Table<M> {
             // SAFETY: a bucket of this geometry is eight words of the table.
             let nominated = unsafe { self.writer.memory().nominate(bucket.word(), hash.tag()) };
             if nominated != 0 {
-                return self.use_slot(bucket.slot(nominated.trailing_zeros() as usize));
+                let slot = bucket.slot(nominated.trailing_zeros() as usize);
+                self.use_slot(slot);
+                return self.give_own_slot(hash, slot);
             }
         }
     }
