@@ -55,21 +55,24 @@ impl Steps {
         let load = |word: usize| unsafe { memory.load(word) };
         let hash = geometry.hasher().hash(key);
         let [first, second] = geometry.buckets(hash);
-        if LAST >= SECOND_LINE {
-            memory.prefetch(second.word());
+        let mut slot = first.slot(hash.own_slot());
+        if !hash.may_be_of(SlotWord(load(slot))) {
+            if LAST >= SECOND_LINE {
+                memory.prefetch(second.word());
+            }
+            let mut bucket = first;
+            // SAFETY: a bucket of the geometry.
+            let mut nominated = unsafe { memory.nominate(first.word(), hash.tag()) };
+            if LAST >= SECOND_LINE && nominated == 0 {
+                bucket = second;
+                // SAFETY: as above.
+                nominated = unsafe { memory.nominate(second.word(), hash.tag()) };
+            }
+            if nominated == 0 {
+                return false;
+            }
+            slot = bucket.slot(nominated.trailing_zeros() as usize);
         }
-        let mut bucket = first;
-        // SAFETY: a bucket of the geometry.
-        let mut nominated = unsafe { memory.nominate(first.word(), hash.tag()) };
-        if LAST >= SECOND_LINE && nominated == 0 {
-            bucket = second;
-            // SAFETY: as above.
-            nominated = unsafe { memory.nominate(second.word(), hash.tag()) };
-        }
-        if nominated == 0 {
-            return false;
-        }
-        let slot = bucket.slot(nominated.trailing_zeros() as usize);
         let word = SlotWord(load(slot));
         let Some((at, location)) = geometry.locate(word.position()) else { return false };
         let Some(generation) = geometry.generation(location.segment) else { return false };
@@ -87,8 +90,7 @@ impl Steps {
         let key_word = ENTRY_HEADER_BYTES / WORD_BYTES;
         let value_word = key_word + words_for(key.len());
         let end = value_word + words_for(sizes.value_bytes() as usize);
-        if sizes.marks() != 0
-            || sizes.key_bytes() != key.len()
+        if !sizes.is_plain(key.len())
             || sizes.value_bytes() as usize > to.len()
             || location.word as usize + end > geometry.segment_words()
             // SAFETY: the entry ends inside its segment.

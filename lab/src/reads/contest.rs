@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use l1d_client::Client;
 use serde::Serialize;
 use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Something that reads keys.
@@ -71,8 +72,18 @@ impl<R: Read> Contestant for Held<R> {
     }
 
     fn pass(&mut self, leg: Leg<'_>) -> Result<f64> {
+        match leg.chain {
+            Chain::Dependent => self.read_leg::<true>(leg),
+            Chain::Independent => self.read_leg::<false>(leg),
+        }
+    }
+}
+
+impl<R: Read> Held<R> {
+    #[inline(never)]
+    fn read_leg<const DEPENDENT: bool>(&mut self, leg: Leg<'_>) -> Result<f64> {
         let mut value = self.0.buffer();
-        pass(leg, |op: &Op| {
+        pass::<DEPENDENT>(leg, |op: &Op| {
             if self.0.read(op, black_box(&mut value)) {
                 first_word(value.as_ref())
             } else {
@@ -99,8 +110,18 @@ impl<R: Read> Contestant for Absent<R> {
     }
 
     fn pass(&mut self, leg: Leg<'_>) -> Result<f64> {
+        match leg.chain {
+            Chain::Dependent => self.read_leg::<true>(leg),
+            Chain::Independent => self.read_leg::<false>(leg),
+        }
+    }
+}
+
+impl<R: Read> Absent<R> {
+    #[inline(never)]
+    fn read_leg<const DEPENDENT: bool>(&mut self, leg: Leg<'_>) -> Result<f64> {
         let mut value = self.0.buffer();
-        pass(leg, |op: &Op| {
+        pass::<DEPENDENT>(leg, |op: &Op| {
             if self.0.read(op, black_box(&mut value)) { MISSING } else { u64::from(op.number) }
         })
     }
@@ -142,7 +163,7 @@ impl Read for Peek {
     type Buffer = Vec<u8>;
 
     fn buffer(&self) -> Vec<u8> {
-        Vec::with_capacity(self.value_bytes)
+        buffer_somewhere(self.value_bytes)
     }
 
     #[inline(always)]
@@ -151,11 +172,39 @@ impl Read for Peek {
     }
 }
 
+/// A vector for values of `bytes`, at another place each time: see [`placed`].
+fn buffer_somewhere(bytes: usize) -> Vec<u8> {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    // A size that the allocator keeps apart from others', and nobody needs.
+    let spare = MADE.fetch_add(1, Ordering::Relaxed) % PLACES * 16;
+    Vec::with_capacity(bytes + spare)
+}
+
+/// Places that are tried: a page's lines, but for a few.
+const PLACES: usize = 61;
+
+/// Calls `work` with the stack at another place each `turn`.
+///
+/// A processor compares the low 12 bits of addresses to find out whether a load needs a store before it. By
+/// where stack and buffers happen to lie, a contestant that stores what it read may seem to store
+/// where it reads next, in every single read, which costs it half as much again. That is chance, and a
+/// round each is what chance is given: the median is of places where nothing collides.
+fn placed<R>(turn: usize, work: &mut dyn FnMut() -> R) -> R {
+    let mut line = [0_u8; 64];
+    black_box(&mut line);
+    let result = if turn.is_multiple_of(PLACES) { work() } else { placed(turn - 1, work) };
+    black_box(&mut line);
+    result
+}
+
 /// The first word of a value, little-endian; [`MISSING`] where it has none.
 #[inline(always)]
 pub fn first_word(value: &[u8]) -> u64 {
     value.first_chunk::<8>().map_or(MISSING, |word| u64::from_le_bytes(*word))
 }
+
+/// Times the warm-up that each contestant reads before the first round.
+const SETTLING: u64 = 20;
 
 /// How long each contestant reads, and how often.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -222,6 +271,10 @@ pub fn contest(
         contestant
             .pass(Leg::whole(every_key))
             .with_context(|| format!("{}, reading each key once", contestant.name()))?;
+        // As long as it takes until everybody who arranges itself by what is read has heard of it.
+        let time = Duration::from_millis(pace.warm_up_ms * SETTLING);
+        let leg = Leg { stream, chunk: 0, chunks_min: 1, time, chain: Chain::Independent };
+        contestant.pass(leg).context(contestant.name())?;
     }
     for round in 0..pace.rounds {
         let chunk = stream.sums.len() * round / pace.rounds;
@@ -240,13 +293,14 @@ pub fn contest(
                     time: Duration::from_millis(pace.warm_up_ms),
                     chain,
                 };
-                contestant.pass(leg).context(entrant.name)?;
+                let turn = round * 7;
+                placed(turn, &mut || contestant.pass(leg)).context(entrant.name)?;
                 let leg = Leg {
                     chunk: chunk + stream.sums.len() / pace.rounds / 2,
                     time: Duration::from_millis(pace.round_ms),
                     ..leg
                 };
-                let ns = contestant.pass(leg).context(entrant.name)?;
+                let ns = placed(turn, &mut || contestant.pass(leg)).context(entrant.name)?;
                 match chain {
                     Chain::Dependent => entrant.dependent_ns.push(ns),
                     Chain::Independent => entrant.independent_ns.push(ns),

@@ -63,17 +63,15 @@ impl<'a> Leg<'a> {
 }
 
 /// Reads until the time is over; returns ns per read. `read` copies the value of a key out and
-/// returns its first word.
+/// returns its first word. `DEPENDENT` is what the leg says: the loop that is timed is the only place
+/// where `read` is called, so that every contestant is compiled into it, however long it is.
 ///
 /// # Errors
 /// A chunk whose first words do not add up to the numbers of its keys: a key was missing, or the
 /// value of another one came back.
 #[inline(always)]
-pub fn pass(leg: Leg<'_>, mut read: impl FnMut(&Op) -> u64) -> Result<f64> {
-    pass_chunks(leg, |ops| match leg.chain {
-        Chain::Dependent => dependent(ops, &mut read),
-        Chain::Independent => ops.iter().fold(0u64, |sum, op| sum.wrapping_add(read(op))),
-    })
+pub fn pass<const DEPENDENT: bool>(leg: Leg<'_>, mut read: impl FnMut(&Op) -> u64) -> Result<f64> {
+    pass_chunks(leg, |ops| read_all::<DEPENDENT>(ops, &mut read))
 }
 
 /// [`pass`] over keys that are asked for `TOGETHER` at a time; `read` returns the sum of their values'
@@ -108,13 +106,13 @@ fn pass_chunks(leg: Leg<'_>, mut read: impl FnMut(&[Op]) -> u64) -> Result<f64> 
     Ok(begin.elapsed().as_secs_f64() * 1e9 / (done * CHUNK) as f64)
 }
 
-/// The top bit of a key's number is never set, but only the loaded value says so: the address of
-/// the next read cannot be known before this one has ended.
+/// The top bit of a key's number is never set, but only the loaded value says so: where reads are to
+/// depend on each other, the address of the next one cannot be known before this one has ended.
 #[inline(always)]
-fn dependent(ops: &[Op], read: &mut impl FnMut(&Op) -> u64) -> u64 {
+fn read_all<const DEPENDENT: bool>(ops: &[Op], read: &mut impl FnMut(&Op) -> u64) -> u64 {
     let (mut sum, mut word, mut position) = (0u64, 0u64, 0usize);
     while position < ops.len() {
-        let step = usize::try_from(word >> 63).unwrap_or(0);
+        let step = if DEPENDENT { usize::try_from(word >> 63).unwrap_or(0) } else { 0 };
         let Some(op) = ops.get(position + step) else { return MISSING };
         word = read(op);
         sum = sum.wrapping_add(word);
