@@ -120,6 +120,7 @@ impl<S: Service> Server<'_, S> {
             mailbox.drain_reports(|hash, times| service.hit(hash, times));
             return Ok(Served::Some);
         }
+        mailbox.note_look_in_vain();
         if !takes_more || mailbox.is_worth_a_look(now, cpu, spin) {
             return Ok(Served::Nothing);
         }

@@ -1,0 +1,39 @@
+//! A daemon, its clients, and what it counts of them.
+
+use l1d_client::{Client, ClientBuilder, SetOptions};
+use serde_json::Value;
+use test_support::daemon::Daemon;
+use test_support::servers::PATIENCE;
+
+pub const NO_WAIT: SetOptions = SetOptions { ttl: None, flags: 0, write: None, no_wait: true };
+
+/// A daemon; `rest` comes behind the tables' configuration.
+pub fn start(rest: &str) -> Daemon {
+    let config = format!("[table]\nvalue_bytes_max = \"64KiB\"\n{rest}");
+    Daemon::start(env!("CARGO_BIN_EXE_l1d"), &config, "16MiB")
+}
+
+pub fn builder(daemon: &Daemon) -> ClientBuilder {
+    Client::builder().socket(daemon.socket()).deadline(PATIENCE).attach_deadline(PATIENCE)
+}
+
+pub fn connect(daemon: &Daemon) -> Client {
+    builder(daemon).connect().unwrap()
+}
+
+/// A client that asks for figures and has no mailbox, of which there would be figures too.
+pub fn observer(daemon: &Daemon) -> Client {
+    builder(daemon).mailbox(false).connect().unwrap()
+}
+
+/// Figures of all clients with a mailbox.
+pub fn clients(observer: &Client) -> Vec<Value> {
+    let told: Value = serde_json::from_str(&observer.clients_json().unwrap()).unwrap();
+    let clients = told["clients"].as_array().unwrap().iter();
+    clients.filter(|client| client["has_mailbox"] == true).cloned().collect()
+}
+
+/// What is counted at this place of a client's figures.
+pub fn figure(client: &Value, at: &str) -> u64 {
+    client.pointer(at).and_then(Value::as_u64).expect("a figure")
+}
