@@ -1,6 +1,7 @@
 //! A daemon, its clients, and what it counts of them.
 
 use l1d_client::{Client, ClientBuilder, SetOptions};
+use nix::unistd::Pid;
 use serde_json::Value;
 use test_support::daemon::Daemon;
 use test_support::servers::PATIENCE;
@@ -36,4 +37,11 @@ pub fn clients(observer: &Client) -> Vec<Value> {
 /// What is counted at this place of a client's figures.
 pub fn figure(client: &Value, at: &str) -> u64 {
     client.pointer(at).and_then(Value::as_u64).expect("a figure")
+}
+
+/// How often a thread of this process has gone to sleep by itself.
+pub fn sleeps(thread: Pid) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.expect("the line").trim().parse().unwrap()
 }

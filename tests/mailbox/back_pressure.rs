@@ -1,0 +1,109 @@
+//! The hazard: a request that is lost without a word when the daemon is slow, or one that waits for ever.
+
+use crate::bench::{NO_WAIT, builder, clients, connect, figure, observer, sleeps, start};
+use l1d_client::{Client, Error};
+use nix::unistd::gettid;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+use test_support::servers::until;
+
+/// Sets keys with this prefix until the ring is full. How many were taken.
+fn set_until_busy(client: &Client, prefix: &str) -> u32 {
+    for n in 0..1_000_000_u32 {
+        match client.set_with(format!("{prefix}:{n}").as_bytes(), &n.to_le_bytes(), &NO_WAIT) {
+            Ok(_) => {}
+            Err(Error::Busy { .. }) => return n,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    panic!("a ring without end")
+}
+
+fn assert_all_there(client: &Client, prefix: &str, count: u32) {
+    for n in 0..count {
+        let value = client.peek(format!("{prefix}:{n}").as_bytes());
+        assert_eq!(value.as_deref(), Some(&n.to_le_bytes()[..]), "{prefix}:{n} of {count}");
+    }
+}
+
+#[test]
+fn sets_that_nobody_waits_for_are_taken_and_done_or_refused() {
+    let daemon = start("");
+    let (client, observer) = (connect(&daemon), observer(&daemon));
+    client.set(b"before", b"1").unwrap();
+    for round in ["first", "second"] {
+        daemon.stop();
+        let taken = set_until_busy(&client, round);
+        assert!(taken > 100, "{taken} sets until it was full");
+        // Refused is refused: nothing of it is done later.
+        for _ in 0..100 {
+            let refused = client.set_with(b"refused", b"1", &NO_WAIT);
+            assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
+        }
+        assert_eq!(client.peek(b"before").as_deref(), Some(&b"1"[..]), "hits go on");
+        daemon.resume();
+        // Behind them all, and through a ring that is full.
+        client.set(b"behind", b"1").unwrap();
+        assert_all_there(&client, round, taken);
+        assert_eq!(client.peek(b"refused"), None);
+        client.set_with(b"again", b"1", &NO_WAIT).unwrap();
+        until("it to be done", || client.peek(b"again"));
+    }
+    let [counted] = <[_; 1]>::try_from(clients(&observer)).expect("one client with a mailbox");
+    assert!(figure(&counted, "/told/ring_full") >= 2 * 101, "{counted}");
+    assert!(!daemon.log().contains("dropped"), "{}", daemon.log());
+}
+
+#[test]
+fn a_set_waits_for_room_until_its_deadline() {
+    let daemon = start("");
+    let deadline = Duration::from_millis(300);
+    let client = builder(&daemon).deadline(deadline).connect().unwrap();
+    daemon.stop();
+    let taken = set_until_busy(&client, "taken");
+    let late = client.set(b"late", b"1");
+    assert!(
+        matches!(&late, Err(Error::Deadline { after, .. }) if *after == deadline),
+        "not sent, so it is known that nothing was done: {late:?}"
+    );
+    daemon.resume();
+    until("the daemon to answer again", || client.set(b"behind", b"1").ok());
+    assert_all_there(&client, "taken", taken);
+    assert_eq!(client.peek(b"late"), None, "it was given up before there was room");
+}
+
+/// Many threads at once, each with its own lane and its own wait for room.
+#[test]
+fn sets_that_wait_for_room_go_on_when_there_is_some() {
+    let daemon = start("");
+    let (client, observer) = (connect(&daemon), observer(&daemon));
+    daemon.stop();
+    let taken = set_until_busy(&client, "taken");
+    let (sender, ids) = channel();
+    thread::scope(|scope| {
+        let waiting: Vec<_> = (0..8_u8)
+            .map(|n| {
+                let (client, sender) = (&client, sender.clone());
+                scope.spawn(move || {
+                    sender.send(gettid()).unwrap();
+                    client.set(&[n], &[n; 30_000])
+                })
+            })
+            .collect();
+        for id in ids.iter().take(8) {
+            until("it to have slept, looked, and slept again", || (sleeps(id) >= 2).then_some(()));
+        }
+        daemon.resume();
+        for set in waiting {
+            assert!(set.join().unwrap().unwrap().version > 0);
+        }
+    });
+    for n in 0..8_u8 {
+        assert_eq!(client.peek(&[n]).as_deref(), Some(&[n; 30_000][..]));
+    }
+    assert_all_there(&client, "taken", taken);
+    let [counted] = <[_; 1]>::try_from(clients(&observer)).expect("one client with a mailbox");
+    assert_eq!(figure(&counted, "/writes"), u64::from(taken) + 8, "each came once");
+    assert!(figure(&counted, "/told/ring_full") > 8, "{counted}");
+}
