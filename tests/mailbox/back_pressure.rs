@@ -3,17 +3,25 @@
 use crate::bench::{NO_WAIT, builder, clients, connect, figure, observer, sleeps, start};
 use l1d_client::{Client, Error};
 use nix::unistd::gettid;
+use serde_json::Value;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
-use test_support::servers::until;
+use test_support::servers::{Proxy, Server, until};
 
-/// Sets keys with this prefix until the ring is full. How many were taken.
-fn set_until_busy(client: &Client, prefix: &str) -> u32 {
-    for n in 0..1_000_000_u32 {
-        match client.set_with(format!("{prefix}:{n}").as_bytes(), &n.to_le_bytes(), &NO_WAIT) {
-            Ok(_) => {}
-            Err(Error::Busy { .. }) => return n,
+/// Sets keys with this prefix until the ring is full, and `is_held` says that nothing more is taken out of
+/// it. How many were taken.
+fn set_until_busy(client: &Client, prefix: &str, mut is_held: impl FnMut() -> bool) -> u32 {
+    let (mut taken, mut held) = (0, false);
+    while taken < 100_000 {
+        match client.set_with(
+            format!("{prefix}:{taken}").as_bytes(),
+            &u32::to_le_bytes(taken),
+            &NO_WAIT,
+        ) {
+            Ok(_) => taken += 1,
+            Err(Error::Busy { .. }) if held => return taken,
+            Err(Error::Busy { .. }) => held = is_held(),
             Err(other) => panic!("{other}"),
         }
     }
@@ -34,7 +42,7 @@ fn sets_that_nobody_waits_for_are_taken_and_done_or_refused() {
     client.set(b"before", b"1").unwrap();
     for round in ["first", "second"] {
         daemon.stop();
-        let taken = set_until_busy(&client, round);
+        let taken = set_until_busy(&client, round, || true);
         assert!(taken > 100, "{taken} sets until it was full");
         // Refused is refused: nothing of it is done later.
         for _ in 0..100 {
@@ -61,7 +69,7 @@ fn a_set_waits_for_room_until_its_deadline() {
     let deadline = Duration::from_millis(300);
     let client = builder(&daemon).deadline(deadline).connect().unwrap();
     daemon.stop();
-    let taken = set_until_busy(&client, "taken");
+    let taken = set_until_busy(&client, "taken", || true);
     let late = client.set(b"late", b"1");
     assert!(
         matches!(&late, Err(Error::Deadline { after, .. }) if *after == deadline),
@@ -79,7 +87,7 @@ fn sets_that_wait_for_room_go_on_when_there_is_some() {
     let daemon = start("");
     let (client, observer) = (connect(&daemon), observer(&daemon));
     daemon.stop();
-    let taken = set_until_busy(&client, "taken");
+    let taken = set_until_busy(&client, "taken", || true);
     let (sender, ids) = channel();
     thread::scope(|scope| {
         let waiting: Vec<_> = (0..8_u8)
@@ -106,4 +114,45 @@ fn sets_that_wait_for_room_go_on_when_there_is_some() {
     let [counted] = <[_; 1]>::try_from(clients(&observer)).expect("one client with a mailbox");
     assert_eq!(figure(&counted, "/writes"), u64::from(taken) + 8, "each came once");
     assert!(figure(&counted, "/told/ring_full") > 8, "{counted}");
+}
+
+/// Fetches must not take the place of writes on their way to a slow tier: a set that nobody waits for could
+/// be refused there only where nobody is told.
+#[test]
+fn sets_through_a_slow_tier_are_done_however_much_is_being_fetched() {
+    const FETCHES: u64 = 8192;
+    let redis = Server::redis();
+    let proxy = Proxy::before(&redis);
+    let daemon =
+        start(&format!("[l3]\nurl = \"redis://{}\"\ndeadline = \"30s\"\n", proxy.address()));
+    let (asking, client, observer) = (connect(&daemon), connect(&daemon), observer(&daemon));
+    client.set(b"through", b"1").unwrap();
+    proxy.hold();
+    thread::scope(|scope| {
+        for asker in 0..10 {
+            let asking = &asking;
+            scope.spawn(move || {
+                let keys: Vec<_> = (0..1000).map(|n| format!("missing:{asker}:{n}")).collect();
+                // Some of them are refused, which ends it when the others have come.
+                let _ = asking.get_many(&keys);
+            });
+        }
+        let stats = || serde_json::from_str::<Value>(&observer.stats_json().unwrap()).unwrap();
+        until("as many fetches as there can be", || {
+            (stats()["flights"]["under_way"].as_u64()? >= FETCHES).then_some(())
+        });
+        let waiting = || stats()["writes_under_way"].as_u64();
+        let taken = set_until_busy(&client, "taken", || waiting() >= Some(4096));
+        assert_eq!(client.peek(b"taken:0"), None, "it is on its way");
+        let under_way = stats()["flights"]["under_way"].as_u64();
+        assert_eq!(under_way, Some(FETCHES), "not one of them has ended");
+        proxy.release();
+        until("all of them to be done", || {
+            let is_there = |n| client.peek(format!("taken:{n}").as_bytes()).is_some();
+            (0..taken).all(is_there).then_some(())
+        });
+        assert_all_there(&client, "taken", taken);
+        let in_l3 = redis.client().resp_int(&[b"DBSIZE"]);
+        assert_eq!(in_l3, i64::from(taken) + 1, "and in the tier");
+    });
 }
