@@ -156,3 +156,23 @@ fn sets_through_a_slow_tier_are_done_however_much_is_being_fetched() {
         assert_eq!(in_l3, i64::from(taken) + 1, "and in the tier");
     });
 }
+
+/// The hazard: a process that says what it has to say and ends, as short-lived ones do, before the daemon has
+/// come to it.
+#[test]
+fn what_a_process_sent_before_it_went_is_done() {
+    let daemon = start("");
+    let (going, staying) = (connect(&daemon), connect(&daemon));
+    going.set(b"before", b"1").unwrap();
+    daemon.stop();
+    let taken = set_until_busy(&going, "taken", || true);
+    drop(going);
+    daemon.resume();
+    until("all of them to be done", || {
+        let is_there = |n| staying.peek(format!("taken:{n}").as_bytes()).is_some();
+        (0..taken).all(is_there).then_some(())
+    });
+    assert_all_there(&staying, "taken", taken);
+    let observer = observer(&daemon);
+    until("its mailbox to be given back", || (clients(&observer).len() == 1).then_some(()));
+}
