@@ -176,3 +176,24 @@ fn what_a_process_sent_before_it_went_is_done() {
     let observer = observer(&daemon);
     until("its mailbox to be given back", || (clients(&observer).len() == 1).then_some(()));
 }
+
+/// What `SetOptions::no_wait` says of a daemon that is killed while it is awake, so that nobody rings it.
+#[test]
+fn a_killed_daemon_is_noticed_by_who_waits_for_nothing() {
+    let mut daemon = start("");
+    let client = connect(&daemon);
+    client.set(b"kept", b"1").unwrap();
+    daemon.stop();
+    client.set_with(b"rung", b"1", &NO_WAIT).unwrap();
+    daemon.kill();
+    let sent = (0..1000).map(|_| client.set_with(b"lost", b"1", &NO_WAIT));
+    let mut failed = sent.enumerate().skip_while(|(_, sent)| sent.is_ok());
+    let (taken, failed) = failed.next().expect("it is never noticed");
+    assert!(matches!(failed, Err(Error::Unavailable { .. })), "{failed:?}");
+    assert!(taken <= 62, "{taken} were taken");
+    assert_eq!(client.peek(b"kept").as_deref(), Some(&b"1"[..]), "hits go on");
+    daemon.restart();
+    client.set_with(b"next", b"1", &NO_WAIT).unwrap();
+    until("the next daemon to store it", || client.peek(b"next"));
+    assert_eq!(client.peek(b"lost"), None);
+}
