@@ -1,8 +1,10 @@
 //! A daemon, its clients, and what it counts of them.
 
 use l1d_client::{Client, ClientBuilder, SetOptions};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::Value;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use test_support::daemon::Daemon;
 use test_support::servers::PATIENCE;
 
@@ -44,4 +46,28 @@ pub fn sleeps(thread: Pid) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     line.expect("the line").trim().parse().unwrap()
+}
+
+/// Two processors that this thread may run on.
+pub fn two_processors() -> Option<[usize; 2]> {
+    let all = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let mut found = (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap());
+    let two = found.next().zip(found.next());
+    if two.is_none() {
+        eprintln!("skipped: there is one processor only");
+    }
+    two.map(|(one, other)| [one, other])
+}
+
+/// For tests that want the same two processors.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps this thread on a processor, and what it starts from now on.
+pub fn pin(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
 }

@@ -4,3 +4,4 @@
 mod back_pressure;
 mod bench;
 mod processors;
+mod threads;

@@ -1,42 +1,17 @@
 //! The hazard: an owner that looks out awake for requests from its own processor, and so keeps whoever
 //! would send them from running.
 
-use crate::bench::{NO_WAIT, clients, connect, figure, observer, start};
+use crate::bench::{
+    NO_WAIT, alone, clients, connect, figure, observer, pin, start, two_processors,
+};
 use l1d_client::{AsyncClient, Client, SetOptions};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use test_support::servers::until;
 
 const REQUESTS: u32 = 3000;
 /// Looks that a request may come to beside those that the bound counts: at attaching.
 const MORE: u64 = 8;
-
-/// Two processors that this thread may run on.
-fn two_processors() -> Option<[usize; 2]> {
-    let all = sched_getaffinity(Pid::from_raw(0)).unwrap();
-    let mut found = (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap());
-    let two = found.next().zip(found.next());
-    if two.is_none() {
-        eprintln!("skipped: there is one processor only");
-    }
-    two.map(|(one, other)| [one, other])
-}
-
-/// These tests want the same two processors.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Keeps this thread on a processor, and what it starts from now on.
-fn pin(cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
-}
 
 /// Looks in vain, times the daemon was rung, requests.
 fn counted(observer: &Client) -> [u64; 3] {
