@@ -91,6 +91,48 @@ fn many_tasks_get_each_their_answer() {
     }
 }
 
+/// More keys than one request carries, and more bytes than one answer: in the table, in the tier, nowhere.
+#[test]
+fn many_keys_at_once_have_each_their_value() {
+    let redis = Server::redis();
+    let daemon = start(&format!("[l3]\nurl = \"redis://{}\"\n", redis.address()));
+    let client = connect(&daemon);
+    let keys: Vec<_> = (0..2500).map(|n| format!("many:{n}").into_bytes()).collect();
+    let value = |n: usize| match n % 5 {
+        0 => None,
+        1 if n < 750 => Some(vec![n.to_le_bytes()[0]; 60_000]),
+        _ => Some(format!("value {n}").into_bytes()),
+    };
+    for (n, key) in keys.iter().enumerate() {
+        match (value(n), n % 2) {
+            (Some(value), 0) => drop(client.set(key, &value).unwrap()),
+            (Some(value), _) => drop(redis.client().resp(&[b"SET", key, &value])),
+            (None, _) => {}
+        }
+    }
+    let cache = AsyncClient::from(client);
+    for runtime in runtimes() {
+        cache.client().flush(b"").unwrap();
+        for n in (0..keys.len()).step_by(3).filter(|n| n % 5 != 0) {
+            assert!(cache.client().get(&keys[n]).unwrap().is_some(), "{n} in the table now");
+        }
+        let got = runtime.block_on(cache.get_many(&keys)).unwrap();
+        assert_eq!(got.len(), keys.len());
+        for (n, got) in got.iter().enumerate() {
+            assert_eq!(got.as_deref(), value(n).as_deref(), "{n}");
+        }
+    }
+    // What is all there needs no runtime, and is there at once.
+    let known = [&keys[2], &keys[3], &keys[2]];
+    let mut get = pin!(cache.get_many(&known));
+    let Poll::Ready(got) = get.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+        panic!("hits were awaited")
+    };
+    assert!(got.unwrap().iter().all(Option::is_some));
+    let refused = runtimes()[0].block_on(cache.get_many(&[b"".as_slice()]));
+    assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
+}
+
 #[test]
 fn a_task_that_waits_holds_nobody_up_and_ends_with_its_deadline() {
     let redis = Server::redis();

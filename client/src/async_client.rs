@@ -101,7 +101,7 @@ impl AsyncClient {
 }
 
 /// Begins a request, waiting for a free lane if it must, and waits for its answer.
-async fn answer<T>(mut begin: impl FnMut() -> Pending<T>) -> Result<T, Error> {
+pub(crate) async fn answer<T>(mut begin: impl FnMut() -> Pending<T>) -> Result<T, Error> {
     let mut pending = begin();
     let mut deadline = None;
     while let Some(mailbox) = pending.crowded() {

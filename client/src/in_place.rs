@@ -8,6 +8,31 @@ use shm_layout::{InPlace, Mapped};
 /// What is made of it is given out only after the table has confirmed that nothing changed; until
 /// then it may be torn, so a look must not trust lengths or offsets that the value itself states
 /// beyond what the methods check.
+///
+/// What is made of it may leave the look, as here a copy:
+///
+/// ```no_run
+/// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+/// let mut kept = None;
+/// cache.read_with(b"market:book", |book| kept = book.array::<8>(0))?;
+/// # Ok::<(), l1d_client::Error>(())
+/// ```
+///
+/// The view itself may not, neither by a variable nor as the result: the memory behind it is another key's
+/// at any time.
+///
+/// ```compile_fail,E0521
+/// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+/// let mut kept = None;
+/// cache.read_with(b"market:book", |book| kept = Some(book))?;
+/// # Ok::<(), l1d_client::Error>(())
+/// ```
+///
+/// ```compile_fail
+/// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+/// let kept = cache.read_with(b"market:book", |book| book)?;
+/// # Ok::<(), l1d_client::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ValueView<'a>(Place<'a>);
 

@@ -84,6 +84,8 @@
 mod admin;
 #[cfg(feature = "tokio")]
 mod async_client;
+#[cfg(feature = "tokio")]
+mod async_many;
 mod attachment;
 mod builder;
 mod client;

@@ -31,7 +31,7 @@ impl Client {
     ///
     /// As for [`get`](Self::get); one key that cannot be answered fails the call.
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>, Error> {
-        let mut owned = Owned { values: Vec::with_capacity(keys.len()), next: Vec::new() };
+        let mut owned = Owned::with_room_for(keys.len());
         self.collect(keys, &mut owned)?;
         Ok(owned.values)
     }
@@ -67,6 +67,19 @@ impl Client {
     fn collect<K: AsRef<[u8]>>(&self, keys: &[K], values: &mut impl Collect) -> Result<(), Error> {
         let deadline = OnceCell::new();
         let deadline = || deadline.get_or_init(|| self.shared.deadline());
+        let missing = self.collect_known(keys, || Some(deadline()), values);
+        if missing.is_empty() { Ok(()) } else { self.ask_for(&missing, deadline(), values) }
+    }
+
+    /// What L1 says of the keys. Those that the daemon has to be asked for, with their indices. Where
+    /// another table has to be attached, by `deadline` or the shorter one for that.
+    #[inline(always)]
+    pub(crate) fn collect_known<'k, 'd, K: AsRef<[u8]>>(
+        &self,
+        keys: &'k [K],
+        deadline: impl Fn() -> Option<&'d Deadline>,
+        values: &mut impl Collect,
+    ) -> Vec<(usize, &'k [u8])> {
         let mut missing = Vec::new();
         for (chunk, together) in keys.chunks(TOGETHER).enumerate() {
             let mut collect_anyway = |index: usize, no_hit, values: &mut _| {
@@ -101,7 +114,7 @@ impl Client {
                 }
             }
         }
-        if missing.is_empty() { Ok(()) } else { self.ask_for(&missing, deadline(), values) }
+        missing
     }
 
     /// What L1 says of the next key, which the short way has not answered. Whether the daemon has to be
@@ -111,11 +124,11 @@ impl Client {
         &self,
         no_hit: NoHit,
         key: &[u8],
-        deadline: &Deadline,
+        deadline: Option<&Deadline>,
         values: &mut impl Collect,
     ) -> bool {
         let mut value = Vec::new();
-        let answer = self.peek_anyway(no_hit, key, &mut value, Some(deadline));
+        let answer = self.peek_anyway(no_hit, key, &mut value, deadline);
         let is_unknown = matches!(answer, Answer::Unknown);
         let meta = answer.found();
         if meta.is_some() {
@@ -151,15 +164,8 @@ impl Client {
         deadline: &Deadline,
         values: &mut impl Collect,
     ) -> Result<usize, Error> {
-        let mut key_bytes = 0_usize;
-        let fits = |(_, key): &&(usize, &[u8])| {
-            key_bytes = key_bytes.saturating_add(key.len());
-            key_bytes <= frame::MANY_KEY_BYTES
-        };
-        let asked: Vec<_> = keys
+        let asked: Vec<_> = fitting(keys)
             .iter()
-            .take(frame::MANY_KEYS)
-            .take_while(fits)
             .map(|&(index, key)| (index, key, self.shared.process().begin_read(key)))
             .collect();
         let request = Request::GetMany { keys: asked.iter().map(|&(_, key, _)| key).collect() };
@@ -185,10 +191,27 @@ impl Client {
     }
 }
 
+/// As many of the first of `keys` as one request carries.
+pub(crate) fn fitting<'a, 'k>(keys: &'a [(usize, &'k [u8])]) -> &'a [(usize, &'k [u8])] {
+    let mut key_bytes = 0_usize;
+    let fits = |(_, key): &&(usize, &[u8])| {
+        key_bytes = key_bytes.saturating_add(key.len());
+        key_bytes <= frame::MANY_KEY_BYTES
+    };
+    let count = keys.iter().take(frame::MANY_KEYS).take_while(fits).count();
+    keys.get(..count).unwrap_or_default()
+}
+
 /// Each value by itself.
-struct Owned {
-    values: Vec<Option<Value>>,
+pub(crate) struct Owned {
+    pub(crate) values: Vec<Option<Value>>,
     next: Vec<u8>,
+}
+
+impl Owned {
+    pub(crate) fn with_room_for(count: usize) -> Owned {
+        Owned { values: Vec::with_capacity(count), next: Vec::new() }
+    }
 }
 
 impl Collect for Owned {

@@ -59,7 +59,7 @@ impl<T> Pending<T> {
     }
 
     /// Sends the request, without waiting for its answer.
-    fn begin(
+    pub(crate) fn begin(
         client: &Client,
         request: &Request<'_>,
         kind: Kind,

@@ -104,7 +104,21 @@ pub struct SetOptions {
     pub flags: u32,
     /// How far down; `None`: by policy.
     pub write: Option<WriteMode>,
-    /// Do not wait for the daemon's answer: `Ok` means sent, and nobody learns of a failure.
+    /// Do not wait for the daemon's answer, nor for room: without any, [`Error::Busy`](crate::Error::Busy),
+    /// and nothing was sent.
+    ///
+    /// `Ok` means that the value is in this process's ring, which the daemon empties in order, also when this
+    /// process has ended meanwhile. Two things may still keep it from being stored, and nobody is told:
+    ///
+    /// - The daemon or a tier refuses it: it is larger than the policy allows, or the tier is down.
+    /// - The daemon itself ends before it has read it. What is in the ring then is lost, and with it what a
+    ///   process puts there until it finds out, which is with its 63rd such call at the latest, or with the
+    ///   first that waits for an answer: that one fails, or goes to the next daemon.
+    ///
+    /// Where that matters wait for the answer, or let a set that does follow: within one process what went
+    /// before it was read before it. (Where the daemon can give no mailbox, the socket takes its place: it
+    /// waits for room until the deadline, and a daemon with too many writes on their way to the tiers drops
+    /// what nobody waits for.)
     pub no_wait: bool,
 }
 

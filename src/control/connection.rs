@@ -84,6 +84,8 @@ pub(super) struct Connection {
     has_ended: bool,
     /// The peer neither sends nor receives any more.
     is_gone: bool,
+    /// With a mailbox: the peer is gone, and what it has left in its ring is still to be served.
+    pub(super) is_leaving: bool,
     pub(super) progress: Progress,
     /// Somebody has to look at it in this turn.
     pub(super) is_touched: bool,
@@ -112,6 +114,7 @@ impl Connection {
             is_readable: false,
             has_ended: false,
             is_gone: false,
+            is_leaving: false,
             progress: Progress::default(),
             is_touched: false,
             waiting: None,

@@ -19,6 +19,8 @@ pub struct Figures {
     pub reply_bytes: u64,
     /// Turns in which it had more requests than one client is served at once.
     pub budgets_used_up: u64,
+    /// Looks into its mailbox that found nothing.
+    pub looks_in_vain: u64,
     /// How often it was woken by a system call.
     pub wakes: u64,
     /// Hit reports that were found in its mailbox.
@@ -97,6 +99,7 @@ impl Figures {
             (&mut self.request_bytes, other.request_bytes),
             (&mut self.reply_bytes, other.reply_bytes),
             (&mut self.budgets_used_up, other.budgets_used_up),
+            (&mut self.looks_in_vain, other.looks_in_vain),
             (&mut self.wakes, other.wakes),
             (&mut self.hit_reports, other.hit_reports),
             (&mut self.hit_reports_lost, other.hit_reports_lost),

@@ -34,6 +34,8 @@ enum Served {
     Nothing,
     /// It is left alone until it rings.
     Asleep,
+    /// There was none, and its client is gone.
+    Over,
 }
 
 impl<S: Service> Server<'_, S> {
@@ -57,6 +59,10 @@ impl<S: Service> Server<'_, S> {
                     }
                     Ok(Served::Nothing) => place += 1,
                     Ok(Served::Asleep) => self.peers.deactivate(place),
+                    Ok(Served::Over) => {
+                        self.close(origin);
+                        self.peers.deactivate(place);
+                    }
                     Err(Broken) => {
                         self.drop_peer(origin, "it broke the rules of its mailbox");
                         self.peers.deactivate(place);
@@ -113,17 +119,24 @@ impl<S: Service> Server<'_, S> {
         let spin = self.limits.spin;
         let takes_more = self.service.takes_more();
         let service = &mut self.service;
-        let Some(mailbox) = self.peers.mailbox_mut(origin) else { return Ok(Served::Asleep) };
+        let Some(connection) = self.peers.get_mut(origin) else { return Ok(Served::Asleep) };
+        let is_leaving = connection.is_leaving;
+        let Some(mailbox) = &mut connection.mailbox else { return Ok(Served::Asleep) };
         if served > 0 {
             mailbox.note_use(now, cpu);
             mailbox.made_room();
             mailbox.drain_reports(|hash, times| service.hit(hash, times));
             return Ok(Served::Some);
         }
-        if !takes_more || mailbox.is_worth_a_look(now, cpu, spin) {
+        mailbox.note_look_in_vain();
+        let is_over = is_leaving && takes_more;
+        if !takes_more || (!is_over && mailbox.is_worth_a_look(now, cpu, spin)) {
             return Ok(Served::Nothing);
         }
         mailbox.drain_reports(|hash, times| service.hit(hash, times));
+        if is_over {
+            return Ok(Served::Over);
+        }
         Ok(if mailbox.may_sleep()? { Served::Asleep } else { Served::Nothing })
     }
 

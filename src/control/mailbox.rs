@@ -34,6 +34,8 @@ pub(super) struct Mailbox {
     reports_seen: Vec<Seen>,
     /// Reports found, reports lost.
     reports: (u64, u64),
+    /// Looks that found nothing.
+    looks_in_vain: u64,
     /// How often the client was woken.
     wakes: u64,
     /// When the next request is to be expected.
@@ -98,6 +100,7 @@ impl Mailbox {
             lanes: (0..SHAPE.lanes).map(|_| Lane::default()).collect(),
             reports_seen: vec![Seen::default(); SHAPE.stripes],
             reports: (0, 0),
+            looks_in_vain: 0,
             wakes: 0,
             pace: Pace::new(now),
             moved: 0,
@@ -254,6 +257,11 @@ impl Mailbox {
         }
     }
 
+    /// There was none.
+    pub(super) fn note_look_in_vain(&mut self) {
+        self.looks_in_vain += 1;
+    }
+
     /// Whether it is worth looking at without being rung: the next request is expected within the spin,
     /// and from another processor.
     pub(super) fn is_worth_a_look(
@@ -291,6 +299,7 @@ impl Mailbox {
     pub(super) fn figures(&self) -> Figures {
         let hits = self.reports_seen.iter().map(|seen| seen.hits).fold(0, u64::saturating_add);
         Figures {
+            looks_in_vain: self.looks_in_vain,
             wakes: self.wakes,
             hit_reports: self.reports.0,
             hit_reports_lost: self.reports.1,

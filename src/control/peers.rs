@@ -192,7 +192,7 @@ impl Peers {
             }
         }
         let interest = connection.interest(has_frame);
-        if interest != connection.watched {
+        if interest != connection.watched && !connection.is_leaving {
             connection.watched = interest;
             watch(epoll, connection, origin).map_err(|_| Over)?;
         }

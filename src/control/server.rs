@@ -159,7 +159,12 @@ impl<S: Service> Server<'_, S> {
         let Some(connection) = self.peers.get_mut(origin) else { return Ok(()) };
         connection.send(self.turn)?;
         if connection.mailbox.is_some() {
-            connection.hear_rings(&mut self.scratch)?;
+            // Who goes has said all that it had to say: a set that nobody waits for may be the last of it.
+            if connection.hear_rings(&mut self.scratch).is_err() && !connection.is_leaving {
+                connection.is_leaving = true;
+                // Its end would be reported for ever.
+                self.epoll.delete(&connection.stream).map_err(|_| Over)?;
+            }
             self.peers.activate(origin);
             return Ok(());
         }
@@ -260,7 +265,7 @@ impl<S: Service> Server<'_, S> {
         self.close(origin);
     }
 
-    fn close(&mut self, origin: Origin) {
+    pub(super) fn close(&mut self, origin: Origin) {
         // Closing takes the socket out of epoll too, as nobody else has a descriptor of it.
         if let Some(connection) = self.peers.remove(origin) {
             self.service.gone(origin);

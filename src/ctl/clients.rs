@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 /// Heading of a column, and where its figure is.
-const COLUMNS: [(&str, &str); 14] = [
+const COLUMNS: [(&str, &str); 15] = [
     ("pid", "/pid"),
     ("user", "/uid"),
     ("seconds", "/connected_seconds"),
@@ -18,6 +18,7 @@ const COLUMNS: [(&str, &str); 14] = [
     ("hits*", "/told/hits"),
     ("reports", "/hit_reports"),
     ("lost", "/hit_reports_lost"),
+    ("looks", "/looks_in_vain"),
     ("woken", "/wakes"),
     ("rings*", "/told/rings"),
     ("sleeps*", "/told/sleeps"),
@@ -25,9 +26,9 @@ const COLUMNS: [(&str, &str); 14] = [
     ("budgets", "/budgets_used_up"),
 ];
 
-const LEGEND: &str = "reads, writes: keys that were asked of the daemon; budgets: turns in which there \
-    were more requests than one client is served at once\n*: as the client says; hits come with its \
-    reports, some of its last ones may be missing";
+const LEGEND: &str = "reads, writes: keys that were asked of the daemon; looks: the daemon looked for \
+    requests and found none; budgets: turns in which there were more requests than one client is served \
+    at once\n*: as the client says; hits come with its reports, some of its last ones may be missing";
 
 pub(super) fn show(client: &Client, json: bool) -> Result<ExitCode, Failure> {
     let mut answer = admin::parse(&client.clients_json()?)?;

@@ -4,8 +4,8 @@ use super::answer::Waiter;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Flights at a time; one more is refused.
-const FLIGHTS_MAX: usize = 16_384;
+/// Flights at a time; one more is refused, which whoever asks is told.
+pub(super) const FLIGHTS_MAX: usize = 8192;
 /// Waiters of one flight; one more is refused.
 const WAITERS_MAX: usize = 10_000;
 

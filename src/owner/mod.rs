@@ -25,7 +25,7 @@ mod write;
 use crate::clock;
 use crate::control::{Origin, Peer, Replies, Service};
 use crate::table::Tables;
-use crate::tiers::{Done, Tiers};
+use crate::tiers::{Done, JOBS_MAX, Tiers};
 pub(crate) use admin::pages_json;
 use answer::{Groups, Waiter};
 use block::Blocks;
@@ -46,6 +46,10 @@ const SWEEP_ENTRIES: usize = 128;
 const CLOCK_CHECK: Duration = Duration::from_secs(1);
 /// A change of the clock offset below this is the noise of reading two clocks.
 const CLOCK_NOISE_NS: u64 = 1_000_000;
+
+/// Each flight has one job for the tiers, and each key one for the first of its changes. So a change that
+/// was taken is never turned away there, when nobody may be left to be told.
+const _: () = assert!(flight::FLIGHTS_MAX + write::CHANGES_MAX <= JOBS_MAX);
 
 /// The tiers and where their results arrive.
 #[derive(Debug)]

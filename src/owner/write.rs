@@ -3,20 +3,24 @@
 use super::answer::Waiter;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Changes waiting at a time; one more is refused.
-const CHANGES_MAX: usize = 16_384;
+pub(super) const CHANGES_MAX: usize = 8192;
+/// Of these, kept for sets that nobody waits for: so many may come between two looks at whether there is
+/// room for more (`control/intake.rs` hands over eight requests at a time).
+const UNAWAITED: usize = 64;
 
 /// What is to become of a key.
 #[derive(Debug)]
 pub(super) enum Change {
     /// A value, through the tiers.
-    Set { value: Arc<[u8]>, flags: u32, ttl: std::time::Duration },
+    Set { value: Arc<[u8]>, flags: u32, ttl: Duration },
     /// No value, through the tiers.
     Delete,
     /// L2 gets what L3 had. Nobody waits for it, but a later change of the key does: it must not
     /// overtake (a fill behind a delete would bring the old value back).
-    Fill { value: Arc<[u8]>, flags: u32, l2_ttl: std::time::Duration },
+    Fill { value: Arc<[u8]>, flags: u32, l2_ttl: Duration },
 }
 
 /// A change and who waits for it.
@@ -45,7 +49,9 @@ impl Writes {
         change: Change,
         waiter: Waiter,
     ) -> Result<bool, ()> {
-        if self.key_of.len() >= CHANGES_MAX {
+        let is_unawaited_set = matches!((&change, &waiter), (Change::Set { .. }, Waiter::Nobody));
+        let reserved = if is_unawaited_set { 0 } else { UNAWAITED };
+        if self.key_of.len() >= CHANGES_MAX - reserved {
             return Err(());
         }
         self.next += 1;
@@ -81,8 +87,8 @@ impl Writes {
         line.is_some_and(|line| line.iter().any(|w| !matches!(w.change, Change::Fill { .. })))
     }
 
-    /// Whether no client should ask for more: what is left is for those who wait for an answer, and
-    /// can be told.
+    /// Whether no client should ask for more: what is left is for what has been taken out of its ring.
+    /// Who waits for an answer may be told that there is no room; a set that nobody waits for has some.
     pub(super) fn is_full(&self) -> bool {
         self.key_of.len() >= CHANGES_MAX / 2
     }
@@ -110,5 +116,25 @@ mod tests {
         assert_eq!(writes.end(first + 1).unwrap().id, first + 1);
         assert!(!writes.is_changing(b"k"));
         assert_eq!(writes.count(), 0);
+    }
+
+    /// The hazard: a set that has left its ring, of which nobody is left to be told that there is no room.
+    #[test]
+    fn those_who_wait_for_an_answer_leave_room_for_sets_that_nobody_waits_for() {
+        let mut writes = Writes::default();
+        let set = || Change::Set { value: b"v"[..].into(), flags: 0, ttl: Duration::ZERO };
+        let fill = || Change::Fill { value: b"v"[..].into(), flags: 0, l2_ttl: Duration::ZERO };
+        let mut line_up = |n: usize, change, waiter| {
+            let key: Arc<[u8]> = n.to_le_bytes()[..].into();
+            writes.line_up(&key, change, waiter)
+        };
+        let asker = Waiter::Origin(crate::control::Origin(16));
+        let taken = (0..CHANGES_MAX).take_while(|n| line_up(*n, set(), asker).is_ok()).count();
+        assert_eq!(taken, CHANGES_MAX - UNAWAITED);
+        assert!(line_up(CHANGES_MAX, fill(), Waiter::Nobody).is_err(), "a fill may be left out");
+        for n in taken..CHANGES_MAX {
+            assert_eq!(line_up(n, set(), Waiter::Nobody), Ok(true), "{n}");
+        }
+        assert!(line_up(CHANGES_MAX, set(), Waiter::Nobody).is_err(), "bounded all the same");
     }
 }

@@ -14,8 +14,9 @@ use super::run::{self, L2, L3};
 use super::stats::{Figures, TiersStats};
 use super::{Done, Job, Tier};
 
-/// Jobs submitted and not yet done; more are turned away.
-pub const JOBS_MAX: usize = 8192;
+/// Jobs submitted and not yet done; more are turned away. As many as the owner can have under way: what it
+/// has taken on is not refused here.
+pub const JOBS_MAX: usize = 16_384;
 
 /// Which tiers there are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

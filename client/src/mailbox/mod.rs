@@ -31,7 +31,7 @@ use std::time::Duration;
 /// Buffers over this size are given back after use.
 const BUFFER_BYTES_KEPT: usize = 64 << 10;
 /// So many records are pushed without an answer, and without the daemon having read any, before the
-/// daemon is asked whether it is still there.
+/// daemon is asked whether it is still there. As often it is told where they come from.
 const UNWATCHED_MAX: u32 = 32;
 
 /// A mailbox, and the connection whose end is the end of it.
@@ -180,6 +180,7 @@ impl Mailbox {
         deadline: &Deadline,
     ) -> Result<Option<Asking<Arc<Mailbox>>>, Failure> {
         let Some(lane) = self.lease(None) else { return Ok(None) };
+        self.tell_processor();
         let mut asking = Asking::on(self, lane);
         asking.is_polled = true;
         asking.send(request, deadline)?;
@@ -232,12 +233,16 @@ impl Mailbox {
         let head = Head { kind: Kind::Whole, lane: None, sequence: 0 };
         let pushed = producer.push(head, payload);
         let position = producer.position();
-        let is_watched = pushed.is_ok() && unwatched.is_watched(&self.words, position);
+        let due = pushed.is_ok() && unwatched.is_due();
+        let is_watched = !due || unwatched.is_watched(&self.words, position);
         drop(sender);
         if pushed.is_err() {
             self.count(Told::Full);
             self.check(position + 1).map_err(Unsent::Failed)?;
             return Err(Unsent::Busy);
+        }
+        if due {
+            self.tell_processor();
         }
         if !is_watched {
             self.check(position).map_err(Unsent::Failed)?;
@@ -248,6 +253,7 @@ impl Mailbox {
     fn tell_in_pieces(&self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Unsent> {
         // Put together in a lane, which nothing comes back to.
         let lane = self.lease(None).ok_or(Unsent::Busy)?;
+        self.tell_processor();
         let mut asking = Asking::on(self, lane);
         let sent = asking.send(request, deadline);
         asking.expect_nothing();
@@ -288,6 +294,8 @@ impl Mailbox {
             return Ok(());
         }
         self.count(Told::Rings);
+        // Before it wakes and decides whether to look out for the next request.
+        self.tell_processor();
         self.socket.ring().map_err(|reason| self.end(reason, position))
     }
 
@@ -353,13 +361,15 @@ impl Mailbox {
 }
 
 impl Unwatched {
-    /// Whether the daemon has shown lately that it reads the ring. Looked at now and then only: the
-    /// word that tells is on its side of the memory.
-    fn is_watched(&mut self, words: &Words<MappedMut>, position: u64) -> bool {
+    /// Counts a request. Whether the daemon is to be looked at: now and then only, as the word that tells
+    /// is on its side of the memory.
+    fn is_due(&mut self) -> bool {
         self.count += 1;
-        if self.count < UNWATCHED_MAX {
-            return true;
-        }
+        self.count >= UNWATCHED_MAX
+    }
+
+    /// Whether the daemon has read from the ring since this was last asked.
+    fn is_watched(&mut self, words: &Words<MappedMut>, position: u64) -> bool {
         let is_watched = words.is_consumed(self.position + 1);
         *self = Unwatched { position, count: 0 };
         is_watched

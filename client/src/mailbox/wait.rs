@@ -20,16 +20,23 @@ const SPIN_SHORT: Duration = Duration::from_micros(3);
 /// Looks at the reply between two looks at the clock.
 const LOOKS: u32 = 32;
 
-/// Whether the daemon last worked on the processor that this thread is on.
-fn shares_processor(mailbox: &Mailbox) -> bool {
-    let here = nix::sched::sched_getcpu().ok().and_then(|cpu| u32::try_from(cpu).ok());
-    if let Some(here) = here {
-        mailbox.words.set_client_cpu(here);
-    }
-    here.is_some() && mailbox.words.owner_cpu() == here.map(u64::from)
-}
-
 impl Mailbox {
+    /// Tells the daemon on which processor this thread is, from which it does not look out for requests
+    /// awake.
+    pub(super) fn tell_processor(&self) -> Option<u32> {
+        let here = nix::sched::sched_getcpu().ok().and_then(|cpu| u32::try_from(cpu).ok());
+        if let Some(here) = here {
+            self.words.set_client_cpu(here);
+        }
+        here
+    }
+
+    /// Whether the daemon last worked on the processor that this thread is on.
+    fn shares_processor(&self) -> bool {
+        let here = self.tell_processor();
+        here.is_some() && self.words.owner_cpu() == here.map(u64::from)
+    }
+
     /// Waits for the reply in `lane`, or a piece of it; the request ends at `position`.
     pub(super) fn wait_for_reply(
         &self,
@@ -57,7 +64,8 @@ impl Mailbox {
         if let Some(piece) = self.words.reply(number, lane.sequence) {
             return Some(piece);
         }
-        if self.spin.is_zero() || shares_processor(self) {
+        // Told also by who does not spin.
+        if self.shares_processor() || self.spin.is_zero() {
             return None;
         }
         let recent = self.latency_ns.get(is_write).map_or(0, |ns| ns.load(Ordering::Relaxed));

@@ -2,6 +2,7 @@
 
 use crate::servers::PATIENCE;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -123,10 +124,26 @@ impl Daemon {
         child.wait().unwrap()
     }
 
+    /// SIGSTOP; returns when all its threads stand still.
+    pub fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        let stopped = waitpid(self.pid(), Some(WaitPidFlag::WUNTRACED));
+        assert_eq!(stopped, Ok(WaitStatus::Stopped(self.pid(), Signal::SIGSTOP)));
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
         let id = self.child.as_ref().expect("it runs").id();
-        kill(Pid::from_raw(i32::try_from(id).unwrap()), signal).unwrap();
+        Pid::from_raw(i32::try_from(id).unwrap())
     }
 }
 
