@@ -11,7 +11,7 @@ use crate::header::{
     CLOCK_OFFSET, INSTANCE, LEASE_UNTIL, POLICIES, POLICY_FINGERPRINT, POLICY_FLOORS, STATE,
     STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, VERSION_CEILING,
 };
-use crate::memory::MemoryMut;
+use crate::memory::{LINE_WORDS, MemoryMut};
 use crate::segment::{EARLIEST_EXPIRY, FILLED, FIRST_GENERATION, ROLE, Role, SEQUENCE, is_stable};
 use crate::slot::SlotWord;
 use core::cell::Cell;
@@ -105,6 +105,13 @@ impl<M: MemoryMut> Writer<M> {
         // SAFETY: the entry ends inside its segment, which is part of the table.
         unsafe { entry.store(&self.memory, word, &header) };
         Ok(header)
+    }
+
+    /// Asks for the beginning of the entry that a slot refers to: its header and a short key.
+    pub fn approach(&self, slot: usize) {
+        let at = self.geometry.word_at(SlotWord(self.load(slot)).position());
+        self.memory.prefetch(at);
+        self.memory.prefetch(at + LINE_WORDS);
     }
 
     /// Copies `words` words of an entry from one place to another that no slot refers to yet.

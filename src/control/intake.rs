@@ -206,6 +206,12 @@ impl<S: Service> Server<'_, S> {
             connection.ring();
             self.peers.touch(origin);
         }
+        // Waits for memory are worth overlapping where there are several.
+        if count > 1 {
+            for (_, request) in requests.iter().flatten() {
+                self.service.approach(request);
+            }
+        }
         self.service.begin();
         for (lane, request) in requests.into_iter().flatten() {
             handle(self.service, &mut self.peers, (origin, lane), &peer, request)?;

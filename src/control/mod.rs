@@ -107,6 +107,12 @@ pub trait Service {
         let _ = request;
     }
 
+    /// The second step, for each of several requests of which the first was taken: what was asked for has
+    /// come, and says what else will be needed.
+    fn approach(&mut self, request: &Request<'_>) {
+        let _ = request;
+    }
+
     /// Several requests follow at once, up to [`end`](Self::end): what holds for all of them, as the
     /// time, need be looked up only once.
     fn begin(&mut self) {}

@@ -227,6 +227,12 @@ impl Service for Owner {
         }
     }
 
+    fn approach(&mut self, request: &Request<'_>) {
+        if let Request::Set(Set { key, .. }) | Request::Delete { key } = request {
+            self.tables.current().approach(key);
+        }
+    }
+
     fn begin(&mut self) {
         self.now_ns = Some(self.now_ns());
     }

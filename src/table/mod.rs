@@ -247,6 +247,22 @@ impl<M: MemoryMut> Table<M> {
         }
     }
 
+    /// Of a key whose lines were asked for: asks for the entry that it has, which a set or a delete looks
+    /// at before it makes it dead.
+    pub fn approach(&self, key: &[u8]) {
+        let hash = self.hash(key);
+        let [first, _] = self.writer.geometry().buckets(hash);
+        let own = first.slot(hash.own_slot());
+        if hash.may_be_of(self.slot_word(own)) {
+            return self.writer.approach(own);
+        }
+        // SAFETY: a bucket of this geometry is eight words of the table.
+        let nominated = unsafe { self.writer.memory().nominate(first.word(), hash.tag()) };
+        if nominated != 0 {
+            self.writer.approach(first.slot(nominated.trailing_zeros() as usize));
+        }
+    }
+
     /// What a reader would find under `key` now; counts as a hit.
     pub fn get(&mut self, key: &[u8], now_ns: u64) -> Option<Held> {
         let (slot, held) = self.look_up(key, now_ns)?;
