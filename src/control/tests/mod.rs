@@ -10,7 +10,6 @@ mod limits;
 mod mailbox;
 mod memory;
 mod peer;
-mod posted;
 
 use super::{Limits, Origin};
 use daemon::{Daemon, Heard};

@@ -1,6 +1,6 @@
 //! A client's end of a mailbox, as the client crate would hold it, and as it never would.
 
-use super::{Daemon, NEVER};
+use crate::servers::PATIENCE;
 use l1d_client::protocol::frame::HEADER_BYTES;
 use l1d_client::protocol::{PROTOCOL_VERSION, Request, Response};
 use memmap2::{MmapOptions, MmapRaw};
@@ -11,6 +11,7 @@ use shm_layout::{MappedMut, MemoryMut};
 use std::io::{IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Instant;
 
 pub struct Posted {
@@ -26,9 +27,9 @@ pub struct Posted {
 unsafe impl Send for Posted {}
 
 impl Posted {
-    pub fn attached(daemon: &Daemon) -> Posted {
-        let mut stream = UnixStream::connect(daemon.socket()).unwrap();
-        stream.set_read_timeout(Some(NEVER)).unwrap();
+    pub fn attached(socket: &Path) -> Posted {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut frame = Vec::new();
         let attach = Request::Attach { protocol: PROTOCOL_VERSION, mailbox: true };
         attach.encode(&mut frame).unwrap();
@@ -73,7 +74,7 @@ impl Posted {
         let sequence = lane.map_or(0, |lane| self.sequences[usize::from(lane)]);
         let begun = Instant::now();
         while self.producer.push(Head { kind, lane, sequence }, bytes).is_err() {
-            assert!(begun.elapsed() < NEVER, "the ring stays full");
+            assert!(begun.elapsed() < PATIENCE, "the ring stays full");
             if self.is_closed() {
                 return;
             }
@@ -115,7 +116,7 @@ impl Posted {
         let begun = Instant::now();
         loop {
             let Some(piece) = self.mailbox.reply(number, self.sequences[number]) else {
-                assert!(begun.elapsed() < NEVER, "no reply");
+                assert!(begun.elapsed() < PATIENCE, "no reply");
                 std::thread::yield_now();
                 continue;
             };
