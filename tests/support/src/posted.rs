@@ -7,11 +7,12 @@ use memmap2::{MmapOptions, MmapRaw};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use shm_layout::mailbox::ring::{Head, Kind, Producer};
 use shm_layout::mailbox::{Mailbox, SHAPE};
-use shm_layout::{MappedMut, MemoryMut};
+use shm_layout::{MappedMut, Memory, MemoryMut};
 use std::io::{IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 pub struct Posted {
@@ -20,11 +21,35 @@ pub struct Posted {
     pub producer: Producer<MappedMut>,
     pub file: OwnedFd,
     sequences: Vec<u32>,
-    _mapping: MmapRaw,
+    mapping: Arc<MmapRaw>,
 }
 
 // SAFETY: the memory is reached as atomics only.
 unsafe impl Send for Posted {}
+
+/// The words of a mailbox, for whoever writes over them without a plan.
+#[derive(Clone)]
+pub struct Words {
+    mailbox: Mailbox<MappedMut>,
+    _mapping: Arc<MmapRaw>,
+}
+
+// SAFETY: as above.
+unsafe impl Send for Words {}
+
+impl Words {
+    pub fn peek(&self, index: usize) -> u64 {
+        assert!(index < SHAPE.words());
+        // SAFETY: a word of the mailbox, which is mapped as long as this lives.
+        unsafe { self.mailbox.memory().load(index) }
+    }
+
+    pub fn poke(&self, index: usize, word: u64) {
+        assert!(index < SHAPE.words());
+        // SAFETY: as above.
+        unsafe { self.mailbox.memory().store(index, word) };
+    }
+}
 
 impl Posted {
     pub fn attached(socket: &Path) -> Posted {
@@ -65,7 +90,7 @@ impl Posted {
             mailbox,
             file,
             sequences: vec![0; SHAPE.lanes],
-            _mapping: mapping,
+            mapping: Arc::new(mapping),
         }
     }
 
@@ -141,9 +166,12 @@ impl Posted {
 
     /// Writes any word of the mailbox.
     pub fn poke(&self, index: usize, word: u64) {
-        assert!(index < SHAPE.words());
-        // SAFETY: a word of the mailbox.
-        unsafe { self.mailbox.memory().store(index, word) };
+        self.words().poke(index, word);
+    }
+
+    /// All words of the mailbox, for another thread.
+    pub fn words(&self) -> Words {
+        Words { mailbox: self.mailbox.clone(), _mapping: self.mapping.clone() }
     }
 
     pub fn is_closed(&self) -> bool {
