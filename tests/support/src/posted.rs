@@ -117,8 +117,19 @@ impl Posted {
 
     /// Begins a request on a lane, whole or in pieces.
     pub fn ask(&mut self, lane: u8, request: &Request<'_>) {
+        self.ask_with(lane, request, |_| ());
+    }
+
+    /// The same; `meanwhile` has its turn when the lane is open and the request not yet written.
+    pub fn ask_with(
+        &mut self,
+        lane: u8,
+        request: &Request<'_>,
+        meanwhile: impl FnOnce(&mut Posted),
+    ) {
         self.sequences[usize::from(lane)] += 1;
         self.mailbox.open_lane(lane.into(), self.sequences[usize::from(lane)]);
+        meanwhile(self);
         let payload = payload(request);
         if payload.len() <= SHAPE.piece_bytes() {
             return self.push(Kind::Whole, Some(lane), &payload);
