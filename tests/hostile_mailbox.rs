@@ -186,7 +186,7 @@ fn head(random: &mut Random) -> u64 {
     let lane = [random.below(SHAPE.lanes), random.below(256), 255][random.below(3)] as u64;
     let kind = random.below(7) as u64;
     let bytes = u64::from(size(random)) & 0xffff;
-    bytes | kind << 16 | lane << 24 | random.below(4) as u64 * (1 << 32)
+    bytes | kind << 16 | lane << 24 | (random.below(4) as u64) << 32
 }
 
 /// A word, by what it may be read as.

@@ -17,7 +17,6 @@ use shm_layout::mailbox::report::Seen;
 use shm_layout::mailbox::ring::{Broken, Consumer, Head, Kind};
 use shm_layout::mailbox::{Mailbox as Words, SHAPE, Told as Says};
 use std::io;
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -42,6 +41,8 @@ pub(super) struct Mailbox {
     moved: u64,
     /// A reply came for which the client's descriptor is to be made readable.
     rings: bool,
+    /// Work done in this turn, or owed for what an earlier one took too much.
+    pub(super) work: usize,
     /// Looked at in every turn, and not waiting to be rung.
     pub(super) is_active: bool,
     /// Mapped as long as `words` is used.
@@ -67,8 +68,8 @@ pub(super) enum Found {
     Nothing,
     /// Something that is no request yet.
     Part,
-    /// A request; its payload is this part of the scratch memory.
-    Whole(Option<u8>, Range<usize>),
+    /// A request; its payload are so many bytes of the scratch memory.
+    Whole(Option<u8>, usize),
     /// A request that came in pieces.
     Pieces(u8, Vec<u8>),
 }
@@ -102,6 +103,7 @@ impl Mailbox {
             pace: Pace::new(now),
             moved: 0,
             rings: false,
+            work: 0,
             is_active: false,
             _mapping: mapping,
         };
@@ -111,6 +113,11 @@ impl Mailbox {
     /// Its size, as the client is told.
     pub(super) fn bytes(&self) -> u64 {
         SHAPE.bytes() as u64
+    }
+
+    /// Whether there is a record that was not taken out.
+    pub(super) fn has_more(&mut self) -> Result<bool, Broken> {
+        self.consumer.look()
     }
 
     /// Takes the next record out of the ring; `scratch` has room for a piece.
@@ -125,7 +132,7 @@ impl Mailbox {
         let (head, bytes) = self.consumer.next(scratch)?;
         let Some(number) = head.lane else {
             return if head.kind == Kind::Whole {
-                Ok(Found::Whole(None, 0..bytes))
+                Ok(Found::Whole(None, bytes))
             } else {
                 Err(Broken)
             };
@@ -138,7 +145,7 @@ impl Mailbox {
             Kind::Whole => {
                 lane.part = None;
                 lane.asked = Some(head.sequence);
-                return Ok(Found::Whole(Some(number), 0..bytes));
+                return Ok(Found::Whole(Some(number), bytes));
             }
             Kind::First => {
                 self.moved += 1;

@@ -3,6 +3,7 @@
 
 mod allocation;
 mod arbitrary;
+mod budget;
 mod daemon;
 mod deferred;
 mod hostile;
