@@ -22,7 +22,7 @@ const TOGETHER: usize = 8;
 const LOOKS_A_TIME: usize = 4;
 /// At most so often reports are taken where there is no request.
 const REPORTS_EVERY: Duration = Duration::from_micros(100);
-/// Mailboxes whose reports are taken after a sleep.
+/// Looks at the reports of a mailbox after a sleep.
 const REPORTS_AT_ONCE: u128 = 64;
 /// How long mailboxes are looked at before sockets are.
 const LOOK: Duration = Duration::from_micros(20);

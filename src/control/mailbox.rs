@@ -20,6 +20,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+/// Hit reports, after which a look ends with the stripe that they came from.
+const REPORTS_AT_A_LOOK: u64 = 256;
+/// More reports than that were not written since the last look: a mark went back, or anywhere.
+const REPORTS_LOST_MAX: u64 = 1 << 32;
 /// Buffers over this size are given back after use.
 const BYTES_KEPT: usize = 64 << 10;
 
@@ -31,6 +35,8 @@ pub(super) struct Mailbox {
     lanes: Vec<Lane>,
     /// Hit reports seen in each stripe.
     reports_seen: Vec<Seen>,
+    /// The stripe to be looked at next.
+    stripe: usize,
     /// Reports found, reports lost.
     reports: (u64, u64),
     /// How often the client was woken.
@@ -98,6 +104,7 @@ impl Mailbox {
             words,
             lanes: (0..SHAPE.lanes).map(|_| Lane::default()).collect(),
             reports_seen: vec![Seen::default(); SHAPE.stripes],
+            stripe: 0,
             reports: (0, 0),
             wakes: 0,
             pace: Pace::new(now),
@@ -282,14 +289,23 @@ impl Mailbox {
         Ok(may)
     }
 
-    /// Hands new hit reports to `take`.
+    /// Hands new hit reports to `take`: of all stripes, unless there are many, then the rest next time.
     pub(super) fn drain_reports(&mut self, mut take: impl FnMut(u64, u32)) {
-        for (stripe, seen) in self.reports_seen.iter_mut().enumerate() {
+        let mut taken = 0;
+        for _ in 0..SHAPE.stripes {
+            let stripe = self.stripe;
+            self.stripe = (stripe + 1) % SHAPE.stripes;
+            let Some(seen) = self.reports_seen.get_mut(stripe) else { return };
             let new = self.words.drain(stripe, seen, &mut take);
             if new > 0 {
                 let kept = new.min(SHAPE.stripe_words as u64);
+                let lost = Some(new - kept).filter(|lost| *lost <= REPORTS_LOST_MAX);
                 self.reports.0 = self.reports.0.saturating_add(kept);
-                self.reports.1 = self.reports.1.saturating_add(new - kept);
+                self.reports.1 = self.reports.1.saturating_add(lost.unwrap_or(0));
+                taken += kept;
+            }
+            if taken >= REPORTS_AT_A_LOOK {
+                return;
             }
         }
     }
@@ -336,15 +352,26 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shm_layout::mailbox::report::HITS_PER_REPORT_MAX;
 
-    /// The hazard: a client that counts what cannot be ends the daemon.
+    /// The hazard: a client that counts what cannot be ends the daemon, makes it work without end, or
+    /// spoils figures that are not its own.
     #[test]
-    fn marks_of_any_value_are_drained() {
+    fn marks_of_any_value_are_drained_a_stripe_at_a_time() {
         let (mut mailbox, file) = Mailbox::create(Instant::now()).unwrap();
         let bytes = vec![0xff; SHAPE.bytes()];
         std::os::unix::fs::FileExt::write_all_at(&std::fs::File::from(file), &bytes, 0).unwrap();
-        let mut taken = 0;
-        mailbox.drain_reports(|_, _| taken += 1);
-        assert_eq!(taken, SHAPE.stripes * SHAPE.stripe_words);
+        for look in 1..=SHAPE.stripes {
+            let mut taken = 0;
+            mailbox.drain_reports(|_, times| {
+                assert!(u64::from(times) <= HITS_PER_REPORT_MAX);
+                taken += 1;
+            });
+            assert_eq!(taken, SHAPE.stripe_words, "look {look}");
+        }
+        mailbox.drain_reports(|_, _| panic!("they were taken already"));
+        let figures = mailbox.figures();
+        assert_eq!(figures.hit_reports, (SHAPE.stripes * SHAPE.stripe_words) as u64);
+        assert_eq!(figures.hit_reports_lost, 0);
     }
 }
