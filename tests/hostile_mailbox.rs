@@ -258,6 +258,17 @@ fn scribble(client: &mut Posted, words: &Words, random: &mut Random) {
     let _ = client.stream.write_all(&[1]);
 }
 
+/// Writes over words as fast as it can, for some time.
+fn stray(words: &Words, random: &mut Random, is_over: &AtomicBool) {
+    for _ in 0..STRAY_WORDS {
+        words.poke(place(random, words), word(random));
+        (0..random.below(2000)).for_each(|_| std::hint::spin_loop());
+        if is_over.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+}
+
 /// Attaches, scribbles until it is dropped or has had enough, and again. How often it attached, and how
 /// often it was dropped.
 fn scribble_on(daemon: &Daemon, random: &mut Random) -> (u64, u64) {
@@ -266,33 +277,26 @@ fn scribble_on(daemon: &Daemon, random: &mut Random) -> (u64, u64) {
         let mut client = Posted::attached(&daemon.socket());
         attached += 1;
         let words = client.words();
-        let mut stray = random.split();
         let is_over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        let is_dropped = std::thread::scope(|scope| {
             let _over = AtTheEnd(&is_over);
-            let strayed = words.clone();
             if random.below(4) > 0 {
-                let is_over = &is_over;
-                scope.spawn(move || {
-                    for _ in 0..STRAY_WORDS {
-                        strayed.poke(place(&mut stray, &strayed), word(&mut stray));
-                        // As fast as it can, but for some time.
-                        (0..stray.below(2000)).for_each(|_| std::hint::spin_loop());
-                        if is_over.load(Ordering::Relaxed) {
-                            return;
-                        }
-                    }
-                });
+                let (words, mut random, is_over) = (words.clone(), random.split(), &is_over);
+                scope.spawn(move || stray(&words, &mut random, is_over));
             }
-            for _ in 0..random.below(ACTIONS_PER_ATTACHMENT) {
+            (0..random.below(ACTIONS_PER_ATTACHMENT)).any(|_| {
                 scribble(&mut client, &words, random);
                 actions += 1;
-                if client.is_closed() {
-                    dropped += 1;
-                    break;
-                }
-            }
+                client.is_closed()
+            })
         });
+        // However slow the daemon is: more than any ring holds is the end.
+        if !is_dropped && attached % 4 == 0 {
+            words.poke(0, 1 << 50);
+            let _ = client.stream.write_all(&[1]);
+            client.assert_is_closed();
+        }
+        dropped += u64::from(is_dropped || attached % 4 == 0);
     }
     (attached, dropped)
 }
@@ -337,7 +341,7 @@ fn whatever_a_client_writes_at_any_moment_nothing_happens_to_anyone_else() {
     // Nobody but the scribbler had to attach again.
     assert_eq!(grown("/requests/attaches"), attached);
     // It was bad enough to be dropped, and good enough to be served meanwhile; others were there.
-    assert!(dropped > 100 && scribbled > 100 && writes > 100);
+    assert!(dropped > attached / 5 && scribbled > 100 && writes > 100);
     assert_eq!(after["table"]["evicted"], 0, "{after:#}");
     assert_eq!(figure(&after, "/daemon/pid"), figure(&before, "/daemon/pid"));
     let report: Value = serde_json::from_str(&watcher.check_json().unwrap()).unwrap();

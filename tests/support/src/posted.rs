@@ -4,7 +4,8 @@ use crate::servers::PATIENCE;
 use l1d_client::protocol::frame::HEADER_BYTES;
 use l1d_client::protocol::{PROTOCOL_VERSION, Request, Response};
 use memmap2::{MmapOptions, MmapRaw};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recv, recvmsg};
 use shm_layout::mailbox::ring::{Head, Kind, Producer};
 use shm_layout::mailbox::{Mailbox, SHAPE};
 use shm_layout::{MappedMut, Memory, MemoryMut};
@@ -185,19 +186,26 @@ impl Posted {
         Words { mailbox: self.mailbox.clone(), _mapping: self.mapping.clone() }
     }
 
+    /// Whether the daemon has closed the connection. What else it sends only wakes.
     pub fn is_closed(&self) -> bool {
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        let peeked = nix::sys::socket::recv(self.stream.as_raw_fd(), &mut [0], flags);
-        !matches!(peeked, Err(nix::errno::Errno::EAGAIN))
+        loop {
+            match recv(self.stream.as_raw_fd(), &mut [0; 64], MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return error != Errno::EAGAIN,
+            }
+        }
     }
 
-    /// The daemon has closed the connection.
+    /// The daemon closes the connection.
     pub fn assert_is_closed(&mut self) {
-        let mut byte = [0];
-        match self.stream.read(&mut byte) {
-            Ok(0) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
-            other => panic!("not closed: {other:?}"),
+        loop {
+            match self.stream.read(&mut [0; 64]) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
+                Err(error) => panic!("not closed: {error}"),
+            }
         }
     }
 }
