@@ -73,20 +73,24 @@ pub struct Totals {
 }
 
 impl Figures {
-    /// Counts a request of so many bytes, unless it is the one to attach.
-    pub(super) fn count(&mut self, request: &Request<'_>, bytes: usize) {
+    /// Counts a request of so many bytes, unless it is the one to attach. How much work it is: its keys,
+    /// or one.
+    pub(super) fn count(&mut self, request: &Request<'_>, bytes: usize) -> usize {
         if matches!(request, Request::Attach { .. }) {
-            return;
+            return 1;
         }
         self.requests += 1;
         self.request_bytes += bytes as u64;
-        match request {
-            Request::Get { .. } => self.reads += 1,
-            Request::GetMany { keys } => self.reads += keys.len() as u64,
-            Request::Set(_) | Request::Delete { .. } => self.writes += 1,
-            Request::SetMany { sets } => self.writes += sets.len() as u64,
-            _ => {}
-        }
+        let (reads, writes) = match request {
+            Request::Get { .. } => (1, 0),
+            Request::GetMany { keys } => (keys.len(), 0),
+            Request::Set(_) | Request::Delete { .. } => (0, 1),
+            Request::SetMany { sets } => (0, sets.len()),
+            _ => (0, 0),
+        };
+        self.reads += reads as u64;
+        self.writes += writes as u64;
+        (reads + writes).max(1)
     }
 
     /// Adds `other`'s; what a client says may be anything.

@@ -13,15 +13,16 @@ use shm_layout::mailbox::SHAPE;
 use shm_layout::mailbox::ring::Broken;
 use std::time::{Duration, Instant};
 
-/// Requests taken out of one mailbox before the next one has its turn.
-const REQUESTS_PER_PASS: usize = 256;
+/// Work that is done for one mailbox before the next one has its turn: keys, and pieces of what does
+/// not fit one record. What a large request takes beyond it is taken off the next turns.
+const WORK_PER_PASS: usize = 256;
 /// Requests whose waits for memory overlap.
 const TOGETHER: usize = 8;
 /// Mailboxes in which nothing was found between two looks at the clock.
 const LOOKS_A_TIME: usize = 4;
 /// At most so often reports are taken where there is no request.
 const REPORTS_EVERY: Duration = Duration::from_micros(100);
-/// Mailboxes whose reports are taken after a sleep.
+/// Looks at the reports of a mailbox after a sleep.
 const REPORTS_AT_ONCE: u128 = 64;
 /// How long mailboxes are looked at before sockets are.
 const LOOK: Duration = Duration::from_micros(20);
@@ -122,19 +123,23 @@ impl<S: Service> Server<'_, S> {
         let Some(connection) = self.peers.get_mut(origin) else { return Ok(Served::Asleep) };
         let is_leaving = connection.is_leaving;
         let Some(mailbox) = &mut connection.mailbox else { return Ok(Served::Asleep) };
+        let in_debt = mailbox.work >= WORK_PER_PASS;
+        mailbox.work = mailbox.work.saturating_sub(WORK_PER_PASS);
         if served > 0 {
             mailbox.note_use(now, cpu);
             mailbox.made_room();
             mailbox.drain_reports(|hash, times| service.hit(hash, times));
             return Ok(Served::Some);
         }
+        if !takes_more || in_debt {
+            return Ok(Served::Nothing);
+        }
         mailbox.note_look_in_vain();
-        let is_over = is_leaving && takes_more;
-        if !takes_more || (!is_over && mailbox.is_worth_a_look(now, cpu, spin)) {
+        if !is_leaving && mailbox.is_worth_a_look(now, cpu, spin) {
             return Ok(Served::Nothing);
         }
         mailbox.drain_reports(|hash, times| service.hit(hash, times));
-        if is_over {
+        if is_leaving {
             return Ok(Served::Over);
         }
         Ok(if mailbox.may_sleep()? { Served::Asleep } else { Served::Nothing })
@@ -143,66 +148,70 @@ impl<S: Service> Server<'_, S> {
     /// As many requests as are there, within the budget. How many.
     fn serve_pass(&mut self, origin: Origin) -> Result<usize, Broken> {
         let mut served = 0;
-        let mut is_empty = false;
-        while !is_empty && served < REQUESTS_PER_PASS && self.service.takes_more() {
-            let some = self.serve_some(origin)?;
-            served += some.0;
-            is_empty = some.1;
-        }
-        if !is_empty
-            && served >= REQUESTS_PER_PASS
-            && let Some(connection) = self.peers.get_mut(origin)
-        {
-            connection.counted.budgets_used_up += 1;
+        while self.service.takes_more() {
+            let (some, more) = self.serve_some(origin)?;
+            served += some;
+            if !more {
+                break;
+            }
         }
         Ok(served)
     }
 
-    /// Takes a few records out and handles them. How many there were, and whether there are no more.
+    /// Takes a few records out and handles them. How many there were, and whether there may be more for
+    /// which the budget has room.
     fn serve_some(&mut self, origin: Origin) -> Result<(usize, bool), Broken> {
         let request_bytes_max = self.limits.frame_bytes_max;
-        let Some(connection) = self.peers.get_mut(origin) else { return Ok((0, true)) };
+        let Some(connection) = self.peers.get_mut(origin) else { return Ok((0, false)) };
         let peer = connection.peer;
-        let Some(mailbox) = &mut connection.mailbox else { return Ok((0, true)) };
-        let mut found = [const { Found::Nothing }; TOGETHER];
-        let (mut count, mut filled, mut is_empty) = (0, 0, true);
-        while let Some(place) = found.get_mut(count)
-            && self.scratch.len() - filled >= SHAPE.piece_bytes()
-        {
-            let scratch = self.scratch.get_mut(filled..).unwrap_or_default();
-            *place = match mailbox.next(scratch, request_bytes_max)? {
-                Found::Nothing => break,
-                Found::Whole(lane, range) => {
-                    let range = filled + range.start..filled + range.end;
-                    filled = range.end;
-                    Found::Whole(lane, range)
-                }
-                other => other,
-            };
-            count += 1;
-            // Its lane may be asked again already, where nobody waits for an answer: that is known when
-            // it has been handled.
-            if matches!(place, Found::Pieces(..)) {
-                is_empty = false;
+        let Some(mailbox) = &mut connection.mailbox else { return Ok((0, false)) };
+        let mut requests = [const { None }; TOGETHER];
+        let mut scratch = self.scratch.as_mut_slice();
+        let (mut count, mut more, mut has_pieces) = (0, true, false);
+        let pieces;
+        for request in &mut requests {
+            if mailbox.work >= WORK_PER_PASS {
+                connection.counted.budgets_used_up += u64::from(mailbox.has_more()?);
+                more = false;
                 break;
             }
-            is_empty = count < TOGETHER;
-        }
-        let mut requests = [const { None }; TOGETHER];
-        for (request, found) in requests.iter_mut().zip(&found) {
-            let (lane, payload) = match found {
-                Found::Nothing | Found::Part => continue,
-                Found::Whole(lane, range) => (*lane, self.scratch.get(range.clone())),
-                Found::Pieces(lane, payload) => (Some(*lane), Some(payload.as_slice())),
+            if scratch.len() < SHAPE.piece_bytes() {
+                break;
+            }
+            let found = mailbox.next(scratch, request_bytes_max)?;
+            count += 1;
+            let mut take = |lane, payload| {
+                let decoded = Request::decode(payload).map_err(|_| Broken)?;
+                mailbox.work += connection.counted.count(&decoded, payload.len());
+                self.service.expect(&decoded);
+                *request = Some((lane, decoded));
+                Ok(())
             };
-            let payload = payload.unwrap_or_default();
-            let decoded = Request::decode(payload).map_err(|_| Broken)?;
-            connection.counted.count(&decoded, payload.len());
-            self.service.expect(&decoded);
-            *request = Some((lane, decoded));
+            match found {
+                Found::Nothing => {
+                    (count, more) = (count - 1, false);
+                    break;
+                }
+                Found::Part => {
+                    has_pieces = true;
+                    mailbox.work += 1;
+                }
+                Found::Whole(lane, bytes) => {
+                    let (payload, rest) = std::mem::take(&mut scratch).split_at_mut(bytes);
+                    scratch = rest;
+                    take(lane, payload)?;
+                }
+                // Its lane may be asked again already, where nobody waits for an answer: that is known
+                // when it has been handled.
+                Found::Pieces(lane, bytes) => {
+                    has_pieces = true;
+                    pieces = bytes;
+                    take(Some(lane), &pieces)?;
+                    break;
+                }
+            }
         }
-        let is_in_pieces = |found: &Found| matches!(found, Found::Part | Found::Pieces(..));
-        if found.iter().any(is_in_pieces) {
+        if has_pieces {
             connection.ring();
             self.peers.touch(origin);
         }
@@ -216,7 +225,7 @@ impl<S: Service> Server<'_, S> {
         for (lane, request) in requests.into_iter().flatten() {
             handle(self.service, &mut self.peers, (origin, lane), &peer, request)?;
         }
-        Ok((count, is_empty))
+        Ok((count, more))
     }
 }
 

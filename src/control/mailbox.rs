@@ -17,10 +17,13 @@ use shm_layout::mailbox::report::Seen;
 use shm_layout::mailbox::ring::{Broken, Consumer, Head, Kind};
 use shm_layout::mailbox::{Mailbox as Words, SHAPE, Told as Says};
 use std::io;
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+/// Hit reports, after which a look ends with the stripe that they came from.
+const REPORTS_AT_A_LOOK: u64 = 256;
+/// More reports than that were not written since the last look: a mark went back, or anywhere.
+const REPORTS_LOST_MAX: u64 = 1 << 32;
 /// Buffers over this size are given back after use.
 const BYTES_KEPT: usize = 64 << 10;
 
@@ -32,6 +35,8 @@ pub(super) struct Mailbox {
     lanes: Vec<Lane>,
     /// Hit reports seen in each stripe.
     reports_seen: Vec<Seen>,
+    /// The stripe to be looked at next.
+    stripe: usize,
     /// Reports found, reports lost.
     reports: (u64, u64),
     /// Looks that found nothing.
@@ -44,6 +49,8 @@ pub(super) struct Mailbox {
     moved: u64,
     /// A reply came for which the client's descriptor is to be made readable.
     rings: bool,
+    /// Work done in this turn, or owed for what an earlier one took too much.
+    pub(super) work: usize,
     /// Looked at in every turn, and not waiting to be rung.
     pub(super) is_active: bool,
     /// Mapped as long as `words` is used.
@@ -69,8 +76,8 @@ pub(super) enum Found {
     Nothing,
     /// Something that is no request yet.
     Part,
-    /// A request; its payload is this part of the scratch memory.
-    Whole(Option<u8>, Range<usize>),
+    /// A request; its payload are so many bytes of the scratch memory.
+    Whole(Option<u8>, usize),
     /// A request that came in pieces.
     Pieces(u8, Vec<u8>),
 }
@@ -99,12 +106,14 @@ impl Mailbox {
             words,
             lanes: (0..SHAPE.lanes).map(|_| Lane::default()).collect(),
             reports_seen: vec![Seen::default(); SHAPE.stripes],
+            stripe: 0,
             reports: (0, 0),
             looks_in_vain: 0,
             wakes: 0,
             pace: Pace::new(now),
             moved: 0,
             rings: false,
+            work: 0,
             is_active: false,
             _mapping: mapping,
         };
@@ -114,6 +123,11 @@ impl Mailbox {
     /// Its size, as the client is told.
     pub(super) fn bytes(&self) -> u64 {
         SHAPE.bytes() as u64
+    }
+
+    /// Whether there is a record that was not taken out.
+    pub(super) fn has_more(&mut self) -> Result<bool, Broken> {
+        self.consumer.look()
     }
 
     /// Takes the next record out of the ring; `scratch` has room for a piece.
@@ -128,7 +142,7 @@ impl Mailbox {
         let (head, bytes) = self.consumer.next(scratch)?;
         let Some(number) = head.lane else {
             return if head.kind == Kind::Whole {
-                Ok(Found::Whole(None, 0..bytes))
+                Ok(Found::Whole(None, bytes))
             } else {
                 Err(Broken)
             };
@@ -141,7 +155,7 @@ impl Mailbox {
             Kind::Whole => {
                 lane.part = None;
                 lane.asked = Some(head.sequence);
-                return Ok(Found::Whole(Some(number), 0..bytes));
+                return Ok(Found::Whole(Some(number), bytes));
             }
             Kind::First => {
                 self.moved += 1;
@@ -283,14 +297,23 @@ impl Mailbox {
         Ok(may)
     }
 
-    /// Hands new hit reports to `take`.
+    /// Hands new hit reports to `take`: of all stripes, unless there are many, then the rest next time.
     pub(super) fn drain_reports(&mut self, mut take: impl FnMut(u64, u32)) {
-        for (stripe, seen) in self.reports_seen.iter_mut().enumerate() {
+        let mut taken = 0;
+        for _ in 0..SHAPE.stripes {
+            let stripe = self.stripe;
+            self.stripe = (stripe + 1) % SHAPE.stripes;
+            let Some(seen) = self.reports_seen.get_mut(stripe) else { return };
             let new = self.words.drain(stripe, seen, &mut take);
             if new > 0 {
                 let kept = new.min(SHAPE.stripe_words as u64);
+                let lost = Some(new - kept).filter(|lost| *lost <= REPORTS_LOST_MAX);
                 self.reports.0 = self.reports.0.saturating_add(kept);
-                self.reports.1 = self.reports.1.saturating_add(new - kept);
+                self.reports.1 = self.reports.1.saturating_add(lost.unwrap_or(0));
+                taken += kept;
+            }
+            if taken >= REPORTS_AT_A_LOOK {
+                return;
             }
         }
     }
@@ -338,15 +361,26 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shm_layout::mailbox::report::HITS_PER_REPORT_MAX;
 
-    /// The hazard: a client that counts what cannot be ends the daemon.
+    /// The hazard: a client that counts what cannot be ends the daemon, makes it work without end, or
+    /// spoils figures that are not its own.
     #[test]
-    fn marks_of_any_value_are_drained() {
+    fn marks_of_any_value_are_drained_a_stripe_at_a_time() {
         let (mut mailbox, file) = Mailbox::create(Instant::now()).unwrap();
-        let bytes = vec![0xff; SHAPE.bytes()];
+        let bytes = vec![0x7f; SHAPE.bytes()];
         std::os::unix::fs::FileExt::write_all_at(&std::fs::File::from(file), &bytes, 0).unwrap();
-        let mut taken = 0;
-        mailbox.drain_reports(|_, _| taken += 1);
-        assert_eq!(taken, SHAPE.stripes * SHAPE.stripe_words);
+        for look in 1..=SHAPE.stripes {
+            let mut taken = 0;
+            mailbox.drain_reports(|_, times| {
+                assert!(u64::from(times) <= HITS_PER_REPORT_MAX);
+                taken += 1;
+            });
+            assert_eq!(taken, SHAPE.stripe_words, "look {look}");
+        }
+        mailbox.drain_reports(|_, _| panic!("they were taken already"));
+        let figures = mailbox.figures();
+        assert_eq!(figures.hit_reports, (SHAPE.stripes * SHAPE.stripe_words) as u64);
+        assert_eq!(figures.hit_reports_lost, 0);
     }
 }

@@ -17,8 +17,8 @@ const WAKE: u64 = 2;
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 256;
-/// Frames handled for one peer in one turn.
-const FRAMES_PER_TURN: usize = 64;
+/// Work done for one peer in one turn: frames, or the keys in them. One frame may exceed it.
+const WORK_PER_TURN: usize = 64;
 /// Bytes received at a time.
 const SCRATCH_BYTES: usize = 64 << 10;
 
@@ -181,7 +181,8 @@ impl<S: Service> Server<'_, S> {
     }
 
     fn handle_frames(&mut self, origin: Origin) {
-        for _ in 0..FRAMES_PER_TURN {
+        let mut work = 0;
+        while work < WORK_PER_TURN {
             let Some(connection) = self.peers.get_mut(origin) else { return };
             if !connection.takes_requests() {
                 return;
@@ -200,7 +201,7 @@ impl<S: Service> Server<'_, S> {
             };
             // Taken out for the time of the call, so that the request can borrow from it.
             let mut input = std::mem::take(&mut connection.input);
-            self.handle(origin, input.payload(frame.clone()));
+            work += self.handle(origin, input.payload(frame.clone()));
             input.advance(frame.end);
             if let Some(connection) = self.peers.get_mut(origin) {
                 connection.input = input;
@@ -208,13 +209,15 @@ impl<S: Service> Server<'_, S> {
         }
     }
 
-    fn handle(&mut self, origin: Origin, payload: &[u8]) {
-        let Some(connection) = self.peers.get_mut(origin) else { return };
+    /// One frame. How much work it was.
+    fn handle(&mut self, origin: Origin, payload: &[u8]) -> usize {
+        let Some(connection) = self.peers.get_mut(origin) else { return 1 };
         let request = match Request::decode(payload) {
             Ok(request) => request,
             Err(error) => {
                 let message = format!("the request makes no sense: {error}");
-                return self.refuse(origin, ErrorCode::Malformed, &message);
+                self.refuse(origin, ErrorCode::Malformed, &message);
+                return 1;
             }
         };
         connection.asked = match &request {
@@ -225,14 +228,16 @@ impl<S: Service> Server<'_, S> {
             _ if !connection.is_attached => {
                 let message = "the first request of a connection must be an attach; use a client \
                                of this daemon's release";
-                return self.refuse(origin, ErrorCode::Refused, message);
+                self.refuse(origin, ErrorCode::Refused, message);
+                return 1;
             }
             Request::Set(set) if !set.reply => Asked::Nothing,
             _ => Asked::Other,
         };
-        connection.counted.count(&request, payload.len());
+        let work = connection.counted.count(&request, payload.len());
         let peer = connection.peer;
         self.service.request(origin, &peer, request, &mut self.peers);
+        work
     }
 
     /// Says why, and closes when that is sent.

@@ -68,14 +68,32 @@ struct Group {
     origin: Origin,
     answers: Vec<Option<Answer>>,
     missing: usize,
+    /// Of the values that are there.
+    bytes: usize,
 }
 
 impl Groups {
     /// A group of `count` answers for `origin`.
     pub(super) fn open(&mut self, origin: Origin, count: usize) -> u64 {
         self.next += 1;
-        self.open.insert(self.next, Group { origin, answers: vec![None; count], missing: count });
+        let group = Group { origin, answers: vec![None; count], missing: count, bytes: 0 };
+        self.open.insert(self.next, group);
         self.next
+    }
+
+    /// Whether a group has as many bytes as one response carries: further answers would not go out.
+    pub(super) fn is_full(&self, id: u64) -> bool {
+        self.open.get(&id).is_some_and(|group| group.bytes >= MANY_BYTES)
+    }
+
+    /// The group ends behind its first `count` answers.
+    pub(super) fn cut(&mut self, id: u64, count: usize, replies: &mut dyn Replies) {
+        let Some(group) = self.open.get_mut(&id) else { return };
+        let behind = group.answers.drain(count.min(group.answers.len())..);
+        group.missing -= behind.filter(Option::is_none).count();
+        if group.missing == 0 {
+            self.send(id, replies);
+        }
     }
 
     /// Whoever asked is gone.
@@ -93,21 +111,25 @@ impl Groups {
                 if let Some(place @ None) = group.answers.get_mut(index) {
                     *place = Some(answer.clone());
                     group.missing -= 1;
+                    group.bytes += answer.value_bytes();
                 }
-                if group.missing == 0
-                    && let Some(group) = self.open.remove(&id)
-                {
-                    // As many of the first as fit; the client asks again for the rest.
-                    let mut bytes = 0;
-                    let fitting = group.answers.iter().flatten().take_while(|answer| {
-                        let fits = bytes < MANY_BYTES;
-                        bytes += answer.value_bytes();
-                        fits
-                    });
-                    let answers = fitting.map(Answer::response).collect();
-                    replies.reply(group.origin, &Response::Many(answers));
+                if group.missing == 0 {
+                    self.send(id, replies);
                 }
             }
         }
+    }
+
+    fn send(&mut self, id: u64, replies: &mut dyn Replies) {
+        let Some(group) = self.open.remove(&id) else { return };
+        // As many of the first as fit; the client asks again for the rest.
+        let mut bytes = 0;
+        let fitting = group.answers.iter().flatten().take_while(|answer| {
+            let fits = bytes < MANY_BYTES;
+            bytes += answer.value_bytes();
+            fits
+        });
+        let answers = fitting.map(Answer::response).collect();
+        replies.reply(group.origin, &Response::Many(answers));
     }
 }

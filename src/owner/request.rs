@@ -62,6 +62,9 @@ impl Owner {
         let group = self.groups.open(origin, keys.len());
         for (index, key) in keys.iter().enumerate() {
             self.get(key, Waiter::Member { group, index }, replies);
+            if self.groups.is_full(group) {
+                return self.groups.cut(group, index + 1, replies);
+            }
         }
     }
 

@@ -8,7 +8,9 @@
 
 use super::{Exchange, LINE_WORDS, Mailbox};
 
-/// A report that stands for more hits than this was not written by this library.
+/// A report that stands for more hits than this was not written by this library. A forged one does no
+/// more than an honest one: to eviction each is one use of the few that an entry can have, whatever it
+/// stands for, so a forger keeps what a reader would keep; the hits go into figures that are only shown.
 pub const HITS_PER_REPORT_MAX: u64 = 1024;
 
 /// What the owner has taken from a stripe.

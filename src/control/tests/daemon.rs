@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 pub enum Heard {
     /// A key that begins with `later` or `block` was asked for, or one was set without reply.
     Asked(Origin, Vec<u8>),
+    /// So many keys were asked for at once.
+    Many(Origin, usize),
     Gone(Origin),
     Hit(u64, u32),
 }
@@ -177,9 +179,14 @@ impl Service for Scripted {
             }
             Request::Get { key } => self.get(origin, key, replies),
             Request::Set(set) if !set.reply => self.tell(Heard::Asked(origin, set.key.to_vec())),
+            Request::GetMany { keys } => {
+                self.tell(Heard::Many(origin, keys.len()));
+                replies.reply(origin, &Response::Unknown);
+            }
             Request::Stats => {
                 let text = serde_json::json!({
                     "origin": origin.0, "uid": peer.uid, "gid": peer.gid, "pid": peer.pid,
+                    "clients": replies.clients(),
                 });
                 replies.reply(origin, &Response::Json(&text.to_string()));
             }

@@ -4,29 +4,7 @@ use super::peer::bytes;
 use super::*;
 use l1d_client::protocol::Request;
 use std::collections::HashMap;
-
-/// xorshift64; `L1D_TEST_SEED` repeats a run.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new() -> Random {
-        let seed = std::env::var("L1D_TEST_SEED").ok().and_then(|text| text.parse().ok());
-        let seed = seed.unwrap_or(u64::from(std::process::id()));
-        println!("seed {seed}");
-        Random(seed.max(1))
-    }
-
-    pub fn word(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    pub fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.word() % end as u64).unwrap()
-    }
-}
+use test_support::random::Random;
 
 #[test]
 fn a_late_answer_for_a_peer_that_is_gone_reaches_nobody() {

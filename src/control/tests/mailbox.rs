@@ -1,8 +1,6 @@
 //! The hazard: a client that writes nonsense into its mailbox, at any moment, costs the daemon or
 //! anybody else anything, or an answer is lost between a side that sleeps and one that does not.
 
-use super::deferred::Random;
-use super::posted::{Posted, payload};
 use super::*;
 use l1d_client::protocol::{Request, Set};
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -10,6 +8,8 @@ use shm_layout::mailbox::SHAPE;
 use shm_layout::mailbox::ring::Kind;
 use std::io::Write;
 use std::time::Instant;
+use test_support::posted::{Posted, payload};
+use test_support::random::Random;
 
 fn set(key: &'static [u8], value: &[u8], reply: bool) -> Vec<u8> {
     payload(&Request::Set(Set { key, value, ttl: None, flags: 0, write: None, reply }))
@@ -19,7 +19,7 @@ fn set(key: &'static [u8], value: &[u8], reply: bool) -> Vec<u8> {
 fn requests_and_replies_of_every_size_arrive() {
     for spin in [Duration::ZERO, Duration::from_millis(5)] {
         let daemon = Daemon::start(Limits { spin, ..limits() });
-        let mut client = Posted::attached(&daemon);
+        let mut client = Posted::attached(&daemon.socket());
         for bytes in [0, 1, 8000, SHAPE.lane_bytes, 20_000, 500_000] {
             assert_eq!(client.get(3, format!("bytes {bytes}").as_bytes()).len(), bytes);
         }
@@ -46,7 +46,7 @@ fn requests_and_replies_of_every_size_arrive() {
 #[test]
 fn lanes_are_answered_in_any_order_and_forgotten_with_their_client() {
     let daemon = Daemon::start(limits());
-    let mut client = Posted::attached(&daemon);
+    let mut client = Posted::attached(&daemon.socket());
     client.ask(0, &Request::Get { key: b"later 0" });
     client.ask(9, &Request::Get { key: b"later 9" });
     let Heard::Asked(first, _) = daemon.hear() else { panic!() };
@@ -65,7 +65,7 @@ fn lanes_are_answered_in_any_order_and_forgotten_with_their_client() {
 #[test]
 fn hits_are_reported_though_nothing_is_asked() {
     let daemon = Daemon::start(limits());
-    let client = Posted::attached(&daemon);
+    let client = Posted::attached(&daemon.socket());
     client.mailbox.report(7, 0xabcd, 5);
     let mut other = Peer::attached(&daemon);
     let begun = Instant::now();
@@ -135,10 +135,10 @@ fn whoever_breaks_the_rules_is_dropped() {
         }),
     ];
     let daemon = Daemon::start(limits());
-    let mut other = Posted::attached(&daemon);
+    let mut other = Posted::attached(&daemon.socket());
     for (what, act) in breaks {
         println!("{what}");
-        let mut client = Posted::attached(&daemon);
+        let mut client = Posted::attached(&daemon.socket());
         act(&mut client);
         client.assert_is_closed();
         assert_eq!(other.get(0, b"others"), b"others", "{what}");
@@ -148,7 +148,7 @@ fn whoever_breaks_the_rules_is_dropped() {
 #[test]
 fn a_hole_in_the_mailbox_is_nonsense_like_any_other() {
     let daemon = Daemon::start(limits());
-    let mut client = Posted::attached(&daemon);
+    let mut client = Posted::attached(&daemon.socket());
     for _ in 0..100 {
         client.push(Kind::Whole, None, &set(b"k", b"v", false));
     }
@@ -167,14 +167,14 @@ fn a_hole_in_the_mailbox_is_nonsense_like_any_other() {
 fn who_begins_and_does_not_go_on_is_dropped() {
     let stall = Duration::from_millis(200);
     let daemon = Daemon::start(Limits { stall, ..limits() });
-    let mut client = Posted::attached(&daemon);
+    let mut client = Posted::attached(&daemon.socket());
     client.push(Kind::First, Some(1), &[4; 100]);
     client.assert_is_closed();
-    let mut client = Posted::attached(&daemon);
+    let mut client = Posted::attached(&daemon.socket());
     client.ask(1, &Request::Get { key: b"bytes 100000" });
     client.assert_is_closed();
     // Silence alone is no fault.
-    let mut client = Posted::attached(&daemon);
+    let mut client = Posted::attached(&daemon.socket());
     std::thread::sleep(3 * stall);
     assert_eq!(client.get(1, b"still here"), b"still here");
 }
@@ -184,10 +184,10 @@ fn who_begins_and_does_not_go_on_is_dropped() {
 fn a_mailbox_that_changes_while_it_is_read_harms_nobody() {
     let mut random = Random::new();
     let daemon = Daemon::start(Limits { spin: Duration::from_millis(1), ..limits() });
-    let mut other = Posted::attached(&daemon);
+    let mut other = Posted::attached(&daemon.socket());
     let mut sent = 0_u32;
     for _ in 0..200 {
-        let mut client = Posted::attached(&daemon);
+        let mut client = Posted::attached(&daemon.socket());
         for _ in 0..random.below(30) {
             // Something honest to begin with, then anything anywhere, most often where it hurts.
             match random.below(4) {

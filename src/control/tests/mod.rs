@@ -3,6 +3,7 @@
 
 mod allocation;
 mod arbitrary;
+mod budget;
 mod daemon;
 mod deferred;
 mod hostile;
@@ -10,7 +11,6 @@ mod limits;
 mod mailbox;
 mod memory;
 mod peer;
-mod posted;
 
 use super::{Limits, Origin};
 use daemon::{Daemon, Heard};

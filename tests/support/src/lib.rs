@@ -1,4 +1,6 @@
 //! Real servers, daemons and faults for the tests and the lab.
 
 pub mod daemon;
+pub mod posted;
+pub mod random;
 pub mod servers;

@@ -1,16 +1,19 @@
 //! A client's end of a mailbox, as the client crate would hold it, and as it never would.
 
-use super::{Daemon, NEVER};
+use crate::servers::PATIENCE;
 use l1d_client::protocol::frame::HEADER_BYTES;
 use l1d_client::protocol::{PROTOCOL_VERSION, Request, Response};
 use memmap2::{MmapOptions, MmapRaw};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recv, recvmsg};
 use shm_layout::mailbox::ring::{Head, Kind, Producer};
 use shm_layout::mailbox::{Mailbox, SHAPE};
-use shm_layout::{MappedMut, MemoryMut};
+use shm_layout::{MappedMut, Memory, MemoryMut};
 use std::io::{IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 pub struct Posted {
@@ -19,16 +22,40 @@ pub struct Posted {
     pub producer: Producer<MappedMut>,
     pub file: OwnedFd,
     sequences: Vec<u32>,
-    _mapping: MmapRaw,
+    mapping: Arc<MmapRaw>,
 }
 
 // SAFETY: the memory is reached as atomics only.
 unsafe impl Send for Posted {}
 
+/// The words of a mailbox, for whoever writes over them without a plan.
+#[derive(Clone)]
+pub struct Words {
+    mailbox: Mailbox<MappedMut>,
+    _mapping: Arc<MmapRaw>,
+}
+
+// SAFETY: as above.
+unsafe impl Send for Words {}
+
+impl Words {
+    pub fn peek(&self, index: usize) -> u64 {
+        assert!(index < SHAPE.words());
+        // SAFETY: a word of the mailbox, which is mapped as long as this lives.
+        unsafe { self.mailbox.memory().load(index) }
+    }
+
+    pub fn poke(&self, index: usize, word: u64) {
+        assert!(index < SHAPE.words());
+        // SAFETY: as above.
+        unsafe { self.mailbox.memory().store(index, word) };
+    }
+}
+
 impl Posted {
-    pub fn attached(daemon: &Daemon) -> Posted {
-        let mut stream = UnixStream::connect(daemon.socket()).unwrap();
-        stream.set_read_timeout(Some(NEVER)).unwrap();
+    pub fn attached(socket: &Path) -> Posted {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut frame = Vec::new();
         let attach = Request::Attach { protocol: PROTOCOL_VERSION, mailbox: true };
         attach.encode(&mut frame).unwrap();
@@ -64,7 +91,7 @@ impl Posted {
             mailbox,
             file,
             sequences: vec![0; SHAPE.lanes],
-            _mapping: mapping,
+            mapping: Arc::new(mapping),
         }
     }
 
@@ -73,7 +100,7 @@ impl Posted {
         let sequence = lane.map_or(0, |lane| self.sequences[usize::from(lane)]);
         let begun = Instant::now();
         while self.producer.push(Head { kind, lane, sequence }, bytes).is_err() {
-            assert!(begun.elapsed() < NEVER, "the ring stays full");
+            assert!(begun.elapsed() < PATIENCE, "the ring stays full");
             if self.is_closed() {
                 return;
             }
@@ -91,8 +118,19 @@ impl Posted {
 
     /// Begins a request on a lane, whole or in pieces.
     pub fn ask(&mut self, lane: u8, request: &Request<'_>) {
+        self.ask_with(lane, request, |_| ());
+    }
+
+    /// The same; `meanwhile` has its turn when the lane is open and the request not yet written.
+    pub fn ask_with(
+        &mut self,
+        lane: u8,
+        request: &Request<'_>,
+        meanwhile: impl FnOnce(&mut Posted),
+    ) {
         self.sequences[usize::from(lane)] += 1;
         self.mailbox.open_lane(lane.into(), self.sequences[usize::from(lane)]);
+        meanwhile(self);
         let payload = payload(request);
         if payload.len() <= SHAPE.piece_bytes() {
             return self.push(Kind::Whole, Some(lane), &payload);
@@ -115,7 +153,7 @@ impl Posted {
         let begun = Instant::now();
         loop {
             let Some(piece) = self.mailbox.reply(number, self.sequences[number]) else {
-                assert!(begun.elapsed() < NEVER, "no reply");
+                assert!(begun.elapsed() < PATIENCE, "no reply");
                 std::thread::yield_now();
                 continue;
             };
@@ -140,24 +178,34 @@ impl Posted {
 
     /// Writes any word of the mailbox.
     pub fn poke(&self, index: usize, word: u64) {
-        assert!(index < SHAPE.words());
-        // SAFETY: a word of the mailbox.
-        unsafe { self.mailbox.memory().store(index, word) };
+        self.words().poke(index, word);
     }
 
+    /// All words of the mailbox, for another thread.
+    pub fn words(&self) -> Words {
+        Words { mailbox: self.mailbox.clone(), _mapping: self.mapping.clone() }
+    }
+
+    /// Whether the daemon has closed the connection. What else it sends only wakes.
     pub fn is_closed(&self) -> bool {
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        let peeked = nix::sys::socket::recv(self.stream.as_raw_fd(), &mut [0], flags);
-        !matches!(peeked, Err(nix::errno::Errno::EAGAIN))
+        loop {
+            match recv(self.stream.as_raw_fd(), &mut [0; 64], MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return error != Errno::EAGAIN,
+            }
+        }
     }
 
-    /// The daemon has closed the connection.
+    /// The daemon closes the connection.
     pub fn assert_is_closed(&mut self) {
-        let mut byte = [0];
-        match self.stream.read(&mut byte) {
-            Ok(0) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
-            other => panic!("not closed: {other:?}"),
+        loop {
+            match self.stream.read(&mut [0; 64]) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
+                Err(error) => panic!("not closed: {error}"),
+            }
         }
     }
 }
