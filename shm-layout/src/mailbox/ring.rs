@@ -8,7 +8,11 @@
 //! was certainly not acted on, so a client whose daemon died may ask the next one again.
 
 use super::{CONSUMED, Exchange, Mailbox, PRODUCED, RING_ME, ROOM_WANTED};
-use crate::memory::{WORD_BYTES, words_for};
+use crate::memory::{LINE_WORDS, WORD_BYTES, words_for};
+use core::ops::Range;
+
+/// Words of records that the owner asks for before it reads them.
+const READ_AHEAD: u64 = 128;
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,7 +218,19 @@ impl<M: Exchange> Consumer<M> {
         // Partner: the release fence of `Producer::push`.
         self.mailbox.memory.fence_acquire();
         self.produced = produced;
+        self.ask_ahead(0..READ_AHEAD);
         Ok(true)
+    }
+
+    /// Asks for the lines of records that were found written, in these words behind what was read: where
+    /// one begins is known only when the one before it has come. No further, as the client would have to
+    /// take them back.
+    fn ask_ahead(&self, words: Range<u64>) {
+        let there = (self.produced - self.consumed).min(words.end);
+        for word in (words.start..there).step_by(LINE_WORDS) {
+            let at = index(&self.mailbox, self.consumed + word);
+            self.mailbox.memory.prefetch(self.mailbox.shape.ring() + at);
+        }
     }
 
     /// Copies the next record to the beginning of `bytes`, and says how many there are; call it after
@@ -251,6 +267,7 @@ impl<M: Exchange> Consumer<M> {
             }
         }
         self.consumed += words;
+        self.ask_ahead(READ_AHEAD - words.min(READ_AHEAD)..READ_AHEAD);
         // Partner: the acquire fence of `Producer::push`. The copy is done before the room is given.
         self.mailbox.memory.fence_release();
         self.mailbox.store(CONSUMED, self.consumed);
