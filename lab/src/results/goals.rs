@@ -316,9 +316,13 @@ pub const GOALS: &[Goal] = &[
         200.0,
         |d| { set_ns(d, "set_no_wait") }
     ),
-    goal!("visibility", "visible, times spin round trip + 2 owner's sets", "write", 1.0, |d| {
-        set_times(d, "visibility")
-    }),
+    goal!(
+        "visibility",
+        "visible, times spin round trip + 2 owner's sets",
+        "visibility",
+        1.0,
+        |d| { set_times(d, "visibility") }
+    ),
     goal!("idle", "daemon idle, % of a core", "idle", 0.1, |d| {
         let all = list(d, "rows").iter().filter(|row| is(row, "thread", "all"));
         spread(all.filter_map(|row| row.get("cpu_percent")?.as_f64()).collect())
