@@ -57,7 +57,13 @@ fn bars(document: &Value) -> Vec<Bar> {
             bars.push((name, rounds(&row, "independent_ns")));
         } else if row.get("ns").is_some() {
             let parts = ["case", "chain", "contestant"].map(|part| text(&row, part));
-            let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            let readers = match row.get("readers").and_then(Value::as_u64) {
+                Some(1) => "1 reader".to_owned(),
+                Some(readers) => format!("{readers} readers"),
+                None => String::new(),
+            };
+            let parts: Vec<_> =
+                parts.into_iter().chain([readers]).filter(|part| !part.is_empty()).collect();
             bars.push((parts.join(", "), rounds(&row, "ns")));
         } else if let Some(total) = row.get("total_us") {
             let of = |name| total.get(name).and_then(Value::as_f64).unwrap_or(0.0) * 1e3;
@@ -154,9 +160,12 @@ mod tests {
             {"case": "miss", "contestant": "a < b", "yardstick": "limit", "ns": [1.0, 2.0, 3.0]},
             {"case": "miss", "contestant": "a < b", "yardstick": "other", "ns": [1.0, 2.0, 3.0]},
             {"case": "miss", "contestant": "none", "ns": []},
+            {"case": "quiet", "readers": 1, "contestant": "limit", "ns": [1.0]},
+            {"case": "quiet", "readers": 2, "contestant": "limit", "ns": [1.0]},
         ]});
         let found = bars(&rows);
-        assert_eq!(found.len(), 1);
+        let names: Vec<&str> = found.iter().map(|bar| bar.0.as_str()).collect();
+        assert_eq!(names, ["miss, a < b", "quiet, limit, 1 reader", "quiet, limit, 2 readers"]);
         let svg = svg("title", &found);
         assert!(svg.contains("a &lt; b") && !svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         assert!(bars(&json!({"rows": 3})).is_empty());
