@@ -70,10 +70,16 @@ impl<'a> Leg<'a> {
 /// value of another one came back.
 #[inline(always)]
 pub fn pass(leg: Leg<'_>, mut read: impl FnMut(&Op) -> u64) -> Result<f64> {
-    pass_chunks(leg, |ops| match leg.chain {
-        Chain::Dependent => dependent(ops, &mut read),
+    pass_chunks(leg, |ops| read_all(ops, leg.chain, &mut read))
+}
+
+/// Reads these keys; returns the sum of the values' first words.
+#[inline(always)]
+pub fn read_all(ops: &[Op], chain: Chain, read: &mut impl FnMut(&Op) -> u64) -> u64 {
+    match chain {
+        Chain::Dependent => dependent(ops, read),
         Chain::Independent => ops.iter().fold(0u64, |sum, op| sum.wrapping_add(read(op))),
-    })
+    }
 }
 
 /// [`pass`] over keys that are asked for `TOGETHER` at a time; `read` returns the sum of their values'

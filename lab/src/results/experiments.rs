@@ -40,7 +40,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         "limit",
         "The physical limit of a read",
         "limit --workload 10k-zipf,1M-uniform,5M-uniform",
-        "limit --workload 1k-zipf --rounds 2 --round-ms 1 --warm-up-ms 1",
+        "limit --workload 1k-zipf,1k-uniform --rounds 2 --round-ms 1 --warm-up-ms 1",
     ),
     Experiment::new(
         "read",
