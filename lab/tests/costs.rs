@@ -57,8 +57,8 @@ fn each_step_of_a_hit_is_timed_and_counted() {
         };
         let [with, without] =
             ["+ hit report, of every hit", "l1d peek_into, entries without expiry"].map(of);
-        // Of one that is reported, the key is hashed once more.
-        assert!(with > without * 1.05, "{with} with a report, {without} without");
+        // A key that is reported is hashed once more, and every sixteenth hands over: a tenth and a third.
+        assert!(with > without * 1.25, "{with} with a report, {without} without");
         // The first five are steps, each with more to do than the one before.
         assert!(counts.windows(2).take(4).all(|pair| pair[0] < pair[1]), "{counts:?}");
     }

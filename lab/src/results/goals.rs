@@ -430,6 +430,25 @@ mod tests {
     }
 
     #[test]
+    fn what_bounds_each_goal_of_speed_is_known() {
+        let evidence = include_str!("../../evidence.md");
+        let of_speed = [
+            "read",
+            "read-5M",
+            "costs",
+            "cases",
+            "hot-key",
+            "written-keys",
+            "write",
+            "visibility",
+            "idle",
+        ];
+        for goal in GOALS.iter().filter(|goal| of_speed.contains(&goal.experiment)) {
+            assert!(evidence.contains(&format!("\n## {}\n", goal.name)), "{}", goal.name);
+        }
+    }
+
+    #[test]
     fn a_hit_is_compared_round_by_round_and_with_the_limits_own_spread() {
         let document = |own: [f64; 3]| {
             json!({"runs": [{"workload": "1M-uniform", "entrants": [
