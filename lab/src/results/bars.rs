@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;
 
-const NAMES: f64 = 250.0;
+const NAMES: f64 = 300.0;
 const WIDTH: f64 = 420.0;
 const ROW: f64 = 18.0;
 const TOP: f64 = 34.0;
