@@ -57,6 +57,8 @@ fn every_experiment_of_speed_has_its_table_and_its_plot() {
     let is_of_many_cores = |name: &str| name == "write" || name == "visibility";
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for name in names.into_iter().filter(|name| cores > 1 || !is_of_many_cores(name)) {
+        let failed = directory.path().join("keep").join(format!("{name}.failed"));
+        assert_eq!(std::fs::read_to_string(failed).unwrap_or_default(), "", "{name}");
         assert!(text.contains(&format!("\n$ l1d-lab {name} ")), "{name} in {text}");
         assert!(text.contains(&format!("](results/{name}.svg)")), "{name} in {text}");
         let plot = directory.path().join("results").join(format!("{name}.svg"));

@@ -1,6 +1,7 @@
 //! The process that begins, reads and ends.
 
 use super::Visit;
+use crate::daemon::DEADLINE;
 use crate::random::Random;
 use crate::reads::arena::{ArenaReader, slots};
 use crate::reads::rivals::blackboard::{Key, SERVICE, Value, config};
@@ -102,7 +103,8 @@ fn limit(place: &VisitorPlace, numbers: &[u32]) -> Result<Visit> {
 }
 
 fn l1d(place: &VisitorPlace, populate: Populate, numbers: &[u32]) -> Result<Visit> {
-    let attach = || Ok(Client::builder().socket(&place.place).populate(populate).connect()?);
+    let builder = || Client::builder().socket(&place.place).populate(populate);
+    let attach = || Ok(builder().deadline(DEADLINE).attach_deadline(DEADLINE).connect()?);
     let mut out = Vec::with_capacity(VALUE_BYTES);
     timed(numbers, attach, |client, number| {
         Ok(client.peek_into(&key(number), &mut out).is_some() && out == value(number))

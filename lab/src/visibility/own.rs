@@ -70,8 +70,8 @@ impl Own {
     pub fn of(daemon: &Daemon, peer: Peer, keys: u32, requests: usize) -> Result<Own> {
         Ok(Own {
             peer,
-            writer: Client::connect(daemon.socket())?,
-            other: Client::connect(daemon.socket())?,
+            writer: daemon.client()?,
+            other: daemon.client()?,
             keys: (0..keys).map(key).collect(),
             last: 0,
             requests,

@@ -22,7 +22,7 @@ pub use peer::{Peer, PeerPlace, peer};
 pub use place::{Placement, place};
 pub use run::tell;
 
-use crate::daemon::{Daemon, TableShape};
+use crate::daemon::{DEADLINE, Daemon, TableShape};
 use crate::machine::{self, Machine};
 use crate::progress::Progress;
 use crate::reads::rivals::{Rivals, Skipped};
@@ -151,8 +151,13 @@ fn measure(options: &WriteOptions) -> Result<Report> {
     })?;
     let mut run = Run {
         peer,
-        client: Client::connect(daemon.socket())?,
-        socket_client: Client::builder().socket(daemon.socket()).mailbox(false).connect()?,
+        client: daemon.client()?,
+        socket_client: Client::builder()
+            .socket(daemon.socket())
+            .deadline(DEADLINE)
+            .attach_deadline(DEADLINE)
+            .mailbox(false)
+            .connect()?,
         keys: (0..KEYS).map(|key| format!("unified:item:{key:08}").into_bytes()).collect(),
         requests: options.requests as usize,
     };
