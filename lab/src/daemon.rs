@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
+/// Of requests, which a busy machine keeps, too.
+pub const DEADLINE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Shape of the daemon's table.
@@ -147,10 +149,7 @@ impl Drop for Daemon {
 
 /// A client of the daemon behind this socket, with deadlines that a busy machine keeps.
 pub fn connect(socket: &Path) -> Result<Client> {
-    let builder = Client::builder()
-        .socket(socket)
-        .deadline(Duration::from_secs(5))
-        .attach_deadline(Duration::from_secs(5));
+    let builder = Client::builder().socket(socket).deadline(DEADLINE).attach_deadline(DEADLINE);
     builder.connect().with_context(|| {
         Failure::Daemon(format!("cannot attach to the daemon at {}", socket.display()))
     })

@@ -19,9 +19,11 @@ mod reads;
 mod results;
 mod scratch;
 mod statistics;
+mod stores;
 mod table;
 mod trace;
 mod turns;
+mod visibility;
 mod writes;
 mod zipf;
 
@@ -58,8 +60,10 @@ enum Command {
     Bytes(reads::BytesOptions),
     /// l1d against no L1 and an L1 in each process: several readers, a writer, real memcached and Redis
     Compare(compare::CompareOptions),
-    /// What a set costs its client and when it is seen, beside round trips between two threads
+    /// What a set costs its client, beside round trips of two processes and other stores
     Write(writes::WriteOptions),
+    /// From when on a value is seen that was set, by its writer and by others, beside other stores
+    Visibility(visibility::VisibilityOptions),
     /// How long others wait for the owner: while a million entries expire, and while the table moves
     Turns(turns::TurnsOptions),
     /// What overwriting costs: bytes copied, and entries evicted, over the dead share of the log
@@ -87,6 +91,12 @@ enum Command {
     /// One process of `attach`; started by it, not by people
     #[command(hide = true)]
     Visitor(attach::VisitorPlace),
+    /// One process of `write` and `visibility`; started by them, not by people
+    #[command(hide = true)]
+    Peer(writes::PeerPlace),
+    /// One process of `visibility`; started by it, not by people
+    #[command(hide = true)]
+    Watcher(visibility::WatcherPlace),
     /// One process of `compare`; started by it, not by people
     #[command(hide = true)]
     Worker(compare::WorkerOptions),
@@ -109,6 +119,8 @@ fn main() -> ExitCode {
         | Command::Reader(_)
         | Command::HotReader(_)
         | Command::Visitor(_)
+        | Command::Peer(_)
+        | Command::Watcher(_)
         | Command::CountedSteps => Ok(()),
         _ => interrupt::watch(),
     };
@@ -118,6 +130,9 @@ fn main() -> ExitCode {
         Command::Bytes(options) => reads::bytes(&options),
         Command::Compare(options) => compare::compare(&options),
         Command::Write(options) => writes::write(&options),
+        Command::Visibility(options) => visibility::visibility(&options),
+        Command::Peer(place) => writes::peer(&place),
+        Command::Watcher(place) => visibility::watcher(&place),
         Command::Turns(options) => turns::turns(&options),
         Command::Copied(options) => copied::copied(&options),
         Command::HitRatio(options) => hit_ratio::hit_ratio(&options),

@@ -40,7 +40,7 @@ fn each_step_of_a_hit_is_timed_and_counted() {
         "--warm-up-ms",
         "1",
     ]);
-    assert_eq!(rows(&report).len(), 9);
+    assert_eq!(rows(&report).len(), 10);
     for row in rows(&report) {
         for figures in ["dependent_ns", "independent_ns", "dependent_ratio", "independent_ratio"] {
             assert_eq!(row[figures].as_array().map(Vec::len), Some(2), "{figures} in {row}");
@@ -50,7 +50,15 @@ fn each_step_of_a_hit_is_timed_and_counted() {
         assert_eq!(report["without_instructions"], Value::Null);
         let counts = rows(&report).iter().filter_map(|row| row["instructions"].as_f64());
         let counts: Vec<f64> = counts.collect();
-        assert_eq!(counts.len(), 7, "{report}");
+        assert_eq!(counts.len(), 8, "{report}");
+        let of = |step: &str| {
+            let row = rows(&report).iter().find(|row| row["step"] == step);
+            row.and_then(|row| row["instructions"].as_f64()).unwrap_or_else(|| panic!("{step}"))
+        };
+        let [with, without] =
+            ["+ hit report, of every hit", "l1d peek_into, entries without expiry"].map(of);
+        // A key that is reported is hashed once more, and every sixteenth hands over: a tenth and a third.
+        assert!(with > without * 1.25, "{with} with a report, {without} without");
         // The first five are steps, each with more to do than the one before.
         assert!(counts.windows(2).take(4).all(|pair| pair[0] < pair[1]), "{counts:?}");
     }
@@ -62,7 +70,7 @@ fn who_attaches_finds_every_key_in_every_way() {
     let report = report(&[
         "attach",
         "--entries",
-        "5000",
+        "2000",
         "--reads",
         "20",
         "--rounds",
@@ -72,13 +80,30 @@ fn who_attaches_finds_every_key_in_every_way() {
     ]);
     let names: Vec<&str> =
         rows(&report).iter().filter_map(|row| row["contestant"].as_str()).collect();
-    assert_eq!(names.len(), 9, "{names:?}");
-    for name in ["limit, large pages", "lmdb", "mmap-sync", "memcached", "redis"] {
+    assert_eq!(names.len(), 10, "{names:?}");
+    for name in ["limit, large pages", "lmdb", "mmap-sync", "iceoryx2", "memcached", "redis"] {
         assert!(names.contains(&name), "{name} in {names:?}");
     }
     for row in rows(&report) {
         assert!(row["total_us"]["min"].as_f64().unwrap() > 0.0, "{row}");
     }
+}
+
+#[test]
+fn who_is_not_attached_to_is_named_with_the_reason() {
+    let daemon = daemon();
+    let few = ["attach", "--entries", "11000", "--reads", "1", "--rounds", "1"];
+    let more = ["--without-servers", "--l1d", daemon.to_str().unwrap()];
+    let report = report(&[&few[..], &more].concat());
+    let skipped = report["skipped"].as_array().unwrap();
+    let names: Vec<&str> = skipped.iter().filter_map(|skip| skip["name"].as_str()).collect();
+    assert_eq!(
+        names,
+        ["caches and maps of the process's own", "iceoryx2", "memcached", "redis"],
+        "{report}"
+    );
+    assert!(skipped[1]["reason"].as_str().unwrap().contains("10,000"), "{report}");
+    assert_eq!(rows(&report).len(), 7, "{report}");
 }
 
 #[test]

@@ -167,6 +167,28 @@ fn nobody_but_the_limit_hands_out_a_torn_value_of_a_hot_key() {
 }
 
 #[test]
+fn two_readers_of_one_key_stand_beside_each_alone_and_beside_the_limits() {
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        return eprintln!("not run: two cores are needed");
+    }
+    let report = report(&["hot-key", "--readers", "1,2", "--rivals", "iceoryx2"]);
+    let rows = all(&report, "scaling");
+    let names: Vec<&str> = rows.iter().map(|row| text(row, "contestant")).collect();
+    assert_eq!(names, ["limit", "l1d peek_into", "l1d table, owner alone", "iceoryx2"]);
+    let limits = figures(&rows[0], "scaling");
+    for row in rows {
+        assert_eq!(row["readers"], 2, "{row}");
+        let pairs = figures(row, "alone_ns").into_iter().zip(figures(row, "together_ns"));
+        let scaling: Vec<f64> = pairs.map(|(alone, together)| alone / together).collect();
+        let to_limit = scaling.iter().zip(&limits).map(|(own, limit)| own / limit);
+        let of_row = figures(row, "scaling").into_iter().chain(figures(row, "to_limit"));
+        for (found, expected) in of_row.zip(scaling.iter().copied().chain(to_limit)) {
+            assert!((found / expected - 1.0).abs() < 1e-9, "{row}");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_run_is_said_and_has_its_exit_code() {
     let daemon = daemon();
     let daemon = daemon.to_str().unwrap();

@@ -9,6 +9,7 @@ fn results(directory: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_l1d-lab"))
         .args(["results", "--quick", "--file", &at("RESULTS.md"), "--keep", &at("keep")])
         .args(["--evidence", &at("evidence.md")])
+        .args(["--instructions", concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.toml")])
         .args(arguments)
         .stdin(Stdio::null())
         .output()
@@ -34,6 +35,7 @@ fn a_document_is_made_of_what_ran_and_again_of_what_was_kept() {
     assert!(row("dead").contains("| yes |") || row("dead").contains(" yes "), "{}", row("dead"));
     assert!(row("idle").contains("not measured"), "{}", row("idle"));
     assert!(first.contains("(results/copied.svg)") && first.contains("Not run: not run"));
+    assert!(first.contains("\n| with a report of every hit "), "{first}");
 
     let output = results(directory.path(), &["--reuse"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -42,6 +44,27 @@ fn a_document_is_made_of_what_ran_and_again_of_what_was_kept() {
     std::fs::write(directory.path().join("keep/bytes.json"), "{").unwrap();
     assert!(results(directory.path(), &["--reuse"]).status.success());
     assert!(text().contains("bytes.json is no document"), "{}", text());
+}
+
+/// The daemon's program is beside the lab; this package's tests do not build it by themselves.
+#[test]
+fn every_experiment_of_speed_has_its_table_and_its_plot() {
+    let directory = tempfile::tempdir().unwrap();
+    let names = ["limit", "read", "write", "visibility", "attach", "hot-key"];
+    let output = results(directory.path(), &["--only", &names.join(",")]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(directory.path().join("RESULTS.md")).unwrap();
+    let is_of_many_cores = |name: &str| name == "write" || name == "visibility";
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for name in names.into_iter().filter(|name| cores > 1 || !is_of_many_cores(name)) {
+        let failed = directory.path().join("keep").join(format!("{name}.failed"));
+        assert_eq!(std::fs::read_to_string(failed).unwrap_or_default(), "", "{name}");
+        assert!(text.contains(&format!("\n$ l1d-lab {name} ")), "{name} in {text}");
+        assert!(text.contains(&format!("](results/{name}.svg)")), "{name} in {text}");
+        let plot = directory.path().join("results").join(format!("{name}.svg"));
+        let plot = std::fs::read_to_string(plot).unwrap();
+        assert!(plot.matches("</text><rect ").count() > 1, "{name}: {plot}");
+    }
 }
 
 #[test]

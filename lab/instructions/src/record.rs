@@ -1,6 +1,6 @@
 //! Recorded counts, and what became of them.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 use l1d_instructions::callgrind::Count;
@@ -74,6 +74,8 @@ pub struct Row {
 pub struct Comparison {
     build: Build,
     recorded_build: Build,
+    /// Whether both are of the same tools; counts of others say nothing about the code.
+    is_compared: bool,
     more_max_percent: f64,
     rows: Vec<Row>,
     /// Recorded, and not counted any more.
@@ -114,6 +116,7 @@ impl Record {
 
     /// What is counted now beside this record.
     pub fn compare(&self, build: Build, counts: &[Count]) -> Comparison {
+        let is_compared = build == self.build;
         let row = |count: &Count| {
             let recorded = self.instructions.get(&count.name).copied();
             let change = recorded.map(|recorded| (count.instructions / recorded - 1.0) * 100.0);
@@ -122,13 +125,14 @@ impl Record {
                 recorded,
                 now: count.instructions,
                 change_percent: change,
-                is_too_many: change.is_none_or(|change| change > MORE_MAX_PERCENT),
+                is_too_many: is_compared && change.is_none_or(|change| change > MORE_MAX_PERCENT),
             }
         };
         let is_gone = |name: &&String| counts.iter().all(|count| count.name != **name);
         Comparison {
             build,
             recorded_build: self.build.clone(),
+            is_compared,
             more_max_percent: MORE_MAX_PERCENT,
             rows: counts.iter().map(row).collect(),
             gone: self.instructions.keys().filter(is_gone).cloned().collect(),
@@ -137,10 +141,29 @@ impl Record {
 }
 
 impl Comparison {
-    /// Whether nothing is to be told as a failure.
+    /// Whether no count is above its record, and none without one; where nothing was compared, nothing
+    /// is.
     pub fn holds(&self) -> bool {
-        self.build != self.recorded_build
-            || (self.gone.is_empty() && !self.rows.iter().any(|row| row.is_too_many))
+        !self.is_compared || (self.gone.is_empty() && !self.rows.iter().any(|row| row.is_too_many))
+    }
+
+    /// Refuses to pass where nothing was compared and nobody reads what is said: in CI a check would be
+    /// gone without a word.
+    ///
+    /// # Errors
+    /// That, and what to do.
+    pub fn ensure_compared(&self, is_ci: bool) -> Result<()> {
+        ensure!(
+            self.is_compared || !is_ci,
+            "nothing was compared: {}. CI is set, and a check that checks nothing fails there; record anew with these tools: `./dev instructions --record`",
+            self.tools()
+        );
+        Ok(())
+    }
+
+    fn tools(&self) -> String {
+        let of = |Build { rustc, target, libc }: &Build| format!("{rustc} and {libc} for {target}");
+        format!("recorded with {}, counted with {}", of(&self.recorded_build), of(&self.build))
     }
 
     /// For people.
@@ -157,7 +180,7 @@ impl Comparison {
                 row.recorded.map_or_else(|| "-".to_owned(), |count| format!("{count:.1}")),
                 format!("{:.1}", row.now),
                 row.change_percent.map_or_else(
-                    || "not recorded !".to_owned(),
+                    || format!("not recorded{mark}"),
                     |percent| format!("{percent:+.1} %{mark}"),
                 ),
             ]);
@@ -167,16 +190,12 @@ impl Comparison {
             let _ = write!(text, "\n{name}: recorded, and not counted any more");
         }
         let advice = "if it is worth it, record it with `./dev instructions --record`";
-        if self.build != self.recorded_build {
+        if !self.is_compared {
             let _ = write!(
                 text,
-                "\nRecorded with other tools, so no difference is a failure: {} and {} for {}, now {} and {} for {}.",
-                self.recorded_build.rustc,
-                self.recorded_build.libc,
-                self.recorded_build.target,
-                self.build.rustc,
-                self.build.libc,
-                self.build.target,
+                "\nNOTHING WAS COMPARED: {}. No difference above is a failure or a success;\n\
+                 `./dev instructions --record` records anew.",
+                self.tools()
             );
         } else if self.holds() {
             let _ = write!(text, "\nNone is more than {MORE_MAX_PERCENT} % above its record.");
@@ -217,12 +236,25 @@ mod tests {
     }
 
     #[test]
-    fn with_another_compiler_a_difference_is_told_and_fails_nothing() {
+    fn with_another_compiler_nothing_is_compared_which_is_said_and_fails_in_ci() {
         let old = Build { rustc: "rustc 1.0.0".to_owned(), ..Build::this() };
-        let comparison =
-            Record::new(old, &counts(1.0, 1.0)).compare(Build::this(), &counts(9.0, 9.0));
+        let record = Record::new(old, &counts(1.0, 1.0)[..1]);
+        let comparison = record.compare(Build::this(), &counts(9.0, 9.0));
         assert!(comparison.holds());
-        assert!(comparison.text().contains("rustc 1.0.0"));
+        let text = comparison.text();
+        assert!(text.contains("NOTHING WAS COMPARED: recorded with rustc 1.0.0"), "{text}");
+        assert!(!text.contains('!'), "{text}");
+        assert!(comparison.ensure_compared(false).is_ok());
+        let error = comparison.ensure_compared(true).unwrap_err().to_string();
+        assert!(error.contains("rustc 1.0.0") && error.contains("--record"), "{error}");
+    }
+
+    #[test]
+    fn with_the_same_tools_ci_is_no_different() {
+        let record = Record::new(Build::this(), &counts(100.0, 50.0));
+        let worse = record.compare(Build::this(), &counts(104.0, 50.0));
+        assert!(worse.ensure_compared(true).is_ok());
+        assert!(!worse.holds() && !worse.text().contains("NOTHING"), "{}", worse.text());
     }
 
     #[test]

@@ -9,10 +9,12 @@ use crate::machine::{self, Machine};
 use crate::progress::Progress;
 use crate::reads::arena::Arena;
 use crate::reads::loaded::load_numbered;
+use crate::reads::rivals::blackboard::{self, Blackboard};
 use crate::reads::rivals::lmdb::Lmdb;
 use crate::reads::rivals::memcached::Memcached;
 use crate::reads::rivals::redis::Redis;
 use crate::reads::rivals::snapshot::Snapshot;
+use crate::reads::rivals::{Rival, Skipped};
 use crate::reads::workload::VALUE_BYTES;
 use crate::statistics::Spread;
 use crate::table::table;
@@ -49,6 +51,11 @@ pub struct AttachOptions {
     json: bool,
 }
 
+/// Who has no row, and why.
+const OWN: &str = "caches and maps of the process's own";
+const BEGINS_EMPTY: &str = "a process that begins has nothing in them";
+const NOT_ASKED_FOR: &str = "left out by --without-servers";
+
 /// What a process says of itself.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Visit {
@@ -78,12 +85,15 @@ struct Report {
     reads: u32,
     rounds: u32,
     rows: Vec<Row>,
+    skipped: Vec<Skipped>,
 }
 
 /// One kind of process: its name, and how it is told where to read.
 struct Kind {
     name: String,
     place: [String; 2],
+    /// What its files in /dev/shm begin with, where it has any.
+    prefix: String,
     visits: Vec<Visit>,
 }
 
@@ -129,9 +139,26 @@ fn measure(options: &AttachOptions) -> Result<Report> {
         Kind::new("lmdb", "lmdb", path(lmdb.path())),
         Kind::new("mmap-sync", "mmap-sync", path(snapshot.path())),
     ];
+    let mut skipped = vec![Skipped { name: OWN, reason: BEGINS_EMPTY }];
+    let blackboard = match keys {
+        0..=blackboard::KEYS_MAX => Some(Blackboard::load(options.entries)?),
+        _ => None,
+    };
+    if let Some(blackboard) = &blackboard {
+        let place = blackboard.place();
+        let kind = Kind::new("iceoryx2", "iceoryx2", path(place.path().to_owned()));
+        kinds.push(Kind { prefix: place.prefix().to_owned(), ..kind });
+    } else {
+        let name = Rival::Blackboard.name();
+        skipped.push(Skipped { name, reason: blackboard::TOO_MANY });
+    }
     if let Some((memcached, redis)) = &servers {
         kinds.push(Kind::new("memcached", "memcached", path(memcached.path())));
         kinds.push(Kind::new("redis", "redis", path(redis.path())));
+    } else {
+        for rival in [Rival::Memcached, Rival::Redis] {
+            skipped.push(Skipped { name: rival.name(), reason: NOT_ASKED_FOR });
+        }
     }
     for round in 0..options.rounds {
         progress.say(&format!("round {} of {}", round + 1, options.rounds));
@@ -147,6 +174,7 @@ fn measure(options: &AttachOptions) -> Result<Report> {
         reads: options.reads,
         rounds: options.rounds,
         rows: kinds.iter().map(Kind::row).collect(),
+        skipped,
     })
 }
 
@@ -172,7 +200,8 @@ fn without_large_pages<T>(start: impl FnOnce() -> Result<T>) -> Result<T> {
 
 impl Kind {
     fn new(name: &str, how: &str, place: String) -> Kind {
-        Kind { name: name.to_owned(), place: [how.to_owned(), place], visits: Vec::new() }
+        let place = [how.to_owned(), place];
+        Kind { name: name.to_owned(), place, prefix: String::new(), visits: Vec::new() }
     }
 
     /// A process that begins, reads and ends.
@@ -183,6 +212,7 @@ impl Kind {
         let output = command
             .arg("visitor")
             .args(&self.place)
+            .args(["--prefix", &self.prefix])
             .args(["--entries", &options.entries.to_string()])
             .args(["--reads", &options.reads.to_string(), "--seed", &seed.to_string()])
             .args(["--arena-seed", &options.seed.to_string()])
@@ -219,8 +249,12 @@ fn text(report: &Report) -> String {
         ]);
     }
     let Machine { cpu, kernel, .. } = &report.machine;
-    format!(
+    let mut text = format!(
         "{cpu}, kernel {kernel}. Processes that attach to {} entries of 24 + 64 bytes and read {} of them;\nmedians (least-greatest) of {} processes each, in turns.\n{lines}",
         report.entries, report.reads, report.rounds
-    )
+    );
+    for Skipped { name, reason } in &report.skipped {
+        text += &format!("\nWithout {name}: {reason}");
+    }
+    text
 }

@@ -1,12 +1,15 @@
 //! The process that begins, reads and ends.
 
 use super::Visit;
+use crate::daemon::DEADLINE;
 use crate::random::Random;
 use crate::reads::arena::{ArenaReader, slots};
+use crate::reads::rivals::blackboard::{Key, SERVICE, Value, config};
 use crate::reads::rivals::lmdb::open_loaded;
 use crate::reads::rivals::snapshot::Entries;
 use crate::reads::workload::{Op, VALUE_BYTES, key, value};
 use anyhow::{Context, Result, bail, ensure};
+use iceoryx2::prelude::{NodeBuilder, ipc};
 use l1d_client::{Client, Populate};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -21,6 +24,9 @@ pub struct VisitorPlace {
     how: String,
     /// A socket, file or directory
     place: PathBuf,
+    /// What its files in /dev/shm begin with, where it has any
+    #[arg(long, default_value = "")]
+    prefix: String,
     #[arg(long)]
     entries: u32,
     #[arg(long)]
@@ -47,6 +53,7 @@ pub fn visitor(place: &VisitorPlace) -> Result<()> {
         "l1d-index" => l1d(place, Populate::Index, &numbers),
         "lmdb" => lmdb(place, &numbers),
         "mmap-sync" => snapshot(place, &numbers),
+        "iceoryx2" => blackboard(place, &numbers),
         "memcached" => server(place, &numbers, memcached),
         "redis" => server(place, &numbers, redis),
         other => bail!("{other}: no way to read"),
@@ -96,7 +103,8 @@ fn limit(place: &VisitorPlace, numbers: &[u32]) -> Result<Visit> {
 }
 
 fn l1d(place: &VisitorPlace, populate: Populate, numbers: &[u32]) -> Result<Visit> {
-    let attach = || Ok(Client::builder().socket(&place.place).populate(populate).connect()?);
+    let builder = || Client::builder().socket(&place.place).populate(populate);
+    let attach = || Ok(builder().deadline(DEADLINE).attach_deadline(DEADLINE).connect()?);
     let mut out = Vec::with_capacity(VALUE_BYTES);
     timed(numbers, attach, |client, number| {
         Ok(client.peek_into(&key(number), &mut out).is_some() && out == value(number))
@@ -122,6 +130,21 @@ fn snapshot(place: &VisitorPlace, numbers: &[u32]) -> Result<Visit> {
         let entries = unsafe { reader.read::<Entries>(false) };
         let entries = entries.ok().context("cannot read the archive")?;
         Ok(entries.get(&key(number)).is_some_and(|found| *found == value(number)))
+    })
+}
+
+fn blackboard(place: &VisitorPlace, numbers: &[u32]) -> Result<Visit> {
+    let open = || {
+        let node = NodeBuilder::new()
+            .config(&config(&place.place, &place.prefix)?)
+            .create::<ipc::Service>()?;
+        let service =
+            node.service_builder(&SERVICE.try_into()?).blackboard_opener::<Key>().open()?;
+        Ok((service.reader_builder().create()?, service, node))
+    };
+    timed(numbers, open, |(reader, ..), number| {
+        let entry = reader.entry::<Value>(&key(number))?;
+        Ok(*entry.get() == value(number))
     })
 }
 

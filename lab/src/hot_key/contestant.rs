@@ -122,9 +122,9 @@ impl Name {
             Name::Rival(Rival::Snapshot) => Ok(Entry::Skips(
                 "a set makes the whole archive anew, and waits a second for each reader that it meets",
             )),
-            Name::Rival(Rival::Memcached | Rival::Redis) => {
-                Ok(Entry::Skips("its readers share no memory with its writer: see `read`"))
-            }
+            Name::Rival(Rival::Memcached | Rival::Redis) => Ok(Entry::Skips(
+                "its readers share no memory with its writer: see `read` and `visibility`",
+            )),
         }
     }
 

@@ -11,18 +11,18 @@
 //! | who is started how | `contestant` |
 //! | what it came to | `report` |
 
-mod blackboard;
-mod cells;
+pub mod blackboard;
+pub mod cells;
 mod contestant;
-mod lmdb;
-mod maps;
-mod owner;
+pub mod lmdb;
+pub mod maps;
+pub mod owner;
 mod reader;
 mod report;
 mod run;
-mod service;
-mod view;
-mod writer;
+pub mod service;
+pub mod view;
+pub mod writer;
 
 pub use reader::{HotReaderPlace, hot_reader};
 pub use run::{HotKeyOptions, hot_key};

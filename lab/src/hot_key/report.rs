@@ -31,6 +31,23 @@ pub struct Row {
     pub torn: u64,
 }
 
+/// How well readers of the same keys go together, without the writer.
+#[derive(Debug, Serialize)]
+pub struct Scaling {
+    /// How many readers.
+    pub readers: usize,
+    /// Who reads.
+    pub contestant: &'static str,
+    /// ns per read of one reader while the others rest, mean of them, by round.
+    pub alone_ns: Vec<f64>,
+    /// The same while all read.
+    pub together_ns: Vec<f64>,
+    /// Alone, through together, by round: 1 where none slows another.
+    pub scaling: Vec<f64>,
+    /// That, times the limit's in the same round.
+    pub to_limit: Vec<f64>,
+}
+
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -48,6 +65,8 @@ pub struct Report {
     pub sets: u32,
     /// All rows.
     pub rows: Vec<Row>,
+    /// Where there are several readers.
+    pub scaling: Vec<Scaling>,
     /// Who did not take part.
     pub skipped: Vec<Skipped>,
 }
@@ -106,9 +125,30 @@ impl Report {
             self.rounds,
             self.round_ms,
         );
+        if !self.scaling.is_empty() {
+            text += &self.scaling_text();
+        }
         for Skipped { name, reason } in &self.skipped {
             text += &format!("\nWithout {name}: {reason}");
         }
         text
+    }
+
+    fn scaling_text(&self) -> String {
+        let header = ["readers", "contestant", "alone, ns", "together, ns", "scaling", "/ limit's"];
+        let mut lines = table(2, header);
+        for row in &self.scaling {
+            lines.add_row([
+                row.readers.to_string(),
+                row.contestant.to_owned(),
+                Spread::of(row.alone_ns.clone()).to_string(),
+                Spread::of(row.together_ns.clone()).to_string(),
+                Spread::of(row.scaling.clone()).to_string(),
+                Spread::of(row.to_limit.clone()).to_string(),
+            ]);
+        }
+        format!(
+            "\nReaders together, each on a core of its own, against each of them alone; nobody writes (1.00: as fast as alone):\n{lines}"
+        )
     }
 }

@@ -2,7 +2,7 @@
 
 use super::contestant::{Contestant, Entry, Name, Setting};
 use super::reader::Order;
-use super::report::{Report, Row};
+use super::report::{Report, Row, Scaling};
 use super::view::Figures;
 use super::writer::Pace;
 use crate::machine::{self, Machine};
@@ -61,6 +61,8 @@ struct Rounds {
     missed: [u64; 2],
     torn: [u64; 2],
     sets_per_second: Vec<f64>,
+    /// Without the writer, of each reader while the others rest, mean of them; where there are several.
+    alone_ns: Vec<f64>,
 }
 
 /// Runs `hot-key`.
@@ -77,6 +79,7 @@ pub fn hot_key(options: &HotKeyOptions) -> Result<()> {
         keys: options.keys,
         sets: options.sets,
         rows: Vec::new(),
+        scaling: Vec::new(),
         skipped: Vec::new(),
         machine,
     };
@@ -90,6 +93,7 @@ pub fn hot_key(options: &HotKeyOptions) -> Result<()> {
         );
         let (rounds, skipped) = measure(options, (readers, &cores), &progress)?;
         report.rows.extend(rows(readers, &rounds));
+        report.scaling.extend(scaling(readers, &rounds));
         report.skipped = skipped;
     }
     drop(progress);
@@ -136,17 +140,21 @@ fn measure(
     Ok((all, skipped))
 }
 
-/// Reads without the writer, then with it.
+/// Reads without the writer, each reader alone where there are several and all together, then with it.
 fn turn(options: &HotKeyOptions, contestant: &mut Contestant, rounds: &mut Rounds) -> Result<()> {
+    if contestant.readers.len() > 1 {
+        let alone = contestant.readers.iter_mut().map(|reader| {
+            reader.tell(order(options))?;
+            Ok(reader.figures()?.ns)
+        });
+        let alone: Vec<f64> = alone.collect::<Result<_>>()?;
+        rounds.alone_ns.push(mean(&alone));
+    }
     for is_written in [false, true] {
         if is_written {
             contestant.writer.begin()?;
         }
-        let order = Order {
-            begin_ns: monotonic_ns() + AHEAD_NS,
-            warm_up_ms: options.warm_up_ms,
-            round_ms: options.round_ms,
-        };
+        let order = order(options);
         for reader in &mut contestant.readers {
             reader.tell(order)?;
         }
@@ -156,7 +164,7 @@ fn turn(options: &HotKeyOptions, contestant: &mut Contestant, rounds: &mut Round
             rounds.sets_per_second.push(contestant.writer.end()?);
         }
         let [quiet, written] = &mut rounds.ns;
-        let ns = figures.iter().map(|figures| figures.ns).sum::<f64>() / figures.len() as f64;
+        let ns = mean(&figures.iter().map(|figures| figures.ns).collect::<Vec<_>>());
         if is_written {
             written.push(ns)
         } else {
@@ -173,6 +181,39 @@ fn turn(options: &HotKeyOptions, contestant: &mut Contestant, rounds: &mut Round
         }
     }
     Ok(())
+}
+
+/// To begin a little later, all that get it together.
+fn order(options: &HotKeyOptions) -> Order {
+    Order {
+        begin_ns: monotonic_ns() + AHEAD_NS,
+        warm_up_ms: options.warm_up_ms,
+        round_ms: options.round_ms,
+    }
+}
+
+fn mean(figures: &[f64]) -> f64 {
+    figures.iter().sum::<f64>() / figures.len() as f64
+}
+
+/// Readers together against each alone, and against how well the limit's do; nothing where there is one.
+fn scaling(readers: usize, all: &[Rounds]) -> Vec<Scaling> {
+    let of = |rounds: &Rounds| -> Vec<f64> {
+        let [both, _] = &rounds.ns;
+        rounds.alone_ns.iter().zip(both).map(|(alone, both)| alone / both).collect()
+    };
+    let limit = all.first().map(of).unwrap_or_default();
+    let measured = all.iter().filter(|rounds| !rounds.alone_ns.is_empty());
+    measured
+        .map(|rounds| Scaling {
+            readers,
+            contestant: rounds.name,
+            alone_ns: rounds.alone_ns.clone(),
+            together_ns: rounds.ns[0].clone(),
+            to_limit: of(rounds).iter().zip(&limit).map(|(own, limit)| own / limit).collect(),
+            scaling: of(rounds),
+        })
+        .collect()
 }
 
 /// Each beside the limit, without and with the writer, and beside itself without.

@@ -5,6 +5,7 @@ use super::command::ReadOptions;
 use super::contest::{Contestant, Entrant, Held, Limit, Peek, Read, Reads, contest};
 use super::measure::pinned;
 use super::pass::Chain;
+use super::reported::{self, Reported};
 use super::workload::{
     KEY_BYTES, Op, Places, Popularity, Stream, VALUE_BYTES, Workload, key, value,
 };
@@ -145,7 +146,8 @@ pub fn costs(options: &CostsOptions) -> Result<()> {
 /// # Errors
 /// No memory.
 pub fn counted() -> Result<()> {
-    steps::legs()
+    steps::legs()?;
+    reported::counted()
 }
 
 fn measure(options: &ReadOptions) -> Result<Report> {
@@ -190,6 +192,7 @@ fn measure(options: &ReadOptions) -> Result<Report> {
                 Box::new(Held(Step::<{ steps::FLOORS }>(steps))),
                 Box::new(Held(Step::<{ steps::EXPIRY }>(steps_expiring))),
                 Box::new(Held(Lasting(peek(&lasting)?))),
+                Box::new(Reported { peek: peek(&lasting)?, steps }),
                 Box::new(Held(peek(&expiring)?)),
             ];
             let stream = Stream::draw(workload, &places, options.seed);

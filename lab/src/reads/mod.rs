@@ -12,7 +12,7 @@
 //! | a daemon that holds all keys | `loaded` |
 //! | what it came to | `report` |
 //! | bytes that an entry costs | `bytes` |
-//! | what each part of a hit adds | `costs` |
+//! | what each part of a hit adds | `costs`, `reported` |
 
 pub mod arena;
 mod bytes;
@@ -25,6 +25,7 @@ mod measure;
 mod pass;
 mod processes;
 mod report;
+mod reported;
 pub mod rivals;
 pub mod workload;
 

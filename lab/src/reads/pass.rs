@@ -106,10 +106,12 @@ fn pass_chunks(leg: Leg<'_>, mut read: impl FnMut(&[Op]) -> u64) -> Result<f64> 
     Ok(begin.elapsed().as_secs_f64() * 1e9 / (done * CHUNK) as f64)
 }
 
+/// Reads these keys; returns the sum of the values' first words.
+///
 /// The top bit of a key's number is never set, but only the loaded value says so: where reads are to
 /// depend on each other, the address of the next one cannot be known before this one has ended.
 #[inline(always)]
-fn read_all<const DEPENDENT: bool>(ops: &[Op], read: &mut impl FnMut(&Op) -> u64) -> u64 {
+pub fn read_all<const DEPENDENT: bool>(ops: &[Op], read: &mut impl FnMut(&Op) -> u64) -> u64 {
     let (mut sum, mut word, mut position) = (0u64, 0u64, 0usize);
     while position < ops.len() {
         let step = if DEPENDENT { usize::try_from(word >> 63).unwrap_or(0) } else { 0 };

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-/// The document of these outcomes; `plots`: the directory in which the plots are, beside it.
+/// The document of these outcomes; `plots`: the directory in which the plots are, beside it;
+/// `instructions`: the section of their counts, which stands behind what each part of a hit costs.
 pub fn of(
     about: &str,
     outcomes: &[Outcome],
     evidence: &BTreeMap<String, String>,
-    plots: &Path,
+    (plots, instructions): (&Path, &str),
     is_quick: bool,
 ) -> String {
     let mut text = format!(
@@ -58,6 +59,9 @@ pub fn of(
                 let _ = write!(text, "\n![{}]({directory}/{plot})\n", experiment.title);
                 break;
             }
+        }
+        if experiment.name == "costs" {
+            text += instructions;
         }
     }
     text

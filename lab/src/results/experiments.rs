@@ -37,6 +37,12 @@ impl Experiment {
 /// All of them, in the document's order.
 pub const EXPERIMENTS: &[Experiment] = &[
     Experiment::new(
+        "limit",
+        "The physical limit of a read",
+        "limit --workload 10k-zipf,1M-uniform,5M-uniform",
+        "limit --workload 1k-zipf,1k-uniform --rounds 2 --round-ms 1 --warm-up-ms 1",
+    ),
+    Experiment::new(
         "read",
         "Hits, beside the limit and all rivals",
         "read --workload 10k-zipf,1M-uniform --processes 2",
@@ -76,13 +82,19 @@ pub const EXPERIMENTS: &[Experiment] = &[
         "write",
         "Sets, with daemon and client on cores of their own",
         "write",
-        "write --rounds 1 --requests 1000",
+        "write --rounds 1 --requests 1000 --rivals quick_cache,lmdb",
     ),
     Experiment::new(
         "write-one-core",
         "Sets, with daemon and client on one core",
         "write --placement one-core",
-        "write --placement one-core --rounds 1 --requests 1000",
+        "write --placement one-core --rounds 1 --requests 1000 --rivals none",
+    ),
+    Experiment::new(
+        "visibility",
+        "From when on a value is seen that was set",
+        "visibility",
+        "visibility --rounds 2 --requests 100 --keys 10 --rivals lmdb",
     ),
     Experiment::new(
         "attach",

@@ -136,6 +136,21 @@ fn scaling(document: &Value) -> Option<Spread> {
     worst
 }
 
+/// The same of two readers on one key.
+fn hot_scaling(document: &Value) -> Option<Spread> {
+    let row = list(document, "scaling").iter().find(|row| {
+        is(row, "contestant", L1D) && row.get("readers").and_then(Value::as_u64) == Some(2)
+    })?;
+    spread(numbers(row, "to_limit").into_iter().map(|times| 1.0 / times).collect())
+}
+
+/// The greatest number of times that a daemon's threads were woken in a second.
+fn wakeups(document: &Value) -> Option<Spread> {
+    let all = list(document, "rows").iter().filter(|row| is(row, "thread", "all"));
+    let figures = all.filter_map(|row| row.get("wakeups_per_second")?.as_f64());
+    figures.reduce(f64::max).map(one)
+}
+
 /// The ratio of a row of `costs` to the limit with the key's hash.
 fn cost(document: &Value, step: &str) -> Option<Spread> {
     let row = list(document, "rows")
@@ -265,6 +280,13 @@ pub const GOALS: &[Goal] = &[
         scaling
     ),
     goal!(
+        "scaling-hot",
+        "two readers of one key: the limit's scaling, times l1d's",
+        "hot-key",
+        1.0 / 0.95,
+        hot_scaling
+    ),
+    goal!(
         "written",
         "reader alone, owner sets 100,000 a second, times without",
         "written-keys",
@@ -316,13 +338,19 @@ pub const GOALS: &[Goal] = &[
         200.0,
         |d| { set_ns(d, "set_no_wait") }
     ),
-    goal!("visibility", "visible, times spin round trip + 2 owner's sets", "write", 1.0, |d| {
-        set_times(d, "visibility")
-    }),
+    goal!(
+        "visibility",
+        "visible, times spin round trip + 2 owner's sets",
+        "visibility",
+        1.0,
+        |d| { set_times(d, "visibility") }
+    ),
     goal!("idle", "daemon idle, % of a core", "idle", 0.1, |d| {
         let all = list(d, "rows").iter().filter(|row| is(row, "thread", "all"));
         spread(all.filter_map(|row| row.get("cpu_percent")?.as_f64()).collect())
     }),
+    // Its timer ticks once a second: 21 times at most within 20 s.
+    goal!("idle-wake-ups", "daemon idle, wake-ups a second (its timer: 1)", "idle", 1.05, wakeups),
     goal!("hit-ratio", "best rival's mean hit ratio, times l1d's", "hit-ratio", 1.0, best_rival),
     goal!(
         "hit-ratio-gap",
@@ -402,6 +430,25 @@ mod tests {
     }
 
     #[test]
+    fn what_bounds_each_goal_of_speed_is_known() {
+        let evidence = include_str!("../../evidence.md");
+        let of_speed = [
+            "read",
+            "read-5M",
+            "costs",
+            "cases",
+            "hot-key",
+            "written-keys",
+            "write",
+            "visibility",
+            "idle",
+        ];
+        for goal in GOALS.iter().filter(|goal| of_speed.contains(&goal.experiment)) {
+            assert!(evidence.contains(&format!("\n## {}\n", goal.name)), "{}", goal.name);
+        }
+    }
+
+    #[test]
     fn a_hit_is_compared_round_by_round_and_with_the_limits_own_spread() {
         let document = |own: [f64; 3]| {
             json!({"runs": [{"workload": "1M-uniform", "entrants": [
@@ -416,6 +463,34 @@ mod tests {
         assert!(matches!(verdict("hit-1M", [250.0, 250.0, 300.0]), Verdict::Missed(_)));
         assert!(matches!(verdict("rivals-1M", [250.0, 250.0, 300.0]), Verdict::Met(_)));
         assert!(matches!(verdict("rivals-1M", [350.0, 350.0, 350.0]), Verdict::Missed(_)));
+    }
+
+    #[test]
+    fn two_readers_of_one_key_are_judged_by_the_limits_scaling() {
+        let document = |to_limit: f64| {
+            let row = |readers: u64, contestant: &str, to_limit: f64| json!({"readers": readers, "contestant": contestant, "to_limit": [to_limit, to_limit]});
+            json!({"scaling": [
+                row(2, "limit", 1.0),
+                row(3, "l1d peek_into", 0.1),
+                row(2, "quick_cache", 0.1),
+                row(2, "l1d peek_into", to_limit),
+            ]})
+        };
+        let verdict = |to_limit| goal("scaling-hot").verdict(&outcomes(document(to_limit)));
+        assert!(matches!(verdict(0.96), Verdict::Met(_)));
+        assert!(matches!(verdict(0.94), Verdict::Missed(_)));
+    }
+
+    #[test]
+    fn the_worst_of_two_rests_is_judged() {
+        let document = |first: f64, second: f64| {
+            let row = |thread: &str, wakeups: f64| json!({"thread": thread, "cpu_percent": 0.01, "wakeups_per_second": wakeups});
+            json!({"rows": [row("all", first), row("l1d", 7.0), row("all", second)]})
+        };
+        let verdict = |one, other| goal("idle-wake-ups").verdict(&outcomes(document(one, other)));
+        assert!(matches!(verdict(1.0, 1.0499), Verdict::Met(_)));
+        assert!(matches!(verdict(1.0, 1.2), Verdict::Missed(_)));
+        assert!(matches!(verdict(1.2, 1.0), Verdict::Missed(_)));
     }
 
     #[test]

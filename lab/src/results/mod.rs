@@ -5,12 +5,14 @@
 //! | what is run, and with which options | `experiments` |
 //! | what was to be reached, and how that is read out of an experiment's document | `goals` |
 //! | the text | `document` |
+//! | instructions, from their record | `instructions` |
 //! | bars with whiskers | `bars` |
 
 mod bars;
 mod document;
 mod experiments;
 mod goals;
+mod instructions;
 
 use crate::failure::Failure;
 use crate::interrupt;
@@ -46,6 +48,9 @@ pub struct ResultsOptions {
     /// What bounds goals that are not reached: a section `## NAME` for each
     #[arg(long, value_name = "FILE", default_value = "lab/evidence.md")]
     evidence: PathBuf,
+    /// The recorded counts of instructions
+    #[arg(long, value_name = "FILE", default_value = "lab/instructions.toml")]
+    instructions: PathBuf,
 }
 
 /// What an experiment came to.
@@ -100,7 +105,8 @@ pub fn results(options: &ResultsOptions) -> Result<()> {
         }
     };
     bars::draw(&outcomes, &plots)?;
-    let text = document::of(&about, &outcomes, &evidence, &plots, options.quick);
+    let counts = instructions::section(&options.instructions);
+    let text = document::of(&about, &outcomes, &evidence, (&plots, &counts), options.quick);
     std::fs::write(&options.file, text)
         .with_context(|| format!("cannot write {}", options.file.display()))?;
     eprintln!("l1d-lab: written: {}", options.file.display());

@@ -33,13 +33,16 @@ pub type Value = [u8; VALUE_BYTES];
 /// A reader's handle on a value.
 pub type Handle = EntryHandle<ipc::Service, Key, Value>;
 
+/// What it is called.
+pub const SERVICE: &str = "l1d-lab/reads";
+
 /// Handles of all keys.
 pub struct Blackboard {
     handles: HashMap<Key, Handle, RandomState>,
     _service: iceoryx2::service::port_factory::blackboard::PortFactory<ipc::Service, Key>,
     _node: iceoryx2::node::Node<ipc::Service>,
     /// After what lies in it.
-    _place: Place,
+    place: Place,
 }
 
 /// Where an instance of iceoryx2 keeps its files: those in /dev/shm begin with a name of their own. All
@@ -122,8 +125,7 @@ impl Blackboard {
         let place = Place::new()?;
         let config = config(place.path(), place.prefix())?;
         let node = NodeBuilder::new().config(&config).create::<ipc::Service>()?;
-        let mut creator =
-            node.service_builder(&"l1d-lab/reads".try_into()?).blackboard_creator::<Key>();
+        let mut creator = node.service_builder(&SERVICE.try_into()?).blackboard_creator::<Key>();
         for number in 0..count {
             creator = creator.add::<Value>(key(number), value(number));
         }
@@ -134,7 +136,12 @@ impl Blackboard {
             handles.insert(key(number), reader.entry::<Value>(&key(number))?);
         }
         place.remove_if_interrupted();
-        Ok(Blackboard { handles, _service: service, _node: node, _place: place })
+        Ok(Blackboard { handles, _service: service, _node: node, place })
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 }
 

@@ -1,8 +1,8 @@
 //! memcached behind a unix socket, spoken to in its text protocol.
 
 use super::super::contest::Read;
-use super::super::workload::{Op, VALUE_BYTES, key, value};
-use super::server::Server;
+use super::super::workload::{KEY_BYTES, Op, VALUE_BYTES, key, value};
+use super::server::{Connection, Server};
 use crate::failure::Failure;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
@@ -11,6 +11,8 @@ use std::path::PathBuf;
 const TOGETHER: u32 = 512;
 const END: &[u8] = b"END\r\n";
 const LINE: &[u8] = b"\r\n";
+/// The answer to a set.
+pub const STORED: &[u8] = b"STORED\r\n";
 
 /// A connection, and the request that is being made.
 pub struct Memcached {
@@ -40,12 +42,12 @@ impl Memcached {
             request.extend_from_slice(&value(number));
             request.extend_from_slice(LINE);
             if (number + 1) % TOGETHER == 0 || number + 1 == count {
-                memcached.server.send(&request)?;
+                memcached.server.connection.send(&request)?;
                 request.clear();
             }
         }
-        memcached.server.send(b"stats\r\n")?;
-        let answer = memcached.server.receive(|answer| answer.ends_with(END))?;
+        memcached.server.connection.send(b"stats\r\n")?;
+        let answer = memcached.server.connection.receive(|answer| answer.ends_with(END))?;
         let text = String::from_utf8_lossy(answer);
         let held = text.lines().find_map(|line| line.strip_prefix("STAT curr_items "));
         if held.and_then(|held| held.trim().parse().ok()) != Some(count) {
@@ -58,20 +60,38 @@ impl Memcached {
     pub fn path(&self) -> PathBuf {
         self.server.socket()
     }
+}
 
-    fn get(&mut self, op: &Op, value: &mut [u8; VALUE_BYTES]) -> Result<bool> {
-        self.request.clear();
-        self.request.extend_from_slice(b"get ");
-        self.request.extend_from_slice(&op.key);
-        self.request.extend_from_slice(LINE);
-        self.server.send(&self.request)?;
-        // No value of this workload ends like this: they begin with a small number, `v` after it.
-        let answer = self.server.receive(|answer| answer.ends_with(END))?;
-        let found = answer.strip_suffix(END).and_then(|rest| rest.strip_suffix(LINE));
-        let Some(from) = found.and_then(<[u8]>::last_chunk) else { return Ok(false) };
-        *value = *from;
-        Ok(true)
-    }
+/// Asks for a key; `request` is room to make the request in. Whether the value was there.
+///
+/// # Errors
+/// The server is gone, or silent.
+pub fn get(
+    connection: &mut Connection,
+    request: &mut Vec<u8>,
+    key: &[u8; KEY_BYTES],
+    value: &mut [u8; VALUE_BYTES],
+) -> Result<bool> {
+    request.clear();
+    request.extend_from_slice(b"get ");
+    request.extend_from_slice(key);
+    request.extend_from_slice(LINE);
+    connection.send(request)?;
+    // No value of the lab ends like this: their last bytes are `v`, or of a number that is small.
+    let answer = connection.receive(|answer| answer.ends_with(END))?;
+    let found = answer.strip_suffix(END).and_then(|rest| rest.strip_suffix(LINE));
+    let Some(from) = found.and_then(<[u8]>::last_chunk) else { return Ok(false) };
+    *value = *from;
+    Ok(true)
+}
+
+/// Appends a set to a request.
+pub fn set(request: &mut Vec<u8>, key: &[u8; KEY_BYTES], value: &[u8; VALUE_BYTES]) {
+    request.extend_from_slice(b"set ");
+    request.extend_from_slice(key);
+    request.extend_from_slice(b" 0 0 64\r\n");
+    request.extend_from_slice(value);
+    request.extend_from_slice(LINE);
 }
 
 impl Read for Memcached {
@@ -85,6 +105,6 @@ impl Read for Memcached {
     }
 
     fn read(&mut self, op: &Op, value: &mut [u8; VALUE_BYTES]) -> bool {
-        self.get(op, value).unwrap_or(false)
+        get(&mut self.server.connection, &mut self.request, &op.key, value).unwrap_or(false)
     }
 }

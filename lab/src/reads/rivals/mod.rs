@@ -16,7 +16,7 @@ pub mod lmdb;
 mod maps;
 pub mod memcached;
 pub mod redis;
-mod server;
+pub mod server;
 pub mod snapshot;
 
 pub use caches::{QuickCache, quick_cache};

@@ -1,15 +1,16 @@
 //! Redis behind a unix socket, spoken to in RESP.
 
 use super::super::contest::Read;
-use super::super::workload::{Op, VALUE_BYTES, key, value};
-use super::server::Server;
+use super::super::workload::{KEY_BYTES, Op, VALUE_BYTES, key, value};
+use super::server::{Connection, Server};
 use crate::failure::Failure;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
 /// Sets in one write.
 const TOGETHER: u32 = 512;
-const STORED: &[u8] = b"+OK\r\n";
+/// The answer to a set.
+pub const STORED: &[u8] = b"+OK\r\n";
 const NOTHING: &[u8] = b"$-1\r\n";
 /// Around a value in an answer.
 const HEAD: &[u8] = b"$64\r\n";
@@ -34,16 +35,12 @@ impl Redis {
         let mut redis = Redis { server, request: Vec::new() };
         let (mut request, mut sets) = (Vec::new(), 0);
         for number in 0..count {
-            request.extend_from_slice(b"*3\r\n$3\r\nSET\r\n$24\r\n");
-            request.extend_from_slice(&key(number));
-            request.extend_from_slice(b"\r\n$64\r\n");
-            request.extend_from_slice(&value(number));
-            request.extend_from_slice(LINE);
+            set(&mut request, &key(number), &value(number));
             sets += 1;
             if sets == TOGETHER || number + 1 == count {
-                redis.server.send(&request)?;
+                redis.server.connection.send(&request)?;
                 let bytes = sets as usize * STORED.len();
-                let answer = redis.server.receive(|answer| answer.len() >= bytes)?;
+                let answer = redis.server.connection.receive(|answer| answer.len() >= bytes)?;
                 if answer.chunks(STORED.len()).any(|answer| answer != STORED) {
                     let text = String::from_utf8_lossy(answer);
                     bail!(Failure::Tier(format!("Redis to a set: {text}")));
@@ -59,26 +56,44 @@ impl Redis {
     pub fn path(&self) -> PathBuf {
         self.server.socket()
     }
+}
 
-    fn get(&mut self, op: &Op, value: &mut [u8; VALUE_BYTES]) -> Result<bool> {
-        self.request.clear();
-        self.request.extend_from_slice(b"*2\r\n$3\r\nGET\r\n$24\r\n");
-        self.request.extend_from_slice(&op.key);
-        self.request.extend_from_slice(LINE);
-        self.server.send(&self.request)?;
-        let whole = HEAD.len() + VALUE_BYTES + LINE.len();
-        let answer =
-            self.server.receive(|answer| answer.len() >= whole || !answer.starts_with(b"$6"))?;
-        let found = answer.strip_prefix(HEAD).and_then(<[u8]>::first_chunk);
-        let Some(from) = found else {
-            if answer != NOTHING {
-                bail!(Failure::Tier(format!("Redis says {}", String::from_utf8_lossy(answer))));
-            }
-            return Ok(false);
-        };
-        *value = *from;
-        Ok(true)
-    }
+/// Asks for a key; `request` is room to make the request in. Whether the value was there.
+///
+/// # Errors
+/// The server is gone, silent, or says something else.
+pub fn get(
+    connection: &mut Connection,
+    request: &mut Vec<u8>,
+    key: &[u8; KEY_BYTES],
+    value: &mut [u8; VALUE_BYTES],
+) -> Result<bool> {
+    request.clear();
+    request.extend_from_slice(b"*2\r\n$3\r\nGET\r\n$24\r\n");
+    request.extend_from_slice(key);
+    request.extend_from_slice(LINE);
+    connection.send(request)?;
+    let whole = HEAD.len() + VALUE_BYTES + LINE.len();
+    let answer =
+        connection.receive(|answer| answer.len() >= whole || !answer.starts_with(b"$6"))?;
+    let found = answer.strip_prefix(HEAD).and_then(<[u8]>::first_chunk);
+    let Some(from) = found else {
+        if answer != NOTHING {
+            bail!(Failure::Tier(format!("Redis says {}", String::from_utf8_lossy(answer))));
+        }
+        return Ok(false);
+    };
+    *value = *from;
+    Ok(true)
+}
+
+/// Appends a set to a request.
+pub fn set(request: &mut Vec<u8>, key: &[u8; KEY_BYTES], value: &[u8; VALUE_BYTES]) {
+    request.extend_from_slice(b"*3\r\n$3\r\nSET\r\n$24\r\n");
+    request.extend_from_slice(key);
+    request.extend_from_slice(b"\r\n$64\r\n");
+    request.extend_from_slice(value);
+    request.extend_from_slice(LINE);
 }
 
 impl Read for Redis {
@@ -92,6 +107,6 @@ impl Read for Redis {
     }
 
     fn read(&mut self, op: &Op, value: &mut [u8; VALUE_BYTES]) -> bool {
-        self.get(op, value).unwrap_or(false)
+        get(&mut self.server.connection, &mut self.request, &op.key, value).unwrap_or(false)
     }
 }

@@ -1,4 +1,4 @@
-//! A server of this run's own behind a unix socket, and a connection to it.
+//! A server of this run's own behind a unix socket, and connections to it.
 
 use crate::failure::Failure;
 use crate::{interrupt, scratch};
@@ -14,9 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The server, killed when dropped, and a connection.
 pub struct Server {
-    stream: UnixStream,
-    /// Of the last answer.
-    answer: Vec<u8>,
+    /// To it.
+    pub connection: Connection,
     child: Child,
     socket: PathBuf,
     _directory: TempDir,
@@ -63,14 +62,37 @@ impl Server {
             interrupt::hold_if_interrupted();
             std::thread::sleep(Duration::from_millis(2));
         };
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Server { stream, answer: vec![0; 1 << 16], child, socket, _directory: directory })
+        let connection = Connection::over(stream)?;
+        Ok(Server { connection, child, socket, _directory: directory })
     }
 
     /// Where it listens.
     pub fn socket(&self) -> PathBuf {
         self.socket.clone()
+    }
+}
+
+/// A connection to a server.
+pub struct Connection {
+    stream: UnixStream,
+    /// Of the last answer.
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    /// To the server behind this socket.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub fn open(socket: &Path) -> Result<Connection> {
+        let nobody = || Failure::Tier(format!("cannot connect to {}", socket.display()));
+        Connection::over(UnixStream::connect(socket).with_context(nobody)?)
+    }
+
+    fn over(stream: UnixStream) -> Result<Connection> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Connection { stream, answer: vec![0; 1 << 16] })
     }
 
     /// Sends a request.

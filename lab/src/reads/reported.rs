@@ -1,0 +1,114 @@
+//! A hit of a thread that reports every hit. One that reads fast reports ever fewer, but every one of its
+//! first few hundred; so each of these threads is new, and ends before that.
+
+use super::contest::{Contestant, Held, Peek, first_word};
+use super::pass::{Chain, Leg, MISSING, read_all};
+use super::workload::{CHUNK, Op, VALUE_BYTES};
+use anyhow::{Result, anyhow, ensure};
+use l1d_client::Client;
+use l1d_instructions::callgrind::leg;
+use l1d_instructions::served::Served;
+use l1d_instructions::steps::{EXPIRY, Steps};
+use shm_layout::entry::NEVER;
+use shm_layout::{Entry, Plan};
+use std::hint::black_box;
+use std::time::Instant;
+
+/// In tables and JSON.
+pub const NAME: &str = "+ hit report, of every hit";
+
+/// Hits that a thread hands over together when it has collected them.
+const HANDED_OVER: usize = 16;
+/// Hits that are timed: reports come further apart after 26 times as many as are handed over together.
+const TIMED: usize = 22 * HANDED_OVER;
+const ENDED: &str = "the reading thread panicked";
+
+/// `peek_into` of a table whose entries do not expire, by such threads.
+pub struct Reported {
+    /// In the same table.
+    pub peek: Peek,
+    /// Of the same table: reads that are not reported, to begin with caches as warm as others have them.
+    pub steps: Steps,
+}
+
+impl Contestant for Reported {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn hands_out(&self) -> &'static str {
+        "a copy"
+    }
+
+    fn pass(&mut self, leg: Leg<'_>) -> Result<f64> {
+        // Reading each key once is for its pages.
+        if leg.chunks_min > 1 {
+            let client = self.peek.client.clone();
+            return Held(Peek { client, value_bytes: VALUE_BYTES }).pass(leg);
+        }
+        let chunks = leg.stream.sums.len();
+        let (begin, mut all, mut threads) = (Instant::now(), 0.0, 0);
+        while threads == 0 || begin.elapsed() < leg.time {
+            let chunk = (leg.chunk + threads) % chunks;
+            let ops = leg.stream.ops.get(chunk * CHUNK..(chunk + 1) * CHUNK).unwrap_or_default();
+            let (client, steps) = (&self.peek.client, self.steps);
+            all += std::thread::scope(|scope| {
+                let thread = scope.spawn(move || match leg.chain {
+                    Chain::Dependent => read::<true>(client, steps, ops),
+                    Chain::Independent => read::<false>(client, steps, ops),
+                });
+                thread.join().map_err(|_| anyhow!(ENDED))?
+            })?;
+            threads += 1;
+        }
+        Ok(all / threads as f64)
+    }
+}
+
+/// A thread's whole life: ns of each of its timed hits, which are the last of these reads.
+fn read<const DEPENDENT: bool>(client: &Client, steps: Steps, ops: &[Op]) -> Result<f64> {
+    let (before, timed) = ops.split_at(ops.len().saturating_sub(TIMED));
+    let (unreported, first) = before.split_at(before.len().saturating_sub(HANDED_OVER));
+    let mut to = [0; VALUE_BYTES];
+    for op in unreported {
+        ensure!(steps.read::<EXPIRY>(&op.key, || 0, black_box(&mut to)), "a key is missing");
+    }
+    let mut value = Vec::with_capacity(VALUE_BYTES);
+    // The first to be handed over find out where to.
+    for op in first {
+        ensure!(client.peek_into(&op.key, &mut value).is_some(), "a key is missing");
+    }
+    let begun = Instant::now();
+    let sum = read_all::<DEPENDENT>(timed, &mut |op: &Op| {
+        let is_there = client.peek_into(&op.key, black_box(&mut value)).is_some();
+        if is_there { first_word(&value) } else { MISSING }
+    });
+    let ns = begun.elapsed().as_secs_f64() * 1e9;
+    let expected = timed.iter().map(|op| u64::from(op.number)).sum::<u64>();
+    ensure!(sum == expected, "keys are missing or mixed up");
+    Ok(ns / timed.len() as f64)
+}
+
+/// What runs under callgrind: as many hits as are handed over together.
+///
+/// # Errors
+/// No memory, or something was not found that is there.
+pub fn counted() -> Result<()> {
+    let plan =
+        Plan { table_bytes: 16 << 20, value_bytes_max: 2048, table_id: 1, ..Plan::default() };
+    let mut served = Served::new(&plan)?;
+    let key = *b"market:overview:00000001";
+    let entry = Entry { key: &key, value: &[7; VALUE_BYTES], expiry: NEVER, ..Entry::default() };
+    ensure!(served.table.put(&entry, 0).is_ok(), "a refused put");
+    let client = served.client()?;
+    let hits = || {
+        let mut value = Vec::with_capacity(VALUE_BYTES);
+        let mut work = || {
+            (0..HANDED_OVER)
+                .all(|_| client.peek_into(black_box(&key), black_box(&mut value)).is_some())
+        };
+        ensure!(work() && leg(NAME, HANDED_OVER as u64, &mut work), "{NAME}: not found");
+        Ok(())
+    };
+    std::thread::scope(|scope| scope.spawn(hits).join().map_err(|_| anyhow!(ENDED))?)
+}
