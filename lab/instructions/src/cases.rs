@@ -88,7 +88,9 @@ fn fill(served: &Served) -> Result<()> {
         let at = Location { segment: geometry.segment_count() - 1, word };
         word += u32::try_from(writer.append(at, &entry, hash)?.words())?;
         let bucket = geometry.buckets(hash)[line];
-        let free = (0..8).map(|slot| bucket.slot(slot)).find(|&slot| {
+        // Its own slot, where it stands in its first line: as most that are read do.
+        let own = (line == 0).then(|| bucket.slot(hash.own_slot()));
+        let free = own.into_iter().chain((0..8).map(|slot| bucket.slot(slot))).find(|&slot| {
             // SAFETY: a slot of a bucket is a word of the table.
             (unsafe { shm_layout::Memory::load(writer.memory(), slot) }) == 0
         });
