@@ -10,7 +10,7 @@ mod reader;
 #[path = "torn_reads/values.rs"]
 mod values;
 
-use l1d_client::Client;
+use l1d_client::{Client, Error, SetOptions};
 use reader::{Reader, WAYS};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -20,6 +20,8 @@ use test_support::daemon::Daemon;
 use values::{KEYS, VALUE_BYTES_MAX, key, next, number, proven, value};
 
 const READERS: u64 = 8;
+/// Looks of each reader that are stopped until the owner has written over what they look at.
+const LONG_LOOKS: u64 = 8;
 /// Says that this process is a reader, and where the socket is.
 const ROLE: &str = "L1D_TORN_SOCKET";
 
@@ -37,22 +39,33 @@ fn reader_process() {
         std::thread::sleep(Duration::from_millis(5));
     };
     let (reads, random) = (number("L1D_TORN_READS", 1), number("L1D_TEST_SEED", 1));
+    let long_looks = number("L1D_TORN_LONG_LOOKS", 0);
     let mut reader = Reader::new(client, random);
-    let mut done = 0;
+    let (mut done, mut looks) = (0, 0);
     while done < reads {
         done += reader.read();
+        if done * long_looks > looks * reads {
+            looks += 1;
+            reader.look_for_long();
+        }
     }
     let hits = reader.hits.map(|hits| hits.to_string()).join(" ");
-    println!("figures {} {hits}", reader.changes);
+    println!("figures {} {} {hits}", reader.changes, reader.written_over);
 }
 
-fn start_readers(socket: &Path, reads: u64, seed: u64) -> Vec<std::process::Child> {
+fn start_readers(
+    socket: &Path,
+    reads: u64,
+    long_looks: u64,
+    seed: u64,
+) -> Vec<std::process::Child> {
     (0..READERS)
         .map(|reader| {
             Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "reader_process", "--nocapture", "--test-threads=1"])
                 .env(ROLE, socket)
                 .env("L1D_TORN_READS", (reads / READERS).to_string())
+                .env("L1D_TORN_LONG_LOOKS", long_looks.to_string())
                 .env("L1D_TEST_SEED", (seed + reader).to_string())
                 .stdout(Stdio::piped())
                 .spawn()
@@ -61,9 +74,10 @@ fn start_readers(socket: &Path, reads: u64, seed: u64) -> Vec<std::process::Chil
         .collect()
 }
 
-/// Waits for the readers; returns the changes that they saw, and their hits in each way to read.
-fn gather(readers: Vec<std::process::Child>) -> (u64, [u64; WAYS.len()]) {
-    let (mut changes, mut hits) = (0, [0; WAYS.len()]);
+/// Waits for the readers; returns the changes that they saw, the looks under which the owner wrote, and
+/// their hits in each way to read.
+fn gather(readers: Vec<std::process::Child>) -> (u64, u64, [u64; WAYS.len()]) {
+    let (mut changes, mut written_over, mut hits) = (0, 0, [0; WAYS.len()]);
     for mut reader in readers {
         let lines: Vec<String> =
             BufReader::new(reader.stdout.take().unwrap()).lines().map_while(Result::ok).collect();
@@ -72,9 +86,10 @@ fn gather(readers: Vec<std::process::Child>) -> (u64, [u64; WAYS.len()]) {
         let mut figures =
             figures.expect("its figures").split(' ').map(|word| word.parse().unwrap());
         changes += figures.next().unwrap_or(0);
+        written_over += figures.next().unwrap_or(0);
         hits.iter_mut().zip(figures).for_each(|(hits, more): (&mut u64, u64)| *hits += more);
     }
-    (changes, hits)
+    (changes, written_over, hits)
 }
 
 fn daemon() -> Daemon {
@@ -92,6 +107,15 @@ fn connect(daemon: &Daemon) -> Client {
         .unwrap()
 }
 
+/// Sets without waiting, so that a segment is often recycled while one of its readers waits for a
+/// processor; but where the daemon is behind, waits for it.
+fn set_soon(client: &Client, key: &[u8], value: &[u8]) {
+    match client.set_with(key, value, &SetOptions { no_wait: true, ..SetOptions::default() }) {
+        Err(Error::Busy { .. }) => client.set(key, value).map(|_| ()).unwrap(),
+        set => drop(set.unwrap()),
+    }
+}
+
 #[test]
 fn eight_processes_read_while_one_overwrites() {
     let seed = number("L1D_TEST_SEED", u64::from(std::process::id()));
@@ -99,17 +123,18 @@ fn eight_processes_read_while_one_overwrites() {
     println!("seed {seed}");
     let daemon = daemon();
     let client = connect(&daemon);
-    let mut readers = start_readers(&daemon.socket(), reads, seed);
+    let mut readers = start_readers(&daemon.socket(), reads, LONG_LOOKS, seed);
     let (mut random, mut bytes, mut version) = (seed, Vec::new(), 0);
     while readers.iter_mut().any(|reader| reader.try_wait().unwrap().is_none()) {
         version += 1;
         let number = next(&mut random) % KEYS;
         value(number, version, &mut bytes);
-        client.set(&key(number), &bytes).unwrap();
+        set_soon(&client, &key(number), &bytes);
     }
-    let (changes, hits) = gather(readers);
+    let (changes, written_over, hits) = gather(readers);
     println!("{reads} reads by {READERS} processes: {changes} new values, {version} sets");
-    println!("hits by {WAYS:?}: {hits:?}");
+    println!("hits by {WAYS:?}: {hits:?}; {written_over} long looks at what was written over");
+    assert!(written_over > LONG_LOOKS, "the readers saw nothing recycled");
     assert!(hits.iter().sum::<u64>() > reads / 2 && changes > KEYS, "nothing happened");
     assert!(hits.iter().all(|hits| *hits > reads / 20), "a way to read that found nothing");
     let report = client.check_json().unwrap();
@@ -122,7 +147,7 @@ fn readers_go_on_while_the_daemon_is_killed_again_and_again() {
     println!("seed {seed}");
     let mut daemon = daemon();
     let client = connect(&daemon);
-    let mut readers = start_readers(&daemon.socket(), 2_000_000, seed);
+    let mut readers = start_readers(&daemon.socket(), 2_000_000, 0, seed);
     let (mut random, mut bytes, mut version, mut kills) = (seed, Vec::new(), 0, 0);
     let mut acknowledged = vec![0; usize::try_from(KEYS).unwrap()];
     while readers.iter_mut().any(|reader| reader.try_wait().unwrap().is_none()) || kills < 5 {
@@ -166,7 +191,7 @@ fn readers_go_on_while_the_daemon_is_killed_again_and_again() {
             }
         }
     }
-    let (_, hits) = gather(readers);
+    let (_, _, hits) = gather(readers);
     println!("{kills} kills, {version} sets, hits by {WAYS:?}: {hits:?}");
     assert!(hits.iter().all(|hits| *hits > 10_000), "a way to read that found nothing");
     let report = client.check_json().unwrap();

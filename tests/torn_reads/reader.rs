@@ -3,6 +3,7 @@
 use super::values::{KEYS, below, key, next, proven};
 use l1d_client::{Client, Memo, Meta, ValueView, Values};
 use std::convert::Infallible;
+use std::time::Duration;
 
 /// Most keys that are asked for together: more than the library reads at once.
 const TOGETHER: usize = 24;
@@ -24,6 +25,8 @@ pub struct Reader {
     /// Hits, of each way, and how many of them were newer than the one before.
     pub hits: [u64; WAYS.len()],
     pub changes: u64,
+    /// Looks under which the owner wrote.
+    pub written_over: u64,
 }
 
 impl Reader {
@@ -38,6 +41,7 @@ impl Reader {
             seen: vec![(0, 0); usize::try_from(KEYS).unwrap()],
             hits: [0; WAYS.len()],
             changes: 0,
+            written_over: 0,
         }
     }
 
@@ -83,6 +87,30 @@ impl Reader {
         // Without a daemon only what the table holds is answered.
         let Ok(Some(is_same)) = seen else { return };
         assert!(is_same, "key {number}: a value that differs from itself");
+        let version = proven(number, &self.bytes, &mut self.expected);
+        self.note(1, number, version, None);
+    }
+
+    /// A look that is stopped in its midst until the owner has recycled what is looked at, or for some
+    /// seconds, where the value is what the daemon sent.
+    pub fn look_for_long(&mut self) {
+        let number = next(&mut self.random) % KEYS;
+        let (bytes, mut is_stopped, mut is_written_over) = (&mut self.bytes, false, false);
+        let seen = self.client.read_with(&key(number), |value| {
+            let is_same = copy_in_parts(value, value.len() / 2, bytes);
+            if std::mem::replace(&mut is_stopped, true) || bytes.is_empty() {
+                return is_same;
+            }
+            is_written_over = (0..3000).any(|_| {
+                std::thread::sleep(Duration::from_millis(1));
+                !value.has_at(0, bytes)
+            });
+            let half = bytes.len() / 2;
+            value.copy_to(half, &mut bytes[half..])
+        });
+        let Ok(Some(is_same)) = seen else { return };
+        assert!(is_same, "key {number}: a value that differs from itself");
+        self.written_over += u64::from(is_written_over);
         let version = proven(number, &self.bytes, &mut self.expected);
         self.note(1, number, version, None);
     }
