@@ -1,58 +1,29 @@
 //! The hazard: a reader returns a mixture of two values, a value of another key, or one that is
 //! older than what it has seen, while the owner overwrites, recycles segments and is killed.
 //!
-//! Eight processes read, this one writes; every value proves itself. `L1D_TORN_READS` sets how many
-//! reads (10^7 by default), `L1D_TEST_SEED` the order of keys.
+//! Eight processes read, in every way that the library has, and this one writes values of many sizes;
+//! every value proves itself. `L1D_TORN_READS` sets how many reads (10^7 by default), `L1D_TEST_SEED` the
+//! order of keys.
 
-use l1d_client::Client;
+#[path = "torn_reads/reader.rs"]
+mod reader;
+#[path = "torn_reads/values.rs"]
+mod values;
+
+use l1d_client::{Client, Error, SetOptions};
+use reader::{Reader, WAYS};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use test_support::daemon::Daemon;
+use values::{KEYS, VALUE_BYTES_MAX, key, next, number, proven, value};
 
 const READERS: u64 = 8;
-const KEYS: u64 = 64;
+/// Looks of each reader that are stopped until the owner has written over what they look at.
+const LONG_LOOKS: u64 = 8;
 /// Says that this process is a reader, and where the socket is.
 const ROLE: &str = "L1D_TORN_SOCKET";
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-fn next(random: &mut u64) -> u64 {
-    // splitmix64
-    *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *random;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
-
-fn key(number: u64) -> Vec<u8> {
-    format!("torn:{number}").into_bytes()
-}
-
-/// Key number, version, then words that follow from both; from two to about two thousand words.
-fn value(key: u64, version: u64, into: &mut Vec<u8>) {
-    let mut state = key << 48 ^ version;
-    let words = 2 + next(&mut state) % if version.is_multiple_of(16) { 2000 } else { 40 };
-    into.clear();
-    into.extend_from_slice(&key.to_le_bytes());
-    into.extend_from_slice(&version.to_le_bytes());
-    for _ in 2..words {
-        into.extend_from_slice(&next(&mut state).to_le_bytes());
-    }
-}
-
-/// The version in a value that proves itself.
-fn proven(key: u64, bytes: &[u8], expected: &mut Vec<u8>) -> u64 {
-    let version = bytes.get(8..16).expect("a version");
-    let version = u64::from_le_bytes(version.try_into().unwrap());
-    value(key, version, expected);
-    assert!(bytes == expected.as_slice(), "key {key}: a torn value, version {version}");
-    version
-}
 
 /// A reader process: not a test of its own, but it has to be one to be run.
 #[test]
@@ -67,32 +38,34 @@ fn reader_process() {
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    let (reads, mut random) = (number("L1D_TORN_READS", 1), number("L1D_TEST_SEED", 1));
-    let mut seen = vec![0; usize::try_from(KEYS).unwrap()];
-    let (mut bytes, mut expected) = (Vec::new(), Vec::new());
-    let (mut hits, mut changes) = (0u64, 0u64);
-    for _ in 0..reads {
-        let number = next(&mut random) % KEYS;
-        if client.peek_into(&key(number), &mut bytes).is_none() {
-            continue;
+    let (reads, random) = (number("L1D_TORN_READS", 1), number("L1D_TEST_SEED", 1));
+    let long_looks = number("L1D_TORN_LONG_LOOKS", 0);
+    let mut reader = Reader::new(client, random);
+    let (mut done, mut looks) = (0, 0);
+    while done < reads {
+        done += reader.read();
+        if done * long_looks > looks * reads {
+            looks += 1;
+            reader.look_for_long();
         }
-        hits += 1;
-        let version = proven(number, &bytes, &mut expected);
-        let last = &mut seen[usize::try_from(number).unwrap()];
-        assert!(version >= *last, "key {number} went back from {last} to {version}");
-        changes += u64::from(version > *last);
-        *last = version;
     }
-    println!("hits {hits} changes {changes}");
+    let hits = reader.hits.map(|hits| hits.to_string()).join(" ");
+    println!("figures {} {} {hits}", reader.changes, reader.written_over);
 }
 
-fn start_readers(socket: &Path, reads: u64, seed: u64) -> Vec<std::process::Child> {
+fn start_readers(
+    socket: &Path,
+    reads: u64,
+    long_looks: u64,
+    seed: u64,
+) -> Vec<std::process::Child> {
     (0..READERS)
         .map(|reader| {
             Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "reader_process", "--nocapture", "--test-threads=1"])
                 .env(ROLE, socket)
                 .env("L1D_TORN_READS", (reads / READERS).to_string())
+                .env("L1D_TORN_LONG_LOOKS", long_looks.to_string())
                 .env("L1D_TEST_SEED", (seed + reader).to_string())
                 .stdout(Stdio::piped())
                 .spawn()
@@ -101,26 +74,28 @@ fn start_readers(socket: &Path, reads: u64, seed: u64) -> Vec<std::process::Chil
         .collect()
 }
 
-/// Waits for the readers; returns hits and changes that they saw.
-fn gather(readers: Vec<std::process::Child>) -> (u64, u64) {
-    let mut totals = (0, 0);
+/// Waits for the readers; returns the changes that they saw, the looks under which the owner wrote, and
+/// their hits in each way to read.
+fn gather(readers: Vec<std::process::Child>) -> (u64, u64, [u64; WAYS.len()]) {
+    let (mut changes, mut written_over, mut hits) = (0, 0, [0; WAYS.len()]);
     for mut reader in readers {
         let lines: Vec<String> =
             BufReader::new(reader.stdout.take().unwrap()).lines().map_while(Result::ok).collect();
         assert!(reader.wait().unwrap().success(), "a reader failed: {lines:#?}");
-        let line = lines.iter().find(|line| line.contains("hits ")).expect("its figures");
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let at = words.iter().position(|word| *word == "hits").unwrap();
-        totals.0 += words[at + 1].parse::<u64>().unwrap();
-        totals.1 += words[at + 3].parse::<u64>().unwrap();
+        let figures = lines.iter().find_map(|line| line.split("figures ").nth(1));
+        let mut figures =
+            figures.expect("its figures").split(' ').map(|word| word.parse().unwrap());
+        changes += figures.next().unwrap_or(0);
+        written_over += figures.next().unwrap_or(0);
+        hits.iter_mut().zip(figures).for_each(|(hits, more): (&mut u64, u64)| *hits += more);
     }
-    totals
+    (changes, written_over, hits)
 }
 
 fn daemon() -> Daemon {
     // So small that segments are recycled all the time.
-    let config = "[table]\nvalue_bytes_max = \"16KiB\"\n";
-    Daemon::start(env!("CARGO_BIN_EXE_l1d"), config, "6MiB")
+    let config = format!("[table]\nvalue_bytes_max = \"{VALUE_BYTES_MAX}\"\n");
+    Daemon::start(env!("CARGO_BIN_EXE_l1d"), &config, "8MiB")
 }
 
 fn connect(daemon: &Daemon) -> Client {
@@ -132,6 +107,15 @@ fn connect(daemon: &Daemon) -> Client {
         .unwrap()
 }
 
+/// Sets without waiting, so that a segment is often recycled while one of its readers waits for a
+/// processor; but where the daemon is behind, waits for it.
+fn set_soon(client: &Client, key: &[u8], value: &[u8]) {
+    match client.set_with(key, value, &SetOptions { no_wait: true, ..SetOptions::default() }) {
+        Err(Error::Busy { .. }) => client.set(key, value).map(|_| ()).unwrap(),
+        set => drop(set.unwrap()),
+    }
+}
+
 #[test]
 fn eight_processes_read_while_one_overwrites() {
     let seed = number("L1D_TEST_SEED", u64::from(std::process::id()));
@@ -139,19 +123,20 @@ fn eight_processes_read_while_one_overwrites() {
     println!("seed {seed}");
     let daemon = daemon();
     let client = connect(&daemon);
-    let mut readers = start_readers(&daemon.socket(), reads, seed);
+    let mut readers = start_readers(&daemon.socket(), reads, LONG_LOOKS, seed);
     let (mut random, mut bytes, mut version) = (seed, Vec::new(), 0);
     while readers.iter_mut().any(|reader| reader.try_wait().unwrap().is_none()) {
         version += 1;
         let number = next(&mut random) % KEYS;
         value(number, version, &mut bytes);
-        client.set(&key(number), &bytes).unwrap();
+        set_soon(&client, &key(number), &bytes);
     }
-    let (hits, changes) = gather(readers);
-    println!(
-        "{reads} reads by {READERS} processes: {hits} hits, {changes} new values, {version} sets"
-    );
-    assert!(hits > reads / 2 && changes > KEYS, "the readers saw nothing happen");
+    let (changes, written_over, hits) = gather(readers);
+    println!("{reads} reads by {READERS} processes: {changes} new values, {version} sets");
+    println!("hits by {WAYS:?}: {hits:?}; {written_over} long looks at what was written over");
+    assert!(written_over > LONG_LOOKS, "the readers saw nothing recycled");
+    assert!(hits.iter().sum::<u64>() > reads / 2 && changes > KEYS, "nothing happened");
+    assert!(hits.iter().all(|hits| *hits > reads / 20), "a way to read that found nothing");
     let report = client.check_json().unwrap();
     assert!(report.contains("\"violation_count\":0"), "{report}");
 }
@@ -162,7 +147,7 @@ fn readers_go_on_while_the_daemon_is_killed_again_and_again() {
     println!("seed {seed}");
     let mut daemon = daemon();
     let client = connect(&daemon);
-    let mut readers = start_readers(&daemon.socket(), 2_000_000, seed);
+    let mut readers = start_readers(&daemon.socket(), 2_000_000, 0, seed);
     let (mut random, mut bytes, mut version, mut kills) = (seed, Vec::new(), 0, 0);
     let mut acknowledged = vec![0; usize::try_from(KEYS).unwrap()];
     while readers.iter_mut().any(|reader| reader.try_wait().unwrap().is_none()) || kills < 5 {
@@ -201,13 +186,14 @@ fn readers_go_on_while_the_daemon_is_killed_again_and_again() {
         for (number, acknowledged) in (0..KEYS).zip(&acknowledged) {
             // A value may be gone where a segment was half recycled; an older one may not be there.
             if client.peek_into(&key(number), &mut bytes).is_some() {
-                let found = proven(number, &bytes, &mut expected);
+                let Some(found) = proven(number, &bytes, &mut expected) else { continue };
                 assert!(found >= *acknowledged, "key {number}: {found} after {acknowledged}");
             }
         }
     }
-    let (hits, _) = gather(readers);
-    println!("{kills} kills, {version} sets, {hits} hits");
+    let (_, _, hits) = gather(readers);
+    println!("{kills} kills, {version} sets, hits by {WAYS:?}: {hits:?}");
+    assert!(hits.iter().all(|hits| *hits > 10_000), "a way to read that found nothing");
     let report = client.check_json().unwrap();
     assert!(report.contains("\"violation_count\":0"), "{report}");
 }

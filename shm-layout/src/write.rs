@@ -156,6 +156,13 @@ impl<M: MemoryMut> Writer<M> {
         self.store(slot, SlotWord::EMPTY.0);
     }
 
+    /// Moves the entry at `at` from one slot of its key to another. The old one is emptied before the new
+    /// one is stored, and whoever sees the new one sees that: at no moment has a key two slots (W10).
+    pub fn move_slot(&self, from: usize, to: usize, hash: KeyHash, at: Location) {
+        self.clear(from);
+        self.publish(to, hash, at);
+    }
+
     /// Says that segment `segment` is being recycled (W4): from here until
     /// [`end_recycling`](Self::end_recycling) no read of it succeeds. The caller then clears every
     /// slot that still refers to it. The fence partners with R6.

@@ -96,8 +96,7 @@ impl<M: MemoryMut> Table<M> {
 
     /// Empties one of the candidate slots by moving its entry to the other line of that entry's key.
     ///
-    /// The old slot is cleared before the new one is stored: a reader in between misses, and a kill
-    /// in between costs the entry, but no key ever has two slots.
+    /// A reader in the midst of it misses, and a kill there costs the entry.
     fn move_neighbour(&mut self, hash: KeyHash) -> Option<usize> {
         for slot in self.candidate_slots(hash).collect::<Vec<_>>() {
             let Some(found) = self.at_slot(slot) else { continue };
@@ -108,8 +107,7 @@ impl<M: MemoryMut> Table<M> {
             let there = lines.into_iter().find(|line| self.bucket_of(line.slot(0)) != here);
             let there = there.filter(|line| self.may_move(here, self.bucket_of(line.slot(0))));
             if let Some(empty) = there.and_then(|line| self.empty_slot(line)) {
-                self.writer.clear(slot);
-                self.writer.publish(empty, neighbour, found.at);
+                self.writer.move_slot(slot, empty, neighbour, found.at);
                 let uses = self.eviction.uses.get(slot);
                 self.eviction.uses.set(empty, uses);
                 self.eviction.uses.set(slot, 0);

@@ -1,12 +1,13 @@
 //! Hit reports: readers tell what they found, the owner counts it for eviction, and nobody waits.
 //!
 //! Each stripe is a ring that never refuses: what the owner does not drain in time is written over,
-//! and threads that share a stripe may lose each other's reports. So a report is two plain stores to
-//! lines that no other stripe has. No order is kept between a report and its mark: a report read too
-//! early is an older one, counted twice. Beside the count of reports stands that of the hits that they
-//! stand for, as fast readers report some of theirs only.
+//! and threads that share a stripe may lose each other's reports, and set its mark back. So a report is
+//! two plain stores to lines that no other stripe has. No order is kept between a report and its mark: a
+//! report read too early is an older one, counted twice. Beside the count of reports stands that of the
+//! hits that they stand for, as fast readers report some of theirs only.
 
 use super::{Exchange, LINE_WORDS, Mailbox};
+use core::mem::replace;
 
 /// A report that stands for more hits than this was not written by this library. A forged one does no
 /// more than an honest one: to eviction each is one use of the few that an entry can have, whatever it
@@ -50,14 +51,20 @@ impl<M: Exchange> Mailbox<M> {
             return 0;
         }
         let hits = self.load(mark + 1);
+        let before = replace(seen, Seen { reports: reported, hits });
+        // Set back by a thread that was stopped in the midst of a report: all of them were seen.
+        if is_back(new) {
+            return 0;
+        }
+        let new_hits = hits.wrapping_sub(before.hits);
+        let new_hits = if is_back(new_hits) { 0 } else { new_hits };
         let kept = new.min(self.shape.stripe_words as u64);
         // Those that were written over had their share, too.
-        let each = (hits.wrapping_sub(seen.hits) / kept).clamp(1, HITS_PER_REPORT_MAX);
+        let each = (new_hits / kept).clamp(1, HITS_PER_REPORT_MAX);
         let each = u32::try_from(each).unwrap_or(1);
         for back in (1..=kept).rev() {
             take(self.load(self.report_word(stripe, reported.wrapping_sub(back))), each);
         }
-        *seen = Seen { reports: reported, hits };
         new
     }
 
@@ -66,4 +73,9 @@ impl<M: Exchange> Mailbox<M> {
         let place = position as usize & (self.shape.stripe_words - 1);
         self.shape.reports() + stripe * self.shape.stripe_words + place
     }
+}
+
+/// Whether a count has gone back, by the difference to what it was.
+const fn is_back(difference: u64) -> bool {
+    difference > u64::MAX / 2
 }

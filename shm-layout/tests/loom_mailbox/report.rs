@@ -1,0 +1,90 @@
+//! Hit reports: what is drained was reported, or is a report of before; nothing is made up.
+
+use super::words::{SHAPE, Words, mailbox_of, model};
+use loom::thread;
+use shm_layout::mailbox::report::Seen;
+use shm_layout::mailbox::{Mailbox, Shape};
+
+const STRIPE: Shape = Shape { stripe_words: 2, ..SHAPE };
+
+/// What the owner has counted.
+#[derive(Default)]
+struct Drained {
+    seen: Seen,
+    /// Reports that there have been, by what `drain` says.
+    reports: u64,
+    /// Reports that were handed over, and the hits that they stand for.
+    taken: u64,
+    hits: u64,
+    last: u64,
+}
+
+impl Drained {
+    fn drain(&mut self, mailbox: &Mailbox<Words>) {
+        let before = self.taken;
+        let Drained { seen, taken, hits, last, .. } = self;
+        let new = mailbox.drain(0, seen, |hash, each| {
+            // 0: not yet written, though counted.
+            assert!(hash == 0 || HASHES.contains(&hash), "{hash} was never reported");
+            *taken += 1;
+            *hits += u64::from(each);
+            *last = hash;
+        });
+        assert!(self.taken - before <= STRIPE.stripe_words as u64, "more than are kept");
+        self.reports = self.reports.checked_add(new).expect("fewer reports than there are numbers");
+    }
+}
+
+const HASHES: [u64; 4] = [0x51, 0x52, 0x53, 0x54];
+const HITS: u64 = 3;
+
+/// More reports than the stripe keeps, while the owner takes some of them.
+#[test]
+fn one_threads_reports_are_counted_once_and_lost_ones_are_told() {
+    model(|| {
+        let mailbox = mailbox_of(STRIPE);
+        let client = mailbox.clone();
+        let reporting = thread::spawn(move || {
+            for hash in HASHES {
+                client.report(0, hash, HITS);
+            }
+        });
+        let mut drained = Drained::default();
+        drained.drain(&mailbox);
+        drained.drain(&mailbox);
+        reporting.join().unwrap();
+        drained.drain(&mailbox);
+        assert_eq!(drained.reports, HASHES.len() as u64, "all are told of, once");
+        assert!(drained.taken <= drained.reports);
+        assert!(drained.hits <= HITS * HASHES.len() as u64, "hits that nobody made");
+        let before = drained.taken;
+        drained.drain(&mailbox);
+        assert_eq!(drained.taken, before, "taken twice");
+    });
+}
+
+/// Two threads in one stripe lose each other's reports, and may set its mark back to where it was; no
+/// hit is made up of that, and later reports are taken.
+#[test]
+fn threads_that_share_a_stripe_lose_reports_and_invent_none() {
+    model(|| {
+        let mailbox = mailbox_of(STRIPE);
+        let clients = [mailbox.clone(), mailbox.clone()];
+        let mut hashes = [&HASHES[..2], &HASHES[2..3]].into_iter();
+        let reporting = clients.map(|client| {
+            let hashes = hashes.next().unwrap_or_default();
+            thread::spawn(move || hashes.iter().for_each(|hash| client.report(0, *hash, HITS)))
+        });
+        let mut drained = Drained::default();
+        for thread in reporting {
+            drained.drain(&mailbox);
+            thread.join().unwrap();
+        }
+        drained.drain(&mailbox);
+        assert!(drained.reports <= 3, "{} reports were told of", drained.reports);
+        assert!(drained.hits <= 3 * HITS, "{} hits", drained.hits);
+        mailbox.report(0, HASHES[3], HITS);
+        drained.drain(&mailbox);
+        assert_eq!(drained.last, HASHES[3], "a later report is taken");
+    });
+}

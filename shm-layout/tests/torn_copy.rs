@@ -1,0 +1,104 @@
+//! The hazard: a copy that is torn by the owner's writing is taken for a value, whichever code copies.
+//!
+//! One thread recycles a segment and puts another value of the same key into the same place, over and
+//! over; another one reads it. Every word of a value says which one it is.
+
+use shm_layout::entry::NEVER;
+use shm_layout::{
+    Entry, Geometry, HeapTable, Location, Mapped, Memory, Outcome, Plan, Reader, VecDestination,
+    Writer,
+};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const KEY: &[u8] = b"torn";
+const AT: Location = Location { segment: 0, word: 0 };
+/// One size for each way in which bytes are copied, and some of many lines.
+const SIZES: [usize; 9] = [9, 15, 31, 64, 127, 256, 1000, 4096, 32_768];
+/// Values that are read of each size.
+const HITS: usize = 100;
+
+/// The same memory, copied by words: the definition of the trait alone.
+#[derive(Clone)]
+struct ByWords(Mapped);
+
+impl Memory for ByWords {
+    unsafe fn load(&self, index: usize) -> u64 {
+        // SAFETY: passed on unchanged.
+        unsafe { self.0.load(index) }
+    }
+    fn fence_acquire(&self) {
+        self.0.fence_acquire();
+    }
+}
+
+/// A value that is one number over and over, up to its last byte.
+fn fill(value: &mut [u8], number: u64) {
+    for chunk in value.chunks_mut(8) {
+        chunk.copy_from_slice(&number.to_le_bytes()[..chunk.len()]);
+    }
+}
+
+/// Reads while the owner writes; every hit is whole, and none is older than the one before.
+fn read_while_written<M: Memory + Send + Sync>(memory: impl FnOnce(&HeapTable) -> M, bytes: usize) {
+    let plan = Plan { table_bytes: 8 << 20, value_bytes_max: 40_000, ..Plan::default() };
+    let geometry = Geometry::plan(&plan).unwrap();
+    let table = HeapTable::new(&geometry);
+    // SAFETY: new memory of the table's size, which this thread alone writes.
+    let writer = unsafe { Writer::create(table.memory_mut(), geometry) };
+    writer.open_for_readers();
+    // SAFETY: the memory has the table's bytes.
+    let reader = unsafe { Reader::attach(memory(&table), table.bytes()) }.unwrap();
+    let hash = geometry.hasher().hash(KEY);
+    let slot = geometry.buckets(hash)[0].slot(0);
+    let reads = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| read_hits(&reader, bytes, &reads));
+        let mut value = vec![0; bytes];
+        let mut number = 0;
+        while !reading.is_finished() {
+            number += 1;
+            fill(&mut value, number);
+            writer.begin_recycling(AT.segment);
+            writer.clear(slot);
+            writer.end_recycling(AT.segment);
+            let (value, version) = (value.as_slice(), number);
+            let entry = Entry { key: KEY, value, version, expiry: NEVER, ..Entry::default() };
+            writer.append(AT, &entry, hash).unwrap();
+            writer.publish(slot, hash, AT);
+            // Each second value stays until it was read from beginning to end; the others go at once.
+            let until = reads.load(Ordering::Relaxed) + 2 * (number % 2);
+            while reads.load(Ordering::Relaxed) < until && !reading.is_finished() {
+                std::thread::yield_now();
+            }
+        }
+    });
+}
+
+fn read_hits<M: Memory>(reader: &Reader<M>, bytes: usize, reads: &AtomicU64) {
+    let (mut value, mut expected) = (VecDestination::default(), vec![0; bytes]);
+    let (mut hits, mut last) = (0, 0);
+    while hits < HITS {
+        let outcome = reader.read(KEY, || 0, &mut value);
+        reads.fetch_add(1, Ordering::Relaxed);
+        let Outcome::Hit(hit) = outcome else { continue };
+        hits += usize::from(hit.version > last);
+        assert!(hit.version >= last, "{bytes} bytes: {} after {last}", hit.version);
+        last = hit.version;
+        fill(&mut expected, hit.version);
+        assert!(value.bytes() == expected, "{bytes} bytes: torn, version {last}");
+    }
+}
+
+#[test]
+fn what_this_processor_copies_is_whole_or_no_hit() {
+    for bytes in SIZES {
+        read_while_written(HeapTable::memory, bytes);
+    }
+}
+
+#[test]
+fn what_is_copied_by_words_is_whole_or_no_hit() {
+    for bytes in SIZES {
+        read_while_written(|table| ByWords(table.memory()), bytes);
+    }
+}
