@@ -90,12 +90,15 @@ impl Table {
         self.read_by(key, value, move || self.daemon_clock())
     }
 
-    /// Nearly every hit, as [`read`](Self::read), and with little code. No hit: `value` is empty, and
-    /// unless it is clear why, [`read_whole`](Self::read_whole) finds out.
+    /// Nearly every hit, as [`read`](Self::read), and with little code. No hit: what `value` holds is
+    /// void, and unless it is clear why, [`read_whole`](Self::read_whole) finds out.
     #[inline(always)]
     pub(crate) fn read_short(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Hit, NoHit> {
-        value.clear();
-        self.short(self.reader.seek_one(key), key, value, move || self.daemon_clock())
+        let mut over = Over(value);
+        let clock = move || self.daemon_clock();
+        let hit = self.reader.read_short(self.reader.seek_one(key), key, clock, &mut over)?;
+        over.keep(&hit);
+        Ok(hit)
     }
 
     /// Asks for the lines and entries of up to [`TOGETHER`] keys, so that the waits for memory of what
@@ -278,6 +281,34 @@ impl Behind<'_> {
         // SAFETY: a hit has received `value_bytes` bytes in the room that it asked for last, which
         // begins behind this vector's bytes and of which there is as much.
         unsafe { self.0.set_len(self.0.len() + bytes) };
+    }
+}
+
+/// The room of a vector whose content is replaced, and void until then.
+struct Over<'a>(&'a mut Vec<u8>);
+
+impl Over<'_> {
+    /// Makes the value of this hit, which has just been received, what the vector holds.
+    #[inline(always)]
+    fn keep(self, hit: &Hit) {
+        let bytes = hit.value_bytes as usize;
+        debug_assert!(bytes <= self.0.capacity());
+        // SAFETY: a hit has received `value_bytes` bytes in the room that it asked for last, which is this
+        // vector's from its first byte on and of which there is as much.
+        unsafe { self.0.set_len(bytes) };
+    }
+}
+
+// SAFETY: the memory of a vector that is borrowed exclusively: it has room for as many bytes as asked for,
+// and does not move before it grows.
+unsafe impl Destination for Over<'_> {
+    #[inline(always)]
+    fn room(&mut self, bytes: usize) -> *mut u8 {
+        if bytes > self.0.capacity() {
+            self.0.clear();
+            grow(self.0, bytes);
+        }
+        self.0.as_mut_ptr()
     }
 }
 
