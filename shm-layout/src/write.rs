@@ -145,8 +145,7 @@ impl<M: MemoryMut> Writer<M> {
     /// two stores costs `other`'s entry, and the same word is in both: a restart clears one of them.
     pub fn exchange(&self, slot: usize, other: usize) {
         let (word, other_word) = (self.load(slot), self.load(other));
-        // As for any publishing store: partners with the third fence of R4.
-        self.memory.fence_release();
+        // No fence: the one before each word's first publication stands before these stores, too.
         self.store(other, word);
         self.store(slot, other_word);
     }

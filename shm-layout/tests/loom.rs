@@ -31,6 +31,8 @@
 //! because W4 is then true of each of its two functions alone.
 #![cfg(loom)]
 
+#[path = "loom/exchanges.rs"]
+mod exchanges;
 #[path = "loom/leases.rs"]
 mod leases;
 #[path = "loom/moves.rs"]

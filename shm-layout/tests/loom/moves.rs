@@ -3,15 +3,20 @@
 use super::reads::{neighbour, seen};
 use super::sightings::sighted_and_asked;
 use super::table::{
-    A, FIRST, NEW, OLD, SECOND, Shared, THIRD, Told, entry, hash, model, model_of_reads, put, slot,
-    table,
+    A, FIRST, NEW, OLD, PLACES, SECOND, Shared, THIRD, Told, entry, hash, model, model_of_reads,
+    put, slot, table,
 };
 use loom::thread;
 use shm_layout::{Location, Memory, Writer};
 
+/// A place of the line that this one is not of.
+fn other(place: usize) -> usize {
+    usize::from(place != 1)
+}
+
 /// Moves the entry of `A` at `at` from this line to the other.
 fn move_from(writer: &Writer<Shared>, line: usize, at: Location) {
-    writer.move_slot(slot(A, line), slot(A, 1 - line), hash(A), at);
+    writer.move_slot(slot(A, line), slot(A, other(line)), hash(A), at);
 }
 
 /// A read in the midst of it may miss; one that begins later, or that found the old slot before, does not.
@@ -41,7 +46,7 @@ fn an_entry_that_moved_and_was_replaced_is_not_seen_any_more() {
     model_of_reads(|read, line| {
         let seen = seen(read, line, |writer| {
             move_from(writer, line, FIRST);
-            put(writer, slot(A, 1 - line), SECOND, &entry(A, NEW, 2));
+            put(writer, slot(A, other(line)), SECOND, &entry(A, NEW, 2));
         });
         if seen.heard {
             assert!(seen.is(NEW), "not what it has heard of");
@@ -61,7 +66,7 @@ fn a_reader_does_not_go_back_to_what_was_there_before_the_move() {
             [read(&reader, &nobody), read(&reader, &nobody)]
         });
         move_from(&writer, line, FIRST);
-        put(&writer, slot(A, 1 - line), SECOND, &entry(A, NEW, 2));
+        put(&writer, slot(A, other(line)), SECOND, &entry(A, NEW, 2));
         let [before, after] = reading.join().unwrap();
         assert!(!(before.is(NEW) && after.is(OLD)), "went back");
     });
@@ -70,13 +75,13 @@ fn a_reader_does_not_go_back_to_what_was_there_before_the_move() {
 /// W10: what a kill at any moment leaves.
 #[test]
 fn at_no_moment_has_a_key_two_slots() {
-    for line in 0..2 {
+    for line in 0..PLACES {
         model(move || {
             let (writer, _) = table(line);
             let memory = writer.memory().clone();
             let looking = thread::spawn(move || {
                 // SAFETY: slots of the model.
-                let new = unsafe { memory.load(slot(A, 1 - line)) };
+                let new = unsafe { memory.load(slot(A, other(line))) };
                 memory.fence_acquire();
                 // SAFETY: as above.
                 let old = unsafe { memory.load(slot(A, line)) };

@@ -65,9 +65,20 @@ pub fn hash(key: &[u8]) -> KeyHash {
     geometry().hasher().hash(key)
 }
 
-/// A slot of either line of a key.
-pub fn slot(key: &[u8], line: usize) -> usize {
-    geometry().buckets(hash(key))[line].slot(0)
+/// The places of a key in models: a slot of its first line that is not its own, one of its second, and
+/// its own.
+pub const OWN: usize = 2;
+pub const PLACES: usize = 3;
+
+/// A slot of a key, by place.
+pub fn slot(key: &[u8], place: usize) -> usize {
+    let [first, second] = geometry().buckets(hash(key));
+    let own = hash(key).own_slot();
+    match place {
+        0 => first.slot(usize::from(own == 0)),
+        1 => second.slot(0),
+        _ => first.slot(own),
+    }
 }
 
 pub fn entry(key: &'static [u8], value: &'static [u8], version: u64) -> Entry<'static> {
@@ -82,7 +93,7 @@ pub fn table(line: usize) -> (Writer<Shared>, Reader<Shared>) {
 pub fn table_with(first: &Entry<'_>, line: usize) -> (Writer<Shared>, Reader<Shared>) {
     let geometry = geometry();
     let mut touched = vec![STATE, STRICT_FLOOR, LEASE_UNTIL, POLICY_FLOORS];
-    touched.extend([slot(A, 0), slot(A, 1), slot(B, 0)]);
+    touched.extend([slot(A, 0), slot(A, 1), slot(A, OWN), slot(B, 0)]);
     for at in [FIRST, SECOND] {
         touched.push(geometry.generation(at.segment).unwrap());
     }
@@ -184,11 +195,11 @@ pub fn read_by_steps(reader: &Reader<Shared>, told: &Told) -> Seen {
     Seen { heard, value: hit.map(|hit| (hit.version, value.bytes().to_vec())) }
 }
 
-/// [`model`] for both ways to read and for both lines in which the key may stand.
+/// [`model`] for both ways to read and for all places in which the key may stand.
 pub fn model_of_reads(run: impl Fn(Read, usize) + Copy + Sync + Send + 'static) {
     for read in [read, read_by_steps] {
-        for line in 0..2 {
-            model(move || run(read, line));
+        for place in 0..PLACES {
+            model(move || run(read, place));
         }
     }
 }
