@@ -130,11 +130,11 @@ unsafe fn copy_large(from: *const u8, to: *mut u8, bytes: usize) {
     unsafe { copy_narrow(from, to, bytes) }
 }
 
-/// Copies without AVX.
+/// Copies without AVX. For tests as well, on processors that have it.
 ///
 /// # Safety
 /// As for [`copy`], and `bytes` is at least 64.
-unsafe fn copy_narrow(from: *const u8, to: *mut u8, bytes: usize) {
+pub unsafe fn copy_narrow(from: *const u8, to: *mut u8, bytes: usize) {
     if bytes <= BLOCKS_BYTES_MAX {
         let mut at = 0;
         while at < bytes - 64 {

@@ -31,6 +31,50 @@ impl Memory for ByWords {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+#[path = "../src/assembly_x86_64.rs"]
+#[expect(dead_code, reason = "the library uses it")]
+mod assembly;
+
+/// Copied as by a processor without AVX: its memory, and where that begins.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone)]
+struct Narrow(Mapped, *const u8);
+// SAFETY: the pointer is the memory's own, which may be read from any thread.
+#[cfg(target_arch = "x86_64")]
+unsafe impl Send for Narrow {}
+// SAFETY: as above.
+#[cfg(target_arch = "x86_64")]
+unsafe impl Sync for Narrow {}
+
+#[cfg(target_arch = "x86_64")]
+impl Memory for Narrow {
+    unsafe fn load(&self, index: usize) -> u64 {
+        // SAFETY: passed on unchanged.
+        unsafe { self.0.load(index) }
+    }
+    fn fence_acquire(&self) {
+        self.0.fence_acquire();
+    }
+    unsafe fn copy_out(&self, from: usize, to: *mut u8, bytes: usize) {
+        if bytes <= 64 {
+            // SAFETY: passed on unchanged.
+            unsafe { self.0.copy_out(from, to, bytes) }
+        } else {
+            // SAFETY: the caller vouches for the words from `from` on, and for the room.
+            unsafe { assembly::copy_narrow(self.1.add(from * 8), to, bytes) }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn what_is_copied_without_avx_is_whole_or_no_hit() {
+    for bytes in SIZES {
+        read_while_written(|table| Narrow(table.memory(), table.base()), bytes);
+    }
+}
+
 /// A value that is one number over and over, up to its last byte.
 fn fill(value: &mut [u8], number: u64) {
     for chunk in value.chunks_mut(8) {
