@@ -288,11 +288,9 @@ impl<M: Memory> Reader<M> {
     #[must_use]
     pub fn approach(&self, sought: &mut Sought) -> bool {
         let [first, second] = self.geometry.buckets(sought.hash);
-        let own = first.slot(sought.hash.own_slot());
-        // SAFETY: a slot of a bucket of this geometry is a word of the checked table.
-        let word = SlotWord(unsafe { self.memory.load(own) });
-        let named = Some(own).filter(|_| sought.hash.may_be_of(word));
-        let named = named.or_else(|| nominated_first(&self.memory, first, sought.hash));
+        // All slots at once, and not the key's own first: other keys' steps go on beside a search, and
+        // come to nothing where the processor has foreseen the wrong slot.
+        let named = nominated_first(&self.memory, first, sought.hash);
         match named {
             Some(slot) => self.approach_entry(slot, sought),
             None => self.memory.prefetch(second.word()),
