@@ -2,7 +2,7 @@
 
 use crate::geometry::Geometry;
 use crate::memory::{Mapped, MappedMut};
-use crate::read::Destination;
+use crate::receive::Destination;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::vec::Vec;
 

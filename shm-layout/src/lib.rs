@@ -16,7 +16,8 @@
 //! | entry header, checksum | [`entry`] |
 //! | key hash, candidate buckets, tag | [`hash`] |
 //! | read protocol R0-R8 | [`read`] |
-//! | write protocol W2-W5, W10 | [`write`] |
+//! | what a read does with a value | [`receive`] |
+//! | write protocol W2-W5, W10 | [`mod@write`] |
 //! | the memory that a client shares with the daemon (W9) | [`mailbox`] |
 //!
 //! ```
@@ -60,6 +61,7 @@ pub mod header;
 pub mod mailbox;
 pub mod memory;
 pub mod read;
+pub mod receive;
 pub mod segment;
 pub mod slot;
 pub mod write;
@@ -74,8 +76,7 @@ pub use hash::{KeyHash, TableHasher};
 #[cfg(feature = "heap")]
 pub use heap::{HeapTable, VecDestination};
 pub use memory::{Mapped, MappedMut, Memory, MemoryMut};
-pub use read::{
-    Destination, Hit, InPlace, Look, NoHit, Outcome, Reader, Receiver, Sighting, Sought,
-};
+pub use read::{Hit, NoHit, Outcome, Reader, Sighting, Sought};
+pub use receive::{Destination, InPlace, Look, Receiver};
 pub use slot::SlotWord;
 pub use write::Writer;

@@ -8,6 +8,7 @@ use crate::geometry::{Bucket, Geometry};
 use crate::hash::KeyHash;
 use crate::header::{CLOCK_OFFSET, LEASE_UNTIL, POLICY_FLOORS, STATE, STATE_SERVING, STRICT_FLOOR};
 use crate::memory::{LINE_WORDS, Memory, WORD_BYTES, words_for};
+use crate::receive::{InPlace, Receiver};
 use crate::segment::is_stable;
 use crate::slot::SlotWord;
 
@@ -16,108 +17,6 @@ pub const TRIES: usize = 3;
 
 /// Lines of an entry that are asked for ahead: a small one lies on as many.
 const APPROACHED_LINES: usize = 3;
-
-/// Where a value is copied to: a [`Receiver`] of its bytes.
-///
-/// # Safety
-/// [`room`](Self::room) returns memory that is valid for writing that many bytes until the next call
-/// or the end of the read, and that nobody else touches.
-pub unsafe trait Destination {
-    /// Room for a value of `bytes` bytes. Called again when a read begins anew; what was there is void.
-    fn room(&mut self, bytes: usize) -> *mut u8;
-}
-
-/// What a read does with a value that it has found, between its two looks at the generation.
-pub trait Receiver<M: Memory> {
-    /// Called with the value, which may be torn, and may be called again when the read begins anew:
-    /// what was made of it counts only when the read says that it is a hit.
-    fn receive(&mut self, value: InPlace<'_, M>);
-
-    /// Called when what was received last was whole, with what [`Reader::holds`] needs to say later
-    /// whether it is still the key's value. Counts, as well, only when the read says that it is a hit.
-    #[inline(always)]
-    fn sighted(&mut self, _: Sighting) {}
-}
-
-impl<M: Memory, D: Destination> Receiver<M> for D {
-    #[inline(always)]
-    fn receive(&mut self, value: InPlace<'_, M>) {
-        let room = self.room(value.bytes);
-        // SAFETY: the value is part of the table; `room` is valid for its bytes.
-        unsafe { value.memory.copy_out(value.word, room, value.bytes) };
-    }
-}
-
-/// Receives a value by looking at it where it lies.
-#[derive(Debug)]
-pub struct Look<F>(pub F);
-
-impl<M: Memory, F: FnMut(InPlace<'_, M>)> Receiver<M> for Look<F> {
-    #[inline(always)]
-    fn receive(&mut self, value: InPlace<'_, M>) {
-        (self.0)(value);
-    }
-}
-
-/// A value where it lies, in memory that may change at any moment. There is no way to a reference
-/// into it.
-#[derive(Debug, Clone)]
-pub struct InPlace<'a, M> {
-    memory: &'a M,
-    /// Where it begins. Its words are part of the table.
-    word: usize,
-    bytes: usize,
-}
-
-impl<M: Memory> InPlace<'_, M> {
-    /// Its bytes.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.bytes
-    }
-
-    /// Whether it has none.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.bytes == 0
-    }
-
-    /// Copies as many bytes as `into` has, from byte `offset` of the value on. Whether it has them;
-    /// if not, `into` is as it was.
-    #[must_use]
-    pub fn copy_to(&self, offset: usize, into: &mut [u8]) -> bool {
-        if offset.checked_add(into.len()).is_none_or(|end| end > self.bytes) {
-            return false;
-        }
-        // Up to the next whole word, and then as a value that begins there.
-        let head = (offset.next_multiple_of(WORD_BYTES) - offset).min(into.len());
-        let (head, rest) = into.split_at_mut(head);
-        let word = self.word + offset / WORD_BYTES;
-        if !head.is_empty() {
-            // SAFETY: `offset` lies in the value, whose words are part of the table.
-            let bytes = unsafe { self.memory.load(word) }.to_le_bytes();
-            let from = offset % WORD_BYTES;
-            head.copy_from_slice(&bytes[from..from + head.len()]);
-        }
-        let word = self.word + offset.div_ceil(WORD_BYTES);
-        // SAFETY: the rest ends inside the value; `rest` is a slice of that many bytes.
-        unsafe { self.memory.copy_out(word, rest.as_mut_ptr(), rest.len()) };
-        true
-    }
-
-    /// Whether the value has `bytes` at byte `offset`.
-    #[must_use]
-    pub fn has_at(&self, offset: usize, bytes: &[u8]) -> bool {
-        let mut block = [0; 64];
-        if offset.checked_add(bytes.len()).is_none_or(|end| end > self.bytes) {
-            return false;
-        }
-        bytes.chunks(block.len()).enumerate().all(|(index, wanted)| {
-            let found = &mut block[..wanted.len()];
-            self.copy_to(offset + index * 64, found) && found == wanted
-        })
-    }
-}
 
 /// A value that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
