@@ -25,7 +25,7 @@ const BLOCKS_BYTES_MAX: usize = 256;
 const WIDE_BYTES_MIN: usize = 128;
 /// Fewest bytes that a processor with AVX copies by `rep movsb` all the same, if that is enhanced: it asks
 /// ahead for what is far away, and takes lines that are written as a whole without fetching them.
-const STRING_BYTES_MIN: usize = 8192;
+const STRING_BYTES_MIN: usize = 2048;
 
 /// Bit n is set where the upper 16 bits of slot n equal `tag`.
 ///
@@ -100,8 +100,7 @@ pub unsafe fn equals(from: *const u8, bytes: &[u8]) -> bool {
 }
 
 /// Copies `bytes` bytes. Small ones as two or four blocks of 16 that may overlap in the middle. Larger
-/// ones, with AVX, 128 at a time in blocks of 32, which is faster than what the C library does, up to
-/// [`STRING_BYTES_MIN`]. Without AVX 64 at a time, and above [`BLOCKS_BYTES_MAX`] by `rep movsb`, which runs at the speed of the
+/// ones, with AVX, 128 at a time in blocks of 32, up to [`STRING_BYTES_MIN`]. Without AVX 64 at a time, and above [`BLOCKS_BYTES_MAX`] by `rep movsb`, which runs at the speed of the
 /// processor's widest moves wherever it announces enhanced or fast short `rep movsb`, and needs neither
 /// alignment nor a tail.
 ///
