@@ -1,7 +1,7 @@
 //! The daemon: configuration in, a served socket out.
 
 use crate::config::{Config, ConfigError};
-use crate::control::{self, ControlError, Limits};
+use crate::doors::{self, ControlError, Limits};
 use crate::owner::{Below, Owner};
 use crate::table::{FileError, FileOptions, Tables};
 use crate::tiers::{Tiers, TiersError};
@@ -111,7 +111,7 @@ pub fn run(
         spin: config.daemon.spin,
     };
     ready();
-    control::run(listener, stop, wake.as_fd(), &mut owner, limits)?;
+    doors::run(listener, stop, wake.as_fd(), &mut owner, limits)?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::Owner;
 use super::request::remaining;
 use crate::advise::SIZES;
 use crate::config::{policy_json, rule_json};
-use crate::control::{Origin, Replies};
+use crate::doors::{Origin, Replies};
 use crate::table::CheckReport;
 use l1d_client::Pages;
 use l1d_client::policy::Rule;

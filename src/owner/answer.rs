@@ -1,6 +1,6 @@
 //! Who waits for an answer, and answers that outlive the turn in which they came to be.
 
-use crate::control::{Origin, Replies};
+use crate::doors::{Origin, Replies};
 use l1d_client::protocol::frame::MANY_BYTES;
 use l1d_client::protocol::{ErrorCode, Response};
 use std::collections::HashMap;

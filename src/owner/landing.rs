@@ -5,7 +5,7 @@ use super::answer::Answer;
 use super::flight::Flight;
 use super::request::nanos;
 use super::write::{Change, Write};
-use crate::control::Replies;
+use crate::doors::Replies;
 use crate::tiers::{Done, Fetched, Tier, Written};
 use l1d_client::policy::{OnWriteError, Scope};
 use l1d_client::protocol::ErrorCode;

@@ -23,7 +23,7 @@ mod tests;
 mod write;
 
 use crate::clock;
-use crate::control::{Origin, Peer, Replies, Service};
+use crate::doors::{Origin, Peer, Replies, Service};
 use crate::table::Tables;
 use crate::tiers::{Done, JOBS_MAX, Tiers};
 pub(crate) use admin::pages_json;

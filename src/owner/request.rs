@@ -4,7 +4,7 @@ use super::Owner;
 use super::answer::{Answer, Waiter};
 use super::flight::Boarding;
 use super::write::Change;
-use crate::control::{Origin, Replies};
+use crate::doors::{Origin, Replies};
 use crate::tiers::Job;
 use l1d_client::policy::{Rule, Scope, WriteMode};
 use l1d_client::protocol::{ErrorCode, Response, Set};

@@ -2,7 +2,7 @@
 
 use super::Owner;
 use super::admin::{Task, reply_json};
-use crate::control::{Origin, Peer, Replies};
+use crate::doors::{Origin, Peer, Replies};
 use crate::table::{MoveError, Step, Table};
 use l1d_client::protocol::{ErrorCode, Response};
 use serde_json::json;

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Changes waiting at a time; one more is refused.
 pub(super) const CHANGES_MAX: usize = 8192;
 /// Of these, kept for sets that nobody waits for: so many may come between two looks at whether there is
-/// room for more (`control/intake.rs` hands over eight requests at a time).
+/// room for more (`doors/mailbox/intake.rs` hands over eight requests at a time).
 const UNAWAITED: usize = 64;
 
 /// What is to become of a key.
@@ -128,7 +128,7 @@ mod tests {
             let key: Arc<[u8]> = n.to_le_bytes()[..].into();
             writes.line_up(&key, change, waiter)
         };
-        let asker = Waiter::Origin(crate::control::Origin(16));
+        let asker = Waiter::Origin(crate::doors::Origin(16));
         let taken = (0..CHANGES_MAX).take_while(|n| line_up(*n, set(), asker).is_ok()).count();
         assert_eq!(taken, CHANGES_MAX - UNAWAITED);
         assert!(line_up(CHANGES_MAX, fill(), Waiter::Nobody).is_err(), "a fill may be left out");

@@ -15,7 +15,7 @@ const BYTES_KEPT: usize = 64 << 10;
 
 /// Bytes to be sent.
 #[derive(Debug, Default)]
-pub(super) struct Output {
+pub(in crate::doors) struct Output {
     bytes: Vec<u8>,
     /// Bytes that have been sent.
     sent: usize,
@@ -30,7 +30,7 @@ impl Output {
     ///
     /// # Errors
     /// When it is larger than a frame can be; nothing is queued.
-    pub(super) fn push(&mut self, response: &Response<'_>) -> Result<(), EncodeError> {
+    pub(in crate::doors) fn push(&mut self, response: &Response<'_>) -> Result<(), EncodeError> {
         response.encode(&mut self.bytes)
     }
 
@@ -38,7 +38,7 @@ impl Output {
     ///
     /// # Errors
     /// As for [`push`](Self::push).
-    pub(super) fn push_with(
+    pub(in crate::doors) fn push_with(
         &mut self,
         response: &Response<'_>,
         descriptors: Vec<OwnedFd>,
@@ -53,7 +53,7 @@ impl Output {
     ///
     /// # Errors
     /// When the connection is broken.
-    pub(super) fn send(&mut self, stream: &UnixStream) -> Result<usize, Errno> {
+    pub(in crate::doors) fn send(&mut self, stream: &UnixStream) -> Result<usize, Errno> {
         let before = self.sent;
         while !self.is_empty() {
             // The kernel passes a descriptor with the first byte of a message: what lies before it
@@ -92,23 +92,23 @@ impl Output {
         Ok(sent)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::doors) fn is_empty(&self) -> bool {
         self.sent == self.bytes.len()
     }
 
     /// Whether what is queued has to be sent before anything is added. (There is one place for a
     /// descriptors.)
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::doors) fn is_full(&self) -> bool {
         self.bytes.len() - self.sent >= BYTES_ENOUGH || self.descriptors.is_some()
     }
 
     /// How often all was sent.
-    pub(super) fn emptied(&self) -> u64 {
+    pub(in crate::doors) fn emptied(&self) -> u64 {
         self.emptied
     }
 
     /// Memory held beyond what every connection may keep.
-    pub(super) fn excess_bytes(&self) -> usize {
+    pub(in crate::doors) fn excess_bytes(&self) -> usize {
         self.bytes.capacity().saturating_sub(BYTES_KEPT)
     }
 }

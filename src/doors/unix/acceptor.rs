@@ -1,7 +1,7 @@
 //! Who is let in.
 
-use super::peers::Peers;
-use super::{Limits, Origin, Peer};
+use super::super::peers::Peers;
+use super::super::{Limits, Origin, Peer};
 use l1d_client::protocol::{ErrorCode, Response};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 /// The listener's number in epoll.
-pub(super) const LISTENER: u64 = 0;
+pub(in crate::doors) const LISTENER: u64 = 0;
 
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 16;
@@ -20,7 +20,7 @@ const ACCEPTS_PER_TURN: usize = 16;
 const PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
-pub(super) struct Acceptor<'a> {
+pub(in crate::doors) struct Acceptor<'a> {
     listener: &'a UnixListener,
     /// Given up for a moment when descriptors run out: to accept a connection, say so, and close it.
     /// Otherwise it would wait in the backlog, and the listener stay readable for ever.
@@ -32,19 +32,19 @@ pub(super) struct Acceptor<'a> {
 }
 
 impl<'a> Acceptor<'a> {
-    pub(super) fn new(listener: &'a UnixListener) -> io::Result<Acceptor<'a>> {
+    pub(in crate::doors) fn new(listener: &'a UnixListener) -> io::Result<Acceptor<'a>> {
         listener.set_nonblocking(true)?;
         let reserve = Some(spare_descriptor()?);
         Ok(Acceptor { listener, reserve, again: None, is_turning_away: false })
     }
 
     /// When to call [`resume`](Self::resume).
-    pub(super) fn next_wanted(&self) -> Option<Instant> {
+    pub(in crate::doors) fn next_wanted(&self) -> Option<Instant> {
         self.again
     }
 
     /// Listens again if it is time.
-    pub(super) fn resume(&mut self, epoll: &Epoll, now: Instant) {
+    pub(in crate::doors) fn resume(&mut self, epoll: &Epoll, now: Instant) {
         if self.again.is_some_and(|again| again <= now) {
             let watched = self.watch(epoll, EpollFlags::EPOLLIN);
             self.again = watched.is_err().then(|| now + PAUSE);
@@ -52,7 +52,7 @@ impl<'a> Acceptor<'a> {
     }
 
     /// Accepts who waits, within the turn's budget.
-    pub(super) fn accept(
+    pub(in crate::doors) fn accept(
         &mut self,
         peers: &mut Peers,
         epoll: &Epoll,

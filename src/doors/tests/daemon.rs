@@ -1,6 +1,6 @@
 //! The event loop in a thread, with a service that the test hears and steers.
 
-use super::super::{self as control, Limits, Origin, Peer, Replies, Service};
+use super::super::{self as doors, Limits, Origin, Peer, Replies, Service};
 use super::NEVER;
 use l1d_client::protocol::{Attached, PROTOCOL_VERSION, Request, Response};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -63,7 +63,7 @@ impl Daemon {
         let thread = std::thread::spawn({
             let (stop, wake) = (stop.clone(), wake.clone());
             move || {
-                control::run(&listener, stop.as_fd(), wake.as_fd(), &mut service, limits).unwrap();
+                doors::run(&listener, stop.as_fd(), wake.as_fd(), &mut service, limits).unwrap();
             }
         });
         Daemon { directory, stop, wake, heard, answers, release, handled, thread: Some(thread) }

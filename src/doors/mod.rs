@@ -4,31 +4,22 @@
 //! bounded and decoded; a peer that is slow, silent or broken costs a bounded amount of memory and
 //! time, and then its connection.
 //!
-//! | part | file |
+//! | part | place |
 //! |---|---|
-//! | bytes in, frames out | `input` |
-//! | responses in, bytes and descriptors out | `output` |
-//! | one connection, and what it waits for | `connection` |
-//! | one client's mailbox | `mailbox` |
-//! | requests of mailboxes, and how long each is looked at | `intake` |
+//! | the control socket: acceptor, connections, bytes in and out | `unix` |
+//! | mailboxes, and how long each is polled | `mailbox` |
 //! | all connections, their deadlines and memory; where answers go | `peers` |
-//! | who is let in | `acceptor` |
 //! | what is counted of each client | `figures` |
 //! | the event loop | `server` |
 
-mod acceptor;
-mod connection;
 mod figures;
-mod input;
-mod intake;
 mod limits;
 mod mailbox;
-mod output;
-mod pace;
 mod peers;
 mod server;
 #[cfg(test)]
 mod tests;
+mod unix;
 
 pub use figures::{ClientFigures, Figures, Told, Totals};
 pub use limits::Limits;

@@ -1,8 +1,8 @@
 //! All connections, their deadlines and memory; where answers go.
 
-use super::connection::{Asked, Connection, Over};
 use super::figures::{ClientFigures, Figures, Totals};
 use super::mailbox::Mailbox;
+use super::unix::{Asked, Connection, Over};
 use super::{Limits, Origin, Peer, Replies};
 use l1d_client::protocol::frame::HEADER_BYTES;
 use l1d_client::protocol::{Attached, EncodeError, ErrorCode, Response};

@@ -12,7 +12,7 @@ const BYTES_KEPT: usize = 64 << 10;
 
 /// Bytes received and not yet handled.
 #[derive(Debug, Default)]
-pub(super) struct Input {
+pub(in crate::doors) struct Input {
     bytes: Vec<u8>,
     /// Bytes that have been handled.
     handled: usize,
@@ -27,7 +27,7 @@ impl Input {
     ///
     /// # Errors
     /// When the connection is broken.
-    pub(super) fn receive(
+    pub(in crate::doors) fn receive(
         &mut self,
         mut stream: &UnixStream,
         frame_bytes_max: usize,
@@ -56,7 +56,7 @@ impl Input {
     ///
     /// # Errors
     /// When the peer announces more than `bytes_max`.
-    pub(super) fn next_frame(
+    pub(in crate::doors) fn next_frame(
         &self,
         bytes_max: usize,
     ) -> Result<Option<Range<usize>>, FrameTooLong> {
@@ -66,22 +66,22 @@ impl Input {
     }
 
     /// Whether there is a frame to be handled: a whole one, or one to be refused.
-    pub(super) fn has_frame(&self, bytes_max: usize) -> bool {
+    pub(in crate::doors) fn has_frame(&self, bytes_max: usize) -> bool {
         !matches!(self.next_frame(bytes_max), Ok(None))
     }
 
-    pub(super) fn payload(&self, frame: Range<usize>) -> &[u8] {
+    pub(in crate::doors) fn payload(&self, frame: Range<usize>) -> &[u8] {
         self.bytes.get(frame).unwrap_or_default()
     }
 
     /// The frame that ends at `end` has been handled.
-    pub(super) fn advance(&mut self, end: usize) {
+    pub(in crate::doors) fn advance(&mut self, end: usize) {
         self.handled = end.min(self.bytes.len());
         self.frames += 1;
     }
 
     /// Gives room back that is not needed any more.
-    pub(super) fn shrink(&mut self) {
+    pub(in crate::doors) fn shrink(&mut self) {
         if self.is_empty() {
             self.bytes.clear();
             self.handled = 0;
@@ -95,17 +95,17 @@ impl Input {
     }
 
     /// Whether all that came has been handled.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::doors) fn is_empty(&self) -> bool {
         self.handled == self.bytes.len()
     }
 
     /// Frames that have been handled.
-    pub(super) fn frames(&self) -> u64 {
+    pub(in crate::doors) fn frames(&self) -> u64 {
         self.frames
     }
 
     /// Memory held beyond what every connection may keep.
-    pub(super) fn excess_bytes(&self) -> usize {
+    pub(in crate::doors) fn excess_bytes(&self) -> usize {
         self.bytes.capacity().saturating_sub(BYTES_KEPT)
     }
 }

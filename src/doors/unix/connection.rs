@@ -1,9 +1,9 @@
 //! One connection, and what it waits for.
 
-use super::Peer;
-use super::figures::{ClientFigures, Figures};
+use super::super::Peer;
+use super::super::figures::{ClientFigures, Figures};
+use super::super::mailbox::Mailbox;
 use super::input::Input;
-use super::mailbox::Mailbox;
 use super::output::Output;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{MsgFlags, send};
@@ -17,7 +17,7 @@ const PROGRESS_BYTES: usize = 4 << 10;
 
 /// Bytes moved in one turn of the event loop.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(in crate::doors) struct Progress {
     turn: u64,
     bytes: usize,
 }
@@ -29,18 +29,18 @@ impl Progress {
     }
 
     /// Whether so much moved in this turn that a deadline that has passed meanwhile says nothing.
-    pub(super) fn is_moving(&self, turn: u64) -> bool {
+    pub(in crate::doors) fn is_moving(&self, turn: u64) -> bool {
         self.turn == turn && self.bytes >= PROGRESS_BYTES
     }
 }
 
 /// The connection is over; the peer gets nothing more.
 #[derive(Debug)]
-pub(super) struct Over;
+pub(in crate::doors) struct Over;
 
 /// What is under way for a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(in crate::doors) enum Asked {
     Nothing,
     /// To hand over the table.
     Attach,
@@ -50,7 +50,7 @@ pub(super) enum Asked {
 /// What the daemon is kept waiting for. Something else to wait for begins a new deadline; more of the
 /// same does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waiting {
+pub(in crate::doors) enum Waiting {
     /// That it attaches.
     Attach,
     /// The rest of the frame after that many.
@@ -62,22 +62,22 @@ pub(super) enum Waiting {
 }
 
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) stream: UnixStream,
-    pub(super) peer: Peer,
+pub(in crate::doors) struct Connection {
+    pub(in crate::doors) stream: UnixStream,
+    pub(in crate::doors) peer: Peer,
     since: Instant,
     /// What its requests came to.
-    pub(super) counted: Figures,
-    pub(super) input: Input,
-    pub(super) output: Output,
-    pub(super) asked: Asked,
-    pub(super) is_attached: bool,
+    pub(in crate::doors) counted: Figures,
+    pub(in crate::doors) input: Input,
+    pub(in crate::doors) output: Output,
+    pub(in crate::doors) asked: Asked,
+    pub(in crate::doors) is_attached: bool,
     /// It has asked for a mailbox.
-    pub(super) wants_mailbox: bool,
+    pub(in crate::doors) wants_mailbox: bool,
     /// With one, what comes over the socket only wakes the daemon.
-    pub(super) mailbox: Option<Box<Mailbox>>,
+    pub(in crate::doors) mailbox: Option<Box<Mailbox>>,
     /// Close as soon as everything is sent.
-    pub(super) is_closing: bool,
+    pub(in crate::doors) is_closing: bool,
     /// The kernel says that there is something to receive, or the end.
     is_readable: bool,
     /// The peer sends nothing more.
@@ -85,20 +85,20 @@ pub(super) struct Connection {
     /// The peer neither sends nor receives any more.
     is_gone: bool,
     /// With a mailbox: the peer is gone, and what it has left in its ring is still to be served.
-    pub(super) is_leaving: bool,
-    pub(super) progress: Progress,
+    pub(in crate::doors) is_leaving: bool,
+    pub(in crate::doors) progress: Progress,
     /// Somebody has to look at it in this turn.
-    pub(super) is_touched: bool,
+    pub(in crate::doors) is_touched: bool,
     /// What the daemon is kept waiting for, and until when.
-    pub(super) waiting: Option<(Waiting, Instant)>,
+    pub(in crate::doors) waiting: Option<(Waiting, Instant)>,
     /// What epoll was asked to watch.
-    pub(super) watched: EpollFlags,
+    pub(in crate::doors) watched: EpollFlags,
     /// What of its buffers is counted in the memory of all.
-    pub(super) counted_bytes: usize,
+    pub(in crate::doors) counted_bytes: usize,
 }
 
 impl Connection {
-    pub(super) fn new(stream: UnixStream, peer: Peer) -> Connection {
+    pub(in crate::doors) fn new(stream: UnixStream, peer: Peer) -> Connection {
         Connection {
             stream,
             peer,
@@ -124,14 +124,14 @@ impl Connection {
     }
 
     /// Takes note of what epoll says.
-    pub(super) fn notice(&mut self, flags: EpollFlags) {
+    pub(in crate::doors) fn notice(&mut self, flags: EpollFlags) {
         let gone = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
         self.is_gone |= flags.intersects(gone);
         self.is_readable |= flags.intersects(EpollFlags::EPOLLIN | gone);
     }
 
     /// Receives, if the next request may come and something is there.
-    pub(super) fn receive(
+    pub(in crate::doors) fn receive(
         &mut self,
         turn: u64,
         frame_bytes_max: usize,
@@ -149,7 +149,7 @@ impl Connection {
     }
 
     /// With a mailbox: takes what rang, or the end.
-    pub(super) fn hear_rings(&mut self, scratch: &mut [u8]) -> Result<(), Over> {
+    pub(in crate::doors) fn hear_rings(&mut self, scratch: &mut [u8]) -> Result<(), Over> {
         if self.is_gone {
             return Err(Over);
         }
@@ -168,7 +168,7 @@ impl Connection {
 
     /// With a mailbox: makes the client's descriptor readable, if a reply came that is waited for
     /// there. Where the socket takes no more, it is readable already.
-    pub(super) fn ring(&mut self) {
+    pub(in crate::doors) fn ring(&mut self) {
         let rings = self.mailbox.as_mut().is_some_and(|mailbox| mailbox.take_ring());
         if rings && self.output.is_empty() {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
@@ -177,7 +177,7 @@ impl Connection {
     }
 
     /// Sends what the socket takes.
-    pub(super) fn send(&mut self, turn: u64) -> Result<(), Over> {
+    pub(in crate::doors) fn send(&mut self, turn: u64) -> Result<(), Over> {
         let sent = self.output.send(&self.stream).map_err(|_| Over)?;
         self.progress.add(turn, sent);
         self.counted.reply_bytes += sent as u64;
@@ -185,7 +185,7 @@ impl Connection {
     }
 
     /// Who it is, and what it did.
-    pub(super) fn figures(&self) -> ClientFigures {
+    pub(in crate::doors) fn figures(&self) -> ClientFigures {
         let mut client = ClientFigures::new(&self.peer, self.since.elapsed().as_secs());
         client.figures = self.counted;
         if let Some(mailbox) = &self.mailbox {
@@ -196,20 +196,20 @@ impl Connection {
     }
 
     /// Whether the next request may be handled.
-    pub(super) fn takes_requests(&self) -> bool {
+    pub(in crate::doors) fn takes_requests(&self) -> bool {
         self.asked == Asked::Nothing && !self.is_closing && !self.output.is_full()
     }
 
     /// Whether nothing that is under way or to come concerns this peer. (The end of what it sends is
     /// seen only when all requests before it are answered.)
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::doors) fn is_over(&self) -> bool {
         let is_asking = self.asked != Asked::Nothing;
         let wants_nothing = self.is_closing || self.has_ended;
         (self.is_gone && is_asking) || (wants_nothing && self.output.is_empty())
     }
 
     /// What the daemon is kept waiting for.
-    pub(super) fn waits_for(&self, has_frame: bool) -> Option<Waiting> {
+    pub(in crate::doors) fn waits_for(&self, has_frame: bool) -> Option<Waiting> {
         if let Some(mailbox) = &self.mailbox
             && self.output.is_empty()
         {
@@ -228,7 +228,7 @@ impl Connection {
     }
 
     /// What epoll is to watch: nothing that is not acted on at once, as it would be reported for ever.
-    pub(super) fn interest(&self, has_frame: bool) -> EpollFlags {
+    pub(in crate::doors) fn interest(&self, has_frame: bool) -> EpollFlags {
         let mut interest = EpollFlags::empty();
         if !self.output.is_empty() {
             interest |= EpollFlags::EPOLLOUT;
@@ -239,7 +239,7 @@ impl Connection {
     }
 
     /// Memory held beyond what every connection may keep.
-    pub(super) fn excess_bytes(&self) -> usize {
+    pub(in crate::doors) fn excess_bytes(&self) -> usize {
         let mailbox = self.mailbox.as_ref().map_or(0, |mailbox| mailbox.excess_bytes());
         self.input.excess_bytes() + self.output.excess_bytes() + mailbox
     }

@@ -1,6 +1,6 @@
 //! Any bytes whatever.
 
-use super::super::input::Input;
+use super::super::unix::Input;
 use super::allocation::peak_bytes;
 use super::peer::bytes;
 use super::*;

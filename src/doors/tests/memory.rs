@@ -1,6 +1,6 @@
 //! What a peer makes the daemon hold while it sends.
 
-use super::super::input::Input;
+use super::super::unix::Input;
 use super::allocation::peak_bytes;
 use super::peer::bytes;
 use l1d_client::protocol::Request;

@@ -3,13 +3,16 @@
 //! Nothing in it is believed (W9): the ring and the lanes' states are the client's to destroy. A client
 //! that breaks their rules loses its attachment, and nothing else happens.
 
+mod intake;
+mod pace;
+
 use super::figures::{Figures, Told};
-use super::pace::Pace;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::ftruncate;
+use pace::Pace;
 use rustix::thread::futex::{self, Flags};
 use shm_layout::MappedMut;
 use shm_layout::mailbox::lane::Wakes;
@@ -29,7 +32,7 @@ const BYTES_KEPT: usize = 64 << 10;
 
 /// A mailbox, and what of it is the daemon's own.
 #[derive(Debug)]
-pub(super) struct Mailbox {
+pub(in crate::doors) struct Mailbox {
     words: Words<MappedMut>,
     consumer: Consumer<MappedMut>,
     lanes: Vec<Lane>,
@@ -50,9 +53,9 @@ pub(super) struct Mailbox {
     /// A reply came for which the client's descriptor is to be made readable.
     rings: bool,
     /// Work done in this turn, or owed for what an earlier one took too much.
-    pub(super) work: usize,
+    pub(in crate::doors) work: usize,
     /// Looked at in every turn, and not waiting to be rung.
-    pub(super) is_active: bool,
+    pub(in crate::doors) is_active: bool,
     /// Mapped as long as `words` is used.
     _mapping: MmapRaw,
 }
@@ -71,7 +74,7 @@ struct Lane {
 
 /// What was found in the ring.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(in crate::doors) enum Found {
     /// Nothing now.
     Nothing,
     /// Something that is no request yet.
@@ -88,7 +91,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// When the system has no such memory, or no descriptor.
-    pub(super) fn create(now: Instant) -> io::Result<(Mailbox, OwnedFd)> {
+    pub(in crate::doors) fn create(now: Instant) -> io::Result<(Mailbox, OwnedFd)> {
         let file =
             memfd_create("l1d-mailbox", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         fchmod(&file, Mode::S_IRUSR | Mode::S_IWUSR)?;
@@ -121,17 +124,17 @@ impl Mailbox {
     }
 
     /// Its size, as the client is told.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::doors) fn bytes(&self) -> u64 {
         SHAPE.bytes() as u64
     }
 
     /// Whether there is a record that was not taken out.
-    pub(super) fn has_more(&mut self) -> Result<bool, Broken> {
+    pub(in crate::doors) fn has_more(&mut self) -> Result<bool, Broken> {
         self.consumer.look()
     }
 
     /// Takes the next record out of the ring; `scratch` has room for a piece.
-    pub(super) fn next(
+    pub(in crate::doors) fn next(
         &mut self,
         scratch: &mut [u8],
         request_bytes_max: usize,
@@ -188,14 +191,14 @@ impl Mailbox {
     }
 
     /// The request on this lane wants no answer.
-    pub(super) fn expect_nothing(&mut self, number: u8) {
+    pub(in crate::doors) fn expect_nothing(&mut self, number: u8) {
         if let Some(lane) = self.lanes.get_mut(usize::from(number)) {
             lane.asked = None;
         }
     }
 
     /// Answers the request on a lane. `false`: there is none.
-    pub(super) fn answer(&mut self, number: u8, reply: &[u8]) -> bool {
+    pub(in crate::doors) fn answer(&mut self, number: u8, reply: &[u8]) -> bool {
         let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return false };
         let Some(sequence) = lane.asked.filter(|_| lane.reply.is_empty()) else { return false };
         if reply.len() <= SHAPE.lane_bytes {
@@ -244,12 +247,12 @@ impl Mailbox {
     }
 
     /// Whether a reply came for which the client's descriptor is to be made readable. Says so once.
-    pub(super) fn take_ring(&mut self) -> bool {
+    pub(in crate::doors) fn take_ring(&mut self) -> bool {
         std::mem::take(&mut self.rings)
     }
 
     /// After requests were taken out: wakes those who wait for room.
-    pub(super) fn made_room(&mut self) {
+    pub(in crate::doors) fn made_room(&mut self) {
         if self.consumer.wakes_for_room() {
             self.wake(self.words.room_word());
         }
@@ -264,7 +267,7 @@ impl Mailbox {
     }
 
     /// Requests were found.
-    pub(super) fn note_use(&mut self, now: Instant, owner_cpu: Option<u32>) {
+    pub(in crate::doors) fn note_use(&mut self, now: Instant, owner_cpu: Option<u32>) {
         self.pace.note_use(now);
         if let Some(cpu) = owner_cpu {
             self.words.set_owner_cpu(cpu);
@@ -272,13 +275,13 @@ impl Mailbox {
     }
 
     /// There was none.
-    pub(super) fn note_look_in_vain(&mut self) {
+    pub(in crate::doors) fn note_look_in_vain(&mut self) {
         self.looks_in_vain += 1;
     }
 
     /// Whether it is worth looking at without being rung: the next request is expected within the spin,
     /// and from another processor.
-    pub(super) fn is_worth_a_look(
+    pub(in crate::doors) fn is_worth_a_look(
         &mut self,
         now: Instant,
         owner_cpu: Option<u32>,
@@ -289,7 +292,7 @@ impl Mailbox {
     }
 
     /// Asks to be rung; `true`: it may be left alone until then.
-    pub(super) fn may_sleep(&mut self) -> Result<bool, Broken> {
+    pub(in crate::doors) fn may_sleep(&mut self) -> Result<bool, Broken> {
         let may = self.consumer.may_sleep()?;
         if may {
             self.pace.note_sleep();
@@ -298,7 +301,7 @@ impl Mailbox {
     }
 
     /// Hands new hit reports to `take`: of all stripes, unless there are many, then the rest next time.
-    pub(super) fn drain_reports(&mut self, mut take: impl FnMut(u64, u32)) {
+    pub(in crate::doors) fn drain_reports(&mut self, mut take: impl FnMut(u64, u32)) {
         let mut taken = 0;
         for _ in 0..SHAPE.stripes {
             let stripe = self.stripe;
@@ -319,7 +322,7 @@ impl Mailbox {
     }
 
     /// What is known of its client besides its requests.
-    pub(super) fn figures(&self) -> Figures {
+    pub(in crate::doors) fn figures(&self) -> Figures {
         let hits = self.reports_seen.iter().map(|seen| seen.hits).fold(0, u64::saturating_add);
         Figures {
             looks_in_vain: self.looks_in_vain,
@@ -337,20 +340,20 @@ impl Mailbox {
     }
 
     /// Lanes whose request has no answer yet.
-    pub(super) fn asked(&self) -> impl Iterator<Item = u8> {
+    pub(in crate::doors) fn asked(&self) -> impl Iterator<Item = u8> {
         let numbers = (0..).zip(&self.lanes);
         numbers.filter(|(_, lane)| lane.asked.is_some()).map(|(number, _)| number)
     }
 
     /// Whether the daemon waits for the rest of a request, or for a piece of a reply to be taken; with
     /// what changes when there is progress.
-    pub(super) fn waits_for_more(&self) -> Option<u64> {
+    pub(in crate::doors) fn waits_for_more(&self) -> Option<u64> {
         let waits = |lane: &Lane| lane.part.is_some() || !lane.reply.is_empty();
         self.lanes.iter().any(waits).then_some(self.moved)
     }
 
     /// Memory held beyond what every connection may keep.
-    pub(super) fn excess_bytes(&self) -> usize {
+    pub(in crate::doors) fn excess_bytes(&self) -> usize {
         let held = |lane: &Lane| {
             lane.reply.capacity() + lane.part.as_ref().map_or(0, |(_, part)| part.capacity())
         };

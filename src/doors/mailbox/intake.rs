@@ -4,10 +4,10 @@
 //! Requests are taken out a few at a time, and the memory that each will need is asked for before the
 //! first of them is handled.
 
-use super::mailbox::Found;
-use super::peers::Peers;
-use super::server::Server;
-use super::{Origin, Peer, Service};
+use super::super::peers::Peers;
+use super::super::server::Server;
+use super::super::{Origin, Peer, Service};
+use super::Found;
 use l1d_client::protocol::Request;
 use shm_layout::mailbox::SHAPE;
 use shm_layout::mailbox::ring::Broken;
@@ -41,7 +41,7 @@ enum Served {
 
 impl<S: Service> Server<'_, S> {
     /// Serves the mailboxes that are in use. Whether to look at them again without sleeping.
-    pub(super) fn serve_mailboxes(&mut self) -> bool {
+    pub(in crate::doors) fn serve_mailboxes(&mut self) -> bool {
         if self.peers.active(0).is_none() {
             return false;
         }
@@ -93,7 +93,7 @@ impl<S: Service> Server<'_, S> {
     /// Takes the hit reports of mailboxes in which there may be no requests: those of processes that
     /// only read. One after another, none too often, so that many idle ones cost nothing; several after
     /// a sleep.
-    pub(super) fn take_reports(&mut self) {
+    pub(in crate::doors) fn take_reports(&mut self) {
         let since = self.now.duration_since(self.reports_taken);
         let due = since.as_micros() / REPORTS_EVERY.as_micros();
         if due == 0 {

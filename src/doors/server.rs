@@ -1,8 +1,7 @@
 //! The event loop.
 
-use super::acceptor::{Acceptor, LISTENER};
-use super::connection::{Asked, Over};
 use super::peers::Peers;
+use super::unix::{Acceptor, Asked, LISTENER, Over};
 use super::{Limits, Origin, Replies, Service};
 use l1d_client::protocol::{ErrorCode, Request, Response};
 use nix::errno::Errno;

@@ -19,7 +19,7 @@ const VAIN_REST: u32 = 256;
 
 /// Of one client.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(in crate::doors) struct Pace {
     /// When a request was last found.
     used: Instant,
     /// How far apart requests have come lately, as seen and without waking.
@@ -35,7 +35,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Of one that has not asked for anything yet.
-    pub(super) fn new(now: Instant) -> Pace {
+    pub(in crate::doors) fn new(now: Instant) -> Pace {
         Pace {
             used: now,
             seen: GAP_MAX,
@@ -49,7 +49,7 @@ impl Pace {
     }
 
     /// Requests were found.
-    pub(super) fn note_use(&mut self, now: Instant) {
+    pub(in crate::doors) fn note_use(&mut self, now: Instant) {
         let gap = now.saturating_duration_since(self.used).min(GAP_MAX);
         let waking = WAKING * (u32::from(self.slept) + u32::from(self.woke));
         self.seen = (self.seen * 3 + gap) / 4;
@@ -68,12 +68,12 @@ impl Pace {
     }
 
     /// The client was woken for an answer.
-    pub(super) fn note_wake(&mut self) {
+    pub(in crate::doors) fn note_wake(&mut self) {
         self.woke = true;
     }
 
     /// It is left alone until it rings.
-    pub(super) fn note_sleep(&mut self) {
+    pub(in crate::doors) fn note_sleep(&mut self) {
         self.slept = true;
         if self.looked {
             self.vain += 1;
@@ -81,7 +81,7 @@ impl Pace {
     }
 
     /// Whether the next request is expected within `spin` of the last one, and that is not over.
-    pub(super) fn is_worth_a_look(&mut self, now: Instant, spin: Duration) -> bool {
+    pub(in crate::doors) fn is_worth_a_look(&mut self, now: Instant, spin: Duration) -> bool {
         let gap = if self.vain < VAIN_MAX { self.net } else { self.seen };
         let is_worth = gap < spin && now.saturating_duration_since(self.used) < spin;
         self.looked |= is_worth;
