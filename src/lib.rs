@@ -9,5 +9,6 @@ pub mod daemon;
 pub mod demo;
 pub mod doors;
 pub mod owner;
+pub mod reactor;
 pub mod table;
 pub mod tiers;
