@@ -1,7 +1,8 @@
 //! The daemon: configuration in, a served socket out.
 
 use crate::config::{Config, ConfigError};
-use crate::doors::{self, ControlError, Limits};
+use crate::doors::Limits;
+use crate::event_loop::{self, EventLoopError};
 use crate::owner::{Below, Owner};
 use crate::table::{FileError, FileOptions, Tables};
 use crate::tiers::{Tiers, TiersError};
@@ -32,7 +33,7 @@ pub enum DaemonError {
     Tiers(#[from] TiersError),
     /// The event loop broke.
     #[error(transparent)]
-    Control(#[from] ControlError),
+    EventLoop(#[from] EventLoopError),
     /// The group of the table does not exist.
     #[error(transparent)]
     Group(#[from] ConfigError),
@@ -111,7 +112,7 @@ pub fn run(
         spin: config.daemon.spin,
     };
     ready();
-    doors::run(listener, stop, wake.as_fd(), &mut owner, limits)?;
+    event_loop::run(listener, stop, wake.as_fd(), &mut owner, limits)?;
     tracing::info!("stopped");
     Ok(())
 }

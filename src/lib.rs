@@ -8,6 +8,7 @@ pub mod ctl;
 pub mod daemon;
 pub mod demo;
 pub mod doors;
+pub mod event_loop;
 pub mod owner;
 pub mod reactor;
 pub mod table;

@@ -15,14 +15,14 @@ const COLUMNS: [(&str, &str); 15] = [
     ("requests", "/requests"),
     ("reads", "/reads"),
     ("writes", "/writes"),
-    ("hits*", "/told/hits"),
+    ("hits*", "/client_reported/hits"),
     ("reports", "/hit_reports"),
     ("lost", "/hit_reports_lost"),
-    ("looks", "/looks_in_vain"),
+    ("looks", "/empty_polls"),
     ("woken", "/wakes"),
-    ("rings*", "/told/rings"),
-    ("sleeps*", "/told/sleeps"),
-    ("full*", "/told/ring_full"),
+    ("rings*", "/client_reported/rings"),
+    ("sleeps*", "/client_reported/sleeps"),
+    ("full*", "/client_reported/ring_full"),
     ("budgets", "/budgets_used_up"),
 ];
 
@@ -36,7 +36,7 @@ pub(super) fn show(client: &Client, json: bool) -> Result<ExitCode, Failure> {
     let mut clients = clients.map(std::mem::take).unwrap_or_default();
     clients.sort_by_key(|client| {
         let figure = |at| client.pointer(at).and_then(Value::as_u64).unwrap_or(0);
-        std::cmp::Reverse(figure("/requests").saturating_add(figure("/told/hits")))
+        std::cmp::Reverse(figure("/requests").saturating_add(figure("/client_reported/hits")))
     });
     for client in &mut clients {
         let pid = client.get("pid").and_then(Value::as_i64).unwrap_or(0);

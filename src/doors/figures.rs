@@ -1,61 +1,61 @@
-//! What is counted of each client, for people: nothing is decided by it.
+//! Counts for each client, for people to read: no decision depends on them.
 
 use super::Peer;
 use l1d_client::protocol::Request;
 use serde::Serialize;
 
-/// What has happened with a client since it connected, or with several together.
+/// Counts of one client since it connected, or sums of several.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Figures {
     /// Requests taken from it.
     pub requests: u64,
-    /// Keys that it asked for: those that it did not find in the table.
+    /// Keys that it asked the daemon for, as it did not find them in the table.
     pub reads: u64,
     /// Keys that it set or deleted.
     pub writes: u64,
-    /// Bytes of the requests.
+    /// Bytes of its requests.
     pub request_bytes: u64,
-    /// Bytes of the answers.
+    /// Bytes of its replies.
     pub reply_bytes: u64,
-    /// Turns in which it had more requests than one client is served at once.
+    /// Turns in which it had more requests than the budget of one client.
     pub budgets_used_up: u64,
-    /// Looks into its mailbox that found nothing.
-    pub looks_in_vain: u64,
-    /// How often it was woken by a system call.
+    /// Polls of its mailbox that found nothing.
+    pub empty_polls: u64,
+    /// System calls that woke it.
     pub wakes: u64,
-    /// Hit reports that were found in its mailbox.
+    /// Hit reports drained from its mailbox.
     pub hit_reports: u64,
-    /// Hit reports that were written over before.
+    /// Hit reports that were overwritten before they were drained.
     pub hit_reports_lost: u64,
-    /// What it says of itself. Not to be believed.
-    pub told: Told,
+    /// What the client reports of itself. Not to be trusted.
+    pub client_reported: ClientReported,
 }
 
-/// What a client says of itself.
+/// Counts that a client keeps of itself. They may be anything.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Told {
-    /// Hits in the table, but for those that its threads have not yet reported.
+pub struct ClientReported {
+    /// Hits in the table, without those that its threads have not reported yet.
     pub hits: u64,
-    /// How often it woke the daemon by a system call.
+    /// System calls that woke the daemon.
     pub rings: u64,
-    /// How often a thread slept over an answer, or over the ring being full.
+    /// Times that a thread slept until a reply came, or until a full ring had room.
     pub sleeps: u64,
-    /// How often the ring had no room for a request.
+    /// Requests that found the ring full.
     pub ring_full: u64,
 }
 
-/// A client, and its figures.
+/// A client and its counts.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct ClientFigures {
-    /// Its process; 0 when it is of another pid namespace.
+    /// Its process; 0 if it is in another pid namespace.
     pub pid: i32,
     /// Its user.
     pub uid: u32,
     /// Seconds since it connected.
     pub connected_seconds: u64,
-    /// Whether its requests travel in a mailbox, or over the socket.
+    /// Whether its requests come through a mailbox, or over the socket.
     pub has_mailbox: bool,
-    /// What it did.
+    /// Its counts.
     #[serde(flatten)]
     pub figures: Figures,
 }
@@ -67,14 +67,14 @@ pub struct Totals {
     pub connections: usize,
     /// Mailboxes now.
     pub mailboxes: usize,
-    /// Figures of those that are there and of those that are gone.
+    /// Sums over clients that are connected and those that were.
     #[serde(flatten)]
     pub figures: Figures,
 }
 
 impl Figures {
-    /// Counts a request of so many bytes, unless it is the one to attach. How much work it is: its keys,
-    /// or one.
+    /// Counts a request of `bytes`, unless it is an attach. Returns how much work it is: its number
+    /// of keys, at least one.
     pub(super) fn count(&mut self, request: &Request<'_>, bytes: usize) -> usize {
         if matches!(request, Request::Attach { .. }) {
             return 1;
@@ -93,9 +93,9 @@ impl Figures {
         (reads + writes).max(1)
     }
 
-    /// Adds `other`'s; what a client says may be anything.
+    /// Adds `other`. Saturating, as the counts that a client reports may be anything.
     pub(super) fn add(&mut self, other: &Figures) {
-        let Figures { told, .. } = other;
+        let reported = other.client_reported;
         for (sum, figure) in [
             (&mut self.requests, other.requests),
             (&mut self.reads, other.reads),
@@ -103,14 +103,14 @@ impl Figures {
             (&mut self.request_bytes, other.request_bytes),
             (&mut self.reply_bytes, other.reply_bytes),
             (&mut self.budgets_used_up, other.budgets_used_up),
-            (&mut self.looks_in_vain, other.looks_in_vain),
+            (&mut self.empty_polls, other.empty_polls),
             (&mut self.wakes, other.wakes),
             (&mut self.hit_reports, other.hit_reports),
             (&mut self.hit_reports_lost, other.hit_reports_lost),
-            (&mut self.told.hits, told.hits),
-            (&mut self.told.rings, told.rings),
-            (&mut self.told.sleeps, told.sleeps),
-            (&mut self.told.ring_full, told.ring_full),
+            (&mut self.client_reported.hits, reported.hits),
+            (&mut self.client_reported.rings, reported.rings),
+            (&mut self.client_reported.sleeps, reported.sleeps),
+            (&mut self.client_reported.ring_full, reported.ring_full),
         ] {
             *sum = sum.saturating_add(figure);
         }

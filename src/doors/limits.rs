@@ -1,23 +1,23 @@
-//! What peers may cost.
+//! Limits on what clients may cost.
 
 use std::time::Duration;
 
-/// What peers may cost.
+/// Limits on what clients may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Longest payload of a request.
     pub frame_bytes_max: usize,
-    /// Connections at a time; one more is told so and closed.
+    /// Connections at a time. One more gets an error and is closed.
     pub connections_max: usize,
-    /// Connections of one user at a time, root excepted: no user can lock the others out, and none
-    /// the administrator.
+    /// Connections of one user at a time, so that no user can lock the others out. Root is exempt,
+    /// so that no user can lock the administrator out.
     pub connections_per_uid_max: usize,
-    /// Bytes held for all peers together, in requests not complete and answers not read. Beyond it
-    /// whoever has kept the daemon waiting longest loses its connection.
+    /// Bytes buffered for all clients together: incomplete requests and unread replies. Beyond it
+    /// the client that has stalled longest loses its connection.
     pub buffer_bytes_max: usize,
-    /// How long a peer may take to attach, to complete a request it has begun, or to read an answer.
+    /// How long a client may take to attach, to complete a request, or to read a reply.
     pub stall: Duration,
-    /// How long the event loop looks at a mailbox in which requests come closer together than that,
-    /// before it sleeps; zero: not at all.
+    /// The event loop polls a mailbox as long as its next request is expected within this time, and
+    /// sleeps otherwise. Zero never polls.
     pub spin: Duration,
 }

@@ -1,139 +1,176 @@
-//! The control socket: the owner thread's event loop, and the connections of clients.
+//! The doors: the ways by which clients reach the owner. A client connects to the control socket,
+//! and from its attach on sends its requests through a mailbox in shared memory.
 //!
-//! Nothing here blocks but the one `epoll_wait`. What a peer sends is believed only after it was
-//! bounded and decoded; a peer that is slow, silent or broken costs a bounded amount of memory and
-//! time, and then its connection.
+//! Nothing here blocks. Whatever a client sends is bounded and decoded before it is trusted. A
+//! client that is slow, silent or broken costs a bounded amount of memory and time, and then loses
+//! its connection.
 //!
 //! | part | place |
 //! |---|---|
 //! | the control socket: acceptor, connections, bytes in and out | `unix` |
 //! | mailboxes, and how long each is polled | `mailbox` |
-//! | all connections, their deadlines and memory; where answers go | `peers` |
-//! | what is counted of each client | `figures` |
-//! | the event loop | `server` |
+//! | all connections, their deadlines and memory | `peers` |
+//! | replies, to a socket or a lane | `replies` |
+//! | the interface to the owner | `service` |
+//! | counts for each client | `figures` |
 
 mod figures;
 mod limits;
 mod mailbox;
+mod origin;
 mod peers;
-mod server;
+mod replies;
+mod service;
 #[cfg(test)]
 mod tests;
 mod unix;
 
-pub use figures::{ClientFigures, Figures, Told, Totals};
+pub use figures::{ClientFigures, ClientReported, Figures, Totals};
 pub use limits::Limits;
-pub use server::{ControlError, run};
+pub use origin::Origin;
+pub use service::{Peer, Replies, Service};
 
-use l1d_client::protocol::{Request, Response};
-use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use crate::reactor::{Reactor, Readiness};
+use peers::Peers;
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::time::Instant;
+use unix::{Acceptor, LISTENER};
 
-/// Who asked: a connection, or a lane of its mailbox. Unique as long as the daemon lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Origin(pub u64);
+/// Bytes received at a time.
+const SCRATCH_BYTES: usize = 64 << 10;
 
-/// Origins count connections in the bits below, lanes from 1 above.
-const LANE_SHIFT: u32 = 56;
-
-impl Origin {
-    /// A lane of this connection's mailbox.
-    fn with_lane(self, lane: u8) -> Origin {
-        Origin(self.0 | (u64::from(lane) + 1) << LANE_SHIFT)
-    }
-
-    /// The connection, and the lane.
-    fn split(self) -> (Origin, Option<u8>) {
-        let lane = (self.0 >> LANE_SHIFT).checked_sub(1);
-        (Origin(self.0 & ((1 << LANE_SHIFT) - 1)), lane.and_then(|lane| u8::try_from(lane).ok()))
-    }
+/// All that clients reach the owner by. The event loop calls it in the order of a turn.
+pub struct Doors<'a> {
+    limits: Limits,
+    peers: Peers,
+    acceptor: Acceptor<'a>,
+    /// Counts the turns of the loop.
+    turn: u64,
+    /// When the last wait ended.
+    now: Instant,
+    /// When hit reports were last drained from mailboxes that may have no requests.
+    reports_drained: Instant,
+    scratch: Vec<u8>,
 }
 
-/// Who is at the other end of a connection, by SO_PEERCRED when it was accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// User.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Process; 0 when it is of another pid namespace. For logs only: it may be reused.
-    pub pid: i32,
-}
-
-/// Takes answers, in the turn in which they were asked for or in any later one. Each request gets
-/// one, but for sets that want none; an answer for an origin that is gone or has asked nothing goes
-/// nowhere.
-pub trait Replies {
-    /// Answers `origin`.
-    fn reply(&mut self, origin: Origin, response: &Response<'_>);
-
-    /// The same, with the table's read-only descriptor beside it. This, and nothing else, attaches:
-    /// a connection whose attach is answered without a table is closed.
-    fn reply_with_table(&mut self, origin: Origin, response: &Response<'_>, table: BorrowedFd<'_>);
-
-    /// Figures of each client that has attached.
-    fn clients(&self) -> Vec<ClientFigures> {
-        Vec::new()
+impl<'a> Doors<'a> {
+    /// Serves clients that connect to `listener`.
+    ///
+    /// # Errors
+    /// When the listener cannot be watched, or no descriptor is left.
+    pub fn open(
+        listener: &'a UnixListener,
+        reactor: &Reactor,
+        limits: Limits,
+    ) -> io::Result<Doors<'a>> {
+        let now = Instant::now();
+        Ok(Doors {
+            limits,
+            peers: Peers::new(),
+            acceptor: Acceptor::new(listener, reactor)?,
+            turn: 0,
+            now,
+            reports_drained: now,
+            scratch: vec![0; SCRATCH_BYTES],
+        })
     }
 
-    /// Figures of all of them, and of those that were there before.
-    fn totals(&self) -> Totals {
-        Totals::default()
-    }
-}
-
-/// What requests mean.
-pub trait Service {
-    /// One request. `origin` has no other under way, except sets that want no reply.
-    fn request(
-        &mut self,
-        origin: Origin,
-        peer: &Peer,
-        request: Request<'_>,
-        replies: &mut dyn Replies,
-    );
-
-    /// This request will come next but for a few: what it needs of the memory may be asked for.
-    fn expect(&mut self, request: &Request<'_>) {
-        let _ = request;
+    /// Another turn of the loop begins. A client that makes progress in a turn is not held to a
+    /// deadline that passed in it.
+    pub fn begin_turn(&mut self) {
+        self.turn += 1;
     }
 
-    /// The second step, for each of several requests of which the first was taken: what was asked for has
-    /// come, and says what else will be needed.
-    fn approach(&mut self, request: &Request<'_>) {
-        let _ = request;
+    /// When the last wait ended.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now
     }
 
-    /// Several requests follow at once, up to [`end`](Self::end): what holds for all of them, as the
-    /// time, need be looked up only once.
-    fn begin(&mut self) {}
-
-    /// The last of them was handed over.
-    fn end(&mut self) {}
-
-    /// Nobody waits for answers to `origin` any more. What it has asked may still be done.
-    fn gone(&mut self, origin: Origin);
-
-    /// A client reports a hit in the table, as the key's hash, which stands for so many. Not to be
-    /// believed.
-    fn hit(&mut self, hash: u64, times: u32) {
-        let _ = (hash, times);
+    /// A wait has ended.
+    pub fn set_now(&mut self, now: Instant) {
+        self.now = now;
     }
 
-    /// Whether requests from mailboxes are taken. If not, they stay there, and whoever has no room for
-    /// more waits or is told so.
-    fn takes_more(&self) -> bool {
-        true
+    /// Where the service's replies go.
+    pub fn replies(&mut self) -> &mut dyn Replies {
+        &mut self.peers
     }
 
-    /// Another thread has rung.
-    fn woken(&mut self, replies: &mut dyn Replies);
+    /// A descriptor that is registered as [`Token::door`](crate::reactor::Token::door) is ready.
+    pub fn ready(&mut self, door: u64, readiness: Readiness, reactor: &Reactor) {
+        if door == LISTENER {
+            self.acceptor.accept(&mut self.peers, reactor, &self.limits, self.now);
+        } else if let Some(connection) = self.peers.get_mut(Origin(door)) {
+            connection.incoming.notice(readiness);
+            self.peers.touch(Origin(door));
+        }
+    }
 
-    /// Bounded background work. Returns when to be called again at the latest.
-    fn turn(&mut self, now: Instant, replies: &mut dyn Replies) -> Option<Instant>;
+    /// Serves each connection that had an event or got a reply, within its budget.
+    pub fn serve_connections(&mut self, reactor: &Reactor, service: &mut impl Service) {
+        for origin in self.peers.take_touched() {
+            let served = self.serve(origin, reactor, service);
+            let settled =
+                served.and_then(|()| self.peers.settle(origin, reactor, &self.limits, self.now));
+            if settled.is_err() {
+                self.close(origin, service);
+            }
+        }
+    }
 
-    /// A turn of the event loop is over, and took so long, waiting left out.
-    fn turned(&mut self, took: Duration) {
-        let _ = took;
+    /// Whether a connection waits to be served, so that the loop must not sleep.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.peers.has_touched()
+    }
+
+    /// When the doors want the loop to wake at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.peers.next_deadline().into_iter().chain(self.acceptor.resumes_at()).min()
+    }
+
+    /// Drops clients that have stalled for too long, or that hold too much memory.
+    pub fn enforce_limits(&mut self, service: &mut impl Service) {
+        for origin in self.peers.stalled(self.now, self.turn, self.limits.stall) {
+            self.drop_peer(origin, "it kept the daemon waiting too long", service);
+        }
+        while let Some(origin) = self.peers.hoarder(self.limits.buffer_bytes_max) {
+            let reason = "the memory for unread replies and incomplete requests is full";
+            self.drop_peer(origin, reason, service);
+        }
+    }
+
+    /// Accepts connections again, if accepting was paused and the pause is over.
+    pub fn resume_accepting(&mut self, reactor: &Reactor) {
+        self.acceptor.resume(reactor, self.now);
+    }
+
+    /// Sends what the sockets take at once, before the daemon exits.
+    pub fn finish(&mut self) {
+        for connection in self.peers.values_mut() {
+            let _ = connection.send(self.turn);
+        }
+    }
+
+    /// Closes a connection for a reason that the log is to have.
+    fn drop_peer(&mut self, origin: Origin, reason: &str, service: &mut impl Service) {
+        if let Some(connection) = self.peers.get_mut(origin) {
+            let (pid, uid) = (connection.peer.pid, connection.peer.uid);
+            tracing::info!(pid, uid, reason, "a connection is dropped");
+        }
+        self.close(origin, service);
+    }
+
+    fn close(&mut self, origin: Origin, service: &mut impl Service) {
+        // Closing the socket also deregisters it, as it has no duplicate.
+        if let Some(connection) = self.peers.remove(origin) {
+            service.gone(origin);
+            for lane in connection.phase.mailbox().into_iter().flat_map(|m| m.pending_lanes()) {
+                service.gone(origin.with_lane(lane));
+            }
+        }
     }
 }

@@ -218,7 +218,7 @@ impl Service for Owner {
         }
     }
 
-    fn expect(&mut self, request: &Request<'_>) {
+    fn prefetch_index(&mut self, request: &Request<'_>) {
         match request {
             Request::Set(Set { key, .. }) | Request::Get { key } | Request::Delete { key } => {
                 self.tables.current().expect(key);
@@ -227,7 +227,7 @@ impl Service for Owner {
         }
     }
 
-    fn approach(&mut self, request: &Request<'_>) {
+    fn prefetch_entry(&mut self, request: &Request<'_>) {
         if let Request::Set(Set { key, .. }) | Request::Delete { key } = request {
             self.tables.current().approach(key);
         }

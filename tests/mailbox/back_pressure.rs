@@ -59,7 +59,7 @@ fn sets_that_nobody_waits_for_are_taken_and_done_or_refused() {
         until("it to be done", || client.peek(b"again"));
     }
     let [counted] = <[_; 1]>::try_from(clients(&observer)).expect("one client with a mailbox");
-    assert!(figure(&counted, "/told/ring_full") >= 2 * 101, "{counted}");
+    assert!(figure(&counted, "/client_reported/ring_full") >= 2 * 101, "{counted}");
     assert!(!daemon.log().contains("dropped"), "{}", daemon.log());
 }
 
@@ -113,7 +113,7 @@ fn sets_that_wait_for_room_go_on_when_there_is_some() {
     assert_all_there(&client, "taken", taken);
     let [counted] = <[_; 1]>::try_from(clients(&observer)).expect("one client with a mailbox");
     assert_eq!(figure(&counted, "/writes"), u64::from(taken) + 8, "each came once");
-    assert!(figure(&counted, "/told/ring_full") > 8, "{counted}");
+    assert!(figure(&counted, "/client_reported/ring_full") > 8, "{counted}");
 }
 
 /// Fetches must not take the place of writes on their way to a slow tier: a set that nobody waits for could

@@ -16,7 +16,7 @@ const MORE: u64 = 8;
 /// Looks in vain, times the daemon was rung, requests.
 fn counted(observer: &Client) -> [u64; 3] {
     let [client] = <[_; 1]>::try_from(clients(observer)).expect("one client with a mailbox");
-    ["/looks_in_vain", "/told/rings", "/requests"].map(|at| figure(&client, at))
+    ["/empty_polls", "/client_reported/rings", "/requests"].map(|at| figure(&client, at))
 }
 
 /// How much of each there was while `ask` asked.

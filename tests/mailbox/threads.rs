@@ -110,7 +110,7 @@ fn who_waits_for_a_daemon_that_stands_still_sleeps() {
     assert!(spent < deadline / 4, "{spent:?} of {deadline:?}");
     until("the daemon to answer", || client.set(b"key", b"3").ok());
     let [counted] = <[_; 1]>::try_from(clients(&observer(&daemon))).expect("one client");
-    assert!(figure(&counted, "/told/sleeps") >= 2, "{counted}");
+    assert!(figure(&counted, "/client_reported/sleeps") >= 2, "{counted}");
 }
 
 /// Where answers take long anyway, spinning first costs a processor and gains nothing.
@@ -165,7 +165,7 @@ fn mailboxes_that_are_not_used_are_not_looked_into() {
         let clients = clients(&observer);
         assert_eq!(clients.len(), IDLE + 1);
         let idle = clients.iter().filter(|client| figure(client, "/requests") == 0);
-        idle.map(|client| figure(client, "/looks_in_vain")).sum::<u64>()
+        idle.map(|client| figure(client, "/empty_polls")).sum::<u64>()
     };
     busy.set(b"key", b"first").unwrap();
     let before = looks_into_idle();

@@ -1,261 +1,159 @@
-//! Requests of mailboxes: those in use are looked at in turn, each within its budget, and left alone when
-//! it is not worth another look.
-//!
-//! Requests are taken out a few at a time, and the memory that each will need is asked for before the
-//! first of them is handled.
+//! Polling of mailboxes: those in use are served in turn, each within its budget, until polling does
+//! not pay any more and the client is to send a wakeup instead.
 
-use super::super::peers::Peers;
-use super::super::server::Server;
-use super::super::{Origin, Peer, Service};
-use super::Found;
-use l1d_client::protocol::Request;
-use shm_layout::mailbox::SHAPE;
+use super::super::{Doors, Origin, Service};
 use shm_layout::mailbox::ring::Broken;
 use std::time::{Duration, Instant};
 
-/// Work that is done for one mailbox before the next one has its turn: keys, and pieces of what does
-/// not fit one record. What a large request takes beyond it is taken off the next turns.
-const WORK_PER_PASS: usize = 256;
-/// Requests whose waits for memory overlap.
-const TOGETHER: usize = 8;
-/// Mailboxes in which nothing was found between two looks at the clock.
-const LOOKS_A_TIME: usize = 4;
-/// At most so often reports are taken where there is no request.
-const REPORTS_EVERY: Duration = Duration::from_micros(100);
-/// Looks at the reports of a mailbox after a sleep.
-const REPORTS_AT_ONCE: u128 = 64;
-/// How long mailboxes are looked at before sockets are.
-const LOOK: Duration = Duration::from_micros(20);
+/// Work done for one mailbox before the next one has its turn: keys, and pieces of what does not fit
+/// one record. A large request may exceed it; the excess is taken off the next turns.
+pub(super) const WORK_PER_PASS: usize = 256;
+/// Empty polls between two readings of the clock, which costs more than a poll.
+const POLLS_PER_CLOCK_READ: usize = 4;
+/// Mailboxes are polled for this long before the sockets are looked at.
+const POLL_TIME: Duration = Duration::from_micros(20);
+/// One mailbox without requests has its reports drained in this time.
+const DRAIN_INTERVAL: Duration = Duration::from_micros(100);
+/// After a sleep, mailboxes without requests that have their reports drained at once.
+const DRAINS_MAX: u128 = 64;
 
-/// What a look at a mailbox came to.
-enum Served {
+/// The result of a poll of one mailbox.
+enum Poll {
     /// Requests were served; there may be more.
-    Some,
-    /// There was none; it is worth another look.
-    Nothing,
-    /// It is left alone until it rings.
+    Served,
+    /// There was none; it is to be polled again.
+    Empty,
+    /// There was none; the client sends a wakeup with the next one.
     Asleep,
-    /// There was none, and its client is gone.
+    /// There was none, and the client has left.
     Over,
 }
 
-impl<S: Service> Server<'_, S> {
-    /// Serves the mailboxes that are in use. Whether to look at them again without sleeping.
-    pub(in crate::doors) fn serve_mailboxes(&mut self) -> bool {
+impl Doors<'_> {
+    /// Serves the mailboxes in use. Returns whether to poll them again without sleeping.
+    pub fn poll_mailboxes(&mut self, service: &mut impl Service) -> bool {
         if self.peers.active(0).is_none() {
             return false;
         }
         let cpu = nix::sched::sched_getcpu().ok().and_then(|cpu| u32::try_from(cpu).ok());
-        let begun = Instant::now();
-        let mut now = begun;
-        let mut looks = 0;
+        let began = Instant::now();
+        let mut now = began;
+        let mut empty_polls = 0;
         loop {
-            let mut is_idle = true;
-            let mut place = 0;
-            while let Some(origin) = self.peers.active(place) {
-                match self.serve_mailbox(origin, now, cpu) {
-                    Ok(Served::Some) => {
-                        is_idle = false;
-                        place += 1;
-                    }
-                    Ok(Served::Nothing) => place += 1,
-                    Ok(Served::Asleep) => self.peers.deactivate(place),
-                    Ok(Served::Over) => {
-                        self.close(origin);
-                        self.peers.deactivate(place);
-                    }
-                    Err(Broken) => {
-                        self.drop_peer(origin, "it broke the rules of its mailbox");
-                        self.peers.deactivate(place);
-                    }
-                }
-            }
-            // What holds everybody up is looked after first.
-            if self.peers.active(0).is_none() || !self.service.takes_more() {
+            let (polled, has_served) = self.poll_each(now, cpu, service);
+            // If the service is full, whatever it waits for comes first.
+            if self.peers.active(0).is_none() || !service.takes_more() {
                 return false;
             }
-            if is_idle {
+            if !has_served {
                 std::hint::spin_loop();
-                // A look at the clock takes longer than one at a mailbox.
-                looks += place;
-                if looks < LOOKS_A_TIME {
+                empty_polls += polled;
+                if empty_polls < POLLS_PER_CLOCK_READ {
                     continue;
                 }
-                looks = 0;
+                empty_polls = 0;
             }
             now = Instant::now();
-            if now.duration_since(begun) >= LOOK {
+            if now.duration_since(began) >= POLL_TIME {
                 return true;
             }
         }
     }
 
-    /// Takes the hit reports of mailboxes in which there may be no requests: those of processes that
-    /// only read. One after another, none too often, so that many idle ones cost nothing; several after
-    /// a sleep.
-    pub(in crate::doors) fn take_reports(&mut self) {
-        let since = self.now.duration_since(self.reports_taken);
-        let due = since.as_micros() / REPORTS_EVERY.as_micros();
-        if due == 0 {
-            return;
+    /// Polls each active mailbox once. Returns how many of them stay active, and whether there were
+    /// requests.
+    fn poll_each(
+        &mut self,
+        now: Instant,
+        cpu: Option<u32>,
+        service: &mut impl Service,
+    ) -> (usize, bool) {
+        let mut has_served = false;
+        let mut place = 0;
+        while let Some(origin) = self.peers.active(place) {
+            match self.poll_mailbox(origin, now, cpu, service) {
+                Ok(Poll::Served) => {
+                    has_served = true;
+                    place += 1;
+                }
+                Ok(Poll::Empty) => place += 1,
+                Ok(Poll::Asleep) => self.peers.deactivate(place),
+                Ok(Poll::Over) => {
+                    self.close(origin, service);
+                    self.peers.deactivate(place);
+                }
+                Err(Broken) => {
+                    self.drop_peer(origin, "it broke the rules of its mailbox", service);
+                    self.peers.deactivate(place);
+                }
+            }
         }
-        self.reports_taken = self.now;
-        for _ in 0..due.min(REPORTS_AT_ONCE) {
-            let service = &mut self.service;
-            let Some(mailbox) = self.peers.next_reporting() else { return };
-            mailbox.drain_reports(|hash, times| service.hit(hash, times));
-        }
+        (place, has_served)
     }
 
-    fn serve_mailbox(
+    fn poll_mailbox(
         &mut self,
         origin: Origin,
         now: Instant,
         cpu: Option<u32>,
-    ) -> Result<Served, Broken> {
-        let served = self.serve_pass(origin);
-        // Whether or not the client broke the rules: the next request comes at another time.
-        self.service.end();
-        let served = served?;
-        let spin = self.limits.spin;
-        let takes_more = self.service.takes_more();
-        let service = &mut self.service;
-        let Some(connection) = self.peers.get_mut(origin) else { return Ok(Served::Asleep) };
-        let is_leaving = connection.is_leaving;
-        let Some(mailbox) = &mut connection.mailbox else { return Ok(Served::Asleep) };
+        service: &mut impl Service,
+    ) -> Result<Poll, Broken> {
+        let records = self.serve_pass(origin, service);
+        // Also after an error: what held for this batch does not hold for the next request.
+        service.end();
+        let records = records?;
+        let Some(connection) = self.peers.get_mut(origin) else { return Ok(Poll::Asleep) };
+        let is_leaving = connection.phase.is_leaving();
+        let Some(mailbox) = connection.phase.mailbox_mut() else { return Ok(Poll::Asleep) };
         let in_debt = mailbox.work >= WORK_PER_PASS;
         mailbox.work = mailbox.work.saturating_sub(WORK_PER_PASS);
-        if served > 0 {
-            mailbox.note_use(now, cpu);
+        if records > 0 {
+            mailbox.note_requests(now, cpu);
             mailbox.made_room();
             mailbox.drain_reports(|hash, times| service.hit(hash, times));
-            return Ok(Served::Some);
+            return Ok(Poll::Served);
         }
-        if !takes_more || in_debt {
-            return Ok(Served::Nothing);
+        if in_debt || !service.takes_more() {
+            return Ok(Poll::Empty);
         }
-        mailbox.note_look_in_vain();
-        if !is_leaving && mailbox.is_worth_a_look(now, cpu, spin) {
-            return Ok(Served::Nothing);
+        mailbox.note_empty_poll();
+        if !is_leaving && mailbox.should_poll(now, cpu, self.limits.spin) {
+            return Ok(Poll::Empty);
         }
         mailbox.drain_reports(|hash, times| service.hit(hash, times));
         if is_leaving {
-            return Ok(Served::Over);
+            return Ok(Poll::Over);
         }
-        Ok(if mailbox.may_sleep()? { Served::Asleep } else { Served::Nothing })
+        Ok(if mailbox.may_sleep()? { Poll::Asleep } else { Poll::Empty })
     }
 
-    /// As many requests as are there, within the budget. How many.
-    fn serve_pass(&mut self, origin: Origin) -> Result<usize, Broken> {
-        let mut served = 0;
-        while self.service.takes_more() {
-            let (some, more) = self.serve_some(origin)?;
-            served += some;
-            if !more {
+    /// Serves a mailbox until its ring is empty or its budget is used up. Returns the number of
+    /// records.
+    fn serve_pass(&mut self, origin: Origin, service: &mut impl Service) -> Result<usize, Broken> {
+        let mut records = 0;
+        while service.takes_more() {
+            let served = self.serve_batch(origin, service)?;
+            records += served.records;
+            if !served.may_have_more {
                 break;
             }
         }
-        Ok(served)
+        Ok(records)
     }
 
-    /// Takes a few records out and handles them. How many there were, and whether there may be more for
-    /// which the budget has room.
-    fn serve_some(&mut self, origin: Origin) -> Result<(usize, bool), Broken> {
-        let request_bytes_max = self.limits.frame_bytes_max;
-        let Some(connection) = self.peers.get_mut(origin) else { return Ok((0, false)) };
-        let peer = connection.peer;
-        let Some(mailbox) = &mut connection.mailbox else { return Ok((0, false)) };
-        let mut requests = [const { None }; TOGETHER];
-        let mut scratch = self.scratch.as_mut_slice();
-        let (mut count, mut more, mut has_pieces) = (0, true, false);
-        let pieces;
-        for request in &mut requests {
-            if mailbox.work >= WORK_PER_PASS {
-                connection.counted.budgets_used_up += u64::from(mailbox.has_more()?);
-                more = false;
-                break;
-            }
-            if scratch.len() < SHAPE.piece_bytes() {
-                break;
-            }
-            let found = mailbox.next(scratch, request_bytes_max)?;
-            count += 1;
-            let mut take = |lane, payload| {
-                let decoded = Request::decode(payload).map_err(|_| Broken)?;
-                mailbox.work += connection.counted.count(&decoded, payload.len());
-                self.service.expect(&decoded);
-                *request = Some((lane, decoded));
-                Ok(())
-            };
-            match found {
-                Found::Nothing => {
-                    (count, more) = (count - 1, false);
-                    break;
-                }
-                Found::Part => {
-                    has_pieces = true;
-                    mailbox.work += 1;
-                }
-                Found::Whole(lane, bytes) => {
-                    let (payload, rest) = std::mem::take(&mut scratch).split_at_mut(bytes);
-                    scratch = rest;
-                    take(lane, payload)?;
-                }
-                // Its lane may be asked again already, where nobody waits for an answer: that is known
-                // when it has been handled.
-                Found::Pieces(lane, bytes) => {
-                    has_pieces = true;
-                    pieces = bytes;
-                    take(Some(lane), &pieces)?;
-                    break;
-                }
-            }
+    /// Drains the hit reports of mailboxes that may have no requests: those of processes that only
+    /// read. One mailbox in each interval, so that many idle ones cost nothing; several after a
+    /// sleep.
+    pub fn drain_reports(&mut self, service: &mut impl Service) {
+        let since = self.now.duration_since(self.reports_drained);
+        let due = since.as_micros() / DRAIN_INTERVAL.as_micros();
+        if due == 0 {
+            return;
         }
-        if has_pieces {
-            connection.ring();
-            self.peers.touch(origin);
+        self.reports_drained = self.now;
+        for _ in 0..due.min(DRAINS_MAX) {
+            let Some(mailbox) = self.peers.next_reporting() else { return };
+            mailbox.drain_reports(|hash, times| service.hit(hash, times));
         }
-        // Waits for memory are worth overlapping where there are several.
-        if count > 1 {
-            for (_, request) in requests.iter().flatten() {
-                self.service.approach(request);
-            }
-        }
-        self.service.begin();
-        for (lane, request) in requests.into_iter().flatten() {
-            handle(self.service, &mut self.peers, (origin, lane), &peer, request)?;
-        }
-        Ok((count, more))
     }
-}
-
-/// One request of a mailbox.
-fn handle(
-    service: &mut impl Service,
-    peers: &mut Peers,
-    (origin, lane): (Origin, Option<u8>),
-    peer: &Peer,
-    request: Request<'_>,
-) -> Result<(), Broken> {
-    let is_answered = match &request {
-        Request::Set(set) => set.reply,
-        Request::Get { .. }
-        | Request::GetMany { .. }
-        | Request::SetMany { .. }
-        | Request::Delete { .. } => true,
-        // Everything else goes over the socket.
-        _ => return Err(Broken),
-    };
-    let from = match lane {
-        Some(lane) => {
-            if !is_answered && let Some(mailbox) = peers.mailbox_mut(origin) {
-                mailbox.expect_nothing(lane);
-            }
-            origin.with_lane(lane)
-        }
-        None if is_answered => return Err(Broken),
-        None => origin,
-    };
-    service.request(from, peer, request, peers);
-    Ok(())
 }

@@ -1,121 +1,100 @@
-//! One client's mailbox: requests out of its ring, replies into its lanes.
+//! A client's mailbox: requests come out of its ring, replies go into its lanes.
 //!
-//! Nothing in it is believed (W9): the ring and the lanes' states are the client's to destroy. A client
-//! that breaks their rules loses its attachment, and nothing else happens.
+//! Nothing in it is trusted (W9): the client can overwrite the ring and the states of the lanes at
+//! any moment. A client that breaks their rules loses its connection, and nothing else happens.
+//!
+//! | part | place |
+//! |---|---|
+//! | polling of mailboxes, and budgets | `intake` |
+//! | some requests at a time, with overlapping prefetches | `batch` |
+//! | when a mailbox is worth polling | `pace` |
+//! | requests and replies in pieces | `lane` |
+//! | hit reports | `reports` |
+//! | the memory itself | `memory` |
 
+mod batch;
 mod intake;
+mod lane;
+mod memory;
 mod pace;
+mod reports;
 
-use super::figures::{Figures, Told};
-use memmap2::{MmapOptions, MmapRaw};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::ftruncate;
+use super::figures::{ClientReported, Figures};
+use lane::{Lane, Received};
+use memmap2::MmapRaw;
 use pace::Pace;
+use reports::Reports;
 use rustix::thread::futex::{self, Flags};
 use shm_layout::MappedMut;
 use shm_layout::mailbox::lane::Wakes;
-use shm_layout::mailbox::report::Seen;
-use shm_layout::mailbox::ring::{Broken, Consumer, Head, Kind};
-use shm_layout::mailbox::{Mailbox as Words, SHAPE, Told as Says};
+use shm_layout::mailbox::ring::{Broken, Consumer, Kind};
+use shm_layout::mailbox::{Mailbox as SharedMailbox, SHAPE, Told};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-/// Hit reports, after which a look ends with the stripe that they came from.
-const REPORTS_AT_A_LOOK: u64 = 256;
-/// More reports than that were not written since the last look: a mark went back, or anywhere.
-const REPORTS_LOST_MAX: u64 = 1 << 32;
-/// Buffers over this size are given back after use.
+/// Memory that a mailbox may keep in buffers without being counted.
 const BYTES_KEPT: usize = 64 << 10;
 
-/// A mailbox, and what of it is the daemon's own.
+/// The daemon's end of a mailbox: the memory shared with the client, and what the daemon keeps to
+/// itself, as it trusts only that.
 #[derive(Debug)]
-pub(in crate::doors) struct Mailbox {
-    words: Words<MappedMut>,
-    consumer: Consumer<MappedMut>,
+pub(super) struct Mailbox {
+    shared: SharedMailbox<MappedMut>,
+    ring: Consumer<MappedMut>,
     lanes: Vec<Lane>,
-    /// Hit reports seen in each stripe.
-    reports_seen: Vec<Seen>,
-    /// The stripe to be looked at next.
-    stripe: usize,
-    /// Reports found, reports lost.
-    reports: (u64, u64),
-    /// Looks that found nothing.
-    looks_in_vain: u64,
-    /// How often the client was woken.
-    wakes: u64,
-    /// When the next request is to be expected.
+    reports: Reports,
     pace: Pace,
-    /// Requests in pieces that were begun, and pieces of replies that were taken: progress.
-    moved: u64,
-    /// A reply came for which the client's descriptor is to be made readable.
-    rings: bool,
-    /// Work done in this turn, or owed for what an earlier one took too much.
-    pub(in crate::doors) work: usize,
-    /// Looked at in every turn, and not waiting to be rung.
-    pub(in crate::doors) is_active: bool,
-    /// Mapped as long as `words` is used.
+    /// Polls that found nothing.
+    empty_polls: u64,
+    /// System calls that woke the client.
+    wakes: u64,
+    /// First pieces of requests received, and pieces of replies taken: progress.
+    pieces: u64,
+    /// A reply came that the client polls for at its descriptor.
+    notifies: bool,
+    /// Work done in this turn, and work owed for requests that exceeded the budget of earlier ones.
+    work: usize,
+    /// It is polled in every turn. Otherwise the client sends a wakeup.
+    pub(super) is_active: bool,
+    /// Keeps the memory of `shared` mapped.
     _mapping: MmapRaw,
 }
 
-/// What is under way on a lane.
-#[derive(Debug, Default)]
-struct Lane {
-    /// Sequence of the request that waits for its answer, or for the rest of it.
-    asked: Option<u32>,
-    /// Sequence and bytes of a request that has come in part.
-    part: Option<(u32, Vec<u8>)>,
-    /// The reply, while pieces of it are left, and how much of it has gone.
-    reply: Vec<u8>,
-    replied: usize,
-}
-
-/// What was found in the ring.
+/// What a record in the ring was.
 #[derive(Debug)]
-pub(in crate::doors) enum Found {
-    /// Nothing now.
+enum Taken {
+    /// The ring is empty.
     Nothing,
-    /// Something that is no request yet.
-    Part,
-    /// A request; its payload are so many bytes of the scratch memory.
-    Whole(Option<u8>, usize),
+    /// Not a whole request yet, or none.
+    Piece,
+    /// A request, whose payload is the first `bytes` of the scratch memory.
+    Request { lane: Option<u8>, bytes: usize },
     /// A request that came in pieces.
-    Pieces(u8, Vec<u8>),
+    Assembled { lane: u8, payload: Vec<u8> },
 }
 
 impl Mailbox {
-    /// A new mailbox, and the descriptor for its client: of memory that can neither grow nor shrink,
-    /// and that nobody else can open.
+    /// A new mailbox, and the descriptor of its memory for the client.
     ///
     /// # Errors
     /// When the system has no such memory, or no descriptor.
-    pub(in crate::doors) fn create(now: Instant) -> io::Result<(Mailbox, OwnedFd)> {
-        let file =
-            memfd_create("l1d-mailbox", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-        fchmod(&file, Mode::S_IRUSR | Mode::S_IWUSR)?;
-        let bytes = SHAPE.bytes();
-        ftruncate(&file, i64::try_from(bytes).map_err(io::Error::other)?)?;
-        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-        let mapping = MmapOptions::new().len(bytes).map_raw(&file)?;
-        // SAFETY: page-aligned, and mapped as long as the mapping lives, which is kept beside it.
+    pub(super) fn create(now: Instant) -> io::Result<(Mailbox, OwnedFd)> {
+        let (mapping, file) = memory::create()?;
+        // SAFETY: page-aligned, and mapped as long as `mapping` lives, which is kept beside it.
         let memory = unsafe { MappedMut::new(mapping.as_mut_ptr()) };
-        // SAFETY: the mapping has the bytes of this shape.
-        let words = unsafe { Words::new(memory, SHAPE) };
+        // SAFETY: `memory::create` maps as many bytes as a mailbox of this shape has.
+        let shared = unsafe { SharedMailbox::new(memory, SHAPE) };
         let mailbox = Mailbox {
-            consumer: Consumer::new(words.clone()),
-            words,
+            ring: Consumer::new(shared.clone()),
+            shared,
             lanes: (0..SHAPE.lanes).map(|_| Lane::default()).collect(),
-            reports_seen: vec![Seen::default(); SHAPE.stripes],
-            stripe: 0,
-            reports: (0, 0),
-            looks_in_vain: 0,
-            wakes: 0,
+            reports: Reports::new(),
             pace: Pace::new(now),
-            moved: 0,
-            rings: false,
+            empty_polls: 0,
+            wakes: 0,
+            pieces: 0,
+            notifies: false,
             work: 0,
             is_active: false,
             _mapping: mapping,
@@ -123,90 +102,60 @@ impl Mailbox {
         Ok((mailbox, file))
     }
 
-    /// Its size, as the client is told.
-    pub(in crate::doors) fn bytes(&self) -> u64 {
+    /// Size of the shared memory, as the client is told.
+    pub(super) fn bytes(&self) -> u64 {
         SHAPE.bytes() as u64
     }
 
-    /// Whether there is a record that was not taken out.
-    pub(in crate::doors) fn has_more(&mut self) -> Result<bool, Broken> {
-        self.consumer.look()
+    /// Whether the ring has another record.
+    fn has_more(&mut self) -> Result<bool, Broken> {
+        self.ring.look()
     }
 
-    /// Takes the next record out of the ring; `scratch` has room for a piece.
-    pub(in crate::doors) fn next(
-        &mut self,
-        scratch: &mut [u8],
-        request_bytes_max: usize,
-    ) -> Result<Found, Broken> {
-        if !self.consumer.look()? {
-            return Ok(Found::Nothing);
+    /// Takes the next record out of the ring. `scratch` has room for a piece.
+    fn take(&mut self, scratch: &mut [u8], request_bytes_max: usize) -> Result<Taken, Broken> {
+        if !self.ring.look()? {
+            return Ok(Taken::Nothing);
         }
-        let (head, bytes) = self.consumer.next(scratch)?;
+        let (head, bytes) = self.ring.next(scratch)?;
         let Some(number) = head.lane else {
-            return if head.kind == Kind::Whole {
-                Ok(Found::Whole(None, bytes))
-            } else {
-                Err(Broken)
-            };
+            let is_whole = head.kind == Kind::Whole;
+            return if is_whole { Ok(Taken::Request { lane: None, bytes }) } else { Err(Broken) };
         };
         let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return Err(Broken) };
-        match head.kind {
-            Kind::More => return self.more(number, head),
-            // One request at a time: the lane's reply is still to come, or to be taken.
-            _ if lane.asked.is_some() => return Err(Broken),
-            Kind::Whole => {
-                lane.part = None;
-                lane.asked = Some(head.sequence);
-                return Ok(Found::Whole(Some(number), bytes));
+        let payload = scratch.get(..bytes).unwrap_or_default();
+        match lane.receive(head, payload, request_bytes_max)? {
+            Received::Request => Ok(Taken::Request { lane: Some(number), bytes }),
+            Received::Assembled(payload) => Ok(Taken::Assembled { lane: number, payload }),
+            Received::Piece => {
+                self.pieces += u64::from(head.kind == Kind::First);
+                Ok(Taken::Piece)
             }
-            Kind::First => {
-                self.moved += 1;
-                lane.part = Some((head.sequence, Vec::new()));
+            Received::NextPieceDue => {
+                self.pieces += 1;
+                self.send_piece(number);
+                Ok(Taken::Piece)
             }
-            Kind::Next | Kind::Last => {}
         }
-        let Some((sequence, part)) = &mut lane.part else { return Err(Broken) };
-        if *sequence != head.sequence || part.len() + bytes > request_bytes_max {
-            return Err(Broken);
-        }
-        part.extend_from_slice(scratch.get(..bytes).unwrap_or_default());
-        if head.kind != Kind::Last {
-            return Ok(Found::Part);
-        }
-        lane.asked = Some(head.sequence);
-        let part = lane.part.take().map(|(_, part)| part).unwrap_or_default();
-        Ok(Found::Pieces(number, part))
     }
 
-    /// The client has taken a piece of a reply.
-    fn more(&mut self, number: u8, head: Head) -> Result<Found, Broken> {
-        let lane = self.lanes.get(usize::from(number)).ok_or(Broken)?;
-        if lane.asked != Some(head.sequence) || lane.reply.is_empty() {
-            return Err(Broken);
-        }
-        self.moved += 1;
-        self.send_piece(number);
-        Ok(Found::Part)
-    }
-
-    /// The request on this lane wants no answer.
-    pub(in crate::doors) fn expect_nothing(&mut self, number: u8) {
+    /// The request on this lane wants no reply.
+    fn expect_no_reply(&mut self, number: u8) {
         if let Some(lane) = self.lanes.get_mut(usize::from(number)) {
-            lane.asked = None;
+            lane.cancel();
         }
     }
 
-    /// Answers the request on a lane. `false`: there is none.
-    pub(in crate::doors) fn answer(&mut self, number: u8, reply: &[u8]) -> bool {
+    /// Replies to the request on a lane. Returns `false` if there is none.
+    pub(super) fn reply(&mut self, number: u8, reply: &[u8]) -> bool {
         let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return false };
-        let Some(sequence) = lane.asked.filter(|_| lane.reply.is_empty()) else { return false };
+        let Some(sequence) = lane.awaits_reply() else { return false };
         if reply.len() <= SHAPE.lane_bytes {
-            lane.asked = None;
-            self.put(number, sequence, reply, false);
+            lane.cancel();
+            let wakes = self.shared.answer(number.into(), sequence, reply, false);
+            self.wake_client(number, wakes);
         } else {
-            lane.reply = reply.to_vec();
-            lane.replied = 0;
+            lane.begin_reply(reply);
             self.send_piece(number);
         }
         true
@@ -214,150 +163,113 @@ impl Mailbox {
 
     fn send_piece(&mut self, number: u8) {
         let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return };
-        let Some(sequence) = lane.asked else { return };
-        let rest = lane.reply.get(lane.replied..).unwrap_or_default();
-        let piece = rest.get(..SHAPE.lane_bytes).unwrap_or(rest);
-        let more = piece.len() < rest.len();
-        let wakes = self.words.answer(number.into(), sequence, piece, more);
-        lane.replied += piece.len();
-        if !more {
-            lane.asked = None;
-            lane.reply = Vec::new();
-        }
-        self.tell(number, wakes);
+        let Some((sequence, piece, more)) = lane.next_piece(SHAPE.lane_bytes) else { return };
+        let wakes = self.shared.answer(number.into(), sequence, piece, more);
+        let bytes = piece.len();
+        lane.sent_piece(bytes, more);
+        self.wake_client(number, wakes);
     }
 
-    fn put(&mut self, number: u8, sequence: u32, bytes: &[u8], more: bool) {
-        let wakes = self.words.answer(number.into(), sequence, bytes, more);
-        self.tell(number, wakes);
-    }
-
-    fn tell(&mut self, number: u8, wakes: Wakes) {
+    fn wake_client(&mut self, number: u8, wakes: Wakes) {
         match wakes {
             Wakes::Nobody => {}
             Wakes::Thread => {
                 self.pace.note_wake();
-                self.wake(self.words.lane_word(number.into()));
+                self.futex_wake(self.shared.lane_word(number.into()));
             }
             Wakes::Descriptor => {
                 self.wakes += 1;
-                self.rings = true;
+                self.notifies = true;
             }
         }
     }
 
-    /// Whether a reply came for which the client's descriptor is to be made readable. Says so once.
-    pub(in crate::doors) fn take_ring(&mut self) -> bool {
-        std::mem::take(&mut self.rings)
+    /// Whether a reply came that the client polls for at its descriptor. True once for each time.
+    pub(super) fn take_notification(&mut self) -> bool {
+        std::mem::take(&mut self.notifies)
     }
 
-    /// After requests were taken out: wakes those who wait for room.
-    pub(in crate::doors) fn made_room(&mut self) {
-        if self.consumer.wakes_for_room() {
-            self.wake(self.words.room_word());
+    /// After records were taken out: wakes the threads that wait for room in the ring.
+    fn made_room(&mut self) {
+        if self.ring.wakes_for_room() {
+            self.futex_wake(self.shared.room_word());
         }
     }
 
-    fn wake(&mut self, index: usize) {
+    fn futex_wake(&mut self, index: usize) {
         self.wakes += 1;
-        // SAFETY: a word of the mailbox; only the kernel uses the reference.
-        let word = unsafe { self.words.memory().futex(index) };
-        // All of them: at a lane there is one, and everybody who waits for room may find some.
+        // SAFETY: `index` is a word of the mailbox; only the kernel uses the reference.
+        let word = unsafe { self.shared.memory().futex(index) };
+        // All sleepers: a lane has one, and each of those that wait for room may find some.
         let _ = futex::wake(word, Flags::empty(), i32::MAX.cast_unsigned());
     }
 
     /// Requests were found.
-    pub(in crate::doors) fn note_use(&mut self, now: Instant, owner_cpu: Option<u32>) {
-        self.pace.note_use(now);
+    fn note_requests(&mut self, now: Instant, owner_cpu: Option<u32>) {
+        self.pace.note_requests(now);
         if let Some(cpu) = owner_cpu {
-            self.words.set_owner_cpu(cpu);
+            self.shared.set_owner_cpu(cpu);
         }
     }
 
-    /// There was none.
-    pub(in crate::doors) fn note_look_in_vain(&mut self) {
-        self.looks_in_vain += 1;
+    /// A poll found no request.
+    fn note_empty_poll(&mut self) {
+        self.empty_polls += 1;
     }
 
-    /// Whether it is worth looking at without being rung: the next request is expected within the spin,
-    /// and from another processor.
-    pub(in crate::doors) fn is_worth_a_look(
-        &mut self,
-        now: Instant,
-        owner_cpu: Option<u32>,
-        spin: Duration,
-    ) -> bool {
-        let shares = owner_cpu.is_some() && self.words.client_cpu() == owner_cpu.map(u64::from);
-        !shares && self.pace.is_worth_a_look(now, spin)
+    /// Whether to poll it again rather than wait for a wakeup: its next request is expected within
+    /// `spin`, and from another processor.
+    fn should_poll(&mut self, now: Instant, owner_cpu: Option<u32>, spin: Duration) -> bool {
+        let same_cpu = owner_cpu.is_some() && self.shared.client_cpu() == owner_cpu.map(u64::from);
+        !same_cpu && self.pace.should_poll(now, spin)
     }
 
-    /// Asks to be rung; `true`: it may be left alone until then.
-    pub(in crate::doors) fn may_sleep(&mut self) -> Result<bool, Broken> {
-        let may = self.consumer.may_sleep()?;
+    /// Asks for a wakeup with the next request. Returns whether it need not be polled until then.
+    fn may_sleep(&mut self) -> Result<bool, Broken> {
+        let may = self.ring.may_sleep()?;
         if may {
             self.pace.note_sleep();
         }
         Ok(may)
     }
 
-    /// Hands new hit reports to `take`: of all stripes, unless there are many, then the rest next time.
-    pub(in crate::doors) fn drain_reports(&mut self, mut take: impl FnMut(u64, u32)) {
-        let mut taken = 0;
-        for _ in 0..SHAPE.stripes {
-            let stripe = self.stripe;
-            self.stripe = (stripe + 1) % SHAPE.stripes;
-            let Some(seen) = self.reports_seen.get_mut(stripe) else { return };
-            let new = self.words.drain(stripe, seen, &mut take);
-            if new > 0 {
-                let kept = new.min(SHAPE.stripe_words as u64);
-                let lost = Some(new - kept).filter(|lost| *lost <= REPORTS_LOST_MAX);
-                self.reports.0 = self.reports.0.saturating_add(kept);
-                self.reports.1 = self.reports.1.saturating_add(lost.unwrap_or(0));
-                taken += kept;
-            }
-            if taken >= REPORTS_AT_A_LOOK {
-                return;
-            }
-        }
+    /// Hands new hit reports to `take`: a key's hash, and the number of hits. If there are many,
+    /// some are left for the next time.
+    pub(super) fn drain_reports(&mut self, take: impl FnMut(u64, u32)) {
+        self.reports.drain(&self.shared, take);
     }
 
-    /// What is known of its client besides its requests.
-    pub(in crate::doors) fn figures(&self) -> Figures {
-        let hits = self.reports_seen.iter().map(|seen| seen.hits).fold(0, u64::saturating_add);
+    /// Figures of the client besides its requests.
+    pub(super) fn figures(&self) -> Figures {
         Figures {
-            looks_in_vain: self.looks_in_vain,
+            empty_polls: self.empty_polls,
             wakes: self.wakes,
-            hit_reports: self.reports.0,
-            hit_reports_lost: self.reports.1,
-            told: Told {
-                hits,
-                rings: self.words.told(Says::Rings),
-                sleeps: self.words.told(Says::Sleeps),
-                ring_full: self.words.told(Says::Full),
+            hit_reports: self.reports.drained(),
+            hit_reports_lost: self.reports.lost(),
+            client_reported: ClientReported {
+                hits: self.reports.hits(),
+                rings: self.shared.told(Told::Rings),
+                sleeps: self.shared.told(Told::Sleeps),
+                ring_full: self.shared.told(Told::Full),
             },
             ..Figures::default()
         }
     }
 
-    /// Lanes whose request has no answer yet.
-    pub(in crate::doors) fn asked(&self) -> impl Iterator<Item = u8> {
+    /// Lanes whose request has no reply yet.
+    pub(super) fn pending_lanes(&self) -> impl Iterator<Item = u8> {
         let numbers = (0..).zip(&self.lanes);
-        numbers.filter(|(_, lane)| lane.asked.is_some()).map(|(number, _)| number)
+        numbers.filter(|(_, lane)| lane.is_pending()).map(|(number, _)| number)
     }
 
-    /// Whether the daemon waits for the rest of a request, or for a piece of a reply to be taken; with
-    /// what changes when there is progress.
-    pub(in crate::doors) fn waits_for_more(&self) -> Option<u64> {
-        let waits = |lane: &Lane| lane.part.is_some() || !lane.reply.is_empty();
-        self.lanes.iter().any(waits).then_some(self.moved)
+    /// If a request or a reply is incomplete: a number that changes with each piece of progress.
+    pub(super) fn pieces_pending(&self) -> Option<u64> {
+        self.lanes.iter().any(Lane::is_partial).then_some(self.pieces)
     }
 
     /// Memory held beyond what every connection may keep.
-    pub(in crate::doors) fn excess_bytes(&self) -> usize {
-        let held = |lane: &Lane| {
-            lane.reply.capacity() + lane.part.as_ref().map_or(0, |(_, part)| part.capacity())
-        };
-        self.lanes.iter().map(held).sum::<usize>().saturating_sub(BYTES_KEPT)
+    pub(super) fn excess_bytes(&self) -> usize {
+        self.lanes.iter().map(Lane::held_bytes).sum::<usize>().saturating_sub(BYTES_KEPT)
     }
 }
 
@@ -366,8 +278,8 @@ mod tests {
     use super::*;
     use shm_layout::mailbox::report::HITS_PER_REPORT_MAX;
 
-    /// The hazard: a client that counts what cannot be ends the daemon, makes it work without end, or
-    /// spoils figures that are not its own.
+    /// The hazard: a client whose counts make no sense stops the daemon, keeps it busy, or spoils the
+    /// figures of others.
     #[test]
     fn marks_of_any_value_are_drained_a_stripe_at_a_time() {
         let (mut mailbox, file) = Mailbox::create(Instant::now()).unwrap();
@@ -377,19 +289,19 @@ mod tests {
             std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
         };
         fill(0x7f);
-        for look in 1..=SHAPE.stripes {
+        for drain in 1..=SHAPE.stripes {
             let mut taken = 0;
             mailbox.drain_reports(|_, times| {
                 assert!(u64::from(times) <= HITS_PER_REPORT_MAX);
                 taken += 1;
             });
-            assert_eq!(taken, SHAPE.stripe_words, "look {look}");
+            assert_eq!(taken, SHAPE.stripe_words, "drain {drain}");
         }
-        mailbox.drain_reports(|_, _| panic!("they were taken already"));
-        // Less than before, as counts go on from the largest number to 0: tells of nothing new.
+        mailbox.drain_reports(|_, _| panic!("they were drained already"));
+        // Counts wrap around, so this mark is behind the last one, and reports nothing new.
         fill(0xff);
         for _ in 1..=SHAPE.stripes {
-            mailbox.drain_reports(|_, _| panic!("they were taken already"));
+            mailbox.drain_reports(|_, _| panic!("they were drained already"));
         }
         let figures = mailbox.figures();
         assert_eq!(figures.hit_reports, (SHAPE.stripes * SHAPE.stripe_words) as u64);

@@ -1,91 +1,97 @@
-//! When a client's next request is to be expected: whether it pays to look out for it awake.
+//! Predicts when a client's next request comes, to decide whether polling its mailbox pays.
 //!
-//! What counts is how long the client takes from an answer to its next request. What is seen is more
-//! where either side slept meanwhile, for waking takes its time, and more of it than all else; taken as
-//! the client's own, it would keep both sides asleep once they were. So that time is left out. That is
-//! an estimate, and a look-out that it brought about may be in vain: after a few such, what is seen is
-//! taken as it is for a while.
+//! What counts is the time that the client takes from a reply to its next request, its *think
+//! time*. The observed gap also has the time that waking a sleeping side takes, which is more than
+//! all else; counted as think time, it would keep both sides asleep once they were. So it is
+//! subtracted. That is an estimate, and polling because of it can be useless: after a few polls in
+//! a row that ended without a request, the observed gaps are used as they are for a while.
 
 use std::time::{Duration, Instant};
 
-/// A gap that says nothing about the next one.
+/// A gap of this length or more says nothing about the next one.
 const GAP_MAX: Duration = Duration::from_millis(10);
-/// From waking somebody on another processor, which may have halted, until it runs.
-const WAKING: Duration = Duration::from_micros(50);
-/// Look-outs in vain, one after another, until they end.
-const VAIN_MAX: u32 = 4;
-/// Requests for which they end.
-const VAIN_REST: u32 = 256;
+/// Time from waking a thread on another processor, which may have halted, until it runs.
+const WAKE_LATENCY: Duration = Duration::from_micros(50);
+/// Useless polls in a row after which the estimate is no longer used.
+const USELESS_POLLS_MAX: u32 = 4;
+/// Requests after which it is used again.
+const REQUESTS_WITHOUT_ESTIMATE: u32 = 256;
 
-/// Of one client.
+/// The pace of one client.
 #[derive(Debug)]
-pub(in crate::doors) struct Pace {
+pub(super) struct Pace {
     /// When a request was last found.
-    used: Instant,
-    /// How far apart requests have come lately, as seen and without waking.
-    seen: Duration,
-    net: Duration,
-    /// Since the last request: the owner slept; the client was woken; it was looked out for.
+    last_request: Instant,
+    /// Moving average of the gaps between requests, as observed.
+    observed: Duration,
+    /// Moving average of the gaps without the time that waking took.
+    think_time: Duration,
+    /// Since the last request: the owner slept.
     slept: bool,
+    /// Since the last request: the client was woken.
     woke: bool,
-    looked: bool,
-    vain: u32,
-    rest: u32,
+    /// Since the last request: the mailbox was polled for the next one.
+    polled: bool,
+    useless_polls: u32,
+    /// Requests since the estimate is no longer used.
+    without_estimate: u32,
 }
 
 impl Pace {
-    /// Of one that has not asked for anything yet.
-    pub(in crate::doors) fn new(now: Instant) -> Pace {
+    /// The pace of a client that has not asked for anything yet.
+    pub(super) fn new(now: Instant) -> Pace {
         Pace {
-            used: now,
-            seen: GAP_MAX,
-            net: GAP_MAX,
+            last_request: now,
+            observed: GAP_MAX,
+            think_time: GAP_MAX,
             slept: false,
             woke: false,
-            looked: false,
-            vain: 0,
-            rest: 0,
+            polled: false,
+            useless_polls: 0,
+            without_estimate: 0,
         }
     }
 
     /// Requests were found.
-    pub(in crate::doors) fn note_use(&mut self, now: Instant) {
-        let gap = now.saturating_duration_since(self.used).min(GAP_MAX);
-        let waking = WAKING * (u32::from(self.slept) + u32::from(self.woke));
-        self.seen = (self.seen * 3 + gap) / 4;
-        self.net = (self.net * 3 + gap.saturating_sub(waking)) / 4;
-        if self.looked && !self.slept {
-            self.vain = 0;
+    pub(super) fn note_requests(&mut self, now: Instant) {
+        let gap = now.saturating_duration_since(self.last_request).min(GAP_MAX);
+        let waking = WAKE_LATENCY * (u32::from(self.slept) + u32::from(self.woke));
+        self.observed = (self.observed * 3 + gap) / 4;
+        self.think_time = (self.think_time * 3 + gap.saturating_sub(waking)) / 4;
+        if self.polled && !self.slept {
+            self.useless_polls = 0;
         }
-        if self.vain >= VAIN_MAX {
-            self.rest += 1;
-            if self.rest >= VAIN_REST {
-                (self.vain, self.rest) = (0, 0);
+        if self.useless_polls >= USELESS_POLLS_MAX {
+            self.without_estimate += 1;
+            if self.without_estimate >= REQUESTS_WITHOUT_ESTIMATE {
+                (self.useless_polls, self.without_estimate) = (0, 0);
             }
         }
-        self.used = now;
-        (self.slept, self.woke, self.looked) = (false, false, false);
+        self.last_request = now;
+        (self.slept, self.woke, self.polled) = (false, false, false);
     }
 
-    /// The client was woken for an answer.
-    pub(in crate::doors) fn note_wake(&mut self) {
+    /// The client was woken for a reply.
+    pub(super) fn note_wake(&mut self) {
         self.woke = true;
     }
 
-    /// It is left alone until it rings.
-    pub(in crate::doors) fn note_sleep(&mut self) {
+    /// The mailbox is not polled until the client sends a wakeup.
+    pub(super) fn note_sleep(&mut self) {
         self.slept = true;
-        if self.looked {
-            self.vain += 1;
+        if self.polled {
+            self.useless_polls += 1;
         }
     }
 
-    /// Whether the next request is expected within `spin` of the last one, and that is not over.
-    pub(in crate::doors) fn is_worth_a_look(&mut self, now: Instant, spin: Duration) -> bool {
-        let gap = if self.vain < VAIN_MAX { self.net } else { self.seen };
-        let is_worth = gap < spin && now.saturating_duration_since(self.used) < spin;
-        self.looked |= is_worth;
-        is_worth
+    /// Whether the next request is expected within `spin` of the last one, and that time is not
+    /// over.
+    pub(super) fn should_poll(&mut self, now: Instant, spin: Duration) -> bool {
+        let uses_estimate = self.useless_polls < USELESS_POLLS_MAX;
+        let gap = if uses_estimate { self.think_time } else { self.observed };
+        let polls = gap < spin && now.saturating_duration_since(self.last_request) < spin;
+        self.polled |= polls;
+        polls
     }
 }
 
@@ -95,15 +101,15 @@ mod tests {
 
     const SPIN: Duration = Duration::from_micros(50);
 
-    /// A client that takes so long from an answer to its next request, and an owner that is slow to
-    /// wake. How many of the last 1000 requests were found awake, and how many look-outs were in vain.
-    fn found_awake(think: Duration, waking: Duration) -> (u32, u32) {
+    /// Plays a client with this think time against an owner that takes `waking` to wake. Returns how
+    /// many of the last 1000 requests were found by polling, and how often polling was useless.
+    fn found_by_polling(think: Duration, waking: Duration) -> (u32, u32) {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
-        let (mut awake, mut in_vain) = (0, 0);
+        let (mut found, mut useless) = (0, 0);
         for request in 0..2000 {
-            let looks = pace.is_worth_a_look(now, SPIN);
-            let is_found = looks && think < SPIN;
+            let polls = pace.should_poll(now, SPIN);
+            let is_found = polls && think < SPIN;
             if is_found {
                 now += think;
             } else {
@@ -112,28 +118,29 @@ mod tests {
                 pace.note_wake();
                 now += think + 2 * waking;
             }
-            pace.note_use(now);
+            pace.note_requests(now);
             if request >= 1000 {
-                awake += u32::from(is_found);
-                in_vain += u32::from(looks && !is_found);
+                found += u32::from(is_found);
+                useless += u32::from(polls && !is_found);
             }
         }
-        (awake, in_vain)
+        (found, useless)
     }
 
     #[test]
-    fn who_asks_again_at_once_is_found_awake_though_waking_takes_longer_than_the_spin() {
+    fn a_client_that_asks_at_once_is_polled_though_waking_takes_longer_than_the_spin() {
         for waking in [5, 30, 60].map(Duration::from_micros) {
-            assert_eq!(found_awake(Duration::from_micros(1), waking), (1000, 0), "{waking:?}");
+            let think = Duration::from_micros(1);
+            assert_eq!(found_by_polling(think, waking), (1000, 0), "{waking:?}");
         }
     }
 
     #[test]
-    fn who_takes_longer_is_hardly_ever_looked_out_for() {
+    fn a_client_that_thinks_longer_is_hardly_ever_polled() {
         for think in [60, 90, 200, 20_000].map(Duration::from_micros) {
-            let (awake, in_vain) = found_awake(think, Duration::from_micros(30));
-            assert_eq!(awake, 0, "{think:?}");
-            assert!(in_vain <= 20, "{in_vain} in vain at {think:?}");
+            let (found, useless) = found_by_polling(think, Duration::from_micros(30));
+            assert_eq!(found, 0, "{think:?}");
+            assert!(useless <= 20, "{useless} useless polls at {think:?}");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The event loop in a thread, with a service that the test hears and steers.
 
-use super::super::{self as doors, Limits, Origin, Peer, Replies, Service};
+use super::super::{Limits, Origin, Peer, Replies, Service};
 use super::NEVER;
+use crate::event_loop;
 use l1d_client::protocol::{Attached, PROTOCOL_VERSION, Request, Response};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs::{self, File, Permissions};
@@ -34,6 +35,7 @@ pub struct Daemon {
     answers: Sender<(Origin, Vec<u8>)>,
     release: Sender<()>,
     handled: Arc<AtomicUsize>,
+    turns: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -51,22 +53,25 @@ impl Daemon {
         let (hear, heard) = channel();
         let (answers, to_answer) = channel();
         let (release, released) = channel();
-        let handled = Arc::new(AtomicUsize::new(0));
+        let [handled, turns] = [(), ()].map(|()| Arc::new(AtomicUsize::new(0)));
         let mut service = Scripted {
             hear,
             answers: to_answer,
             released,
             handled: handled.clone(),
+            turns: turns.clone(),
             table: File::open(directory.path().join("table")).unwrap(),
             is_together: false,
         };
         let thread = std::thread::spawn({
             let (stop, wake) = (stop.clone(), wake.clone());
             move || {
-                doors::run(&listener, stop.as_fd(), wake.as_fd(), &mut service, limits).unwrap();
+                event_loop::run(&listener, stop.as_fd(), wake.as_fd(), &mut service, limits)
+                    .unwrap();
             }
         });
-        Daemon { directory, stop, wake, heard, answers, release, handled, thread: Some(thread) }
+        let thread = Some(thread);
+        Daemon { directory, stop, wake, heard, answers, release, handled, turns, thread }
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -102,6 +107,11 @@ impl Daemon {
     pub fn handled(&self) -> usize {
         self.handled.load(Ordering::SeqCst)
     }
+
+    /// Turns of the event loop.
+    pub fn turns(&self) -> usize {
+        self.turns.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for Daemon {
@@ -120,6 +130,7 @@ struct Scripted {
     answers: Receiver<(Origin, Vec<u8>)>,
     released: Receiver<()>,
     handled: Arc<AtomicUsize>,
+    turns: Arc<AtomicUsize>,
     table: File,
     /// Between `begin` and `end`.
     is_together: bool,
@@ -217,6 +228,7 @@ impl Service for Scripted {
     }
 
     fn turn(&mut self, _now: Instant, _replies: &mut dyn Replies) -> Option<Instant> {
+        self.turns.fetch_add(1, Ordering::SeqCst);
         assert!(!self.is_together, "requests that were begun together were not ended");
         None
     }

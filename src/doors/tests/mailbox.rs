@@ -1,8 +1,9 @@
 //! The hazard: a client that writes nonsense into its mailbox, at any moment, costs the daemon or
 //! anybody else anything, or an answer is lost between a side that sleeps and one that does not.
 
+use super::peer::bytes;
 use super::*;
-use l1d_client::protocol::{Request, Set};
+use l1d_client::protocol::{PROTOCOL_VERSION, Request, Set};
 use nix::fcntl::{FallocateFlags, fallocate};
 use shm_layout::mailbox::SHAPE;
 use shm_layout::mailbox::ring::Kind;
@@ -161,6 +162,27 @@ fn a_hole_in_the_mailbox_is_nonsense_like_any_other() {
     client.stream.write_all(&[1]).unwrap();
     client.assert_is_closed();
     Peer::attached(&daemon).assert_is_served();
+}
+
+/// The hazard: a request that the daemon neither handles nor drops keeps its loop awake.
+#[test]
+fn requests_over_the_socket_after_an_attach_with_a_mailbox_are_mere_wakeups() {
+    let daemon = Daemon::start(limits());
+    let mut peer = Peer::connect(&daemon);
+    let mut sent = bytes(&Request::Attach { protocol: PROTOCOL_VERSION, mailbox: true });
+    sent.extend_from_slice(&bytes(&Request::Get { key: b"later" }));
+    peer.send_bytes(&sent);
+    assert!(peer.payload().is_some(), "the attach gets its reply");
+    peer.send(&Request::Get { key: b"later" });
+    Peer::attached(&daemon).assert_is_served();
+    let before = daemon.turns();
+    std::thread::sleep(Duration::from_millis(200));
+    let turns = daemon.turns() - before;
+    assert!(turns < 20, "{turns} turns of an idle daemon");
+    let asked = daemon.unheard().into_iter().any(|heard| matches!(heard, Heard::Asked(..)));
+    assert!(!asked, "a request over the socket was handled");
+    peer.stream.shutdown(std::net::Shutdown::Both).unwrap();
+    let Heard::Gone(_) = daemon.hear() else { panic!("the mailbox outlives its client") };
 }
 
 #[test]

@@ -1,79 +1,90 @@
-//! Who is let in.
+//! Accepts connections, or turns them away.
 
 use super::super::peers::Peers;
 use super::super::{Limits, Origin, Peer};
+use crate::reactor::{Interest, Reactor, Token};
 use l1d_client::protocol::{ErrorCode, Response};
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::fs::File;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-/// The listener's number in epoll.
+/// The listener's number among the doors; connections have the others.
 pub(in crate::doors) const LISTENER: u64 = 0;
 
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 16;
-/// How long new connections wait when they cannot even be told that there is no room.
+/// How long accepting pauses when new connections cannot even be told that there is no room.
 const PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(in crate::doors) struct Acceptor<'a> {
     listener: &'a UnixListener,
-    /// Given up for a moment when descriptors run out: to accept a connection, say so, and close it.
-    /// Otherwise it would wait in the backlog, and the listener stay readable for ever.
+    /// A spare descriptor, for when the process has no other left: closing it makes room to accept
+    /// a connection, send the reason, and close it. Left in the backlog, that connection would keep
+    /// the listener readable.
     reserve: Option<File>,
-    /// When to listen again.
-    again: Option<Instant>,
-    /// So that a flood is logged once.
+    /// While accepting is paused: when it resumes.
+    resumes_at: Option<Instant>,
+    /// Connections are being turned away, and the log says so already.
     is_turning_away: bool,
 }
 
 impl<'a> Acceptor<'a> {
-    pub(in crate::doors) fn new(listener: &'a UnixListener) -> io::Result<Acceptor<'a>> {
+    pub(in crate::doors) fn new(
+        listener: &'a UnixListener,
+        reactor: &Reactor,
+    ) -> io::Result<Acceptor<'a>> {
         listener.set_nonblocking(true)?;
+        reactor.register(listener, Token::door(LISTENER), Interest::READABLE)?;
         let reserve = Some(spare_descriptor()?);
-        Ok(Acceptor { listener, reserve, again: None, is_turning_away: false })
+        Ok(Acceptor { listener, reserve, resumes_at: None, is_turning_away: false })
     }
 
-    /// When to call [`resume`](Self::resume).
-    pub(in crate::doors) fn next_wanted(&self) -> Option<Instant> {
-        self.again
+    /// When [`resume`](Self::resume) wants to be called.
+    pub(in crate::doors) fn resumes_at(&self) -> Option<Instant> {
+        self.resumes_at
     }
 
-    /// Listens again if it is time.
-    pub(in crate::doors) fn resume(&mut self, epoll: &Epoll, now: Instant) {
-        if self.again.is_some_and(|again| again <= now) {
-            let watched = self.watch(epoll, EpollFlags::EPOLLIN);
-            self.again = watched.is_err().then(|| now + PAUSE);
+    /// Accepts again if the pause is over.
+    pub(in crate::doors) fn resume(&mut self, reactor: &Reactor, now: Instant) {
+        if self.resumes_at.is_some_and(|resumes_at| resumes_at <= now) {
+            let watched = self.watch(reactor, Interest::READABLE);
+            self.resumes_at = watched.is_err().then(|| now + PAUSE);
         }
     }
 
-    /// Accepts who waits, within the turn's budget.
+    /// Accepts waiting connections, within the turn's budget.
     pub(in crate::doors) fn accept(
         &mut self,
         peers: &mut Peers,
-        epoll: &Epoll,
+        reactor: &Reactor,
         limits: &Limits,
         now: Instant,
     ) {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.listener.accept() {
-                Ok((stream, _)) => self.welcome(stream, peers, epoll, limits),
+                Ok((stream, _)) => self.welcome(stream, peers, reactor, limits),
                 Err(error) => match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
                     Errno::EAGAIN => return,
                     Errno::EINTR | Errno::ECONNABORTED => {}
                     Errno::EMFILE | Errno::ENFILE if self.turn_one_away() => {}
-                    _ => return self.pause(epoll, &error, now),
+                    _ => return self.pause(reactor, &error, now),
                 },
             }
         }
     }
 
-    fn welcome(&mut self, stream: UnixStream, peers: &mut Peers, epoll: &Epoll, limits: &Limits) {
-        // A connection about which the kernel can tell nothing is nobody's.
+    fn welcome(
+        &mut self,
+        stream: UnixStream,
+        peers: &mut Peers,
+        reactor: &Reactor,
+        limits: &Limits,
+    ) {
+        // Without credentials there is no user to count it for.
         let Ok(credentials) = getsockopt(&stream, PeerCredentials) else { return };
         if stream.set_nonblocking(true).is_err() {
             return;
@@ -96,13 +107,12 @@ impl<'a> Acceptor<'a> {
         }
         self.is_turning_away = false;
         let origin = peers.insert(stream, peer);
-        if !is_watched(peers, epoll, origin) {
+        if !is_watched(peers, reactor, origin) {
             peers.remove(origin);
         }
     }
 
-    /// Makes room for one descriptor, and uses it to tell one who waits that there is none. Returns
-    /// whether that worked.
+    /// Uses the spare descriptor to turn one waiting connection away. Returns whether that worked.
     fn turn_one_away(&mut self) -> bool {
         if self.reserve.take().is_none() {
             return false;
@@ -115,7 +125,7 @@ impl<'a> Acceptor<'a> {
         self.reserve.is_some()
     }
 
-    /// Says why, as far as the socket's empty buffer takes it at once, which it does.
+    /// Sends the reason and closes. The empty send buffer has room for it.
     fn turn_away(&mut self, stream: &UnixStream, message: &str) {
         if !std::mem::replace(&mut self.is_turning_away, true) {
             tracing::warn!("connections are turned away: {message}");
@@ -123,32 +133,31 @@ impl<'a> Acceptor<'a> {
         let mut frame = Vec::new();
         let response = Response::Error { code: ErrorCode::Busy, message };
         if response.encode(&mut frame).is_ok() && stream.set_nonblocking(true).is_ok() {
-            // A peer that has gone already misses nothing.
+            // Fails if the peer is gone, which then needs no reason.
             let _ = io::Write::write(&mut &*stream, &frame);
         }
     }
 
-    /// Lets who waits wait in the backlog for a moment: the loop must not spin on a listener that
-    /// stays readable.
-    fn pause(&mut self, epoll: &Epoll, error: &io::Error, now: Instant) {
+    /// Stops accepting for a moment: the loop must not spin on a listener that stays readable.
+    fn pause(&mut self, reactor: &Reactor, error: &io::Error, now: Instant) {
         tracing::warn!(%error, "cannot accept connections; trying again soon");
         if self.reserve.is_none() {
             self.reserve = spare_descriptor().ok();
         }
-        if self.watch(epoll, EpollFlags::empty()).is_ok() {
-            self.again = Some(now + PAUSE);
+        if self.watch(reactor, Interest::NONE).is_ok() {
+            self.resumes_at = Some(now + PAUSE);
         }
     }
 
-    fn watch(&self, epoll: &Epoll, flags: EpollFlags) -> nix::Result<()> {
-        epoll.modify(self.listener, &mut EpollEvent::new(flags, LISTENER))
+    fn watch(&self, reactor: &Reactor, interest: Interest) -> io::Result<()> {
+        reactor.modify(self.listener, Token::door(LISTENER), interest)
     }
 }
 
-fn is_watched(peers: &mut Peers, epoll: &Epoll, origin: Origin) -> bool {
+fn is_watched(peers: &mut Peers, reactor: &Reactor, origin: Origin) -> bool {
     peers.get_mut(origin).is_some_and(|connection| {
-        let event = EpollEvent::new(connection.watched, origin.0);
-        epoll.add(&connection.stream, event).is_ok()
+        let interest = connection.watched;
+        reactor.register(&connection.stream, Token::door(origin.0), interest).is_ok()
     })
 }
 

@@ -1,18 +1,21 @@
-//! One connection, and what it waits for.
+//! One connection: its buffers, and the deadline it is held to.
 
 use super::super::Peer;
 use super::super::figures::{ClientFigures, Figures};
 use super::super::mailbox::Mailbox;
+use super::incoming::Incoming;
 use super::input::Input;
 use super::output::Output;
-use nix::sys::epoll::EpollFlags;
+use super::phase::Phase;
+use crate::reactor::Interest;
+use l1d_client::protocol::{Attached, EncodeError, ErrorCode, Response};
 use nix::sys::socket::{MsgFlags, send};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-/// A peer that has moved this much in a turn is not stalled in it.
+/// A peer that has moved this much in a turn has not stalled in it.
 const PROGRESS_BYTES: usize = 4 << 10;
 
 /// Bytes moved in one turn of the event loop.
@@ -28,36 +31,27 @@ impl Progress {
         *self = Progress { turn, bytes: before + bytes };
     }
 
-    /// Whether so much moved in this turn that a deadline that has passed meanwhile says nothing.
+    /// Whether enough moved in this turn to excuse a deadline that passed in it.
     pub(in crate::doors) fn is_moving(&self, turn: u64) -> bool {
         self.turn == turn && self.bytes >= PROGRESS_BYTES
     }
 }
 
-/// The connection is over; the peer gets nothing more.
+/// The connection has ended and is to be closed; the peer gets nothing more.
 #[derive(Debug)]
-pub(in crate::doors) struct Over;
+pub(in crate::doors) struct Closed;
 
-/// What is under way for a peer.
+/// What a peer keeps the daemon waiting for. Each value has a deadline of its own, so the numbers
+/// change with real progress only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::doors) enum Asked {
-    Nothing,
-    /// To hand over the table.
+pub(in crate::doors) enum Stall {
+    /// An attach.
     Attach,
-    Other,
-}
-
-/// What the daemon is kept waiting for. Something else to wait for begins a new deadline; more of the
-/// same does not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::doors) enum Waiting {
-    /// That it attaches.
-    Attach,
-    /// The rest of the frame after that many.
+    /// The rest of a frame, after this many whole ones.
     Frame(u64),
-    /// That it reads what is sent, after all was read that many times.
+    /// Reading of replies, after the output was emptied this many times.
     Reader(u64),
-    /// That it goes on in its mailbox, after it has done so that many times.
+    /// The next piece of a request or reply in the mailbox, after this many.
     Mailbox(u64),
 }
 
@@ -66,34 +60,20 @@ pub(in crate::doors) struct Connection {
     pub(in crate::doors) stream: UnixStream,
     pub(in crate::doors) peer: Peer,
     since: Instant,
-    /// What its requests came to.
+    /// Counts of its requests.
     pub(in crate::doors) counted: Figures,
+    pub(in crate::doors) phase: Phase,
+    pub(in crate::doors) incoming: Incoming,
     pub(in crate::doors) input: Input,
     pub(in crate::doors) output: Output,
-    pub(in crate::doors) asked: Asked,
-    pub(in crate::doors) is_attached: bool,
-    /// It has asked for a mailbox.
-    pub(in crate::doors) wants_mailbox: bool,
-    /// With one, what comes over the socket only wakes the daemon.
-    pub(in crate::doors) mailbox: Option<Box<Mailbox>>,
-    /// Close as soon as everything is sent.
-    pub(in crate::doors) is_closing: bool,
-    /// The kernel says that there is something to receive, or the end.
-    is_readable: bool,
-    /// The peer sends nothing more.
-    has_ended: bool,
-    /// The peer neither sends nor receives any more.
-    is_gone: bool,
-    /// With a mailbox: the peer is gone, and what it has left in its ring is still to be served.
-    pub(in crate::doors) is_leaving: bool,
     pub(in crate::doors) progress: Progress,
-    /// Somebody has to look at it in this turn.
+    /// It is in the list of connections to be served in this turn.
     pub(in crate::doors) is_touched: bool,
-    /// What the daemon is kept waiting for, and until when.
-    pub(in crate::doors) waiting: Option<(Waiting, Instant)>,
-    /// What epoll was asked to watch.
-    pub(in crate::doors) watched: EpollFlags,
-    /// What of its buffers is counted in the memory of all.
+    /// What the daemon waits for, and until when.
+    pub(in crate::doors) stall: Option<(Stall, Instant)>,
+    /// What the reactor watches.
+    pub(in crate::doors) watched: Interest,
+    /// How much of its buffers is counted in the memory of all connections.
     pub(in crate::doors) counted_bytes: usize,
 }
 
@@ -104,143 +84,171 @@ impl Connection {
             peer,
             since: Instant::now(),
             counted: Figures::default(),
+            phase: Phase::Greeting,
+            incoming: Incoming::Drained,
             input: Input::default(),
             output: Output::default(),
-            asked: Asked::Nothing,
-            is_attached: false,
-            wants_mailbox: false,
-            mailbox: None,
-            is_closing: false,
-            is_readable: false,
-            has_ended: false,
-            is_gone: false,
-            is_leaving: false,
             progress: Progress::default(),
             is_touched: false,
-            waiting: None,
-            watched: EpollFlags::EPOLLIN,
+            stall: None,
+            watched: Interest::READABLE,
             counted_bytes: 0,
         }
     }
 
-    /// Takes note of what epoll says.
-    pub(in crate::doors) fn notice(&mut self, flags: EpollFlags) {
-        let gone = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
-        self.is_gone |= flags.intersects(gone);
-        self.is_readable |= flags.intersects(EpollFlags::EPOLLIN | gone);
-    }
-
     /// Receives, if the next request may come and something is there.
-    pub(in crate::doors) fn receive(
+    pub(super) fn receive(
         &mut self,
         turn: u64,
         frame_bytes_max: usize,
         scratch: &mut [u8],
-    ) -> Result<(), Over> {
-        if !self.is_readable || !self.takes_requests() || self.has_ended {
+    ) -> Result<(), Closed> {
+        if !self.incoming.is_readable() || !self.takes_requests() {
             return Ok(());
         }
-        self.is_readable = false;
         let (received, ended) =
-            self.input.receive(&self.stream, frame_bytes_max, scratch).map_err(|_| Over)?;
-        self.has_ended |= ended;
+            self.input.receive(&self.stream, frame_bytes_max, scratch).map_err(|_| Closed)?;
+        self.incoming.received(ended);
         self.progress.add(turn, received);
         Ok(())
     }
 
-    /// With a mailbox: takes what rang, or the end.
-    pub(in crate::doors) fn hear_rings(&mut self, scratch: &mut [u8]) -> Result<(), Over> {
-        if self.is_gone {
-            return Err(Over);
-        }
-        if !std::mem::take(&mut self.is_readable) {
-            return Ok(());
+    /// With a mailbox: discards wakeups, or finds that the peer has hung up.
+    pub(super) fn drain_wakeups(&mut self, scratch: &mut [u8]) -> Result<(), Closed> {
+        match self.incoming {
+            Incoming::Drained => return Ok(()),
+            Incoming::HungUp | Incoming::Ended => return Err(Closed),
+            Incoming::Readable => self.incoming.received(false),
         }
         match (&self.stream).read(scratch) {
-            Ok(0) => Err(Over),
+            Ok(0) => Err(Closed),
             Ok(_) => Ok(()),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
-                _ => Err(Over),
+                _ => Err(Closed),
             },
         }
     }
 
-    /// With a mailbox: makes the client's descriptor readable, if a reply came that is waited for
-    /// there. Where the socket takes no more, it is readable already.
-    pub(in crate::doors) fn ring(&mut self) {
-        let rings = self.mailbox.as_mut().is_some_and(|mailbox| mailbox.take_ring());
-        if rings && self.output.is_empty() {
+    /// With a mailbox: makes the client's descriptor readable, if a reply came that the client
+    /// polls for there. A socket that takes no more is readable already.
+    pub(in crate::doors) fn notify(&mut self) {
+        let notifies = self.phase.mailbox_mut().is_some_and(Mailbox::take_notification);
+        if notifies && self.output.is_empty() {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             let _ = send(self.stream.as_raw_fd(), &[1], flags);
         }
     }
 
     /// Sends what the socket takes.
-    pub(in crate::doors) fn send(&mut self, turn: u64) -> Result<(), Over> {
-        let sent = self.output.send(&self.stream).map_err(|_| Over)?;
+    pub(in crate::doors) fn send(&mut self, turn: u64) -> Result<(), Closed> {
+        let sent = self.output.send(&self.stream).map_err(|_| Closed)?;
         self.progress.add(turn, sent);
         self.counted.reply_bytes += sent as u64;
         Ok(())
     }
 
-    /// Who it is, and what it did.
+    /// Queues the service's reply to an attach: `table`, and a mailbox if one is wanted and can be
+    /// made.
+    ///
+    /// # Errors
+    /// When the response is larger than a frame can be; nothing is queued, and the phase is as before.
+    pub(in crate::doors) fn attach(
+        &mut self,
+        response: &Response<'_>,
+        table: OwnedFd,
+    ) -> Result<(), EncodeError> {
+        if let (Phase::Attaching { wants_mailbox: true }, Response::Attached(attached)) =
+            (&self.phase, response)
+        {
+            match Mailbox::create(Instant::now()) {
+                Ok((mailbox, file)) => {
+                    let attached = Attached { mailbox_bytes: mailbox.bytes(), ..attached.clone() };
+                    let response = Response::Attached(attached);
+                    self.output.push_with(&response, vec![table, file])?;
+                    self.phase = Phase::Mailbox(Box::new(mailbox));
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        %error,
+                        "cannot make a mailbox for a client, which uses the socket instead"
+                    );
+                }
+            }
+        }
+        self.output.push_with(response, vec![table])?;
+        self.phase = Phase::Idle;
+        Ok(())
+    }
+
+    /// Queues an error as the last reply.
+    pub(in crate::doors) fn refuse(&mut self, code: ErrorCode, message: &str) {
+        // A message too long for a frame is not sent; the connection closes all the same.
+        let _ = self.output.push(&Response::Error { code, message });
+        self.phase = Phase::Closing;
+    }
+
+    /// Figures of the client.
     pub(in crate::doors) fn figures(&self) -> ClientFigures {
         let mut client = ClientFigures::new(&self.peer, self.since.elapsed().as_secs());
         client.figures = self.counted;
-        if let Some(mailbox) = &self.mailbox {
+        if let Some(mailbox) = self.phase.mailbox() {
             client.has_mailbox = true;
             client.figures.add(&mailbox.figures());
         }
         client
     }
 
-    /// Whether the next request may be handled.
+    /// Whether the next request from the socket may be handled.
     pub(in crate::doors) fn takes_requests(&self) -> bool {
-        self.asked == Asked::Nothing && !self.is_closing && !self.output.is_full()
+        matches!(self.phase, Phase::Greeting | Phase::Idle) && !self.output.is_full()
     }
 
-    /// Whether nothing that is under way or to come concerns this peer. (The end of what it sends is
-    /// seen only when all requests before it are answered.)
+    /// Whether the connection can be closed: nothing is left to do for this peer. The end of its
+    /// stream is received only after all requests before it were answered.
     pub(in crate::doors) fn is_over(&self) -> bool {
-        let is_asking = self.asked != Asked::Nothing;
-        let wants_nothing = self.is_closing || self.has_ended;
-        (self.is_gone && is_asking) || (wants_nothing && self.output.is_empty())
-    }
-
-    /// What the daemon is kept waiting for.
-    pub(in crate::doors) fn waits_for(&self, has_frame: bool) -> Option<Waiting> {
-        if let Some(mailbox) = &self.mailbox
-            && self.output.is_empty()
-        {
-            mailbox.waits_for_more().map(Waiting::Mailbox)
-        } else if self.asked != Asked::Nothing {
-            None
-        } else if !self.is_attached {
-            Some(Waiting::Attach)
-        } else if !self.output.is_empty() {
-            Some(Waiting::Reader(self.output.emptied()))
-        } else if !has_frame && !self.input.is_empty() {
-            Some(Waiting::Frame(self.input.frames()))
-        } else {
-            None
+        match self.phase {
+            Phase::Greeting | Phase::Idle => {
+                self.incoming == Incoming::Ended && self.output.is_empty()
+            }
+            Phase::Attaching { .. } | Phase::Asking => self.incoming == Incoming::HungUp,
+            Phase::Mailbox(_) | Phase::Leaving(_) => false,
+            Phase::Closing => self.output.is_empty(),
         }
     }
 
-    /// What epoll is to watch: nothing that is not acted on at once, as it would be reported for ever.
-    pub(in crate::doors) fn interest(&self, has_frame: bool) -> EpollFlags {
-        let mut interest = EpollFlags::empty();
+    /// What the daemon waits for, if for this peer.
+    pub(in crate::doors) fn stalls_on(&self, has_frame: bool) -> Option<Stall> {
+        match &self.phase {
+            Phase::Attaching { .. } | Phase::Asking => None,
+            Phase::Greeting => Some(Stall::Attach),
+            _ if !self.output.is_empty() => Some(Stall::Reader(self.output.emptied())),
+            Phase::Mailbox(mailbox) | Phase::Leaving(mailbox) => {
+                mailbox.pieces_pending().map(Stall::Mailbox)
+            }
+            Phase::Idle | Phase::Closing => {
+                let has_part = !has_frame && !self.input.is_empty();
+                has_part.then(|| Stall::Frame(self.input.frames()))
+            }
+        }
+    }
+
+    /// What the reactor is to watch: only what is acted on at once, as readiness is level-triggered.
+    pub(in crate::doors) fn interest(&self, has_frame: bool) -> Interest {
         if !self.output.is_empty() {
-            interest |= EpollFlags::EPOLLOUT;
-        } else if self.takes_requests() && !has_frame && !self.has_ended {
-            interest |= EpollFlags::EPOLLIN;
+            return Interest::WRITABLE;
         }
-        interest
+        let reads = match self.phase {
+            Phase::Mailbox(_) => true,
+            _ => self.takes_requests() && !has_frame && self.incoming != Incoming::Ended,
+        };
+        if reads { Interest::READABLE } else { Interest::NONE }
     }
 
     /// Memory held beyond what every connection may keep.
     pub(in crate::doors) fn excess_bytes(&self) -> usize {
-        let mailbox = self.mailbox.as_ref().map_or(0, |mailbox| mailbox.excess_bytes());
+        let mailbox = self.phase.mailbox().map_or(0, Mailbox::excess_bytes);
         self.input.excess_bytes() + self.output.excess_bytes() + mailbox
     }
 }

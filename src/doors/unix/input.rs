@@ -1,13 +1,13 @@
-//! What a peer has sent: bytes in, frames out.
+//! Received bytes, cut into frames.
 
 use l1d_client::protocol::frame::{self, FrameTooLong};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
 
-/// Bytes taken from a peer in one turn, so that none starves the others.
+/// Bytes received from a peer in one turn, so that none starves the others.
 const RECEIVE_BYTES_PER_TURN: usize = 256 << 10;
-/// A buffer that has grown beyond this is given back as soon as it is not needed.
+/// A buffer that has grown beyond this is shrunk when it is no longer needed.
 const BYTES_KEPT: usize = 64 << 10;
 
 /// Bytes received and not yet handled.
@@ -21,9 +21,9 @@ pub(in crate::doors) struct Input {
 }
 
 impl Input {
-    /// Takes what the peer has sent, up to the first whole frame and within the turn's budget. The
-    /// buffer grows as bytes arrive, whatever a header announces. Returns how many came, and whether
-    /// that was all that ever will.
+    /// Receives what the peer has sent, up to the first whole frame and within the turn's budget.
+    /// The buffer grows with the bytes that arrive, not with the length that a header announces.
+    /// Returns the number of bytes, and whether the stream has ended.
     ///
     /// # Errors
     /// When the connection is broken.
@@ -52,7 +52,7 @@ impl Input {
         Ok((received, false))
     }
 
-    /// Where the next whole frame's payload lies, for [`payload`](Self::payload).
+    /// The range of the next whole frame's payload, for [`payload`](Self::payload).
     ///
     /// # Errors
     /// When the peer announces more than `bytes_max`.
@@ -65,7 +65,7 @@ impl Input {
         Ok(payload.map(|range| self.handled + range.start..self.handled + range.end))
     }
 
-    /// Whether there is a frame to be handled: a whole one, or one to be refused.
+    /// Whether a frame can be handled: it is whole, or too long and to be refused.
     pub(in crate::doors) fn has_frame(&self, bytes_max: usize) -> bool {
         !matches!(self.next_frame(bytes_max), Ok(None))
     }
@@ -80,7 +80,7 @@ impl Input {
         self.frames += 1;
     }
 
-    /// Gives room back that is not needed any more.
+    /// Frees the room of handled frames.
     pub(in crate::doors) fn shrink(&mut self) {
         if self.is_empty() {
             self.bytes.clear();
@@ -94,7 +94,7 @@ impl Input {
         }
     }
 
-    /// Whether all that came has been handled.
+    /// Whether all bytes have been handled.
     pub(in crate::doors) fn is_empty(&self) -> bool {
         self.handled == self.bytes.len()
     }

@@ -2,10 +2,14 @@
 
 mod acceptor;
 mod connection;
+mod incoming;
 mod input;
 mod output;
+mod phase;
+mod requests;
 
 pub(super) use acceptor::{Acceptor, LISTENER};
-pub(super) use connection::{Asked, Connection, Over};
+pub(super) use connection::{Closed, Connection};
 #[cfg(test)]
 pub(super) use input::Input;
+pub(super) use phase::Phase;

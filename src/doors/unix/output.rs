@@ -1,4 +1,4 @@
-//! What a peer gets: responses in, bytes and descriptors out.
+//! Responses, sent as bytes and descriptors.
 
 use l1d_client::protocol::{EncodeError, Response};
 use nix::errno::Errno;
@@ -7,10 +7,10 @@ use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-/// With this much to send no further request is handled: a peer that asks faster than it reads
-/// waits for itself.
-const BYTES_ENOUGH: usize = 16 << 10;
-/// A buffer that has grown beyond this is given back when it is empty.
+/// With this much unsent no further request is handled: a peer that asks faster than it reads
+/// only delays itself.
+const UNSENT_BYTES_MAX: usize = 16 << 10;
+/// A buffer that has grown beyond this is shrunk when it is empty.
 const BYTES_KEPT: usize = 64 << 10;
 
 /// Bytes to be sent.
@@ -19,9 +19,9 @@ pub(in crate::doors) struct Output {
     bytes: Vec<u8>,
     /// Bytes that have been sent.
     sent: usize,
-    /// They travel with the byte at this place.
+    /// Descriptors to pass with the byte at this offset.
     descriptors: Option<(usize, Vec<OwnedFd>)>,
-    /// How often all was sent.
+    /// How often the last byte was sent.
     emptied: u64,
 }
 
@@ -34,7 +34,7 @@ impl Output {
         response.encode(&mut self.bytes)
     }
 
-    /// Queues one response whose first byte brings `descriptors` along.
+    /// Queues one response, and passes `descriptors` with its first byte.
     ///
     /// # Errors
     /// As for [`push`](Self::push).
@@ -49,15 +49,15 @@ impl Output {
         Ok(())
     }
 
-    /// Sends what the socket takes now. Returns how much that was.
+    /// Sends what the socket takes now. Returns the number of bytes.
     ///
     /// # Errors
     /// When the connection is broken.
     pub(in crate::doors) fn send(&mut self, stream: &UnixStream) -> Result<usize, Errno> {
         let before = self.sent;
         while !self.is_empty() {
-            // The kernel passes a descriptor with the first byte of a message: what lies before it
-            // goes in a message of its own.
+            // The kernel passes descriptors with the first byte of a message, so the bytes before
+            // that one go in a message of their own.
             let (end, rights) = match &self.descriptors {
                 Some((at, descriptors)) if *at <= self.sent => {
                     let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
@@ -96,13 +96,13 @@ impl Output {
         self.sent == self.bytes.len()
     }
 
-    /// Whether what is queued has to be sent before anything is added. (There is one place for a
-    /// descriptors.)
+    /// Whether the queue has to be sent before anything is added. It has room for one set of
+    /// descriptors.
     pub(in crate::doors) fn is_full(&self) -> bool {
-        self.bytes.len() - self.sent >= BYTES_ENOUGH || self.descriptors.is_some()
+        self.bytes.len() - self.sent >= UNSENT_BYTES_MAX || self.descriptors.is_some()
     }
 
-    /// How often all was sent.
+    /// How often the last byte was sent.
     pub(in crate::doors) fn emptied(&self) -> u64 {
         self.emptied
     }

@@ -1,0 +1,26 @@
+//! The memory of a mailbox.
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::ftruncate;
+use shm_layout::mailbox::SHAPE;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// Memory for a mailbox of [`SHAPE`], and its descriptor. It can neither grow nor shrink, and
+/// nobody else can open it.
+///
+/// # Errors
+/// When the system has no such memory, or no descriptor.
+pub(super) fn create() -> io::Result<(MmapRaw, OwnedFd)> {
+    let file = memfd_create("l1d-mailbox", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    fchmod(&file, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    let bytes = SHAPE.bytes();
+    ftruncate(&file, i64::try_from(bytes).map_err(io::Error::other)?)?;
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    let mapping = MmapOptions::new().len(bytes).map_raw(&file)?;
+    Ok((mapping, file))
+}

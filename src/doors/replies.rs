@@ -1,0 +1,100 @@
+//! Replies: into a lane of a mailbox, or onto a socket.
+
+use super::figures::{ClientFigures, Totals};
+use super::peers::Peers;
+use super::unix::Phase;
+use super::{Origin, Replies};
+use l1d_client::protocol::frame::HEADER_BYTES;
+use l1d_client::protocol::{ErrorCode, Response};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// A reply's buffer over this size is shrunk.
+const FRAME_BYTES_KEPT: usize = 64 << 10;
+
+impl Replies for Peers {
+    fn reply(&mut self, origin: Origin, response: &Response<'_>) {
+        match origin.split() {
+            (origin, Some(lane)) => self.reply_in_lane(origin, lane, response),
+            (origin, None) => self.reply_on_socket(origin, response, None),
+        }
+    }
+
+    fn reply_with_table(&mut self, origin: Origin, response: &Response<'_>, table: BorrowedFd<'_>) {
+        match table.try_clone_to_owned() {
+            Ok(table) => self.reply_on_socket(origin, response, Some(table)),
+            Err(error) => {
+                let message = format!(
+                    "the daemon cannot hand over the table: {error}; raise its limit of open files"
+                );
+                let response = Response::Error { code: ErrorCode::Internal, message: &message };
+                self.reply_on_socket(origin, &response, None);
+            }
+        }
+    }
+
+    fn clients(&self) -> Vec<ClientFigures> {
+        self.figures()
+    }
+
+    fn totals(&self) -> Totals {
+        self.total_figures()
+    }
+}
+
+impl Peers {
+    fn reply_in_lane(&mut self, origin: Origin, lane: u8, response: &Response<'_>) {
+        let mut frame = std::mem::take(&mut self.frame);
+        frame.clear();
+        if let Err(error) = response.encode(&mut frame) {
+            let message = error.to_string();
+            let response = Response::Error { code: ErrorCode::Internal, message: &message };
+            // A message this short fits a frame.
+            let _ = response.encode(&mut frame);
+        }
+        let reply = frame.get(HEADER_BYTES..).unwrap_or_default();
+        if let Some(connection) = self.get_mut(origin)
+            && let Some(mailbox) = connection.phase.mailbox_mut()
+        {
+            if !mailbox.reply(lane, reply) {
+                tracing::error!(?origin, lane, "a reply without a request is dropped");
+            }
+            let has_pieces = mailbox.pieces_pending().is_some();
+            connection.counted.reply_bytes += frame.len() as u64;
+            connection.notify();
+            if has_pieces {
+                self.touch(origin);
+            }
+        }
+        frame.shrink_to(FRAME_BYTES_KEPT);
+        self.frame = frame;
+    }
+
+    fn reply_on_socket(&mut self, origin: Origin, response: &Response<'_>, table: Option<OwnedFd>) {
+        let Some(connection) = self.get_mut(origin) else { return };
+        if !connection.phase.awaits_reply() {
+            tracing::error!(?origin, "a reply without a request is dropped");
+            return;
+        }
+        let queued = match table {
+            Some(table) => connection.attach(response, table),
+            None => {
+                let is_attached = connection.phase.is_attached();
+                connection.phase = if is_attached { Phase::Idle } else { Phase::Closing };
+                connection.output.push(response)
+            }
+        };
+        if let Err(error) = queued {
+            let message = error.to_string();
+            let response = Response::Error { code: ErrorCode::Internal, message: &message };
+            // A message this short fits a frame.
+            let _ = connection.output.push(&response);
+            if connection.phase.awaits_reply() {
+                connection.phase = Phase::Closing;
+            }
+        }
+        if connection.phase.mailbox().is_some() {
+            self.add_mailbox(origin);
+        }
+        self.touch(origin);
+    }
+}

@@ -1,0 +1,116 @@
+//! The interface between the doors and the owner.
+
+use super::{ClientFigures, Origin, Totals};
+use crate::reactor::{Reactor, Readiness};
+use l1d_client::protocol::{Request, Response};
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+/// The process at the other end of a connection, by SO_PEERCRED when it was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Process; 0 if it is in another pid namespace. For logs only: it may be reused.
+    pub pid: i32,
+}
+
+/// Takes replies, in the turn of the request or in any later one. Each request gets one, except for
+/// sets that want none. A reply to an origin that is gone, or that has no request pending, is
+/// dropped.
+pub trait Replies {
+    /// Replies to `origin`.
+    fn reply(&mut self, origin: Origin, response: &Response<'_>);
+
+    /// Replies to an attach, and passes the table's read-only descriptor along. Only this attaches
+    /// a client: an attach that gets a reply without a table ends the connection.
+    fn reply_with_table(&mut self, origin: Origin, response: &Response<'_>, table: BorrowedFd<'_>);
+
+    /// Figures of each attached client.
+    fn clients(&self) -> Vec<ClientFigures> {
+        Vec::new()
+    }
+
+    /// Figures of all clients, including those that have disconnected.
+    fn totals(&self) -> Totals {
+        Totals::default()
+    }
+}
+
+/// The owner, as the doors and the event loop see it.
+pub trait Service {
+    /// Handles one request. `origin` has no other request pending, except for sets that want no
+    /// reply.
+    fn request(
+        &mut self,
+        origin: Origin,
+        peer: &Peer,
+        request: Request<'_>,
+        replies: &mut dyn Replies,
+    );
+
+    /// Prefetches the index lines that `request` will need; it is one of the next few.
+    fn prefetch_index(&mut self, request: &Request<'_>) {
+        let _ = request;
+    }
+
+    /// Prefetches the entry that `request` will need, by its index lines. Called for each request
+    /// of a batch after all had their index lines prefetched.
+    fn prefetch_entry(&mut self, request: &Request<'_>) {
+        let _ = request;
+    }
+
+    /// A batch of requests follows, up to [`end`](Self::end): whatever holds for all of them, such
+    /// as the time, can be looked up once.
+    fn begin(&mut self) {}
+
+    /// The batch is over.
+    fn end(&mut self) {}
+
+    /// Nobody waits for replies to `origin` any more. Its requests may still be carried out.
+    fn gone(&mut self, origin: Origin);
+
+    /// A client reports `times` hits of the key with this hash. Neither can be trusted.
+    fn hit(&mut self, hash: u64, times: u32) {
+        let _ = (hash, times);
+    }
+
+    /// Whether requests are taken out of mailboxes. While they are not, they stay in the ring, and
+    /// a client whose ring is full waits or is told that it is busy.
+    fn takes_more(&self) -> bool {
+        true
+    }
+
+    /// Another thread has written to the eventfd.
+    fn woken(&mut self, replies: &mut dyn Replies);
+
+    /// A descriptor that the service has registered as [`Token::tier`](crate::reactor::Token::tier)
+    /// is ready.
+    fn tier_ready(
+        &mut self,
+        tier: u64,
+        readiness: Readiness,
+        reactor: &Reactor,
+        replies: &mut dyn Replies,
+    ) {
+        let _ = (tier, readiness, reactor, replies);
+    }
+
+    /// Sends what this turn's requests have queued for the tiers: the last call of a turn before
+    /// the loop waits. Returns the tiers' next deadline.
+    fn flush(&mut self, reactor: &Reactor, replies: &mut dyn Replies) -> Option<Instant> {
+        let _ = (reactor, replies);
+        None
+    }
+
+    /// Does a bounded amount of background work, at the beginning of a turn. Returns when it wants
+    /// to be called again at the latest.
+    fn turn(&mut self, now: Instant, replies: &mut dyn Replies) -> Option<Instant>;
+
+    /// A turn of the event loop took `took`, without its wait.
+    fn turned(&mut self, took: Duration) {
+        let _ = took;
+    }
+}

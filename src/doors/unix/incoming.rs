@@ -1,0 +1,52 @@
+//! What is known of the peer's end of a socket.
+
+use crate::reactor::Readiness;
+
+/// What is known of the peer's end of a socket.
+///
+/// ```text
+///                 event                  end of stream
+///   Drained <---------------> Readable -----------------> Ended
+///      |         received        |                          ^
+///      +----------> HungUp <-----+                          |
+///        hangup        +------------------------------------+
+///                                  end of stream
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::doors) enum Incoming {
+    /// Nothing is there to be received.
+    Drained,
+    /// There is something to receive: bytes, or the end of the stream.
+    Readable,
+    /// The peer neither sends nor receives any more. What it sent before may not be received yet.
+    HungUp,
+    /// All has been received; the peer sends nothing more.
+    Ended,
+}
+
+impl Incoming {
+    /// Takes note of an event.
+    pub(in crate::doors) fn notice(&mut self, readiness: Readiness) {
+        *self = match *self {
+            Incoming::Ended => Incoming::Ended,
+            _ if readiness.hung_up => Incoming::HungUp,
+            Incoming::Drained if readiness.readable => Incoming::Readable,
+            other => other,
+        };
+    }
+
+    /// Whether a receive can bring something.
+    pub(super) fn is_readable(self) -> bool {
+        matches!(self, Incoming::Readable | Incoming::HungUp)
+    }
+
+    /// A receive took what was there; if that `ended` the stream, nothing more comes.
+    pub(super) fn received(&mut self, ended: bool) {
+        *self = match *self {
+            _ if ended => Incoming::Ended,
+            // Received again with the next event, which a hangup brings with every wait.
+            Incoming::Readable => Incoming::Drained,
+            other => other,
+        };
+    }
+}
