@@ -1,4 +1,4 @@
-//! Any bytes whatever.
+//! The hazard: some sequence of bytes that no test names stops the daemon or costs it much memory.
 
 use super::super::unix::Input;
 use super::allocation::peak_bytes;
@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream;
 const FRAME_BYTES_MAX: usize = 8 << 10;
 const SCRATCH_BYTES: usize = 4 << 10;
 
-/// Bytes that look like frames more often than chance would have it.
+/// Random bytes, biased to look like frames.
 fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     let number = prop_oneof![0_u32..20, 0_u32..10_000, any::<u32>()];
     let word = number.prop_map(|number| number.to_le_bytes().to_vec());
@@ -25,7 +25,7 @@ fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     vec(part, 0..20).prop_map(|parts| parts.concat())
 }
 
-/// A request that was sent whole, then changed in some places and cut off.
+/// An encoded request with some bytes changed and its end cut off.
 fn damaged_request() -> impl Strategy<Value = Vec<u8>> {
     let whole = (vec(any::<u8>(), 0..50), 0_usize..2000).prop_map(|(key, count)| {
         let keys = vec![key.as_slice(); count];
@@ -81,7 +81,7 @@ proptest! {
                     count = input.receive(&theirs, FRAME_BYTES_MAX, &mut scratch).unwrap().0;
                 });
                 received += count;
-                // Twice: a vector grows by doubling. Once more while it is moved.
+                // Twice, as a vector doubles; once more while it is reallocated.
                 let allowed = 3 * (FRAME_BYTES_MAX + frame::HEADER_BYTES + SCRATCH_BYTES);
                 prop_assert!(peak <= allowed, "{peak} bytes for {received} received");
                 loop {
@@ -112,7 +112,7 @@ proptest! {
 }
 
 #[test]
-fn whatever_one_peer_sends_the_next_is_served() {
+fn the_next_peer_is_served_whatever_one_sends() {
     let daemon = Daemon::start(Limits { frame_bytes_max: FRAME_BYTES_MAX, ..limits() });
     let other = RefCell::new(Peer::attached(&daemon));
     let sent = prop_oneof![any_bytes(), damaged_request()];

@@ -1,4 +1,4 @@
-//! The hazard: whoever asks for much at once keeps the others waiting.
+//! The hazard: a client with large requests keeps the others waiting.
 
 use super::*;
 use l1d_client::protocol::{Request, Set};
@@ -6,12 +6,12 @@ use serde_json::Value;
 use shm_layout::mailbox::ring::Kind;
 use test_support::posted::{Posted, payload};
 
-/// Keys of a large request, and how many such one client asks at once.
+/// Keys of a large request, and the number of such requests that one client sends at once.
 const MANY: usize = 1000;
 const BATCHES: usize = 5;
-/// Sets of the other one.
+/// Sets of the other client.
 const SETS: usize = 700;
-/// What one client may take in a turn.
+/// Keys that one client may have handled in a turn.
 const BUDGET: usize = 256;
 
 fn many_keys() -> Vec<u8> {
@@ -19,12 +19,12 @@ fn many_keys() -> Vec<u8> {
 }
 
 #[test]
-fn who_asks_for_many_keys_at_once_gets_no_more_done_than_who_asks_one_by_one() {
+fn a_client_that_asks_for_many_keys_at_once_gets_no_more_done_than_one_that_does_not() {
     let daemon = Daemon::start(limits());
     let mut many = Posted::attached(&daemon.socket());
     let mut few = Posted::attached(&daemon.socket());
     let mut holding = Peer::attached(&daemon);
-    // All of it is there before the daemon looks.
+    // The loop is held until all requests are in the rings.
     holding.send(&Request::Get { key: b"block" });
     let Heard::Asked(..) = daemon.hear() else { panic!("nobody blocks") };
     for lane in 0..BATCHES {
@@ -43,7 +43,7 @@ fn who_asks_for_many_keys_at_once_gets_no_more_done_than_who_asks_one_by_one() {
             Heard::Asked(..) => sets += 1,
             other => panic!("{other:?}"),
         }
-        // One request is not divided; what it takes too much is taken off the next turns.
+        // A request is not divided; its excess is taken off the next turns.
         let allowed = sets + MANY + BUDGET;
         assert!(sets == SETS || keys <= allowed, "{keys} keys before set {sets}");
         assert!(keys > 0 || sets <= BUDGET, "{sets} sets before the first key");
@@ -56,7 +56,7 @@ fn who_asks_for_many_keys_at_once_gets_no_more_done_than_who_asks_one_by_one() {
         let clients = known["clients"].as_array().unwrap();
         clients.iter().find(|client| client["reads"] == reads).expect("the client")
     };
-    // Every request but the last was followed by turns in which there was no more for its client.
+    // After each request but the last, its client had to sit out some turns.
     let used_up = |client: &Value| client["budgets_used_up"].as_u64().unwrap();
     let turns = u64::try_from((BATCHES - 1) * (MANY / BUDGET)).unwrap();
     assert!(used_up(client(BATCHES * MANY)) > turns, "{known}");

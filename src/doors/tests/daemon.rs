@@ -1,4 +1,4 @@
-//! The event loop in a thread, with a service that the test hears and steers.
+//! The event loop in a thread, with a service that reports its calls to the test and obeys it.
 
 use super::super::{Limits, Origin, Peer, Replies, Service};
 use super::NEVER;
@@ -16,12 +16,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What the service was told.
+/// A call of the service.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// A key that begins with `later` or `block` was asked for, or one was set without reply.
+    /// A get of a key that begins with `later` or `block`, or a set that wants no reply.
     Asked(Origin, Vec<u8>),
-    /// So many keys were asked for at once.
+    /// A request for this many keys.
     Many(Origin, usize),
     Gone(Origin),
     Hit(u64, u32),
@@ -82,17 +82,17 @@ impl Daemon {
         self.directory.path().join("table")
     }
 
-    /// What the service is told next.
+    /// The next call of the service.
     pub fn hear(&self) -> Heard {
         self.heard.recv_timeout(NEVER).expect("the service is told something")
     }
 
-    /// What the service has been told and nobody has heard.
+    /// Calls of the service that the test has not looked at.
     pub fn unheard(&self) -> Vec<Heard> {
         self.heard.try_iter().collect()
     }
 
-    /// Answers with this value, in another turn than the question's.
+    /// Replies with this value, in a later turn than the request.
     pub fn answer(&self, origin: Origin, value: &[u8]) {
         self.answers.send((origin, value.to_vec())).unwrap();
         self.wake.write(1).unwrap();
@@ -103,7 +103,7 @@ impl Daemon {
         self.release.send(()).unwrap();
     }
 
-    /// Gets that the service has seen.
+    /// Gets that the service has handled.
     pub fn handled(&self) -> usize {
         self.handled.load(Ordering::SeqCst)
     }
@@ -118,7 +118,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.stop.write(1).unwrap();
         let thread = self.thread.take().filter(|_| !std::thread::panicking());
-        // After a failure the loop may never end, and nobody would hear of either.
+        // Joining after a failed test could hang, and hide the failure.
         if let Some(Err(panic)) = thread.map(JoinHandle::join) {
             std::panic::resume_unwind(panic);
         }
@@ -161,7 +161,7 @@ impl Scripted {
     }
 
     fn tell(&self, heard: Heard) {
-        // At the end of a test nobody listens.
+        // Fails when the test has ended.
         let _ = self.hear.send(heard);
     }
 }

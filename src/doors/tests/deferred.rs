@@ -1,4 +1,4 @@
-//! Answers that come in a later turn, and whom they reach.
+//! The hazard: a reply that comes in a later turn reaches the wrong client, or none.
 
 use super::peer::bytes;
 use super::*;
@@ -17,7 +17,7 @@ fn a_late_answer_for_a_peer_that_is_gone_reaches_nobody() {
         drop(old);
         assert_eq!(daemon.hear(), Heard::Gone(gone));
 
-        // The descriptor that has become free is this one's now, and it waits too.
+        // It gets the descriptor number that has become free, and waits for a reply as well.
         let mut new = Peer::attached(&daemon);
         new.send(&Request::Get { key: b"later too" });
         let Heard::Asked(origin, _) = daemon.hear() else { panic!("no question") };
@@ -43,7 +43,7 @@ fn a_second_answer_goes_nowhere() {
 }
 
 #[test]
-fn what_is_sent_while_an_answer_is_under_way_waits() {
+fn a_request_waits_for_the_reply_to_the_one_before() {
     let daemon = Daemon::start(limits());
     let (mut peer, mut other) = (Peer::attached(&daemon), Peer::attached(&daemon));
     let origin = peer.origin();
@@ -68,7 +68,7 @@ fn each_of_many_connections_gets_its_own_answers_in_its_order() {
         0 => format!("later {peer} {request}"),
         _ => format!("{peer} {request}"),
     };
-    // Questions that are to be answered later, of those who still have some.
+    // Requests of each peer that are still to be answered late.
     let mut later: HashMap<Origin, usize> = HashMap::new();
     let mut scripts: Vec<Vec<u8>> = Vec::new();
     for (peer, connection) in peers.iter_mut().enumerate() {
@@ -78,7 +78,7 @@ fn each_of_many_connections_gets_its_own_answers_in_its_order() {
         let frames = keys.iter().map(|key| bytes(&Request::Get { key: key.as_bytes() }));
         scripts.push(frames.collect::<Vec<_>>().concat());
     }
-    // Sent in pieces that respect no frame, in any order.
+    // Sent in pieces of any size, in any order of the peers.
     let mut unsent: Vec<usize> = (0..PEERS).collect();
     while !unsent.is_empty() {
         let place = random.below(unsent.len());
@@ -90,7 +90,7 @@ fn each_of_many_connections_gets_its_own_answers_in_its_order() {
             unsent.swap_remove(place);
         }
     }
-    // Answered in any order, a few at a time. Nobody has two questions under way.
+    // Answered in any order, a few at a time. No peer has two requests pending.
     let mut waiting = Vec::new();
     while !later.is_empty() {
         match daemon.hear() {

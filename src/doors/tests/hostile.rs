@@ -1,4 +1,4 @@
-//! Peers that are slow, silent, broken or greedy.
+//! The hazard: a slow, silent, broken or greedy peer holds memory, or keeps others waiting.
 
 use super::peer::bytes;
 use super::*;
@@ -11,7 +11,7 @@ use std::time::Instant;
 
 const SHORT: Duration = Duration::from_millis(100);
 
-/// A header that announces so much.
+/// A header that announces this length.
 fn header(payload_bytes: u32) -> [u8; 4] {
     payload_bytes.to_le_bytes()
 }
@@ -37,7 +37,7 @@ fn bytes_that_drip_do_not_put_the_deadline_off() {
     // One byte every few milliseconds, until the daemon hangs up.
     let pace = PollTimeout::from(5_u8);
     while poll(&mut [PollFd::new(drip.stream.as_fd(), PollFlags::POLLIN)], pace) == Ok(0) {
-        assert!(begun.elapsed() < NEVER, "one byte at a time holds a connection for ever");
+        assert!(begun.elapsed() < NEVER, "one byte at a time keeps a connection open");
         if drip.stream.write_all(b"x").is_err() {
             break;
         }
@@ -46,7 +46,7 @@ fn bytes_that_drip_do_not_put_the_deadline_off() {
 }
 
 #[test]
-fn who_never_attaches_is_closed_and_who_is_idle_after_it_is_not() {
+fn a_peer_that_never_attaches_is_closed_and_one_that_is_idle_later_is_not() {
     let daemon = Daemon::start(Limits { stall: SHORT, ..limits() });
     let mut idle = Peer::attached(&daemon);
     let idle_origin = idle.origin();
@@ -55,7 +55,7 @@ fn who_never_attaches_is_closed_and_who_is_idle_after_it_is_not() {
         let heard = daemon.hear();
         assert!(matches!(heard, Heard::Gone(origin) if origin != idle_origin), "{heard:?}");
     }
-    // Three times the deadline has passed for the idle one.
+    // The idle one has been silent for three times the deadline.
     idle.assert_is_served();
 }
 
@@ -63,7 +63,7 @@ fn who_never_attaches_is_closed_and_who_is_idle_after_it_is_not() {
 fn garbage_is_refused_and_ends_that_connection_only() {
     let daemon = Daemon::start(limits());
     let (mut broken, mut other) = (Peer::attached(&daemon), Peer::attached(&daemon));
-    // Behind the garbage a request that makes sense: nobody knows any more whether it is one.
+    // After garbage, even bytes that decode cannot be trusted to be a request.
     let mut sent = header(6).to_vec();
     sent.extend_from_slice(&[2, 9, 9, 9, 9, 9]);
     sent.extend_from_slice(&bytes(&Request::Get { key: b"k" }));
@@ -146,7 +146,7 @@ fn a_truncated_frame_before_the_end_is_not_a_request() {
 }
 
 #[test]
-fn what_was_asked_before_the_end_is_answered() {
+fn requests_before_the_end_of_the_stream_are_answered() {
     let daemon = Daemon::start(limits());
     let mut peer = Peer::attached(&daemon);
     let origin = peer.origin();
@@ -171,7 +171,7 @@ fn a_flood_without_reading_stops_itself_and_then_ends() {
     flood.send_bytes(&request.repeat(1000));
     other.assert_is_served();
     assert_eq!(daemon.hear(), Heard::Gone(origin));
-    // What the kernel holds for it, and little more.
+    // What the socket buffer holds, and little more.
     let answered = daemon.handled() - 1;
     assert!(answered * 65536 < 1 << 20, "{answered} answers for one who does not read");
     assert!(flood.drain() < 1 << 20);
@@ -194,16 +194,16 @@ fn a_flood_that_is_read_is_served_to_its_end() {
 }
 
 #[test]
-fn who_is_refused_gets_all_answers_and_the_reason_first() {
+fn a_refused_peer_first_gets_all_replies_and_the_reason() {
     let daemon = Daemon::start(limits());
     let mut other = Peer::attached(&daemon);
-    // With some of these counts the socket is full when the garbage is met.
+    // With some of these counts the socket is full when the garbage is decoded.
     for answers in 1..40 {
         let mut peer = Peer::attached(&daemon);
         let mut sent = bytes(&Request::Get { key: b"bytes 15000" }).repeat(answers);
         sent.extend_from_slice(&header(0));
         peer.send_bytes(&sent);
-        // Each takes a turn of the loop at least; by then it has met the garbage or a full socket.
+        // Each takes at least one turn, enough to reach the garbage or a full socket.
         (0..20).for_each(|_| other.assert_is_served());
         for _ in 0..answers {
             assert_eq!(peer.value().len(), 15_000);
@@ -222,7 +222,7 @@ fn memory_is_taken_from_who_has_kept_it_longest() {
         let origin = peer.origin();
         peer.send(&Request::Get { key: b"bytes 1000000" });
         hoarders.push((origin, peer));
-        // By its answer the loop has been through with the hoarder.
+        // Its reply shows that the loop has dealt with the hoarder.
         witness.assert_is_served();
         witness.assert_is_served();
     }
@@ -250,7 +250,7 @@ fn a_daemon_that_was_stopped_itself_holds_it_against_nobody() {
     blocker.send(&Request::Get { key: b"block" });
     assert!(matches!(daemon.hear(), Heard::Asked(..)));
     let stopped = Instant::now();
-    // More than the socket holds: some of it comes only when the daemon goes on.
+    // More than the socket holds, so some of it arrives only when the daemon goes on.
     let mut writer = Peer::over(peer.stream.try_clone().unwrap());
     std::thread::scope(|scope| {
         scope.spawn(move || writer.send_bytes(rest));

@@ -1,4 +1,4 @@
-//! Who is let in, and as whom.
+//! The hazard: a peer gets in beyond the limits, or under the wrong identity.
 
 use super::*;
 use l1d_client::protocol::{ErrorCode, PROTOCOL_VERSION, Request};
@@ -72,7 +72,7 @@ fn one_user_leaves_room_for_others() {
     second.attach();
     let mut third = connect_as_another(&daemon).unwrap();
     third.assert_is_refused(ErrorCode::Busy, "user 61001 has 2 connections open");
-    // Root can always look.
+    // Root is exempt.
     let mut roots: Vec<Peer> = (0..5).map(|_| Peer::attached(&daemon)).collect();
     roots.iter_mut().for_each(Peer::assert_is_served);
     drop(first);

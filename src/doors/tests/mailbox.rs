@@ -1,5 +1,5 @@
-//! The hazard: a client that writes nonsense into its mailbox, at any moment, costs the daemon or
-//! anybody else anything, or an answer is lost between a side that sleeps and one that does not.
+//! The hazard: a client that writes nonsense into its mailbox, at any moment, harms the daemon or
+//! another client, or a wakeup is lost between a side that sleeps and one that does not.
 
 use super::peer::bytes;
 use super::*;
@@ -26,7 +26,7 @@ fn requests_and_replies_of_every_size_arrive() {
         }
         let long = vec![b'k'; 60_000];
         assert_eq!(client.get(4, &long), long, "a request in pieces");
-        // A set in pieces that wants no answer leaves its lane free.
+        // A set in pieces that wants no reply leaves its lane free.
         let request = Request::Set(Set {
             key: b"large",
             value: &vec![1; 200_000],
@@ -79,9 +79,9 @@ fn hits_are_reported_though_nothing_is_asked() {
     }
 }
 
-/// Each breaks the rules in one way and loses its connection; nobody else notices.
+/// Each client breaks one rule and loses its connection; no other client notices.
 #[test]
-fn whoever_breaks_the_rules_is_dropped() {
+fn a_client_that_breaks_the_rules_is_dropped() {
     let get = payload(&Request::Get { key: b"k" });
     let later = payload(&Request::Get { key: b"later" });
     type Act<'a> = &'a dyn Fn(&mut Posted);
@@ -126,7 +126,7 @@ fn whoever_breaks_the_rules_is_dropped() {
         }),
         ("a request without end", &|c| {
             c.push(Kind::First, Some(1), &vec![4; SHAPE.piece_bytes()]);
-            // 1 MiB is the limit; the memory of all clients together would take much longer to fill.
+            // The limit of 1 MiB per request applies, long before the one for all clients together.
             let mut pieces = 0;
             while !c.is_closed() {
                 c.push(Kind::Next, Some(1), &vec![4; SHAPE.piece_bytes()]);
@@ -186,7 +186,7 @@ fn requests_over_the_socket_after_an_attach_with_a_mailbox_are_mere_wakeups() {
 }
 
 #[test]
-fn who_begins_and_does_not_go_on_is_dropped() {
+fn a_client_that_stops_between_pieces_is_dropped() {
     let stall = Duration::from_millis(200);
     let daemon = Daemon::start(Limits { stall, ..limits() });
     let mut client = Posted::attached(&daemon.socket());
@@ -201,7 +201,7 @@ fn who_begins_and_does_not_go_on_is_dropped() {
     assert_eq!(client.get(1, b"still here"), b"still here");
 }
 
-/// Any words at any moment, also while the daemon reads them.
+/// Writes any word at any moment, also while the daemon reads it.
 #[test]
 fn a_mailbox_that_changes_while_it_is_read_harms_nobody() {
     let mut random = Random::new();
@@ -211,7 +211,7 @@ fn a_mailbox_that_changes_while_it_is_read_harms_nobody() {
     for _ in 0..200 {
         let mut client = Posted::attached(&daemon.socket());
         for _ in 0..random.below(30) {
-            // Something honest to begin with, then anything anywhere, most often where it hurts.
+            // Honest requests, and random words, mostly where the daemon reads.
             match random.below(4) {
                 0 => client.push(Kind::Whole, None, &set(b"k", &vec![7; random.below(300)], false)),
                 1 => {

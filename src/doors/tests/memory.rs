@@ -1,4 +1,4 @@
-//! What a peer makes the daemon hold while it sends.
+//! The hazard: a peer makes the daemon hold more memory than it has sent.
 
 use super::super::unix::Input;
 use super::allocation::peak_bytes;
@@ -16,7 +16,7 @@ fn pair() -> (UnixStream, UnixStream) {
 }
 
 #[test]
-fn what_is_announced_and_not_sent_takes_no_memory() {
+fn announced_bytes_that_are_not_sent_take_no_memory() {
     let (mut ours, theirs) = pair();
     let announced = u32::try_from(FRAME_BYTES_MAX).unwrap();
     ours.write_all(&announced.to_le_bytes()).unwrap();
@@ -37,7 +37,7 @@ fn requests_that_never_pause_are_forgotten_when_they_are_handled() {
     let sent = bytes(&Request::Get { key: &[b'k'; 1000] }).repeat(1000);
     let mut handled = 0;
     let peak = peak_bytes(|| {
-        // Hardly a piece ends where a request does, so that there is always a rest.
+        // Few pieces end where a request does, so the buffer is hardly ever empty.
         for piece in sent.chunks(1500) {
             ours.write_all(piece).unwrap();
             input.receive(&theirs, FRAME_BYTES_MAX, &mut scratch).unwrap();

@@ -1,5 +1,5 @@
-//! The hazard: a peer that is slow, silent, broken or hostile costs the daemon or another peer
-//! anything, or an answer reaches somebody who did not ask. Real unix sockets, the real event loop.
+//! The hazard: a slow, silent, broken or hostile peer harms the daemon or another peer, or a reply
+//! reaches the wrong one. Real unix sockets, the real event loop.
 
 mod allocation;
 mod arbitrary;
@@ -17,10 +17,10 @@ use daemon::{Daemon, Heard};
 use peer::Peer;
 use std::time::Duration;
 
-/// Nothing that a test waits for takes this long, unless it never comes.
+/// A test that waits this long has failed.
 const NEVER: Duration = Duration::from_secs(30);
 
-/// Limits that no test meets by accident.
+/// Limits that no test reaches by accident.
 fn limits() -> Limits {
     Limits {
         frame_bytes_max: 1 << 20,

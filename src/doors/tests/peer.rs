@@ -1,4 +1,4 @@
-//! One end of a connection, as a client would hold it, and as no client should.
+//! A client end of a connection, for honest and hostile requests.
 
 use super::{Daemon, NEVER, Origin};
 use l1d_client::protocol::{ErrorCode, PROTOCOL_VERSION, Request, Response, frame};
@@ -47,7 +47,7 @@ impl Peer {
         let mut header = [0; frame::HEADER_BYTES];
         match self.stream.read_exact(&mut header) {
             Ok(()) => {}
-            // A reset is an end with requests unread.
+            // The daemon closed with requests unread.
             Err(error) if is_end(error.kind()) => return None,
             Err(error) => panic!("neither an answer nor the end: {error}"),
         }
@@ -74,7 +74,7 @@ impl Peer {
         assert_eq!(self.get(b"served"), b"served");
     }
 
-    /// The daemon says why, and closes.
+    /// The daemon sends the reason, and closes.
     pub fn assert_is_refused(&mut self, code: ErrorCode, why: &str) {
         let payload = self.payload().expect("a reason");
         match Response::decode(&payload).unwrap() {
@@ -87,12 +87,12 @@ impl Peer {
         self.assert_is_closed();
     }
 
-    /// The daemon closes, and sends nothing before.
+    /// The daemon closes without sending anything.
     pub fn assert_is_closed(&mut self) {
         assert_eq!(self.payload(), None);
     }
 
-    /// All that still comes until the daemon closes, in bytes.
+    /// Reads until the daemon closes. Returns the number of bytes.
     pub fn drain(&mut self) -> usize {
         let mut scratch = vec![0; 64 << 10];
         let mut drained = 0;
@@ -106,7 +106,7 @@ impl Peer {
         }
     }
 
-    /// What the daemon knows of this connection.
+    /// The daemon's view of this connection.
     pub fn known(&mut self) -> Value {
         self.send(&Request::Stats);
         let payload = self.payload().expect("what is known");
