@@ -186,7 +186,7 @@ mod tests {
         });
     }
 
-    /// The hazard: what a tier's answer brings about is flushed only after the loop has slept.
+    /// The hazard: the loop sleeps before it sends what a tier's answer led to.
     #[test]
     fn a_tier_that_is_ready_is_followed_by_a_flush_before_the_next_wait() {
         with_tier(PATIENCE, |next, mut server: &UnixStream| {

@@ -53,7 +53,7 @@ pub struct ClientFigures {
     pub uid: u32,
     /// Seconds since it connected.
     pub connected_seconds: u64,
-    /// Whether its requests come through a mailbox, or over the socket.
+    /// Its requests come through a mailbox, not over the socket.
     pub has_mailbox: bool,
     /// Its counts.
     #[serde(flatten)]

@@ -40,7 +40,8 @@ use unix::{Acceptor, LISTENER};
 /// Bytes received at a time.
 const SCRATCH_BYTES: usize = 64 << 10;
 
-/// All that clients reach the owner by. The event loop calls it in the order of a turn.
+/// The control socket and all connections. The event loop calls it in the order of a turn.
+#[derive(Debug)]
 pub struct Doors<'a> {
     limits: Limits,
     peers: Peers,
@@ -120,7 +121,7 @@ impl<'a> Doors<'a> {
         }
     }
 
-    /// Whether a connection waits to be served, so that the loop must not sleep.
+    /// Returns whether a connection waits to be served, so that the loop must not sleep.
     #[must_use]
     pub fn has_work(&self) -> bool {
         self.peers.has_touched()

@@ -77,8 +77,8 @@ pub trait Service {
         let _ = (hash, times);
     }
 
-    /// Whether requests are taken out of mailboxes. While they are not, they stay in the ring, and
-    /// a client whose ring is full waits or is told that it is busy.
+    /// Returns whether requests are taken out of mailboxes. While they are not, they stay in the
+    /// ring, and a client whose ring is full waits or gets "busy".
     fn takes_more(&self) -> bool {
         true
     }

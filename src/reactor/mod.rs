@@ -165,9 +165,9 @@ mod tests {
         poll(reactor).iter().find(|event| event.source == source).map(|event| event.readiness)
     }
 
-    /// The hazard: one side is told of the other's socket, or of what it did not ask for.
+    /// The hazard: one side gets the other's events, or events outside its interest.
     #[test]
-    fn doors_and_tiers_are_told_of_their_own_sockets_as_they_asked() {
+    fn doors_and_tiers_get_events_of_their_own_sockets_within_their_interest() {
         let reactor = Reactor::new().unwrap();
         let (door, mut client) = UnixStream::pair().unwrap();
         let (tier, mut server) = UnixStream::pair().unwrap();

@@ -5,7 +5,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token(u64);
 
-/// What a token stands for.
+/// The owner of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The descriptor that becomes readable when the daemon is to stop.
@@ -44,7 +44,7 @@ impl Token {
         Token::in_range(TIERS, number)
     }
 
-    /// What it was made for.
+    /// The owner of the registration with this token.
     #[must_use]
     pub const fn source(self) -> Source {
         let number = self.0 & NUMBER_MASK;

@@ -16,7 +16,7 @@ const REQUESTS: usize = 8;
 /// A request of a batch, and its lane.
 type Slot<'p> = Option<(Option<u8>, Request<'p>)>;
 
-/// What a batch came to.
+/// The result of a batch.
 pub(super) struct Served {
     /// Records taken out of the ring.
     pub(super) records: usize,

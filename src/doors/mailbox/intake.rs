@@ -1,16 +1,16 @@
-//! Polling of mailboxes: those in use are served in turn, each within its budget, until polling does
-//! not pay any more and the client is to send a wakeup instead.
+//! Polling of mailboxes: those in use are served in turn, each within its budget, until polling no
+//! longer pays and the client is to send a wakeup instead.
 
 use super::super::{Doors, Origin, Service};
 use shm_layout::mailbox::ring::Broken;
 use std::time::{Duration, Instant};
 
-/// Work done for one mailbox before the next one has its turn: keys, and pieces of what does not fit
-/// one record. A large request may exceed it; the excess is taken off the next turns.
+/// Work done for one mailbox before the next one has its turn: keys, and pieces of requests and
+/// replies. A large request may exceed it; the excess is taken off the next turns.
 pub(super) const WORK_PER_PASS: usize = 256;
 /// Empty polls between two readings of the clock, which costs more than a poll.
 const POLLS_PER_CLOCK_READ: usize = 4;
-/// Mailboxes are polled for this long before the sockets are looked at.
+/// Mailboxes are polled for this long before the sockets have their turn.
 const POLL_TIME: Duration = Duration::from_micros(20);
 /// One mailbox without requests has its reports drained in this time.
 const DRAIN_INTERVAL: Duration = Duration::from_micros(100);

@@ -14,7 +14,7 @@ pub(super) struct Lane {
     sent: usize,
 }
 
-/// What a record in the ring adds to its lane.
+/// The effect of a record on its lane.
 #[derive(Debug)]
 pub(super) enum Received {
     /// A piece; the request is not complete.
@@ -70,7 +70,7 @@ impl Lane {
         self.pending = None;
     }
 
-    /// Whether a request awaits its reply, or the rest of it.
+    /// Returns whether a request awaits its reply, or the rest of it.
     pub(super) fn is_pending(&self) -> bool {
         self.pending.is_some()
     }
@@ -103,7 +103,7 @@ impl Lane {
         }
     }
 
-    /// Whether a request or a reply is incomplete, so that the client has to go on.
+    /// Returns whether a request or a reply is incomplete, so that the client has to go on.
     pub(super) fn is_partial(&self) -> bool {
         self.part.is_some() || !self.reply.is_empty()
     }

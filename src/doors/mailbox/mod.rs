@@ -61,7 +61,7 @@ pub(super) struct Mailbox {
     _mapping: MmapRaw,
 }
 
-/// What a record in the ring was.
+/// A record taken out of the ring.
 #[derive(Debug)]
 enum Taken {
     /// The ring is empty.
@@ -107,7 +107,7 @@ impl Mailbox {
         SHAPE.bytes() as u64
     }
 
-    /// Whether the ring has another record.
+    /// Returns whether the ring has another record.
     fn has_more(&mut self) -> Result<bool, Broken> {
         self.ring.look()
     }
@@ -184,7 +184,7 @@ impl Mailbox {
         }
     }
 
-    /// Whether a reply came that the client polls for at its descriptor. True once for each time.
+    /// Returns whether a reply came that the client polls for at its descriptor, and resets that.
     pub(super) fn take_notification(&mut self) -> bool {
         std::mem::take(&mut self.notifies)
     }
@@ -217,8 +217,8 @@ impl Mailbox {
         self.empty_polls += 1;
     }
 
-    /// Whether to poll it again rather than wait for a wakeup: its next request is expected within
-    /// `spin`, and from another processor.
+    /// Returns whether to poll it again rather than wait for a wakeup: its next request is expected
+    /// within `spin`, and from another processor.
     fn should_poll(&mut self, now: Instant, owner_cpu: Option<u32>, spin: Duration) -> bool {
         let same_cpu = owner_cpu.is_some() && self.shared.client_cpu() == owner_cpu.map(u64::from);
         !same_cpu && self.pace.should_poll(now, spin)
@@ -278,8 +278,8 @@ mod tests {
     use super::*;
     use shm_layout::mailbox::report::HITS_PER_REPORT_MAX;
 
-    /// The hazard: a client whose counts make no sense stops the daemon, keeps it busy, or spoils the
-    /// figures of others.
+    /// The hazard: a client whose counts make no sense stops the daemon, keeps it busy, or spoils
+    /// the figures of others.
     #[test]
     fn marks_of_any_value_are_drained_a_stripe_at_a_time() {
         let (mut mailbox, file) = Mailbox::create(Instant::now()).unwrap();

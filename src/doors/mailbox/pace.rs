@@ -1,10 +1,10 @@
 //! Predicts when a client's next request comes, to decide whether polling its mailbox pays.
 //!
-//! What counts is the time that the client takes from a reply to its next request, its *think
-//! time*. The observed gap also has the time that waking a sleeping side takes, which is more than
-//! all else; counted as think time, it would keep both sides asleep once they were. So it is
-//! subtracted. That is an estimate, and polling because of it can be useless: after a few polls in
-//! a row that ended without a request, the observed gaps are used as they are for a while.
+//! The decision depends on the client's *think time*, from a reply to its next request. The observed
+//! gap also has the time that waking a sleeping side takes, which is more than all else; counted as
+//! think time, it would keep both sides asleep once they were. So it is subtracted. That is an
+//! estimate, and can cause useless polling: after a few polls in a row that ended without a request,
+//! the observed gaps are used as they are for a while.
 
 use std::time::{Duration, Instant};
 
@@ -84,8 +84,8 @@ impl Pace {
         }
     }
 
-    /// Whether the next request is expected within `spin` of the last one, and that time is not
-    /// over.
+    /// Returns whether the next request is expected within `spin` of the last one, and that time is
+    /// not over.
     pub(super) fn should_poll(&mut self, now: Instant, spin: Duration) -> bool {
         let uses_estimate = self.useless_polls < USELESS_POLLS_MAX;
         let gap = if uses_estimate { self.think_time } else { self.observed };
@@ -101,8 +101,8 @@ mod tests {
 
     const SPIN: Duration = Duration::from_micros(50);
 
-    /// Plays a client with this think time against an owner that takes `waking` to wake. Returns how
-    /// many of the last 1000 requests were found by polling, and how often polling was useless.
+    /// Plays a client with this think time against an owner that takes `waking` to wake. Returns
+    /// how many of the last 1000 requests were found by polling, and how often that was useless.
     fn found_by_polling(think: Duration, waking: Duration) -> (u32, u32) {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);

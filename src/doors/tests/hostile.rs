@@ -171,7 +171,7 @@ fn a_flood_without_reading_stops_itself_and_then_ends() {
     flood.send_bytes(&request.repeat(1000));
     other.assert_is_served();
     assert_eq!(daemon.hear(), Heard::Gone(origin));
-    // What the socket buffer holds, and little more.
+    // No more than the socket buffer holds, and a little.
     let answered = daemon.handled() - 1;
     assert!(answered * 65536 < 1 << 20, "{answered} answers for one who does not read");
     assert!(flood.drain() < 1 << 20);

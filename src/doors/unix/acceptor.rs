@@ -93,7 +93,8 @@ impl<'a> Acceptor<'a> {
         let (all, own) = (peers.count(), peers.count_of(peer.uid));
         if all >= limits.connections_max {
             let message = format!(
-                "{all} connections are open, as many as this daemon allows; close some, or raise clients_max"
+                "{all} connections are open, as many as this daemon allows; close some, or raise \
+                 clients_max"
             );
             return self.turn_away(&stream, &message);
         }

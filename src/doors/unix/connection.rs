@@ -31,7 +31,7 @@ impl Progress {
         *self = Progress { turn, bytes: before + bytes };
     }
 
-    /// Whether enough moved in this turn to excuse a deadline that passed in it.
+    /// Returns whether enough moved in this turn to excuse a deadline that passed in it.
     pub(in crate::doors) fn is_moving(&self, turn: u64) -> bool {
         self.turn == turn && self.bytes >= PROGRESS_BYTES
     }
@@ -41,7 +41,7 @@ impl Progress {
 #[derive(Debug)]
 pub(in crate::doors) struct Closed;
 
-/// What a peer keeps the daemon waiting for. Each value has a deadline of its own, so the numbers
+/// A cause to wait for a peer. Each value has a deadline of its own, so the numbers
 /// change with real progress only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::doors) enum Stall {
@@ -69,9 +69,9 @@ pub(in crate::doors) struct Connection {
     pub(in crate::doors) progress: Progress,
     /// It is in the list of connections to be served in this turn.
     pub(in crate::doors) is_touched: bool,
-    /// What the daemon waits for, and until when.
+    /// The cause to wait for this peer, and the deadline.
     pub(in crate::doors) stall: Option<(Stall, Instant)>,
-    /// What the reactor watches.
+    /// The interest registered with the reactor.
     pub(in crate::doors) watched: Interest,
     /// How much of its buffers is counted in the memory of all connections.
     pub(in crate::doors) counted_bytes: usize,
@@ -152,7 +152,7 @@ impl Connection {
     /// made.
     ///
     /// # Errors
-    /// When the response is larger than a frame can be; nothing is queued, and the phase is as before.
+    /// When the response is larger than a frame can be; nothing is queued, and the phase stays.
     pub(in crate::doors) fn attach(
         &mut self,
         response: &Response<'_>,
@@ -200,13 +200,13 @@ impl Connection {
         client
     }
 
-    /// Whether the next request from the socket may be handled.
+    /// Returns whether the next request from the socket may be handled.
     pub(in crate::doors) fn takes_requests(&self) -> bool {
         matches!(self.phase, Phase::Greeting | Phase::Idle) && !self.output.is_full()
     }
 
-    /// Whether the connection can be closed: nothing is left to do for this peer. The end of its
-    /// stream is received only after all requests before it were answered.
+    /// Returns whether the connection can be closed: nothing is left to do for this peer. The end of
+    /// its stream is received only after all requests before it were answered.
     pub(in crate::doors) fn is_over(&self) -> bool {
         match self.phase {
             Phase::Greeting | Phase::Idle => {
@@ -218,7 +218,7 @@ impl Connection {
         }
     }
 
-    /// What the daemon waits for, if for this peer.
+    /// The cause to wait for this peer, if there is one.
     pub(in crate::doors) fn stalls_on(&self, has_frame: bool) -> Option<Stall> {
         match &self.phase {
             Phase::Attaching { .. } | Phase::Asking => None,
@@ -234,7 +234,7 @@ impl Connection {
         }
     }
 
-    /// What the reactor is to watch: only what is acted on at once, as readiness is level-triggered.
+    /// The interest to register: only what is acted on at once, as readiness is level-triggered.
     pub(in crate::doors) fn interest(&self, has_frame: bool) -> Interest {
         if !self.output.is_empty() {
             return Interest::WRITABLE;

@@ -1,8 +1,8 @@
-//! What is known of the peer's end of a socket.
+//! The state of the peer's end of a socket.
 
 use crate::reactor::Readiness;
 
-/// What is known of the peer's end of a socket.
+/// The state of the peer's end of a socket.
 ///
 /// ```text
 ///                 event                  end of stream
@@ -35,7 +35,7 @@ impl Incoming {
         };
     }
 
-    /// Whether a receive can bring something.
+    /// Returns whether a receive can bring something.
     pub(super) fn is_readable(self) -> bool {
         matches!(self, Incoming::Readable | Incoming::HungUp)
     }
@@ -44,8 +44,8 @@ impl Incoming {
     pub(super) fn received(&mut self, ended: bool) {
         *self = match *self {
             _ if ended => Incoming::Ended,
-            // Received again with the next event, which a hangup brings with every wait.
             Incoming::Readable => Incoming::Drained,
+            // A hangup is reported by every wait, and each time more can be received.
             other => other,
         };
     }

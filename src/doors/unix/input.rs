@@ -65,7 +65,7 @@ impl Input {
         Ok(payload.map(|range| self.handled + range.start..self.handled + range.end))
     }
 
-    /// Whether a frame can be handled: it is whole, or too long and to be refused.
+    /// Returns whether a frame can be handled: it is whole, or too long and to be refused.
     pub(in crate::doors) fn has_frame(&self, bytes_max: usize) -> bool {
         !matches!(self.next_frame(bytes_max), Ok(None))
     }
@@ -94,7 +94,7 @@ impl Input {
         }
     }
 
-    /// Whether all bytes have been handled.
+    /// Returns whether all bytes have been handled.
     pub(in crate::doors) fn is_empty(&self) -> bool {
         self.handled == self.bytes.len()
     }

@@ -96,8 +96,8 @@ impl Output {
         self.sent == self.bytes.len()
     }
 
-    /// Whether the queue has to be sent before anything is added. It has room for one set of
-    /// descriptors.
+    /// Returns whether the queue has to be sent before anything is added. It has room for one set
+    /// of descriptors.
     pub(in crate::doors) fn is_full(&self) -> bool {
         self.bytes.len() - self.sent >= UNSENT_BYTES_MAX || self.descriptors.is_some()
     }

@@ -61,12 +61,12 @@ impl Phase {
         }
     }
 
-    /// Whether the client has the table.
+    /// Returns whether the client has the table.
     pub(in crate::doors) fn is_attached(&self) -> bool {
         matches!(self, Phase::Idle | Phase::Asking | Phase::Mailbox(_) | Phase::Leaving(_))
     }
 
-    /// Whether the service owes a reply to the socket.
+    /// Returns whether the service owes a reply to the socket.
     pub(in crate::doors) fn awaits_reply(&self) -> bool {
         matches!(self, Phase::Attaching { .. } | Phase::Asking)
     }
