@@ -1,10 +1,10 @@
 //! Predicts when a client's next request comes, to decide whether polling its mailbox pays.
 //!
-//! The decision depends on the client's *think time*, from a reply to its next request. The observed
-//! gap also has the time that waking a sleeping side takes, which is more than all else; counted as
-//! think time, it would keep both sides asleep once they were. So it is subtracted. That is an
-//! estimate, and can cause useless polling: after a few polls in a row that ended without a request,
-//! the observed gaps are used as they are for a while.
+//! The decision depends on the client's *think time*, from a reply to its next request. The
+//! observed gap also has the time that waking a sleeping side takes, which is more than all else;
+//! counted as think time, it would keep both sides asleep once they were. So it is subtracted. That
+//! is an estimate, and can cause useless polling: after a few polls in a row that ended without a
+//! request, the observed gaps are used as they are for a while.
 
 use std::time::{Duration, Instant};
 

@@ -205,8 +205,8 @@ impl Connection {
         matches!(self.phase, Phase::Greeting | Phase::Idle) && !self.output.is_full()
     }
 
-    /// Returns whether the connection can be closed: nothing is left to do for this peer. The end of
-    /// its stream is received only after all requests before it were answered.
+    /// Returns whether the connection can be closed: nothing is left to do for this peer. The end
+    /// of its stream is received only after all requests before it were answered.
     pub(in crate::doors) fn is_over(&self) -> bool {
         match self.phase {
             Phase::Greeting | Phase::Idle => {
