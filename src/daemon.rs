@@ -4,14 +4,14 @@ use crate::config::{Config, ConfigError};
 use crate::doors::Limits;
 use crate::event_loop::{self, EventLoopError};
 use crate::owner::{Below, Owner};
+use crate::reactor::Reactor;
 use crate::table::{FileError, FileOptions, Tables};
-use crate::tiers::{Tiers, TiersError};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use crate::tiers::{TiersError, Upstream};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How long a peer may take to attach, to complete a request, or to read an answer.
@@ -96,10 +96,9 @@ pub fn run(
         None => tracing::info!("in what pages the table is cannot be told without /proc"),
     }
 
-    let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-        .map_err(|error| DaemonError::System { what: "making an eventfd", source: error.into() })?;
-    let wake = Arc::new(wake);
-    let below = start_tiers(config, &wake)?;
+    let reactor = Reactor::new().map(Rc::new);
+    let reactor = reactor.map_err(|source| DaemonError::System { what: "epoll", source })?;
+    let below = prepare_tiers(config, &reactor)?;
     let absent_share_max_permille = config.table.absent_share_max_permille;
     let mut owner = Owner::new(tables, config.policy.clone(), absent_share_max_permille, below);
     owner.fit_index(config.table.fit_index);
@@ -110,30 +109,23 @@ pub fn run(
         buffer_bytes_max: config.table.value_bytes_max as usize + BUFFER_BYTES_BESIDE_VALUE,
         stall: STALL,
         spin: config.daemon.spin,
+        grace: Upstream::grace(&config.tiers),
     };
     ready();
-    event_loop::run(listener, stop, wake.as_fd(), &mut owner, limits)?;
+    event_loop::run(&reactor, listener, stop, &mut owner, limits)?;
     tracing::info!("stopped");
     Ok(())
 }
 
-fn start_tiers(config: &Config, wake: &Arc<EventFd>) -> Result<Option<Below>, DaemonError> {
+fn prepare_tiers(config: &Config, reactor: &Rc<Reactor>) -> Result<Option<Below>, DaemonError> {
     let (l2, l3) = (&config.tiers.l2, &config.tiers.l3);
     if l2.is_none() && l3.is_none() {
         return Ok(None);
     }
     let write_deadline = l2.as_ref().map_or(Duration::ZERO, |l2| l2.deadline)
         + l3.as_ref().map_or(Duration::ZERO, |l3| l3.deadline);
-    let (sender, done) = crossbeam::channel::unbounded();
-    let wake = wake.clone();
-    let tiers = Tiers::start(config.tiers.clone(), move |result| {
-        // The owner outlives the tiers; at the end nobody waits for results any more.
-        if sender.send(result).is_ok() {
-            // Fails only when the counter is full, and then the owner has been called already.
-            let _ = wake.write(1);
-        }
-    })?;
-    Ok(Some(Below { tiers, done, write_deadline }))
+    let tiers = Box::new(Upstream::new(&config.tiers, reactor)?);
+    Ok(Some(Below { tiers, write_deadline }))
 }
 
 /// Listens on the configured socket; a socket file that nobody listens on any more is replaced.

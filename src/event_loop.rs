@@ -1,7 +1,7 @@
 //! The owner thread's event loop. It blocks in one place, [`Reactor::wait`].
 
 use crate::doors::{Doors, Limits, Service};
-use crate::reactor::{Events, Interest, Reactor, Source, Token};
+use crate::reactor::{Cores, Events, Interest, Reactor, Source, Token};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixListener;
@@ -22,73 +22,125 @@ fn cannot(operation: &'static str) -> impl Fn(io::Error) -> EventLoopError {
     move |source| EventLoopError { operation, source }
 }
 
-/// Serves until `stop` becomes readable. `wake` is an eventfd by which other threads call for
-/// [`Service::woken`].
+/// Serves until `stop` becomes readable; then lets what is under way at the tiers end, for `grace` at
+/// most. The tiers have registered with `reactor`, too.
 ///
 /// # Errors
 /// When the kernel refuses what every event loop needs.
 pub fn run(
+    reactor: &Reactor,
     listener: &UnixListener,
     stop: BorrowedFd<'_>,
-    wake: BorrowedFd<'_>,
     service: &mut impl Service,
     limits: Limits,
 ) -> Result<(), EventLoopError> {
-    let reactor = Reactor::new().map_err(cannot("create an epoll instance"))?;
-    for (fd, token) in [(stop, Token::STOP), (wake, Token::WAKE)] {
-        reactor.register(fd, token, Interest::READABLE).map_err(cannot("watch a descriptor"))?;
-    }
-    let mut doors =
-        Doors::open(listener, &reactor, limits).map_err(cannot("watch the control socket"))?;
-    let mut events = Events::with_capacity(EVENTS);
-    loop {
-        // Work that is due, then whatever its replies and the previous turn's budgets left to do.
+    let grace = limits.grace;
+    reactor
+        .register(stop, Token::STOP, Interest::READABLE)
+        .map_err(cannot("watch a descriptor"))?;
+    let doors =
+        Doors::open(listener, reactor, limits).map_err(cannot("watch the control socket"))?;
+    let events = Events::with_capacity(EVENTS);
+    let mut turns = EventLoop { reactor, doors, service, events, cores: Cores::new() };
+    while turns.turn()? {}
+    // It stays readable, and nobody reads it.
+    reactor.deregister(stop).map_err(cannot("forget a descriptor"))?;
+    turns.finish(grace)
+}
+
+/// The parts that a turn goes through.
+struct EventLoop<'a, S> {
+    reactor: &'a Reactor,
+    doors: Doors<'a>,
+    service: &'a mut S,
+    events: Events,
+    cores: Cores,
+}
+
+impl<S: Service> EventLoop<'_, S> {
+    /// One turn: work that is due, requests, the tiers, the wait, what it brought. Returns whether
+    /// there is to be another.
+    fn turn(&mut self) -> Result<bool, EventLoopError> {
+        let EventLoop { reactor, doors, service, .. } = self;
         doors.begin_turn();
         let service_due = service.turn(doors.now(), doors.replies());
-        doors.serve_connections(&reactor, service);
-        let keeps_polling = doors.poll_mailboxes(service);
+        doors.serve_connections(reactor, *service);
+        doors.poll_mailboxes(*service);
 
-        // All that this turn asked of the tiers goes out together.
-        let tiers_due = service.flush(&reactor, doors.replies());
+        // All that this turn asks of the tiers goes out together.
+        let tiers_due = service.advance_tiers(doors.now(), doors.replies());
         service.turned(doors.now().elapsed());
 
-        let timeout = if keeps_polling || doors.has_work() {
-            Some(Duration::ZERO)
-        } else {
-            let deadlines = [service_due, tiers_due, doors.next_deadline()];
-            let next = deadlines.into_iter().flatten().min();
-            next.map(|next| next.saturating_duration_since(Instant::now()))
-        };
-        reactor.wait(timeout, &mut events).map_err(cannot("wait for events"))?;
-        doors.set_now(Instant::now());
+        let deadlines = [service_due, tiers_due, doors.next_deadline()];
+        let timeout = self.timeout(deadlines.into_iter().flatten().min());
+        self.wait(timeout)?;
+        let goes_on = self.dispatch();
 
+        let EventLoop { reactor, doors, service, .. } = self;
+        doors.serve_connections(reactor, *service);
+        doors.drain_reports(*service);
+        doors.enforce_limits(*service);
+        doors.resume_accepting(reactor);
+        Ok(goes_on)
+    }
+
+    /// How long to sleep: not at all while something is to be done, or is expected so soon that
+    /// polling beats sleeping.
+    fn timeout(&mut self, deadline: Option<Instant>) -> Option<Duration> {
+        let EventLoop { doors, service, cores, .. } = self;
+        let now = Instant::now();
+        let polls = doors.has_work()
+            || doors.should_poll()
+            || (service.should_poll(now) && cores.has_spare(now));
+        // Whoever is not polled for is asked for a wakeup, unless it has asked for something meanwhile.
+        if polls || !doors.ask_for_wakeups(*service) {
+            return Some(Duration::ZERO);
+        }
+        deadline.map(|deadline| deadline.saturating_duration_since(now))
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EventLoopError> {
+        self.reactor.wait(timeout, &mut self.events).map_err(cannot("wait for events"))?;
+        self.doors.set_now(Instant::now());
+        Ok(())
+    }
+
+    /// Hands each event to whom it concerns. Returns `false` when the daemon is to stop.
+    fn dispatch(&mut self) -> bool {
+        let EventLoop { reactor, doors, service, events, .. } = self;
+        let mut goes_on = true;
         for event in events.iter() {
             match event.source {
-                Source::Stop => {
-                    doors.finish();
-                    return Ok(());
-                }
-                Source::Wake => {
-                    reset(wake);
-                    service.woken(doors.replies());
-                }
-                Source::Door(door) => doors.ready(door, event.readiness, &reactor),
-                Source::Tier(tier) => {
-                    service.tier_ready(tier, event.readiness, &reactor, doors.replies());
+                Source::Stop => goes_on = false,
+                Source::Door(door) => doors.ready(door, event.readiness, reactor),
+                Source::Tier(tier) => service.tier_ready(tier, event.readiness, doors.replies()),
+            }
+        }
+        goes_on
+    }
+
+    /// Takes no more requests, and returns when the tiers have answered what they were asked, or
+    /// could have by their deadlines.
+    fn finish(&mut self, grace: Duration) -> Result<(), EventLoopError> {
+        let end = Instant::now() + grace;
+        loop {
+            let EventLoop { doors, service, .. } = self;
+            let due = service.advance_tiers(Instant::now(), doors.replies());
+            doors.finish();
+            let now = Instant::now();
+            if service.is_idle() || now >= end {
+                return Ok(());
+            }
+            let until = due.map_or(end, |due| due.min(end));
+            self.wait(Some(until.saturating_duration_since(now)))?;
+            let EventLoop { doors, service, events, .. } = self;
+            for event in events.iter() {
+                if let Source::Tier(tier) = event.source {
+                    service.tier_ready(tier, event.readiness, doors.replies());
                 }
             }
         }
-        doors.serve_connections(&reactor, service);
-        doors.drain_reports(service);
-        doors.enforce_limits(service);
-        doors.resume_accepting(&reactor);
     }
-}
-
-/// Resets an eventfd, so that it stays unreadable until it is written again.
-fn reset(eventfd: BorrowedFd<'_>) {
-    // Fails only if it is at rest already.
-    let _ = nix::unistd::read(eventfd, &mut [0; 8]);
 }
 
 #[cfg(test)]
@@ -113,10 +165,9 @@ mod tests {
         Flush,
     }
 
-    /// A service with one tier, which it registers in its first turn.
+    /// A service with one tier.
     struct Tiered {
         tier: UnixStream,
-        is_registered: bool,
         calls: Sender<Call>,
         flush_interval: Duration,
     }
@@ -126,25 +177,13 @@ mod tests {
 
         fn gone(&mut self, _: Origin) {}
 
-        fn woken(&mut self, _: &mut dyn Replies) {}
-
-        fn tier_ready(
-            &mut self,
-            tier: u64,
-            readiness: Readiness,
-            _: &Reactor,
-            _: &mut dyn Replies,
-        ) {
+        fn tier_ready(&mut self, tier: u64, readiness: Readiness, _: &mut dyn Replies) {
             assert!(readiness.readable);
             self.tier.read_exact(&mut [0]).unwrap();
             self.calls.send(Call::Ready(tier)).unwrap();
         }
 
-        fn flush(&mut self, reactor: &Reactor, _: &mut dyn Replies) -> Option<Instant> {
-            if !std::mem::replace(&mut self.is_registered, true) {
-                let token = Token::tier(TIER);
-                reactor.register(&self.tier, token, Interest::READABLE).unwrap();
-            }
+        fn advance_tiers(&mut self, _: Instant, _: &mut dyn Replies) -> Option<Instant> {
             self.calls.send(Call::Flush).unwrap();
             Some(Instant::now() + self.flush_interval)
         }
@@ -163,10 +202,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let [stop, wake] = [(), ()].map(|()| EventFd::from_flags(flags).unwrap());
+        let stop = EventFd::from_flags(flags).unwrap();
         let (tier, server) = UnixStream::pair().unwrap();
         let (sender, calls) = channel();
-        let mut service = Tiered { tier, is_registered: false, calls: sender, flush_interval };
+        let mut service = Tiered { tier, calls: sender, flush_interval };
         let limits = Limits {
             frame_bytes_max: 1000,
             connections_max: 1,
@@ -174,11 +213,14 @@ mod tests {
             buffer_bytes_max: 1000,
             stall: PATIENCE,
             spin: Duration::ZERO,
+            grace: Duration::ZERO,
         };
         std::thread::scope(|scope| {
-            let (stop, wake) = (&stop, &wake);
+            let stop = &stop;
             let looping = scope.spawn(move || {
-                run(&listener, stop.as_fd(), wake.as_fd(), &mut service, limits).unwrap();
+                let reactor = Reactor::new().unwrap();
+                reactor.register(&service.tier, Token::tier(TIER), Interest::READABLE).unwrap();
+                run(&reactor, &listener, stop.as_fd(), &mut service, limits).unwrap();
             });
             script(&mut || calls.recv_timeout(PATIENCE).expect("a call"), &server);
             stop.write(1).unwrap();

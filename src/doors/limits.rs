@@ -20,4 +20,6 @@ pub struct Limits {
     /// The event loop polls a mailbox as long as its next request is expected within this time, and
     /// sleeps otherwise. Zero never polls.
     pub spin: Duration,
+    /// When the daemon is to stop, how long what is under way may still take.
+    pub grace: Duration,
 }

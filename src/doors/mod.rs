@@ -52,6 +52,8 @@ pub struct Doors<'a> {
     now: Instant,
     /// When hit reports were last drained from mailboxes that may have no requests.
     reports_drained: Instant,
+    /// A mailbox's next request is expected within the spin.
+    expects_requests: bool,
     scratch: Vec<u8>,
 }
 
@@ -68,11 +70,12 @@ impl<'a> Doors<'a> {
         let now = Instant::now();
         Ok(Doors {
             limits,
-            peers: Peers::new(),
+            peers: Peers::new(limits.spin),
             acceptor: Acceptor::new(listener, reactor)?,
             turn: 0,
             now,
             reports_drained: now,
+            expects_requests: false,
             scratch: vec![0; SCRATCH_BYTES],
         })
     }

@@ -34,10 +34,12 @@ pub(super) struct Peers {
     pub(super) frame: Vec<u8>,
     /// Figures of clients that have disconnected.
     disconnected: Figures,
+    /// As in [`Limits`].
+    pub(super) spin: Duration,
 }
 
 impl Peers {
-    pub(super) fn new() -> Peers {
+    pub(super) fn new(spin: Duration) -> Peers {
         Peers {
             connections: RapidHashMap::default(),
             per_uid: HashMap::new(),
@@ -50,6 +52,7 @@ impl Peers {
             reporting: 0,
             frame: Vec::new(),
             disconnected: Figures::default(),
+            spin,
         }
     }
 
@@ -99,6 +102,11 @@ impl Peers {
     /// The connection at this place of the active list.
     pub(super) fn active(&self, place: usize) -> Option<Origin> {
         self.active.get(place).copied()
+    }
+
+    /// How many mailboxes are polled in every turn.
+    pub(super) fn active_count(&self) -> usize {
+        self.active.len()
     }
 
     /// Removes this place from the active list; the last one moves into it.

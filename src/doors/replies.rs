@@ -43,6 +43,7 @@ impl Replies for Peers {
 
 impl Peers {
     fn reply_in_lane(&mut self, origin: Origin, lane: u8, response: &Response<'_>) {
+        let spin = self.spin;
         let mut frame = std::mem::take(&mut self.frame);
         frame.clear();
         if let Err(error) = response.encode(&mut frame) {
@@ -59,10 +60,14 @@ impl Peers {
                 tracing::error!(?origin, lane, "a reply without a request is dropped");
             }
             let has_pieces = mailbox.pieces_pending().is_some();
+            let is_due = mailbox.stay_awake(spin);
             connection.counted.reply_bytes += frame.len() as u64;
             connection.notify();
             if has_pieces {
                 self.touch(origin);
+            }
+            if is_due {
+                self.activate(origin);
             }
         }
         frame.shrink_to(FRAME_BYTES_KEPT);

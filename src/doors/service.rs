@@ -1,7 +1,7 @@
 //! The interface between the doors and the owner.
 
 use super::{ClientFigures, Origin, Totals};
-use crate::reactor::{Reactor, Readiness};
+use crate::reactor::Readiness;
 use l1d_client::protocol::{Request, Response};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -83,26 +83,28 @@ pub trait Service {
         true
     }
 
-    /// Another thread has written to the eventfd.
-    fn woken(&mut self, replies: &mut dyn Replies);
-
-    /// A descriptor that the service has registered as [`Token::tier`](crate::reactor::Token::tier)
-    /// is ready.
-    fn tier_ready(
-        &mut self,
-        tier: u64,
-        readiness: Readiness,
-        reactor: &Reactor,
-        replies: &mut dyn Replies,
-    ) {
-        let _ = (tier, readiness, reactor, replies);
+    /// The descriptor that the service has registered as
+    /// [`Token::tier(number)`](crate::reactor::Token::tier) is ready.
+    fn tier_ready(&mut self, number: u64, readiness: Readiness, replies: &mut dyn Replies) {
+        let _ = (number, readiness, replies);
     }
 
     /// Sends what this turn's requests have queued for the tiers: the last call of a turn before
     /// the loop waits. Returns the tiers' next deadline.
-    fn flush(&mut self, reactor: &Reactor, replies: &mut dyn Replies) -> Option<Instant> {
-        let _ = (reactor, replies);
+    fn advance_tiers(&mut self, now: Instant, replies: &mut dyn Replies) -> Option<Instant> {
+        let _ = (now, replies);
         None
+    }
+
+    /// Whether a tier's reply is expected so soon that polling for it beats sleeping.
+    fn should_poll(&self, now: Instant) -> bool {
+        let _ = now;
+        false
+    }
+
+    /// Whether no job is under way at the tiers.
+    fn is_idle(&self) -> bool {
+        true
     }
 
     /// Does a bounded amount of background work, at the beginning of a turn. Returns when it wants

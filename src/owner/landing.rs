@@ -6,7 +6,7 @@ use super::flight::Flight;
 use super::request::nanos;
 use super::write::{Change, Write};
 use crate::doors::Replies;
-use crate::tiers::{Done, Fetched, Tier, Written};
+use crate::tiers::{Event, Fetched, Job, Tier, Written};
 use l1d_client::policy::{OnWriteError, Scope};
 use l1d_client::protocol::ErrorCode;
 use shm_layout::Entry;
@@ -18,21 +18,28 @@ use std::time::{Duration, Instant};
 const TTL_MIN: Duration = Duration::from_millis(50);
 
 impl Owner {
-    pub(super) fn landed(&mut self, done: Done, replies: &mut dyn Replies) {
-        match done {
-            Done::Fetched { flight, outcome } => {
+    /// Handles every event that the tiers have. `true`: there was one.
+    pub(super) fn land_all(&mut self, replies: &mut dyn Replies) -> bool {
+        let mut any = false;
+        while let Some(below) = &mut self.below
+            && let Some(event) = below.tiers.next_event()
+        {
+            any = true;
+            self.landed(event, replies);
+        }
+        any
+    }
+
+    fn landed(&mut self, event: Event, replies: &mut dyn Replies) {
+        match event {
+            Event::Fetched { flight, outcome } => {
                 let Some(flight) = self.flights.land(flight) else { return };
-                let answer = self.fetched(&flight, outcome, replies);
+                let answer = self.fetched(&flight, outcome);
                 for waiter in flight.waiters {
                     self.groups.give(waiter, &answer, replies);
                 }
             }
-            Done::Filled { id } => {
-                if let Some(write) = self.writes.end(id) {
-                    self.begin_write(&write.key, replies);
-                }
-            }
-            Done::Written { id, outcome } => {
+            Event::Written { id, outcome } => {
                 let Some(write) = self.writes.end(id) else { return };
                 let answer = self.written(&write, outcome);
                 // A fetch that began while the write was on its way may have read either value.
@@ -52,7 +59,7 @@ impl Owner {
             && !self.blocks.is_blocked(&flight.key, Instant::now())
     }
 
-    fn fetched(&mut self, flight: &Flight, outcome: Fetched, replies: &mut dyn Replies) -> Answer {
+    fn fetched(&mut self, flight: &Flight, outcome: Fetched) -> Answer {
         match outcome {
             Fetched::Found { tier, value, flags, remaining, sent_at, epoch } => {
                 let keep = self.may_keep(flight, tier, epoch);
@@ -60,7 +67,7 @@ impl Owner {
                 let remaining = remaining.map(|left| left.saturating_sub(sent_at.elapsed()));
                 let answer = self.found(&flight.key, value, flags, remaining, keep);
                 if tier == Tier::L3 && keep && matches!(answer, Answer::Found { .. }) {
-                    self.fill_l2(&flight.key, &answer, remaining, replies);
+                    self.fill_l2(&flight.key, &answer, remaining);
                 }
                 answer
             }
@@ -74,7 +81,7 @@ impl Owner {
             }
             Fetched::Failed { tier, why } => Answer::error(
                 ErrorCode::TierFailed,
-                format!("{} did not answer: {why}; the key is not in L1", name(tier)),
+                format!("{} did not answer: {why}; the key is not in L1", tier),
             ),
         }
     }
@@ -124,21 +131,18 @@ impl Owner {
         ttl.saturating_sub(Duration::from_nanos(u64::try_from(less).unwrap_or(0)))
     }
 
-    fn fill_l2(
-        &mut self,
-        key: &Arc<[u8]>,
-        answer: &Answer,
-        remaining: Option<Duration>,
-        replies: &mut dyn Replies,
-    ) {
-        let has_l2 = self.below.as_ref().is_some_and(|below| below.tiers.available(Tier::L2));
+    /// Gives L2 what L3 had. A change of the key that comes later cannot be overtaken: L2 carries
+    /// out requests in the order of their submission.
+    fn fill_l2(&mut self, key: &Arc<[u8]>, answer: &Answer, remaining: Option<Duration>) {
         let Answer::Found { value, flags, .. } = answer else { return };
         let l2_ttl = self.policy.rule(key).l2_ttl;
         let l2_ttl = remaining.map_or(l2_ttl, |left| left.min(l2_ttl));
-        // memcached counts in seconds: what lives shorter would live longer there.
-        if has_l2 && l2_ttl >= Duration::from_secs(1) {
-            let change = Change::Fill { value: value.clone(), flags: *flags, l2_ttl };
-            self.line_up(key, change, super::answer::Waiter::Nobody, replies);
+        if let Some(below) = &mut self.below
+            && below.tiers.available(Tier::L2)
+        {
+            let (key, value) = (key.clone(), value.clone());
+            // A fill that is turned away costs the next host a look into L3.
+            let _ = below.tiers.submit(Job::Fill { key, value, flags: *flags, l2_ttl });
         }
     }
 
@@ -175,7 +179,7 @@ impl Owner {
                 self.counters.refused += 1;
                 let message = format!(
                     "{} did not take the write: {why}; nothing has changed, try again when it is back",
-                    name(tier)
+                    tier
                 );
                 Answer::error(ErrorCode::TierFailed, message)
             }
@@ -189,7 +193,7 @@ impl Owner {
                 self.tables.remove(&write.key, self.now_ns());
                 let message = format!(
                     "{} may or may not have taken the write: {why}; read the key again before you rely on it",
-                    name(tier)
+                    tier
                 );
                 Answer::error(ErrorCode::UnknownOutcome, message)
             }
@@ -212,7 +216,6 @@ impl Owner {
                 }
                 Answer::Deleted { existed, degraded }
             }
-            Change::Fill { .. } => Answer::Unknown,
         }
     }
 
@@ -223,12 +226,5 @@ impl Owner {
         if !self.blocks.block(key, until) {
             self.flights.kill_all();
         }
-    }
-}
-
-fn name(tier: Tier) -> &'static str {
-    match tier {
-        Tier::L2 => "L2 (memcached)",
-        Tier::L3 => "L3 (Redis)",
     }
 }

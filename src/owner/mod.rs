@@ -24,12 +24,12 @@ mod write;
 
 use crate::clock;
 use crate::doors::{Origin, Peer, Replies, Service};
+use crate::reactor::Readiness;
 use crate::table::Tables;
-use crate::tiers::{Done, JOBS_MAX, Tiers};
+use crate::tiers::{JOBS_MAX, Tiers};
 pub(crate) use admin::pages_json;
 use answer::{Groups, Waiter};
 use block::Blocks;
-use crossbeam::channel::Receiver;
 use flight::Flights;
 use l1d_client::policy::PolicySet;
 use l1d_client::protocol::{Attached, ErrorCode, PROTOCOL_VERSION, Request, Response, Set};
@@ -51,15 +51,13 @@ const CLOCK_NOISE_NS: u64 = 1_000_000;
 /// was taken is never turned away there, when nobody may be left to be told.
 const _: () = assert!(flight::FLIGHTS_MAX + write::CHANGES_MAX <= JOBS_MAX);
 
-/// The tiers and where their results arrive.
+/// The tiers below the table.
 #[derive(Debug)]
 pub struct Below {
-    /// Where jobs go.
-    pub tiers: Tiers,
-    /// Where results come from; whoever sends one wakes the owner.
-    pub done: Receiver<Done>,
-    /// How long a write may take: for this long and a second more a key whose write ended in doubt
-    /// is not filled.
+    /// Jobs go down, events come up.
+    pub tiers: Box<dyn Tiers>,
+    /// The longest that a write may take: for this long and a second more, a key whose write ended
+    /// in doubt is not filled.
     pub write_deadline: Duration,
 }
 
@@ -256,16 +254,26 @@ impl Service for Owner {
         !self.writes.is_full()
     }
 
-    fn woken(&mut self, replies: &mut dyn Replies) {
-        // No more than what is there now: the event loop has others to serve, and is woken again.
-        let waiting = self.below.as_ref().map_or(0, |below| below.done.len());
-        for _ in 0..waiting {
-            let Some(done) = self.below.as_ref().and_then(|below| below.done.try_recv().ok())
-            else {
-                return;
-            };
-            self.landed(done, replies);
+    fn tier_ready(&mut self, number: u64, readiness: Readiness, replies: &mut dyn Replies) {
+        if let Some(below) = &mut self.below {
+            below.tiers.ready(number, readiness);
+            self.land_all(replies);
         }
+    }
+
+    fn advance_tiers(&mut self, now: Instant, replies: &mut dyn Replies) -> Option<Instant> {
+        let due = self.below.as_mut()?.tiers.advance(now);
+        // A job that a lost tier turned away, or whose deadline has passed, ends here; what its
+        // waiters do next may be a job again.
+        if self.land_all(replies) { Some(now) } else { due }
+    }
+
+    fn should_poll(&self, now: Instant) -> bool {
+        self.below.as_ref().is_some_and(|below| below.tiers.should_poll(now))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.below.as_ref().is_none_or(|below| below.tiers.jobs() == 0)
     }
 
     fn turn(&mut self, now: Instant, replies: &mut dyn Replies) -> Option<Instant> {

@@ -36,7 +36,7 @@ impl Owner {
         if rule.scope == Scope::Host {
             self.tables.missed(key, rule.id, now_ns);
         }
-        let Some(below) = &self.below else {
+        let Some(below) = &mut self.below else {
             return self.groups.give(waiter, &Answer::Unknown, replies);
         };
         let refused = match self.flights.board(key, waiter) {
@@ -131,25 +131,19 @@ impl Owner {
     /// Sends the first change in line for `key` to the tiers. The old value stays visible: it is
     /// legal until the new one is acknowledged, and a hot key must not miss (P7).
     pub(super) fn begin_write(&mut self, key: &Arc<[u8]>, replies: &mut dyn Replies) {
-        while let (Some(write), Some(below)) = (self.writes.first(key), &self.below) {
+        while let (Some(write), Some(below)) = (self.writes.first(key), &mut self.below) {
             let (id, key) = (write.id, key.clone());
-            let rule = self.policy.rule(&key);
-            let (l2_ttl, l3_ttl) = (rule.l2_ttl, rule.l3_ttl);
-            let (job, is_fill) = match &write.change {
+            let job = match &write.change {
                 Change::Set { value, flags, .. } => {
+                    let rule = self.policy.rule(&key);
+                    let (l2_ttl, l3_ttl) = (rule.l2_ttl, rule.l3_ttl);
                     let (value, flags) = (value.clone(), *flags);
-                    (Job::Set { id, key: key.clone(), value, flags, l2_ttl, l3_ttl }, false)
+                    Job::Set { id, key: key.clone(), value, flags, l2_ttl, l3_ttl }
                 }
-                Change::Delete => (Job::Delete { id, key: key.clone() }, false),
-                Change::Fill { value, flags, l2_ttl } => {
-                    let (value, flags, l2_ttl) = (value.clone(), *flags, *l2_ttl);
-                    (Job::Fill { id, key: key.clone(), value, flags, l2_ttl }, true)
-                }
+                Change::Delete => Job::Delete { id, key: key.clone() },
             };
-            if !is_fill {
-                // P2: whatever is on its way up is older than this write.
-                self.flights.kill(&key);
-            }
+            // P2: whatever is on its way up is older than this write.
+            self.flights.kill(&key);
             if below.tiers.submit(job).is_ok() {
                 return;
             }

@@ -18,9 +18,6 @@ pub(super) enum Change {
     Set { value: Arc<[u8]>, flags: u32, ttl: Duration },
     /// No value, through the tiers.
     Delete,
-    /// L2 gets what L3 had. Nobody waits for it, but a later change of the key does: it must not
-    /// overtake (a fill behind a delete would bring the old value back).
-    Fill { value: Arc<[u8]>, flags: u32, l2_ttl: Duration },
 }
 
 /// A change and who waits for it.
@@ -83,8 +80,7 @@ impl Writes {
 
     /// Whether a set or delete of `key` is in progress or waits: what a fetch brings may be older.
     pub(super) fn is_changing(&self, key: &[u8]) -> bool {
-        let line = self.by_key.get(key);
-        line.is_some_and(|line| line.iter().any(|w| !matches!(w.change, Change::Fill { .. })))
+        self.by_key.contains_key(key)
     }
 
     /// Whether no client should ask for more: what is left is for what has been taken out of its ring.
@@ -123,7 +119,6 @@ mod tests {
     fn those_who_wait_for_an_answer_leave_room_for_sets_that_nobody_waits_for() {
         let mut writes = Writes::default();
         let set = || Change::Set { value: b"v"[..].into(), flags: 0, ttl: Duration::ZERO };
-        let fill = || Change::Fill { value: b"v"[..].into(), flags: 0, l2_ttl: Duration::ZERO };
         let mut line_up = |n: usize, change, waiter| {
             let key: Arc<[u8]> = n.to_le_bytes()[..].into();
             writes.line_up(&key, change, waiter)
@@ -131,7 +126,6 @@ mod tests {
         let asker = Waiter::Origin(crate::doors::Origin(16));
         let taken = (0..CHANGES_MAX).take_while(|n| line_up(*n, set(), asker).is_ok()).count();
         assert_eq!(taken, CHANGES_MAX - UNAWAITED);
-        assert!(line_up(CHANGES_MAX, fill(), Waiter::Nobody).is_err(), "a fill may be left out");
         for n in taken..CHANGES_MAX {
             assert_eq!(line_up(n, set(), Waiter::Nobody), Ok(true), "{n}");
         }

@@ -4,8 +4,10 @@
 //! caller registers interest only in what it acts on at once, and drops it when it has to wait for
 //! something else first. A hangup or an error is reported whatever the interest.
 
+mod cores;
 mod token;
 
+pub use cores::Cores;
 pub use token::{Source, Token};
 
 use nix::errno::Errno;
@@ -34,6 +36,8 @@ impl Interest {
     pub const NONE: Interest = Interest { readable: false, writable: false };
     /// Reads only.
     pub const READABLE: Interest = Interest { readable: true, writable: false };
+    /// Reads and writes.
+    pub const BOTH: Interest = Interest { readable: true, writable: true };
     /// Writes only.
     pub const WRITABLE: Interest = Interest { readable: false, writable: true };
 

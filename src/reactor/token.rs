@@ -1,7 +1,7 @@
 //! Tokens: the 64 bits that epoll hands back with an event.
 
 /// The number that a descriptor is registered under. Doors and tiers have a range each and number
-/// their own descriptors in it; the event loop's two have a token of their own.
+/// their own descriptors in it; the event loop's own has a token apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token(u64);
 
@@ -10,8 +10,6 @@ pub struct Token(u64);
 pub enum Source {
     /// The descriptor that becomes readable when the daemon is to stop.
     Stop,
-    /// The eventfd by which other threads call the owner.
-    Wake,
     /// A descriptor of the doors, by their number.
     Door(u64),
     /// A descriptor of the tiers, by their number.
@@ -29,8 +27,6 @@ const LOOP: u64 = 2;
 impl Token {
     /// For [`Source::Stop`].
     pub const STOP: Token = Token::in_range(LOOP, 0);
-    /// For [`Source::Wake`].
-    pub const WAKE: Token = Token::in_range(LOOP, 1);
 
     /// For [`Source::Door`]. Numbers have 56 bits.
     #[must_use]
@@ -51,8 +47,7 @@ impl Token {
         match self.0 >> NUMBER_BITS {
             DOORS => Source::Door(number),
             TIERS => Source::Tier(number),
-            _ if self.0 == Token::STOP.0 => Source::Stop,
-            _ => Source::Wake,
+            _ => Source::Stop,
         }
     }
 

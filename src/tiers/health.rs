@@ -1,22 +1,21 @@
-//! Whether a tier is up: its breaker, its epoch, and the log line when either changes.
+//! The health of one tier: its breaker, its epoch, its figures, and a log line when it changes.
 
-use std::cell::RefCell;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
 use super::Tier;
-use super::breaker::{Breaker, Change, State};
-use super::stats::Figures;
+use super::breaker::{Breaker, Change};
+use super::connection::Asked;
+use super::request::{Answer, Reply};
+use super::stats::{Figures, TierStats};
 
-/// Why an exchange gave no answer.
+/// Why requests got no answer.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// Its deadline has passed.
+    /// A deadline has passed.
     pub timeout: bool,
-    /// What happened.
+    /// Description for people.
     pub why: String,
 }
 
@@ -32,93 +31,106 @@ impl Failure {
     }
 }
 
-/// The health of one tier, kept by the tiers' thread.
+/// The health of one tier.
+#[derive(Debug)]
 pub struct Health {
     tier: Tier,
-    breaker: RefCell<Breaker>,
-    figures: Arc<Figures>,
+    breaker: Breaker,
+    pub figures: Figures,
 }
 
 impl Health {
-    /// Of a tier that is taken to be up.
-    pub fn new(tier: Tier, figures: Arc<Figures>) -> Health {
-        Health { tier, breaker: RefCell::new(Breaker::new()), figures }
+    /// A tier that is taken to be up.
+    pub fn new(tier: Tier) -> Health {
+        Health { tier, breaker: Breaker::new(), figures: Figures::default() }
     }
 
-    /// The figures that others read.
-    pub fn figures(&self) -> &Figures {
-        &self.figures
+    /// The tier.
+    pub fn tier(&self) -> Tier {
+        self.tier
     }
 
     /// The connection epoch now.
     pub fn epoch(&self) -> u64 {
-        self.figures.epoch.load(Relaxed)
+        self.figures.epoch
     }
 
     /// Whether a request may go to the tier.
     pub fn allows(&self) -> bool {
-        self.breaker.borrow().allows()
+        self.breaker.allows()
     }
 
-    /// A connection was lost: what was asked over it may have missed a change (P5).
-    pub fn connection_lost(&self, why: &str) {
-        // Pairs with the Acquire in `Tiers::epoch`.
-        self.figures.epoch.fetch_add(1, Release);
+    /// A connection was lost: a change may have been missed over it (P5).
+    pub fn connection_lost(&mut self, why: &str) {
+        self.figures.epoch += 1;
         debug!(tier = %self.tier, why, "connection lost");
     }
 
     /// An exchange was answered.
-    pub fn succeeded(&self) {
-        let change = self.breaker.borrow_mut().succeeded();
-        self.show();
-        if change == Change::Back {
+    pub fn succeeded(&mut self) {
+        if self.breaker.succeeded() == Change::Back {
             info!(tier = %self.tier, "tier is back");
         }
     }
 
     /// An exchange begun at `began` was not answered. True when this has opened the breaker: then
     /// probe until [`Health::probed`] closes it.
-    pub fn failed(&self, began: Instant, failure: &Failure) -> bool {
-        if failure.timeout {
-            self.figures.timeouts.fetch_add(1, Relaxed);
-        }
-        self.figures.set_last_error(&failure.why);
-        let change = self.breaker.borrow_mut().failed(began, Instant::now());
-        self.show();
+    pub fn failed(&mut self, began: Instant, failure: &Failure) -> bool {
+        self.figures.timeouts += u64::from(failure.timeout);
+        self.figures.last_error = Some(failure.why.clone());
+        let change = self.breaker.failed(began, Instant::now());
         if change == Change::Lost {
-            warn!(tier = %self.tier, why = failure.why, "tier is lost; it is left out until a probe is answered");
+            let why = &failure.why;
+            warn!(tier = %self.tier, why, "tier is lost; it is left out until a probe is answered");
         }
         let opened = matches!(change, Change::Lost | Change::StillLost);
-        if opened {
-            self.figures.epoch.fetch_add(1, Release);
-        }
+        self.figures.epoch += u64::from(opened);
         opened
     }
 
-    /// How long to wait before the next probe: the backoff, shortened by up to a quarter so that
-    /// the daemons of many hosts do not probe together.
+    /// Delay until the next probe: the backoff, shortened by up to a quarter so that the daemons of
+    /// many hosts do not probe together.
     pub fn probe_delay(&self) -> Duration {
-        let backoff = self.breaker.borrow().backoff();
+        let backoff = self.breaker.backoff();
         backoff - backoff.mul_f64(0.25 * random_fraction())
     }
 
-    /// A probe's outcome. True when requests may go to the tier again.
-    pub fn probed(&self, outcome: &Result<(), Failure>) -> bool {
+    /// A probe has ended. True when requests may go to the tier again.
+    pub fn probed(&mut self, outcome: &Result<(), Failure>) -> bool {
         if let Err(failure) = outcome {
-            self.figures.set_last_error(&failure.why);
+            self.figures.last_error = Some(failure.why.clone());
         }
-        self.breaker.borrow_mut().probed(outcome.is_ok());
-        self.show();
+        self.breaker.probed(outcome.is_ok());
         self.allows()
     }
 
-    fn show(&self) {
-        let state: State = self.breaker.borrow().state();
-        self.figures.set_state(state);
+    /// Counts an answer and makes the reply to the job that asked.
+    pub fn reply(
+        &mut self,
+        asked: &Asked,
+        answer: Answer,
+        (sent_at, epoch): (Instant, u64),
+    ) -> (Tier, Reply) {
+        match &answer {
+            Answer::Hit { .. } => self.figures.hits += 1,
+            Answer::Miss { .. } => self.figures.misses += u64::from(asked.request.ask.is_read()),
+            Answer::Stored | Answer::Deleted { .. } | Answer::AskInFull => {}
+            Answer::Refused(why) => {
+                self.figures.last_error = Some(why.clone());
+                self.figures.errors += 1;
+            }
+            Answer::NotSent(_) | Answer::Unanswered(_) => self.figures.errors += 1,
+        }
+        (self.tier, Reply { ticket: asked.ticket, answer, sent_at, epoch })
+    }
+
+    /// The figures, to show.
+    pub fn stats(&self) -> TierStats {
+        self.figures.snapshot(self.breaker.state())
     }
 }
 
-/// From 0 up to 1. Every hasher of the standard library has a key of its own, which is random
+/// From 0 up to 1. Every hasher of the standard library has a random key of its own, which is good
 /// enough to spread probes.
 fn random_fraction() -> f64 {
     use std::hash::{BuildHasher, RandomState};

@@ -1,188 +1,171 @@
-//! L2: meta commands to one memcached server, in pipelined exchanges.
+//! L2: meta commands to one memcached server.
 //!
-//! The framing of commands and responses is the memcache crate's. The connections are kept here,
-//! because its client gives up the rest of a batch at the first `SERVER_ERROR` (an object too
-//! large for the server, say), and does not tell when a connection is lost.
+//! The framing of commands and the meaning of responses are the memcache crate's; only the search
+//! for the end of a response is ours, because the crate reads from blocking sockets.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use memcache::exp::{Error, MetaCommand, MetaCommandResult, MetaOp, ReturnCode, parse_meta_result};
+use memcache::exp::{
+    Error, MetaCommand, MetaCommandResult, MetaOp, MetaResponse, ReturnCode, parse_meta_result,
+};
 
-use super::health::{Failure, Health};
+use super::connection::{Asked, Protocol};
+use super::health::Failure;
 use super::key::memcached_key;
-use super::memcached_connection::{Connection, Progress};
-use super::stage::{Answer, Ask, Exchange, Request, Server};
+use super::request::{Answer, Ask, Request};
 use super::ttl;
 
-/// Idle connections that are kept.
-const IDLE_MAX: usize = 8;
+/// No response line of a meta command is longer: a key in base64 and a few flags.
+const LINE_BYTES_MAX: usize = 8 << 10;
+/// Memory reserved on the server's word alone for a value; more grows with what arrives.
+const VALUE_BYTES_RESERVED: usize = 2 << 20;
 
-/// One memcached server.
+/// The meta protocol.
+#[derive(Debug, Default)]
 pub struct Memcached {
-    address: String,
-    health: Rc<Health>,
-    idle: RefCell<Vec<Connection>>,
+    /// Rises with each command. It travels as the opaque token and comes back with the response, so
+    /// that an answer can never be taken for another request's.
+    next_opaque: u32,
 }
 
-impl Memcached {
-    /// The server at `address` (`host:port`); connects when it is first asked.
-    pub fn new(address: String, health: Rc<Health>) -> Memcached {
-        Memcached { address, health, idle: RefCell::default() }
-    }
+/// A response, or the server's refusal of this one command.
+pub type Message = Result<(MetaResponse, Option<Vec<u8>>), String>;
 
-    /// An idle connection that its server has not closed, or a new one.
-    async fn connection(&self, deadline: Instant) -> Result<Connection, Failure> {
-        loop {
-            // The borrow ends before the check: the loop may dial.
-            let Some(connection) = self.idle.borrow_mut().pop() else {
-                break;
-            };
-            if connection.is_usable() {
-                return Ok(connection);
-            }
-            self.health.connection_lost("closed by the server while idle");
-        }
-        Connection::dial(&self.address, deadline).await
-    }
-
-    fn keep(&self, connection: Connection) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < IDLE_MAX && self.health.allows() {
-            idle.push(connection);
-        }
-    }
-
-    /// Deletes the keys whose new value was refused: an older one must not stay.
-    async fn delete_refused(
-        &self,
-        connection: &mut Connection,
-        requests: &[Request],
-        answers: &mut [Answer],
-        deadline: Instant,
-    ) -> Option<Failure> {
-        let refused: Vec<usize> = (0..requests.len())
-            .filter(|&index| {
-                matches!(requests[index].ask, Ask::Set { .. })
-                    && matches!(answers[index], Answer::Refused(_))
-            })
-            .collect();
-        if refused.is_empty() {
-            return None;
-        }
-        let deletes: Vec<Request> = refused
-            .iter()
-            .map(|&index| Request { key: requests[index].key.clone(), ask: Ask::Delete })
-            .collect();
-        let (deleted, failure) = transfer(connection, &deletes, deadline).await;
-        for (&index, deleted) in refused.iter().zip(deleted) {
-            if !matches!(deleted, Answer::Deleted { .. }) {
-                answers[index] = Answer::Unanswered(
-                    "value refused, and the older one could not be deleted".into(),
-                );
-            }
-        }
-        failure
-    }
+/// A response that has come in part.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    line: Vec<u8>,
+    value: Option<Value>,
 }
 
-impl Server for Memcached {
-    async fn exchange(&self, requests: &[Request], deadline: Instant) -> Exchange {
-        let mut connection = match self.connection(deadline).await {
-            Ok(connection) => connection,
-            Err(failure) => return Exchange::not_sent(requests.len(), &self.health, failure),
-        };
-        let (sent_at, epoch) = (Instant::now(), self.health.epoch());
-        let (mut answers, mut failure) = transfer(&mut connection, requests, deadline).await;
-        if failure.is_none() {
-            failure = self.delete_refused(&mut connection, requests, &mut answers, deadline).await;
-        }
-        match &failure {
-            None => self.keep(connection),
-            Some(failure) => self.health.connection_lost(&failure.why),
-        }
-        Exchange { answers, sent_at, epoch, failure }
+/// A data block of which bytes are missing; `bytes` includes the line end behind it.
+#[derive(Debug)]
+struct Value {
+    response: MetaResponse,
+    bytes: Vec<u8>,
+    bytes_expected: usize,
+}
+
+impl Protocol for Memcached {
+    type Message = Message;
+    type Shape = u32;
+    type Decoder = Decoder;
+
+    fn greet(&self, _: &mut Vec<u8>) -> usize {
+        0
     }
 
-    async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
-        let mut connection = Connection::dial(&self.address, deadline).await?;
-        let mut progress = Progress::default();
-        connection.transfer(b"mn\r\n", 1, deadline, &mut progress).await?;
-        match progress.responses.pop() {
-            Some(Ok(response)) if response.rc() == ReturnCode::Mn => {
-                self.idle.borrow_mut().push(connection);
-                Ok(())
-            }
+    fn probe(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"mn\r\n");
+    }
+
+    fn check_session(&self, message: Message) -> Result<(), Failure> {
+        match message {
+            Ok((response, _)) if response.rc() == ReturnCode::Mn => Ok(()),
             _ => Err(Failure::broken(
                 "answers, but not to meta commands; memcached 1.6 or later is needed",
             )),
         }
     }
 
-    fn disconnect(&self) {
-        self.idle.borrow_mut().clear();
-    }
-}
-
-/// One pipelined exchange: an answer for each request, and why not all were answered.
-async fn transfer(
-    connection: &mut Connection,
-    requests: &[Request],
-    deadline: Instant,
-) -> (Vec<Answer>, Option<Failure>) {
-    let mut payload = Vec::new();
-    // Where each command ends in the payload.
-    let mut ends = Vec::with_capacity(requests.len());
-    for (index, request) in requests.iter().enumerate() {
-        if let Err(error) = command(request, index).encode_into(&mut payload) {
-            // No key or value leads here: keys are mapped to what can be sent.
-            let failure = Failure::broken(format!("cannot encode a request: {error}"));
-            return (vec![Answer::NotSent(failure.why.clone()); requests.len()], Some(failure));
+    fn encode(&mut self, asked: &[Asked], out: &mut Vec<u8>) -> Result<(usize, u32), String> {
+        let Some(first) = asked.first() else { return Ok((0, 0)) };
+        let opaque = self.next_opaque;
+        let before = out.len();
+        if let Err(error) = command(&first.request, opaque).encode_into(out) {
+            out.truncate(before);
+            return Err(format!("cannot encode a request: {error}"));
         }
-        ends.push(payload.len());
+        self.next_opaque = opaque.wrapping_add(1);
+        Ok((1, opaque))
     }
 
-    let mut progress = Progress::default();
-    let mut failure =
-        connection.transfer(&payload, requests.len(), deadline, &mut progress).await.err();
-    let mut responses = progress.responses.into_iter();
-    let mut answers = Vec::with_capacity(requests.len());
-    for (index, (request, end)) in requests.iter().zip(ends).enumerate() {
-        let read = match responses.next() {
-            None => None,
-            Some(Err(refusal)) => Some(Ok(Answer::Refused(refusal))),
-            Some(Ok(response)) => Some(
-                parse_meta_result(response)
-                    .map_err(Failure::broken)
-                    .and_then(|result| answer(request, index, result)),
-            ),
+    fn decode(&self, decoder: &mut Decoder, input: &mut &[u8]) -> Result<Option<Message>, Failure> {
+        if let Some(value) = &mut decoder.value {
+            if !value.take(input) {
+                return Ok(None);
+            }
+            return decoder.value.take().map(Value::finish).transpose();
+        }
+        let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
+            if decoder.line.len() + input.len() > LINE_BYTES_MAX {
+                return Err(Failure::broken("a response line without an end"));
+            }
+            decoder.line.extend_from_slice(std::mem::take(input));
+            return Ok(None);
         };
-        match read {
-            Some(Ok(answer)) => answers.push(answer),
-            Some(Err(odd)) => {
-                // Nothing after an answer that makes no sense can be trusted.
-                responses = Vec::new().into_iter();
-                answers.push(Answer::Unanswered(odd.why.clone()));
-                failure = Some(odd);
-            }
-            None => {
-                let why = failure.as_ref().map_or("no answer", |failure| &failure.why).to_owned();
-                // A command that has not left in full is never carried out.
-                answers.push(if progress.written < end {
-                    Answer::NotSent(why)
-                } else {
-                    Answer::Unanswered(why)
-                });
-            }
+        let (line, rest) = input.split_at(end + 1);
+        *input = rest;
+        let mut whole = std::mem::take(&mut decoder.line);
+        let line = if whole.is_empty() {
+            line
+        } else {
+            whole.extend_from_slice(line);
+            &whole
+        };
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let response = match MetaResponse::parse_header(line) {
+            Ok(response) => response,
+            Err(error) => return Ok(Some(Err(refusal(error)?))),
+        };
+        let Some(bytes) = data_bytes(line) else { return Ok(Some(Ok((response, None)))) };
+        let bytes_expected = bytes + 2;
+        let bytes = Vec::with_capacity(bytes_expected.min(VALUE_BYTES_RESERVED));
+        let mut value = Value { response, bytes, bytes_expected };
+        if value.take(input) {
+            return value.finish().map(Some);
         }
+        decoder.value = Some(value);
+        Ok(None)
     }
-    (answers, failure)
+
+    fn answer(
+        &mut self,
+        asked: &[Asked],
+        opaque: &mut u32,
+        message: Message,
+        answers: &mut Vec<Answer>,
+    ) -> Result<bool, Failure> {
+        let Some(first) = asked.first() else { return Ok(true) };
+        answers.push(match message {
+            Err(refusal) => Answer::Refused(refusal),
+            Ok((response, value)) => {
+                let mut result = parse_meta_result(response).map_err(Failure::broken)?;
+                result.value = value;
+                answer(&first.request, *opaque, result)?
+            }
+        });
+        Ok(true)
+    }
 }
 
-/// The command of the request at `index`. The opaque token comes back with the response, so that
-/// an answer can never be taken for another request's.
-fn command(request: &Request, index: usize) -> MetaCommand {
+impl Value {
+    /// Takes what is missing out of `input`; `true`: nothing is missing any more.
+    fn take(&mut self, input: &mut &[u8]) -> bool {
+        let missing = self.bytes_expected - self.bytes.len();
+        let (taken, rest) = input.split_at(missing.min(input.len()));
+        self.bytes.extend_from_slice(taken);
+        *input = rest;
+        self.bytes.len() == self.bytes_expected
+    }
+
+    fn finish(mut self) -> Result<Message, Failure> {
+        if !self.bytes.ends_with(b"\r\n") {
+            return Err(Failure::broken("a data block without its line end"));
+        }
+        self.bytes.truncate(self.bytes_expected - 2);
+        Ok(Ok((self.response, Some(self.bytes))))
+    }
+}
+
+/// Bytes of the data block that follows a response line which the crate has accepted.
+fn data_bytes(line: &[u8]) -> Option<usize> {
+    let mut tokens = line.split(|&byte| byte == b' ').filter(|token| !token.is_empty());
+    (tokens.next()? == b"VA").then(|| std::str::from_utf8(tokens.next()?).ok()?.parse().ok())?
+}
+
+fn command(request: &Request, opaque: u32) -> MetaCommand {
     let key = memcached_key(&request.key).into_owned();
     let command = match &request.ask {
         Ask::Get => MetaCommand::new(MetaOp::Get, key).flag("v").flag("t").flag("f"),
@@ -190,10 +173,10 @@ fn command(request: &Request, index: usize) -> MetaCommand {
         Ask::Add { value, flags, ttl } => store(key, value, *flags, Some(*ttl)).flag("ME"),
         Ask::Delete => MetaCommand::new(MetaOp::Delete, key),
     };
-    command.flag(format!("O{index}"))
+    command.flag(format!("O{opaque}"))
 }
 
-fn store(key: Vec<u8>, value: &[u8], flags: u32, ttl: Option<std::time::Duration>) -> MetaCommand {
+fn store(key: Vec<u8>, value: &[u8], flags: u32, ttl: Option<Duration>) -> MetaCommand {
     let seconds = ttl.map_or(0, |ttl| ttl::memcached_seconds(ttl, SystemTime::now()));
     MetaCommand::new(MetaOp::Set, key)
         .flag(format!("T{seconds}"))
@@ -201,8 +184,8 @@ fn store(key: Vec<u8>, value: &[u8], flags: u32, ttl: Option<std::time::Duration
         .value(value)
 }
 
-fn answer(request: &Request, index: usize, result: MetaCommandResult) -> Result<Answer, Failure> {
-    if result.opaque.as_deref() != Some(index.to_string().as_bytes()) {
+fn answer(request: &Request, opaque: u32, result: MetaCommandResult) -> Result<Answer, Failure> {
+    if result.opaque.as_deref() != Some(opaque.to_string().as_bytes()) {
         return Err(Failure::broken("answers came out of order"));
     }
     match (&request.ask, result.rc) {
@@ -230,12 +213,63 @@ fn answer(request: &Request, index: usize, result: MetaCommandResult) -> Result<
     }
 }
 
-/// What a response line that is an error means: `Ok` is the server's refusal of this one request,
-/// with the connection still in step.
-pub(super) fn refusal(error: Error) -> Result<String, Failure> {
+/// The server's refusal of one command, with the connection still in step; any other error line
+/// means that the connection cannot be trusted any more.
+fn refusal(error: Error) -> Result<String, Failure> {
     match error {
         Error::Server(message) => Ok(message),
-        Error::Io(error) => Err(Failure::broken(format!("connection failed: {error}"))),
         other => Err(Failure::broken(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn decode(pieces: &[&[u8]]) -> Result<Vec<Message>, Failure> {
+        let (protocol, mut decoder) = (Memcached::default(), Decoder::default());
+        let mut messages = Vec::new();
+        for mut piece in pieces.iter().copied() {
+            while let Some(message) = protocol.decode(&mut decoder, &mut piece)? {
+                messages.push(message);
+            }
+            assert!(piece.is_empty());
+        }
+        Ok(messages)
+    }
+
+    const STREAM: &[u8] = b"EN\r\nVA 12 t-1 f7 O1\r\nline\r\nin it\n\r\nHD O2\r\n\
+        SERVER_ERROR object too large for cache\r\nVA 0 t5 f0 O3\r\n\r\nMN\r\n";
+
+    proptest! {
+        /// The hazard: a response that arrives in pieces is read as another one.
+        #[test]
+        fn responses_are_the_same_however_they_are_cut(cuts in prop::collection::vec(0..STREAM.len(), 0..9)) {
+            let mut cuts = cuts;
+            cuts.extend([0, STREAM.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<_> = cuts.windows(2).map(|pair| &STREAM[pair[0]..pair[1]]).collect();
+            let whole = decode(&[STREAM]).unwrap();
+            prop_assert_eq!(whole.len(), 6);
+            prop_assert_eq!(whole[1].as_ref().unwrap().1.as_deref(), Some(&b"line\r\nin it\n"[..]));
+            prop_assert!(whole[3].is_err());
+            prop_assert_eq!(decode(&pieces).unwrap(), whole);
+        }
+
+        /// The hazard: a server that talks nonsense ends the daemon.
+        #[test]
+        fn nonsense_ends_in_an_error_at_worst(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&[&bytes]);
+        }
+    }
+
+    #[test]
+    fn lines_without_an_end_and_lengths_that_lie_are_refused() {
+        let line = vec![b'x'; LINE_BYTES_MAX + 1];
+        assert!(decode(&[&line]).is_err());
+        assert!(decode(&[b"VA 3 f0\r\nabcde"]).is_err(), "no line end behind the value");
+        assert!(decode(&[b"VA 99999999999999999999 f0\r\n"]).is_err());
+        assert_eq!(decode(&[b"VA 1000000000 f0\r\nabc"]).unwrap(), [], "reserves little ahead");
     }
 }

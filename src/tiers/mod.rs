@@ -1,32 +1,85 @@
-//! What lies below the table: L2 memcached and L3 Redis.
+//! The tiers below the table: L2 memcached and L3 Redis.
 //!
-//! One thread with a current-thread runtime talks to both. The owner submits a [`Job`] and never
-//! waits; a [`Done`] comes back through the callback given to [`Tiers::start`]. The owner keeps the
-//! rules of flights and writes; this module only moves bytes, in batches, under deadlines, behind a
-//! circuit breaker for each tier.
+//! They live in the owner's event loop. Each tier is a state machine over one nonblocking connection
+//! that registers with the [`Reactor`](crate::reactor::Reactor): a request that misses becomes bytes
+//! for the server in the same turn, and a reply becomes an [`Event`] in the turn in which it arrives.
+//! The owner keeps the rules of flights and writes; this module moves bytes, in pipelined exchanges,
+//! under deadlines, behind a circuit breaker for each tier.
+//!
+//! | part | file |
+//! |---|---|
+//! | what a job asks of which tier, in which order | `upstream` |
+//! | one tier: its queue, its connection, its deadlines | `server` |
+//! | one connection, and the requests in flight on it | `connection` |
+//! | names and addresses to a connected socket | `dial` |
+//! | requests to bytes and bytes to answers | `memcached`, `redis` |
+//! | when to stop asking, and when to try again | `breaker`, `health` |
+//! | how long a reply takes, and how to wait for it | `latency` |
 
 mod breaker;
-mod handle;
+mod config;
+mod connection;
+mod dial;
 mod health;
 mod key;
+mod latency;
 mod memcached;
-mod memcached_connection;
 mod redis;
-mod redis_connection;
-mod run;
-mod stage;
+mod request;
+mod server;
 mod stats;
 mod ttl;
+mod upstream;
 
-pub use handle::{JOBS_MAX, L2Config, L3Config, Tiers, TiersConfig, TiersError};
+pub use config::{L2Config, L3Config, TiersConfig, TiersError, parse_url};
 pub use key::memcached_key;
-pub use redis_connection::parse_url;
 pub use stats::{TierStats, TiersStats};
+pub use upstream::{JOBS_MAX, Upstream};
 
+use crate::reactor::Readiness;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Which tier.
+/// The tiers as the owner sees them. [`Upstream`] is the real one; the owner's tests have another.
+pub trait Tiers: fmt::Debug {
+    /// Takes a job. Nothing is sent before [`advance`](Tiers::advance).
+    ///
+    /// # Errors
+    /// Gives the job back when [`JOBS_MAX`] are under way.
+    fn submit(&mut self, job: Job) -> Result<(), Job>;
+
+    /// The descriptor registered as `Token::tier(number)` is ready: reads what has arrived, within the turn's byte budget.
+    fn ready(&mut self, number: u64, readiness: Readiness);
+
+    /// Sends what was submitted and ends what is past its deadline. Returns when to be called again
+    /// if nothing else happens.
+    fn advance(&mut self, now: Instant) -> Option<Instant>;
+
+    /// The next event, in the order in which the replies stood on the wire.
+    fn next_event(&mut self) -> Option<Event>;
+
+    /// Whether a reply is expected so soon that polling for it beats sleeping.
+    fn should_poll(&self, now: Instant) -> bool;
+
+    /// Jobs submitted and not yet done.
+    fn jobs(&self) -> usize;
+
+    /// Whether the tier is configured.
+    fn has(&self, tier: Tier) -> bool;
+
+    /// Whether the tier is configured and its breaker lets requests through.
+    fn available(&self, tier: Tier) -> bool;
+
+    /// Connection epoch: rises with each lost connection and each opening of the breaker (P3, P5);
+    /// 0 for a tier that is not configured.
+    fn epoch(&self, tier: Tier) -> u64;
+
+    /// The figures now.
+    fn stats(&self) -> TiersStats;
+}
+
+/// One of the two tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tier {
     /// memcached
@@ -35,13 +88,24 @@ pub enum Tier {
     L3,
 }
 
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tier::L2 => "L2 (memcached)",
+            Tier::L3 => "L3 (Redis)",
+        })
+    }
+}
+
 /// Work for the tiers, numbered by the owner.
 #[derive(Debug)]
 pub enum Job {
     /// Look a key up in L2, then L3.
     Fetch { flight: u64, key: Arc<[u8]> },
-    /// Store in L2 what L3 had, in add mode (P6); never overwrites.
-    Fill { id: u64, key: Arc<[u8]>, value: Arc<[u8]>, flags: u32, l2_ttl: Duration },
+    /// Store in L2 what L3 had, in add mode (P6); never overwrites. It has no end to wait for: L2
+    /// carries out requests in the order in which they were submitted, so a later change of the key
+    /// cannot be overtaken.
+    Fill { key: Arc<[u8]>, value: Arc<[u8]>, flags: u32, l2_ttl: Duration },
     /// Store in L3, then L2.
     Set {
         id: u64,
@@ -55,18 +119,16 @@ pub enum Job {
     Delete { id: u64, key: Arc<[u8]> },
 }
 
-/// The end of a job.
+/// Something that happened below, in wire order.
 #[derive(Debug)]
-pub enum Done {
-    /// Of a [`Job::Fetch`].
+pub enum Event {
+    /// The end of a [`Job::Fetch`].
     Fetched { flight: u64, outcome: Fetched },
-    /// Of a [`Job::Fill`], whatever became of it.
-    Filled { id: u64 },
-    /// Of a [`Job::Set`] or [`Job::Delete`].
+    /// The end of a [`Job::Set`] or [`Job::Delete`].
     Written { id: u64, outcome: Written },
 }
 
-/// What a fetch found.
+/// Result of a fetch.
 #[derive(Debug)]
 pub enum Fetched {
     /// A value.
@@ -74,11 +136,12 @@ pub enum Fetched {
         tier: Tier,
         value: Arc<[u8]>,
         flags: u32,
-        /// What the tier said remains of its life; `None`: for ever.
+        /// Remaining life according to the tier; `None`: it does not expire.
         remaining: Option<Duration>,
         /// When the request was sent: `remaining` counts from here (P8).
         sent_at: Instant,
-        /// Connection epoch of the tier when the request was sent; compare with [`Tiers::epoch`] (P3).
+        /// Connection epoch of the tier when the request was sent; compare with
+        /// [`Tiers::epoch`] (P3).
         epoch: u64,
     },
     /// L3 (or, without an L3, L2) says there is no such key. Only `authoritative` absences may be
@@ -88,12 +151,12 @@ pub enum Fetched {
     Failed { tier: Tier, why: String },
 }
 
-/// What became of a write.
+/// Result of a write.
 #[derive(Debug)]
 pub enum Written {
     /// All configured tiers took it. `existed`: a deleted key was in one of them.
     Applied { existed: bool },
-    /// No tier has taken it, certainly.
+    /// Certainly no tier has taken it.
     NotApplied { tier: Tier, why: String },
     /// A tier may have taken it.
     Unknown { tier: Tier, why: String },

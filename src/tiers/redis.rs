@@ -1,242 +1,300 @@
-//! L3: pipelined exchanges with one Redis server, all on one multiplexed connection.
+//! L3: commands to one Redis server.
 //!
-//! Redis keeps no client flags; what is read from it has flags 0.
+//! Commands are packed and replies parsed by the redis crate. Redis keeps no client flags; a value
+//! that was read from it has flags 0.
+//!
+//! A value and its remaining life must belong together: if another client stored the key between
+//! the two commands, the old value would get the new one's life. So they are read in one
+//! transaction. Most keys that reach L3 are absent, though, and an absent key has no life to ask
+//! for: while that holds, each key is asked for by a bare `GET`, which costs Redis a quarter less,
+//! and a key that turns out to be there is asked for once more, in a transaction.
 
-use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::io::{self, Read};
+use std::time::Duration;
 
-use redis::{Cmd, Pipeline, RedisError, Value};
+use redis::{Cmd, ConnectionInfo, Parser, Pipeline, RedisError, ServerError, Value};
 
-use super::health::{Failure, Health};
-use super::redis_connection::{Connector, Link};
-use super::stage::{Answer, Ask, Exchange, Request, Server};
+use super::connection::{Asked, Protocol};
+use super::health::Failure;
+use super::request::{Answer, Ask, Request};
 use super::ttl;
 
-/// One Redis server.
+/// Keys of one transaction.
+const TRANSACTION_KEYS_MAX: usize = 128;
+/// Reads of the recent past that decide how the next ones are asked: one in `HISTORY`
+/// found is the limit for bare `GET`s.
+const HISTORY: u32 = 16;
+
+/// The RESP protocol.
+#[derive(Debug)]
 pub struct Redis {
-    connector: Connector,
-    health: Rc<Health>,
+    server: ConnectionInfo,
+    /// Share of reads that found a value lately, in units of 1/65536.
+    found_share: u32,
+    /// Mean bytes of the values found lately.
+    value_bytes: usize,
+}
+
+/// How an exchange is answered.
+#[derive(Debug)]
+pub enum Shape {
+    /// By one reply to `GET`.
+    Get,
+    /// By one reply to a write.
+    Write,
+    /// By replies to MULTI and to each command inside, then by EXEC's, which has all values.
+    Transaction { replies_left: usize, refusal: Option<String> },
+}
+
+/// The bytes of a reply that has come in part are the parser's.
+#[derive(Default)]
+pub struct Decoder {
+    parser: Parser,
 }
 
 impl Redis {
-    /// The server that `connector` reaches; connects when it is first asked.
-    pub fn new(connector: Connector, health: Rc<Health>) -> Redis {
-        Redis { connector, health }
+    pub fn new(server: ConnectionInfo) -> Redis {
+        Redis { server, found_share: 1 << 15, value_bytes: 1024 }
     }
 
-    /// Sends `pipeline` and returns `count` replies after skipping `offset`.
-    ///
-    /// A missed deadline leaves the connection in use: replies stay in step, and a write that is
-    /// late cannot overtake the next one. Three in a row open the breaker, and that drops it.
-    async fn send(
-        &self,
-        link: &Link,
-        pipeline: &Pipeline,
-        offset: usize,
-        count: usize,
-        deadline: Instant,
-    ) -> Result<Vec<Value>, SendError> {
-        let mut connection = link.connection();
-        let replies = connection.send_packed_commands(pipeline, offset, count);
-        match tokio::time::timeout_at(deadline.into(), replies).await {
-            Ok(Ok(replies)) => Ok(replies),
-            Ok(Err(error)) if error.is_timeout() => {
-                Err(SendError::Failed(Failure::timeout("waiting for replies")))
+    fn note_read(&mut self, answer: &Answer) {
+        let found = match answer {
+            Answer::Hit { value, .. } => {
+                self.value_bytes = (self.value_bytes * 7 + value.len()) / 8;
+                1 << 16
             }
-            Ok(Err(error)) => Err(SendError::of(error, link)),
-            Err(_) => Err(SendError::Failed(Failure::timeout("waiting for replies"))),
-        }
+            Answer::AskInFull => 1 << 16,
+            _ => 0,
+        };
+        self.found_share = (self.found_share * (HISTORY - 1) + found) / HISTORY;
     }
 
-    /// All reads as one transaction, so that each value comes with its own TTL.
-    async fn read(
-        &self,
-        link: &Link,
-        keys: &[&[u8]],
-        deadline: Instant,
-    ) -> Result<Vec<Answer>, SendError> {
-        let mut pipeline = Pipeline::with_capacity(1 + keys.len());
-        let mut mget = redis::cmd("MGET");
-        for key in keys {
-            mget.arg(key);
-        }
-        pipeline.atomic().add_command(mget);
-        for key in keys {
-            pipeline.cmd("PTTL").arg(key);
-        }
-        // MULTI and each command answer once before EXEC does.
-        let mut replies = self.send(link, &pipeline, pipeline.len() + 1, 1, deadline).await?;
-        let odd =
-            || SendError::Failed(Failure::broken("unexpected reply to MULTI, MGET, PTTL, EXEC"));
-        let Some(Value::Array(replies)) = replies.pop() else {
-            return Err(odd());
-        };
-        let mut replies = replies.into_iter();
-        let values = match replies.next() {
-            Some(Value::Array(values)) => values,
-            Some(Value::ServerError(error)) => {
-                return Err(SendError::Refused(RedisError::from(error).to_string()));
-            }
-            _ => return Err(odd()),
-        };
-        if values.len() != keys.len() || replies.len() != keys.len() {
-            return Err(odd());
-        }
-        values
-            .into_iter()
-            .zip(replies)
-            .map(|(value, pttl)| read_answer(value, &pttl).ok_or_else(odd))
-            .collect()
+    fn expects_absence(&self) -> bool {
+        self.found_share < (1 << 16) / HISTORY
     }
 
-    async fn write(
-        &self,
-        link: &Link,
-        requests: &[&Request],
-        deadline: Instant,
-    ) -> Result<Vec<Answer>, SendError> {
-        let mut pipeline = Pipeline::with_capacity(requests.len());
-        for request in requests {
-            pipeline.add_command(write_command(request));
-        }
-        let replies = self.send(link, &pipeline, 0, requests.len(), deadline).await?;
-        if replies.len() != requests.len() {
-            return Err(SendError::Failed(Failure::broken(
-                "another number of replies than of commands",
-            )));
-        }
-        Ok(replies.into_iter().map(write_answer).collect())
+    /// Keys that may share a transaction so that its reply is of a moderate size.
+    fn transaction_keys(&self) -> usize {
+        const REPLY_BYTES: usize = 1 << 20;
+        (REPLY_BYTES / self.value_bytes.max(1)).clamp(1, TRANSACTION_KEYS_MAX)
     }
 }
 
-impl Server for Redis {
-    async fn exchange(&self, requests: &[Request], deadline: Instant) -> Exchange {
-        let link = match self.connector.link(&self.health, deadline).await {
-            Ok(link) => link,
-            Err(failure) => return Exchange::not_sent(requests.len(), &self.health, failure),
-        };
-        let (sent_at, epoch) = (Instant::now(), self.health.epoch());
-        let is_read = |request: &Request| matches!(request.ask, Ask::Get);
-        let keys: Vec<&[u8]> = requests.iter().filter(|r| is_read(r)).map(|r| &*r.key).collect();
-        let writes: Vec<&Request> = requests.iter().filter(|r| !is_read(r)).collect();
-        // Both leave at once, on the same connection.
-        let (read, written) = tokio::join!(
-            async {
-                if keys.is_empty() {
-                    Ok(Vec::new())
-                } else {
-                    self.read(&link, &keys, deadline).await
+impl Protocol for Redis {
+    type Message = Value;
+    type Shape = Shape;
+    type Decoder = Decoder;
+
+    fn greet(&self, out: &mut Vec<u8>) -> usize {
+        let settings = self.server.redis_settings();
+        let mut commands = Vec::new();
+        let credentials = settings.password().map(|password| (settings.username(), password));
+        if settings.protocol().supports_resp3() {
+            let mut hello = redis::cmd("HELLO");
+            hello.arg(3);
+            if let Some((username, password)) = credentials {
+                hello.arg("AUTH").arg(username.unwrap_or("default")).arg(password);
+            }
+            commands.push(hello);
+        } else if let Some((username, password)) = credentials {
+            let mut auth = redis::cmd("AUTH");
+            if let Some(username) = username {
+                auth.arg(username);
+            }
+            auth.arg(password);
+            commands.push(auth);
+        }
+        if settings.db() != 0 {
+            let mut select = redis::cmd("SELECT");
+            select.arg(settings.db());
+            commands.push(select);
+        }
+        for command in &commands {
+            command.write_packed_command(out);
+        }
+        commands.len()
+    }
+
+    fn probe(&self, out: &mut Vec<u8>) {
+        redis::cmd("PING").write_packed_command(out);
+    }
+
+    fn check_session(&self, message: Value) -> Result<(), Failure> {
+        match message {
+            Value::ServerError(error) => Err(Failure::broken(error_text(error))),
+            _ => Ok(()),
+        }
+    }
+
+    fn encode(&mut self, asked: &[Asked], out: &mut Vec<u8>) -> Result<(usize, Shape), String> {
+        let Some(first) = asked.first() else { return Ok((0, Shape::Write)) };
+        if !first.request.ask.is_read() {
+            write_command(&first.request).write_packed_command(out);
+            return Ok((1, Shape::Write));
+        }
+        if self.expects_absence() && !first.in_full {
+            redis::cmd("GET").arg(&*first.request.key).write_packed_command(out);
+            return Ok((1, Shape::Get));
+        }
+        let reads = asked.iter().take_while(|asked| asked.request.ask.is_read());
+        let keys: Vec<&[u8]> =
+            reads.map(|asked| &*asked.request.key).take(self.transaction_keys()).collect();
+        out.extend_from_slice(&transaction(&keys).get_packed_pipeline());
+        // MULTI, MGET, a PTTL for each key, EXEC.
+        Ok((keys.len(), Shape::Transaction { replies_left: keys.len() + 3, refusal: None }))
+    }
+
+    fn decode(&self, decoder: &mut Decoder, input: &mut &[u8]) -> Result<Option<Value>, Failure> {
+        loop {
+            let mut source = Source { input: &mut *input, is_exhausted: false };
+            return match decoder.parser.parse_value(&mut source) {
+                // Later uses of a connection may subscribe; nothing here did.
+                Ok(Value::Push { .. }) => continue,
+                Ok(value) => Ok(Some(value)),
+                Err(_) if source.is_exhausted => Ok(None),
+                Err(error) => Err(Failure::broken(error)),
+            };
+        }
+    }
+
+    fn answer(
+        &mut self,
+        asked: &[Asked],
+        shape: &mut Shape,
+        message: Value,
+        answers: &mut Vec<Answer>,
+    ) -> Result<bool, Failure> {
+        match shape {
+            Shape::Write => answers.push(write_answer(message)),
+            Shape::Get => answers.push(get_answer(message)?),
+            Shape::Transaction { replies_left, refusal } => {
+                *replies_left -= 1;
+                if *replies_left > 0 {
+                    if let Value::ServerError(error) = message {
+                        refusal.get_or_insert_with(|| error_text(error));
+                    }
+                    return Ok(false);
                 }
-            },
-            async {
-                if writes.is_empty() {
-                    Ok(Vec::new())
-                } else {
-                    self.write(&link, &writes, deadline).await
-                }
-            },
-        );
-
-        let mut failure = None;
-        let mut settle = |outcome, count| match outcome {
-            Ok(answers) => answers,
-            Err(SendError::Refused(why)) => vec![Answer::Refused(why); count],
-            Err(SendError::Failed(failed)) => {
-                let answers = vec![Answer::Unanswered(failed.why.clone()); count];
-                failure = Some(failed);
-                answers
-            }
-        };
-        let mut read = settle(read, keys.len()).into_iter();
-        let mut written = settle(written, writes.len()).into_iter();
-        let answers = requests.iter().map(|request| {
-            let next = if is_read(request) { read.next() } else { written.next() };
-            next.unwrap_or_else(|| Answer::Unanswered("no reply".into()))
-        });
-        Exchange { answers: answers.collect(), sent_at, epoch, failure }
-    }
-
-    async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
-        let link = self.connector.link(&self.health, deadline).await?;
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("PING");
-        match self.send(&link, &pipeline, 0, 1, deadline).await {
-            Ok(replies) => match replies.into_iter().next() {
-                Some(Value::ServerError(error)) => Err(Failure::broken(RedisError::from(error))),
-                _ => Ok(()),
-            },
-            Err(SendError::Refused(why)) => Err(Failure::broken(why)),
-            Err(SendError::Failed(failure)) => {
-                // The next probe starts from a new connection.
-                self.connector.disconnect();
-                Err(failure)
+                answers.extend(transaction_answers(asked.len(), message, refusal.take())?);
             }
         }
-    }
-
-    fn disconnect(&self) {
-        self.connector.disconnect();
+        if !matches!(shape, Shape::Write) {
+            for answer in answers.iter() {
+                self.note_read(answer);
+            }
+        }
+        Ok(true)
     }
 }
 
-/// Why a pipeline has no replies.
-enum SendError {
-    /// The server answered with an error and did nothing.
-    Refused(String),
-    /// The server did not answer, or not in a way that can be understood.
-    Failed(Failure),
+/// Received bytes as the parser wants them. At their end the parser keeps its state and the bytes of
+/// the reply that has begun.
+struct Source<'a, 'b> {
+    input: &'a mut &'b [u8],
+    is_exhausted: bool,
 }
 
-impl SendError {
-    fn of(error: RedisError, link: &Link) -> SendError {
-        let why = error.to_string();
-        if error.into_server_errors().is_some() {
-            return SendError::Refused(why);
+impl Read for Source<'_, '_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        if self.input.is_empty() {
+            self.is_exhausted = true;
+            return Err(io::ErrorKind::WouldBlock.into());
         }
-        link.lose(&why);
-        SendError::Failed(Failure::broken(why))
+        self.input.read(to)
     }
+}
+
+fn transaction(keys: &[&[u8]]) -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(1 + keys.len());
+    let mut mget = redis::cmd("MGET");
+    for key in keys {
+        mget.arg(key);
+    }
+    pipeline.atomic().add_command(mget);
+    for key in keys {
+        pipeline.cmd("PTTL").arg(key);
+    }
+    pipeline
+}
+
+fn transaction_answers(
+    keys: usize,
+    message: Value,
+    refusal: Option<String>,
+) -> Result<Vec<Answer>, Failure> {
+    let odd = || Failure::broken("unexpected reply to MULTI, MGET, PTTL, EXEC");
+    let replies = match message {
+        Value::Array(replies) => replies,
+        Value::ServerError(error) => {
+            let why = refusal.unwrap_or_else(|| error_text(error));
+            return Ok(vec![Answer::Refused(why); keys]);
+        }
+        _ => return Err(odd()),
+    };
+    let mut replies = replies.into_iter();
+    let values = match replies.next() {
+        Some(Value::Array(values)) => values,
+        Some(Value::ServerError(error)) => {
+            return Ok(vec![Answer::Refused(error_text(error)); keys]);
+        }
+        _ => return Err(odd()),
+    };
+    if values.len() != keys || replies.len() != keys {
+        return Err(odd());
+    }
+    values
+        .into_iter()
+        .zip(replies)
+        .map(|(value, pttl)| read_answer(value, &pttl).ok_or_else(odd))
+        .collect()
 }
 
 fn read_answer(value: Value, pttl: &Value) -> Option<Answer> {
     let Value::Int(pttl) = *pttl else { return None };
-    match value {
+    let value = match value {
         // MGET says nil for a key of another type, too; PTTL tells them apart.
-        Value::Nil => Some(Answer::Miss { absent: pttl == -2 }),
-        Value::BulkString(value) => {
-            Some(Answer::Hit { value: value.into(), flags: 0, remaining: ttl::from_redis_ms(pttl) })
+        Value::Nil => return Some(Answer::Miss { absent: pttl == -2 }),
+        Value::BulkString(value) => value,
+        Value::SimpleString(value) => value.into_bytes(),
+        _ => return None,
+    };
+    Some(Answer::Hit { value: value.into(), flags: 0, remaining: ttl::from_redis_ms(pttl) })
+}
+
+/// The reply to a bare GET. That a value is there is all that it tells.
+fn get_answer(message: Value) -> Result<Answer, Failure> {
+    match message {
+        Value::Nil => Ok(Answer::Miss { absent: true }),
+        Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => Ok(Answer::AskInFull),
+        Value::ServerError(error) if error.code() == "WRONGTYPE" => {
+            Ok(Answer::Miss { absent: false })
         }
-        Value::SimpleString(value) => Some(Answer::Hit {
-            value: value.into_bytes().into(),
-            flags: 0,
-            remaining: ttl::from_redis_ms(pttl),
-        }),
-        _ => None,
+        Value::ServerError(error) => Ok(Answer::Refused(error_text(error))),
+        _ => Err(Failure::broken("unexpected reply to GET")),
     }
 }
 
 fn write_command(request: &Request) -> Cmd {
     let key: &[u8] = &request.key;
-    let mut command;
     match &request.ask {
-        Ask::Set { value, ttl, .. } => {
-            command = set(key, value, *ttl);
-        }
+        Ask::Set { value, ttl, .. } => set(key, value, *ttl),
         Ask::Add { value, ttl, .. } => {
-            command = set(key, value, Some(*ttl));
+            let mut command = set(key, value, Some(*ttl));
             command.arg("NX");
-        }
-        Ask::Delete => {
-            // Memory is given back by another thread of the server: a large value blocks nobody.
-            command = redis::cmd("UNLINK");
-            command.arg(key);
+            command
         }
         Ask::Get => {
-            command = redis::cmd("GET");
+            let mut command = redis::cmd("GET");
             command.arg(key);
+            command
+        }
+        Ask::Delete => {
+            // Another thread of the server frees the memory: a large value blocks nobody.
+            let mut command = redis::cmd("UNLINK");
+            command.arg(key);
+            command
         }
     }
-    command
 }
 
 fn set(key: &[u8], value: &[u8], ttl: Option<Duration>) -> Cmd {
@@ -252,9 +310,13 @@ fn write_answer(reply: Value) -> Answer {
     match reply {
         Value::Okay | Value::Nil => Answer::Stored,
         Value::Int(deleted) => Answer::Deleted { existed: deleted > 0 },
-        Value::ServerError(error) => Answer::Refused(RedisError::from(error).to_string()),
+        Value::ServerError(error) => Answer::Refused(error_text(error)),
         other => Answer::Unanswered(format!("unexpected reply of type {}", type_name(&other))),
     }
+}
+
+fn error_text(error: ServerError) -> String {
+    RedisError::from(error).to_string()
 }
 
 fn type_name(value: &Value) -> &'static str {
@@ -262,5 +324,129 @@ fn type_name(value: &Value) -> &'static str {
         Value::BulkString(_) => "string",
         Value::Array(_) => "array",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use redis::IntoConnectionInfo;
+    use std::time::Instant;
+
+    fn protocol(url: &str) -> Redis {
+        Redis::new(url.into_connection_info().unwrap())
+    }
+
+    fn decode(pieces: &[&[u8]]) -> Result<Vec<Value>, Failure> {
+        let (protocol, mut decoder) = (protocol("redis://localhost"), Decoder::default());
+        let mut messages = Vec::new();
+        for mut piece in pieces.iter().copied() {
+            while let Some(message) = protocol.decode(&mut decoder, &mut piece)? {
+                messages.push(message);
+            }
+            assert!(piece.is_empty());
+        }
+        Ok(messages)
+    }
+
+    fn asked(key: &[u8], ask: Ask) -> Asked {
+        let request = Request { key: key.into(), ask };
+        Asked { ticket: Some(1), request, since: Instant::now(), in_full: false }
+    }
+
+    const STREAM: &[u8] = b"+OK\r\n+QUEUED\r\n*2\r\n*2\r\n$5\r\nin\r\nx\r\n$-1\r\n:-2\r\n\
+        -OOM no memory\r\n$0\r\n\r\n:17\r\n";
+
+    proptest! {
+        /// The hazard: a reply that arrives in pieces is read as another one.
+        #[test]
+        fn replies_are_the_same_however_they_are_cut(cuts in prop::collection::vec(0..STREAM.len(), 0..9)) {
+            let mut cuts = cuts;
+            cuts.extend([0, STREAM.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<_> = cuts.windows(2).map(|pair| &STREAM[pair[0]..pair[1]]).collect();
+            let whole = decode(&[STREAM]).unwrap();
+            prop_assert_eq!(whole.len(), 6);
+            prop_assert_eq!(decode(&pieces).unwrap(), whole);
+        }
+
+        /// The hazard: a server that talks nonsense ends the daemon.
+        #[test]
+        fn nonsense_ends_in_an_error_at_worst(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&[&bytes]);
+        }
+    }
+
+    #[test]
+    fn lengths_that_lie_do_not_end_the_daemon() {
+        for stream in [
+            &b"*9223372036854775807\r\n+OK\r\n"[..],
+            b"$9223372036854775807\r\nx",
+            b"%9223372036854775807\r\n+OK\r\n",
+            b"~9223372036854775807\r\n+OK\r\n",
+            b">9223372036854775807\r\n+OK\r\n",
+            b"|9223372036854775807\r\n+OK\r\n",
+            b"=-5\r\nx",
+            b"%-1\r\n",
+            b"*1000000000\r\n",
+        ] {
+            let outcome = std::panic::catch_unwind(|| decode(&[stream]).map(|_| ()));
+            assert!(outcome.is_ok(), "{}", String::from_utf8_lossy(stream));
+        }
+    }
+
+    /// The hazard: the life of another value than the one that was read (P8).
+    #[test]
+    fn a_value_is_only_taken_together_with_its_life() {
+        let mut redis = protocol("redis://localhost");
+        redis.found_share = 0;
+        let mut reads = vec![asked(b"a", Ask::Get), asked(b"b", Ask::Get)];
+        let mut out = Vec::new();
+        let (covered, mut shape) = redis.encode(&reads, &mut out).unwrap();
+        assert_eq!((covered, &out[..]), (1, &b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n"[..]));
+        let mut answers = Vec::new();
+        let found = Value::BulkString(b"v".to_vec());
+        assert!(redis.answer(&reads[..1], &mut shape, found, &mut answers).unwrap());
+        assert!(matches!(answers.as_slice(), [Answer::AskInFull]));
+
+        reads[0].in_full = true;
+        out.clear();
+        let (covered, shape) = redis.encode(&reads, &mut out).unwrap();
+        assert_eq!(covered, 2);
+        assert!(out.starts_with(b"*1\r\n$5\r\nMULTI\r\n"));
+        assert!(matches!(shape, Shape::Transaction { replies_left: 5, .. }));
+    }
+
+    #[test]
+    fn reads_are_bare_while_hardly_any_key_is_found() {
+        let mut redis = protocol("redis://localhost");
+        let reads = [asked(b"a", Ask::Get)];
+        let is_bare = |redis: &mut Redis| {
+            matches!(redis.encode(&reads, &mut Vec::new()).unwrap().1, Shape::Get)
+        };
+        assert!(!is_bare(&mut redis), "nothing is known yet");
+        for _ in 0..100 {
+            redis.note_read(&Answer::Miss { absent: true });
+        }
+        assert!(is_bare(&mut redis));
+        redis.note_read(&Answer::AskInFull);
+        assert!(!is_bare(&mut redis), "found: the next ones may be, too");
+    }
+
+    #[test]
+    fn a_session_is_opened_with_the_credentials_and_the_database_of_the_url() {
+        let greeting = |url| {
+            let mut out = Vec::new();
+            let messages = protocol(url).greet(&mut out);
+            (messages, String::from_utf8(out).unwrap().replace("\r\n", " "))
+        };
+        assert_eq!(greeting("redis://localhost"), (0, String::new()));
+        let (messages, commands) = greeting("redis://me:secret@localhost/3");
+        assert_eq!(messages, 2);
+        assert_eq!(commands, "*3 $4 AUTH $2 me $6 secret *2 $6 SELECT $1 3 ");
+        let (messages, commands) = greeting("redis://:secret@localhost?protocol=resp3");
+        assert_eq!(messages, 1);
+        assert_eq!(commands, "*5 $5 HELLO $1 3 $4 AUTH $7 default $6 secret ");
     }
 }

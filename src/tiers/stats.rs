@@ -1,7 +1,4 @@
-//! Figures of the tiers, written by their thread and read by any other.
-
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+//! Figures of the tiers.
 
 use serde::Serialize;
 
@@ -35,88 +32,58 @@ pub struct TierStats {
     pub breaker: &'static str,
     /// Counts lost connections and openings of the breaker.
     pub epoch: u64,
-    /// Pipelined exchanges.
+    /// Pipelined exchanges: requests that were sent together.
     pub batches: u64,
     /// Mean requests of an exchange.
     pub keys_per_batch: f64,
     /// Most requests of one exchange.
     pub keys_per_batch_max: u64,
-    /// What the last failure said.
+    /// Text of the last failure.
     pub last_error: Option<String>,
 }
 
-/// The figures of one tier while they change. Only the tiers' thread writes.
-#[derive(Debug)]
+/// The counters behind [`TierStats`].
+#[derive(Debug, Default)]
 pub struct Figures {
-    pub requests: AtomicU64,
-    pub hits: AtomicU64,
-    pub misses: AtomicU64,
-    pub errors: AtomicU64,
-    pub timeouts: AtomicU64,
-    pub batches: AtomicU64,
-    pub batch_keys: AtomicU64,
-    pub batch_keys_max: AtomicU64,
-    /// Read by the owner to judge a fetched value (P3).
-    pub epoch: AtomicU64,
-    state: AtomicU8,
-    last_error: Mutex<Option<String>>,
+    pub requests: u64,
+    pub hits: u64,
+    pub misses: u64,
+    pub errors: u64,
+    pub timeouts: u64,
+    pub batches: u64,
+    pub batch_keys: u64,
+    pub batch_keys_max: u64,
+    pub epoch: u64,
+    pub last_error: Option<String>,
 }
 
 impl Figures {
-    /// All zero, breaker closed.
-    pub fn new() -> Figures {
-        Figures {
-            requests: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
-            timeouts: AtomicU64::new(0),
-            batches: AtomicU64::new(0),
-            batch_keys: AtomicU64::new(0),
-            batch_keys_max: AtomicU64::new(0),
-            epoch: AtomicU64::new(0),
-            state: AtomicU8::new(State::Closed as u8),
-            last_error: Mutex::new(None),
-        }
-    }
-
-    /// Whether requests go through.
-    pub fn available(&self) -> bool {
-        self.state.load(Relaxed) != State::Open as u8
-    }
-
-    /// Shows the state of the breaker.
-    pub fn set_state(&self, state: State) {
-        self.state.store(state as u8, Relaxed);
-    }
-
-    /// Remembers what a failure said.
-    pub fn set_last_error(&self, why: &str) {
-        if let Ok(mut last) = self.last_error.lock() {
-            *last = Some(why.to_owned());
-        }
+    /// One exchange of this many requests was sent.
+    pub fn count_batch(&mut self, requests: usize) {
+        let size = u64::try_from(requests).unwrap_or(u64::MAX);
+        self.batches += 1;
+        self.batch_keys += size;
+        self.batch_keys_max = self.batch_keys_max.max(size);
     }
 
     /// A copy to show.
-    pub fn snapshot(&self) -> TierStats {
-        let batches = self.batches.load(Relaxed);
-        let state = self.state.load(Relaxed);
+    pub fn snapshot(&self, state: State) -> TierStats {
         TierStats {
-            requests: self.requests.load(Relaxed),
-            hits: self.hits.load(Relaxed),
-            misses: self.misses.load(Relaxed),
-            errors: self.errors.load(Relaxed),
-            timeouts: self.timeouts.load(Relaxed),
+            requests: self.requests,
+            hits: self.hits,
+            misses: self.misses,
+            errors: self.errors,
+            timeouts: self.timeouts,
             breaker: match state {
-                s if s == State::Open as u8 => "open",
-                s if s == State::HalfOpen as u8 => "half-open",
-                _ => "closed",
+                State::Open => "open",
+                State::HalfOpen => "half-open",
+                State::Closed => "closed",
             },
-            epoch: self.epoch.load(Relaxed),
-            batches,
-            keys_per_batch: mean(self.batch_keys.load(Relaxed), batches),
-            keys_per_batch_max: self.batch_keys_max.load(Relaxed),
-            last_error: self.last_error.lock().ok().and_then(|last| last.clone()),
+            epoch: self.epoch,
+            batches: self.batches,
+            keys_per_batch: mean(self.batch_keys, self.batches),
+            keys_per_batch_max: self.batch_keys_max,
+            last_error: self.last_error.clone(),
         }
     }
 }

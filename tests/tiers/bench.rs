@@ -1,9 +1,19 @@
-//! What the tests do with the tiers: submit a job, wait for its end, look at the outcome.
+//! The tiers on an event loop of their own, driven from a test: submit a job, wait for its end, look
+//! at the outcome.
 
-use std::time::Duration;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, unbounded};
-use l1d::tiers::{Done, Fetched, Job, L2Config, L3Config, Tier, Tiers, TiersConfig, Written};
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use l1d::reactor::{Events, Interest, Reactor, Source, Token};
+use l1d::tiers::{
+    Event, Fetched, Job, L2Config, L3Config, Tier, Tiers, TiersConfig, TiersStats, Upstream,
+    Written,
+};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use test_support::servers::{PATIENCE, Server, until};
 
@@ -13,10 +23,118 @@ pub const LONG: Duration = Duration::from_secs(10);
 pub const SHORT: Duration = Duration::from_millis(60);
 pub const HOUR: Duration = Duration::from_secs(3600);
 
+/// Something to do on the loop's thread.
+type Command = Box<dyn FnOnce(&mut Upstream) + Send>;
+
+/// The tiers on their loop. Dropping it lets what is under way end, as a daemon that stops does.
+pub struct Loop {
+    commands: Option<Sender<Command>>,
+    wake: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Loop {
+    fn start(config: TiersConfig, events: Sender<Event>) -> Loop {
+        let (sender, commands) = unbounded::<Command>();
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let wake = Arc::new(EventFd::from_flags(flags).unwrap());
+        let woken = Arc::clone(&wake);
+        let thread = std::thread::spawn(move || run(&config, &woken, &commands, &events));
+        Loop { commands: Some(sender), wake, thread: Some(thread) }
+    }
+
+    fn on_loop<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut Upstream) -> T + Send + 'static,
+    ) -> T {
+        let (sender, result) = bounded(1);
+        let command: Command = Box::new(move |tiers| sender.send(act(tiers)).unwrap());
+        self.commands.as_ref().unwrap().send(command).unwrap();
+        self.wake.write(1).unwrap();
+        result.recv_timeout(PATIENCE).expect("the loop turns")
+    }
+
+    pub fn submit(&self, job: Job) -> Result<(), Job> {
+        self.on_loop(move |tiers| tiers.submit(job))
+    }
+
+    /// Submits all of them in one turn of the loop.
+    pub fn submit_all(&self, jobs: Vec<Job>) {
+        self.on_loop(move |tiers| jobs.into_iter().for_each(|job| tiers.submit(job).unwrap()));
+    }
+
+    pub fn has(&self, tier: Tier) -> bool {
+        self.on_loop(move |tiers| tiers.has(tier))
+    }
+
+    pub fn available(&self, tier: Tier) -> bool {
+        self.on_loop(move |tiers| tiers.available(tier))
+    }
+
+    pub fn epoch(&self, tier: Tier) -> u64 {
+        self.on_loop(move |tiers| tiers.epoch(tier))
+    }
+
+    pub fn stats(&self) -> TiersStats {
+        self.on_loop(|tiers| tiers.stats())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.commands = None;
+        self.wake.write(1).unwrap();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// Turns until the commands end and every job has, or could have by its deadlines.
+fn run(config: &TiersConfig, wake: &EventFd, commands: &Receiver<Command>, events: &Sender<Event>) {
+    let reactor = Rc::new(Reactor::new().unwrap());
+    reactor.register(wake.as_fd(), Token::door(0), Interest::READABLE).unwrap();
+    let mut tiers = Upstream::new(config, &reactor).unwrap();
+    let mut ready = Events::with_capacity(16);
+    let mut stopped: Option<Instant> = None;
+    loop {
+        let mut due = tiers.advance(Instant::now());
+        while let Some(event) = tiers.next_event() {
+            // The test may be over already.
+            let _ = events.send(event);
+            due = Some(Instant::now());
+        }
+        if let Some(stopped) = stopped
+            && (tiers.jobs() == 0 || stopped.elapsed() > Upstream::grace(config))
+        {
+            return;
+        }
+        let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
+        reactor.wait(timeout, &mut ready).unwrap();
+        for event in ready.iter() {
+            if let Source::Tier(number) = event.source {
+                tiers.ready(number, event.readiness);
+            }
+        }
+        let _ = wake.read();
+        loop {
+            match commands.try_recv() {
+                Ok(command) => command(&mut tiers),
+                Err(error) => {
+                    if error.is_disconnected() {
+                        stopped = stopped.or(Some(Instant::now()));
+                    }
+                    break;
+                }
+            }
+        }
+    }
+}
+
 /// The tiers under test and the ends of their jobs.
 pub struct Bench {
-    pub tiers: Tiers,
-    pub dones: Receiver<Done>,
+    pub tiers: Loop,
+    pub dones: Receiver<Event>,
 }
 
 impl Bench {
@@ -29,34 +147,36 @@ impl Bench {
                 deadline,
             }),
         };
-        // The receiver may be gone while the thread stops.
-        let tiers = Tiers::start(config, move |done| drop(sender.send(done))).unwrap();
-        Bench { tiers, dones }
+        Bench { tiers: Loop::start(config, sender), dones }
     }
 
     pub fn both(l2: &Server, l3: &Server) -> Bench {
         Bench::new(Some((l2.address(), LONG)), Some((l3.address(), LONG)))
     }
 
-    pub fn done(&self) -> Done {
+    pub fn done(&self) -> Event {
         self.dones.recv_timeout(PATIENCE).expect("every job ends")
     }
 
+    pub fn fetch_job(flight: u64, key: &[u8]) -> Job {
+        Job::Fetch { flight, key: key.into() }
+    }
+
     pub fn submit_fetch(&self, flight: u64, key: &[u8]) {
-        self.tiers.submit(Job::Fetch { flight, key: key.into() }).unwrap();
+        self.tiers.submit(Bench::fetch_job(flight, key)).unwrap();
     }
 
     pub fn fetch(&self, key: &[u8]) -> Fetched {
         self.submit_fetch(1, key);
         match self.done() {
-            Done::Fetched { flight: 1, outcome } => outcome,
+            Event::Fetched { flight: 1, outcome } => outcome,
             other => panic!("{other:?}"),
         }
     }
 
     pub fn written(&self) -> Written {
         match self.done() {
-            Done::Written { outcome, .. } => outcome,
+            Event::Written { outcome, .. } => outcome,
             other => panic!("{other:?}"),
         }
     }
@@ -82,14 +202,11 @@ impl Bench {
         self.written()
     }
 
+    /// Submits a fill, and returns when L2 has carried it out: it answers in order.
     pub fn fill(&self, key: &[u8], value: &[u8], l2_ttl: Duration) {
-        self.tiers
-            .submit(Job::Fill { id: 4, key: key.into(), value: value.into(), flags: 9, l2_ttl })
-            .unwrap();
-        match self.done() {
-            Done::Filled { id: 4 } => {}
-            other => panic!("{other:?}"),
-        }
+        let job = Job::Fill { key: key.into(), value: value.into(), flags: 9, l2_ttl };
+        self.tiers.submit(job).unwrap();
+        self.fetch(b"behind the fill");
     }
 
     /// Asks for keys until the breaker of `tier` is open; panics if it never opens.

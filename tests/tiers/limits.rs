@@ -1,10 +1,12 @@
 //! Hazards: a queue without end; a job without end; a stop that hangs.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use l1d::reactor::Reactor;
 use l1d::tiers::{
-    Done, Fetched, JOBS_MAX, Job, L2Config, L3Config, Tier, Tiers, TiersConfig, TiersError,
+    Event, Fetched, JOBS_MAX, Job, L2Config, L3Config, Tier, TiersConfig, TiersError, Upstream,
 };
 
 use crate::bench::{Bench, LONG, SHORT, is_absent};
@@ -42,16 +44,17 @@ fn stopping_does_not_wait_for_a_silent_tier_beyond_its_deadlines() {
     assert!(
         dones
             .iter()
-            .all(|done| matches!(done, Done::Fetched { outcome: Fetched::Failed { .. }, .. }))
+            .all(|done| matches!(done, Event::Fetched { outcome: Fetched::Failed { .. }, .. }))
     );
 }
 
 #[test]
 fn servers_that_are_down_are_no_reason_not_to_start_but_a_bad_address_is() {
+    let reactor = Rc::new(Reactor::new().unwrap());
     let start = |l2: &str, l3: &str, deadline| {
         let l2 = Some(L2Config { address: l2.into(), deadline });
         let l3 = Some(L3Config { url: l3.into(), deadline });
-        Tiers::start(TiersConfig { l2, l3 }, |_| {})
+        Upstream::new(&TiersConfig { l2, l3 }, &reactor)
     };
     assert!(start("127.0.0.1:1", "redis://127.0.0.1:1", LONG).is_ok());
     assert!(matches!(start("localhost", "redis://127.0.0.1:1", LONG), Err(TiersError::Address(_))));

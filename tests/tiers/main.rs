@@ -1,7 +1,8 @@
-//! The tiers' thread against real memcached and redis-server processes.
+//! The tiers against real memcached and redis-server processes.
 
 mod bench;
 mod failures;
 mod limits;
+mod pieces;
 mod reads;
 mod writes;

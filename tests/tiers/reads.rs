@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use l1d::tiers::{Done, Job, Tier, Written, memcached_key};
+use l1d::tiers::{Event, Job, Tier, Written, memcached_key};
 
 use crate::bench::{Bench, HOUR, LONG, found, is_absent, within};
 use test_support::servers::Server;
@@ -110,11 +110,10 @@ fn a_thousand_keys_travel_in_few_exchanges() {
             _ => {}
         }
     }
-    for n in 0..1000 {
-        bench.submit_fetch(n, format!("key:{n}").as_bytes());
-    }
+    let job = |n| Bench::fetch_job(n, format!("key:{n}").as_bytes());
+    bench.tiers.submit_all((0..1000).map(job).collect());
     for _ in 0..1000 {
-        let Done::Fetched { flight, outcome } = bench.done() else { panic!("not a fetch") };
+        let Event::Fetched { flight, outcome } = bench.done() else { panic!("not a fetch") };
         match flight % 3 {
             2 => assert!(is_absent(&outcome, true), "{flight}: {outcome:?}"),
             tier => {
@@ -132,9 +131,8 @@ fn a_thousand_keys_travel_in_few_exchanges() {
     assert_eq!(stats.jobs_waiting, 0);
 
     // Writes of one burst share exchanges, too, and each has its own outcome.
-    for n in 0..1000 {
-        bench.tiers.submit(Bench::set_job(n, format!("key:{n}").as_bytes(), b"new")).unwrap();
-    }
+    let job = |n| Bench::set_job(n, format!("key:{n}").as_bytes(), b"new");
+    bench.tiers.submit_all((0..1000).map(job).collect());
     for _ in 0..1000 {
         assert!(matches!(bench.written(), Written::Applied { .. }));
     }

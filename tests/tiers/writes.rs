@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use l1d::tiers::{Done, Tier, Written};
+use l1d::tiers::{Event, Tier, Written};
 
 use crate::bench::{Bench, HOUR, LONG, found, within};
 use test_support::servers::{PATIENCE, Server, scripted_memcached};
@@ -44,7 +44,7 @@ fn a_value_too_large_for_memcached_leaves_no_older_one_and_harms_no_other_key() 
             }
         }
         for _ in 0..41 {
-            let Done::Written { id, outcome } = bench.done() else { panic!("not a write") };
+            let Event::Written { id, outcome } = bench.done() else { panic!("not a write") };
             if id == 1000 && alone {
                 assert!(
                     matches!(outcome, Written::NotApplied { tier: Tier::L2, .. }),
@@ -86,6 +86,6 @@ fn a_refused_value_takes_the_older_one_with_it() {
     bench.tiers.submit(Bench::set_job(1, b"key", b"new")).unwrap();
     let next = || lines.recv_timeout(PATIENCE).unwrap();
     assert!(next().starts_with("ms key 3 "));
-    assert_eq!((&next()[..], &next()[..]), ("new", "md key O0"));
+    assert_eq!((&next()[..], &next()[..]), ("new", "md key O1"));
     assert!(matches!(bench.written(), Written::NotApplied { tier: Tier::L2, .. }));
 }

@@ -290,6 +290,12 @@ impl<M: Exchange> Consumer<M> {
         Ok(false)
     }
 
+    /// Takes back the wish to be rung of [`may_sleep`](Self::may_sleep): the mailbox is looked at
+    /// again, so a client that does not see this in time only rings for nothing.
+    pub fn stay_awake(&self) {
+        self.mailbox.store(RING_ME, 0);
+    }
+
     /// After records were read: whether threads of the client sleep until there is room, and are to be
     /// woken. Says so once.
     pub fn wakes_for_room(&self) -> bool {

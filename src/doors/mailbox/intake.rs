@@ -21,33 +21,35 @@ const DRAINS_MAX: u128 = 64;
 enum Poll {
     /// Requests were served; there may be more.
     Served,
-    /// There was none; it is to be polled again.
-    Empty,
-    /// There was none; the client sends a wakeup with the next one.
-    Asleep,
+    /// There was none, but one is expected soon, or waits for the mailbox's budget.
+    Due,
+    /// There was none, and none is expected soon.
+    Quiet,
     /// There was none, and the client has left.
     Over,
 }
 
 impl Doors<'_> {
-    /// Serves the mailboxes in use. Returns whether to poll them again without sleeping.
-    pub fn poll_mailboxes(&mut self, service: &mut impl Service) -> bool {
+    /// Serves the mailboxes in use. While nothing is under way at the tiers, and a request is
+    /// expected, polls them for a while without a system call.
+    pub fn poll_mailboxes(&mut self, service: &mut impl Service) {
+        self.expects_requests = false;
         if self.peers.active(0).is_none() {
-            return false;
+            return;
         }
         let cpu = nix::sched::sched_getcpu().ok().and_then(|cpu| u32::try_from(cpu).ok());
         let began = Instant::now();
         let mut now = began;
         let mut empty_polls = 0;
         loop {
-            let (polled, has_served) = self.poll_each(now, cpu, service);
+            let has_served = self.poll_each(now, cpu, service);
             // If the service is full, whatever it waits for comes first.
-            if self.peers.active(0).is_none() || !service.takes_more() {
-                return false;
+            if !self.expects_requests || !service.takes_more() || !service.is_idle() {
+                return;
             }
             if !has_served {
                 std::hint::spin_loop();
-                empty_polls += polled;
+                empty_polls += self.peers.active_count();
                 if empty_polls < POLLS_PER_CLOCK_READ {
                     continue;
                 }
@@ -55,29 +57,28 @@ impl Doors<'_> {
             }
             now = Instant::now();
             if now.duration_since(began) >= POLL_TIME {
-                return true;
+                return;
             }
         }
     }
 
-    /// Polls each active mailbox once. Returns how many of them stay active, and whether there were
-    /// requests.
-    fn poll_each(
-        &mut self,
-        now: Instant,
-        cpu: Option<u32>,
-        service: &mut impl Service,
-    ) -> (usize, bool) {
+    /// Polls each active mailbox once. Returns whether there were requests.
+    fn poll_each(&mut self, now: Instant, cpu: Option<u32>, service: &mut impl Service) -> bool {
         let mut has_served = false;
+        self.expects_requests = false;
         let mut place = 0;
         while let Some(origin) = self.peers.active(place) {
             match self.poll_mailbox(origin, now, cpu, service) {
                 Ok(Poll::Served) => {
                     has_served = true;
+                    self.expects_requests = true;
                     place += 1;
                 }
-                Ok(Poll::Empty) => place += 1,
-                Ok(Poll::Asleep) => self.peers.deactivate(place),
+                Ok(Poll::Due) => {
+                    self.expects_requests = true;
+                    place += 1;
+                }
+                Ok(Poll::Quiet) => place += 1,
                 Ok(Poll::Over) => {
                     self.close(origin, service);
                     self.peers.deactivate(place);
@@ -88,7 +89,7 @@ impl Doors<'_> {
                 }
             }
         }
-        (place, has_served)
+        has_served
     }
 
     fn poll_mailbox(
@@ -102,9 +103,9 @@ impl Doors<'_> {
         // Also after an error: what held for this batch does not hold for the next request.
         service.end();
         let records = records?;
-        let Some(connection) = self.peers.get_mut(origin) else { return Ok(Poll::Asleep) };
+        let Some(connection) = self.peers.get_mut(origin) else { return Ok(Poll::Over) };
         let is_leaving = connection.phase.is_leaving();
-        let Some(mailbox) = connection.phase.mailbox_mut() else { return Ok(Poll::Asleep) };
+        let Some(mailbox) = connection.phase.mailbox_mut() else { return Ok(Poll::Over) };
         let in_debt = mailbox.work >= WORK_PER_PASS;
         mailbox.work = mailbox.work.saturating_sub(WORK_PER_PASS);
         if records > 0 {
@@ -114,17 +115,41 @@ impl Doors<'_> {
             return Ok(Poll::Served);
         }
         if in_debt || !service.takes_more() {
-            return Ok(Poll::Empty);
+            return Ok(Poll::Due);
         }
         mailbox.note_empty_poll();
         if !is_leaving && mailbox.should_poll(now, cpu, self.limits.spin) {
-            return Ok(Poll::Empty);
+            return Ok(Poll::Due);
         }
         mailbox.drain_reports(|hash, times| service.hit(hash, times));
-        if is_leaving {
-            return Ok(Poll::Over);
+        Ok(if is_leaving { Poll::Over } else { Poll::Quiet })
+    }
+
+    /// Whether a request is expected so soon that polling for it beats sleeping.
+    #[must_use]
+    pub fn should_poll(&self) -> bool {
+        self.expects_requests
+    }
+
+    /// Before the loop sleeps: has every client send a wakeup with its next request. Returns whether
+    /// the loop may sleep; a request that came meanwhile is served first.
+    pub fn ask_for_wakeups(&mut self, service: &mut impl Service) -> bool {
+        // The rings are left alone until the tiers have made room.
+        if !service.takes_more() {
+            return true;
         }
-        Ok(if mailbox.may_sleep()? { Poll::Asleep } else { Poll::Empty })
+        while let Some(origin) = self.peers.active(0) {
+            let mailbox = self.peers.mailbox_mut(origin);
+            match mailbox.map_or(Ok(true), |mailbox| mailbox.may_sleep()) {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(Broken) => {
+                    self.drop_peer(origin, "it broke the rules of its mailbox", service);
+                }
+            }
+            self.peers.deactivate(0);
+        }
+        true
     }
 
     /// Serves a mailbox until its ring is empty or its budget is used up. Returns the number of

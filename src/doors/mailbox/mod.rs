@@ -174,7 +174,7 @@ impl Mailbox {
         match wakes {
             Wakes::Nobody => {}
             Wakes::Thread => {
-                self.pace.note_wake();
+                self.pace.note_wake(Instant::now());
                 self.futex_wake(self.shared.lane_word(number.into()));
             }
             Wakes::Descriptor => {
@@ -220,8 +220,23 @@ impl Mailbox {
     /// Returns whether to poll it again rather than wait for a wakeup: its next request is expected
     /// within `spin`, and from another processor.
     fn should_poll(&mut self, now: Instant, owner_cpu: Option<u32>, spin: Duration) -> bool {
+        // Who waits for a reply asks for nothing else; another thread of the client sends a wakeup.
+        if self.pending_lanes().next().is_some() {
+            return false;
+        }
         let same_cpu = owner_cpu.is_some() && self.shared.client_cpu() == owner_cpu.map(u64::from);
         !same_cpu && self.pace.should_poll(now, spin)
+    }
+
+    /// After a reply: if the next request is expected within `spin`, takes back a request for a
+    /// wakeup, which would cost the client a system call. Returns whether it did: then the mailbox is
+    /// to be polled.
+    pub(super) fn stay_awake(&mut self, spin: Duration) -> bool {
+        let is_due = !self.is_active && self.pace.expects_request(spin);
+        if is_due {
+            self.ring.stay_awake();
+        }
+        is_due
     }
 
     /// Asks for a wakeup with the next request. Returns whether it need not be polled until then.

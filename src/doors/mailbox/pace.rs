@@ -20,8 +20,8 @@ const REQUESTS_WITHOUT_ESTIMATE: u32 = 256;
 /// The pace of one client.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// When a request was last found.
-    last_request: Instant,
+    /// When a request was last found, or the client was woken for a reply.
+    last_seen: Instant,
     /// Moving average of the gaps between requests, as observed.
     observed: Duration,
     /// Moving average of the gaps without the time that waking took.
@@ -41,7 +41,7 @@ impl Pace {
     /// The pace of a client that has not asked for anything yet.
     pub(super) fn new(now: Instant) -> Pace {
         Pace {
-            last_request: now,
+            last_seen: now,
             observed: GAP_MAX,
             think_time: GAP_MAX,
             slept: false,
@@ -54,7 +54,7 @@ impl Pace {
 
     /// Requests were found.
     pub(super) fn note_requests(&mut self, now: Instant) {
-        let gap = now.saturating_duration_since(self.last_request).min(GAP_MAX);
+        let gap = now.saturating_duration_since(self.last_seen).min(GAP_MAX);
         let waking = WAKE_LATENCY * (u32::from(self.slept) + u32::from(self.woke));
         self.observed = (self.observed * 3 + gap) / 4;
         self.think_time = (self.think_time * 3 + gap.saturating_sub(waking)) / 4;
@@ -67,13 +67,14 @@ impl Pace {
                 (self.useless_polls, self.without_estimate) = (0, 0);
             }
         }
-        self.last_request = now;
+        self.last_seen = now;
         (self.slept, self.woke, self.polled) = (false, false, false);
     }
 
     /// The client was woken for a reply.
-    pub(super) fn note_wake(&mut self) {
+    pub(super) fn note_wake(&mut self, now: Instant) {
         self.woke = true;
+        self.last_seen = now;
     }
 
     /// The mailbox is not polled until the client sends a wakeup.
@@ -87,11 +88,17 @@ impl Pace {
     /// Returns whether the next request is expected within `spin` of the last one, and that time is
     /// not over.
     pub(super) fn should_poll(&mut self, now: Instant, spin: Duration) -> bool {
-        let uses_estimate = self.useless_polls < USELESS_POLLS_MAX;
-        let gap = if uses_estimate { self.think_time } else { self.observed };
-        let polls = gap < spin && now.saturating_duration_since(self.last_request) < spin;
+        let waited = now.saturating_duration_since(self.last_seen);
+        let polls = self.expects_request(spin) && waited < spin;
         self.polled |= polls;
         polls
+    }
+
+    /// Whether a next request is expected within `spin`.
+    pub(super) fn expects_request(&self, spin: Duration) -> bool {
+        let uses_estimate = self.useless_polls < USELESS_POLLS_MAX;
+        let gap = if uses_estimate { self.think_time } else { self.observed };
+        gap < spin
     }
 }
 
@@ -115,7 +122,7 @@ mod tests {
             } else {
                 pace.note_sleep();
                 // Both slept, and both have to wake.
-                pace.note_wake();
+                pace.note_wake(now);
                 now += think + 2 * waking;
             }
             pace.note_requests(now);

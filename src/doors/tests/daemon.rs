@@ -3,6 +3,7 @@
 use super::super::{Limits, Origin, Peer, Replies, Service};
 use super::NEVER;
 use crate::event_loop;
+use crate::reactor::{Interest, Reactor, Readiness, Token};
 use l1d_client::protocol::{Attached, PROTOCOL_VERSION, Request, Response};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs::{self, File, Permissions};
@@ -62,12 +63,15 @@ impl Daemon {
             turns: turns.clone(),
             table: File::open(directory.path().join("table")).unwrap(),
             is_together: false,
+            wake: None,
         };
         let thread = std::thread::spawn({
             let (stop, wake) = (stop.clone(), wake.clone());
             move || {
-                event_loop::run(&listener, stop.as_fd(), wake.as_fd(), &mut service, limits)
-                    .unwrap();
+                let reactor = Reactor::new().unwrap();
+                reactor.register(wake.as_fd(), Token::tier(0), Interest::READABLE).unwrap();
+                service.wake = Some(wake);
+                event_loop::run(&reactor, &listener, stop.as_fd(), &mut service, limits).unwrap();
             }
         });
         let thread = Some(thread);
@@ -134,6 +138,8 @@ struct Scripted {
     table: File,
     /// Between `begin` and `end`.
     is_together: bool,
+    /// Readable when an answer was given.
+    wake: Option<Arc<EventFd>>,
 }
 
 fn found(value: &[u8]) -> Response<'_> {
@@ -213,7 +219,8 @@ impl Service for Scripted {
         self.tell(Heard::Hit(hash, times));
     }
 
-    fn woken(&mut self, replies: &mut dyn Replies) {
+    fn tier_ready(&mut self, _: u64, _: Readiness, replies: &mut dyn Replies) {
+        let _ = self.wake.as_ref().unwrap().read();
         for (origin, value) in self.answers.try_iter() {
             replies.reply(origin, &found(&value));
         }

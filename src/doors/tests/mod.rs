@@ -29,5 +29,6 @@ fn limits() -> Limits {
         buffer_bytes_max: 64 << 20,
         stall: 4 * NEVER,
         spin: Duration::ZERO,
+        grace: Duration::ZERO,
     }
 }

@@ -258,7 +258,18 @@ impl Client {
     }
 }
 
-/// Stands before a server; can hold its replies back.
+/// How replies travel through a [`Proxy`].
+#[derive(Debug, Clone, Copy)]
+pub enum Pieces {
+    /// As they come.
+    Whole,
+    /// Byte by byte.
+    Bytes,
+    /// What comes together in two halves, the second one a little later.
+    Halves,
+}
+
+/// Stands before a server; can hold its replies back, or cut them up.
 pub struct Proxy {
     pub port: u16,
     held: Arc<(Mutex<Held>, Condvar)>,
@@ -273,6 +284,10 @@ struct Held {
 
 impl Proxy {
     pub fn before(server: &Server) -> Proxy {
+        Proxy::cutting(server, Pieces::Whole)
+    }
+
+    pub fn cutting(server: &Server, pieces: Pieces) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let held = Arc::new((Mutex::new(Held::default()), Condvar::new()));
@@ -285,9 +300,9 @@ impl Proxy {
                 };
                 let (to_server, to_client) =
                     (server.try_clone().unwrap(), client.try_clone().unwrap());
-                std::thread::spawn(move || copy(client, to_server, None));
+                std::thread::spawn(move || copy(client, to_server, None, Pieces::Whole));
                 let gate = Arc::clone(&gate);
-                std::thread::spawn(move || copy(server, to_client, Some(gate)));
+                std::thread::spawn(move || copy(server, to_client, Some(gate), pieces));
             }
         });
         Proxy { port, held }
@@ -322,7 +337,12 @@ impl Drop for Proxy {
     }
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, gate: Option<Arc<(Mutex<Held>, Condvar)>>) {
+fn copy(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    gate: Option<Arc<(Mutex<Held>, Condvar)>>,
+    pieces: Pieces,
+) {
     to.set_nodelay(true).unwrap();
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
@@ -333,7 +353,19 @@ fn copy(mut from: TcpStream, mut to: TcpStream, gate: Option<Arc<(Mutex<Held>, C
             held = gate.1.wait_while(held, |held| held.on).unwrap();
             held.waiting -= 1;
         }
-        if to.write_all(&buffer[..count]).is_err() {
+        let piece_bytes = match pieces {
+            Pieces::Whole => count,
+            Pieces::Bytes => 1,
+            Pieces::Halves => count.div_ceil(2),
+        };
+        let mut sent = buffer[..count].chunks(piece_bytes).map(|piece| {
+            if piece_bytes < count {
+                // So that the receiver sees them one by one.
+                std::thread::sleep(Duration::from_micros(10));
+            }
+            to.write_all(piece)
+        });
+        if sent.any(|sent| sent.is_err()) {
             break;
         }
     }
@@ -353,11 +385,13 @@ pub fn scripted_memcached(count: usize, answers: &'static str) -> (String, Recei
         for line in BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok) {
             let is_command = line.starts_with('m');
             commands += usize::from(is_command);
+            let opaque = line.split(' ').find(|token| token.starts_with('O')).map(str::to_owned);
             if sender.send(line).is_err() {
                 return;
             }
             if is_command && commands >= count {
-                let answers = if commands == count { answers } else { "HD O0\r\n" };
+                let done = format!("HD {}\r\n", opaque.unwrap_or_default());
+                let answers = if commands == count { answers } else { &done };
                 (&stream).write_all(answers.as_bytes()).unwrap();
             }
         }

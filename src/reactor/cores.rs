@@ -1,0 +1,76 @@
+//! Whether the machine has a core to spare for polling.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+/// How long a look is good for: a look costs about as much as two empty polls.
+const FRESH: Duration = Duration::from_micros(200);
+
+/// The number of runnable threads on the machine, from `/proc/loadavg`, against the cores that this
+/// process may use.
+#[derive(Debug)]
+pub struct Cores {
+    loadavg: Option<File>,
+    cores: usize,
+    looked: Option<Instant>,
+    spare: bool,
+}
+
+impl Cores {
+    /// Finds out how many cores there are.
+    #[must_use]
+    pub fn new() -> Cores {
+        Cores {
+            loadavg: File::open("/proc/loadavg").ok(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            looked: None,
+            spare: false,
+        }
+    }
+
+    /// Whether nobody waits for a core while the caller, who is running, keeps his. `false` where
+    /// that cannot be known.
+    pub fn has_spare(&mut self, now: Instant) -> bool {
+        if self.cores < 2 {
+            return false;
+        }
+        if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= FRESH) {
+            self.looked = Some(now);
+            self.spare = self.runnable().is_some_and(|runnable| runnable <= self.cores);
+        }
+        self.spare
+    }
+
+    /// Runnable threads, the caller among them.
+    fn runnable(&self) -> Option<usize> {
+        let mut text = [0; 64];
+        let bytes = self.loadavg.as_ref()?.read_at(&mut text, 0).ok()?;
+        // "0.20 0.18 0.12 1/80 11206": runnable threads stand before the slash.
+        let fourth = text.get(..bytes)?.split(|&byte| byte == b' ').nth(3)?;
+        let runnable = fourth.split(|&byte| byte == b'/').next()?;
+        std::str::from_utf8(runnable).ok()?.parse().ok()
+    }
+}
+
+impl Default for Cores {
+    fn default() -> Cores {
+        Cores::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_caller_itself_is_runnable() {
+        assert!(Cores::new().runnable().unwrap() >= 1);
+    }
+
+    #[test]
+    fn one_core_is_never_spare() {
+        let mut cores = Cores { cores: 1, ..Cores::new() };
+        assert!(!cores.has_spare(Instant::now()));
+    }
+}

@@ -1,0 +1,75 @@
+//! Configuration of the tiers, checked before anything is started.
+
+use std::time::Duration;
+
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+
+use super::Tier;
+
+/// The configured tiers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TiersConfig {
+    /// memcached, if any.
+    pub l2: Option<L2Config>,
+    /// Redis, if any.
+    pub l3: Option<L3Config>,
+}
+
+/// Where memcached is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct L2Config {
+    /// `host:port`; an IPv6 address in brackets.
+    pub address: String,
+    /// Longest time for an exchange, connecting included.
+    pub deadline: Duration,
+}
+
+/// Where Redis is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct L3Config {
+    /// `redis://[user:password@]host:port[/db]` or `redis+unix:///path`.
+    pub url: String,
+    /// Longest time for an exchange, connecting included.
+    pub deadline: Duration,
+}
+
+/// Why the tiers could not be started. Servers that are down are no reason.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TiersError {
+    /// The address of memcached is not one.
+    #[error("L2 address {0:?} is not `host:port`; write for example \"127.0.0.1:11211\"")]
+    Address(String),
+    /// The URL of Redis is not one, or needs what is not supported. The URL is left out, because
+    /// it may hold a password.
+    #[error("L3 URL cannot be used: {0}; write for example \"redis://127.0.0.1:6379\"")]
+    Url(String),
+    /// A deadline of zero answers nothing.
+    #[error("the deadline of {0} is zero; write for example \"50ms\"")]
+    Deadline(Tier),
+    /// The system refused a descriptor.
+    #[error("cannot prepare the tiers: {0}; check the limit on open files")]
+    System(#[from] std::io::Error),
+}
+
+/// The server at `url` (`redis://host:port/db`, `redis+unix:///path`). The error says what is wrong.
+pub fn parse_url(url: &str) -> Result<ConnectionInfo, String> {
+    let server = url.into_connection_info().map_err(|error| error.to_string())?;
+    match server.addr() {
+        ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => Ok(server),
+        _ => Err("TLS is not supported".into()),
+    }
+}
+
+/// Host and port of `address`.
+pub(super) fn parse_address(address: &str) -> Result<(String, u16), TiersError> {
+    let parsed = address.rsplit_once(':').and_then(|(host, port)| {
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        (!host.is_empty()).then(|| Some((host.to_owned(), port.parse().ok()?))).flatten()
+    });
+    parsed.ok_or_else(|| TiersError::Address(address.to_owned()))
+}
+
+pub(super) fn check_deadline(tier: Tier, deadline: Duration) -> Result<(), TiersError> {
+    if deadline.is_zero() { Err(TiersError::Deadline(tier)) } else { Ok(()) }
+}

@@ -1,0 +1,238 @@
+//! One nonblocking connection to a server, and the requests in flight on it.
+//!
+//! ```text
+//!              connected        greeted
+//! Connecting ------------> Greeting ------> Open ----+ given up with writes unanswered
+//!      |                      |              |       v
+//!      +----------------------+--------------+--> Draining --> closed
+//!                    failed, or nothing that was sent can still be carried out
+//! ```
+//!
+//! A request is *unsent* until the kernel has taken its last byte, then *sent*, then *answered*.
+//! Servers answer in order, so the exchanges in flight are a queue.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+
+use super::health::Failure;
+use super::request::{Answer, Request};
+
+/// Buffers larger than this are given back once they are empty.
+const BUFFER_BYTES_KEPT: usize = 256 << 10;
+
+/// How one kind of server is spoken to: requests to bytes, bytes to answers. No I/O.
+pub trait Protocol: fmt::Debug {
+    /// One complete message off the wire.
+    type Message;
+    /// State for reading the answer to one exchange.
+    type Shape: fmt::Debug;
+    /// The beginning of a message whose rest has not come.
+    type Decoder: Default;
+
+    /// Appends the commands that open a session. Returns how many messages answer them.
+    fn greet(&self, out: &mut Vec<u8>) -> usize;
+
+    /// Appends a command that every healthy server answers with one message.
+    fn probe(&self, out: &mut Vec<u8>);
+
+    /// Checks one message that answers a greeting or a probe.
+    fn check_session(&self, message: Self::Message) -> Result<(), Failure>;
+
+    /// Appends one exchange for the first of `asked`, which is not empty. Returns how many of them
+    /// it covers. On an error nothing was appended, and the first request cannot be sent at all.
+    fn encode(
+        &mut self,
+        asked: &[Asked],
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, Self::Shape), String>;
+
+    /// Takes the next message out of `input`. `None`: all of `input` is consumed.
+    fn decode(
+        &self,
+        decoder: &mut Self::Decoder,
+        input: &mut &[u8],
+    ) -> Result<Option<Self::Message>, Failure>;
+
+    /// Takes one message of the answer to an exchange. `true`: it was the last one, and `answers`
+    /// has one for each request.
+    fn answer(
+        &mut self,
+        asked: &[Asked],
+        shape: &mut Self::Shape,
+        message: Self::Message,
+        answers: &mut Vec<Answer>,
+    ) -> Result<bool, Failure>;
+}
+
+/// A request and the job that asked.
+#[derive(Debug)]
+pub struct Asked {
+    /// `None` for a fill, which nobody waits for.
+    pub ticket: Option<u32>,
+    pub request: Request,
+    pub since: Instant,
+    /// Its value is known to be there: value and remaining life are to be asked for together.
+    pub in_full: bool,
+}
+
+/// Commands that are answered together.
+#[derive(Debug)]
+pub struct Exchange<S> {
+    pub content: Content<S>,
+    /// Where its last byte stands in the stream of everything that was ever queued.
+    end: u64,
+    pub sent_at: Instant,
+    /// The tier's epoch when it was queued.
+    pub epoch: u64,
+    /// Its requests were answered with a failure when its deadline passed; a late answer is dropped.
+    pub is_abandoned: bool,
+}
+
+#[derive(Debug)]
+pub enum Content<S> {
+    Greeting,
+    Probe,
+    Requests { asked: Vec<Asked>, shape: S },
+}
+
+/// Stage of a connection's life; see the picture at the top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Connecting,
+    Greeting,
+    Open,
+    Draining,
+}
+
+/// Result of a read.
+pub enum Received {
+    Bytes(usize),
+    Nothing,
+    End,
+}
+
+pub struct Connection<P: Protocol> {
+    pub state: State,
+    socket: OwnedFd,
+    pub token: u64,
+    pub decoder: P::Decoder,
+    out: Vec<u8>,
+    /// Bytes at the front of `out` that the kernel has taken.
+    out_start: usize,
+    /// Bytes ever queued.
+    queued: u64,
+    pub in_flight: VecDeque<Exchange<P::Shape>>,
+    /// The reactor watches for room to write.
+    pub watches_writable: bool,
+}
+
+impl<P: Protocol> Connection<P> {
+    /// Wraps a socket that is connected or connecting.
+    pub fn new(socket: OwnedFd, token: u64) -> Connection<P> {
+        Connection {
+            state: State::Connecting,
+            socket,
+            token,
+            decoder: P::Decoder::default(),
+            out: Vec::new(),
+            out_start: 0,
+            queued: 0,
+            in_flight: VecDeque::new(),
+            watches_writable: false,
+        }
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Bytes that the kernel has not taken.
+    pub fn unsent_bytes(&self) -> usize {
+        self.out.len() - self.out_start
+    }
+
+    /// Where encoders append.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// Queues an exchange whose commands were appended to [`out`](Connection::out) since the last
+    /// call; `before` is the length of `out` before that.
+    pub fn push(&mut self, content: Content<P::Shape>, before: usize, now: Instant, epoch: u64) {
+        self.queued += (self.out.len() - before) as u64;
+        let end = self.queued;
+        let exchange = Exchange { content, end, sent_at: now, epoch, is_abandoned: false };
+        self.in_flight.push_back(exchange);
+    }
+
+    /// Whether the kernel has taken the exchange's last byte.
+    pub fn is_sent(&self, exchange: &Exchange<P::Shape>) -> bool {
+        exchange.end + self.unsent_bytes() as u64 <= self.queued
+    }
+
+    /// Sends what the socket takes.
+    pub fn send(&mut self) -> io::Result<()> {
+        while self.out_start < self.out.len() {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            let rest = self.out.get(self.out_start..).unwrap_or_default();
+            match send(self.socket.as_raw_fd(), rest, flags) {
+                Ok(sent) => self.out_start += sent,
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.out_start = 0;
+        self.out.clear();
+        self.out.shrink_to(BUFFER_BYTES_KEPT);
+        Ok(())
+    }
+
+    /// Receives once.
+    pub fn receive(&mut self, scratch: &mut [u8]) -> io::Result<Received> {
+        loop {
+            return match recv(self.socket.as_raw_fd(), scratch, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => Ok(Received::End),
+                Ok(bytes) => Ok(Received::Bytes(bytes)),
+                Err(Errno::EAGAIN) => Ok(Received::Nothing),
+                Err(Errno::EINTR) => continue,
+                Err(error) => Err(error.into()),
+            };
+        }
+    }
+
+    /// Whether the server may still carry out a write that it has not answered. Closing the
+    /// connection recalls nothing that the server's kernel has received (P12).
+    pub fn may_still_write(&self) -> bool {
+        let writes = |asked: &Asked| !asked.request.ask.is_read();
+        self.in_flight.iter().any(|exchange| match &exchange.content {
+            Content::Requests { asked, .. } => self.is_sent(exchange) && asked.iter().any(writes),
+            Content::Greeting | Content::Probe => false,
+        })
+    }
+
+    /// Sends nothing more and tells the server so; it closes when it has worked off what it has.
+    pub fn drain(&mut self) -> io::Result<()> {
+        self.state = State::Draining;
+        self.out = Vec::new();
+        self.out_start = 0;
+        self.in_flight.clear();
+        Ok(shutdown(self.socket.as_raw_fd(), Shutdown::Write)?)
+    }
+}
+
+impl<P: Protocol> fmt::Debug for Connection<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let in_flight = self.in_flight.len();
+        f.debug_struct("Connection")
+            .field("state", &self.state)
+            .field("in_flight", &in_flight)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,63 @@
+//! What one tier is asked about one key, and what it answers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A request about a key.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub key: Arc<[u8]>,
+    pub ask: Ask,
+}
+
+/// The question.
+#[derive(Debug, Clone)]
+pub enum Ask {
+    /// The value, its flags, and how long it still lives.
+    Get,
+    /// Store the value; `None`: without expiry.
+    Set { value: Arc<[u8]>, flags: u32, ttl: Option<Duration> },
+    /// Store the value if there is none.
+    Add { value: Arc<[u8]>, flags: u32, ttl: Duration },
+    /// Delete the key.
+    Delete,
+}
+
+impl Ask {
+    pub fn is_read(&self) -> bool {
+        matches!(self, Ask::Get)
+    }
+}
+
+/// The answer.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The value.
+    Hit { value: Arc<[u8]>, flags: u32, remaining: Option<Duration> },
+    /// No value. `absent`: the tier has nothing at all under this key.
+    Miss { absent: bool },
+    /// There is a value, but its remaining life must be asked for together with it (L3 only).
+    AskInFull,
+    /// Stored, or there was a value already where the request was to add one.
+    Stored,
+    /// The key is gone.
+    Deleted { existed: bool },
+    /// The tier refused, and holds no value for the key that it should not.
+    Refused(String),
+    /// The tier has not seen the request.
+    NotSent(String),
+    /// The tier may have carried the request out.
+    Unanswered(String),
+}
+
+/// An answer, and when and over which connection it was asked for.
+#[derive(Debug)]
+pub struct Reply {
+    /// The job that asked; `None` for a fill, which nobody waits for.
+    pub ticket: Option<u32>,
+    pub answer: Answer,
+    /// When the request was sent.
+    pub sent_at: Instant,
+    /// The tier's epoch when the request was sent.
+    pub epoch: u64,
+}

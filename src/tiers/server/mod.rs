@@ -1,0 +1,186 @@
+//! One tier: requests wait in its queue, travel together over one connection, and are answered one
+//! by one.
+//!
+//! Batching needs no timer. Requests that arrive in one turn of the loop leave with one system call;
+//! a quiet tier answers at once, a busy one in large batches. One connection keeps the order: a
+//! request cannot overtake an earlier one for the same key.
+
+mod deadlines;
+mod link;
+mod probe;
+mod transfer;
+
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use link::Link;
+use probe::Probe;
+
+use super::Tier;
+use super::connection::{Asked, Connection, Protocol, State};
+use super::dial::{Endpoint, Resolver};
+use super::health::{Failure, Health};
+use super::latency::Latency;
+use super::request::{Answer, Reply, Request};
+use crate::reactor::{Interest, Reactor, Readiness, Token};
+
+/// Tokens of one tier. The resolver has the first.
+const RESOLVED: u64 = 0;
+
+/// One tier.
+#[derive(Debug)]
+pub struct Server<P: Protocol> {
+    pub health: Health,
+    protocol: P,
+    endpoint: Endpoint,
+    deadline: Duration,
+    reactor: Rc<Reactor>,
+    /// The first of this tier's tokens, and the number of tokens used.
+    tokens: (u64, u64),
+    resolver: Resolver,
+    queue: VecDeque<Asked>,
+    link: Link<P>,
+    /// Former connections over which a write may still be carried out.
+    draining: Vec<Connection<P>>,
+    probe: Probe,
+    latency: Latency,
+    /// Mean bytes of the values read lately.
+    value_bytes: usize,
+    /// Requests in flight.
+    in_flight: usize,
+}
+
+/// Replies for [`Upstream`](super::Upstream), in wire order.
+pub type Replies = VecDeque<(Tier, Reply)>;
+
+impl<P: Protocol> Server<P> {
+    /// A tier that is taken to be up; it connects when it is first asked.
+    ///
+    /// # Errors
+    /// When the system has no descriptor for it.
+    pub fn new(
+        tier: Tier,
+        protocol: P,
+        endpoint: Endpoint,
+        deadline: Duration,
+        (reactor, first_token): (Rc<Reactor>, u64),
+    ) -> io::Result<Server<P>> {
+        let resolver = Resolver::new()?;
+        reactor.register(resolver.fd(), Token::tier(first_token + RESOLVED), Interest::READABLE)?;
+        Ok(Server {
+            health: Health::new(tier),
+            protocol,
+            endpoint,
+            deadline,
+            reactor,
+            tokens: (first_token, RESOLVED),
+            resolver,
+            queue: VecDeque::new(),
+            link: Link::Down,
+            draining: Vec::new(),
+            probe: Probe::Idle,
+            latency: Latency::new(),
+            value_bytes: 1024,
+            in_flight: 0,
+        })
+    }
+
+    fn tier(&self) -> Tier {
+        self.health.tier()
+    }
+
+    /// Queues a request for the next [`advance`](Server::advance), or answers at once if the tier is
+    /// lost.
+    pub fn ask(&mut self, ticket: Option<u32>, request: Request, replies: &mut Replies) {
+        self.health.figures.requests += 1;
+        let asked = Asked { ticket, request, since: Instant::now(), in_full: false };
+        if self.health.allows() {
+            self.queue.push_back(asked);
+        } else {
+            self.not_sent(asked, "circuit breaker is open", replies);
+        }
+    }
+
+    /// Whether a request waits that the open connection would take.
+    pub fn has_unsent(&self) -> bool {
+        let is_open = matches!(&self.link, Link::Up(c, _) if c.state == State::Open);
+        !self.queue.is_empty() && (is_open || matches!(self.link, Link::Down))
+    }
+
+    /// Requests in the queue.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether a reply is expected so soon that polling for it beats sleeping.
+    pub fn should_poll(&self, now: Instant) -> bool {
+        let Link::Up(connection, _) = &self.link else { return false };
+        let waiting = connection.in_flight.iter().find(|exchange| !exchange.is_abandoned);
+        waiting.is_some_and(|exchange| self.latency.should_poll(exchange.sent_at, now))
+    }
+
+    /// A descriptor of this tier is ready.
+    pub fn ready(
+        &mut self,
+        token: u64,
+        readiness: Readiness,
+        scratch: &mut [u8],
+        replies: &mut Replies,
+    ) {
+        if token == self.tokens.0 + RESOLVED {
+            return self.resolved(replies);
+        }
+        if let Some(index) = self.draining.iter().position(|former| former.token == token) {
+            return self.drain(index, scratch);
+        }
+        match &mut self.link {
+            Link::Dialing(connection, ..) if connection.token == token => self.connected(replies),
+            Link::Up(connection, _) if connection.token == token => {
+                let received = if readiness.readable || readiness.hung_up {
+                    self.receive(scratch, replies)
+                } else {
+                    Ok(())
+                };
+                let sent = received.and_then(|()| self.send());
+                if let Err(failure) = sent {
+                    self.lose(&failure, replies);
+                }
+            }
+            // Of a connection that was closed in this very turn.
+            _ => {}
+        }
+    }
+
+    /// Ends what is past its deadline, connects, probes and sends as needed. Returns the next
+    /// moment at which that may be due again.
+    pub fn advance(&mut self, now: Instant, replies: &mut Replies) -> Option<Instant> {
+        self.expire_queue(now, replies);
+        self.expire_link(now, replies);
+        self.begin_probe(now, replies);
+        if !self.queue.is_empty() && matches!(self.link, Link::Down) {
+            self.dial(now, replies);
+        }
+        if let Link::Up(connection, _) = &self.link
+            && connection.state == State::Open
+            && !self.queue.is_empty()
+        {
+            self.encode(now, replies);
+            if let Err(failure) = self.send() {
+                self.lose(&failure, replies);
+            }
+        }
+        self.next_deadline()
+    }
+
+    fn not_sent(&mut self, asked: Asked, why: &str, replies: &mut Replies) {
+        let answer = Answer::NotSent(why.to_owned());
+        let when = (Instant::now(), self.health.epoch());
+        replies.push_back(self.health.reply(&asked, answer, when));
+    }
+}
+
+fn broken(error: &io::Error) -> Failure {
+    Failure::broken(format!("connection failed: {error}"))
+}

@@ -1,0 +1,408 @@
+//! The real tiers: what each job asks of which one, and in which order.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::ConnectionAddr;
+
+use super::config::{check_deadline, parse_address, parse_url};
+use super::dial::Endpoint;
+use super::memcached::Memcached;
+use super::redis::Redis;
+use super::request::{Answer, Ask, Reply, Request};
+use super::server::{Replies, Server};
+use super::stats::TiersStats;
+use super::{Event, Fetched, Job, Tier, Tiers, TiersConfig, TiersError, Written};
+use crate::reactor::{Reactor, Readiness};
+
+/// Jobs under way; more are turned away. As many as the owner can have: a change or fetch that it
+/// has taken on is not refused here.
+pub const JOBS_MAX: usize = 16_384;
+/// Fills are left out while this many requests wait for L2: nobody waits for them.
+const FILLS_QUEUED_MAX: usize = 1024;
+/// Bytes received at a time.
+const SCRATCH_BYTES: usize = 64 << 10;
+/// Numbers of L2's descriptors begin at 0, those of L3's here.
+const TOKENS_PER_TIER: u64 = 1 << 48;
+
+/// L2 and L3, as configured.
+#[derive(Debug)]
+pub struct Upstream {
+    l2: Option<Server<Memcached>>,
+    l3: Option<Server<Redis>>,
+    running: Running,
+    replies: Replies,
+    events: VecDeque<Event>,
+    scratch: Vec<u8>,
+}
+
+/// Jobs under way, by ticket.
+#[derive(Debug, Default)]
+struct Running {
+    jobs: Vec<Option<Step>>,
+    free: Vec<u32>,
+}
+
+/// A job and the answer that it waits for.
+#[derive(Debug)]
+enum Step {
+    /// L2's, then L3 is asked.
+    FetchL2 {
+        flight: u64,
+        key: Arc<[u8]>,
+    },
+    FetchL3 {
+        flight: u64,
+    },
+    /// L3's, then L2 is written to.
+    WriteL3 {
+        id: u64,
+        to_l2: Request,
+    },
+    WriteL2 {
+        id: u64,
+        existed: bool,
+        key: Arc<[u8]>,
+        is_set: bool,
+    },
+    /// L2 refused a value: its answer to the delete of the older one.
+    ClearL2 {
+        id: u64,
+        why: String,
+    },
+}
+
+impl Upstream {
+    /// Prepares the configured tiers; they connect when they are first asked.
+    ///
+    /// # Errors
+    /// A configuration that cannot be used, or a system without descriptors.
+    pub fn new(config: &TiersConfig, reactor: &Rc<Reactor>) -> Result<Upstream, TiersError> {
+        let mut l2 = None;
+        if let Some(config) = &config.l2 {
+            let (host, port) = parse_address(&config.address)?;
+            check_deadline(Tier::L2, config.deadline)?;
+            let endpoint = Endpoint::Tcp { host, port };
+            let registry = (Rc::clone(reactor), 0);
+            let protocol = Memcached::default();
+            l2 = Some(Server::new(Tier::L2, protocol, endpoint, config.deadline, registry)?);
+        }
+        let mut l3 = None;
+        if let Some(config) = &config.l3 {
+            check_deadline(Tier::L3, config.deadline)?;
+            let server = parse_url(&config.url).map_err(TiersError::Url)?;
+            let endpoint = match server.addr() {
+                ConnectionAddr::Tcp(host, port) => {
+                    Endpoint::Tcp { host: host.clone(), port: *port }
+                }
+                ConnectionAddr::Unix(path) => Endpoint::Unix(path.clone()),
+                other => return Err(TiersError::Url(format!("cannot connect to {other}"))),
+            };
+            let registry = (Rc::clone(reactor), TOKENS_PER_TIER);
+            let protocol = Redis::new(server);
+            l3 = Some(Server::new(Tier::L3, protocol, endpoint, config.deadline, registry)?);
+        }
+        Ok(Upstream {
+            l2,
+            l3,
+            running: Running::default(),
+            replies: Replies::new(),
+            events: VecDeque::new(),
+            scratch: vec![0; SCRATCH_BYTES],
+        })
+    }
+
+    /// How long everything that is under way can take at most.
+    pub fn grace(config: &TiersConfig) -> Duration {
+        let l2 = config.l2.as_ref().map_or(Duration::ZERO, |l2| l2.deadline * 2);
+        l2 + config.l3.as_ref().map_or(Duration::ZERO, |l3| l3.deadline * 2)
+    }
+
+    fn ask_l2(&mut self, ticket: Option<u32>, request: Request) {
+        if let Some(l2) = &mut self.l2 {
+            l2.ask(ticket, request, &mut self.replies);
+        }
+    }
+
+    fn ask_l3(&mut self, ticket: Option<u32>, request: Request) {
+        if let Some(l3) = &mut self.l3 {
+            l3.ask(ticket, request, &mut self.replies);
+        }
+    }
+
+    /// Begins a job. L2 is asked first; an L2 that cannot answer counts as not asked while there is
+    /// an L3.
+    fn begin(&mut self, job: Job) {
+        match job {
+            Job::Fetch { flight, key } => {
+                let request = Request { key: key.clone(), ask: Ask::Get };
+                if self.l2.is_some() {
+                    let ticket = self.running.add(Step::FetchL2 { flight, key });
+                    self.ask_l2(Some(ticket), request);
+                } else if self.l3.is_some() {
+                    let ticket = self.running.add(Step::FetchL3 { flight });
+                    self.ask_l3(Some(ticket), request);
+                } else {
+                    let outcome = Fetched::Absent { authoritative: false, epoch: 0 };
+                    self.events.push_back(Event::Fetched { flight, outcome });
+                }
+            }
+            Job::Fill { key, value, flags, l2_ttl: ttl } => {
+                let has_room = self.l2.as_ref().is_some_and(|l2| l2.queued() < FILLS_QUEUED_MAX);
+                // memcached counts whole seconds; anything less would live on past its end.
+                if has_room && ttl >= Duration::from_secs(1) {
+                    self.ask_l2(None, Request { key, ask: Ask::Add { value, flags, ttl } });
+                }
+            }
+            Job::Set { id, key, value, flags, l2_ttl, l3_ttl } => {
+                let to_l3 = Ask::Set { value: value.clone(), flags, ttl: l3_ttl };
+                let to_l2 = Ask::Set { value, flags, ttl: Some(l2_ttl) };
+                self.begin_write(id, &key, to_l3, to_l2);
+            }
+            Job::Delete { id, key } => self.begin_write(id, &key, Ask::Delete, Ask::Delete),
+        }
+    }
+
+    /// L3, then L2. Nothing is begun while a tier that it needs is known to be lost.
+    fn begin_write(&mut self, id: u64, key: &Arc<[u8]>, to_l3: Ask, to_l2: Ask) {
+        for tier in [Tier::L3, Tier::L2] {
+            if self.has(tier) && !self.available(tier) {
+                let why = "circuit breaker is open".into();
+                let outcome = Written::NotApplied { tier, why };
+                return self.events.push_back(Event::Written { id, outcome });
+            }
+        }
+        let to_l2 = Request { key: key.clone(), ask: to_l2 };
+        if self.l3.is_some() {
+            let ticket = self.running.add(Step::WriteL3 { id, to_l2 });
+            self.ask_l3(Some(ticket), Request { key: key.clone(), ask: to_l3 });
+        } else {
+            self.write_l2(id, to_l2, false);
+        }
+    }
+
+    fn write_l2(&mut self, id: u64, to_l2: Request, existed: bool) {
+        if self.l2.is_none() {
+            return self.written(id, Written::Applied { existed });
+        }
+        let (key, is_set) = (to_l2.key.clone(), matches!(to_l2.ask, Ask::Set { .. }));
+        let ticket = self.running.add(Step::WriteL2 { id, existed, key, is_set });
+        self.ask_l2(Some(ticket), to_l2);
+    }
+
+    fn written(&mut self, id: u64, outcome: Written) {
+        self.events.push_back(Event::Written { id, outcome });
+    }
+
+    /// Takes every reply to the next step of its job. A step may be answered at once, by a tier
+    /// that is lost.
+    fn settle(&mut self) {
+        while let Some((tier, reply)) = self.replies.pop_front() {
+            let step = reply.ticket.and_then(|ticket| self.running.remove(ticket));
+            match step {
+                None => {}
+                Some(Step::FetchL2 { flight, key }) => self.fetched_l2(flight, key, reply),
+                Some(Step::FetchL3 { flight }) => {
+                    let outcome = fetched(tier, reply);
+                    self.events.push_back(Event::Fetched { flight, outcome });
+                }
+                Some(Step::WriteL3 { id, to_l2 }) => self.written_l3(id, to_l2, reply.answer),
+                Some(Step::WriteL2 { id, existed, key, is_set }) => {
+                    self.written_l2(id, existed, (key, is_set), reply.answer);
+                }
+                Some(Step::ClearL2 { id, why }) => self.cleared_l2(id, why, &reply.answer),
+            }
+        }
+    }
+
+    fn fetched_l2(&mut self, flight: u64, key: Arc<[u8]>, reply: Reply) {
+        if self.l3.is_some() && !matches!(reply.answer, Answer::Hit { .. }) {
+            let ticket = self.running.add(Step::FetchL3 { flight });
+            return self.ask_l3(Some(ticket), Request { key, ask: Ask::Get });
+        }
+        let outcome = fetched(Tier::L2, reply);
+        self.events.push_back(Event::Fetched { flight, outcome });
+    }
+
+    fn written_l3(&mut self, id: u64, to_l2: Request, answer: Answer) {
+        let tier = Tier::L3;
+        match answer {
+            Answer::Refused(why) | Answer::NotSent(why) => {
+                self.written(id, Written::NotApplied { tier, why });
+            }
+            Answer::Unanswered(why) => self.written(id, Written::Unknown { tier, why }),
+            answer => {
+                let existed = matches!(answer, Answer::Deleted { existed: true });
+                self.write_l2(id, to_l2, existed);
+            }
+        }
+    }
+
+    fn written_l2(
+        &mut self,
+        id: u64,
+        existed: bool,
+        (key, is_set): (Arc<[u8]>, bool),
+        answer: Answer,
+    ) {
+        let tier = Tier::L2;
+        match answer {
+            // An older value must not stay where the new one was refused.
+            Answer::Refused(why) if is_set => {
+                let ticket = self.running.add(Step::ClearL2 { id, why });
+                self.ask_l2(Some(ticket), Request { key, ask: Ask::Delete });
+            }
+            Answer::Refused(why) | Answer::NotSent(why) if self.l3.is_none() => {
+                self.written(id, Written::NotApplied { tier, why });
+            }
+            Answer::Refused(why) | Answer::NotSent(why) | Answer::Unanswered(why) => {
+                self.written(id, Written::Unknown { tier, why });
+            }
+            answer => {
+                let existed = existed || matches!(answer, Answer::Deleted { existed: true });
+                self.written(id, Written::Applied { existed });
+            }
+        }
+    }
+
+    fn cleared_l2(&mut self, id: u64, why: String, answer: &Answer) {
+        let tier = Tier::L2;
+        let outcome = match answer {
+            // Too large for L2, or L2 is full: the value lives in L3 and above.
+            Answer::Deleted { .. } if self.l3.is_some() => Written::Applied { existed: false },
+            Answer::Deleted { .. } => Written::NotApplied { tier, why },
+            _ => {
+                let why = "value refused, and the older one could not be deleted".into();
+                Written::Unknown { tier, why }
+            }
+        };
+        self.written(id, outcome);
+    }
+}
+
+impl Tiers for Upstream {
+    fn submit(&mut self, job: Job) -> Result<(), Job> {
+        if self.running.count() >= JOBS_MAX {
+            return Err(job);
+        }
+        self.begin(job);
+        self.settle();
+        Ok(())
+    }
+
+    fn ready(&mut self, number: u64, readiness: Readiness) {
+        let is_l3 = number >= TOKENS_PER_TIER;
+        if is_l3 {
+            if let Some(l3) = &mut self.l3 {
+                l3.ready(number, readiness, &mut self.scratch, &mut self.replies);
+            }
+        } else if let Some(l2) = &mut self.l2 {
+            l2.ready(number, readiness, &mut self.scratch, &mut self.replies);
+        }
+        self.settle();
+    }
+
+    fn advance(&mut self, now: Instant) -> Option<Instant> {
+        // L2 first: what it answers at once may be a request for L3.
+        let l2 = self.l2.as_mut().and_then(|l2| l2.advance(now, &mut self.replies));
+        self.settle();
+        let l3 = self.l3.as_mut().and_then(|l3| l3.advance(now, &mut self.replies));
+        self.settle();
+        // A write that L3 has refused or lost asks L2 for nothing, but a job that L3 has answered at
+        // once may: that is sent in the next turn.
+        let is_late = self.l2.as_ref().is_some_and(Server::has_unsent);
+        if is_late { Some(now) } else { [l2, l3].into_iter().flatten().min() }
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn should_poll(&self, now: Instant) -> bool {
+        self.l2.as_ref().is_some_and(|l2| l2.should_poll(now))
+            || self.l3.as_ref().is_some_and(|l3| l3.should_poll(now))
+    }
+
+    fn jobs(&self) -> usize {
+        self.running.count()
+    }
+
+    fn has(&self, tier: Tier) -> bool {
+        match tier {
+            Tier::L2 => self.l2.is_some(),
+            Tier::L3 => self.l3.is_some(),
+        }
+    }
+
+    fn available(&self, tier: Tier) -> bool {
+        match tier {
+            Tier::L2 => self.l2.as_ref().is_some_and(|l2| l2.health.allows()),
+            Tier::L3 => self.l3.as_ref().is_some_and(|l3| l3.health.allows()),
+        }
+    }
+
+    fn epoch(&self, tier: Tier) -> u64 {
+        match tier {
+            Tier::L2 => self.l2.as_ref().map_or(0, |l2| l2.health.epoch()),
+            Tier::L3 => self.l3.as_ref().map_or(0, |l3| l3.health.epoch()),
+        }
+    }
+
+    fn stats(&self) -> TiersStats {
+        TiersStats {
+            l2: self.l2.as_ref().map(|l2| l2.health.stats()),
+            l3: self.l3.as_ref().map(|l3| l3.health.stats()),
+            jobs_waiting: self.running.count(),
+        }
+    }
+}
+
+impl Running {
+    fn add(&mut self, step: Step) -> u32 {
+        if let Some(ticket) = self.free.pop()
+            && let Some(place) = self.jobs.get_mut(ticket as usize)
+        {
+            *place = Some(step);
+            return ticket;
+        }
+        self.jobs.push(Some(step));
+        // At most JOBS_MAX are under way.
+        u32::try_from(self.jobs.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    fn remove(&mut self, ticket: u32) -> Option<Step> {
+        let step = self.jobs.get_mut(ticket as usize)?.take()?;
+        self.free.push(ticket);
+        Some(step)
+    }
+
+    fn count(&self) -> usize {
+        self.jobs.len() - self.free.len()
+    }
+}
+
+/// The outcome of a fetch whose last question `tier` has answered.
+fn fetched(tier: Tier, reply: Reply) -> Fetched {
+    match reply.answer {
+        Answer::Hit { value, flags, remaining } => Fetched::Found {
+            tier,
+            value,
+            flags,
+            remaining,
+            sent_at: reply.sent_at,
+            epoch: reply.epoch,
+        },
+        // Only a nil of L3 is an absence to remember (P9).
+        Answer::Miss { absent } => {
+            Fetched::Absent { authoritative: absent && tier == Tier::L3, epoch: reply.epoch }
+        }
+        Answer::Refused(why) | Answer::NotSent(why) | Answer::Unanswered(why) => {
+            Fetched::Failed { tier, why }
+        }
+        Answer::Stored | Answer::Deleted { .. } | Answer::AskInFull => {
+            Fetched::Failed { tier, why: "answered something else".into() }
+        }
+    }
+}
