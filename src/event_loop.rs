@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::doors::{Origin, Peer, Replies};
     use crate::reactor::Readiness;
-    use l1d_client::protocol::Request;
+    use l1d_wire::protocol::Request;
     use nix::sys::eventfd::{EfdFlags, EventFd};
     use std::io::{Read, Write};
     use std::os::fd::AsFd;

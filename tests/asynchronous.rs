@@ -156,7 +156,7 @@ fn a_task_that_waits_holds_nobody_up_and_ends_with_its_deadline() {
         assert!(matches!(failed, Err(Error::Deadline { .. })), "{failed:?}");
         assert!(ticks > 2, "the runtime went on meanwhile");
         let options = SetOptions {
-            write: Some(l1d_client::policy::WriteMode::L1Only),
+            write: Some(l1d_wire::policy::WriteMode::L1Only),
             ..SetOptions::default()
         };
         cache.set_with(b"beside", b"1", &options).await.unwrap();

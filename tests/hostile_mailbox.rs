@@ -1,9 +1,9 @@
 //! A client that writes anything into its mailbox at any moment, against the built daemon. The hazard:
 //! it costs more than its own attachment: another client's, a value, the table, the daemon.
 
-use l1d_client::policy::WriteMode;
-use l1d_client::protocol::{Request, Set};
 use l1d_client::{Client, SetOptions};
+use l1d_wire::policy::WriteMode;
+use l1d_wire::protocol::{Request, Set};
 use serde_json::Value;
 use shm_layout::mailbox::SHAPE;
 use shm_layout::mailbox::ring::{Head, Kind};

@@ -1,7 +1,7 @@
 //! The hazard: a request of some bytes for which the daemon works, or takes memory, without a bound.
 
 use l1d_client::Client;
-use l1d_client::protocol::{Request, Response, frame};
+use l1d_wire::protocol::{Request, Response, frame};
 use serde_json::Value;
 use test_support::daemon::Daemon;
 use test_support::posted::Posted;

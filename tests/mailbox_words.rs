@@ -2,7 +2,7 @@
 //! the daemon believes.
 
 use l1d_client::Client;
-use l1d_client::protocol::{Request, Response, Set};
+use l1d_wire::protocol::{Request, Response, Set};
 use serde_json::Value;
 use shm_layout::mailbox::SHAPE;
 use shm_layout::mailbox::ring::Kind;

@@ -112,7 +112,7 @@ fn a_reply_held_back_past_a_set_or_delete_never_brings_the_old_value() {
                 proxy.wait_until_held();
                 // The fetch has read the old value. Now the key changes, in L1 at once.
                 let l1_only = SetOptions {
-                    write: Some(l1d_client::policy::WriteMode::L1Only),
+                    write: Some(l1d_wire::policy::WriteMode::L1Only),
                     ..SetOptions::default()
                 };
                 if change == "set" {

@@ -4,8 +4,8 @@
 //! Tests that mount do so in a mount namespace of their own thread, which the processes that it starts
 //! inherit, and say so and pass where they may not.
 
-use l1d_client::mapping::{Access, Mapping};
 use l1d_client::{Client, Pages, Populate};
+use l1d_wire::mapping::{Access, Mapping};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{UsageWho, getrusage};

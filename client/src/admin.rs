@@ -3,8 +3,8 @@
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::protocol::{Request, Response};
 use crate::shared::{Kind, unexpected};
+use l1d_wire::protocol::{Request, Response};
 use std::time::Duration;
 
 /// A move copies the whole table.

@@ -5,9 +5,9 @@ use crate::client::{Client, check_key};
 use crate::error::Error;
 use crate::many::{Owned, fitting};
 use crate::pending::Pending;
-use crate::protocol::{Request, Response};
 use crate::shared::{Kind, unexpected};
 use crate::value::Value;
+use l1d_wire::protocol::{Request, Response};
 
 impl AsyncClient {
     /// As [`Client::get_many`]; where the keys take several requests, each has the client's deadline.

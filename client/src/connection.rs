@@ -1,8 +1,8 @@
 //! One connection to the daemon: whole frames out, whole frames in, each within a deadline.
 
 use crate::deadline::Deadline;
-use crate::protocol::frame::{self, HEADER_BYTES};
-use crate::protocol::{EncodeError, Request};
+use l1d_wire::protocol::frame::{self, HEADER_BYTES};
+use l1d_wire::protocol::{EncodeError, Request};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -1,6 +1,6 @@
 //! What can go wrong, and what to do next.
 
-use crate::protocol::ErrorCode;
+use l1d_wire::protocol::ErrorCode;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -97,19 +97,12 @@ mod in_place;
 mod mailbox;
 mod mailbox_place;
 mod many;
-#[doc(hidden)]
-pub mod mapping;
 mod memo;
-#[doc(hidden)]
-pub mod pages;
 mod pending;
-pub mod policy;
 mod pool;
-#[doc(hidden)]
-pub mod populate;
+mod populate;
 mod process;
 mod process_cache;
-pub mod protocol;
 mod reports;
 mod sentinel;
 mod shared;
@@ -125,8 +118,9 @@ pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::Error;
 pub use in_place::ValueView;
+pub use l1d_wire::pages::Pages;
+pub use l1d_wire::policy::WriteMode;
 pub use memo::{Memo, MemoError};
-pub use pages::Pages;
 pub use pending::Pending;
 pub use populate::Populate;
 pub use value::{Lookup, Meta, SetOptions, Source, Stored, Value};

@@ -3,11 +3,11 @@
 use crate::client::{Answer, Client, check_key};
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::protocol::{Request, Response, frame};
 use crate::shared::{Kind, unexpected};
 use crate::table::{TOGETHER, meta};
 use crate::value::{Meta, Value};
 use crate::values::Values;
+use l1d_wire::protocol::{Request, Response, frame};
 use shm_layout::NoHit;
 use std::cell::{Cell, OnceCell};
 

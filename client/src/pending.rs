@@ -5,10 +5,10 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::mailbox::{Asking, Mailbox};
 use crate::process_cache;
-use crate::protocol::{Request, Response};
 use crate::shared::{Begun, Kind, Shared, too_many, unexpected};
 use crate::value::{Lookup, SetOptions, Stored};
 use crate::writes;
+use l1d_wire::protocol::{Request, Response};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 

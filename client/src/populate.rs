@@ -2,13 +2,12 @@
 //! each first touch later.
 
 use crate::deadline::Deadline;
-use crate::mapping::Mapping;
+use l1d_wire::mapping::Mapping;
+use l1d_wire::populate::{populate_all, populate_large, populate_range};
 use std::ops::Range;
 
-/// Looked at, and populated, at a time.
-const PIECE_BYTES: usize = 64 << 20;
-/// A process that lives short touches some hundred large pages, which costs it as much as to populate
-/// some hundred MiB; and what one that lives long touches later is soon paid for.
+/// A short-lived process touches some hundred large pages, which costs as much as populating some
+/// hundred MiB. In a long-lived one the later faults are soon amortised.
 const AUTO_BYTES_MAX: usize = 1 << 30;
 
 /// What attaching enters into the process's page table. What it does not enter costs a page fault
@@ -42,46 +41,17 @@ impl Populate {
             Populate::Auto => populate_large(mapping, AUTO_BYTES_MAX, until),
             Populate::Index => {
                 populate_large(mapping, AUTO_BYTES_MAX, until);
-                populate_pieces(mapping, index, until);
+                populate_range(mapping, index, until);
             }
         }
     }
 }
 
-/// Populates what of the first `bytes_max` bytes of a mapping is in large pages, piece by piece while `go_on`. Each piece is judged by
-/// its first large page.
-pub fn populate_large(mapping: &Mapping, bytes_max: usize, go_on: impl Fn() -> bool) {
-    for piece in pieces(0..mapping.bytes().min(bytes_max)) {
-        // Old kernels cannot: then they cannot for any piece.
-        if !go_on() || (mapping.is_large_at(piece.start) && mapping.populate(piece).is_err()) {
-            return;
-        }
-    }
-}
-
-/// Populates a mapping, piece by piece while `go_on`.
-pub fn populate_all(mapping: &Mapping, go_on: impl Fn() -> bool) {
-    populate_pieces(mapping, 0..mapping.bytes(), go_on);
-}
-
-fn populate_pieces(mapping: &Mapping, range: Range<usize>, go_on: impl Fn() -> bool) {
-    for piece in pieces(range) {
-        if !go_on() || mapping.populate(piece).is_err() {
-            return;
-        }
-    }
-}
-
-fn pieces(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let starts = range.clone().step_by(PIECE_BYTES);
-    starts.map(move |start| start..start.saturating_add(PIECE_BYTES).min(range.end))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mapping::Access;
-    use crate::pages::Pages;
+    use l1d_wire::mapping::Access;
+    use l1d_wire::pages::Pages;
     use std::os::unix::fs::FileExt;
     use std::time::Duration;
 

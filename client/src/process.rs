@@ -2,9 +2,9 @@
 //! cache, the policy as the daemon last told it.
 
 use crate::mailbox_place::MailboxPlace;
-use crate::policy::{PolicySet, Scope};
 use crate::pool::Pool;
 use crate::process_cache::{Begun, Fresh, ProcessCache};
+use l1d_wire::policy::{PolicySet, Scope};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
@@ -158,8 +158,8 @@ mod tests {
     //! that brings process scope in the middle of one makes this process keep what is older than it.
 
     use super::*;
-    use crate::policy::Rule;
     use crate::process_cache::ProcessRead;
+    use l1d_wire::policy::Rule;
 
     fn policy(scope: Scope) -> PolicySet {
         PolicySet::new(vec![Rule { scope, ..Rule::default() }]).unwrap()

@@ -2,10 +2,10 @@
 
 use crate::clock;
 use crate::deadline::Deadline;
-use crate::mapping::{Access, Mapping};
-use crate::pages::Pages;
 use crate::populate::Populate;
 use crate::value::{Meta, Source};
+use l1d_wire::mapping::{Access, Mapping};
+use l1d_wire::pages::Pages;
 use shm_layout::memory::WORD_BYTES;
 use shm_layout::{
     Destination, Hit, InPlace, Look, Mapped, NoHit, Outcome, Reader, Receiver, Sighting, Sought,

@@ -1,6 +1,6 @@
 //! What is read and written.
 
-use crate::policy::WriteMode;
+use l1d_wire::policy::WriteMode;
 use std::ops::Deref;
 use std::time::Duration;
 

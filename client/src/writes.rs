@@ -4,9 +4,9 @@ use crate::client::{Client, check_key};
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::process_cache::{Begun, Fresh};
-use crate::protocol::{Request, Response, Set, frame};
 use crate::shared::{Kind, unexpected};
 use crate::value::{SetOptions, Stored};
+use l1d_wire::protocol::{Request, Response, Set, frame};
 
 impl Client {
     /// Stores a value for every process of the host, and in the tiers as the key's policy says. When

@@ -5,7 +5,7 @@ mod fake;
 
 use fake::{Act, FakeDaemon, FakeTable, found};
 use l1d_client::Client;
-use l1d_client::protocol::Request;
+use l1d_wire::protocol::Request;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use std::sync::Arc;

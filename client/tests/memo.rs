@@ -5,8 +5,8 @@
 mod fake;
 
 use fake::{Act, FakeDaemon, FakeTable, found, framed};
-use l1d_client::protocol::{Request, Response};
 use l1d_client::{Client, Memo};
+use l1d_wire::protocol::{Request, Response};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use shm_layout::Entry;

@@ -5,8 +5,8 @@
 mod fake;
 
 use fake::{Act, FakeDaemon, FakeTable, found, framed};
-use l1d_client::protocol::{ErrorCode, Request, Response};
 use l1d_client::{Client, Lookup, SetOptions, Source};
+use l1d_wire::protocol::{ErrorCode, Request, Response};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

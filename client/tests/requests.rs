@@ -4,8 +4,8 @@
 mod fake;
 
 use fake::{Act, FakeDaemon, FakeTable, found, framed};
-use l1d_client::protocol::{ErrorCode, Request, Response};
 use l1d_client::{Client, Error, SetOptions, Value, Values};
+use l1d_wire::protocol::{ErrorCode, Request, Response};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;

@@ -51,7 +51,7 @@ fn reads_into_a_vector_replace_what_was_there() {
     let table = FakeTable::new(directory.path(), 5);
     table.put(b"key", b"value");
     let socket = directory.path().join("socket");
-    let unknown = fake::framed(&l1d_client::protocol::Response::Unknown);
+    let unknown = fake::framed(&l1d_wire::protocol::Response::Unknown);
     let _daemon = FakeDaemon::start(&socket, &table, move |_, _| Act::Reply(unknown.clone()));
     let cache = Client::connect(&socket).unwrap();
     let mut value = b"something longer".to_vec();

@@ -67,7 +67,7 @@ pub use summary::{Checked, check_config, policy_json, rule_json};
 pub use units::{parse_duration, parse_mode, parse_size, show_duration, show_size};
 
 use crate::tiers::TiersConfig;
-use l1d_client::policy::PolicySet;
+use l1d_wire::policy::PolicySet;
 use shm_layout::Plan;
 use std::io::Read;
 use std::path::{Path, PathBuf};

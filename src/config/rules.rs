@@ -1,6 +1,6 @@
 //! `[defaults]` and `[[policy]]`.
 
-use l1d_client::policy::{
+use l1d_wire::policy::{
     OnWriteError, PREFIX_BYTES_MAX, PolicySet, RULES_MAX, Rule, Scope, WriteMode,
 };
 use std::collections::HashMap;

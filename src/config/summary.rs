@@ -4,7 +4,7 @@ use super::units::{show_duration, show_prefix, show_share, show_size};
 use super::{Config, ConfigError, LogFormat, host, read, read_text};
 use crate::tiers::parse_url;
 use comfy_table::{ContentArrangement, Table, presets};
-use l1d_client::policy::{OnWriteError, PolicySet, Rule, Scope, WriteMode};
+use l1d_wire::policy::{OnWriteError, PolicySet, Rule, Scope, WriteMode};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::Path;

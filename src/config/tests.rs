@@ -2,7 +2,7 @@
 //! without advice, a rule that inherits from the wrong place, an example that is refused.
 
 use super::*;
-use l1d_client::policy::{OnWriteError, Rule, Scope, WriteMode};
+use l1d_wire::policy::{OnWriteError, Rule, Scope, WriteMode};
 use proptest::prelude::*;
 use shm_layout::Geometry;
 

@@ -2,8 +2,8 @@
 
 use super::{Failure, NOT_FOUND};
 use crate::cli::put;
-use l1d_client::policy::WriteMode;
 use l1d_client::{Client, SetOptions};
+use l1d_wire::policy::WriteMode;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Read};
 use std::process::ExitCode;

@@ -2,7 +2,7 @@
 //! miss. Never looks into the table, as these processes are to live without it.
 
 use anyhow::{Context, Result, bail};
-use l1d_client::protocol::{ErrorCode, PROTOCOL_VERSION, Request, Response, Set, frame};
+use l1d_wire::protocol::{ErrorCode, PROTOCOL_VERSION, Request, Response, Set, frame};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};

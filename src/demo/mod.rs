@@ -153,7 +153,7 @@ impl Way {
     fn private_ttl(self, feed: &scenario::Feed) -> Option<Duration> {
         match (self, feed.scope) {
             (Way::L1d, _) => None,
-            (Way::Private2s, l1d_client::policy::Scope::Host) => Some(Duration::from_secs(2)),
+            (Way::Private2s, l1d_wire::policy::Scope::Host) => Some(Duration::from_secs(2)),
             (Way::Private2s, _) | (Way::Private30s, _) => Some(Duration::from_secs(30)),
         }
     }

@@ -3,7 +3,7 @@
 //! Pure data. Whoever plays it holds a version per key and stamps each value with it
 //! ([`super::stamped`]); [`Schedule`] says when the next value of which key is due.
 
-use l1d_client::policy::Scope;
+use l1d_wire::policy::Scope;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Counts for each client, for people to read: no decision depends on them.
 
 use super::Peer;
-use l1d_client::protocol::Request;
+use l1d_wire::protocol::Request;
 use serde::Serialize;
 
 /// Counts of one client since it connected, or sums of several.

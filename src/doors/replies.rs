@@ -4,8 +4,8 @@ use super::figures::{ClientFigures, Totals};
 use super::peers::Peers;
 use super::unix::Phase;
 use super::{Origin, Replies};
-use l1d_client::protocol::frame::HEADER_BYTES;
-use l1d_client::protocol::{ErrorCode, Response};
+use l1d_wire::protocol::frame::HEADER_BYTES;
+use l1d_wire::protocol::{ErrorCode, Response};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// A reply's buffer over this size is shrunk.

@@ -2,7 +2,7 @@
 
 use super::{ClientFigures, Origin, Totals};
 use crate::reactor::Readiness;
-use l1d_client::protocol::{Request, Response};
+use l1d_wire::protocol::{Request, Response};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 

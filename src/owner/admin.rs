@@ -6,9 +6,9 @@ use crate::advise::SIZES;
 use crate::config::{policy_json, rule_json};
 use crate::doors::{Origin, Replies};
 use crate::table::CheckReport;
-use l1d_client::Pages;
-use l1d_client::policy::Rule;
-use l1d_client::protocol::{ErrorCode, Response};
+use l1d_wire::pages::Pages;
+use l1d_wire::policy::Rule;
+use l1d_wire::protocol::{ErrorCode, Response};
 use serde_json::json;
 use std::time::Instant;
 

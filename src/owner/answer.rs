@@ -1,8 +1,8 @@
 //! Who waits for an answer, and answers that outlive the turn in which they came to be.
 
 use crate::doors::{Origin, Replies};
-use l1d_client::protocol::frame::MANY_BYTES;
-use l1d_client::protocol::{ErrorCode, Response};
+use l1d_wire::protocol::frame::MANY_BYTES;
+use l1d_wire::protocol::{ErrorCode, Response};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

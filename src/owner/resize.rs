@@ -4,7 +4,7 @@ use super::Owner;
 use super::admin::{Task, reply_json};
 use crate::doors::{Origin, Peer, Replies};
 use crate::table::{MoveError, Step, Table};
-use l1d_client::protocol::{ErrorCode, Response};
+use l1d_wire::protocol::{ErrorCode, Response};
 use serde_json::json;
 use shm_layout::{MappedMut, Plan};
 use std::collections::{HashMap, HashSet};

@@ -7,8 +7,8 @@
 use super::*;
 use crate::table::FileOptions;
 use crate::tiers::{Event, Fetched, Job, Tier, TiersStats, Written};
-use l1d_client::policy::{Rule, WriteMode};
-use l1d_client::protocol::{Set, frame};
+use l1d_wire::policy::{Rule, WriteMode};
+use l1d_wire::protocol::{Set, frame};
 use shm_layout::Plan;
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -2,7 +2,7 @@
 
 use super::file::{FileError, FileOptions, TableFile, system};
 use super::pages;
-use l1d_client::mapping::{Access, Mapping};
+use l1d_wire::mapping::{Access, Mapping};
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, posix_fallocate, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, ftruncate, unlinkat};

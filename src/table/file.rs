@@ -1,8 +1,8 @@
 //! The table's file: taken over from an earlier daemon, or made anew (W1, S2).
 
 use super::Table;
-use l1d_client::Pages;
-use l1d_client::mapping::Mapping;
+use l1d_wire::mapping::Mapping;
+use l1d_wire::pages::Pages;
 use shm_layout::header::Identity;
 use shm_layout::{Geometry, LayoutError, MappedMut, Plan, Writer};
 use std::io;

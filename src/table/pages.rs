@@ -7,11 +7,11 @@
 //! hugetlbfs do as well; of the latter, files have whole huge pages, which must have been reserved.
 //!
 //! What was had in the end is never known from these calls, some of which fail on kernels that have
-//! done it: see [`l1d_client::Pages`].
+//! done it: see [`l1d_wire::pages::Pages`].
 
 use super::file::FileError;
-use l1d_client::mapping::{HUGE_PAGE_BYTES, Mapping, hugetlb_page_bytes};
-use l1d_client::populate::{populate_all, populate_large};
+use l1d_wire::mapping::{HUGE_PAGE_BYTES, Mapping, hugetlb_page_bytes};
+use l1d_wire::populate::{populate_all, populate_large};
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -83,8 +83,8 @@ pub(super) fn shortage(directory: impl AsFd, path: &Path, bytes: u64) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use l1d_client::Pages;
-    use l1d_client::mapping::Access;
+    use l1d_wire::mapping::Access;
+    use l1d_wire::pages::Pages;
 
     #[test]
     fn a_file_in_large_pages_reads_as_before() {

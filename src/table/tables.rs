@@ -691,12 +691,9 @@ mod tests {
         assert_eq!(tables.file().bytes(), 9 << 20);
         assert!(tables.get(b"key", SECOND).is_some());
         let file = std::fs::File::open(directory.path().join("table")).unwrap();
-        let mapping = l1d_client::mapping::Mapping::of_file(
-            &file,
-            9 << 20,
-            l1d_client::mapping::Access::Read,
-        )
-        .unwrap();
+        let mapping =
+            l1d_wire::mapping::Mapping::of_file(&file, 9 << 20, l1d_wire::mapping::Access::Read)
+                .unwrap();
         // SAFETY: the mapping has as many bytes and outlives the reader.
         let reader =
             unsafe { shm_layout::Reader::attach(shm_layout::Mapped::new(mapping.base()), 9 << 20) };

@@ -4,8 +4,8 @@
 use crate::bench::{
     alone, builder, clients, connect, figure, observer, pin, sleeps, start, two_processors,
 };
-use l1d_client::policy::WriteMode;
 use l1d_client::{Client, SetOptions};
+use l1d_wire::policy::WriteMode;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::unistd::gettid;

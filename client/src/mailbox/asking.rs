@@ -3,8 +3,8 @@
 use super::{BUFFER_BYTES_KEPT, Lane, Mailbox};
 use crate::connection::{Failure, Reason};
 use crate::deadline::Deadline;
-use crate::protocol::Request;
-use crate::protocol::frame::HEADER_BYTES;
+use l1d_wire::protocol::Request;
+use l1d_wire::protocol::frame::HEADER_BYTES;
 use shm_layout::mailbox::lane::Piece;
 use shm_layout::mailbox::ring::Kind;
 use std::ops::Deref;

@@ -17,8 +17,8 @@ pub(crate) use asking::Asking;
 
 use crate::connection::{Connection, Failure, Reason};
 use crate::deadline::Deadline;
-use crate::protocol::Request;
-use crate::protocol::frame::HEADER_BYTES;
+use l1d_wire::protocol::Request;
+use l1d_wire::protocol::frame::HEADER_BYTES;
 use memmap2::MmapRaw;
 use shm_layout::MappedMut;
 use shm_layout::mailbox::ring::{Head, Kind, Producer};

@@ -1,8 +1,8 @@
 //! A daemon that does what a test tells it, faults above all, over a real table.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use l1d_client::policy::{PolicySet, Rule, Scope};
-use l1d_client::protocol::{Attached, PROTOCOL_VERSION, Request, Response, frame};
+use l1d_wire::policy::{PolicySet, Rule, Scope};
+use l1d_wire::protocol::{Attached, PROTOCOL_VERSION, Request, Response, frame};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::time::{ClockId, clock_gettime};

@@ -6,7 +6,7 @@ use crate::trace::Trace;
 use crate::zipf::Zipf;
 use anyhow::{Context, Result, bail, ensure};
 use l1d::demo::scenario::{self, Schedule};
-use l1d_client::policy::Scope;
+use l1d_wire::policy::Scope;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use super::view::{Ask, Value, View, value};
 use super::writer::Sets;
 use crate::reads::workload::VALUE_BYTES;
 use anyhow::{Context, Result, ensure};
-use l1d_client::mapping::{Access, Mapping};
+use l1d_wire::mapping::{Access, Mapping};
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 

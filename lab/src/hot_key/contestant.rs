@@ -13,7 +13,7 @@ use crate::daemon::{Daemon, TableShape};
 use crate::reads::rivals::{QuickCache, Rival, blackboard};
 use crate::scratch;
 use anyhow::{Context, Result};
-use l1d_client::mapping::Access;
+use l1d_wire::mapping::Access;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use rapidhash::fast::RandomState;
 use std::fs::File;

@@ -6,7 +6,7 @@ use super::writer::Sets;
 use crate::reads::workload::{VALUE_BYTES, key};
 use anyhow::{Context, Result};
 use l1d::table::Table;
-use l1d_client::mapping::{Access, Mapping};
+use l1d_wire::mapping::{Access, Mapping};
 use shm_layout::entry::NEVER;
 use shm_layout::{Destination, Entry, Geometry, Mapped, MappedMut, Outcome, Plan, Reader, Writer};
 use std::fs::File;

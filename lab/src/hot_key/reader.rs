@@ -11,7 +11,7 @@ use crate::interrupt;
 use crate::machine::pin;
 use anyhow::{Context, Result, bail};
 use l1d::clock::monotonic_ns;
-use l1d_client::mapping::Access;
+use l1d_wire::mapping::Access;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

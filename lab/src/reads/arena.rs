@@ -12,7 +12,7 @@
 use super::workload::{KEY_BYTES, Op, fill, key};
 use crate::random::Random;
 use anyhow::{Context, Result, ensure};
-use l1d_client::mapping::{Access, HUGE_PAGE_BYTES, Mapping};
+use l1d_wire::mapping::{Access, HUGE_PAGE_BYTES, Mapping};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
 

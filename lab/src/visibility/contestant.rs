@@ -10,7 +10,7 @@ use crate::stores::{OF_ONE_PROCESS, Started};
 use crate::writes::median;
 use anyhow::{Context, Result};
 use l1d::clock::monotonic_ns;
-use l1d_client::mapping::Access;
+use l1d_wire::mapping::Access;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
 use std::os::fd::AsRawFd;

@@ -14,7 +14,7 @@ use crate::reads::workload::{VALUE_BYTES, key};
 use crate::stores::{Place, Use};
 use anyhow::{Context, Result, bail};
 use l1d::clock::monotonic_ns;
-use l1d_client::mapping::{Access, Mapping};
+use l1d_wire::mapping::{Access, Mapping};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 use std::fs::File;

@@ -4,7 +4,7 @@
 use crate::interrupt;
 use crate::machine::pin;
 use anyhow::{Context, Result, bail};
-use l1d_client::mapping::{Access, Mapping};
+use l1d_wire::mapping::{Access, Mapping};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use rustix::thread::futex::{self, Flags, Timespec};
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,7 @@ use super::super::peers::Peers;
 use super::super::{Doors, Origin, Peer, Service};
 use super::intake::WORK_PER_PASS;
 use super::{Mailbox, Taken};
-use l1d_client::protocol::Request;
+use l1d_wire::protocol::Request;
 use shm_layout::mailbox::SHAPE;
 use shm_layout::mailbox::ring::Broken;
 

@@ -4,7 +4,7 @@ use super::super::unix::Input;
 use super::allocation::peak_bytes;
 use super::peer::bytes;
 use super::*;
-use l1d_client::protocol::{Request, frame};
+use l1d_wire::protocol::{Request, frame};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::cell::RefCell;

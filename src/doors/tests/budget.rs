@@ -1,7 +1,7 @@
 //! The hazard: a client with large requests keeps the others waiting.
 
 use super::*;
-use l1d_client::protocol::{Request, Set};
+use l1d_wire::protocol::{Request, Set};
 use serde_json::Value;
 use shm_layout::mailbox::ring::Kind;
 use test_support::posted::{Posted, payload};

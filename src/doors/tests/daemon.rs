@@ -4,7 +4,7 @@ use super::super::{Limits, Origin, Peer, Replies, Service};
 use super::NEVER;
 use crate::event_loop;
 use crate::reactor::{Interest, Reactor, Readiness, Token};
-use l1d_client::protocol::{Attached, PROTOCOL_VERSION, Request, Response};
+use l1d_wire::protocol::{Attached, PROTOCOL_VERSION, Request, Response};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs::{self, File, Permissions};
 use std::os::fd::AsFd;

@@ -2,7 +2,7 @@
 
 use super::peer::bytes;
 use super::*;
-use l1d_client::protocol::Request;
+use l1d_wire::protocol::Request;
 use std::collections::HashMap;
 use test_support::random::Random;
 

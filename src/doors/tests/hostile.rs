@@ -2,7 +2,7 @@
 
 use super::peer::bytes;
 use super::*;
-use l1d_client::protocol::{ErrorCode, Request, Set};
+use l1d_wire::protocol::{ErrorCode, Request, Set};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::Write;
 use std::net::Shutdown;

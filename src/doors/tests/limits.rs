@@ -1,7 +1,7 @@
 //! The hazard: a peer gets in beyond the limits, or under the wrong identity.
 
 use super::*;
-use l1d_client::protocol::{ErrorCode, PROTOCOL_VERSION, Request};
+use l1d_wire::protocol::{ErrorCode, PROTOCOL_VERSION, Request};
 use nix::libc;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use std::fs::File;

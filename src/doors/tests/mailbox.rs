@@ -3,7 +3,7 @@
 
 use super::peer::bytes;
 use super::*;
-use l1d_client::protocol::{PROTOCOL_VERSION, Request, Set};
+use l1d_wire::protocol::{PROTOCOL_VERSION, Request, Set};
 use nix::fcntl::{FallocateFlags, fallocate};
 use shm_layout::mailbox::SHAPE;
 use shm_layout::mailbox::ring::Kind;

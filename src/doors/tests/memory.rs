@@ -3,7 +3,7 @@
 use super::super::unix::Input;
 use super::allocation::peak_bytes;
 use super::peer::bytes;
-use l1d_client::protocol::Request;
+use l1d_wire::protocol::Request;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 

@@ -1,7 +1,7 @@
 //! A client end of a connection, for honest and hostile requests.
 
 use super::{Daemon, NEVER, Origin};
-use l1d_client::protocol::{ErrorCode, PROTOCOL_VERSION, Request, Response, frame};
+use l1d_wire::protocol::{ErrorCode, PROTOCOL_VERSION, Request, Response, frame};
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;

@@ -3,7 +3,7 @@
 use super::super::peers::Peers;
 use super::super::{Limits, Origin, Peer};
 use crate::reactor::{Interest, Reactor, Token};
-use l1d_client::protocol::{ErrorCode, Response};
+use l1d_wire::protocol::{ErrorCode, Response};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::fs::File;

@@ -8,7 +8,7 @@ use super::input::Input;
 use super::output::Output;
 use super::phase::Phase;
 use crate::reactor::Interest;
-use l1d_client::protocol::{Attached, EncodeError, ErrorCode, Response};
+use l1d_wire::protocol::{Attached, EncodeError, ErrorCode, Response};
 use nix::sys::socket::{MsgFlags, send};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -1,6 +1,6 @@
 //! Received bytes, cut into frames.
 
-use l1d_client::protocol::frame::{self, FrameTooLong};
+use l1d_wire::protocol::frame::{self, FrameTooLong};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::net::UnixStream;

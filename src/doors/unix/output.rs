@@ -1,6 +1,6 @@
 //! Responses, sent as bytes and descriptors.
 
-use l1d_client::protocol::{EncodeError, Response};
+use l1d_wire::protocol::{EncodeError, Response};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::io::IoSlice;

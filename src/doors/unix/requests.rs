@@ -3,7 +3,7 @@
 use super::super::{Doors, Origin, Service};
 use super::{Closed, Phase};
 use crate::reactor::Reactor;
-use l1d_client::protocol::{ErrorCode, Request};
+use l1d_wire::protocol::{ErrorCode, Request};
 
 /// Work done for one connection in a turn: frames, or the keys in them. One frame may exceed it.
 const WORK_PER_TURN: usize = 64;

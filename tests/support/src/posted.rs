@@ -1,8 +1,8 @@
 //! A client's end of a mailbox, as the client crate would hold it, and as it never would.
 
 use crate::servers::PATIENCE;
-use l1d_client::protocol::frame::HEADER_BYTES;
-use l1d_client::protocol::{PROTOCOL_VERSION, Request, Response};
+use l1d_wire::protocol::frame::HEADER_BYTES;
+use l1d_wire::protocol::{PROTOCOL_VERSION, Request, Response};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recv, recvmsg};

@@ -1,5 +1,4 @@
-//! Mappings of table files, aligned so that large pages can be used. Not part of the public contract:
-//! the daemon maps its table with this too.
+//! Mappings of table files, aligned so that the kernel can back them with large pages.
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous};
@@ -14,11 +13,11 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
-/// The daemon collapses a table into pages of this size; a process has the use of them only where
-/// its mapping begins at a multiple of it.
+/// The size of pages that the daemon collapses a table into. A process benefits from them only if
+/// its mapping starts at a multiple of this size.
 pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// What may be done with a mapping.
+/// Access that a mapping gives to the file's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Reading.
@@ -37,11 +36,12 @@ pub struct Mapping {
     bytes: NonZeroUsize,
     /// Bytes that are mapped: of a hugetlbfs file, whole pages.
     mapped_bytes: NonZeroUsize,
+    access: Access,
 }
 
 // SAFETY: addresses only; nothing is reached through this value but by its unsafe users.
 unsafe impl Send for Mapping {}
-// SAFETY: as above; `give_back` is an atomic act of the kernel.
+// SAFETY: as above; the kernel carries out `give_back` atomically.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -83,7 +83,7 @@ impl Mapping {
         // A process that crashes should not write the host's whole cache into its core file. Not
         // essential, so a kernel that will not is no reason to fail.
         let _ = reserved.advise(Advice::DontDump);
-        Ok(Mapping { reserved, base, bytes, mapped_bytes })
+        Ok(Mapping { reserved, base, bytes, mapped_bytes, access })
     }
 
     /// The first byte, aligned to 2 MiB. To be written only with [`Access::Write`].
@@ -98,8 +98,8 @@ impl Mapping {
         self.bytes.get()
     }
 
-    /// Enters the pages of a range of the mapping into this process's page table, at the cost of a
-    /// fault for each large page of it, or for each few small ones.
+    /// Enters the pages of a range of the mapping into this process's page table. Costs about one
+    /// fault for each large page, or for every few small ones.
     ///
     /// # Errors
     /// What the system says: before Linux 5.14 it cannot.
@@ -109,8 +109,8 @@ impl Mapping {
         self.reserved.advise_range(Advice::PopulateRead, slack + range.start, range.len())
     }
 
-    /// Whether the large page at `offset`, if there is one, serves this process: a touch of one word
-    /// there makes another, far behind it, free of a fault. Costs a fault or two.
+    /// Whether a large page maps the memory at `offset` in this process: touching one word of it then
+    /// saves the fault on another word a megabyte away. Costs a fault or two.
     #[must_use]
     pub fn is_large_at(&self, offset: usize) -> bool {
         let first = offset / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
@@ -128,9 +128,16 @@ impl Mapping {
         before.is_some() && before == faults()
     }
 
-    /// Gives the file's memory back at once and leaves zeros in its place, readable as long as this
-    /// value lives: a late reader may still be inside (see [`crate::attachment`]).
-    pub(crate) fn give_back(&self) -> io::Result<()> {
+    /// Gives the file's memory back at once and leaves zeros in its place, readable for as long as
+    /// this value lives: a late reader may still be inside.
+    ///
+    /// # Errors
+    /// What the system says, and any mapping with [`Access::Write`]: its writers rely on being able
+    /// to write.
+    pub fn give_back(&self) -> io::Result<()> {
+        if self.access == Access::Write {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         // SAFETY: the range is ours and stays mapped for reading. Its readers expect that its words
         // change under them at any moment.
         unsafe {

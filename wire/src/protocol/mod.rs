@@ -174,7 +174,6 @@ pub struct Attached<'a> {
 /// Kinds of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-#[non_exhaustive]
 pub enum ErrorCode {
     /// The frame or its content could not be understood; the connection is closed.
     Malformed = 1,

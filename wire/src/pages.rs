@@ -1,19 +1,20 @@
-//! In what pages a process has the table, as the kernel says.
+//! The page sizes that a process has the table mapped with, as the kernel reports them.
 
 use crate::mapping::{HUGE_PAGE_BYTES, Mapping};
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 
-/// In what pages a process has a table mapped: what `/proc/self/smaps` says, not what was asked for.
+/// The pages that a process has a table mapped with: as `/proc/self/smaps` reports them, not as they
+/// were requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pages {
     /// Bytes of the table.
     pub table_bytes: u64,
-    /// Bytes of it that are in this process's page table: the first touch of the others costs a fault.
+    /// Bytes of it that are in this process's page table; the first touch of any other costs a fault.
     pub resident_bytes: u64,
-    /// Bytes of these that large pages serve.
+    /// Resident bytes that are in large pages.
     pub large_bytes: u64,
     /// Bytes of a large page.
     pub large_page_bytes: u64,
@@ -22,24 +23,23 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// What the kernel says of this mapping now; `None` where `/proc` cannot be read. Takes about
-    /// 3 ms for each GiB that is mapped in large pages, 20 in small ones, and as long for whatever else
-    /// the process has at lower addresses.
+    /// Reads the state of this mapping from `/proc/self/smaps`; `None` where that cannot be read.
+    /// Takes about 3 ms per GiB mapped in large pages, 20 ms per GiB in small ones, and the same for
+    /// everything that the process has mapped at lower addresses.
     #[must_use]
     pub fn of(mapping: &Mapping) -> Option<Pages> {
         let smaps = BufReader::new(File::open("/proc/self/smaps").ok()?);
         read(smaps, mapping.base().addr(), mapping.bytes() as u64)
     }
 
-    /// Whether all of the table that is mapped is in large pages, but for an end that is smaller than
-    /// one.
+    /// Whether all resident bytes are in large pages, except for a tail smaller than one page.
     #[must_use]
     pub fn are_large(&self) -> bool {
         self.large_bytes > 0 && self.resident_bytes - self.large_bytes < self.large_page_bytes
     }
 }
 
-/// What the effect is, in a sentence.
+/// Describes the effect in one sentence.
 impl fmt::Display for Pages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Pages { table_bytes, resident_bytes, large_bytes, .. } = *self;
@@ -66,7 +66,7 @@ impl fmt::Display for Pages {
     }
 }
 
-/// A number of bytes for people.
+/// Formats a number of bytes with its unit.
 struct Size(u64);
 
 impl fmt::Display for Size {
@@ -82,7 +82,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// Finds the mapping that holds `address`; what stands behind it is not read.
+/// Finds the mapping that holds `address`, and stops reading after it.
 fn read(smaps: impl BufRead, address: usize, table_bytes: u64) -> Option<Pages> {
     let mut is_ours = false;
     let mut pages = Pages {
@@ -115,7 +115,7 @@ fn read(smaps: impl BufRead, address: usize, table_bytes: u64) -> Option<Pages> 
             }
         }
     }
-    // Of hugetlbfs every page is a large one, and none counts as resident.
+    // On hugetlbfs every page is large, and none is counted in Rss.
     if pages.small_page_bytes > 64 << 10 {
         pages.large_page_bytes = pages.small_page_bytes;
         pages.large_bytes = hugetlb_bytes;

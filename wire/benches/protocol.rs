@@ -1,7 +1,7 @@
 //! Requests and replies to bytes and back. `./dev bench`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use l1d_client::protocol::{Request, Response, Set, frame};
+use l1d_wire::protocol::{Request, Response, Set, frame};
 use std::hint::black_box;
 use std::time::Duration;
 
