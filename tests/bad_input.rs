@@ -216,6 +216,7 @@ fn a_key_or_value_out_of_bounds_is_refused_and_changes_nothing() {
     assert_eq!(&*client.peek(b"key").unwrap(), b"before");
 }
 
+#[cfg(feature = "demo")]
 #[test]
 fn a_demo_on_a_dead_tier_says_which_and_leaves_nothing() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -102,11 +102,11 @@ pub fn copied(options: &CopiedOptions) -> Result<()> {
             format!("{:.1}", point.dead_percent_at_eviction),
         ]);
     }
-    println!(
+    crate::output::print(format!(
         "Overwrites of keys drawn by zipf {THETA}, entries of {ENTRY_BYTES} bytes, a table of {} MiB that is written \
          over {} times.\n{lines}",
         options.table_mib, options.times
-    );
+    ))?;
     Ok(())
 }
 

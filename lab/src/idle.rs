@@ -89,7 +89,7 @@ pub fn idle(options: &IdleOptions) -> Result<()> {
         rows,
     };
     if !crate::output::json(options.json, &report)? {
-        println!("{}", text(&report));
+        crate::output::print(text(&report))?;
     }
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! `l1d-lab`: what l1d gains and what it costs, measured. One subcommand per experiment.
 
+// These macros panic on a closed pipe; `output::print` and `l1d::cli::print_error` do not.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod attach;
 mod chart;
 mod compare;
@@ -151,7 +154,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             interrupt::hold_if_interrupted();
-            eprintln!("l1d-lab: {error:#}");
+            l1d::cli::print_error(format_args!("l1d-lab: {error:#}"));
             failure::exit_code(&error)
         }
     }

@@ -1,30 +1,39 @@
-//! What an experiment says at its end: a table for people or a document for programs, and the document
-//! in a file as well where that was asked for.
+//! The result of an experiment: a table for people or a document for programs. The document is also
+//! saved in a file on request.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 static SAVE: OnceLock<PathBuf> = OnceLock::new();
 
-/// From now on the document goes into this file, too.
+/// From now on [`json`] saves the document in this file, too.
 pub fn save_in(file: PathBuf) {
     let _ = SAVE.set(file);
 }
 
-/// Saves `report` where that was asked for, and prints it where JSON is wanted. Whether it did: if not,
-/// the experiment prints its table.
+/// Saves `report` if a file was named, and prints it if JSON is wanted. Returns whether it printed;
+/// if not, the experiment prints its table.
 ///
 /// # Errors
-/// The file cannot be written.
+/// The file or standard output cannot be written.
 pub fn json(is_wanted: bool, report: &impl Serialize) -> Result<bool> {
     let text = serde_json::to_string_pretty(report)?;
     if let Some(file) = SAVE.get() {
         std::fs::write(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if is_wanted {
-        println!("{text}");
+        print(text)?;
     }
     Ok(is_wanted)
+}
+
+/// Prints `text` and a line feed. Unlike `println!`, it does not panic on a closed pipe.
+///
+/// # Errors
+/// Standard output cannot be written, for example because a disk is full.
+pub fn print(text: impl Display) -> Result<()> {
+    l1d::cli::print(format!("{text}\n")).context("cannot write to standard output")
 }

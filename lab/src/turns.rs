@@ -133,7 +133,7 @@ pub fn turns(options: &TurnsOptions) -> Result<()> {
             ]);
         }
     }
-    println!(
+    crate::output::print(format!(
         "{}, kernel {}. {} entries expire within about a second; {} MiB of entries of 1 KiB move to a table of \
          another size. A reader\nreads keys that stay, before and during that. Medians (least-greatest) of {} rounds.\n{turns}\n{reads}",
         report.machine.cpu,
@@ -141,7 +141,7 @@ pub fn turns(options: &TurnsOptions) -> Result<()> {
         report.expirations,
         report.moved_mib,
         report.rounds
-    );
+    ))?;
     Ok(())
 }
 

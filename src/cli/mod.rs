@@ -1,15 +1,17 @@
 //! The command line of `l1d`.
 
+#[cfg(feature = "demo")]
+mod demo;
 mod output;
 mod serve;
 
-pub(crate) use output::put;
+pub use output::{print, print_error};
 
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Exit code: the command line or a file it names is wrong.
+/// Exit code: the command line or a file that it names is wrong.
 pub const USAGE: u8 = 2;
 /// Exit code: the daemon cannot be reached.
 pub const UNREACHABLE: u8 = 3;
@@ -31,13 +33,22 @@ enum Command {
     /// Own the table and serve clients until SIGTERM or SIGINT.
     Serve(serve::Serve),
     /// Show what l1d does: one process publishes, two serve, beside caches in each process.
-    Demo(crate::demo::Options),
+    #[cfg(feature = "demo")]
+    Demo(l1d_demo::Options),
     /// A process of the demo.
+    #[cfg(feature = "demo")]
     #[command(hide = true)]
-    DemoWorker(crate::demo::WorkerOptions),
-    /// Check a configuration and show the policy that it makes.
+    DemoWorker(l1d_demo::WorkerOptions),
+    /// Not in this build.
+    #[cfg(not(feature = "demo"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Demo {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        ignored: Vec<std::ffi::OsString>,
+    },
+    /// Check a configuration and show the policy that results from it.
     CheckConfig {
-        /// The file.
+        /// The configuration file.
         file: PathBuf,
         /// Print JSON.
         #[arg(long)]
@@ -50,32 +61,35 @@ enum Command {
 pub fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(serve) => serve.run(),
-        Command::Demo(options) => demo_ends(crate::demo::run(&options)),
-        Command::DemoWorker(options) => demo_ends(crate::demo::run_worker(&options)),
+        #[cfg(feature = "demo")]
+        Command::Demo(options) => demo::run(&options),
+        #[cfg(feature = "demo")]
+        Command::DemoWorker(options) => demo::run_worker(&options),
+        #[cfg(not(feature = "demo"))]
+        Command::Demo { .. } => {
+            print_error(
+                "l1d: this build has no demo: it was built without the cargo feature \"demo\", \
+                 which is on by default",
+            );
+            ExitCode::from(USAGE)
+        }
         Command::CheckConfig { file, json } => check_config(&file, json),
     }
 }
 
-fn demo_ends(end: anyhow::Result<ExitCode>) -> ExitCode {
-    end.unwrap_or_else(|error| {
-        eprintln!("l1d: {error:#}");
-        let is_tier = error.is::<crate::demo::TierFailed>();
-        ExitCode::from(if is_tier { TIER_FAILED } else { REFUSED })
-    })
-}
-
-fn check_config(file: &std::path::Path, json: bool) -> ExitCode {
-    let said = match crate::config::check_config(file) {
-        Ok(checked) if json => put(format!("{}\n", checked.json)),
-        Ok(checked) => put(&checked.text),
+fn check_config(file: &Path, json: bool) -> ExitCode {
+    let printed = match crate::config::check_config(file) {
+        Ok(checked) if json => print(format!("{}\n", checked.json)),
+        Ok(checked) => print(&checked.text),
         Err(error) => {
-            eprintln!("{error}");
+            print_error(error);
             return ExitCode::from(USAGE);
         }
     };
-    if let Err(error) = said {
-        eprintln!("l1d: cannot write to standard output: {error}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+    printed.map_or_else(unwritable, |()| ExitCode::SUCCESS)
+}
+
+fn unwritable(error: std::io::Error) -> ExitCode {
+    print_error(format_args!("l1d: cannot write to standard output: {error}"));
+    ExitCode::FAILURE
 }

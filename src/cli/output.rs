@@ -1,13 +1,25 @@
-//! What a command says on standard output.
+//! Standard output and standard error of the command line tools. Unlike `print!` and `eprint!`,
+//! nothing here panics if nobody reads on (`| head`, `2>&1 | head`).
 
-use std::io::{ErrorKind, Result, Write, stdout};
+use std::fmt::Display;
+use std::io::{ErrorKind, Result, Write, stderr, stdout};
 
-/// Writes `bytes` to standard output. That nobody reads on (`| head`) is no failure, unlike for
-/// `print!`, which panics then; a full disk is one.
-pub fn put(bytes: impl AsRef<[u8]>) -> Result<()> {
+/// Writes `bytes` to standard output. A closed pipe counts as success: its reader has all it
+/// wanted.
+///
+/// # Errors
+/// Any other failure to write, for example a full disk.
+pub fn print(bytes: impl AsRef<[u8]>) -> Result<()> {
     let mut out = stdout().lock();
     match out.write_all(bytes.as_ref()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         end => end,
     }
+}
+
+/// Writes `message` and a line feed to standard error. Failures are ignored: there is no other
+/// place to report them.
+pub fn print_error(message: impl Display) {
+    // One call, so that messages of several processes do not mix within a line.
+    let _ = stderr().write_all(format!("{message}\n").as_bytes());
 }

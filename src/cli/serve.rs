@@ -1,6 +1,6 @@
 //! `l1d serve`.
 
-use super::{REFUSED, USAGE};
+use super::{REFUSED, USAGE, print_error};
 use crate::config::{Config, DaemonConfig, LogFormat, Overrides, parse_size};
 use crate::daemon::{self, DaemonError};
 use clap::Args;
@@ -35,7 +35,7 @@ impl Serve {
         let config = match self.configuration() {
             Ok(config) => config,
             Err(error) => {
-                eprintln!("{error}");
+                print_error(error);
                 return ExitCode::from(USAGE);
             }
         };
@@ -43,7 +43,7 @@ impl Serve {
         match serve(&config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("l1d: {error}");
+                print_error(format_args!("l1d: {error}"));
                 ExitCode::from(REFUSED)
             }
         }

@@ -1,18 +1,18 @@
 //! `stats`, `explain`, `check`, `policy`: the daemon's JSON, or the same for people.
 
 use super::{Failure, NOT_FOUND};
-use crate::cli::put;
+use crate::cli::print;
 use serde_json::Value;
 use std::fmt::Write;
 use std::process::ExitCode;
 
 pub(super) fn show(text: &str, json: bool) -> Result<ExitCode, Failure> {
     if json {
-        put(format!("{text}\n"))?;
+        print(format!("{text}\n"))?;
     } else {
         let mut page = String::new();
         lines(&mut page, &parse(text)?, 0);
-        put(page)?;
+        print(page)?;
     }
     Ok(ExitCode::SUCCESS)
 }

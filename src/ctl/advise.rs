@@ -1,7 +1,7 @@
 //! `advise`: what more or less memory would bring, in a sentence and a plot.
 
 use super::{Failure, admin};
-use crate::cli::put;
+use crate::cli::print;
 use crate::config::show_size;
 use l1d_client::Client;
 use serde_json::Value;
@@ -15,7 +15,7 @@ pub(super) fn run(client: &Client, json: bool) -> Result<ExitCode, Failure> {
     if json {
         return admin::show(&text, true);
     }
-    put(page(&admin::parse(&text)?, is_utf8()))?;
+    print(page(&admin::parse(&text)?, is_utf8()))?;
     Ok(ExitCode::SUCCESS)
 }
 

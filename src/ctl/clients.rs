@@ -1,7 +1,7 @@
 //! `stats --clients`: a line for each client.
 
 use super::{Failure, admin};
-use crate::cli::put;
+use crate::cli::print;
 use l1d_client::Client;
 use serde_json::Value;
 use std::fmt::Write;
@@ -44,9 +44,9 @@ pub(super) fn show(client: &Client, json: bool) -> Result<ExitCode, Failure> {
     }
     if json {
         answer["clients"] = clients.into();
-        put(format!("{answer}\n"))?;
+        print(format!("{answer}\n"))?;
     } else {
-        put(format!("{}\n{LEGEND}\n", table(&clients)))?;
+        print(format!("{}\n{LEGEND}\n", table(&clients)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

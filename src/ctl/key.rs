@@ -1,7 +1,7 @@
 //! `get`, `set`, `delete`.
 
 use super::{Failure, NOT_FOUND};
-use crate::cli::put;
+use crate::cli::{print, print_error};
 use l1d_client::{Client, SetOptions};
 use l1d_wire::policy::WriteMode;
 use serde_json::{Value, json};
@@ -25,21 +25,21 @@ pub(super) fn bytes(text: &str, hex: bool) -> Result<Vec<u8>, Failure> {
 pub(super) fn get(client: &Client, key: &[u8], json: bool) -> Result<ExitCode, Failure> {
     let Some(value) = client.get(key)? else {
         if json {
-            put(line(&json!({ "found": false })))?;
+            print(line(&json!({ "found": false })))?;
         } else {
-            eprintln!("not found");
+            print_error("not found");
         }
         return Ok(ExitCode::from(NOT_FOUND));
     };
     if json {
         let meta = value.meta();
-        put(line(&json!({ "found": true, "value": text_or_hex(&value), "flags": meta.flags,
+        print(line(&json!({ "found": true, "value": text_or_hex(&value), "flags": meta.flags,
             "version": meta.version })))?;
         return Ok(ExitCode::SUCCESS);
     }
-    put(&*value)?;
+    print(&*value)?;
     if std::io::stdout().is_terminal() {
-        put("\n")?;
+        print("\n")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -63,9 +63,9 @@ pub(super) fn set(
     let options = SetOptions { ttl, flags, write, ..SetOptions::default() };
     let stored = client.set_with(key, &bytes, &options)?;
     if json {
-        put(line(&json!({ "version": stored.version, "degraded": stored.degraded })))?;
+        print(line(&json!({ "version": stored.version, "degraded": stored.degraded })))?;
     } else if stored.degraded {
-        eprintln!("stored in L1 only: a tier did not take it");
+        print_error("stored in L1 only: a tier did not take it");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -73,9 +73,9 @@ pub(super) fn set(
 pub(super) fn delete(client: &Client, key: &[u8], json: bool) -> Result<ExitCode, Failure> {
     let existed = client.delete(key)?;
     if json {
-        put(line(&json!({ "existed": existed })))?;
+        print(line(&json!({ "existed": existed })))?;
     } else if !existed {
-        eprintln!("not found");
+        print_error("not found");
     }
     Ok(if existed { ExitCode::SUCCESS } else { ExitCode::from(NOT_FOUND) })
 }

@@ -7,7 +7,7 @@ mod key;
 mod resize;
 mod table;
 
-use crate::cli::{REFUSED, TIER_FAILED, UNREACHABLE, USAGE};
+use crate::cli::{REFUSED, TIER_FAILED, UNREACHABLE, USAGE, print_error};
 use clap::{Parser, Subcommand};
 use l1d_client::{Client, Error};
 use std::path::PathBuf;
@@ -149,11 +149,11 @@ pub fn run() -> ExitCode {
     match execute(&arguments) {
         Ok(code) => code,
         Err(Failure::Usage(message)) => {
-            eprintln!("l1ctl: {message}");
+            print_error(format_args!("l1ctl: {message}"));
             ExitCode::from(USAGE)
         }
         Err(Failure::Client(error)) => {
-            eprintln!("l1ctl: {error}");
+            print_error(format_args!("l1ctl: {error}"));
             ExitCode::from(match error {
                 Error::Unavailable { .. } | Error::Deadline { .. } => UNREACHABLE,
                 Error::TooLarge { .. } => USAGE,

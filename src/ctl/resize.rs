@@ -25,7 +25,7 @@ pub(super) fn run(
                 is_shown |= show_progress(client);
             }
             if is_shown {
-                eprint!("\r\x1b[K");
+                show("");
             }
         }
         asked.join()
@@ -49,8 +49,11 @@ fn show_progress(client: &Client) -> bool {
         0 => "taking memory for the new table".to_owned(),
         _ => format!("{} % of the entries copied", copied * 100 / buckets.max(1)),
     };
-    eprint!("\r\x1b[K{what}");
-    // Progress that cannot be shown is no failure.
-    let _ = std::io::stderr().flush();
+    show(&what);
     true
+}
+
+/// Replaces the line on the terminal. Errors are ignored: the move goes on without its display.
+fn show(text: &str) {
+    let _ = std::io::stderr().write_all(format!("\r\x1b[K{text}").as_bytes());
 }

@@ -104,7 +104,7 @@ struct Kind {
 pub fn attach(options: &AttachOptions) -> Result<()> {
     let report = measure(options)?;
     if !crate::output::json(options.json, &report)? {
-        println!("{}", text(&report));
+        crate::output::print(text(&report))?;
     }
     Ok(())
 }

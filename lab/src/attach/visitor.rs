@@ -58,7 +58,7 @@ pub fn visitor(place: &VisitorPlace) -> Result<()> {
         "redis" => server(place, &numbers, redis),
         other => bail!("{other}: no way to read"),
     }?;
-    println!("{}", serde_json::to_string(&visit)?);
+    crate::output::print(serde_json::to_string(&visit)?)?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use crate::random::Random;
 use crate::trace::Trace;
 use crate::zipf::Zipf;
 use anyhow::{Context, Result, bail, ensure};
-use l1d::demo::scenario::{self, Schedule};
+use l1d_demo::scenario::{self, Schedule};
 use l1d_wire::policy::Scope;
 use std::path::Path;
 use std::sync::Arc;

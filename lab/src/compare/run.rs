@@ -18,7 +18,7 @@ use crate::memory::{self, Memory};
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 use l1d::clock::monotonic_ns;
-use l1d::demo::stamped::{self, Stamp};
+use l1d_demo::stamped::{self, Stamp};
 use std::time::Duration;
 
 /// From telling all processes to begin until they do.
@@ -57,7 +57,7 @@ pub fn compare(options: &CompareOptions) -> Result<()> {
     drop(progress);
     let report = Report::new(options, &load, Machine::this()?, outcomes);
     if !crate::output::json(options.json, &report)? {
-        println!("{}", text::of(&report));
+        crate::output::print(text::of(&report))?;
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use super::options::WorkerOptions;
 use super::tiers::{Tier, Tiers};
 use crate::failure::Failure;
 use anyhow::{Context, Result};
-use l1d::demo::private_l1::PrivateL1;
 use l1d_client::{Client, Source};
+use l1d_demo::private_l1::PrivateL1;
 
 /// Where a read was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

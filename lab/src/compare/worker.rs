@@ -10,7 +10,7 @@ use super::store::{Level, Store};
 use super::tally::{Tally, nanoseconds};
 use anyhow::{Context, Result, bail};
 use l1d::clock::monotonic_ns;
-use l1d::demo::stamped::{self, Stamp};
+use l1d_demo::stamped::{self, Stamp};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};

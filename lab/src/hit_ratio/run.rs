@@ -47,7 +47,7 @@ pub fn hit_ratio(options: &HitRatioOptions) -> Result<()> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if !crate::output::json(options.json, &report)? {
-        println!("{}", report.text());
+        crate::output::print(report.text())?;
     }
     Ok(())
 }

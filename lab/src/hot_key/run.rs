@@ -98,7 +98,7 @@ pub fn hot_key(options: &HotKeyOptions) -> Result<()> {
     }
     drop(progress);
     if !crate::output::json(options.json, &report)? {
-        println!("{}", report.text());
+        crate::output::print(report.text())?;
     }
     Ok(())
 }

@@ -54,7 +54,7 @@ struct Report {
 pub fn bytes(options: &BytesOptions) -> Result<()> {
     let report = measure(options)?;
     if !crate::output::json(options.json, &report)? {
-        println!("{}", text(&report));
+        crate::output::print(text(&report))?;
     }
     Ok(())
 }

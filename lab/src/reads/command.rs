@@ -93,7 +93,7 @@ impl ReadOptions {
 
     fn print(&self, report: &Report) -> Result<()> {
         if !crate::output::json(self.json, report)? {
-            println!("{}", report.text());
+            crate::output::print(report.text())?;
         }
         Ok(())
     }

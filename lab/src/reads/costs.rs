@@ -136,7 +136,7 @@ impl Read for Lasting {
 pub fn costs(options: &CostsOptions) -> Result<()> {
     let report = measure(&options.options)?;
     if !crate::output::json(options.options.is_json(), &report)? {
-        println!("{}", text(&report));
+        crate::output::print(text(&report))?;
     }
     Ok(())
 }

@@ -85,10 +85,15 @@ pub fn results(options: &ResultsOptions) -> Result<()> {
         let is_wanted = !options.reuse
             && options.only.as_ref().is_none_or(|only| only.iter().any(|n| n == experiment.name));
         if is_wanted {
-            eprintln!("l1d-lab: {} of {}: {}", number + 1, EXPERIMENTS.len(), experiment.name);
+            l1d::cli::print_error(format_args!(
+                "l1d-lab: {} of {}: {}",
+                number + 1,
+                EXPERIMENTS.len(),
+                experiment.name
+            ));
             if let Err(error) = run(experiment, options, &plots) {
                 interrupt::hold_if_interrupted();
-                eprintln!("l1d-lab: {}: {error:#}", experiment.name);
+                l1d::cli::print_error(format_args!("l1d-lab: {}: {error:#}", experiment.name));
                 let told = options.keep.join(format!("{}.failed", experiment.name));
                 std::fs::write(&told, format!("{error:#}"))?;
             }
@@ -109,7 +114,7 @@ pub fn results(options: &ResultsOptions) -> Result<()> {
     let text = document::of(&about, &outcomes, &evidence, (&plots, &counts), options.quick);
     std::fs::write(&options.file, text)
         .with_context(|| format!("cannot write {}", options.file.display()))?;
-    eprintln!("l1d-lab: written: {}", options.file.display());
+    l1d::cli::print_error(format_args!("l1d-lab: written: {}", options.file.display()));
     Ok(())
 }
 

@@ -85,7 +85,7 @@ struct Report {
 pub fn visibility(options: &VisibilityOptions) -> Result<()> {
     let report = measure(options)?;
     if !crate::output::json(options.json, &report)? {
-        println!("{}", text(&report));
+        crate::output::print(text(&report))?;
     }
     Ok(())
 }

@@ -108,7 +108,7 @@ struct Rounds {
 pub fn write(options: &WriteOptions) -> Result<()> {
     let report = measure(options)?;
     if !crate::output::json(options.json, &report)? {
-        println!("{}", text(&report));
+        crate::output::print(text(&report))?;
     }
     Ok(())
 }

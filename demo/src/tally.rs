@@ -1,28 +1,28 @@
-//! A worker's bookkeeping between two reports.
+//! A worker's counts between two reports.
 
+use super::clock::monotonic_ns;
 use super::report::{Message, Report};
 use super::store::{Answer, Store};
 use super::{scenario, signal_interval, stamped};
-use crate::clock::monotonic_ns;
 use anyhow::Result;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A signal that is older than this beyond its interval has been followed by another, which is not
-/// yet counted against anyone while it may still be on its way.
+/// A signal counts as outdated when its age exceeds the interval by more than this: until then, its
+/// successor may still be under way.
 const OUTDATED_SLACK_US: u64 = 100_000;
 
-/// Counts what a worker does, and tells its parent.
+/// Counts a worker's reads and writes, and reports them to its parent.
 pub struct Tally {
     report: Report,
     next: Instant,
-    /// What measuring takes by itself.
+    /// The time that reading the clock takes.
     clock_ns: u64,
-    /// Age from which a signal is out of date.
+    /// Age above which a signal is outdated.
     outdated_us: u64,
-    /// The newest version that was seen of each key.
+    /// The newest version seen of each key.
     newest: Vec<u64>,
     value: Vec<u8>,
 }
@@ -34,13 +34,13 @@ impl Tally {
             next: Instant::now() + REPORT_INTERVAL,
             clock_ns: clock_ns(),
             outdated_us: microseconds(signal_interval()) + OUTDATED_SLACK_US,
-            // Version 1 of every key is there before the play begins, so seeing it is no news.
+            // Version 1 of every key exists before the play begins.
             newest: vec![1; keys],
             value: Vec::new(),
         }
     }
 
-    /// Reads a key, and takes note of what it gave and how long it took.
+    /// Reads a key, and records the answer and the time.
     pub fn read(&mut self, store: &mut Store, position: usize) {
         let before = Instant::now();
         let answer = store.read(position, &mut self.value);
@@ -52,16 +52,16 @@ impl Tally {
             Ok(answer) => {
                 report.read_ns.record(ns);
                 report.hits += u64::from(answer == Answer::L1);
-                self.look_at(store, position);
+                self.check_stamp(store, position);
             }
             Err(error) => report.failed(&error),
         }
     }
 
-    /// Writes a value, and takes note of how long it took or that it failed.
+    /// Writes a value, and records the time or the failure.
     ///
     /// # Errors
-    /// Why it was not taken.
+    /// The value was not stored.
     pub fn write(&mut self, store: &mut Store, position: usize, value: &[u8]) -> Result<()> {
         let before = Instant::now();
         let written = store.write(position, value);
@@ -79,13 +79,13 @@ impl Tally {
         }
     }
 
-    /// A new value of a signal is out.
+    /// Counts a published signal.
     pub fn signal_published(&mut self) {
         self.report.signals += 1;
     }
 
-    /// What the value just read says of itself.
-    fn look_at(&mut self, store: &Store, position: usize) {
+    /// Checks the stamp of the value just read.
+    fn check_stamp(&mut self, store: &Store, position: usize) {
         let report = &mut self.report;
         let Ok(stamp) = stamped::decode(store.name(position), &self.value) else {
             report.damaged += 1;
@@ -106,7 +106,7 @@ impl Tally {
         }
     }
 
-    /// Tells the parent, when it is time to.
+    /// Reports to the parent when a report is due.
     pub fn report(&mut self, store: &Store, out: &mut impl Write) -> Result<()> {
         if Instant::now() < self.next {
             return Ok(());
@@ -115,7 +115,7 @@ impl Tally {
         self.report_now(store, out)
     }
 
-    /// Tells the parent what it does not know yet.
+    /// Reports to the parent all counts since the last report.
     pub fn report_now(&mut self, store: &Store, out: &mut impl Write) -> Result<()> {
         let mut report = Box::new(std::mem::take(&mut self.report));
         (report.copies, report.copies_bytes) = store.copies();
@@ -130,7 +130,7 @@ impl Report {
     }
 }
 
-/// One line to the parent.
+/// Sends one line to the parent.
 pub fn send(message: &Message, out: &mut impl Write) -> Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
@@ -138,7 +138,7 @@ pub fn send(message: &Message, out: &mut impl Write) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// The least time between two looks at the clock.
+/// The shortest time between two readings of the clock.
 fn clock_ns() -> u64 {
     let least = (0..1000).map(|_| Instant::now().elapsed()).min();
     least.map_or(0, nanoseconds)

@@ -1,16 +1,16 @@
-//! Many durations, told as percentiles. Travels between processes as pairs of value and count.
+//! Many durations, summarised as percentiles. Sent between processes as pairs of value and count.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Durations of one unit, kept to two digits.
+/// Durations in one unit, with two significant digits.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Durations(Histogram<u64>);
 
 impl Default for Durations {
     fn default() -> Durations {
-        Durations(Histogram::new(2).expect("two digits are among those that it can keep"))
+        Durations(Histogram::new(2).expect("a histogram can have two significant digits"))
     }
 }
 
@@ -29,7 +29,7 @@ impl Durations {
         self.0.len()
     }
 
-    /// The value that a share of all (0 to 1) do not exceed; 0 without any.
+    /// The value that `share` (0 to 1) of the durations do not exceed; 0 if there are none.
     pub fn quantile(&self, share: f64) -> u64 {
         self.0.value_at_quantile(share)
     }
@@ -39,7 +39,7 @@ impl Durations {
     }
 
     fn record_many(&mut self, value: u64, count: u64) {
-        // It grows with what it is given, so only a value that no memory could hold is lost: what a
+        // The histogram grows as needed. It refuses only a value too large for memory, which only a
         // broken peer would send.
         let _ = self.0.record_n(value.min(u64::MAX >> 8), count);
     }

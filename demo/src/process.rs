@@ -5,25 +5,26 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::unistd::{Pid, getpid, getppid};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// A child that is killed when this is dropped, and dies with this process however that dies.
+/// A child that is killed when this is dropped, and when this process dies for any reason.
 pub struct Process {
     child: Child,
 }
 
 impl Process {
-    /// Starts a child. Must be called by the thread that lives as long as the demo: a parent-death
-    /// signal is sent at the end of the thread that forked.
+    /// Starts a child. Call it from a thread that lives as long as the demo: the kernel sends the
+    /// parent-death signal when the thread that forked ends.
     pub fn start(command: &mut Command) -> Result<Process> {
         let parent = getpid();
         let prepare = move || {
-            // The demo handles these itself and has them blocked, which children inherit. A daemon
-            // is stopped by one of them.
+            // The demo blocks the signals that it waits for, and children inherit that. The daemon
+            // must receive SIGTERM.
             sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
             set_pdeathsig(Signal::SIGKILL)?;
-            // The parent may have died before it could be asked for.
+            // The parent may have died before prctl, in which case no signal comes.
             if getppid() != parent {
                 return Err(std::io::ErrorKind::NotConnected.into());
             }
@@ -33,7 +34,7 @@ impl Process {
         // the system calls rt_sigprocmask, prctl and getppid, and allocates nothing: its errors are
         // made of an errno or a kind.
         unsafe { command.pre_exec(prepare) };
-        // A terminal's Ctrl-C goes to every process of its group; what it means is decided here.
+        // A terminal sends Ctrl-C to the whole foreground process group; only the demo is to react.
         command.process_group(0);
         let child = command
             .spawn()
@@ -45,15 +46,15 @@ impl Process {
         &mut self.child
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Asks it to stop, and kills it when it does not within `patience`.
+    /// Asks it to end, and waits at most `patience` for that. Dropping it kills it in any case.
     pub fn stop(&mut self, patience: Duration) {
         let Ok(id) = i32::try_from(self.child.id()) else { return };
-        // Not yet waited for, so the id is still this child's.
+        // The child has not been reaped, so the id is still its own.
         if self.ended().is_none() && kill(Pid::from_raw(id), Signal::SIGTERM).is_ok() {
             let end = Instant::now() + patience;
             while self.ended().is_none() && Instant::now() < end {
@@ -63,9 +64,18 @@ impl Process {
     }
 }
 
+/// A command that runs `program`, without the environment that a service manager gave this process.
+pub fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for given in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC"] {
+        command.env_remove(given);
+    }
+    command
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both do nothing to a child that has ended and been waited for.
+        // Both do nothing if the child has been reaped.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -86,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_child_that_does_not_stop_is_killed() {
-        // `exec`: what is ignored stays so, and no child of the shell outlives the test.
+        // `exec` keeps SIGTERM ignored and leaves no child of the shell that could outlive the
+        // test.
         let script = "trap '' TERM; exec sleep 1000";
         let mut process = Process::start(Command::new("sh").args(["-c", script])).unwrap();
         process.stop(Duration::from_millis(50));

@@ -1,15 +1,15 @@
-//! What a web process does: serve pages at an even pace, and watch the signals for news.
+//! The work of a web process: serve pages at an even pace, and watch for new signals.
 
+use super::clock::monotonic_ns;
 use super::scenario;
 use super::store::Store;
 use super::tally::Tally;
-use crate::clock::monotonic_ns;
 
-/// Between two pages of one process: 200 pages a second.
+/// The time between two pages of one process: 200 pages a second.
 pub const INTERVAL_NS: u64 = 5_000_000;
 
-/// Signals that are looked at beside each page, in turn: at 200 pages a second, each of the 200
-/// signals twice between two values of it.
+/// Signals that are read with each page, in turn: at 200 pages a second, each of the 200 signals is
+/// read twice between two values of it.
 const WATCHED: usize = 2;
 
 /// The pages of one web process. Every process has its own slot in the interval, so that pages of
@@ -43,8 +43,7 @@ impl Pages {
         self.next_ns
     }
 
-    /// Serves a page. One that took too long costs those that were due meanwhile, as a visitor's
-    /// patience would.
+    /// Serves a page. If it took too long, the pages that were due meanwhile are skipped.
     pub fn serve(&mut self, store: &mut Store, tally: &mut Tally) {
         let symbol = scenario::symbol_viewed(self.draw());
         for position in scenario::page(symbol) {
@@ -64,7 +63,7 @@ impl Pages {
         }
     }
 
-    /// SplitMix64: good enough to choose pages, and the same in every run.
+    /// SplitMix64: random enough to choose pages, and the same in every run.
     fn draw(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.random;

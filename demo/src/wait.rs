@@ -1,6 +1,6 @@
-//! A worker's wait for the next thing to do, which its parent can end.
+//! A worker's wait until its next task is due, which its parent can end.
 
-use crate::clock::monotonic_ns;
+use super::clock::monotonic_ns;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
@@ -8,7 +8,8 @@ use std::io::Stdin;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// Waits until `at_ns` on CLOCK_MONOTONIC. `false`: the parent closed the worker's stdin, or is gone.
+/// Waits until `at_ns` on CLOCK_MONOTONIC. Returns `false` if the parent closed the worker's stdin
+/// or has ended.
 pub fn until(at_ns: u64, stdin: &Stdin) -> bool {
     loop {
         let left = Duration::from_nanos(at_ns.saturating_sub(monotonic_ns()));

@@ -1,6 +1,7 @@
-//! One process of the demo: `l1d demo-worker`. It says when it is ready, begins when its parent says
-//! so, and ends when its parent closes its stdin or dies.
+//! One process of the demo: `l1d demo-worker`. It reports when it is ready, starts on its parent's
+//! command, and ends when its parent closes its stdin or dies.
 
+use super::clock::monotonic_ns;
 use super::page::Pages;
 use super::report::Message;
 use super::scenario::{Key, SIGNALS, Schedule};
@@ -8,7 +9,6 @@ use super::stamped::{self, Stamp};
 use super::store::Store;
 use super::tally::{Tally, send};
 use super::{Role, WorkerOptions, wait};
-use crate::clock::monotonic_ns;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, Stdin, Stdout, stdin, stdout};
 use std::process::ExitCode;
@@ -16,8 +16,8 @@ use std::process::ExitCode;
 /// Plays one process of the demo.
 ///
 /// # Errors
-///
-/// When the daemon cannot be had or the parent cannot be told.
+/// The failure cannot be sent to the parent. Any other failure is sent as [`Message::Failed`], and
+/// the exit code is a failure.
 pub fn run(options: &WorkerOptions) -> Result<ExitCode> {
     let mut out = stdout();
     match play(options, &mut out) {
@@ -63,7 +63,7 @@ fn monitor(store: &mut Store, stdin: &Stdin, out: &mut Stdout) -> Result<()> {
         }
         let is_signal = store.keys().get(position).is_some_and(|key| key.feed == SIGNALS);
         if is_signal {
-            // A signal follows from the quote of its symbol.
+            // A signal is computed from the quote of its symbol.
             if let Some(quote) = quote_of(store.keys(), position) {
                 tally.read(store, quote);
             }
@@ -89,7 +89,8 @@ fn web(store: &mut Store, options: &WorkerOptions, stdin: &Stdin, out: &mut Stdo
     tally.report_now(store, out)
 }
 
-/// Says so, and waits for the parent's word. `false`: it wants no play.
+/// Reports to the parent and waits for its command to begin. Returns `false` if the parent closed
+/// stdin instead.
 fn ready(stdin: &Stdin, out: &mut Stdout) -> Result<bool> {
     send(&Message::Ready, out)?;
     Ok(stdin.lock().read_line(&mut String::new())? > 0)
@@ -102,14 +103,17 @@ fn quote_of(keys: &[Key], signal: usize) -> Option<usize> {
     keys.get(quote).is_some_and(|key| key.feed == 0).then_some(quote)
 }
 
-/// Holds the version of each key.
+/// Keeps the version of each key.
 struct Publisher {
     versions: Vec<u64>,
     value: Vec<u8>,
 }
 
 impl Publisher {
-    /// Publishes the next value of a key. Whether it was taken.
+    /// Publishes the next value of a key.
+    ///
+    /// # Errors
+    /// The value was not stored.
     fn publish(&mut self, store: &mut Store, tally: &mut Tally, position: usize) -> Result<()> {
         let Some((version, key)) = self.versions.get_mut(position).zip(store.keys().get(position))
         else {

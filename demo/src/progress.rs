@@ -1,11 +1,10 @@
-//! What is shown while the demo plays: on a terminal a few lines that are drawn anew, elsewhere a line
-//! for each way now and then. On stderr, so that stdout is the result's alone.
+//! Progress while the demo plays: on a terminal a few lines that are redrawn, elsewhere a line for
+//! each way every few seconds. It goes to stderr, so that stdout has only the result.
 
 use super::play::Worker;
 use super::text::{count, duration_ns, duration_us, percent};
 use super::{Options, Role, WAYS, Way};
 use anstream::AutoStream;
-use anyhow::Result;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Stderr, Write, stderr};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ const SAY_INTERVAL: Duration = Duration::from_secs(5);
 const BOLD: &str = "\x1b[1m";
 const PLAIN: &str = "\x1b[0m";
 
-/// Shows how the play goes.
+/// Shows the progress of the play. Errors are ignored: the demo goes on without its display.
 pub struct Progress {
     out: AutoStream<Stderr>,
     mode: Mode,
@@ -25,7 +24,7 @@ pub struct Progress {
 }
 
 enum Mode {
-    /// Draws over the lines that it drew last.
+    /// Overwrites the lines that were drawn last.
     Redraw {
         lines: usize,
     },
@@ -47,9 +46,9 @@ impl Progress {
     }
 
     /// Shows the state of all processes, when it is time to.
-    pub fn show(&mut self, elapsed: Duration, workers: &[Worker]) -> Result<()> {
+    pub fn show(&mut self, elapsed: Duration, workers: &[Worker]) {
         if Instant::now() < self.next {
-            return Ok(());
+            return;
         }
         match &mut self.mode {
             Mode::Redraw { lines } => {
@@ -60,26 +59,28 @@ impl Progress {
                     lines => format!("\x1b[{lines}A\x1b[J"),
                 };
                 *lines = text.lines().count();
-                write!(self.out, "{erase}{text}")?;
+                self.write(&format!("{erase}{text}"));
             }
             Mode::Append => {
                 self.next = Instant::now() + SAY_INTERVAL;
-                write!(self.out, "{}", lines(elapsed, self.seconds, workers))?;
+                self.write(&lines(elapsed, self.seconds, workers));
             }
             Mode::Silent => {}
         }
-        Ok(self.out.flush()?)
     }
 
-    /// Takes the drawing away: the result says it all.
-    pub fn end(&mut self) -> Result<()> {
-        if let Mode::Redraw { lines } = &mut self.mode
-            && *lines > 0
-        {
-            write!(self.out, "\x1b[{lines}A\x1b[J")?;
-            *lines = 0;
+    /// Erases the drawing, to make room for the result.
+    pub fn end(&mut self) {
+        if let Mode::Redraw { lines } = &mut self.mode {
+            let drawn = std::mem::take(lines);
+            if drawn > 0 {
+                self.write(&format!("\x1b[{drawn}A\x1b[J"));
+            }
         }
-        Ok(self.out.flush()?)
+    }
+
+    fn write(&mut self, text: &str) {
+        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
     }
 }
 
@@ -88,7 +89,7 @@ fn published(workers: &[Worker], way: Way) -> u64 {
     monitor.map_or(0, |worker| worker.total.signals)
 }
 
-/// One line for each process, none over 80 characters wide, as a wrapped one could not be erased.
+/// One line for each process, at most 80 characters wide: a wrapped line could not be erased.
 fn drawing(elapsed: Duration, seconds: u64, workers: &[Worker]) -> String {
     let mut text = format!(
         "{BOLD}{} s of {seconds} s{PLAIN}\n{:<14}{:>17}{:>10}{:>9}{:>9}{:>9}{:>12}\n",
@@ -130,7 +131,7 @@ fn drawing(elapsed: Duration, seconds: u64, workers: &[Worker]) -> String {
     text
 }
 
-/// One line for each way, of its web processes together.
+/// One line for each way, with the sum of its web processes.
 fn lines(elapsed: Duration, seconds: u64, workers: &[Worker]) -> String {
     let mut text = String::new();
     for way in WAYS {

@@ -1,14 +1,15 @@
-//! The main job as a story: one process publishes market data and signals, others serve them.
+//! The demo of l1d: one process publishes market data and signals, others serve them.
 //!
-//! The scenario exists once, here, as data; `l1d demo` plays it and the lab measures it.
+//! The [`scenario`] exists once, here, as data; `l1d demo` plays it and the lab measures it.
 //!
-//! `l1d demo` starts a daemon of its own and plays the scenario in three ways at once, each with a
-//! *monitoring* process and *web* processes ([`Way`]). They run side by side and not in turns, since
-//! a copy that lives for 30 s needs the whole run to show its age. What makes that fair: every web
-//! process serves the same number of pages a second, well below what two cores can do, and they take
-//! turns in slots of time, so that no page waits for another way's page.
+//! [`run`] starts a daemon of its own and plays the scenario in three ways at once, each with a
+//! *monitoring* process and *web* processes. They run side by side and not in turn, since
+//! a copy that lives for 30 s needs the whole run to show its age. To make that fair, every web
+//! process serves the same number of pages a second, well below what two cores can do, and they
+//! take turns in time slots, so that no page waits for another way's page.
 
 mod below;
+mod clock;
 mod daemon;
 mod directory;
 mod durations;
@@ -30,14 +31,15 @@ mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use play::run;
+pub use play::{Outcome, run};
 pub use worker::run as run_worker;
 
-/// What `l1d demo` is told.
+/// Arguments of `l1d demo`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// How long to play; a copy with a TTL of 30 s shows its age after that.
-    #[arg(long, value_name = "N", default_value_t = 35, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    /// Seconds to play. A copy with a TTL of 30 s shows its age only after that time.
+    #[arg(long, value_name = "N", default_value_t = 35)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
     /// Print the comparison as one JSON document.
     #[arg(long)]
@@ -49,15 +51,16 @@ pub struct Options {
     #[arg(long, value_name = "URL")]
     pub redis: Option<String>,
     /// Web processes for each of the three ways.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=32))]
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=32))]
     pub web: u32,
 }
 
-/// What the hidden `l1d demo-worker` is told: one process of the demo. It talks to its parent on
-/// stdin and stdout.
+/// Arguments of one process of the demo, the hidden command `l1d demo-worker`. It talks to its
+/// parent over stdin and stdout.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WorkerOptions {
-    /// What it does.
+    /// Its part in the scenario.
     #[arg(long)]
     role: Role,
     /// Where its L1 is.
@@ -66,7 +69,7 @@ pub struct WorkerOptions {
     /// The daemon's control socket.
     #[arg(long)]
     socket: PathBuf,
-    /// Its slot of time, and so its seed.
+    /// Its time slot, which is also its seed.
     #[arg(long, default_value_t = 0)]
     slot: u32,
     /// How many slots there are.
@@ -74,12 +77,12 @@ pub struct WorkerOptions {
     slots: u32,
 }
 
-/// A tier that the demo was told to use does not do its part.
+/// A tier that the demo was told to use failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct TierFailed(String);
 
-/// What a process of the demo does.
+/// The part of a process in the scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Role {
@@ -95,7 +98,8 @@ enum Role {
 enum Way {
     /// In the table that all processes share.
     L1d,
-    /// In each process; keys that another process writes live for 2 s, as is the usual cure.
+    /// In each process; keys that another process writes live for 2 s, the usual remedy for stale
+    /// copies.
     #[value(name = "l1-2s")]
     #[serde(rename = "l1-2s")]
     Private2s,
@@ -108,16 +112,16 @@ enum Way {
 /// All ways, in the order they are shown.
 const WAYS: [Way; 3] = [Way::L1d, Way::Private2s, Way::Private30s];
 
-/// What all keys of the demo begin with, lest it overwrites anything on real tiers.
+/// Prefix of all keys of the demo, so that it overwrites nothing on real tiers.
 const NAMESPACE: &str = "l1d-demo:";
 
-/// Between two values of one signal.
+/// The time between two values of one signal.
 fn signal_interval() -> Duration {
     scenario::FEEDS.get(scenario::SIGNALS).map_or(Duration::ZERO, |feed| feed.interval)
 }
 
 impl Way {
-    /// What the command line calls it.
+    /// Its name on the command line.
     fn name(self) -> &'static str {
         match self {
             Way::L1d => "l1d",
@@ -126,7 +130,7 @@ impl Way {
         }
     }
 
-    /// What people call it.
+    /// Its name in sentences.
     fn title(self) -> &'static str {
         match self {
             Way::L1d => "one L1 for all (l1d)",
@@ -135,7 +139,7 @@ impl Way {
         }
     }
 
-    /// The same over a narrow column.
+    /// Its name above a narrow column.
     fn label(self) -> &'static str {
         match self {
             Way::L1d => "l1d",
@@ -144,7 +148,7 @@ impl Way {
         }
     }
 
-    /// What its keys begin with: the ways share a daemon, and must not see each other's values.
+    /// Prefix of its keys: the ways share a daemon and must not see each other's values.
     fn namespace(self) -> String {
         format!("{NAMESPACE}{}:", self.name())
     }

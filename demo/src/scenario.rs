@@ -1,7 +1,7 @@
 //! The dashboard: what a *monitoring* process publishes, and what a page of a *web* process reads.
 //!
-//! Pure data. Whoever plays it holds a version per key and stamps each value with it
-//! ([`super::stamped`]); [`Schedule`] says when the next value of which key is due.
+//! Pure data. The player keeps a version for each key and stamps each value with it
+//! ([`super::stamped`]); [`Schedule`] says which key gets its next value when.
 
 use l1d_wire::policy::Scope;
 use std::cmp::Reverse;
@@ -17,20 +17,20 @@ pub const PAGE_KEYS: usize = 20;
 /// A family of keys that one component publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Feed {
-    /// What people call it.
+    /// Its name in texts.
     pub name: &'static str,
     /// Its keys are `prefix` alone (where `keys` is 1) or `prefix:SYMnnn`.
     pub prefix: &'static str,
-    /// How many keys.
+    /// Number of keys.
     pub keys: usize,
     /// Time between two values of one key.
     pub interval: Duration,
     /// Bytes of a value.
     pub value_bytes: usize,
-    /// Where the L1 copy belongs: what one process writes and others wait for is host scope, what
-    /// each process may well keep for itself is process scope.
+    /// Where the L1 copy belongs: host scope if one process writes and others wait for the value,
+    /// process scope if each process may as well keep its own.
     pub scope: Scope,
-    /// Longest life of a copy in L1.
+    /// TTL of a copy in L1.
     pub ttl: Duration,
 }
 
@@ -45,7 +45,7 @@ pub const FEEDS: [Feed; 7] = [
     feed("indicators", "indicator:rsi", SYMBOLS, 60_000, 192, Scope::Process),
 ];
 
-/// Position of the signals in [`FEEDS`]: the values whose late arrival hurts.
+/// Position of the signals in [`FEEDS`]: the values that must not be late.
 pub const SIGNALS: usize = 1;
 
 /// One key.
@@ -81,8 +81,8 @@ pub fn keys() -> Vec<Key> {
     keys
 }
 
-/// What the page of one symbol reads, as positions in [`keys`]: the alerts and the overview that
-/// stand on every page, the quotes of the ten symbols in view, signals and scores of the first
+/// The keys that the page of one symbol reads, as positions in [`keys`]: the alerts and the
+/// overview of every page, the quotes of the ten symbols in view, signals and scores of the first
 /// three, candles and indicator of the symbol itself.
 #[must_use]
 pub fn page(symbol: usize) -> [usize; PAGE_KEYS] {
@@ -104,16 +104,16 @@ pub fn page(symbol: usize) -> [usize; PAGE_KEYS] {
     page
 }
 
-/// The symbol of a page view, from 64 random bits: the lower a symbol's number, the more it is
-/// looked at (the first tenth gets a fifth of the views, the last tenth a hundredth).
+/// The symbol of a page view, from 64 random bits. Low numbers are viewed most: the first tenth
+/// gets a fifth of the views, the last tenth a hundredth.
 #[must_use]
 pub fn symbol_viewed(random: u64) -> usize {
     let [a, b] = [random >> 32, random & 0xffff_ffff];
     usize::try_from((a.min(b) * SYMBOLS as u64) >> 32).unwrap_or(0)
 }
 
-/// When which key gets its next value: an endless iterator of (time since the start, position in
-/// [`keys`]), in order of time. The keys of a feed take turns, so that load is even.
+/// When each key gets its next value: an endless iterator of (time since the start, position in
+/// [`keys`]), in order of time. The keys of a feed take turns, so that the load is even.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     due: BinaryHeap<Reverse<(Duration, usize)>>,

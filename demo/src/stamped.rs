@@ -1,6 +1,6 @@
-//! Values that say what they are: version, time of publication, and a checksum bound to their key.
+//! Values that identify themselves: version, time of publication, and a checksum bound to the key.
 //!
-//! A reader of such a value knows how old it is, whether it is older than one that was acknowledged
+//! A reader of such a value knows how old it is, whether it is older than a value acknowledged
 //! before, and whether it is torn or belongs to another key. Little-endian:
 //!
 //! ```text
@@ -13,10 +13,10 @@ use std::fmt;
 /// Bytes of the smallest value that can carry a stamp.
 pub const BYTES_MIN: usize = 24;
 
-/// What a value says about itself.
+/// The header of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// Counts the values of one key, from 1.
+    /// Number of the value among those of its key, from 1.
     pub version: u64,
     /// CLOCK_MONOTONIC at publication, in ns: comparable between all processes of one host that
     /// share a time namespace.
@@ -28,7 +28,7 @@ pub struct Stamp {
 pub enum Damage {
     /// Fewer than [`BYTES_MIN`] bytes.
     Short,
-    /// The checksum does not fit: torn, damaged, or written for another key.
+    /// Wrong checksum: torn, damaged, or written for another key.
     Checksum,
 }
 
@@ -43,8 +43,8 @@ impl fmt::Display for Damage {
 
 impl std::error::Error for Damage {}
 
-/// Writes a value of `bytes` bytes (at least [`BYTES_MIN`]) for `key` into `value`, replacing what
-/// was there. The filler follows from key and version, so that two versions differ in every word.
+/// Writes a value of `bytes` bytes (at least [`BYTES_MIN`]) for `key` into `value`, replacing its
+/// content. The filler depends on key and version, so that two versions differ in every word.
 pub fn encode(key: &[u8], stamp: Stamp, bytes: usize, value: &mut Vec<u8>) {
     value.clear();
     value.reserve(bytes.max(BYTES_MIN));
@@ -67,7 +67,7 @@ pub fn encode(key: &[u8], stamp: Stamp, bytes: usize, value: &mut Vec<u8>) {
 /// Reads the stamp of `value`, which must have been written for `key`.
 ///
 /// # Errors
-/// [`Damage`] where it was not, or where a byte has changed since.
+/// [`Damage`] if it was not, or if a byte has changed since.
 pub fn decode(key: &[u8], value: &[u8]) -> Result<Stamp, Damage> {
     let (stored, rest) = value.split_first_chunk::<8>().ok_or(Damage::Short)?;
     let (version, after) = rest.split_first_chunk::<8>().ok_or(Damage::Short)?;
@@ -88,7 +88,7 @@ fn checksum(key: &[u8], rest: &[u8]) -> u64 {
     sum(sum(SEED, key), rest)
 }
 
-/// Eight bytes a step; the length goes in last, so that zeros at the end count.
+/// Takes eight bytes a step; the length goes in last, so that trailing zeros count.
 fn sum(seed: u64, bytes: &[u8]) -> u64 {
     let (words, tail) = bytes.as_chunks::<8>();
     let mut state = seed;
@@ -102,8 +102,8 @@ fn sum(seed: u64, bytes: &[u8]) -> u64 {
     mix(mix(state, u64::from_le_bytes(last)), bytes.len() as u64)
 }
 
-/// A bijection of either argument while the other stands still, so that a change confined to one
-/// word is always seen, and any other with a chance of 2^-64 to be missed.
+/// A bijection of each argument while the other is fixed, so that a change within one word is
+/// always detected, and any other change missed with probability 2^-64.
 fn mix(a: u64, b: u64) -> u64 {
     let product = (a ^ b).wrapping_mul(STEP);
     product ^ product >> 32
@@ -154,7 +154,10 @@ mod tests {
 
         #[test]
         fn any_flipped_bit_and_any_other_key_are_refused(
-            key in proptest::collection::vec(any::<u8>(), 1..40), bytes in 24usize..300, place: usize, bit in 0u32..8,
+            key in proptest::collection::vec(any::<u8>(), 1..40),
+            bytes in 24usize..300,
+            place: usize,
+            bit in 0u32..8,
         ) {
             let mut value = Vec::new();
             encode(&key, STAMP, bytes, &mut value);

@@ -1,7 +1,7 @@
 //! The demo's own daemon, with a private table and socket.
 
 use super::directory::Directory;
-use super::process::Process;
+use super::process::{Process, command};
 use super::{NAMESPACE, Options, WAYS, Way};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
@@ -9,21 +9,21 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
-/// A process that is killed closes its connections before it can be waited for.
+/// A killed process closes its connections before its parent can reap it.
 const DEATH_DEADLINE: Duration = Duration::from_millis(200);
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Many times what the scenario needs, and little enough for a container's /dev/shm.
+/// Many times what the scenario needs, and small enough for a container's /dev/shm.
 const TABLE_BYTES: u64 = 16 << 20;
 
-/// Many times its largest value; the table's size goes with it.
+/// Many times the scenario's largest value. The smallest possible table depends on it.
 const VALUE_BYTES_MAX: u64 = 64 << 10;
 
-/// Room for the table and what lies beside it.
+/// Room for the table and the files beside it.
 pub const DIRECTORY_BYTES: u64 = TABLE_BYTES + (8 << 20);
 
 /// A running daemon; dropping it stops it.
@@ -34,9 +34,10 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts this very program as a daemon with everything in `directory`, and returns when clients
-    /// can attach. `cancelled` is asked meanwhile.
+    /// Starts `program serve` with all its files in `directory`, and returns when clients can
+    /// attach. Gives up when `cancelled` returns true.
     pub fn start(
+        program: &Path,
         directory: &Directory,
         options: &Options,
         cancelled: &dyn Fn() -> bool,
@@ -52,7 +53,7 @@ impl Daemon {
         notify.set_read_timeout(Some(Duration::from_millis(50)))?;
 
         let out = File::create(&log).with_context(|| format!("making {}", log.display()))?;
-        let mut command = program()?;
+        let mut command = command(program);
         command
             .arg("serve")
             .arg("--config")
@@ -75,7 +76,8 @@ impl Daemon {
         &self.socket
     }
 
-    /// An error if it has ended.
+    /// # Errors
+    /// The daemon has ended.
     pub fn check(&mut self) -> Result<()> {
         match self.process.ended() {
             None => Ok(()),
@@ -83,7 +85,10 @@ impl Daemon {
         }
     }
 
-    /// The same when something else went wrong, which may be the first sign of it.
+    /// [`Daemon::check`] after another failure, which may be the first sign of the daemon's end.
+    ///
+    /// # Errors
+    /// The daemon ended within a short time.
     pub fn check_again(&mut self) -> Result<()> {
         let end = Instant::now() + DEATH_DEADLINE;
         while Instant::now() < end {
@@ -125,34 +130,25 @@ impl Drop for Daemon {
     }
 }
 
-/// This program, free of what a service manager told this process.
-pub fn program() -> Result<Command> {
-    let mut command =
-        Command::new(std::env::current_exe().context("this program's own file cannot be found")?);
-    for told in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC"] {
-        command.env_remove(told);
-    }
-    Ok(command)
-}
-
-/// What a log ends with, for an error's text.
+/// The last lines of a log, for an error message.
 pub fn last_lines(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let last = lines.get(lines.len().saturating_sub(8)..).unwrap_or_default();
-    if last.is_empty() { "it said nothing".to_owned() } else { last.join("\n") }
+    if last.is_empty() { "it wrote nothing".to_owned() } else { last.join("\n") }
 }
 
 fn is_timeout(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
-/// Without tiers the table is also what processes with an L1 of their own have below it. With tiers
-/// their keys pass it by, and go to the tiers as they do today. Lives are longer than any play, so
-/// that what is seen is the age of copies and not the end of values; in the tiers they clean up.
+/// Without tiers, processes with an L1 of their own use the table as the level below it. With
+/// tiers, their keys bypass the table and go to the tiers. TTLs are longer than any play, so that
+/// it shows the age of copies and not the end of values; in the tiers they remove the demo's keys
+/// later.
 fn configuration(options: &Options) -> String {
     let mut text = format!("[table]\nvalue_bytes_max = \"{}KiB\"\n\n", VALUE_BYTES_MAX >> 10);
-    // Debug form: quoted and escaped as TOML wants its strings.
+    // Debug form quotes and escapes as TOML requires.
     if let Some(address) = &options.memcached {
         let _ = writeln!(text, "[l2]\naddress = {address:?}\n");
     }

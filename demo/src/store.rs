@@ -1,4 +1,4 @@
-//! One way of reading and writing, whichever it is.
+//! Reads and writes of one process, in any of the ways.
 
 use super::Way;
 use super::below::Below;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use l1d_client::{Client, Source};
 use std::path::Path;
 
-/// Where a read was answered.
+/// The level that answered a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// In L1.
@@ -56,7 +56,7 @@ impl Store {
         self.names.get(position).map_or(&[], |name| name)
     }
 
-    /// Reads into `value`, whose content is replaced.
+    /// Reads into `value`, replacing its content.
     #[inline]
     pub fn read(&mut self, position: usize, value: &mut Vec<u8>) -> Result<Answer> {
         let Some((key, name)) = self.keys.get(position).zip(self.names.get(position)) else {
@@ -99,7 +99,7 @@ impl Store {
         Ok(())
     }
 
-    /// Values that this process alone holds, and the bytes of their keys and values.
+    /// Number of values in this process's own L1, and the bytes of their keys and values.
     pub fn copies(&self) -> (u64, u64) {
         match &self.l1 {
             L1::Shared(_) => (0, 0),
@@ -107,8 +107,8 @@ impl Store {
         }
     }
 
-    /// How many of the keys this host's table holds, and the bytes of those keys and values; for the
-    /// way that reads it.
+    /// Number of keys in the host's table, and the bytes of these keys and their values. Zero for
+    /// the ways that do not read the table.
     pub fn copies_in_table(&self) -> (u64, u64) {
         let L1::Shared(client) = &self.l1 else { return (0, 0) };
         let mut value = Vec::new();

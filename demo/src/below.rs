@@ -1,5 +1,5 @@
-//! What processes with an L1 of their own share below it: the daemon, asked over its socket for every
-//! miss. Never looks into the table, as these processes are to live without it.
+//! The level below a process's own L1: the daemon, asked over its socket for every miss. It never
+//! reads the table, because these processes stand for services without l1d.
 
 use anyhow::{Context, Result, bail};
 use l1d_wire::protocol::{ErrorCode, PROTOCOL_VERSION, Request, Response, Set, frame};
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// No answer of the demo comes near.
+/// Far more than any answer in the demo.
 const REPLY_BYTES_MAX: usize = 4 << 20;
 
-/// One connection, opened anew after any fault.
+/// One connection, reopened after any fault.
 pub struct Below {
     socket: PathBuf,
     stream: Option<UnixStream>,
@@ -27,7 +27,7 @@ impl Below {
         Below { socket, stream: None, request: Vec::new(), reply: Vec::new() }
     }
 
-    /// Reads into `value`, whose content is replaced. Whether there is one.
+    /// Reads into `value`, replacing its content. Returns whether there is a value.
     pub fn get(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
         value.clear();
         self.exchange(&Request::Get { key }, |response| match response {
@@ -59,7 +59,7 @@ impl Below {
         };
         self.ask(&mut stream, request)?;
         let response = Response::decode(&self.reply)?;
-        // The answer was whole: whatever it says, the connection is good for the next.
+        // The answer was complete, so the connection is in step, whatever the answer says.
         self.stream = Some(stream);
         take(response)
     }
@@ -69,7 +69,8 @@ impl Below {
             .with_context(|| format!("connecting to {}", self.socket.display()))?;
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
-        // The table's descriptor comes along, and the kernel drops it: a plain read takes bytes only.
+        // The reply carries the table's descriptor. A plain read takes only bytes, and the kernel
+        // drops the descriptor.
         self.ask(&mut stream, &Request::Attach { protocol: PROTOCOL_VERSION, mailbox: false })?;
         match Response::decode(&self.reply)? {
             Response::Attached(_) => Ok(stream),
@@ -77,7 +78,7 @@ impl Below {
         }
     }
 
-    /// Sends a request, and receives its answer into `self.reply`.
+    /// Sends a request and receives its answer into `self.reply`.
     fn ask(&mut self, stream: &mut UnixStream, request: &Request<'_>) -> Result<()> {
         self.request.clear();
         request.encode(&mut self.request)?;
@@ -86,7 +87,7 @@ impl Below {
         stream.read_exact(&mut header).context("waiting for the daemon's answer")?;
         let bytes = usize::try_from(u32::from_le_bytes(header))?;
         if bytes > REPLY_BYTES_MAX {
-            bail!("the daemon announces an answer of {bytes} bytes");
+            bail!("the daemon announced an answer of {bytes} bytes");
         }
         self.reply.resize(bytes, 0);
         stream.read_exact(&mut self.reply).context("receiving the daemon's answer")
@@ -99,6 +100,6 @@ fn unexpected(response: &Response<'_>) -> anyhow::Error {
             super::TierFailed(format!("the daemon says: {message}")).into()
         }
         Response::Error { message, .. } => anyhow::anyhow!("the daemon says: {message}"),
-        other => anyhow::anyhow!("the daemon answers what was not asked: {other:?}"),
+        other => anyhow::anyhow!("the daemon sent an answer of the wrong kind: {other:?}"),
     }
 }

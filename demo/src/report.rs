@@ -1,54 +1,54 @@
-//! What the processes of the demo tell their parent, one JSON document a line.
+//! Messages from the processes of the demo to their parent, one JSON document per line.
 
 use super::durations::Durations;
 use serde::{Deserialize, Serialize};
 
-/// A line.
+/// One line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "kebab-case")]
 pub enum Message {
-    /// All that had to be done before the play begins is done.
+    /// Everything that must precede the play is done.
     Ready,
-    /// What happened since the last report.
+    /// Counts since the last report.
     Report(Box<Report>),
-    /// It cannot go on.
+    /// The process cannot continue.
     Failed {
         /// Why.
         reason: String,
-        /// Whether a tier is at fault.
+        /// A tier is to blame.
         tier: bool,
     },
 }
 
-/// Counts since the last report; `copies` are of the moment.
+/// Counts since the last report; `copies` and `copies_bytes` are current values.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Report {
     pub reads: u64,
     /// Reads that L1 answered.
     pub hits: u64,
-    /// Reads that nobody answered with a value.
+    /// Reads that found no value.
     pub missing: u64,
     /// Values that were torn or belonged to another key.
     pub damaged: u64,
     /// Reads and writes that failed.
     pub errors: u64,
-    /// What the last of them said.
+    /// The message of the last error.
     pub last_error: Option<String>,
     pub writes: u64,
     /// New values of signals: published by a monitoring process, seen for the first time by a web
     /// process.
     pub signals: u64,
-    /// Reads of a signal that were answered with an old value, although a newer one was out.
+    /// Reads of a signal that returned an old value although a newer one had been published.
     pub outdated: u64,
     /// Values in this process's own L1.
     pub copies: u64,
     /// Bytes of their keys and values.
     pub copies_bytes: u64,
-    /// Of one read, in ns.
+    /// Duration of a read, in ns.
     pub read_ns: Durations,
-    /// Of one write, in ns.
+    /// Duration of a write, in ns.
     pub write_ns: Durations,
-    /// From publication to each read of a signal, in µs.
+    /// Age of a signal at each read, in µs.
     pub signal_age_us: Durations,
 }
 
@@ -59,7 +59,7 @@ impl Report {
         (self.copies, self.copies_bytes) = (later.copies, later.copies_bytes);
     }
 
-    /// Adds of a later report only the signals that were seen for the first time.
+    /// Adds only the new signals of a later report.
     pub fn add_news(&mut self, later: &Report) {
         self.signals += later.signals;
     }

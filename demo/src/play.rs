@@ -1,8 +1,8 @@
-//! The parent: starts everything, listens, shows, and leaves nothing behind.
+//! The parent process: starts the others, collects their reports, shows them, and cleans up.
 
-use super::daemon::{DIRECTORY_BYTES, Daemon, last_lines, program};
+use super::daemon::{DIRECTORY_BYTES, Daemon, last_lines};
 use super::directory::Directory;
-use super::process::Process;
+use super::process::{Process, command};
 use super::progress::Progress;
 use super::report::{Message, Report};
 use super::store::Store;
@@ -13,16 +13,16 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 use nix::sys::signal::{SigSet, Signal};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
-use std::process::{ChildStdin, ExitCode, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 const READY_DEADLINE: Duration = Duration::from_secs(20);
 const END_DEADLINE: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(250);
 
-/// Web processes go on for so long after the last signal is published: each looks at every signal
-/// twice a second, so what it has not seen by then it will not see.
+/// Web processes continue for this time after the last signal is published. Each reads every signal
+/// twice a second, so it will never see what it has not seen by then.
 const LAST_LOOK: Duration = Duration::from_millis(700);
 
 /// One process of the play, as its parent knows it.
@@ -31,7 +31,7 @@ pub struct Worker {
     pub role: Role,
     /// Counts the processes of one role and way, from 1.
     pub number: u32,
-    /// All that it has reported.
+    /// The sum of its reports.
     pub total: Report,
     ready: bool,
     ended: bool,
@@ -46,22 +46,38 @@ enum Event {
     Signal(Signal),
 }
 
-/// Plays the demo and prints what came of it.
+/// The end of a demo.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The comparison, for standard output; empty if a signal ended the demo before it was known.
+    pub text: String,
+    /// The exit code: success, or as a shell reports the signal that ended the demo.
+    pub code: ExitCode,
+}
+
+/// Plays the demo. `program` is the executable to start as the daemon (`program serve ...`) and as
+/// the processes of the demo (`program demo-worker ...`, which must call [`run_worker`] with
+/// [`WorkerOptions`]).
+///
+/// From this call on, SIGINT, SIGTERM and SIGHUP are blocked in the calling thread, and end the
+/// demo.
 ///
 /// # Errors
+/// The daemon or a process cannot be started or fails. [`TierFailed`]: a tier is to blame.
 ///
-/// When the daemon or a process cannot be started or fails, with the reason in its own words.
-pub fn run(options: &Options) -> Result<ExitCode> {
+/// [`run_worker`]: crate::run_worker
+/// [`WorkerOptions`]: crate::WorkerOptions
+/// [`TierFailed`]: crate::TierFailed
+pub fn run(program: &Path, options: &Options) -> Result<Outcome> {
     let (events, received) = unbounded();
-    // From here on these signals are events, and all that is started is stopped by leaving this
-    // function.
+    // From here on these signals are events: leaving this function stops all that was started.
     forward_signals(events.clone())?;
     let directory = Directory::new(DIRECTORY_BYTES)?;
-    let daemon = match Daemon::start(&directory, options, &|| !received.is_empty()) {
+    let daemon = match Daemon::start(program, &directory, options, &|| !received.is_empty()) {
         Ok(daemon) => daemon,
         Err(error) => {
             return match received.try_recv() {
-                Ok(Event::Signal(signal)) => Ok(exit_code(signal)),
+                Ok(Event::Signal(signal)) => Ok(Outcome::interrupted(signal)),
                 _ => Err(error),
             };
         }
@@ -69,50 +85,55 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let log = directory.join("processes.log");
     let mut play =
         Play { workers: Vec::new(), daemon, received, interrupted: None, last_look: false, log };
-    let played = play.start(options, &events).and_then(|()| play.perform(options));
+    let played = play.start(program, options, &events).and_then(|()| play.perform(options));
     let elapsed = match (played, play.interrupted) {
         (Ok(elapsed), _) => elapsed,
-        // Whatever else went wrong did so because of it.
-        (Err(_), Some(signal)) => return Ok(exit_code(signal)),
+        // The signal is the cause of any other failure.
+        (Err(_), Some(signal)) => return Ok(Outcome::interrupted(signal)),
         (Err(error), None) => return Err(error),
     };
     let in_table = Store::open(Way::L1d, play.daemon.socket())?.copies_in_table();
     let summary = Summary::of(options, elapsed, &play.workers, in_table);
-    let mut out = anstream::stdout().lock();
-    if options.json {
-        serde_json::to_writer_pretty(&mut out, &summary.json())?;
-        writeln!(out)?;
+    let text = if options.json {
+        serde_json::to_string_pretty(&summary.json())? + "\n"
     } else {
-        write!(out, "{}", summary.text())?;
-    }
-    out.flush()?;
-    Ok(play.interrupted.map_or(ExitCode::SUCCESS, exit_code))
+        summary.text()
+    };
+    Ok(Outcome { text, code: play.interrupted.map_or(ExitCode::SUCCESS, exit_code) })
 }
 
-// Fields are dropped in this order: processes before the daemon; the directory outlives both.
+impl Outcome {
+    fn interrupted(signal: Signal) -> Outcome {
+        Outcome { text: String::new(), code: exit_code(signal) }
+    }
+}
+
+// Fields are dropped in this order: processes before the daemon. The directory outlives both.
 struct Play {
     workers: Vec<Worker>,
     daemon: Daemon,
     received: Receiver<Event>,
     interrupted: Option<Signal>,
-    /// Nothing is published any more, so ages would count against nobody.
+    /// Publishing has ended, so the ages of signals no longer count.
     last_look: bool,
-    /// Where the processes write what goes wrong.
+    /// Standard error of the processes.
     log: PathBuf,
 }
 
 impl Play {
     /// Starts all processes, and returns when all are ready.
-    fn start(&mut self, options: &Options, events: &Sender<Event>) -> Result<()> {
+    fn start(&mut self, program: &Path, options: &Options, events: &Sender<Event>) -> Result<()> {
         let log = File::create(&self.log)?;
         let slots = options.web * u32::try_from(WAYS.len())?;
         let mut slot = 0;
         for way in WAYS {
-            self.add(way, Role::Monitor, 1, (0, 1), &log, events)?;
+            let command = self.worker_command(program, way, Role::Monitor, (0, 1), &log)?;
+            self.add((way, Role::Monitor, 1), command, events)?;
         }
         for number in 1..=options.web {
             for way in WAYS {
-                self.add(way, Role::Web, number, (slot, slots), &log, events)?;
+                let command = self.worker_command(program, way, Role::Web, (slot, slots), &log)?;
+                self.add((way, Role::Web, number), command, events)?;
                 slot += 1;
             }
         }
@@ -131,20 +152,19 @@ impl Play {
         Ok(())
     }
 
-    fn add(
-        &mut self,
+    fn worker_command(
+        &self,
+        program: &Path,
         way: Way,
         role: Role,
-        number: u32,
         (slot, slots): (u32, u32),
         log: &File,
-        events: &Sender<Event>,
-    ) -> Result<()> {
+    ) -> Result<Command> {
         let role_name = match role {
             Role::Monitor => "monitor",
             Role::Web => "web",
         };
-        let mut command = program()?;
+        let mut command = command(program);
         command
             .args(["demo-worker", "--role", role_name, "--way", way.name()])
             .args(["--slot", &slot.to_string(), "--slots", &slots.to_string()])
@@ -153,13 +173,22 @@ impl Play {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log.try_clone()?);
+        Ok(command)
+    }
+
+    fn add(
+        &mut self,
+        (way, role, number): (Way, Role, u32),
+        mut command: Command,
+        events: &Sender<Event>,
+    ) -> Result<()> {
         let mut process = Process::start(&mut command)?;
         let stdin = process.child().stdin.take();
         let stdout = process.child().stdout.take().context("a process without stdout")?;
         let (index, events) = (self.workers.len(), events.clone());
         std::thread::Builder::new().name("listener".to_owned()).spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                // Half a line is what a killed process leaves.
+                // A killed process may leave half a line.
                 if let Ok(message) = serde_json::from_str(&line) {
                     let _ = events.send(Event::Said(index, message));
                 }
@@ -179,7 +208,7 @@ impl Play {
         Ok(())
     }
 
-    /// Lets them play for the time asked, or until a signal. How long that was.
+    /// Plays for the requested time or until a signal, and returns the time played.
     fn perform(&mut self, options: &Options) -> Result<Duration> {
         let begun = Instant::now();
         for worker in &mut self.workers {
@@ -192,10 +221,10 @@ impl Play {
         while begun.elapsed() < length && self.interrupted.is_none() {
             let left = length.saturating_sub(begun.elapsed());
             self.listen(TICK.min(left))?;
-            progress.show(begun.elapsed().min(length), &self.workers)?;
+            progress.show(begun.elapsed().min(length), &self.workers);
         }
         let elapsed = begun.elapsed();
-        progress.end()?;
+        progress.end();
         if self.interrupted.is_none() {
             self.end(Role::Monitor)?;
             self.last_look = true;
@@ -209,7 +238,7 @@ impl Play {
         Ok(elapsed)
     }
 
-    /// Ends the processes of a role, and hears out what they have to say.
+    /// Ends the processes of a role and collects their last reports.
     fn end(&mut self, role: Role) -> Result<()> {
         for worker in self.workers.iter_mut().filter(|worker| worker.role == role) {
             worker.stdin = None;
@@ -222,7 +251,7 @@ impl Play {
         Ok(())
     }
 
-    /// Waits for `time` at most for something to happen, and takes note of it.
+    /// Waits at most `time` for an event and handles it.
     fn listen(&mut self, time: Duration) -> Result<()> {
         let noted = match self.received.recv_timeout(time) {
             Ok(Event::Signal(signal)) => {
@@ -234,7 +263,7 @@ impl Play {
             Err(_) => Ok(()),
         };
         if noted.is_err() {
-            // Better told of the cause than of what came of it.
+            // If the daemon has ended, report that: it is the cause.
             self.daemon.check_again()?;
         }
         noted.and_then(|()| self.daemon.check())
@@ -269,13 +298,13 @@ impl Play {
     }
 }
 
-/// Makes events of the signals that ask a program to end.
+/// Turns the signals that ask a program to end into events.
 fn forward_signals(events: Sender<Event>) -> Result<()> {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         signals.add(signal);
     }
-    // Threads and children begun later inherit this.
+    // Threads and children started later inherit the mask.
     signals.thread_block().context("blocking signals")?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         while let Ok(signal) = signals.wait() {
@@ -287,7 +316,7 @@ fn forward_signals(events: Sender<Event>) -> Result<()> {
     Ok(())
 }
 
-/// What a shell says of a program that a signal ended.
+/// The exit code that a shell reports for a program that this signal ended.
 fn exit_code(signal: Signal) -> ExitCode {
     ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX))
 }

@@ -1,4 +1,4 @@
-//! Figures as people read them.
+//! Numbers formatted for people.
 
 /// 1234567 as `1,234,567`.
 pub fn count(number: u64) -> String {
@@ -13,7 +13,7 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// Nanoseconds in the unit that suits them.
+/// Nanoseconds in a suitable unit.
 pub fn duration_ns(ns: u64) -> String {
     let value = ns as f64;
     match ns {
@@ -24,12 +24,12 @@ pub fn duration_ns(ns: u64) -> String {
     }
 }
 
-/// Microseconds in the unit that suits them.
+/// Microseconds in a suitable unit.
 pub fn duration_us(us: u64) -> String {
     duration_ns(us.saturating_mul(1000))
 }
 
-/// A share of 0 to 1; 100 % only for all of it.
+/// A share of 0 to 1 in percent. Only exactly 1 becomes 100 %.
 pub fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent > 99.9 && share < 1.0 {
@@ -38,7 +38,7 @@ pub fn percent(share: f64) -> String {
     format!("{percent:.1} %")
 }
 
-/// Bytes in the unit that suits them.
+/// Bytes in a suitable unit.
 pub fn bytes(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),

@@ -1,13 +1,13 @@
-//! The L1 that each process has for itself today: a concurrent cache whose entries expire.
+//! An L1 of one process, as services have today: a concurrent cache whose entries expire.
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Bytes that an entry may be expected to have: sizes the cache's own tables.
+/// Expected bytes of an entry. Sizes the cache's internal tables.
 const ENTRY_BYTES: u64 = 256;
-/// Far more than the scenario needs: nothing is ever evicted.
+/// Far more than the scenario needs, so that nothing is evicted.
 const SCENARIO_BYTES: u64 = 64 << 20;
 
 #[derive(Clone)]
@@ -31,18 +31,19 @@ pub struct PrivateL1 {
 }
 
 impl PrivateL1 {
-    /// One that the whole scenario fits in.
-    pub(super) fn new() -> PrivateL1 {
+    /// A cache large enough for the whole scenario.
+    pub(crate) fn new() -> PrivateL1 {
         PrivateL1::with_capacity(SCENARIO_BYTES)
     }
 
-    /// One that holds so many bytes of keys and values.
+    /// A cache that holds `bytes` bytes of keys and values.
     pub fn with_capacity(bytes: u64) -> PrivateL1 {
         let entries = usize::try_from(bytes / ENTRY_BYTES).unwrap_or(usize::MAX);
         PrivateL1 { cache: Cache::with_weighter(entries, bytes, Bytes) }
     }
 
-    /// Reads into `value`, whose content is replaced. Whether there was a copy still alive.
+    /// Reads into `value`, replacing its content. Returns whether there was a live copy; without
+    /// one `value` is unchanged.
     pub fn read(&self, key: &[u8], value: &mut Vec<u8>) -> bool {
         match self.cache.get(key) {
             Some(kept) if Instant::now() < kept.until => {
@@ -54,13 +55,13 @@ impl PrivateL1 {
         }
     }
 
-    /// Keeps a copy for so long.
+    /// Keeps a copy for `ttl`.
     pub fn keep(&self, key: &[u8], value: &[u8], ttl: Duration) {
         let kept = Kept { value: value.into(), until: Instant::now() + ttl };
         self.cache.insert(key.into(), kept);
     }
 
-    /// Values held, expired ones included: they take their memory until they are replaced.
+    /// Number of values held, including expired ones, which take memory until they are replaced.
     pub fn copies(&self) -> u64 {
         self.cache.len() as u64
     }

@@ -1,4 +1,4 @@
-//! What came of the play: each way beside the others.
+//! The result of the play: the ways side by side.
 
 use super::durations::Durations;
 use super::play::Worker;
@@ -22,16 +22,16 @@ pub struct Summary<'a> {
 struct WaySummary<'a> {
     way: Way,
     workers: Vec<&'a Worker>,
-    /// Of all monitoring processes, which is one.
+    /// The monitoring process.
     monitor: Report,
-    /// Of all web processes together.
+    /// The sum of all web processes.
     web: Report,
     copies: u64,
     copies_bytes: u64,
 }
 
 impl<'a> Summary<'a> {
-    /// `in_table`: values of l1d's way in the table, and the bytes of their keys and values.
+    /// `in_table`: number of l1d's values in the table, and the bytes of their keys and values.
     pub fn of(
         options: &'a Options,
         elapsed: Duration,
@@ -60,7 +60,7 @@ impl<'a> Summary<'a> {
         Summary { options, elapsed, ways: WAYS.into_iter().map(way_summary).collect() }
     }
 
-    /// For people: what was played, the table, how to read it.
+    /// A text for people: what was played, the table, and how to read it.
     pub fn text(&self) -> String {
         let interval = duration_ns(u64::try_from(signal_interval().as_nanos()).unwrap_or(u64::MAX));
         let mut text = format!(
@@ -95,7 +95,7 @@ impl<'a> Summary<'a> {
         text
     }
 
-    /// The same for programs. Units are in the names.
+    /// The result as JSON. Names end in units.
     pub fn json(&self) -> Value {
         json!({
             "seconds": self.elapsed.as_secs_f64(),
@@ -149,7 +149,7 @@ impl<'a> Summary<'a> {
 }
 
 impl WaySummary<'_> {
-    /// Share of the published signals that a web process saw, on average.
+    /// Share of the published signals that a web process saw, on average; 0 if there were none.
     fn signals_seen(&self) -> f64 {
         let webs = self.workers.iter().filter(|worker| worker.role == Role::Web).count() as u64;
         match self.monitor.signals * webs {
