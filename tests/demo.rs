@@ -1,5 +1,5 @@
-//! The hazards: a demo that does not show what it claims, and one that leaves processes or files behind
-//! however it ends.
+//! The hazards: a demo that does not show what it claims, and one that leaves processes or files
+//! behind, however it ends.
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -23,7 +23,7 @@ fn demo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Asks until there is an answer: the things asked for have no event to wait for.
+/// Polls `ask` until it has an answer: there is no event to wait for.
 fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + DEADLINE;
     loop {
@@ -35,7 +35,7 @@ fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A demo under way, with all of its processes; killed where a test fails.
+/// A running demo with all of its processes; killed when a test fails.
 struct Running {
     child: Child,
     children: Vec<Pid>,
@@ -77,7 +77,7 @@ impl Running {
         running
     }
 
-    /// What it printed on stderr until it ended.
+    /// All that it printed on stderr.
     fn said(&mut self) -> String {
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -95,14 +95,14 @@ impl Running {
     }
 }
 
-/// Ended, whether or not anyone has waited for it: not every container's init does.
+/// Whether a process has ended, reaped or not: the init of some containers does not reap.
 fn is_gone(process: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let is_zombie = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z"));
     is_zombie || kill(process, None) == Err(Errno::ESRCH)
 }
 
-/// Its children's arguments, by their ids; those that have called exec.
+/// The children of `parent` that have called exec: their arguments, by process id.
 fn children_of(parent: u32) -> BTreeMap<u32, Vec<String>> {
     let listed = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
     let ids = listed.unwrap_or_default();
@@ -139,7 +139,7 @@ fn check(document: &Value) {
         assert!(number(&way["signals_published"]) > 0.0, "{name}");
     }
     let [l1d, two, thirty] = ["l1d", "l1-2s", "l1-30s"].map(|name| way(document, name));
-    // A copy of 30 s cannot have ended within the play: what was read first is all that was seen.
+    // A copy of 30 s does not expire within the play, so only its first value was seen.
     assert!(number(&thirty["signals_seen_ratio"]) < 0.2, "{thirty}");
     for private in [two, thirty] {
         assert!(
@@ -187,11 +187,23 @@ fn a_signal_ends_it_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn killing_it_ends_all_of_its_processes() {
+fn killing_it_ends_all_of_its_processes_and_the_next_one_removes_its_directory() {
     let mut running = Running::start();
     running.signal(Signal::SIGKILL);
     running.child.wait().unwrap();
     running.wait_until_children_are_gone();
+    assert!(demo(&["--seconds", "1", "--web", "1"]).output().unwrap().status.success());
+    assert!(!running.directory.exists(), "{} is left behind", running.directory.display());
+}
+
+/// `l1d demo 2>&1 | true`
+#[test]
+fn it_ends_well_if_nobody_reads_its_output() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut demo = demo(&["--seconds", "6", "--web", "1"]);
+    demo.stdout(writer.try_clone().unwrap()).stderr(writer);
+    assert_eq!(demo.status().unwrap().code(), Some(0));
 }
 
 #[test]

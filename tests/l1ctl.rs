@@ -83,6 +83,43 @@ fn a_reader_that_has_heard_enough_is_no_failure_and_a_full_disk_is_one() {
     }
 }
 
+/// `l1ctl get absent 2>&1 | true`: exit codes do not depend on whether anybody reads the message.
+#[test]
+fn a_message_that_nobody_reads_changes_no_exit_code() {
+    let daemon = Daemon::start(env!("CARGO_BIN_EXE_l1d"), "", "128MiB");
+    let socket = daemon.socket();
+    let nowhere = std::path::Path::new("/nonexistent/l1d.sock");
+    let wrong = nowhere.to_str().unwrap();
+    let l1d = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_l1d"));
+        command.args(arguments);
+        command
+    };
+    let l1ctl = |socket: &std::path::Path, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_l1ctl"));
+        command.arg("--socket").arg(socket).args(arguments);
+        command
+    };
+    for (mut command, code) in [
+        (l1ctl(&socket, &["get", "absent"]), 1),
+        (l1ctl(&socket, &["delete", "absent"]), 1),
+        (l1ctl(&socket, &["--hex", "get", "6x"]), 2),
+        (l1ctl(&socket, &["frobnicate"]), 2),
+        (l1ctl(&socket, &["--help"]), 0),
+        (l1ctl(nowhere, &["stats"]), 3),
+        (l1d(&["check-config", wrong]), 2),
+        (l1d(&["serve", "--config", wrong]), 2),
+        (l1d(&["serve", "--socket", wrong, "--table-directory", wrong]), 4),
+        (l1d(&["--help"]), 0),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        command.stdout(writer.try_clone().unwrap()).stderr(writer);
+        let status = command.status().unwrap();
+        assert_eq!(status.code(), Some(code), "{command:?}");
+    }
+}
+
 #[test]
 fn without_a_daemon_it_says_so() {
     let output = l1ctl(std::path::Path::new("/nonexistent/l1d.sock"), &["stats"]);

@@ -66,6 +66,32 @@ fn ratios_hold<'a>(row: &'a Value, mut yardstick: impl FnMut(&Value) -> Option<&
     }
 }
 
+/// `l1d-lab limit | head -1` and `l1d-lab frobnicate 2>&1 | true`.
+#[test]
+fn output_that_nobody_reads_is_no_failure_and_a_full_disk_is_one() {
+    let run = |arguments: &[&str], out: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_l1d-lab"));
+        command.args(arguments).args(QUICK).stdin(Stdio::null()).stdout(out);
+        command
+    };
+    let closed = || std::io::pipe().unwrap().1;
+    for arguments in [&["limit", "--workload", "200-uniform"][..], &["limit", "--json"]] {
+        let output = run(arguments, closed().into()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{arguments:?}: {said}");
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = run(arguments, full.into()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("standard output"), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    let missing = ["read", "--workload", "200-uniform", "--l1d", "/nonexistent/l1d"];
+    let status = run(&missing, Stdio::null()).stderr(closed()).status().unwrap();
+    let heard = run(&missing, Stdio::null()).output().unwrap().status;
+    assert!(!status.success());
+    assert_eq!(status, heard, "the exit code depends on who reads the message");
+}
+
 #[test]
 fn every_rival_reads_every_value_that_it_was_given() {
     let report = report(&["read", "--workload", "500-zipf"]);
