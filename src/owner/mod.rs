@@ -221,7 +221,7 @@ impl Service for Owner {
     fn expect(&mut self, request: &Request<'_>) {
         match request {
             Request::Set(Set { key, .. }) | Request::Get { key } | Request::Delete { key } => {
-                self.tables.current().expect(key);
+                self.tables.current().prefetch_index(key);
             }
             _ => {}
         }
@@ -229,7 +229,7 @@ impl Service for Owner {
 
     fn approach(&mut self, request: &Request<'_>) {
         if let Request::Set(Set { key, .. }) | Request::Delete { key } = request {
-            self.tables.current().approach(key);
+            self.tables.current().prefetch_entry(key);
         }
     }
 
