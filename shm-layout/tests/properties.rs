@@ -1,5 +1,5 @@
-//! The layout's properties: packed words, damaged tables, assembly, hashes. Each part opens with the
-//! hazard that it would catch.
+//! The layout's properties: packed words, damaged tables, assembly, hashes. Each part opens with
+//! the hazard that it would catch.
 
 #[path = "properties/assembly.rs"]
 mod assembly;
@@ -13,6 +13,8 @@ mod hashes;
 mod identity;
 #[path = "properties/in_place.rs"]
 mod in_place;
+#[path = "properties/inspect.rs"]
+mod inspect;
 #[path = "properties/packing.rs"]
 mod packing;
 #[path = "properties/slots.rs"]

@@ -1,19 +1,20 @@
 //! The table as its owner sees it: append, publish, delete, expire, reclaim.
 //!
-//! The shared words are written by [`shm_layout::Writer`] alone; what is here decides what to write
-//! and keeps what only the owner needs in private memory. One thread owns a [`Table`].
+//! Only [`shm_layout::Writer`] touches shared words. This module decides what to write, and keeps
+//! the owner's own figures in private memory. One thread owns a [`Table`].
 //!
 //! | part | file |
 //! |---|---|
 //! | finding a key's slot, choosing one for a new key | `index` |
+//! | linking and unlinking entries, and counting them | `links` |
 //! | the log: segments, two queues of them | `log` |
-//! | what stays and what goes, and reclaiming segments | `eviction` |
-//! | how much one policy may take | `budget` |
-//! | giving back what has expired, a bounded step at a time | `sweep` |
-//! | taking over what an earlier owner left | `restart` |
-//! | every invariant, checked | `check` |
-//! | what the index should have been planned for | `fit` |
-//! | moving all of it to a table of another shape | `carry`, `tables` |
+//! | eviction, and reclaiming segments | `eviction` |
+//! | shares of policies and known absences | `budget` |
+//! | freeing expired entries, a bounded step at a time | `sweep` |
+//! | taking over an earlier owner's table | `restart` |
+//! | checking every invariant | `check` |
+//! | whether the index has the right size | `fit` |
+//! | moving to a table of another shape | `carry`, `tables` |
 //! | the file, its directory, and the pages it lies in | `file`, `directory`, `pages` |
 
 mod budget;
@@ -24,6 +25,7 @@ mod eviction;
 mod file;
 mod fit;
 mod index;
+mod links;
 mod log;
 mod own_slot;
 mod pages;
@@ -40,13 +42,16 @@ pub use stats::TableStats;
 pub use tables::{Move, MoveError, Step, Tables};
 
 use eviction::Eviction;
+use links::Why;
 use log::{Log, Queue};
 use shm_layout::entry::{NEVER, tick};
 use shm_layout::header::POLICIES;
-use shm_layout::{Entry, EntryHeader, KeyHash, LayoutError, Location, MemoryMut, Writer};
+use shm_layout::{
+    Entry, EntryHeader, KeyHash, LayoutError, Location, MemoryMut, PreparedEntry, Writer,
+};
 use stats::Counters;
 
-/// Versions reserved at a time (W5): one store of the ceiling for so many entries.
+/// Versions reserved by one store of the ceiling (W5).
 const VERSIONS_RESERVED: u64 = 1 << 16;
 
 /// The owner's handle on a table.
@@ -61,12 +66,12 @@ pub struct Table<M> {
     slots_used: u64,
     instance: u64,
     sweep: sweep::Sweep,
-    /// Buckets below this are behind a flush of a prefix that is under way; 0: none is.
+    /// Buckets below this have been passed by the flush of a prefix; 0: no flush is under way.
     flushed: u32,
-    /// Buckets below this have been carried to another table; 0: none is being filled.
+    /// Buckets below this have been carried to another table; 0: no move is under way.
     carried: u32,
     counters: Counters,
-    /// A key or value on its way from shared to private memory.
+    /// A key copied from shared memory.
     scratch: Vec<u8>,
 }
 
@@ -79,7 +84,7 @@ struct Found {
     header: EntryHeader,
 }
 
-/// What the owner finds under a key.
+/// The entry of a key, copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// The value; empty for a known absence.
@@ -131,12 +136,12 @@ impl<M: MemoryMut> Table<M> {
         }
     }
 
-    /// The write protocol, for what is not an entry: floors, state, clock.
+    /// The writer, for floors, state and clock.
     pub fn writer(&self) -> &Writer<M> {
         &self.writer
     }
 
-    /// Counts the daemons that have owned this table.
+    /// The number of daemons that have owned this table.
     #[must_use]
     pub fn instance(&self) -> u64 {
         self.instance
@@ -148,13 +153,13 @@ impl<M: MemoryMut> Table<M> {
         self.writer.geometry().hasher().hash(key)
     }
 
-    /// The version that the next entry gets; a floor raised to it hides everything stored before.
+    /// The next entry's version; a floor raised to it hides everything stored before.
     #[must_use]
     pub fn next_version(&self) -> u64 {
         self.next_version
     }
 
-    /// Versions up to this one count as given out.
+    /// Marks versions up to `version` as given out (W5).
     fn admit_version(&mut self, version: u64) {
         if version > self.version_ceiling {
             self.version_ceiling = version + VERSIONS_RESERVED;
@@ -163,8 +168,8 @@ impl<M: MemoryMut> Table<M> {
         self.next_version = self.next_version.max(version + 1);
     }
 
-    /// Stores an entry and makes it visible to everyone; its `version` is given here and returned.
-    /// `now_ns` counts from the table's epoch.
+    /// Stores an entry, publishes it, and returns the version that it got. `now_ns` counts from the
+    /// table's epoch.
     ///
     /// # Errors
     /// A key or value of an impossible size. The table is unchanged then.
@@ -174,103 +179,86 @@ impl<M: MemoryMut> Table<M> {
         Ok(version)
     }
 
-    /// [`put`](Self::put) under the version that `entry` has, in place of whatever is there. Returns
-    /// the entry's bytes.
+    /// [`put`](Self::put) under `entry`'s own version; replaces any entry of the key. Returns the
+    /// size of the entry in bytes.
     fn put_version(
         &mut self,
         entry: &Entry<'_>,
         hash: KeyHash,
         now_ns: u64,
     ) -> Result<usize, LayoutError> {
-        let header = self.plausible(entry)?;
+        let prepared = self.writer.prepare(entry)?;
+        let header = prepared.header();
         let now = tick(now_ns);
         let old = self.find(entry.key, hash);
         let queue = match &old {
-            // Never to small: the hottest keys would lose their place.
+            // Not always small: the hottest keys would be demoted.
             Some(old) => self.log.segment(old.at.segment).queue,
             None => self.queue_for(hash, &header, now),
         };
-        self.store(entry, hash, old, (queue, 0), now)?;
+        self.store(&prepared, hash, old, (queue, 0), now)?;
         self.counters.puts += 1;
         self.counters.put_bytes += header.bytes() as u64;
         Ok(header.bytes())
     }
 
-    /// The header of an entry that this table can hold. Its checksum comes only with `append`.
+    /// Appends an entry to `queue` and publishes it in place of `old`, whose uses it keeps; a new
+    /// key begins with `uses`.
     #[inline(always)]
-    fn plausible(&self, entry: &Entry<'_>) -> Result<EntryHeader, LayoutError> {
-        let header = entry.header_without_checksum()?;
-        if !header.is_plausible(self.writer.geometry().value_bytes_max()) {
-            return Err(LayoutError::ValueBytes { bytes: entry.value.len() });
-        }
-        Ok(header)
-    }
-
-    /// Appends an entry that is known to be plausible to `queue` and publishes it, in the place of
-    /// `old`, whose uses it keeps; a new key begins with `uses`.
     fn store(
         &mut self,
-        entry: &Entry<'_>,
+        entry: &PreparedEntry<'_>,
         hash: KeyHash,
         old: Option<Found>,
         (queue, uses): (Queue, u8),
         now: u32,
     ) -> Result<(), LayoutError> {
-        let words = entry.header_without_checksum()?.words();
-        // Room first: making room may move or evict the very entry that is to be replaced.
+        let (words, key, version) = (entry.words(), entry.entry().key, entry.entry().version);
+        // Room first: making room may move or evict the entry that is to be replaced.
         let reclaimed = self.eviction.reclaimed;
         let at = self.reserve(words, queue, now);
-        let old =
-            if self.eviction.reclaimed == reclaimed { old } else { self.find(entry.key, hash) };
-        self.admit_version(entry.version);
-        let header = self.writer.append(at, entry, hash)?;
+        let old = if self.eviction.reclaimed == reclaimed { old } else { self.find(key, hash) };
+        self.admit_version(version);
+        self.writer.append(at, entry, hash)?;
+        let header = entry.header();
         self.log.fill(&self.writer, at, &header);
         let (slot, uses) = match old {
             Some(old) => {
                 let uses = self.eviction.uses.get(old.slot);
-                self.forget(&old);
+                self.count_dead(&old);
                 (old.slot, uses)
             }
             None => (self.choose_slot(hash, now), uses),
         };
         self.writer.publish(slot, hash, at);
-        self.remember(slot, at, &header, uses);
+        self.count_live(slot, at, &header, uses);
         self.keep_pace(words, queue, now);
         Ok(())
     }
 
-    /// This key will be looked for soon: asks for its lines of the index, and of its uses.
-    pub fn expect(&self, key: &[u8]) {
-        for bucket in self.writer.geometry().buckets(self.hash(key)) {
-            self.writer.memory().prefetch(bucket.word());
+    /// Prefetches a key's two lines of the index, and the counts of their uses.
+    pub fn prefetch_index(&self, key: &[u8]) {
+        let hash = self.hash(key);
+        self.writer.prefetch_index(hash);
+        for bucket in self.writer.geometry().buckets(hash) {
             self.eviction.uses.prefetch(bucket.word());
         }
     }
 
-    /// Of a key whose lines were asked for: asks for the entry that it has, which a set or a delete looks
-    /// at before it makes it dead.
-    pub fn approach(&self, key: &[u8]) {
-        let hash = self.hash(key);
-        let [first, _] = self.writer.geometry().buckets(hash);
-        let own = first.slot(hash.own_slot());
-        if hash.may_be_of(self.slot_word(own)) {
-            return self.writer.approach(own);
-        }
-        // SAFETY: a bucket of this geometry is eight words of the table.
-        let nominated = unsafe { self.writer.memory().nominate(first.word(), hash.tag()) };
-        if nominated != 0 {
-            self.writer.approach(first.slot(nominated.trailing_zeros() as usize));
-        }
+    /// Prefetches the entry of a key whose index lines have arrived: a set or a delete reads it
+    /// before it unlinks it.
+    pub fn prefetch_entry(&self, key: &[u8]) {
+        self.writer.prefetch_entry(self.hash(key));
     }
 
-    /// What a reader would find under `key` now; counts as a hit.
+    /// The visible entry of `key`; counts as a hit.
     pub fn get(&mut self, key: &[u8], now_ns: u64) -> Option<Held> {
         let (slot, held) = self.look_up(key, now_ns)?;
         self.use_slot(slot);
         Some(held)
     }
 
-    /// What a reader would find under `key` now, for whoever only looks.
+    /// The visible entry of `key`; does not count as a hit.
     pub fn peek(&self, key: &[u8], now_ns: u64) -> Option<Held> {
         self.look_up(key, now_ns).map(|(_, held)| held)
     }
@@ -278,12 +266,8 @@ impl<M: MemoryMut> Table<M> {
     /// The header of the entry of a key with this hash, or of a neighbour with the same tag.
     #[must_use]
     pub fn header_by_hash(&self, hash: KeyHash) -> Option<EntryHeader> {
-        self.writer.geometry().buckets(hash).into_iter().find_map(|bucket| {
-            // SAFETY: a bucket of this geometry is eight words of the table.
-            let nominated = unsafe { self.writer.memory().nominate(bucket.word(), hash.tag()) };
-            let slot = (nominated != 0).then(|| nominated.trailing_zeros() as usize)?;
-            self.at_slot(bucket.slot(slot)).map(|found| found.header)
-        })
+        let slots = self.writer.tagged_slots(hash);
+        slots.filter_map(|slot| self.at_slot(slot)).map(|found| found.header).next()
     }
 
     /// Whether a reader would find `key` now.
@@ -297,19 +281,17 @@ impl<M: MemoryMut> Table<M> {
         self.is_visible(&found.header, tick(now_ns)).then(|| (found.slot, self.held(&found)))
     }
 
-    /// Removes `key`, and says whether a reader would have found a value.
+    /// Removes `key`, and returns whether a reader would have found a value.
     pub fn remove(&mut self, key: &[u8], now_ns: u64) -> bool {
         let hash = self.hash(key);
         let Some(found) = self.find(key, hash) else { return false };
         let was_visible = self.is_visible(&found.header, tick(now_ns));
-        self.writer.clear(found.slot);
-        self.forget(&found);
-        self.counters.removes += 1;
+        self.unlink(&found, Why::Removed);
         was_visible && found.header.marks & shm_layout::entry::MARK_ABSENT == 0
     }
 
-    /// Makes everything stored so far invisible: one store for each policy. Memory comes back as the
-    /// sweep passes.
+    /// Hides everything stored so far, by one store for each policy. The sweep frees the memory
+    /// later.
     pub fn flush(&mut self) {
         self.flush_below(self.next_version);
     }
@@ -321,16 +303,16 @@ impl<M: MemoryMut> Table<M> {
         self.log.suspect_all();
     }
 
-    /// Makes everything stored under `policy` so far invisible.
+    /// Hides everything stored under `policy` so far.
     pub fn flush_policy(&mut self, policy: u8) {
         self.writer.raise_policy_floor(policy, self.next_version);
         self.log.suspect_all();
     }
 
-    /// Removes the keys in `count` buckets from `start` on that begin with `prefix` and were stored
-    /// before `below_version`. `removed_key` gets the hash of each. Returns how many, and where to go
-    /// on, `None` behind the last. One flush at a time: between its steps no entry moves past the place
-    /// where it stands.
+    /// Removes the keys in `count` buckets from `start` on that begin with `prefix` and have
+    /// versions below `below_version`. `removed_key` gets the hash of each. Returns their number,
+    /// and the bucket to continue with; `None`: all are done. One flush at a time: between its
+    /// steps no entry moves past the bucket where it stopped.
     pub fn flush_prefix(
         &mut self,
         prefix: &[u8],
@@ -347,11 +329,9 @@ impl<M: MemoryMut> Table<M> {
                 let slot = self.writer.geometry().bucket(bucket).slot(index);
                 let Some(found) = self.at_slot(slot) else { continue };
                 let older = found.header.version < below_version;
-                if older && self.key_of(&found).starts_with(prefix) {
+                if older && self.key_at(found.at, &found.header).starts_with(prefix) {
                     removed_key(self.writer.geometry().hasher().hash(&self.scratch));
-                    self.writer.clear(slot);
-                    self.forget(&found);
-                    self.counters.removes += 1;
+                    self.unlink(&found, Why::Removed);
                     removed += 1;
                 }
             }
@@ -367,17 +347,11 @@ impl<M: MemoryMut> Table<M> {
 
     fn held(&self, found: &Found) -> Held {
         let header = &found.header;
-        let mut value = vec![0; header.value_bytes as usize];
-        let mut flags = 0;
-        if let Some(word) = self.writer.geometry().resolve(found.at) {
-            let memory = self.writer.memory();
-            // SAFETY: `at_slot` checked that the entry ends inside its segment; the vector is ours.
-            unsafe {
-                memory.copy_out(word + header.value_word(), value.as_mut_ptr(), value.len());
-                if header.marks & shm_layout::entry::MARK_FLAGS != 0 {
-                    flags = u32::try_from(memory.load(word + 3)).unwrap_or(0);
-                }
-            }
+        let (mut value, mut flags) = (vec![0; header.value_bytes as usize], 0);
+        if let Some(view) = self.writer.view(found.at, header) {
+            let is_copied = view.value().copy_to(0, &mut value);
+            debug_assert!(is_copied, "the value has as many bytes as its header says");
+            flags = view.flags();
         }
         Held {
             value,
@@ -389,23 +363,5 @@ impl<M: MemoryMut> Table<M> {
             segment: found.at.segment,
             entry_bytes: header.bytes(),
         }
-    }
-
-    /// Counts an entry that a slot refers to from now on.
-    fn remember(&mut self, slot: usize, at: Location, header: &EntryHeader, uses: u8) {
-        self.slots_used += 1;
-        self.log.count_live(at.segment, header);
-        self.budgets.count_live(header);
-        self.set_uses(slot, at.segment, uses);
-    }
-
-    /// Counts an entry that no slot refers to any more.
-    fn forget(&mut self, found: &Found) {
-        self.slots_used -= 1;
-        if self.sweep.is_counted(&self.log, found, self.bucket_of(found.slot)) {
-            self.log.count_dead(found.at.segment, &found.header);
-            self.budgets.count_dead(&found.header);
-        }
-        self.set_uses(found.slot, found.at.segment, 0);
     }
 }

@@ -1,37 +1,38 @@
 //! The table in force and, while its entries move to a table of another shape, its successor (W11).
 //!
-//! Until every entry is copied the table in force is the truth: readers read it, the owner answers
-//! from it, a restart finds it. Whatever changes it changes the successor too, so at any moment what
-//! is already there is no older. Then, in this order: the successor is opened for readers, the old
-//! header says "superseded", the successor gets the table's name. A kill before the last of these
-//! leaves the old table, complete, and its readers attach to it again.
+//! Until every entry is copied, the table in force is authoritative: readers read it, the owner
+//! answers from it, and a restart finds it. Every change is made in both tables, so what is already
+//! in the successor is never older. At the end, in this order, the successor is opened for readers,
+//! the state of the old table becomes "superseded", and the successor gets the table's name. A kill
+//! before the last of these steps leaves the old table complete, and its readers attach to it
+//! again.
 
 use super::directory::{Directory, boot_id};
-use super::file::{FileError, FileOptions, Opened, TableFile};
+use super::file::{FileError, FileOptions, Opened, TableFile, system};
 use super::{Held, Table};
 use crate::advise::{Advice, Advisor, Known};
 use shm_layout::entry::tick;
 use shm_layout::{Entry, Geometry, KeyHash, LayoutError, MappedMut, Plan};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// A table's epoch lies this long before it was made: the coarse clock of readers lags, and a time
+/// A table's epoch is this long before the table is made: readers' coarse clocks lag, and a time
 /// before the epoch would look like the far future, in which everything has expired.
 const EPOCH_LEAD_NS: u64 = 1_000_000_000;
 
-/// Why entries cannot move.
+/// Why a move cannot begin, or has failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MoveError {
-    /// One at a time.
+    /// Another move is under way.
     #[error("the table is moving to {bytes} bytes already; wait until that has ended")]
     UnderWay {
         /// Bytes of the successor.
         bytes: u64,
     },
-    /// There is nothing to do.
+    /// The table already has the requested shape.
     #[error("the table has this shape already: {bytes} bytes, {buckets} buckets")]
     SameShape {
         /// Bytes of the table.
@@ -39,10 +40,10 @@ pub enum MoveError {
         /// Buckets of its index.
         buckets: u32,
     },
-    /// Sizes that cannot be.
+    /// Impossible sizes.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The new file cannot be made.
+    /// The new file could not be made.
     #[error(transparent)]
     File(#[from] FileError),
     /// The thread that makes the new file has panicked.
@@ -50,7 +51,7 @@ pub enum MoveError {
     Abandoned,
 }
 
-/// How far a move is.
+/// The progress of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Move {
     /// Bytes of the table in force.
@@ -63,22 +64,22 @@ pub struct Move {
     pub buckets: u32,
 }
 
-/// What a step of a move comes to.
+/// The result of a step of a move.
 #[derive(Debug)]
 pub enum Step {
-    /// Nothing moves.
+    /// No move is under way.
     Idle,
-    /// The successor is being made; there is nothing to do for a while.
+    /// The successor is still being made.
     Waiting,
-    /// There is more to do at once.
+    /// The next step can be taken at once.
     More,
-    /// The successor is in force, or will not be.
+    /// The successor is in force, or the move has failed.
     Ended(Result<(), MoveError>),
 }
 
 #[derive(Debug)]
 enum Successor {
-    /// Its memory is being cleared, by a thread of its own.
+    /// A thread is making its file, whose memory must be cleared.
     Making { geometry: Box<Geometry>, made: JoinHandle<Result<TableFile, FileError>> },
     /// Entries of buckets below `bucket` are copied.
     Filling { opened: Box<Opened>, bucket: u32 },
@@ -97,11 +98,11 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// The table in the directory, if it is sound, else a new one. One that is there in another shape
-    /// than is asked for begins to move to that.
+    /// Opens the table in the directory if it is sound, or else makes a new one. If an existing
+    /// table has another shape than `options` ask for, a move to that shape begins.
     ///
     /// # Errors
-    /// An unsafe directory, another daemon at work, no space, sizes that cannot be had.
+    /// An unsafe directory, another daemon at work, no space, impossible sizes.
     pub fn open(options: FileOptions) -> Result<Tables, FileError> {
         Geometry::plan(&options.plan)?;
         let directory = Arc::new(Directory::open(&options.directory)?);
@@ -138,8 +139,8 @@ impl Tables {
             Err(reason) => replaced = Some(reason),
         }
         let geometry = Geometry::plan(&Plan {
-            table_id: random(),
-            hash_seed: random(),
+            table_id: random(&options.directory)?,
+            hash_seed: random(&options.directory)?,
             boot_id: boot_id(),
             epoch_ns: crate::clock::boottime_ns().saturating_sub(EPOCH_LEAD_NS),
             ..plan
@@ -162,7 +163,7 @@ impl Tables {
         })
     }
 
-    /// The table in force, for whoever only looks.
+    /// The table in force, for reading.
     #[must_use]
     pub fn current(&self) -> &Table<MappedMut> {
         &self.current.table
@@ -180,30 +181,31 @@ impl Tables {
         self.directory.table()
     }
 
-    /// Why the file that was there at start could not be used, if one was.
+    /// Why the file found at start could not be used, if there was one.
     #[must_use]
     pub fn replaced(&self) -> Option<&str> {
         self.replaced.as_deref()
     }
 
-    /// Whether the table is one that an earlier daemon made.
+    /// Whether an earlier daemon made the table.
     #[must_use]
     pub fn was_taken_over(&self) -> bool {
         self.taken_over
     }
 
-    /// Begins to move all entries to a new table of this shape. [`step`](Self::step) goes on with it.
+    /// Begins to move all entries to a new table of this shape; [`step`](Self::step) continues the
+    /// move.
     ///
     /// # Errors
-    /// A move that is under way, the shape that the table has, sizes that cannot be.
+    /// Another move is under way, the table already has this shape, or the sizes are impossible.
     pub fn begin_move(&mut self, shape: &Plan) -> Result<(), MoveError> {
         if let Some(progress) = self.progress() {
             return Err(MoveError::UnderWay { bytes: progress.to_bytes });
         }
         let old = *self.current().writer().geometry().identity();
         let geometry = Geometry::plan(&Plan {
-            table_id: random(),
-            // Hashes that clients report, and expiries, mean the same in both tables.
+            table_id: random(&self.options.directory)?,
+            // So that reported hashes and expiries mean the same in both tables.
             hash_seed: old.hash_seed,
             boot_id: old.boot_id,
             epoch_ns: old.epoch_ns,
@@ -223,20 +225,20 @@ impl Tables {
             .name("l1d-new-table".into())
             .spawn(move || directory.create(bytes, &options))
             .map_err(|source| {
-                super::file::system("cannot start a thread for", &self.options.directory, source)
+                system("cannot start a thread for", &self.options.directory, source)
             })?;
         self.successor = Some(Successor::Making { geometry: Box::new(geometry), made });
         Ok(())
     }
 
-    /// The shape of the table in force, as far as it is not the index's.
+    /// The plan of the table in force, except for its index.
     #[must_use]
     pub fn plan(&self) -> Plan {
         let table_bytes = self.current().writer().geometry().identity().table_bytes;
         Plan { table_bytes, ..self.options.plan }
     }
 
-    /// How far the move is, if one is under way.
+    /// The progress of the move under way, if any.
     #[must_use]
     pub fn progress(&self) -> Option<Move> {
         let (to, buckets_copied) = match self.successor.as_ref()? {
@@ -252,7 +254,7 @@ impl Tables {
         })
     }
 
-    /// Goes on with a move for about `time`.
+    /// Continues a move for about `time`.
     pub fn step(&mut self, now_ns: u64, time: Duration) -> Step {
         match self.successor.take() {
             None => Step::Idle,
@@ -297,8 +299,8 @@ impl Tables {
             return Err(error.into());
         }
         let former = std::mem::replace(&mut self.current, successor);
-        // Taking a large mapping apart takes long, and the owner has better to do. Where there is no
-        // thread to be had, it is dropped with the closure, here.
+        // Unmapping a large table takes long, so another thread does it. If no thread can be
+        // started, the closure and the table are dropped here.
         let _ = thread::Builder::new().name("l1d-old-table".into()).spawn(move || drop(former));
         Ok(())
     }
@@ -310,20 +312,20 @@ impl Tables {
         }
     }
 
-    /// Whether entries are being copied: what was walked in the table in force must then be walked in
-    /// the successor too, by [`flush_prefix_in_successor`](Self::flush_prefix_in_successor).
+    /// Whether entries are being copied. The flush of a prefix must then also go through the
+    /// successor, by [`flush_prefix_in_successor`](Self::flush_prefix_in_successor).
     #[must_use]
     pub fn is_filling_successor(&self) -> bool {
         matches!(self.successor, Some(Successor::Filling { .. }))
     }
 
-    /// What hit ratio there would be at other sizes.
+    /// Estimated hit ratios at other sizes.
     #[must_use]
     pub fn advice(&self) -> Advice {
         self.advisor.advice()
     }
 
-    /// Bytes of memory that the advisor takes.
+    /// Bytes of memory that the advisor uses.
     #[must_use]
     pub fn advisor_bytes(&self) -> usize {
         self.advisor.bytes()
@@ -334,7 +336,7 @@ impl Tables {
         self.advisor.set_capacity(self.current.table.room_bytes());
     }
 
-    /// A key was asked for that a rule of this number keeps in the table, and is not there.
+    /// Tells the advisor of a miss of a key whose rule, `policy`, keeps it in the table.
     pub fn missed(&mut self, key: &[u8], policy: u8, now_ns: u64) {
         self.advisor.missed(self.current.table.hash(key), policy, tick(now_ns));
     }
@@ -354,7 +356,7 @@ impl Tables {
         if let Some(successor) = self.filling()
             && successor.put_version(&Entry { version, ..*entry }, hash, now_ns).is_err()
         {
-            // It allows smaller values only. An older one must not come back with it.
+            // The successor allows only smaller values. It must not bring back an older one.
             successor.remove(entry.key, now_ns);
         }
         Ok(version)
@@ -383,7 +385,7 @@ impl Tables {
         Some(held)
     }
 
-    /// [`Table::hit`], which stands for so many hits.
+    /// [`Table::hit`], for a report that stands for `times` hits.
     pub fn hit(&mut self, hash: KeyHash, times: u32, now_ns: u64) {
         let table = &mut self.current.table;
         table.hit(hash);
@@ -416,8 +418,8 @@ impl Tables {
         table.flush_prefix(prefix, below_version, start, count, |hash| advisor.removed(hash))
     }
 
-    /// The same in the successor, if entries are being copied there. To be called when the table in
-    /// force has been walked to its end: nothing that is to go can come from there any more.
+    /// [`Table::flush_prefix`] in the successor, if entries are being copied. To be called after
+    /// the flush of the table in force has ended, when no such entry can be carried over any more.
     pub fn flush_prefix_in_successor(
         &mut self,
         prefix: &[u8],
@@ -460,7 +462,7 @@ impl Tables {
         self.advisor.limit_absences(permille);
     }
 
-    /// R7: what readers add to their clock.
+    /// Stores what readers add to their clock (R7), in nanoseconds.
     pub fn set_clock_offset(&mut self, offset_ns: u64) {
         self.current.table.writer().set_clock_offset(offset_ns);
         if let Some(successor) = self.filling() {
@@ -477,229 +479,18 @@ impl Drop for Tables {
     }
 }
 
-fn random() -> u64 {
+/// A random number, for the identity or the hash seed of a table in this directory.
+fn random(directory: &Path) -> Result<u64, FileError> {
     let mut bytes = [0; 8];
-    // SAFETY: the buffer is 8 bytes long, as said.
+    // SAFETY: the buffer is valid for writing its 8 bytes.
     let got = unsafe { nix::libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    debug_assert_eq!(got, 8);
-    u64::from_le_bytes(bytes)
+    // Once the kernel's generator is ready, 8 bytes come whole, and no signal interrupts.
+    if got != 8 {
+        let source = std::io::Error::last_os_error();
+        return Err(system("no random seed for a table in", directory, source));
+    }
+    Ok(u64::from_le_bytes(bytes))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::{SECOND, assert_sound};
-    use super::*;
-    use proptest::prelude::*;
-    use shm_layout::entry::expiry_tick;
-    use std::collections::HashMap;
-    use std::path::Path;
-
-    const KEYS: u8 = 200;
-
-    #[derive(Debug, Clone)]
-    enum Act {
-        Put {
-            key: u8,
-            bytes: u16,
-            seconds: u8,
-        },
-        Remove {
-            key: u8,
-        },
-        Hit {
-            key: u8,
-        },
-        Flush,
-        FlushPrefix {
-            key: u8,
-        },
-        Pass {
-            seconds: u8,
-        },
-        /// So many buckets are carried, as the time for it is over at once.
-        Step,
-    }
-
-    fn acts() -> impl Strategy<Value = Vec<Act>> {
-        let act = prop_oneof![
-            8 => (0..KEYS, 0_u16..2000, any::<u8>())
-                .prop_map(|(key, bytes, seconds)| Act::Put { key, bytes, seconds }),
-            2 => (0..KEYS).prop_map(|key| Act::Remove { key }),
-            2 => (0..KEYS).prop_map(|key| Act::Hit { key }),
-            1 => Just(Act::Flush),
-            1 => (0..KEYS).prop_map(|key| Act::FlushPrefix { key }),
-            1 => (0_u8..20).prop_map(|seconds| Act::Pass { seconds }),
-            6 => Just(Act::Step),
-        ];
-        proptest::collection::vec(act, 1..400)
-    }
-
-    fn open(directory: &Path, table_bytes: u64, entry_bytes: u32) -> Tables {
-        Tables::open(FileOptions {
-            directory: directory.to_owned(),
-            plan: Plan { table_bytes, value_bytes_max: 2000, entry_bytes, ..Plan::default() },
-            mode: 0o600,
-            group: None,
-            policy_fingerprint: 1,
-            keeps_index: false,
-        })
-        .unwrap()
-    }
-
-    fn until_ended(tables: &mut Tables, now_ns: u64) {
-        loop {
-            match tables.step(now_ns, Duration::ZERO) {
-                Step::Ended(result) => return result.unwrap(),
-                Step::Waiting => thread::yield_now(),
-                Step::More => {}
-                Step::Idle => panic!("nothing moves"),
-            }
-        }
-    }
-
-    fn flush_prefix(tables: &mut Tables, prefix: &[u8]) {
-        let below = tables.current().next_version();
-        let mut next = Some(0);
-        while let Some(bucket) = next {
-            next = tables.flush_prefix(prefix, below, bucket, 50).1;
-        }
-        next = tables.is_filling_successor().then_some(0);
-        while let Some(bucket) = next {
-            next = tables.flush_prefix_in_successor(prefix, below, bucket, 50);
-        }
-    }
-
-    fn key(n: u8) -> Vec<u8> {
-        format!("{n:03}").into_bytes()
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-        /// The hazard: the successor knows less than the table, or an older value.
-        #[test]
-        fn what_was_there_before_a_move_is_there_after_it(
-            before in acts(), during in acts(), shrinks in any::<bool>(),
-        ) {
-            let directory = tempfile::tempdir().unwrap();
-            let mut tables = open(directory.path(), 9 << 20, 200);
-            let mut model: HashMap<u8, (Vec<u8>, u32)> = HashMap::new();
-            let mut now = SECOND;
-            for (number, act) in before.iter().chain(&during).enumerate() {
-                if number == before.len() {
-                    let table_bytes = if shrinks { 7 << 20 } else { 20 << 20 };
-                    let plan = Plan { table_bytes, entry_bytes: 100, ..tables.plan() };
-                    tables.begin_move(&plan).unwrap();
-                }
-                match *act {
-                    Act::Put { key: n, bytes, seconds } => {
-                        let value = vec![u8::try_from(number % 251).unwrap(); bytes.into()];
-                        let expiry = expiry_tick(now + u64::from(seconds) * SECOND);
-                        let entry = Entry { key: &key(n), value: &value, expiry, ..Entry::default() };
-                        tables.put(&entry, now).unwrap();
-                        model.insert(n, (value, expiry));
-                    }
-                    Act::Remove { key: n } => {
-                        tables.remove(&key(n), now);
-                        model.remove(&n);
-                    }
-                    Act::Hit { key: n } => tables.hit(tables.current().hash(&key(n)), 1, now),
-                    Act::Flush => {
-                        tables.flush();
-                        model.clear();
-                    }
-                    Act::FlushPrefix { key: n } => {
-                        flush_prefix(&mut tables, &key(n)[..2]);
-                        model.retain(|other, _| key(*other)[..2] != key(n)[..2]);
-                    }
-                    Act::Pass { seconds } => now += u64::from(seconds) * SECOND,
-                    Act::Step => {
-                        if let Step::Ended(result) = tables.step(now, Duration::ZERO) {
-                            result.unwrap();
-                        }
-                    }
-                }
-            }
-            let before_the_end: Vec<_> =
-                (0..KEYS).map(|n| tables.current().peek(&key(n), now)).collect();
-            let version = tables.current().next_version();
-            if tables.progress().is_some() {
-                until_ended(&mut tables, now);
-            }
-            prop_assert_eq!(tables.current().next_version(), version);
-            for (n, held) in (0..KEYS).zip(before_the_end) {
-                let after = tables.current().peek(&key(n), now);
-                let known = |held: &Option<Held>| {
-                    held.as_ref().map(|held| (held.value.clone(), held.version, held.expiry))
-                };
-                prop_assert_eq!(known(&after), known(&held), "key {}", n);
-                // Both tables hold all that there is room for.
-                let wanted = model.get(&n).filter(|(_, expiry)| shm_layout::entry::tick(now) < *expiry);
-                let found = after.map(|held| (held.value, held.expiry));
-                prop_assert_eq!(found.as_ref(), wanted, "key {}", n);
-            }
-            assert_sound(&mut tables.current.table);
-            // And a daemon that starts finds it so.
-            let bytes = tables.file().bytes();
-            drop(tables);
-            let tables = open(directory.path(), bytes, 100);
-            prop_assert!(tables.was_taken_over() && tables.replaced().is_none());
-        }
-    }
-
-    /// Both queues and uses move along: what was in use before is what stays.
-    #[test]
-    fn what_was_used_stays_when_the_table_shrinks() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut tables = open(directory.path(), 20 << 20, 2000);
-        let name = |n: u32| format!("key:{n}").into_bytes();
-        let expiry = expiry_tick(1000 * SECOND);
-        for n in 0..6000 {
-            let entry = Entry { key: &name(n), value: &[1; 1500], expiry, ..Entry::default() };
-            tables.put(&entry, SECOND).unwrap();
-        }
-        let used = |n: &u32| n.is_multiple_of(4);
-        for n in (0..6000).filter(used) {
-            (0..3).for_each(|_| tables.hit(tables.current().hash(&name(n)), 1, SECOND));
-        }
-        let plan = Plan { table_bytes: 7 << 20, ..tables.plan() };
-        tables.begin_move(&plan).unwrap();
-        until_ended(&mut tables, SECOND);
-        let stayed = |n: &u32| tables.current().peek(&name(*n), SECOND).is_some();
-        let of_used = (0..6000).filter(used).filter(stayed).count();
-        let of_others = (0..6000).filter(|n| !used(n)).filter(stayed).count();
-        assert!(of_used > 1490 && of_others > 1000, "{of_used} of 1500, {of_others} of 4500");
-    }
-
-    #[test]
-    fn a_table_that_could_not_take_its_name_changes_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut tables = open(directory.path(), 9 << 20, 200);
-        let entry = Entry { key: b"key", value: b"value", expiry: u32::MAX, ..Entry::default() };
-        tables.put(&entry, SECOND).unwrap();
-        let plan = Plan { table_bytes: 12 << 20, ..tables.plan() };
-        tables.begin_move(&plan).unwrap();
-        while !tables.is_filling_successor() {
-            tables.step(SECOND, Duration::ZERO);
-        }
-        std::fs::remove_file(directory.path().join("table.new")).unwrap();
-        let error = loop {
-            if let Step::Ended(result) = tables.step(SECOND, Duration::ZERO) {
-                break result.unwrap_err();
-            }
-        };
-        assert!(error.to_string().contains("table.new"), "{error}");
-        assert_eq!(tables.file().bytes(), 9 << 20);
-        assert!(tables.get(b"key", SECOND).is_some());
-        let file = std::fs::File::open(directory.path().join("table")).unwrap();
-        let mapping =
-            l1d_wire::mapping::Mapping::of_file(&file, 9 << 20, l1d_wire::mapping::Access::Read)
-                .unwrap();
-        // SAFETY: the mapping has as many bytes and outlives the reader.
-        let reader =
-            unsafe { shm_layout::Reader::attach(shm_layout::Mapped::new(mapping.base()), 9 << 20) };
-        assert!(reader.unwrap().is_serving(), "readers are sent away");
-        tables.begin_move(&plan).unwrap();
-        until_ended(&mut tables, SECOND);
-        assert!(tables.get(b"key", SECOND).is_some());
-    }
-}
+mod tests;

@@ -65,8 +65,8 @@ pub fn hash(key: &[u8]) -> KeyHash {
     geometry().hasher().hash(key)
 }
 
-/// The places of a key in models: a slot of its first line that is not its own, one of its second, and
-/// its own.
+/// The places of a key in models: a slot of its first line that is not its own, one of its second,
+/// and its own.
 pub const OWN: usize = 2;
 pub const PLACES: usize = 3;
 
@@ -85,12 +85,22 @@ pub fn entry(key: &'static [u8], value: &'static [u8], version: u64) -> Entry<'s
     Entry { key, value, version, expiry: NEVER, ..Entry::default() }
 }
 
-/// A table in which `A` has the value `OLD` at `FIRST`, in this line of it, with a writer and a reader.
+/// A table in which `A` has the value `OLD` at `FIRST`, in this line of it, with a writer and a
+/// reader.
 pub fn table(line: usize) -> (Writer<Shared>, Reader<Shared>) {
     table_with(&entry(A, OLD, 1), line)
 }
 
 pub fn table_with(first: &Entry<'_>, line: usize) -> (Writer<Shared>, Reader<Shared>) {
+    let (writer, reader, _) = table_and_memory(first, line);
+    (writer, reader)
+}
+
+/// The same with the memory, for a thread that looks at single words.
+pub fn table_and_memory(
+    first: &Entry<'_>,
+    line: usize,
+) -> (Writer<Shared>, Reader<Shared>, Shared) {
     let geometry = geometry();
     let mut touched = vec![STATE, STRICT_FLOOR, LEASE_UNTIL, POLICY_FLOORS];
     touched.extend([slot(A, 0), slot(A, 1), slot(A, OWN), slot(B, 0)]);
@@ -114,14 +124,14 @@ pub fn table_with(first: &Entry<'_>, line: usize) -> (Writer<Shared>, Reader<Sha
     writer.open_for_readers();
     put(&writer, slot(A, line), FIRST, first);
     // SAFETY: as above.
-    let reader = unsafe { Reader::attach(memory, bytes) }.unwrap();
-    (writer, reader)
+    let reader = unsafe { Reader::attach(memory.clone(), bytes) }.unwrap();
+    (writer, reader, memory)
 }
 
 /// Appends an entry and points the slot at it.
 pub fn put(writer: &Writer<Shared>, slot: usize, at: Location, entry: &Entry<'_>) {
     let hash = hash(entry.key);
-    writer.append(at, entry, hash).unwrap();
+    writer.append(at, &writer.prepare(entry).unwrap(), hash).unwrap();
     writer.publish(slot, hash, at);
 }
 
@@ -148,8 +158,8 @@ impl Told {
     }
 }
 
-/// What a read of `A` came to: the version and the value, and whether the reader had heard before its
-/// last step.
+/// What a read of `A` came to: the version and the value, and whether the reader had heard before
+/// its last step.
 pub struct Seen {
     pub heard: bool,
     pub value: Option<(u64, Vec<u8>)>,
@@ -176,17 +186,17 @@ pub fn read(reader: &Reader<Shared>, told: &Told) -> Seen {
     Seen { heard, value }
 }
 
-/// As several keys at once are read: the slot that is looked at was found, and its entry asked for, an
-/// arbitrary time before.
+/// As several keys at once are read: the slot that is looked at was found, and its entry asked for,
+/// an arbitrary time before.
 pub fn read_by_steps(reader: &Reader<Shared>, told: &Told) -> Seen {
-    let mut sought = reader.seek(A);
-    if !reader.approach(&mut sought) {
-        reader.approach_second(&mut sought);
+    let mut probe = reader.prefetch_index(A);
+    if !reader.prefetch_entry(&mut probe) {
+        reader.prefetch_second_entry(&mut probe);
     }
     let heard = told.is_heard();
     let mut value = VecDestination::default();
-    let hit = match reader.read_short(sought, A, || 5, &mut value) {
-        Err(NoHit::Unclear) => match reader.read_whole(sought, A, || 5, &mut value) {
+    let hit = match reader.read_fast(probe, A, || 5, &mut value) {
+        Err(NoHit::Unclear) => match reader.read_slow(probe, A, || 5, &mut value) {
             Outcome::Hit(hit) => Some(hit),
             _ => None,
         },
