@@ -1,5 +1,5 @@
-//! A cache without values that chooses what stays as the table does (`table::eviction`), entry by entry
-//! instead of segment by segment.
+//! A simulated cache without values. It evicts as the table does (`table::eviction`), but entry by
+//! entry instead of segment by segment.
 
 use super::{CLASSES, Known, Shares};
 use shm_layout::entry::NEVER;
@@ -7,11 +7,11 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 const USES_MAX: u8 = 3;
-/// Uses from which on an entry at the small queue's end moves to main.
+/// An entry at the end of the small queue moves to main if it has at least this many uses.
 const USES_KEPT: u8 = 2;
 const EPOCHS: u64 = 4;
 const EPOCHS_F: f64 = 4.0;
-/// The part of the log that live entries take when it is full.
+/// The part of the log that live entries occupy when it is full.
 const LIVE_PART: f64 = 0.9;
 const SHARE_START: f64 = 0.05;
 const SHARE_LEAST: f64 = 0.01;
@@ -20,22 +20,22 @@ const MARGIN: f64 = 0.05;
 const OLD_PART: u32 = 20;
 const LATE_HIT_WEIGHT: f64 = 2.0;
 const HAND_STEPS: usize = 64;
-/// Bytes that the hand may pass for each byte stored, and at most at a time, as a part of the log: a
-/// segment, which is then reclaimed at the table's pace.
+/// Bytes that the hand may pass for each byte stored, and the most that it may save up, as a part
+/// of the log: a segment, which the table reclaims at this pace.
 const HAND_PACE: u64 = 6;
 const HAND_PART: u64 = 128;
 /// Dropped keys remembered for each entry, and bytes of the log for each of them.
 const GHOSTS_PER_ENTRY: usize = 4;
 const BYTES_PER_GHOST: u64 = 80;
-/// A dropped key is forgotten after so many epochs.
+/// A dropped key is forgotten after this many epochs.
 const GHOST_EPOCHS: u32 = 31;
 const EXPIRED: u32 = u32::MAX;
-/// Filling ends, and begins again, with such parts of the log free.
+/// Filling ends when less than 1/FREE_LEAST of the capacity is free, and resumes at 1/FREE_MUCH.
 const FREE_LEAST: u64 = 128;
 const FREE_MUCH: u64 = 10;
-/// A queue may have so many places that nobody stands at any more, besides one for each object.
+/// Stale places that a queue may have in addition to one for each object.
 const PLACES_MIN: usize = 64;
-/// Places that are looked at for one newcomer whose share is used up.
+/// Places that are examined for a newcomer whose share is used up.
 const SHARE_STEPS: u32 = 128;
 
 #[derive(Debug, Clone, Copy)]
@@ -44,18 +44,18 @@ struct Object {
     is_main: bool,
     uses: u8,
     born: u32,
-    /// Its place in its queue; what stands there with another number is an older place.
+    /// Its place in its queue. A place with another number is stale.
     number: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Dropped {
-    /// The epoch that it was born in, or [`EXPIRED`].
+    /// The epoch in which it was inserted, or [`EXPIRED`].
     born: u32,
     number: u32,
 }
 
-/// Keys are hashes.
+/// A hasher that does nothing: keys are hashes already.
 #[derive(Debug, Default, Clone, Copy)]
 struct Same(u64);
 
@@ -72,7 +72,7 @@ impl Hasher for Same {
 type Map<T> = HashMap<u64, T, BuildHasherDefault<Same>>;
 type Queue = VecDeque<(u64, u32)>;
 
-/// The miniature.
+/// The simulated cache.
 #[derive(Debug)]
 pub(super) struct Mini {
     capacity: u64,
@@ -86,10 +86,10 @@ pub(super) struct Mini {
     share: f64,
     is_filling: bool,
     clock: u64,
-    /// Bytes that the hand may pass now.
+    /// Bytes that the hand may pass at present.
     hand_credit: u64,
     next_number: u32,
-    /// Bytes of each class that may have a share, and where the next of them is looked for.
+    /// Bytes of each class that can have a share, and where the search for its next victim begins.
     used_of: Vec<u64>,
     share_hand: usize,
 }
@@ -116,7 +116,7 @@ impl Mini {
     }
 
     pub(super) fn set_capacity(&mut self, bytes: u64) {
-        // Time goes on where it stands, in epochs and parts of one.
+        // Time continues from its present value, in epochs and fractions of one.
         let clock = u128::from(self.clock) * u128::from(bytes) / u128::from(self.capacity.max(1));
         self.clock = u64::try_from(clock).unwrap_or(u64::MAX);
         self.capacity = bytes;
@@ -127,7 +127,7 @@ impl Mini {
         self.objects.len()
     }
 
-    /// Whether newcomers have to take somebody's place.
+    /// Returns whether a newcomer must displace other entries.
     pub(super) fn is_full(&self) -> bool {
         !self.is_filling
     }
@@ -144,7 +144,7 @@ impl Mini {
         *self = Mini { share: self.share, ..Mini::new(self.capacity) };
     }
 
-    /// Forgets the keys that are not sampled any more.
+    /// Forgets the keys that are no longer sampled.
     pub(super) fn retain(&mut self, is_sampled: impl Fn(u64) -> bool) {
         let gone: Vec<u64> =
             self.objects.keys().copied().filter(|hash| !is_sampled(*hash)).collect();
@@ -158,7 +158,7 @@ impl Mini {
         self.ghosts.shrink_to_fit();
     }
 
-    /// Whether the key is there and lives; counts as a use.
+    /// Returns whether the key is present and not expired, and counts a use.
     pub(super) fn read(&mut self, hash: u64, now: u32) -> bool {
         let Some(object) = self.objects.get_mut(&hash) else { return false };
         if object.known.expiry != NEVER && object.known.expiry <= now {
@@ -185,14 +185,14 @@ impl Mini {
         true
     }
 
-    /// Whether the key is there as it is known.
+    /// Returns whether the key is present with exactly these properties.
     pub(super) fn holds(&self, hash: u64, known: Known) -> bool {
         self.objects.get(&hash).is_some_and(|object| {
             object.known.bytes == known.bytes && object.known.expiry == known.expiry
         })
     }
 
-    /// Stores a key, or what is now known of it.
+    /// Stores a key, or updates its properties.
     pub(super) fn store(&mut self, hash: u64, known: Known, shares: &Shares) {
         if let Some(object) = self.objects.get_mut(&hash) {
             let was = *object;
@@ -240,7 +240,7 @@ impl Mini {
         }
     }
 
-    /// At the new end of its queue.
+    /// Adds a key at the new end of its queue.
     fn insert(&mut self, hash: u64, object: Object) {
         self.next_number = self.next_number.wrapping_add(1);
         let object = Object { born: self.epoch(), number: self.next_number, ..object };
@@ -248,7 +248,8 @@ impl Mini {
         self.objects.insert(hash, object);
         let queue = if object.is_main { &mut self.main } else { &mut self.small };
         queue.push_back((hash, object.number));
-        // What was removed, or expired, leaves its place behind, and nothing may ever be evicted.
+        // Removed and expired keys leave stale places, and eviction, which drops them, may never
+        // run.
         if queue.len() > 2 * self.objects.len() + PLACES_MIN {
             let objects = &self.objects;
             queue.retain(|(hash, number)| {
@@ -257,7 +258,8 @@ impl Mini {
         }
     }
 
-    /// Whoever has used up its share makes room among its own, as the table's budgets have it.
+    /// Makes a class that has used up its share evict its own entries, as the table's budgets do.
+    /// Returns whether there was room from the start.
     fn keep_shares(&mut self, known: Known, shares: &Shares) -> bool {
         let bytes = u64::from(known.bytes);
         let mut had_room = true;
@@ -274,7 +276,8 @@ impl Mini {
         had_room
     }
 
-    /// The next place of both queues: if it is of this class, a use less, or gone.
+    /// Advances the share hand by one place. An entry of this class there loses a use, or is
+    /// dropped if it has none.
     fn pass_one_of(&mut self, class: usize) {
         self.share_hand += 1;
         if self.share_hand >= self.small.len() + self.main.len() {
@@ -294,7 +297,7 @@ impl Mini {
         }
     }
 
-    /// Whether a newcomer begins in main.
+    /// Returns whether a newcomer goes to main.
     fn admit(&mut self, hash: u64, bytes: u32) -> bool {
         self.clock += u64::from(bytes);
         let most = (self.capacity / HAND_PART).max(bytes.into());
@@ -319,14 +322,14 @@ impl Mini {
         let victims = f64::from(bytes) / f64::from(victim.known.bytes.max(1));
         let age = if victims > 2.0 { (age + 0.5) * victims } else { age };
         if age < 0.7 * victim_age {
-            // The hand has passed it: it goes next.
+            // The hand has passed it, so it is the next to go.
             self.evict_main();
             return true;
         }
         false
     }
 
-    /// The entry that main would drop next; used ones before it begin another round.
+    /// The entry that main would drop next; used entries before it start another round.
     fn main_victim(&mut self, epoch: u32) -> Option<(Object, f64)> {
         for _ in 0..HAND_STEPS {
             let (hash, number) = *self.main.front()?;
@@ -356,7 +359,8 @@ impl Mini {
         }
     }
 
-    /// What stands at the old end of the small queue moves to main or goes. Whether there was anything.
+    /// Moves the entry at the old end of the small queue to main, or drops it. Returns whether
+    /// there was one.
     fn evict_small(&mut self) -> bool {
         while let Some((hash, number)) = self.small.pop_front() {
             let found = self.objects.get(&hash).copied();
@@ -375,7 +379,8 @@ impl Mini {
         false
     }
 
-    /// The same at main's old end, where what was used goes round again.
+    /// Drops the entry at main's old end, or moves it to the new end if it was used. Returns
+    /// whether there was one.
     fn evict_main(&mut self) -> bool {
         while let Some((hash, number)) = self.main.pop_front() {
             let found = self.objects.get(&hash).copied();
@@ -440,7 +445,7 @@ impl Mini {
 
     fn epoch(&self) -> u32 {
         let epoch = self.clock / (self.log_bytes() / EPOCHS).max(1);
-        // Below the mark of what expired.
+        // Less than the mark EXPIRED.
         u32::try_from(epoch).unwrap_or(u32::MAX - 1)
     }
 

@@ -1,14 +1,14 @@
-//! What hit ratio the table would have if it were smaller or larger.
+//! Estimates the hit ratio that the table would have if it were smaller or larger.
 //!
-//! Some keys, chosen by their hash, stand for all (spatial sampling: SHARDS, Waldspurger et al.,
-//! FAST 2015), and what happens to them is played through in miniature caches, one for each size that
-//! is asked about (Waldspurger et al., "Cache Modeling and Optimization using Miniature Simulations",
-//! USENIX ATC 2017): one key in a hundred, in a hundredth of the room. The miniatures keep no values
-//! and choose as the table does ([`mini`]).
+//! A sample of the keys, chosen by hash, stands for all (spatial sampling: SHARDS, Waldspurger et
+//! al., FAST 2015). Their events are simulated in miniature caches, one for each size (Waldspurger
+//! et al., "Cache Modeling and Optimization using Miniature Simulations", USENIX ATC 2017): one key
+//! in a hundred, in a hundredth of the memory. The miniatures keep no values and evict as the table
+//! does ([`mini`]).
 //!
-//! The rate follows the table: it is halved whenever the miniature of the table's own size holds more
-//! than [`OBJECTS_MAX`] keys. So all of it takes at most about a megabyte, and a key that is not sampled
-//! costs a multiplication and a comparison.
+//! The sampling rate adapts to the table: it is halved whenever the miniature of the table's own
+//! size holds more than [`OBJECTS_MAX`] keys. So the memory is at most about a megabyte, and a key
+//! that is not sampled costs a multiplication and a comparison.
 
 mod mini;
 
@@ -17,38 +17,38 @@ use shm_layout::entry::MARK_ABSENT;
 use shm_layout::header::POLICIES;
 use shm_layout::{EntryHeader, KeyHash};
 
-/// Sizes that are played through, in halves of the table's own.
+/// The simulated sizes, in halves of the table's own.
 const HALVES: [u64; SIZES] = [1, 2, 4, 8];
-/// How many.
+/// Number of simulated sizes.
 pub const SIZES: usize = 4;
-/// Which of them is the table's own.
+/// Position of the table's own size.
 const OWN: usize = 1;
-/// Keys in the miniature of the table's own size.
+/// Most keys in the miniature of the table's own size.
 pub const OBJECTS_MAX: usize = 1024;
-/// Where it holds fewer when it is full, more keys are sampled.
+/// If it holds fewer when it is full, more keys are sampled.
 const OBJECTS_MIN: usize = OBJECTS_MAX / 8;
-/// Of hits of keys that are not sampled, the policy is looked up of one in so many, as a power of two.
+/// The policy of a hit is looked up for one in 2^DRAWN_BITS of the keys that are not sampled.
 const DRAWN_BITS: u32 = 3;
 /// Every key is sampled.
 const ALL: u64 = 1 << 32;
-/// Sampled reads after which what was before counts half.
+/// After this many sampled reads, the weight of earlier reads is halved.
 const MEMORY: f64 = 2_000_000.0;
-/// Fewer sampled reads say nothing.
+/// With fewer sampled reads there is no estimate.
 const READS_MIN: f64 = 200.0;
 
-/// What may have a share of the table: each policy, and all known absences.
+/// Classes that can have a share of the table: each policy, and all known absences.
 const CLASSES: usize = POLICIES + 1;
 /// The shares, in thousandths of the log; `None`: no limit.
 type Shares = [Option<u16>; CLASSES];
 
-/// What is known of an entry.
+/// Properties of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
-    /// Bytes with header and padding.
+    /// Bytes, including header and padding.
     pub bytes: u32,
-    /// Rule of the policy.
+    /// Id of its policy rule.
     pub policy: u8,
-    /// Says that the key has no value.
+    /// It is a known absence.
     pub is_absent: bool,
     /// Expiry tick.
     pub expiry: u32,
@@ -68,15 +68,15 @@ impl From<EntryHeader> for Known {
     }
 }
 
-/// Reads of one policy, or of all.
+/// Reads of one policy, or of all policies.
 #[derive(Debug, Clone, Copy, Default)]
 struct Reads {
-    /// Of sampled keys.
+    /// Reads of sampled keys.
     all: f64,
-    /// Those of them that hit, by size.
+    /// The hits among them, by size.
     hits: [f64; SIZES],
-    /// Reads of all keys, each counted by the rate at which keys were sampled then, and those of them
-    /// that missed the table itself.
+    /// Reads of all keys, each weighted by the sampling rate at the time, and the part of them that
+    /// missed the real table.
     expected: f64,
     missed: f64,
 }
@@ -91,10 +91,10 @@ impl Reads {
 
     /// The share of reads that hit, by size.
     ///
-    /// Whether the few hottest keys are among the sampled ones is luck: reads that are missing or too
-    /// many are taken for theirs, which hit at every size (SHARDS-adj, in the paper of FAST 2015).
-    /// How the table itself does is known. Where its miniature misses more or less, the others do so in
-    /// the same proportion.
+    /// It is a matter of chance how many of the few hottest keys are sampled. The difference
+    /// between expected and sampled reads is attributed to them, and they hit at every size
+    /// (SHARDS-adj, in the FAST 2015 paper). The miss ratio of the real table is known: all
+    /// miniatures are corrected by the factor by which the miniature of its size is wrong.
     fn hit_ratios(&self) -> Option<[f64; SIZES]> {
         if self.all < READS_MIN || self.expected <= 0.0 {
             return None;
@@ -109,40 +109,40 @@ impl Reads {
     }
 }
 
-/// The advice of a moment.
+/// The current estimate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Advice {
-    /// One key in so many is sampled.
+    /// One key in `sampled_one_in` is sampled.
     pub sampled_one_in: u64,
-    /// Reads that the advice rests on.
+    /// Number of reads of sampled keys, older ones weighted less.
     pub sampled_reads: u64,
     /// Sizes, as multiples of the table's.
     pub times: [f64; SIZES],
-    /// The share of reads that would hit at each; `None`: too few reads to say.
+    /// The hit ratio at each size; `None`: too few reads.
     pub overall: Option<[f64; SIZES]>,
-    /// The same by policy, of those that were read: its number, its part of the reads, its hit ratios.
+    /// The same for each policy that was read: its id, its part of the reads, its hit ratios.
     pub policies: Vec<(u8, f64, Option<[f64; SIZES]>)>,
 }
 
-/// Watches what the owner sees.
+/// Collects the owner's events and estimates hit ratios.
 #[derive(Debug)]
 pub struct Advisor {
     minis: [Mini; SIZES],
-    /// Keys below it are sampled, of [`ALL`].
+    /// Keys whose [`place`] is below it are sampled; at most [`ALL`].
     threshold: u64,
-    /// By policy. What is expected of each is known by misses and by hits that were drawn.
+    /// By policy. The expected reads of each are known from misses and from randomly drawn hits.
     reads: Vec<Reads>,
     expected: f64,
     missed: f64,
-    /// State of what draws.
+    /// State of the random number generator.
     drawn: u64,
     shares: Box<Shares>,
-    /// Bytes of live entries that the table can hold.
+    /// Bytes of live entries that fit the table.
     capacity: u64,
 }
 
 impl Advisor {
-    /// Of a table with room for so many bytes of live entries.
+    /// An advisor for a table that can hold `capacity` bytes of live entries.
     #[must_use]
     pub fn new(capacity: u64) -> Advisor {
         let minis = HALVES.map(|halves| Mini::new(capacity * halves / 2));
@@ -158,13 +158,13 @@ impl Advisor {
         }
     }
 
-    /// The table can hold so much now.
+    /// The table can now hold `bytes` bytes of live entries.
     pub fn set_capacity(&mut self, bytes: u64) {
         if self.capacity != bytes {
             self.capacity = bytes;
             self.fit();
         }
-        // Entries have become larger, or the table smaller.
+        // Entries became larger, or the table smaller.
         let own = &self.minis[OWN];
         if self.threshold < ALL && own.is_full() && own.objects() < OBJECTS_MIN {
             self.threshold *= 2;
@@ -173,12 +173,12 @@ impl Advisor {
         }
     }
 
-    /// A policy's entries may take so many thousandths of the log; `None`: any part of it.
+    /// Limits a policy's entries to a share of the log, in thousandths; `None`: no limit.
     pub fn limit_policy(&mut self, policy: u8, permille: Option<u16>) {
         self.shares[usize::from(policy)] = permille;
     }
 
-    /// The same of known absences.
+    /// Limits known absences to a share of the log, in thousandths; `None`: no limit.
     pub fn limit_absences(&mut self, permille: Option<u16>) {
         self.shares[POLICIES] = permille;
     }
@@ -191,15 +191,15 @@ impl Advisor {
         }
     }
 
-    /// Whether events of this key matter beyond their number.
+    /// Returns whether this key is sampled.
     #[inline]
     #[must_use]
     pub fn samples(&self, hash: KeyHash) -> bool {
         place(hash) < self.threshold
     }
 
-    /// A key was read and the table has it: `times` times, as far as is known. `known` looks it up;
-    /// where it finds nothing any more, the reads are not counted.
+    /// Records a hit that stands for `times` hits. `known` looks up the entry; if it is gone, the
+    /// hit of a sampled key is not counted.
     #[inline]
     pub fn hit(
         &mut self,
@@ -225,9 +225,9 @@ impl Advisor {
         }
     }
 
-    /// Whose policy a key has costs a look at its entry.
+    /// Returns true for a random one in 2^DRAWN_BITS calls: looking up a policy costs a cache miss.
     fn draws(&mut self) -> bool {
-        // Knuth's MMIX.
+        // Knuth's MMIX generator.
         self.drawn = self
             .drawn
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -235,7 +235,7 @@ impl Advisor {
         self.drawn >> (64 - DRAWN_BITS) == 0
     }
 
-    /// A key of `policy` was read and the table does not have it.
+    /// Records a miss of a key of `policy`.
     pub fn missed(&mut self, hash: KeyHash, policy: u8, now: u32) {
         let rate = self.rate();
         self.expected += rate;
@@ -256,7 +256,7 @@ impl Advisor {
             if mini.read(hash.0, now) {
                 *hits += times;
             } else if let Some(known) = known {
-                // The table has it; where there is less room it would have been fetched again.
+                // The table has the entry; a smaller table would have fetched it again.
                 mini.store(hash.0, known, &self.shares);
             }
         }
@@ -266,7 +266,7 @@ impl Advisor {
         self.keep_bounds();
     }
 
-    /// An entry was stored.
+    /// Records that an entry was stored.
     #[inline]
     pub fn stored(&mut self, hash: KeyHash, known: Known) {
         if self.samples(hash) {
@@ -275,7 +275,7 @@ impl Advisor {
     }
 
     fn store(&mut self, hash: KeyHash, known: Known) {
-        // What the smallest holds in this size, the others nearly always do.
+        // If the smallest miniature holds the same entry, the others nearly always do.
         if self.minis[0].holds(hash.0, known) {
             return;
         }
@@ -283,19 +283,19 @@ impl Advisor {
         self.keep_bounds();
     }
 
-    /// A key was removed.
+    /// Records that a key was removed.
     pub fn removed(&mut self, hash: KeyHash) {
         if self.samples(hash) {
             self.minis.iter_mut().for_each(|mini| mini.remove(hash.0));
         }
     }
 
-    /// Everything was removed.
+    /// Records that all keys were removed.
     pub fn flushed(&mut self) {
         self.minis.iter_mut().for_each(Mini::clear);
     }
 
-    /// What was before counts as much less, or more.
+    /// Multiplies the weight of all reads so far by `by`.
     fn scale(&mut self, by: f64) {
         self.expected *= by;
         self.missed *= by;
@@ -308,7 +308,7 @@ impl Advisor {
         rate
     }
 
-    /// Samples fewer keys where there are too many.
+    /// Halves the sampling rate while the miniatures hold too many keys.
     fn keep_bounds(&mut self) {
         let many =
             |(mini, halves): (&Mini, u64)| mini.objects() as u64 > OBJECTS_MAX as u64 * halves / 2;
@@ -323,7 +323,7 @@ impl Advisor {
         }
     }
 
-    /// What the sampled keys say now.
+    /// The current estimate.
     #[must_use]
     pub fn advice(&self) -> Advice {
         let mut all = Reads { expected: self.expected, missed: self.missed, ..Reads::default() };
@@ -348,20 +348,20 @@ impl Advisor {
         }
     }
 
-    /// Bytes of memory that it takes, about.
+    /// Approximate bytes of memory in use.
     #[must_use]
     pub fn bytes(&self) -> usize {
         size_of_val(self.reads.as_slice()) + self.minis.iter().map(Mini::bytes).sum::<usize>()
     }
 
-    /// Keys that the miniature of the table's own size holds.
+    /// Number of keys in the miniature of the table's own size.
     #[must_use]
     pub fn objects(&self) -> usize {
         self.minis[OWN].objects()
     }
 }
 
-/// Where a key stands among all, by bits that choose neither its lines nor its tag.
+/// A key's position in the sampling order, from bits that choose neither its lines nor its tag.
 fn place(hash: KeyHash) -> u64 {
     hash.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
 }

@@ -16,16 +16,16 @@ use tracing_subscriber::EnvFilter;
 /// Own the table and serve clients.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// Configuration; without one: no tiers, defaults everywhere.
+    /// Configuration file; without it: no tiers, and defaults for everything else.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Control socket, instead of the configuration's.
+    /// Control socket; overrides the configuration.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Directory of the table, instead of the configuration's; only the daemon's user may write it.
+    /// Directory of the table, writable only by the daemon's user; overrides the configuration.
     #[arg(long, value_name = "DIR")]
     table_directory: Option<PathBuf>,
-    /// Size of the table, instead of the configuration's, as "256MiB".
+    /// Size of the table, for example "256MiB"; overrides the configuration.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     table_size: Option<u64>,
 }
@@ -62,10 +62,10 @@ impl Serve {
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    parse_size(text).ok_or_else(|| "not a size; give for example 256MiB".to_owned())
+    parse_size(text).ok_or_else(|| "not a size; write for example 256MiB".to_owned())
 }
 
-/// Starts the log. `L1D_LOG` says more precisely than the configuration what is wanted.
+/// Starts logging. The environment variable `L1D_LOG` overrides the configured level.
 fn log_to_stderr(config: &DaemonConfig) {
     let filter = EnvFilter::try_from_env("L1D_LOG")
         .unwrap_or_else(|_| EnvFilter::default().add_directive(config.log.into()));
@@ -77,7 +77,7 @@ fn log_to_stderr(config: &DaemonConfig) {
 }
 
 fn serve(config: &Config) -> Result<(), DaemonError> {
-    // Before any thread starts, so that none of them takes the signal.
+    // Before any thread starts: threads inherit the mask, so none of them receives the signals.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
@@ -91,7 +91,7 @@ fn serve(config: &Config) -> Result<(), DaemonError> {
     let listener = inherited.map_or_else(|| daemon::listen(config), Ok)?;
     let result = daemon::run(config, &listener, stop.as_fd(), || {
         tracing::info!(socket = %config.daemon.socket.display(), "ready");
-        // Without a service manager nobody wants to know.
+        // Fails without a service manager, which is fine.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     });
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -101,7 +101,7 @@ fn serve(config: &Config) -> Result<(), DaemonError> {
     result
 }
 
-/// The socket that a service manager listens on for us, if it does.
+/// The listening socket of a service manager, if it passed one.
 fn inherited_listener() -> Option<UnixListener> {
     let fd = sd_notify::listen_fds().ok()?.next()?;
     // SAFETY: the service manager passes this descriptor to this process for it to own.

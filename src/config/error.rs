@@ -1,22 +1,22 @@
-//! What is wrong with a configuration.
+//! Errors in a configuration.
 
 use std::fmt;
 
-/// Everything that is wrong with a configuration, as far as it could be read.
+/// All problems of a configuration, as far as it could be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     problems: Vec<Problem>,
 }
 
-/// One thing that is wrong. Displayed as `file:line:column: message`.
+/// One problem. Displayed as `file:line:column: message`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
-    /// The file's name, or the option of the command line.
+    /// The file's name, or the command line option.
     pub file: String,
-    /// Line and column, counted from 1 in characters; `None` where the whole file is meant.
+    /// Line and column, counted from 1 in characters; `None` if the whole file is meant.
     #[serde(flatten)]
     pub position: Option<Position>,
-    /// What is wrong, and what to write instead.
+    /// The problem, and what to write instead.
     pub message: String,
 }
 
@@ -30,7 +30,7 @@ pub struct Position {
 }
 
 impl ConfigError {
-    /// In the order of the text.
+    /// The problems, in the order of the text.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -41,7 +41,7 @@ impl ConfigError {
         ConfigError { problems }
     }
 
-    /// One problem of a whole file or option.
+    /// One problem with a whole file or option.
     pub(super) fn whole(file: &str, message: String) -> ConfigError {
         ConfigError { problems: vec![Problem { file: file.to_owned(), position: None, message }] }
     }
@@ -58,7 +58,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A line for each problem.
+/// One line for each problem.
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.problems.iter().enumerate() {

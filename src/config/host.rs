@@ -1,4 +1,4 @@
-//! What a configuration asks of the host that it is for.
+//! Checks whether this host has what a configuration needs.
 
 use super::TableConfig;
 use super::section::Section;
@@ -6,7 +6,7 @@ use super::units::show_size;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Gid, Group};
 
-/// Finds what this host does not have: the group, room for the table.
+/// Reports what this host lacks: the group, or space for the table.
 pub(super) fn check(table: &TableConfig, section: &Section<'_>) {
     if let Err(message) = group_id(table) {
         section.problem(section.place(&["group"]), &format!("group {message}"));
@@ -16,7 +16,7 @@ pub(super) fn check(table: &TableConfig, section: &Section<'_>) {
     }
 }
 
-/// The number of the table's group.
+/// The id of the table's group.
 pub(super) fn group_id(table: &TableConfig) -> Result<Option<u32>, String> {
     let Some(group) = &table.group else { return Ok(None) };
     if let Ok(number) = group.parse::<u32>() {
@@ -25,23 +25,25 @@ pub(super) fn group_id(table: &TableConfig) -> Result<Option<u32>, String> {
     match Group::from_name(group) {
         Ok(Some(group)) => Ok(Some(group.gid.as_raw())),
         Ok(None) => Err(format!(
-            "{group:?} does not exist on this host; make it with `groupadd --system {group}`, or leave the key out"
+            "{group:?} does not exist on this host; create it with `groupadd --system {group}`, \
+             or omit the key"
         )),
         Err(error) => {
-            Err(format!("{group:?} cannot be looked up: {error}; write the group's number instead"))
+            Err(format!("{group:?} cannot be looked up: {error}; write the group's id instead"))
         }
     }
 }
 
-/// Whether the table fits its file system, which may still hold the one before it. Nothing is said
-/// where the file system cannot be asked: making the table will tell.
+/// Compares the table with the capacity of its file system, not with the free space: that may hold
+/// the previous table. If the file system cannot be queried, there is no error: creating the table
+/// will show.
 fn room(table: &TableConfig) -> Result<(), String> {
-    // The directory may not have been made yet.
+    // The directory may not exist yet.
     let Some(figures) = table.directory.ancestors().find_map(|path| statvfs(path).ok()) else {
         return Ok(());
     };
     let capacity = figures.blocks().saturating_mul(figures.fragment_size());
-    // File systems that keep nothing have no blocks.
+    // Virtual file systems have no blocks.
     if capacity == 0 || table.size <= capacity {
         return Ok(());
     }
@@ -49,7 +51,8 @@ fn room(table: &TableConfig) -> Result<(), String> {
     let fits = capacity / 4 * 3;
     let fits = if fits > 1 << 20 { fits >> 20 << 20 } else { fits };
     Err(format!(
-        "{} is more than the file system of {directory} has ({}); write for example size = {:?}, or enlarge it with `mount -o remount,size=...`",
+        "{} is more than the file system of {directory} has ({}); write for example size = {:?}, \
+         or enlarge it with `mount -o remount,size=...`",
         show_size(table.size),
         show_size(capacity),
         show_size(fits),

@@ -3,23 +3,23 @@
 //! ```toml
 //! [daemon]
 //! socket = "/run/l1d/l1d.sock"    # control socket
-//! socket_mode = "0660"            # who may connect may read and write the cache
-//! clients_max = 1024              # connections at a time; one user gets 7 of 8 of them
-//! spin = "50us"                   # busy clients are looked out for before the daemon sleeps; or "0s"
+//! socket_mode = "0660"            # permission to connect: to read and write the cache
+//! clients_max = 1024              # open connections; one user can have 7/8 of them
+//! spin = "50us"                   # longest wait by polling before the daemon sleeps; or "0s"
 //! log = "info"                    # off, error, warn, info, debug, trace
 //! log_format = "text"             # or "json"
 //!
 //! [table]
 //! directory = "/dev/shm/l1d"      # on a tmpfs; only the daemon's user may write it
-//! size = "256MiB"                 # of the whole table, taken from memory at start
+//! size = "256MiB"                 # of the whole table, allocated at start
 //! value_bytes_max = "1MiB"        # largest value
-//! average_entry_bytes = 256       # header, key and value of an entry; sizes the index
-//! fit_index = false               # rebuild the index by itself where that was wrong
+//! average_entry_bytes = 256       # header, key and value; determines the size of the index
+//! fit_index = false               # rebuild the index automatically if that was wrong
 //! ttl_max = "24h"                 # longest ttl of any rule
-//! absent_share_max = "5%"         # most of the table for keys that are known to be absent
+//! absent_share_max = "5%"         # largest share of the table for known absences
 //! mode = "0640"                   # of the table's file
-//! # group = "l1d"                 # of the table's file; else the daemon's own
-//! # segment_bytes = "8MiB"        # else as the table's size suggests
+//! # group = "l1d"                 # of the table's file; default: the daemon's
+//! # segment_bytes = "8MiB"        # default: depends on the size of the table
 //!
 //! [l2]                            # without this section there is no L2
 //! address = "127.0.0.1:11211"     # memcached
@@ -29,15 +29,15 @@
 //! url = "redis://127.0.0.1:6379/0"    # or "redis+unix:///run/redis/redis.sock?db=0"
 //! deadline = "200ms"
 //!
-//! [defaults]                      # keys that no [[policy]] matches, and what a rule leaves out
+//! [defaults]                      # for keys without a [[policy]], and keys that a rule omits
 //! scope = "host"                  # or "process"
 //! ttl = "30s"                     # in L1
 //! l2_ttl = "5m"
 //! l3_ttl = "forever"              # or a duration
-//! negative_ttl = "1s"             # a confirmed absence; "0s": not remembered
+//! negative_ttl = "1s"             # of a confirmed absence; "0s": not cached
 //! write = "through"               # or "l1-only"
 //! on_write_error = "refuse"       # or "publish"
-//! value_bytes_max = "1MiB"        # at most the table's
+//! value_bytes_max = "1MiB"        # default: that of [table]; not above it
 //!
 //! [[policy]]
 //! prefix = "analysis:"            # the longest matching prefix wins
@@ -47,9 +47,8 @@
 //! prefix_hex = "00ff"             # a prefix of bytes that are not text
 //! ```
 //!
-//! These are the values where a key is left out, except in `[[policy]]`. A prefix is UTF-8; TOML's
-//! escapes stand for characters (`"\u0000"` is one zero byte), so bytes that are not UTF-8 need
-//! `prefix_hex`, two digits a byte.
+//! These are the defaults, except in `[[policy]]`. A prefix is UTF-8. TOML escapes stand for
+//! characters (`"\u0000"` is one zero byte), so other bytes need `prefix_hex`, two digits per byte.
 
 mod error;
 mod host;
@@ -74,10 +73,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
-/// Longest configuration; a file that goes on for ever is not read for ever.
+/// Largest configuration file: an endless file must not be read to its end.
 const TEXT_BYTES_MAX: u64 = 4 << 20;
 
-/// All of it, checked.
+/// A checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Config {
     /// Section `[daemon]`.
@@ -95,31 +94,31 @@ pub struct Config {
 pub struct DaemonConfig {
     /// The control socket.
     pub socket: PathBuf,
-    /// Its permission bits, where the daemon makes it.
+    /// Its permission bits, if the daemon creates it.
     pub socket_mode: u32,
-    /// Connections at a time.
+    /// Most connections at a time.
     pub clients_max: usize,
-    /// How long mailboxes in use are looked at before the daemon sleeps.
+    /// How long the daemon polls mailboxes in use before it sleeps.
     pub spin: Duration,
-    /// Least important messages that are logged.
+    /// The least severe level that is logged.
     pub log: LevelFilter,
-    /// How they are written.
+    /// The format of log messages.
     pub log_format: LogFormat,
 }
 
-/// How messages are written.
+/// The format of log messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// Lines for people.
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Section `[table]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableConfig {
-    /// Where the table's file is.
+    /// The directory of the table's file.
     pub directory: PathBuf,
     /// Bytes of the whole table.
     pub size: u64,
@@ -127,21 +126,21 @@ pub struct TableConfig {
     pub value_bytes_max: u32,
     /// Expected bytes of an entry, with header, key and value.
     pub average_entry_bytes: u32,
-    /// The table moves to one with a better index where that was wrong.
+    /// If that was wrong, the entries move to a table with a better index.
     pub fit_index: bool,
     /// Permission bits of the file.
     pub mode: u32,
     /// Group of the file, by name or number; `None`: the daemon's.
     pub group: Option<String>,
-    /// Bytes of a segment; `None`: as the size suggests.
+    /// Bytes of a segment; `None`: chosen by the size of the table.
     pub segment_bytes: Option<u64>,
-    /// Longest life of an L1 copy.
+    /// Longest TTL of an L1 copy.
     pub ttl_max: Duration,
-    /// Most of the table that known absences may take, in thousandths.
+    /// Largest share of the table for known absences, in thousandths.
     pub absent_share_max_permille: u16,
 }
 
-/// What the command line says otherwise.
+/// Values from the command line, which override the file's.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// `--socket`
@@ -156,21 +155,21 @@ impl Config {
     /// Reads a file.
     ///
     /// # Errors
-    /// A file that cannot be read, or all that is wrong in it.
+    /// The file cannot be read, or all problems in it.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         Config::from_str(&read_text(path)?, &path.display().to_string())
     }
 
-    /// Reads a text; `name` stands for it in errors.
+    /// Reads a text; `name` names it in errors.
     ///
     /// # Errors
-    /// All that is wrong in it.
+    /// All problems in it.
     pub fn from_str(text: &str, name: &str) -> Result<Config, ConfigError> {
         read::read(text, name, |_, _| ())
     }
 
-    /// Puts the command line before the file. Whether a table of this size can be had is seen when it
-    /// is made.
+    /// Applies the command line. An impossible table size is not detected here but when the table
+    /// is created.
     pub fn apply(&mut self, overrides: Overrides) {
         if let Some(socket) = overrides.socket {
             self.daemon.socket = socket;
@@ -185,7 +184,7 @@ impl Config {
 }
 
 impl TableConfig {
-    /// The shape of a new table, its identity left out.
+    /// The plan of a new table, without its identity.
     #[must_use]
     pub fn plan(&self) -> Plan {
         Plan {
@@ -197,10 +196,10 @@ impl TableConfig {
         }
     }
 
-    /// The number of the file's group.
+    /// The id of the file's group.
     ///
     /// # Errors
-    /// A group that this host does not have.
+    /// The group does not exist on this host.
     pub fn group_id(&self) -> Result<Option<u32>, ConfigError> {
         host::group_id(self).map_err(|message| ConfigError::whole("[table] group", message))
     }
@@ -253,7 +252,8 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
         let valid = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
         let text = section::Text { name: &name, text: &text, problems: Vec::new().into() };
-        let message = "a byte that is not UTF-8; save the file as UTF-8, and write prefixes of other bytes with prefix_hex";
+        let message = "a byte that is not UTF-8; save the file as UTF-8, and write prefixes of \
+                       other bytes with prefix_hex";
         text.problem(valid, message.to_owned());
         ConfigError::new(text.problems.into_inner())
     })

@@ -17,22 +17,22 @@ use shm_layout::geometry::ENTRIES_PER_SEGMENT_MIN;
 use shm_layout::geometry::SEGMENT_WORDS_BITS;
 use shm_layout::{Geometry, LayoutError};
 
-/// Shortest life of an L1 copy: six ticks of the expiry clock, so that rounding stays small.
+/// Shortest TTL of an L1 copy: six ticks of the expiry clock, so that rounding stays small.
 pub(super) const TTL_MIN: Duration = Duration::from_millis(100);
-/// Entries count time in ticks of 16.8 ms, which end 834 days after the table was made.
+/// Entries count time in ticks of 16.8 ms, which run out 834 days after the table was created.
 const TTL_MAX_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
-/// A daemon that spins longer keeps a core from those who wait for it.
+/// A daemon that polls longer takes a core from its own clients.
 const SPIN_MAX: Duration = Duration::from_millis(10);
 const DEADLINES: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(60);
-/// Longest path of a unix socket: `sun_path` with its end.
+/// Longest path of a unix socket: `sun_path` without its terminating zero.
 const SOCKET_BYTES_MAX: usize = 107;
-/// A table that an index can be had for, however small its entries are.
+/// A table size that has a valid index for entries of any size.
 const SIZE_OF_LARGEST: u64 = 512 << 30;
-/// What a segment can have: words of eight bytes that a slot's offset can count.
+/// Largest segment: as many words of eight bytes as a slot's offset can count.
 const SEGMENT_BYTES_MAX: u64 = 8 << SEGMENT_WORDS_BITS;
 
-/// Reads a text. `look` sees the `[table]` section of a text that is right so far, and may find more.
+/// Reads a text. `look` gets the `[table]` section if it has no problems so far, and may add some.
 pub(super) fn read(
     text: &str,
     name: &str,
@@ -43,7 +43,7 @@ pub(super) fn read(
     let mut lines = HashSet::new();
     for error in &syntax {
         let at = error.span().map_or(0, |span| span.start);
-        // What else is wrong in a line follows from the first.
+        // Further errors in a line are consequences of the first.
         if lines.insert(text.position(at).line) {
             text.problem(at, syntax_message(error.message()));
         }
@@ -69,14 +69,15 @@ pub(super) fn read(
     }
 }
 
-/// Why a table cannot be cut, and a size that would do.
+/// Why a table cannot have this size, and a size that it can have.
 fn geometry_advice(table: &TableConfig, error: &LayoutError) -> (String, String) {
     let size = show_size(table.size);
     let value = show_size(table.value_bytes_max.into());
     match error {
         LayoutError::TableTooSmall { smallest, .. } => (
             format!(
-                "{size} is too small for values of {value}: 16 segments have to hold four of the largest entries each"
+                "{size} is too small for values of {value}: each of 16 segments must hold four of \
+                 the largest entries"
             ),
             show_size(smallest.next_multiple_of(1 << 20)),
         ),
@@ -155,7 +156,7 @@ fn daemon(mut section: Section<'_>) -> DaemonConfig {
     config
 }
 
-/// The section, and what it means for the rules.
+/// The section, and the limits that it sets for the rules.
 fn table(
     mut section: Section<'_>,
     look: impl FnOnce(&TableConfig, &Section<'_>),
@@ -163,7 +164,7 @@ fn table(
     let default = TableConfig::default();
     let directory = section.read("directory", |value| absolute(value, "/dev/shm/l1d"));
     let size = section.read("size", |value| value::size(value, 1..=u64::MAX, "256MiB"));
-    // Above this a segment could not hold four of them.
+    // A segment must hold four of them.
     let value_most = SEGMENT_BYTES_MAX / ENTRIES_PER_SEGMENT_MIN - (128 << 10);
     let value_bytes_max = section.read("value_bytes_max", |value| value_bytes(value, value_most));
     let average_entry_bytes = section.read("average_entry_bytes", |value| {
@@ -185,7 +186,7 @@ fn table(
         section.read_or("absent_share_max", default.absent_share_max_permille, |value| {
             value::share(value, "5%")
         });
-    // Where a limit could not be read, what it limits is not held against it.
+    // If a limit could not be read, nothing is checked against it.
     let limits = RuleLimits {
         ttl: limit(&ttl_max, default.ttl_max, TTL_MAX_MAX),
         value_bytes: limit(&value_bytes_max, default.value_bytes_max, u32::MAX),
@@ -246,7 +247,7 @@ fn l3(mut section: Section<'_>) -> Option<L3Config> {
     let url = section.read("url", |value| {
         let example = "redis://127.0.0.1:6379/0";
         let url = value::text(value, example)?;
-        // The URL is not repeated, as it may hold a password.
+        // The message does not repeat the URL, because it may contain a password.
         parse_url(url)
             .map(|_| url.to_owned())
             .map_err(|error| Wrong::new(format!("cannot be used: {error}"), value::quoted(example)))
@@ -259,7 +260,7 @@ fn l3(mut section: Section<'_>) -> Option<L3Config> {
     Some(L3Config { url: url?, deadline })
 }
 
-/// A key that a section cannot do without, where the section is there.
+/// Reports a missing mandatory key, if the section exists.
 fn required<T>(
     section: &Section<'_>,
     key: &str,
@@ -274,7 +275,7 @@ fn required<T>(
     value
 }
 
-/// A size in bytes that values may have.
+/// A limit for the bytes of a value.
 pub(super) fn value_bytes(value: &DeValue<'_>, most: u64) -> Result<u32, Wrong> {
     let bytes = value::size(value, 1..=most, "1MiB")?;
     u32::try_from(bytes).map_err(|_| Wrong::new("is too large", value::quoted("1MiB")))

@@ -13,19 +13,19 @@ use super::section::{Reported, Section, Text, Wrong};
 use super::units::show_prefix;
 use super::value;
 
-/// Longest life below L1; what lives longer lives for ever.
+/// Longest TTL below L1; anything longer is written as "forever".
 const TIER_TTL_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
-/// memcached counts in seconds.
+/// memcached counts TTLs in seconds.
 const L2_TTL_MIN: Duration = Duration::from_secs(1);
 
-/// What `[table]` says about all rules.
+/// Limits that `[table]` sets for all rules.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RuleLimits {
     pub ttl: Duration,
     pub value_bytes: u32,
 }
 
-/// The policy; `None` where a rule is missing because something is wrong with it.
+/// The policy; `None` if a rule is missing because of a problem.
 pub(super) fn policy<'a>(
     mut defaults: Section<'a>,
     policy: Option<(&'a DeValue<'a>, Range<usize>)>,
@@ -40,7 +40,7 @@ pub(super) fn policy<'a>(
         ..builtin
     };
     let default = rule(&mut defaults, &builtin, limits);
-    let no_prefix = "these hold for all keys; give a prefix its own rule under [[policy]]";
+    let no_prefix = "[defaults] applies to all keys; give a prefix its own rule under [[policy]]";
     defaults.finish(&[("prefix", no_prefix), ("prefix_hex", no_prefix)]);
 
     let mut rules = vec![default];
@@ -51,7 +51,8 @@ pub(super) fn policy<'a>(
         first_too_many.problem(
             first_too_many.at,
             &format!(
-                "{count} rules are more than {most}; remove {}, or let a shorter prefix hold for several",
+                "{count} rules are more than {most}; remove {}, or merge several under a shorter \
+                 prefix",
                 count - most
             ),
         );
@@ -65,7 +66,8 @@ pub(super) fn policy<'a>(
                 Some(first) => {
                     let line = text.position(first).line;
                     let message = format!(
-                        "the rule in line {line} has the same prefix; remove one of the two, or make one prefix longer"
+                        "the rule in line {line} has the same prefix; remove one of the two, or \
+                         make one prefix longer"
                     );
                     section.problem(at, &message);
                     places.insert(prefix, first);
@@ -76,7 +78,7 @@ pub(super) fn policy<'a>(
         section.finish(&[("name", "a rule is named by its prefix")]);
     }
     for (id, rule) in rules.iter_mut().enumerate() {
-        // More rules than numbers were reported above, and make no set.
+        // If there are more rules than ids, that was reported above and the set is refused.
         rule.id = u8::try_from(id).unwrap_or(u8::MAX);
     }
     PolicySet::new(rules).ok()
@@ -141,7 +143,7 @@ fn prefix(section: &mut Section<'_>) -> Result<Vec<u8>, Reported> {
     if prefix.is_empty() {
         return Err(section.problem(
             at,
-            "an empty prefix holds for all keys; write its keys under [defaults] instead",
+            "an empty prefix matches all keys; write its keys under [defaults] instead",
         ));
     }
     if prefix.len() > PREFIX_BYTES_MAX {
@@ -153,7 +155,7 @@ fn prefix(section: &mut Section<'_>) -> Result<Vec<u8>, Reported> {
     Ok(prefix)
 }
 
-/// A rule without its prefix. What the section leaves out is as in `template`.
+/// A rule without its prefix. Keys that the section omits are taken from `template`.
 fn rule(section: &mut Section<'_>, template: &Rule, limits: RuleLimits) -> Rule {
     let scopes = [("host", Scope::Host), ("process", Scope::Process)];
     let writes = [("through", WriteMode::Through), ("l1-only", WriteMode::L1Only)];

@@ -1,7 +1,7 @@
-//! Reading the keys of one section, and collecting what is wrong with them.
+//! Reads the keys of one section, and collects the problems.
 //!
-//! Not by serde: its derived readers stop at the first error, and a list of all errors, each with
-//! its place, is what the reader of a refused configuration wants.
+//! Without serde: derived deserializers stop at the first error, but a user wants a list of all
+//! errors with their positions.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -9,10 +9,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{Position, Problem};
 
-/// Names closer than this are offered in place of an unknown one; 1 is the same name.
+/// Known names with a similarity above this are suggested for an unknown one; 1 is equality.
 const ALIKE: f64 = 0.7;
 
-/// A text and what is wrong with it.
+/// A text and its problems.
 pub(super) struct Text<'a> {
     pub name: &'a str,
     pub text: &'a str,
@@ -20,7 +20,7 @@ pub(super) struct Text<'a> {
 }
 
 impl Text<'_> {
-    /// Something is wrong at this byte.
+    /// Records a problem at this byte.
     pub fn problem(&self, at: usize, message: String) {
         let position = Some(self.position(at));
         let file = self.name.to_owned();
@@ -37,7 +37,7 @@ impl Text<'_> {
     }
 }
 
-/// What is wrong with a value, and one that would be right, as it is written in TOML.
+/// What is wrong with a value, and a valid one in TOML syntax.
 pub(super) struct Wrong {
     pub what: String,
     pub instead: String,
@@ -49,15 +49,15 @@ impl Wrong {
     }
 }
 
-/// The problem has been recorded.
+/// An error that has been recorded as a problem.
 #[derive(Debug)]
 pub(super) struct Reported;
 
-/// One table of the text. A section that is not there has no keys.
+/// One table of the text. A missing section has no keys.
 pub(super) struct Section<'a> {
     /// For messages: `[table]`, `[[policy]] "analysis:"`.
     pub title: String,
-    /// Where it begins.
+    /// The byte where it begins.
     pub at: usize,
     table: Option<&'a DeTable<'a>>,
     known: Vec<&'static str>,
@@ -73,7 +73,7 @@ impl<'a> Section<'a> {
         self.table.is_some()
     }
 
-    /// The value of `key`, and where it is. The key counts as known from here on.
+    /// The value of `key`, and its position. From now on the key is known.
     pub fn raw(&mut self, key: &'static str) -> Option<(&'a DeValue<'a>, Range<usize>)> {
         self.known.push(key);
         let table = self.table?;
@@ -81,7 +81,7 @@ impl<'a> Section<'a> {
         Some((value.get_ref(), value.span()))
     }
 
-    /// The value of `key` as `parse` understands it; `None` where there is none.
+    /// The value of `key`, parsed; `None` if the key is missing.
     pub fn read<T>(
         &mut self,
         key: &'static str,
@@ -94,7 +94,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// The same with a value for where there is none, or none that can be used.
+    /// The value of `key`, parsed; `default` if the key is missing or its value is wrong.
     pub fn read_or<T>(
         &mut self,
         key: &'static str,
@@ -104,7 +104,7 @@ impl<'a> Section<'a> {
         self.read(key, parse).ok().flatten().unwrap_or(default)
     }
 
-    /// Where the first of these keys is that there is; else where the section begins.
+    /// The position of the first of these keys that exists, or else of the section.
     pub fn place(&self, keys: &[&str]) -> usize {
         let table = self.table.into_iter();
         let value = |key: &&str| {
@@ -114,27 +114,27 @@ impl<'a> Section<'a> {
         keys.iter().find_map(value).unwrap_or(self.at)
     }
 
-    /// Something is wrong in this section.
+    /// Records a problem in this section.
     pub fn problem(&self, at: usize, message: &str) -> Reported {
         self.text.problem(at, format!("{}: {message}", self.title));
         Reported
     }
 
-    /// To be called when every key has been asked for: others are refused, with `advice` for some.
+    /// Refuses all keys that were not read, with `advice` for some of them. Call it last.
     pub fn finish(self, advice: &[(&str, &str)]) {
         for (name, _) in self.table.into_iter().flat_map(|table| table.iter()) {
             let key: &str = name.get_ref();
             if self.known.contains(&key) {
                 continue;
             }
-            let told = advice.iter().find(|(unknown, _)| *unknown == key).map(|(_, told)| *told);
-            let instead = told.map_or_else(|| instead_of(key, &self.known), str::to_owned);
+            let given = advice.iter().find(|(unknown, _)| *unknown == key).map(|(_, text)| *text);
+            let instead = given.map_or_else(|| instead_of(key, &self.known), str::to_owned);
             self.problem(name.span().start, &format!("unknown key {key:?}; {instead}"));
         }
     }
 }
 
-/// The name that may have been meant, or all there are.
+/// Suggests the most similar known name, or lists them all.
 pub(super) fn instead_of(name: &str, known: &[&str]) -> String {
     let alike = |candidate: &&&str| strsim::jaro_winkler(name, candidate);
     match known

@@ -1,4 +1,4 @@
-//! What a configuration means, in short.
+//! A summary of a configuration.
 
 use super::units::{show_duration, show_prefix, show_share, show_size};
 use super::{Config, ConfigError, LogFormat, host, read, read_text};
@@ -10,29 +10,29 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// What [`check_config`] has to say about a configuration that is right.
+/// The result of [`check_config`] for a valid configuration.
 #[derive(Debug, Clone)]
 pub struct Checked {
     /// The configuration.
     pub config: Config,
-    /// What it means, for people.
+    /// A summary for people.
     pub text: String,
-    /// The same for programs. Sizes in bytes, durations in ms.
+    /// The configuration as JSON. Sizes in bytes, durations in ms.
     pub json: Value,
 }
 
-/// Reads a file as the daemon would, and looks whether this host has what it asks for: the group, and
-/// room for the table.
+/// Reads a file as the daemon would, and checks that this host has the group and space for the
+/// table.
 ///
 /// # Errors
-/// All that is wrong.
+/// All problems.
 pub fn check_config(path: &Path) -> Result<Checked, ConfigError> {
     let config = read::read(&read_text(path)?, &path.display().to_string(), host::check)?;
     let (text, json) = (text(&config), json(&config));
     Ok(Checked { config, text, json })
 }
 
-/// The rules in the order of their ids. Sizes in bytes, durations in ms, `null` for ever.
+/// The rules in the order of their ids. Sizes in bytes, durations in ms; `null` means forever.
 #[must_use]
 pub fn policy_json(policy: &PolicySet) -> Value {
     policy.rules().iter().map(rule_json).collect()
@@ -97,7 +97,7 @@ fn text(config: &Config) -> String {
     let Config { daemon, table, tiers, policy } = config;
     let mut out = String::new();
     let mut line = |name: &str, what: String| {
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(out, "{name:<8}{what}");
     };
     line("socket", format!("{}, mode {:04o}", daemon.socket.display(), daemon.socket_mode));
@@ -158,12 +158,12 @@ fn rules_table(policy: &PolicySet) -> String {
     table.trim_fmt()
 }
 
-/// The server of a URL without what may be a password.
+/// The server of a URL, without a password.
 fn server(url: &str) -> String {
     parse_url(url).map_or_else(|_| "?".to_owned(), |server| server.addr().to_string())
 }
 
-/// Of thousandths.
+/// Thousandths in percent.
 fn percent(permille: u16) -> f64 {
     f64::from(permille) / 10.0
 }

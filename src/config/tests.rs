@@ -71,7 +71,7 @@ fn the_shipped_example_yields_its_rules() {
     assert_eq!(shipped, Config { policy: shipped.policy.clone(), tiers, ..Config::default() });
 }
 
-/// What the example's comments say is written in them is accepted, and is the default.
+/// The commented-out keys of the example are accepted, and are the defaults.
 #[test]
 fn the_shipped_example_stays_right_without_its_comments() {
     let text: String = include_str!("../../systemd/l1d.toml")
@@ -201,7 +201,7 @@ fn every_key_is_read() {
     assert_eq!(read.policy.rules(), [default, first, second]);
 }
 
-/// Built-in defaults give way to limits that the text sets.
+/// Limits in the text also bound the built-in defaults.
 #[test]
 fn defaults_follow_the_table() {
     let small = config("[table]\nttl_max = \"500ms\"\nvalue_bytes_max = \"1KiB\"");
@@ -215,11 +215,12 @@ fn one_error_reads_like_this() {
     let text = "[table]\n\n[[policy]]\nprefix = \"analysis:\"\nttl = \"2 parsecs\"\n";
     assert_eq!(
         error(text),
-        r#"l1d.toml:5:7: [[policy]] "analysis:": ttl "2 parsecs" is not a duration; write for example ttl = "30s""#
+        "l1d.toml:5:7: [[policy]] \"analysis:\": ttl \"2 parsecs\" is not a duration; \
+         write for example ttl = \"30s\""
     );
 }
 
-/// Text, where, and words of the message.
+/// Text, position, and parts of the message.
 const WRONG: &[(&str, &str, &[&str])] = &[
     // Names.
     ("[deamon]", "1:2", &["unknown key \"deamon\"", "did you mean daemon?"]),
@@ -345,7 +346,8 @@ fn a_column_counts_characters() {
 
 #[test]
 fn a_wrong_limit_is_not_held_against_the_rules() {
-    let text = "[table]\nttl_max = 'x'\nvalue_bytes_max = 'y'\n[defaults]\nttl = '48h'\nvalue_bytes_max = '2MiB'";
+    let text = "[table]\nttl_max = 'x'\nvalue_bytes_max = 'y'\n\
+                [defaults]\nttl = '48h'\nvalue_bytes_max = '2MiB'";
     assert_eq!(error(text).lines().count(), 2, "{}", error(text));
 }
 
@@ -422,7 +424,8 @@ fn a_check_looks_at_the_host_and_tells_what_it_means() {
         check_config(&path)
     };
     let checked = check(
-        "[table]\nsize = '72MiB'\n[l3]\nurl = 'redis://:geheim@h:1'\n[[policy]]\nprefix = 'a:'\nttl = '2s'\nscope = 'process'",
+        "[table]\nsize = '72MiB'\n[l3]\nurl = 'redis://:geheim@h:1'\n\
+         [[policy]]\nprefix = 'a:'\nttl = '2s'\nscope = 'process'",
     )
     .unwrap();
     assert!(checked.text.contains("72MiB in /dev/shm/l1d"), "{}", checked.text);
@@ -457,9 +460,13 @@ fn groups_have_numbers() {
 }
 
 proptest! {
-    /// Damage never brings the reader down, and what it refuses has a place.
+    /// Damaged text never causes a panic, and every problem has a position.
     #[test]
-    fn damaged_text_is_safe(at in any::<prop::sample::Index>(), with in "[\\PC\n\"'\\[\\]={}\\\\]{0,4}", cut in 0..20_usize) {
+    fn damaged_text_is_safe(
+        at in any::<prop::sample::Index>(),
+        with in "[\\PC\n\"'\\[\\]={}\\\\]{0,4}",
+        cut in 0..20_usize,
+    ) {
         let text = include_str!("../../systemd/l1d.toml");
         let at = at.index(text.len());
         prop_assume!(text.is_char_boundary(at));

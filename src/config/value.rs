@@ -1,4 +1,4 @@
-//! What single values may be.
+//! Types and ranges of single values.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use super::section::{Wrong, instead_of};
 use super::units::{parse_duration, parse_mode, parse_share, parse_size, show_duration, show_size};
 
-/// A text that is not empty.
+/// A non-empty text.
 pub(super) fn text<'a>(value: &'a DeValue<'_>, example: &str) -> Result<&'a str, Wrong> {
     let wrong = || Wrong::new(format!("{} is not a text", show(value)), quoted(example));
     value.as_str().filter(|text| !text.is_empty()).ok_or_else(wrong)
@@ -79,7 +79,7 @@ pub(super) fn mode(
     let wrong = |what: &str| Err(Wrong::new(format!("{} {what}", show(value)), quoted(example)));
     let mode = match value {
         DeValue::String(text) => parse_mode(text),
-        // 640 without a sign of octal is as likely a slip as not.
+        // A decimal 640 is probably a mistake, so it is refused.
         DeValue::Integer(number) if number.radix() == 8 => {
             u32::from_str_radix(number.as_str(), 8).ok()
         }
@@ -101,7 +101,7 @@ pub(super) fn truth(value: &DeValue<'_>) -> Result<bool, Wrong> {
         .ok_or_else(|| Wrong::new(format!("{} is neither true nor false", show(value)), "true"))
 }
 
-/// One of a few words.
+/// One of several words.
 pub(super) fn choice<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, Wrong> {
     let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
     let chosen = value.as_str().and_then(|text| choices.iter().find(|(word, _)| *word == text));
@@ -114,7 +114,7 @@ pub(super) fn choice<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Res
     })
 }
 
-/// A value as it stands in the text, as far as it is short.
+/// A value as it is written in the text, shortened if it is long.
 pub(super) fn show(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) if text.chars().count() > 80 => {
@@ -130,7 +130,7 @@ pub(super) fn show(value: &DeValue<'_>) -> String {
     }
 }
 
-/// As a text in TOML.
+/// A TOML string.
 pub(super) fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }

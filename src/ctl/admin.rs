@@ -1,4 +1,4 @@
-//! `stats`, `explain`, `check`, `policy`: the daemon's JSON, or the same for people.
+//! `stats`, `explain`, `check`, `policy`: the daemon's JSON, or the same as text.
 
 use super::{Failure, NOT_FOUND};
 use crate::cli::print;
@@ -26,10 +26,10 @@ pub(super) fn check(text: &str, json: bool) -> Result<ExitCode, Failure> {
 
 pub(super) fn parse(text: &str) -> Result<Value, Failure> {
     serde_json::from_str(text)
-        .map_err(|error| Failure::Usage(format!("the daemon's answer is no JSON: {error}")))
+        .map_err(|error| Failure::Usage(format!("the daemon's answer is not JSON: {error}")))
 }
 
-/// One name and value a line, nested ones indented.
+/// Writes one name and value per line, nested ones indented.
 fn lines(page: &mut String, value: &Value, indent: usize) {
     let margin = " ".repeat(indent);
     match value {

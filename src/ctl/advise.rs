@@ -1,4 +1,4 @@
-//! `advise`: what more or less memory would bring, in a sentence and a plot.
+//! `advise`: the hit ratio with more or less memory, as a sentence and a plot.
 
 use super::{Failure, admin};
 use crate::cli::print;
@@ -7,7 +7,7 @@ use l1d_client::Client;
 use serde_json::Value;
 use std::process::ExitCode;
 
-/// Columns of a full bar.
+/// Width of a full bar, in columns.
 const WIDTH: usize = 50;
 
 pub(super) fn run(client: &Client, json: bool) -> Result<ExitCode, Failure> {
@@ -19,7 +19,7 @@ pub(super) fn run(client: &Client, json: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether bars may be drawn with other than ASCII.
+/// Returns whether the locale allows bars of non-ASCII characters.
 fn is_utf8() -> bool {
     let set = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| std::env::var(name).ok());
     set.is_some_and(|set| set.to_ascii_lowercase().replace('-', "").contains("utf8"))
@@ -65,7 +65,7 @@ fn size(times: f64, bytes: f64) -> String {
     format!("{times:>4} x  {bytes:>10}")
 }
 
-/// What the figures come to.
+/// Summarises the figures.
 fn sentence(times: &[f64], percents: &[f64]) -> String {
     let at = |wanted: f64| {
         let place = times.iter().position(|times| times.to_bits() == wanted.to_bits());
@@ -76,7 +76,8 @@ fn sentence(times: &[f64], percents: &[f64]) -> String {
         format!("More memory would bring next to nothing: the hit ratio is {own:.1} %.")
     } else {
         format!(
-            "Twice the memory would lift the hit ratio from {own:.1} % to {twice:.1} %, four times to {four:.1} %."
+            "Twice the memory would lift the hit ratio from {own:.1} % to {twice:.1} %, \
+             four times to {four:.1} %."
         )
     };
     let less = if own - half < 0.5 {
@@ -108,15 +109,19 @@ mod tests {
             "bytes": [1_u64 << 29, 1_u64 << 30, 1_u64 << 31, 1_u64 << 32],
             "hit_percent": [60.0, 71.25, 83.0, 90.0],
             "policies": [
-                {"id": 0, "prefix": "", "reads_percent": 99.0, "hit_percent": [60.0, 71.0, 83.0, 90.0]},
+                {"id": 0, "prefix": "", "reads_percent": 99.0,
+                 "hit_percent": [60.0, 71.0, 83.0, 90.0]},
                 {"id": 1, "prefix": "rare:", "reads_percent": 1.0, "hit_percent": null},
             ],
         });
         let text = page(&advice, false);
-        assert!(text.starts_with(
-            "Twice the memory would lift the hit ratio from 71.2 % to 83.0 %, four times to 90.0 %. \
-             With half of it, it would be 60.0 %.\n"
-        ), "{text}");
+        assert!(
+            text.starts_with(
+                "Twice the memory would lift the hit ratio from 71.2 % to 83.0 %, four times to \
+             90.0 %. With half of it, it would be 60.0 %.\n"
+            ),
+            "{text}"
+        );
         assert!(
             text.contains("   2 x        2GiB") || text.contains("   2 x      2 GiB"),
             "{text}"
@@ -133,7 +138,8 @@ mod tests {
         let flat = sentence(&[0.5, 1.0, 2.0, 4.0], &[99.9, 100.0, 100.0, 100.0]);
         assert_eq!(
             flat,
-            "More memory would bring next to nothing: the hit ratio is 100.0 %. Half of it would do as well."
+            "More memory would bring next to nothing: the hit ratio is 100.0 %. \
+             Half of it would do as well."
         );
     }
 }

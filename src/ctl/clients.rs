@@ -1,4 +1,4 @@
-//! `stats --clients`: a line for each client.
+//! `stats --clients`: one line for each client.
 
 use super::{Failure, admin};
 use crate::cli::print;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::fmt::Write;
 use std::process::ExitCode;
 
-/// Heading of a column, and where its figure is.
+/// The heading of each column, and the JSON pointer to its figure.
 const COLUMNS: [(&str, &str); 15] = [
     ("pid", "/pid"),
     ("user", "/uid"),
@@ -26,9 +26,9 @@ const COLUMNS: [(&str, &str); 15] = [
     ("budgets", "/budgets_used_up"),
 ];
 
-const LEGEND: &str = "reads, writes: keys that were asked of the daemon; looks: the daemon looked for \
-    requests and found none; budgets: turns in which there were more requests than one client is served \
-    at once\n*: as the client says; hits come with its reports, some of its last ones may be missing";
+const LEGEND: &str = "reads, writes: keys in requests to the daemon; looks: the daemon polled for \
+    requests and found none; budgets: turns with more requests than are served for one client at \
+    once\n*: reported by the client; hits arrive in batches, so the most recent may be missing";
 
 pub(super) fn show(client: &Client, json: bool) -> Result<ExitCode, Failure> {
     let mut answer = admin::parse(&client.clients_json()?)?;
@@ -51,11 +51,11 @@ pub(super) fn show(client: &Client, json: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The name of a process's program. Looked up here and not by the daemon, whose unit hides other
-/// users' processes from it.
+/// The name of a process's program. The daemon cannot look it up: its unit hides other users'
+/// processes from it.
 fn program(pid: i64) -> Option<String> {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    // Any process may call itself whatever it likes.
+    // A process can choose its name freely, including control characters.
     Some(name.trim_end().chars().map(|c| if c.is_control() { '?' } else { c }).collect())
 }
 

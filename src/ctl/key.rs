@@ -9,7 +9,7 @@ use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// A key's bytes from what was typed.
+/// The bytes of a key given on the command line.
 pub(super) fn bytes(text: &str, hex: bool) -> Result<Vec<u8>, Failure> {
     if !hex {
         return Ok(text.as_bytes().to_vec());

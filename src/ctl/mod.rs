@@ -1,4 +1,4 @@
-//! The command line of `l1ctl`: what people ask a running daemon.
+//! The command line of `l1ctl`, which sends requests to a running daemon.
 
 mod admin;
 mod advise;
@@ -14,20 +14,21 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Exit code: there is no such key, or the check found something.
+/// Exit code: there is no such key, or the check found a violation.
 const NOT_FOUND: u8 = 1;
 
-/// Ask a running l1d.
+/// Query and administer a running l1d.
 ///
-/// Exit codes: 0 done, 1 not found (or a check that found something), 2 usage, 3 the daemon cannot be
-/// reached, 4 refused, 5 a tier failed.
+/// Exit codes: 0 success, 1 not found (or `check` found a violation), 2 usage, 3 the daemon cannot
+/// be reached, 4 refused, 5 a tier failed.
 #[derive(Debug, Parser)]
 #[command(
     name = "l1ctl",
     version,
     max_term_width = 100,
     after_help = "Examples:\n  \
-    l1ctl get analysis:signals\n  l1ctl set market:BTC 64000 --ttl 5s\n  l1ctl explain market:BTC\n  \
+    l1ctl get analysis:signals\n  l1ctl set market:BTC 64000 --ttl 5s\n  \
+    l1ctl explain market:BTC\n  \
     l1ctl --json stats"
 )]
 struct Arguments {
@@ -37,7 +38,7 @@ struct Arguments {
     /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
-    /// The longest that an answer may take, as "2s".
+    /// Longest time to wait for an answer, for example "2s".
     #[arg(long, global = true, value_parser = humantime::parse_duration, default_value = "10s")]
     deadline: Duration,
     /// Keys are given as hex digits.
@@ -49,7 +50,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the value of a key: from L1, or from the tiers below.
+    /// Print the value of a key, from L1 or from the tiers below.
     Get {
         /// The key.
         key: String,
@@ -60,62 +61,64 @@ enum Command {
         key: String,
         /// The value; "-" reads it from standard input.
         value: String,
-        /// Life in L1, at most what the policy allows.
+        /// TTL in L1, for example "5s"; at most the policy's.
         #[arg(long, value_parser = humantime::parse_duration)]
         ttl: Option<Duration>,
         /// Client flags.
         #[arg(long, default_value_t = 0)]
         flags: u32,
-        /// Store in L1 only, whatever the policy says.
+        /// Store in L1 only, regardless of the policy.
         #[arg(long)]
         l1_only: bool,
     },
-    /// Delete a key from L1 and, by policy, from the tiers.
+    /// Delete a key from L1 and, if the policy says so, from the tiers.
     Delete {
         /// The key.
         key: String,
     },
-    /// Figures of the daemon, the table and the tiers.
+    /// Show figures of the daemon, the table and the tiers.
     Stats {
-        /// One line for each client instead.
+        /// Show one line for each client instead.
         #[arg(long)]
         clients: bool,
     },
-    /// What the daemon knows of one key, or of the table's memory.
+    /// Show what the daemon knows about a key, or about the table's memory.
     Explain {
         /// The key.
         #[arg(required_unless_present = "table")]
         key: Option<String>,
-        /// The table: its file, its parts, and in what pages the daemon and this process have it.
+        /// The table: its file, its parts, and the page sizes in the daemon and in this process.
         #[arg(long, conflicts_with = "key")]
         table: bool,
     },
-    /// Check every invariant of the table; exit code 1 if one does not hold.
+    /// Check every invariant of the table; exit code 1 if one is violated.
     Check,
-    /// The policy in force.
+    /// Show the policy in force.
     Policy,
-    /// What hit ratio the table would have with half, twice and four times its memory.
+    /// Estimate the hit ratio with half, twice and four times the memory.
     ///
-    /// An estimate from sampled keys, of all reads that the daemon has heard of since it started; within
-    /// two points on the traces that it was checked with.
+    /// The estimate is based on sampled keys and covers all reads that the daemon has learned of
+    /// since it started. It was within two percentage points on the traces that it was tested with.
     Advise,
-    /// Move all entries to a table of another size, or with a better index, while everybody goes on.
+    /// Move all entries to a table of another size, or with a better index, without interruption.
     ///
-    /// While entries move there must be room for both tables. Set the size in the configuration, too:
-    /// a daemon that starts moves the table to the size that stands there.
+    /// During the move there must be memory for both tables. Set the size in the configuration,
+    /// too: when the daemon starts, it moves the table to the configured size.
     #[command(after_help = "Examples:\n  l1ctl resize 2GiB\n  l1ctl resize --fit-index")]
     Resize {
-        /// The new size, as "2GiB"; left out: as now.
-        #[arg(value_parser = size, required_unless_present_any = ["fit_index", "average_entry_bytes"])]
+        /// The new size, for example "2GiB"; default: unchanged.
+        #[arg(value_parser = size)]
+        #[arg(required_unless_present_any = ["fit_index", "average_entry_bytes"])]
         size: Option<u64>,
-        /// Make the index for entries as they are now, not as the configuration expects them.
+        /// Size the index for the present entries instead of the configured average.
         #[arg(long)]
         fit_index: bool,
-        /// Make the index for entries of so many bytes, header and key included.
-        #[arg(long, conflicts_with = "fit_index", value_parser = clap::value_parser!(u32).range(32..))]
+        /// Size the index for entries of this many bytes, including header and key.
+        #[arg(long, conflicts_with = "fit_index")]
+        #[arg(value_parser = clap::value_parser!(u32).range(32..))]
         average_entry_bytes: Option<u32>,
     },
-    /// Make L1 forget all keys, or those with a prefix. The tiers keep theirs.
+    /// Remove all keys, or those with a prefix, from L1. The tiers keep them.
     Flush {
         /// The prefix.
         #[arg(default_value = "")]
@@ -123,7 +126,7 @@ enum Command {
     },
 }
 
-/// How a command can fail.
+/// Reasons for a command to fail.
 #[derive(Debug)]
 enum Failure {
     Usage(String),

@@ -1,4 +1,4 @@
-//! `resize`: waits for the move, and shows on a terminal how far it is.
+//! `resize`: waits for the move, and shows its progress on a terminal.
 
 use super::{Failure, admin};
 use l1d_client::Client;
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-/// How often the daemon is asked how far it is.
+/// Time between two requests for the progress.
 const LOOK: Duration = Duration::from_millis(200);
 
 pub(super) fn run(
@@ -34,7 +34,7 @@ pub(super) fn run(
     admin::show(&answer, json)
 }
 
-/// Whether there was something to show.
+/// Returns whether there was progress to show.
 fn show_progress(client: &Client) -> bool {
     let stats = client.stats_json().ok();
     let stats = stats.and_then(|text| serde_json::from_str::<Value>(&text).ok());
@@ -46,7 +46,7 @@ fn show_progress(client: &Client) -> bool {
         return false;
     };
     let what = match copied {
-        0 => "taking memory for the new table".to_owned(),
+        0 => "allocating memory for the new table".to_owned(),
         _ => format!("{} % of the entries copied", copied * 100 / buckets.max(1)),
     };
     show(&what);

@@ -1,4 +1,4 @@
-//! `explain --table`: the table, and in what pages the daemon and this process have it.
+//! `explain --table`: the table, and the page sizes with which the daemon and this process map it.
 
 use super::{Failure, admin};
 use crate::owner::pages_json;
