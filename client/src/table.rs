@@ -359,7 +359,7 @@ pub(crate) mod tests {
         let geometry = table.reader.geometry();
         let hash = geometry.hasher().hash(entry.key);
         let at = Location { segment: 0, word: 0 };
-        writer.append(at, entry, hash).unwrap();
+        writer.append(at, &writer.prepare(entry).unwrap(), hash).unwrap();
         writer.publish(geometry.buckets(hash)[0].slot(0), hash, at);
     }
 

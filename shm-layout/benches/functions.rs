@@ -41,8 +41,9 @@ fn probe(criterion: &mut Criterion) {
         let entry = Entry { key, value: &[7; 64], version: 1, expiry: NEVER, ..Entry::default() };
         let hash = writer.geometry().hasher().hash(key);
         let at = Location { segment: 0, word };
-        let header = writer.append(at, &entry, hash).expect("room in the segment");
-        word += u32::try_from(header.words()).expect("a small entry");
+        let entry = writer.prepare(&entry).expect("a small entry");
+        writer.append(at, &entry, hash).expect("room in the segment");
+        word += u32::try_from(entry.words()).expect("a small entry");
         writer.publish(writer.geometry().buckets(hash)[line].slot(0), hash, at);
     }
     // SAFETY: memory of the table's size.

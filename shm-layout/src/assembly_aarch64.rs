@@ -16,7 +16,7 @@ pub const COPY_BYTES_MIN: usize = 16;
 /// # Safety
 /// `bucket` is aligned to 16 bytes and 64 bytes are mapped there.
 #[inline(always)]
-pub unsafe fn nominate(bucket: *const u8, tag: u16) -> u32 {
+pub unsafe fn match_tag(bucket: *const u8, tag: u16) -> u32 {
     let mask: u32;
     // SAFETY: two aligned loads of 32 bytes of mapped memory; registers declared, no stack, no stores.
     unsafe {

@@ -2,7 +2,7 @@
 //! than 128 bytes use AVX where the processor has it.
 //!
 //! They read memory that the owner may be writing. Assembly is outside the language's data-race
-//! rules; what makes the results right is the protocol: a nominated slot is loaded again as an
+//! rules; what makes the results right is the protocol: a matches slot is loaded again as an
 //! atomic, and what was copied, or found equal, counts only after the generation was found unchanged behind
 //! an acquire fence. The processor does not reorder loads with later loads, so the fence, a compiler
 //! barrier here, orders these loads as it does the atomic ones. No routine may be marked
@@ -32,7 +32,7 @@ const STRING_BYTES_MIN: usize = 2048;
 /// # Safety
 /// `bucket` is aligned to 16 bytes and 64 bytes are mapped there.
 #[inline(always)]
-pub unsafe fn nominate(bucket: *const u8, tag: u16) -> u32 {
+pub unsafe fn match_tag(bucket: *const u8, tag: u16) -> u32 {
     let mask: u32;
     let wanted = u32::from(tag) << 16;
     // SAFETY: four aligned 16-byte loads of mapped memory; registers declared, no stack, no stores.

@@ -22,7 +22,7 @@
 
 use crate::error::LayoutError;
 use crate::hash::{KeyHash, TableHasher};
-use crate::memory::{Memory, MemoryMut, WORD_BYTES, words_for};
+use crate::memory::{MemoryMut, WORD_BYTES, words_for};
 
 /// Bytes of the fixed header.
 pub const ENTRY_HEADER_BYTES: usize = 24;
@@ -206,16 +206,6 @@ impl EntryHeader {
     pub const fn is_plausible(&self, value_bytes_max: u32) -> bool {
         EntrySizes(self.pack()[0]).is_plausible(value_bytes_max)
     }
-
-    /// Loads the header at word `at`.
-    ///
-    /// # Safety
-    /// `at..at + 3` are words of `memory`.
-    #[inline(always)]
-    pub unsafe fn load(memory: &impl Memory, at: usize) -> EntryHeader {
-        // SAFETY: the caller vouches for the three words.
-        EntryHeader::unpack(unsafe { [memory.load(at), memory.load(at + 1), memory.load(at + 2)] })
-    }
 }
 
 /// Most bytes that an entry with a value of `value_bytes` can take.
@@ -247,31 +237,18 @@ pub struct Entry<'a> {
     pub expiry: u32,
 }
 
-impl Entry<'_> {
-    /// Its header, with the checksum.
-    ///
-    /// # Errors
-    /// As for [`header_without_checksum`](Self::header_without_checksum).
-    #[inline(always)]
-    pub fn header(&self, hasher: &TableHasher, hash: KeyHash) -> Result<EntryHeader, LayoutError> {
-        let mut header = self.header_without_checksum()?;
-        header.checksum = hasher.checksum(header.pack(), self.flags, hash, self.value);
-        Ok(header)
-    }
-
-    /// Its header with a checksum of 0: enough to find room for it, without a look at the value.
+impl<'a> Entry<'a> {
+    /// Builds the header.
     ///
     /// # Errors
     /// A key of 0 or more than [`KEY_BYTES_MAX`] bytes, or a value beyond 32 bits.
-    // In line, as what `append` is: a header that is handed over in memory is stored by its fields and
-    // loaded by words, which waits for the stores.
     #[inline(always)]
-    pub fn header_without_checksum(&self) -> Result<EntryHeader, LayoutError> {
+    pub fn prepare(&self) -> Result<PreparedEntry<'a>, LayoutError> {
         if self.key.is_empty() || self.key.len() > KEY_BYTES_MAX {
             return Err(LayoutError::KeyBytes { bytes: self.key.len() });
         }
         let too_long = LayoutError::ValueBytes { bytes: self.value.len() };
-        Ok(EntryHeader {
+        let header = EntryHeader {
             value_bytes: u32::try_from(self.value.len()).map_err(|_| too_long)?,
             key_bytes: u16::try_from(self.key.len()).unwrap_or(u16::MAX),
             policy: self.policy,
@@ -281,25 +258,69 @@ impl Entry<'_> {
             version: self.version,
             expiry: self.expiry,
             checksum: 0,
-        })
+        };
+        Ok(PreparedEntry { entry: *self, header: header.pack() })
+    }
+}
+
+/// An entry and its header, built once for everyone who needs its size or its fields. Only the
+/// checksum is missing: it takes a pass over the value, and is computed when the entry is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct PreparedEntry<'a> {
+    entry: Entry<'a>,
+    /// Packed, with a checksum of 0. Fields that are stored one by one and then loaded as words
+    /// cause store-forwarding stalls.
+    header: [u64; 3],
+}
+
+impl<'a> PreparedEntry<'a> {
+    /// The entry.
+    #[inline(always)]
+    #[must_use]
+    pub const fn entry(&self) -> &Entry<'a> {
+        &self.entry
     }
 
-    /// Stores the entry at word `at`.
+    /// Its header, with a checksum of 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn header(&self) -> EntryHeader {
+        EntryHeader::unpack(self.header)
+    }
+
+    /// Words of the whole entry.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(&self) -> usize {
+        self.header().words()
+    }
+
+    /// Stores the entry at word `at`, with its checksum. `hash` is its key's under `hasher`.
     ///
     /// # Safety
-    /// `at..at + header.words()` are words of `memory` that nobody else writes and no slot refers to;
-    /// `header` is this entry's.
-    pub unsafe fn store(&self, memory: &impl MemoryMut, at: usize, header: &EntryHeader) {
-        // SAFETY: the caller vouches for all words of the entry; the parts follow one another.
+    /// `at..at + self.words()` are words of `memory` that nobody else writes and no slot refers to.
+    #[inline(always)]
+    pub unsafe fn store(
+        &self,
+        memory: &impl MemoryMut,
+        at: usize,
+        hasher: &TableHasher,
+        hash: KeyHash,
+    ) {
+        let PreparedEntry { entry, header: mut words } = *self;
+        let header = self.header();
+        words[2] |= u64::from(hasher.checksum(words, entry.flags, hash, entry.value)) << 32;
+        // SAFETY: the caller vouches for all words of the entry. The header was made from this
+        // entry, so its parts follow one another and end with the entry.
         unsafe {
-            for (index, word) in header.pack().into_iter().enumerate() {
+            for (index, word) in words.into_iter().enumerate() {
                 memory.store(at + index, word);
             }
             if header.marks & MARK_FLAGS != 0 {
-                memory.store(at + 3, u64::from(self.flags));
+                memory.store(at + 3, u64::from(entry.flags));
             }
-            memory.copy_in(at + header.key_word(), self.key);
-            memory.copy_in(at + header.value_word(), self.value);
+            memory.copy_in(at + header.key_word(), entry.key);
+            memory.copy_in(at + header.value_word(), entry.value);
         }
     }
 }

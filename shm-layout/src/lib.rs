@@ -34,7 +34,7 @@
 //! let entry = Entry { key: b"market:BTC", value: b"64000", version: 1, expiry: 9, ..Entry::default() };
 //! let hash = geometry.hasher().hash(entry.key);
 //! let at = Location { segment: 0, word: 0 };
-//! writer.append(at, &entry, hash)?;
+//! writer.append(at, &writer.prepare(&entry)?, hash)?;
 //! writer.publish(geometry.buckets(hash)[0].slot(0), hash, at);
 //!
 //! // SAFETY: as above.
@@ -69,7 +69,7 @@ pub mod write;
 #[cfg(feature = "heap")]
 mod heap;
 
-pub use entry::{Entry, EntryHeader};
+pub use entry::{Entry, EntryHeader, PreparedEntry};
 pub use error::LayoutError;
 pub use geometry::{Bucket, Geometry, Location, Plan};
 pub use hash::{KeyHash, TableHasher};

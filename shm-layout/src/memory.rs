@@ -42,7 +42,7 @@ pub trait Memory: Clone {
     /// # Safety
     /// `bucket..bucket + 8` are words of this memory; `bucket` is a multiple of 8.
     #[inline]
-    unsafe fn nominate(&self, bucket: usize, tag: u16) -> u32 {
+    unsafe fn match_tag(&self, bucket: usize, tag: u16) -> u32 {
         let mut mask = 0;
         for slot in 0..8 {
             // SAFETY: the caller vouches for all eight words.
@@ -207,9 +207,9 @@ impl Memory for Mapped {
 
     #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
     #[inline(always)]
-    unsafe fn nominate(&self, bucket: usize, tag: u16) -> u32 {
+    unsafe fn match_tag(&self, bucket: usize, tag: u16) -> u32 {
         // SAFETY: the caller vouches for the 64 bytes; buckets begin at multiples of 64 bytes.
-        unsafe { assembly::nominate(self.base.add(bucket).cast(), tag) }
+        unsafe { assembly::match_tag(self.base.add(bucket).cast(), tag) }
     }
 
     #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
@@ -296,9 +296,9 @@ impl Memory for MappedMut {
         self.mapped.fence_acquire();
     }
     #[inline(always)]
-    unsafe fn nominate(&self, bucket: usize, tag: u16) -> u32 {
+    unsafe fn match_tag(&self, bucket: usize, tag: u16) -> u32 {
         // SAFETY: passed on unchanged.
-        unsafe { self.mapped.nominate(bucket, tag) }
+        unsafe { self.mapped.match_tag(bucket, tag) }
     }
     #[inline(always)]
     unsafe fn copy_out(&self, from: usize, to: *mut u8, bytes: usize) {

@@ -189,7 +189,7 @@ impl<M: Memory> Reader<M> {
         let [first, second] = self.geometry.buckets(sought.hash);
         // All slots at once, and not the key's own first: other keys' steps go on beside a search, and
         // come to nothing where the processor has foreseen the wrong slot.
-        let named = nominated_first(&self.memory, first, sought.hash);
+        let named = first_match(&self.memory, first, sought.hash);
         match named {
             Some(slot) => self.approach_entry(slot, sought),
             None => self.memory.prefetch(second.word()),
@@ -201,7 +201,7 @@ impl<M: Memory> Reader<M> {
     /// that its second line names, if it does.
     pub fn approach_second(&self, sought: &mut Sought) {
         let [_, second] = self.geometry.buckets(sought.hash);
-        if let Some(slot) = nominated_first(&self.memory, second, sought.hash) {
+        if let Some(slot) = first_match(&self.memory, second, sought.hash) {
             self.approach_entry(slot, sought);
         }
     }
@@ -245,8 +245,8 @@ impl<M: Memory> Reader<M> {
             if !hash.may_be_of(SlotWord(unsafe { memory.load(slot) })) {
                 // A key that stands in its second line, or in none, costs no second wait.
                 memory.prefetch(second.word());
-                let found = nominated_first(&memory, first, hash);
-                let Some(found) = found.or_else(|| nominated_first(&memory, second, hash)) else {
+                let found = first_match(&memory, first, hash);
+                let Some(found) = found.or_else(|| first_match(&memory, second, hash)) else {
                     return Err(if is_serving(&memory) { NoHit::Miss } else { NoHit::Detached });
                 };
                 slot = found;
@@ -316,10 +316,10 @@ impl<M: Memory> Reader<M> {
         'again: for _ in 0..TRIES {
             for bucket in self.geometry.buckets(hash) {
                 // SAFETY: a bucket of this geometry is eight words of the checked table.
-                let mut nominated = unsafe { self.memory.nominate(bucket.word(), hash.tag()) };
-                while nominated != 0 {
-                    let slot = bucket.slot(nominated.trailing_zeros() as usize);
-                    nominated &= nominated - 1;
+                let mut matches = unsafe { self.memory.match_tag(bucket.word(), hash.tag()) };
+                while matches != 0 {
+                    let slot = bucket.slot(matches.trailing_zeros() as usize);
+                    matches &= matches - 1;
                     let lease_until = self.lease_until();
                     match self.read_slot::<false>(&self.memory, slot, key, destination) {
                         Attempt::Found(hit, marks) => {
@@ -335,7 +335,7 @@ impl<M: Memory> Reader<M> {
         Outcome::Miss
     }
 
-    /// R3 to R6 for the entry that a nominated slot refers to. `PLAIN`: entries with marks are
+    /// R3 to R6 for the entry that a matches slot refers to. `PLAIN`: entries with marks are
     /// `NotHere`, and `NotHere` decides nothing, as all slots are tried again.
     #[inline(always)]
     fn read_slot<const PLAIN: bool>(
@@ -347,7 +347,7 @@ impl<M: Memory> Reader<M> {
     ) -> Attempt {
         // R3. SAFETY: a slot of a bucket of this geometry is a word of the checked table.
         let word = SlotWord(unsafe { memory.load(slot) });
-        // Cleared since it was nominated. Another key's tag needs no check: the key says it.
+        // Cleared since it was matches. Another key's tag needs no check: the key says it.
         if word.is_empty() {
             return Attempt::NotHere;
         }
@@ -461,10 +461,10 @@ impl<M: Memory> Reader<M> {
 
 /// The first slot of a line that has the key's tag.
 #[inline(always)]
-fn nominated_first(memory: &impl Memory, bucket: Bucket, hash: KeyHash) -> Option<usize> {
+fn first_match(memory: &impl Memory, bucket: Bucket, hash: KeyHash) -> Option<usize> {
     // SAFETY: a bucket of this geometry is eight words of the checked table.
-    let nominated = unsafe { memory.nominate(bucket.word(), hash.tag()) };
-    (nominated != 0).then(|| bucket.slot(nominated.trailing_zeros() as usize))
+    let matches = unsafe { memory.match_tag(bucket.word(), hash.tag()) };
+    (matches != 0).then(|| bucket.slot(matches.trailing_zeros() as usize))
 }
 
 /// R0, behind all other loads of a read: a client may put zeros in the place of a table that is out of

@@ -91,6 +91,14 @@ impl<M: Memory> InPlace<'_, M> {
         true
     }
 
+    /// Whether it equals `bytes`.
+    #[inline(always)]
+    #[must_use]
+    pub fn equals(&self, bytes: &[u8]) -> bool {
+        // SAFETY: of equal lengths, and all words of the value are part of the table.
+        bytes.len() == self.bytes && unsafe { self.memory.equals(self.word, bytes) }
+    }
+
     /// Whether the value has `bytes` at byte `offset`.
     #[must_use]
     pub fn has_at(&self, offset: usize, bytes: &[u8]) -> bool {

@@ -1,17 +1,27 @@
-//! The write protocol, W2 to W5. The only place that stores to a table.
+//! The write protocol, W2 to W5. The only module that stores to a table.
 //!
-//! One owner writes; nothing here locks. Which segment is appended to or recycled, and what is kept,
-//! is the owner's policy and not decided here.
+//! One owner writes, so nothing here locks. The owner's policy decides which segment is appended to,
+//! which is recycled and what is kept; this module only carries it out.
+//!
+//! No call can touch memory outside the table: each slot, bucket, segment and location that a caller
+//! names is checked against the writer's own geometry. A store to a word that is no slot is dropped.
+//!
+//! | part | module |
+//! |---|---|
+//! | entries, slots, segments | this one |
+//! | reading slots and entries back | [`inspect`] |
+//! | state, floors, lease, clock | `header` |
 
-use crate::entry::{Entry, EntryHeader};
+mod header;
+pub mod inspect;
+
+pub use header::supersede;
+
+use crate::entry::{Entry, PreparedEntry};
 use crate::error::LayoutError;
 use crate::geometry::{Geometry, Location};
 use crate::hash::KeyHash;
-use crate::header::{
-    CLOCK_OFFSET, INSTANCE, LEASE_UNTIL, POLICIES, POLICY_FINGERPRINT, POLICY_FLOORS, STATE,
-    STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, VERSION_CEILING,
-};
-use crate::memory::{LINE_WORDS, MemoryMut};
+use crate::memory::MemoryMut;
 use crate::segment::{EARLIEST_EXPIRY, FILLED, FIRST_GENERATION, ROLE, Role, SEQUENCE, is_stable};
 use crate::slot::SlotWord;
 use core::cell::Cell;
@@ -22,16 +32,16 @@ use core::marker::PhantomData;
 pub struct Writer<M> {
     memory: M,
     geometry: Geometry,
-    /// Not `Sync`: two threads that write would break the protocol, though no rule of the language.
+    /// Not `Sync`: two writing threads would break the protocol, though no rule of the language.
     one_owner: PhantomData<Cell<()>>,
 }
 
 impl<M: MemoryMut> Writer<M> {
-    /// Lays a new table out in `memory`, which is all zero. Nobody may read it before
+    /// Lays out a new table in zeroed `memory`. It must have no readers before
     /// [`open_for_readers`](Self::open_for_readers).
     ///
     /// # Safety
-    /// `memory` has the bytes that `geometry` says, and nobody else writes it.
+    /// `memory` has the bytes of `geometry`, and nobody else writes it.
     pub unsafe fn create(memory: M, geometry: Geometry) -> Writer<M> {
         let writer = Writer { memory, geometry, one_owner: PhantomData };
         for segment in 0..geometry.segment_count() {
@@ -47,7 +57,7 @@ impl<M: MemoryMut> Writer<M> {
     /// Takes over a table that an earlier owner has left, after checking its header.
     ///
     /// # Errors
-    /// Whatever makes the header unfit.
+    /// The reason why the header is unfit.
     ///
     /// # Safety
     /// `memory` has `bytes` bytes, and nobody else writes it.
@@ -57,114 +67,127 @@ impl<M: MemoryMut> Writer<M> {
         Ok(Writer { memory, geometry, one_owner: PhantomData })
     }
 
-    /// The memory, for reading.
-    pub const fn memory(&self) -> &M {
-        &self.memory
-    }
-
     /// The table's shape.
     pub const fn geometry(&self) -> &Geometry {
         &self.geometry
     }
 
-    /// Stores a word whose index came from the geometry or is a constant of the header.
+    /// Stores a word of the table.
     #[inline(always)]
     fn store(&self, index: usize, word: u64) {
         debug_assert!(index < self.geometry.words());
-        // SAFETY: every caller passes a word of the checked table; this process alone writes.
+        // SAFETY: private to the writer, whose methods pass constants of the header, what the
+        // geometry returns for a segment or location, and slots that `is_slot` accepts: words of
+        // the table. The constructors' callers vouch that it has those and no other writer.
         unsafe { self.memory.store(index, word) };
     }
 
-    /// Loads a word whose index came from the geometry or is a constant of the header.
+    /// Loads a word of the table.
     #[inline(always)]
     fn load(&self, index: usize) -> u64 {
         debug_assert!(index < self.geometry.words());
-        // SAFETY: every caller passes a word of the checked table.
+        // SAFETY: as in `store`.
         unsafe { self.memory.load(index) }
     }
 
-    /// Writes an entry that no slot refers to yet (W3, first half), and returns its header.
+    /// Stores to a slot; does nothing if the word is no slot of this table.
+    #[inline(always)]
+    fn store_slot(&self, slot: usize, word: SlotWord) {
+        if self.geometry.is_slot(slot) {
+            self.store(slot, word.0);
+        }
+    }
+
+    /// Checks an entry against the table's limits and builds its header.
     ///
     /// # Errors
-    /// A key or value of an impossible size, or an entry that does not end inside its segment.
+    /// A key or value of an impossible size.
+    #[inline(always)]
+    pub fn prepare<'a>(&self, entry: &Entry<'a>) -> Result<PreparedEntry<'a>, LayoutError> {
+        let prepared = entry.prepare()?;
+        if !prepared.header().is_plausible(self.geometry.value_bytes_max()) {
+            return Err(LayoutError::ValueBytes { bytes: entry.value.len() });
+        }
+        Ok(prepared)
+    }
+
+    /// Writes an entry that no slot refers to yet (first half of W3). `hash` is its key's.
+    ///
+    /// # Errors
+    /// [`LayoutError::OutOfSegment`] for an entry that would not end inside its segment.
     #[inline(always)]
     pub fn append(
         &self,
         at: Location,
-        entry: &Entry<'_>,
+        entry: &PreparedEntry<'_>,
         hash: KeyHash,
-    ) -> Result<EntryHeader, LayoutError> {
-        let header = entry.header(self.geometry.hasher(), hash)?;
-        if !header.is_plausible(self.geometry.value_bytes_max()) {
-            return Err(LayoutError::ValueBytes { bytes: entry.value.len() });
-        }
-        let word = self.geometry.resolve(at).ok_or(LayoutError::OutOfSegment)?;
-        if at.word as usize + header.words() > self.geometry.segment_words() {
-            return Err(LayoutError::OutOfSegment);
-        }
-        // SAFETY: the entry ends inside its segment, which is part of the table.
-        unsafe { entry.store(&self.memory, word, &header) };
-        Ok(header)
+    ) -> Result<(), LayoutError> {
+        let word = self.resolve(at, entry.words()).ok_or(LayoutError::OutOfSegment)?;
+        // SAFETY: `resolve` found all words of the entry inside a segment of this table.
+        unsafe { entry.store(&self.memory, word, self.geometry.hasher(), hash) };
+        Ok(())
     }
 
-    /// Asks for the beginning of the entry that a slot refers to: its header and a short key.
-    pub fn approach(&self, slot: usize) {
-        let at = self.geometry.word_at(SlotWord(self.load(slot)).position());
-        self.memory.prefetch(at);
-        self.memory.prefetch(at + LINE_WORDS);
-    }
-
-    /// Copies `words` words of an entry from one place to another that no slot refers to yet.
+    /// Copies `words` words of an entry to a place that no slot refers to yet.
     ///
     /// # Errors
-    /// [`LayoutError::OutOfSegment`] when either place does not hold so many words.
+    /// [`LayoutError::OutOfSegment`] if either range leaves its segment.
     pub fn copy(&self, from: Location, to: Location, words: usize) -> Result<(), LayoutError> {
-        let geometry = &self.geometry;
-        let inside = |at: Location| at.word as usize + words <= geometry.segment_words();
-        match (geometry.resolve(from), geometry.resolve(to)) {
-            (Some(source), Some(target)) if inside(from) && inside(to) => {
-                for index in 0..words {
-                    self.store(target + index, self.load(source + index));
-                }
-                Ok(())
-            }
-            _ => Err(LayoutError::OutOfSegment),
+        let (Some(source), Some(target)) = (self.resolve(from, words), self.resolve(to, words))
+        else {
+            return Err(LayoutError::OutOfSegment);
+        };
+        for index in 0..words {
+            self.store(target + index, self.load(source + index));
         }
+        Ok(())
     }
 
-    /// Makes the entry at `at` the key's (W3, second half): everything stored before is visible to
-    /// whoever sees the slot. Partners with the third fence of R4.
+    /// The word of the table at which `at` is, if at least a header and `words` words fit there
+    /// before the segment ends.
+    #[inline(always)]
+    fn resolve(&self, at: Location, words: usize) -> Option<usize> {
+        let left = self.geometry.segment_words().checked_sub(at.word as usize)?;
+        if words > left {
+            return None;
+        }
+        self.geometry.resolve(at)
+    }
+
+    /// Makes the entry at `at` the key's (second half of W3): whoever sees the slot sees everything
+    /// stored before. Partners with the third fence of R4.
     pub fn publish(&self, slot: usize, hash: KeyHash, at: Location) {
         self.memory.fence_release();
-        self.store(slot, SlotWord::pack(hash, self.geometry.position(at)).0);
+        self.store_slot(slot, SlotWord::pack(hash, self.geometry.position(at)));
     }
 
-    /// Exchanges what two slots of one line hold. Whoever looks meanwhile may find `slot`'s entry in both
-    /// and `other`'s in neither, or miss either if it looks at the one slot before the first store and at
-    /// the other behind the second, as it may miss an entry that was evicted. A kill between the
-    /// two stores costs `other`'s entry, and the same word is in both: a restart clears one of them.
-    pub fn exchange(&self, slot: usize, other: usize) {
-        let (word, other_word) = (self.load(slot), self.load(other));
-        // No fence: the one before each word's first publication stands before these stores, too.
-        self.store(other, word);
-        self.store(slot, other_word);
+    /// Swaps the contents of two slots of one line, with two stores. A concurrent reader can find
+    /// `slot`'s entry in both slots and `other`'s in neither. It can also miss either entry, if it
+    /// loads one slot before the stores and the other after them; it then treats the entry as
+    /// evicted. A kill between the stores loses `other`'s entry and leaves the same word in both
+    /// slots, of which a restart clears one.
+    pub fn swap_slots(&self, slot: usize, other: usize) {
+        let (word, other_word) = (self.slot(slot), self.slot(other));
+        // No fence: the release fence of each word's publication also precedes these stores.
+        self.store_slot(other, word);
+        self.store_slot(slot, other_word);
     }
 
     /// Empties a slot.
     pub fn clear(&self, slot: usize) {
-        self.store(slot, SlotWord::EMPTY.0);
+        self.store_slot(slot, SlotWord::EMPTY);
     }
 
-    /// Moves the entry at `at` from one slot of its key to another. The old one is emptied before the new
-    /// one is stored, and whoever sees the new one sees that: at no moment has a key two slots (W10).
+    /// Moves the entry at `at` from one slot of its key to another. Clears the old slot before it
+    /// stores the new one, and whoever sees the new one sees that: the key never has two slots (W10).
     pub fn move_slot(&self, from: usize, to: usize, hash: KeyHash, at: Location) {
         self.clear(from);
         self.publish(to, hash, at);
     }
 
-    /// Says that segment `segment` is being recycled (W4): from here until
-    /// [`end_recycling`](Self::end_recycling) no read of it succeeds. The caller then clears every
-    /// slot that still refers to it. The fence partners with R6.
+    /// Marks segment `segment` as being recycled (W4): no read of it succeeds until
+    /// [`end_recycling`](Self::end_recycling). The caller then clears every slot that still refers
+    /// to it. The fence partners with R6.
     pub fn begin_recycling(&self, segment: u32) {
         if let Some(word) = self.geometry.generation(segment) {
             let generation = self.load(word);
@@ -175,8 +198,8 @@ impl<M: MemoryMut> Writer<M> {
         }
     }
 
-    /// Opens the segment for new entries (W4). The fence before the store makes it a release store:
-    /// it partners with the second fence of R4, behind the load of the generation.
+    /// Opens the segment for new entries (W4). The fence makes the store a release store. It
+    /// partners with the second fence of R4, which follows the load of the generation.
     pub fn end_recycling(&self, segment: u32) {
         if let Some(word) = self.geometry.generation(segment) {
             let generation = self.load(word);
@@ -185,12 +208,12 @@ impl<M: MemoryMut> Writer<M> {
         }
     }
 
-    /// Whether a killed owner left segment `segment` half recycled.
+    /// Whether segment `segment` is half recycled, as a killed owner may leave it.
     pub fn is_recycling(&self, segment: u32) -> bool {
         self.geometry.generation(segment).is_some_and(|word| !is_stable(self.load(word)))
     }
 
-    /// Stores what a restart needs to know of a segment.
+    /// Stores a segment's role and sequence number, for a restart.
     pub fn set_segment(&self, segment: u32, role: Role, sequence: u64) {
         if let Some(word) = self.geometry.segment_header(segment) {
             self.store(word + ROLE, role as u64);
@@ -198,9 +221,9 @@ impl<M: MemoryMut> Writer<M> {
         }
     }
 
-    /// Stores how far a segment is filled, in bytes, and the earliest expiry in it. Before the slot
-    /// store of the entry that ends there, so that a walk over a segment meets every entry that a
-    /// slot can refer to.
+    /// Stores how many bytes of a segment hold entries, and their earliest expiry tick. To be called
+    /// before the last entry's slot is stored, so that a walk over the segment meets every entry
+    /// that a slot can refer to.
     pub fn set_filled(&self, segment: u32, bytes: u64, earliest_expiry: u32) {
         if let Some(word) = self.geometry.segment_header(segment) {
             self.store(word + FILLED, bytes);
@@ -208,7 +231,7 @@ impl<M: MemoryMut> Writer<M> {
         }
     }
 
-    /// What the header of a segment says: role, sequence, filled bytes, earliest expiry.
+    /// The header of a segment: role, sequence number, filled bytes, earliest expiry tick.
     pub fn segment(&self, segment: u32) -> Option<(Option<Role>, u64, u64, u64)> {
         let word = self.geometry.segment_header(segment)?;
         Some((
@@ -218,108 +241,4 @@ impl<M: MemoryMut> Writer<M> {
             self.load(word + EARLIEST_EXPIRY),
         ))
     }
-
-    /// Lets readers in. Everything stored before is visible to whoever sees this state.
-    pub fn open_for_readers(&self) {
-        self.memory.fence_release();
-        self.store(STATE, STATE_SERVING);
-    }
-
-    /// Sends readers to another table (R0).
-    pub fn supersede(&self) {
-        self.memory.fence_release();
-        self.store(STATE, STATE_SUPERSEDED);
-    }
-
-    /// Versions up to here may be given out from now on (W5).
-    pub fn set_version_ceiling(&self, ceiling: u64) {
-        self.store(VERSION_CEILING, ceiling.max(self.version_ceiling()));
-        // Before any entry with such a version.
-        self.memory.fence_release();
-    }
-
-    /// No version above this has been given out.
-    pub fn version_ceiling(&self) -> u64 {
-        self.load(VERSION_CEILING)
-    }
-
-    /// Counts one more owner, and returns the count.
-    pub fn next_instance(&self) -> u64 {
-        let instance = self.load(INSTANCE).wrapping_add(1);
-        self.store(INSTANCE, instance);
-        instance
-    }
-
-    /// Says of this table what `other` says of itself beside its entries (W11): ceiling, instance,
-    /// policy, floors, lease and clock. For a table that nobody reads yet, of the same epoch.
-    pub fn inherit<N: MemoryMut>(&self, other: &Writer<N>) {
-        for word in [VERSION_CEILING, INSTANCE, POLICY_FINGERPRINT] {
-            self.store(word, other.load(word));
-        }
-        for word in [STRICT_FLOOR, LEASE_UNTIL, CLOCK_OFFSET] {
-            self.store(word, other.load(word));
-        }
-        for word in POLICY_FLOORS..POLICY_FLOORS + POLICIES {
-            self.store(word, other.load(word));
-        }
-    }
-
-    /// Fingerprint of the policy that the entries were stored under.
-    pub fn policy_fingerprint(&self) -> u64 {
-        self.load(POLICY_FINGERPRINT)
-    }
-
-    /// Stores it.
-    pub fn set_policy_fingerprint(&self, fingerprint: u64) {
-        self.store(POLICY_FINGERPRINT, fingerprint);
-    }
-
-    /// Makes all entries of `policy` with a lower version invisible. Never lowers the floor (W5).
-    pub fn raise_policy_floor(&self, policy: u8, version: u64) {
-        let word = POLICY_FLOORS + policy as usize;
-        self.store(word, version.max(self.load(word)));
-    }
-
-    /// The floor of `policy`.
-    pub fn policy_floor(&self, policy: u8) -> u64 {
-        self.load(POLICY_FLOORS + policy as usize)
-    }
-
-    /// Makes all strict entries with a lower version invisible. Never lowers the floor (W5).
-    pub fn raise_strict_floor(&self, version: u64) {
-        self.store(STRICT_FLOOR, version.max(self.load(STRICT_FLOOR)));
-    }
-
-    /// The floor of strict entries.
-    pub fn strict_floor(&self) -> u64 {
-        self.load(STRICT_FLOOR)
-    }
-
-    /// Until when strict entries may be trusted, in ns since the table's epoch; a reader's clock may
-    /// be 10 ms late. Whatever has become invalid is cleared, or below the floor, before this call
-    /// (W8): whoever sees the new lease sees that, too. The fence partners with the one of R8.
-    pub fn set_lease_until(&self, until_ns: u64) {
-        self.memory.fence_release();
-        self.store(LEASE_UNTIL, until_ns);
-    }
-
-    /// What readers add to CLOCK_MONOTONIC (R7).
-    pub fn set_clock_offset(&self, offset_ns: u64) {
-        self.store(CLOCK_OFFSET, offset_ns);
-    }
-
-    /// The same, as stored.
-    pub fn clock_offset(&self) -> u64 {
-        self.load(CLOCK_OFFSET)
-    }
-}
-
-/// Sends the readers of a table away whose header may be damaged (S2).
-///
-/// # Safety
-/// `memory` holds at least a header, and nobody else writes it.
-pub unsafe fn supersede(memory: &impl MemoryMut) {
-    memory.fence_release();
-    // SAFETY: the state word is part of the header.
-    unsafe { memory.store(STATE, STATE_SUPERSEDED) };
 }

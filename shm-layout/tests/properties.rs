@@ -13,6 +13,8 @@ mod hashes;
 mod identity;
 #[path = "properties/in_place.rs"]
 mod in_place;
+#[path = "properties/inspect.rs"]
+mod inspect;
 #[path = "properties/packing.rs"]
 mod packing;
 #[path = "properties/slots.rs"]

@@ -107,7 +107,7 @@ fn read_while_written<M: Memory + Send + Sync>(memory: impl FnOnce(&HeapTable) -
             writer.end_recycling(AT.segment);
             let (value, version) = (value.as_slice(), number);
             let entry = Entry { key: KEY, value, version, expiry: NEVER, ..Entry::default() };
-            writer.append(AT, &entry, hash).unwrap();
+            writer.append(AT, &writer.prepare(&entry).unwrap(), hash).unwrap();
             writer.publish(slot, hash, AT);
             // Each second value stays until it was read from beginning to end; the others go at once.
             let until = reads.load(Ordering::Relaxed) + 2 * (number % 2);

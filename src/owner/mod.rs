@@ -219,7 +219,7 @@ impl Service for Owner {
     fn prefetch_index(&mut self, request: &Request<'_>) {
         match request {
             Request::Set(Set { key, .. }) | Request::Get { key } | Request::Delete { key } => {
-                self.tables.current().expect(key);
+                self.tables.current().prefetch_index(key);
             }
             _ => {}
         }
@@ -227,7 +227,7 @@ impl Service for Owner {
 
     fn prefetch_entry(&mut self, request: &Request<'_>) {
         if let Request::Set(Set { key, .. }) | Request::Delete { key } = request {
-            self.tables.current().approach(key);
+            self.tables.current().prefetch_entry(key);
         }
     }
 

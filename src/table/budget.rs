@@ -5,6 +5,7 @@
 //! evicts that prefix, whatever the queues would choose. The rest of the log is left alone.
 
 use super::Table;
+use super::links::Why;
 use super::log::{Queue, words_of};
 use shm_layout::entry::MARK_ABSENT;
 use shm_layout::header::POLICIES;
@@ -167,11 +168,7 @@ impl<M: MemoryMut> Table<M> {
             } else if uses > 0 {
                 self.set_uses(found.slot, at.segment, uses - 1);
             } else {
-                self.writer.clear(found.slot);
-                self.forget(&found);
-                self.budgets.evicted += 1;
-                self.counters.evicted += 1;
-                self.counters.evicted_bytes += found.header.bytes() as u64;
+                self.unlink(&found, Why::OverShare);
             }
         }
     }

@@ -74,7 +74,7 @@ impl<M: MemoryMut> Table<M> {
         let queue = self.log.segment(found.at.segment).queue;
         let uses = self.eviction.uses.get(slot);
         let entry = Entry {
-            key: self.key_of(&found),
+            key: self.key_at(found.at, &found.header),
             value: &held.value,
             flags: held.flags,
             policy: held.policy,
@@ -93,12 +93,12 @@ impl<M: MemoryMut> Table<M> {
         if old.is_some_and(|old| old.header.version >= entry.version) {
             return;
         }
-        let Ok(header) = self.plausible(entry) else { return };
+        let Ok(prepared) = self.writer.prepare(entry) else { return };
         let now = tick(now_ns);
         if old.is_none() {
-            self.keep_budget(&header, now);
+            self.keep_budget(&prepared.header(), now);
         }
         // Nothing is left that could go wrong.
-        let _ = self.store(entry, hash, old, place, now);
+        let _ = self.store(&prepared, hash, old, place, now);
     }
 }

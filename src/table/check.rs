@@ -65,7 +65,7 @@ impl<M: MemoryMut> Table<M> {
             for index in 0..SLOTS {
                 let slot = self.writer.geometry().bucket(bucket).slot(index);
                 report.slots += 1;
-                let word = self.slot_word(slot);
+                let word = self.writer.slot(slot);
                 if word.is_empty() {
                     continue;
                 }
@@ -123,7 +123,7 @@ impl<M: MemoryMut> Table<M> {
             return Err(format!("segment {} is not filled that far", found.at.segment));
         }
         let held = self.held(found);
-        let key = self.key_of(found).to_vec();
+        let key = self.key_at(found.at, &found.header).to_vec();
         let hasher = *self.writer.geometry().hasher();
         let hash = hasher.hash(&key);
         let plain = EntryHeader { checksum: 0, ..found.header };
@@ -136,7 +136,7 @@ impl<M: MemoryMut> Table<M> {
         if found.header.version >= self.next_version {
             return Err(format!("version {} was never given out", found.header.version));
         }
-        if self.slot_word(found.slot).tag() != hash.tag() {
+        if self.writer.slot(found.slot).tag() != hash.tag() {
             return Err("the slot's tag is not the key's".into());
         }
         let mine = self.candidate_slots(hash).any(|slot| slot == found.slot);
@@ -145,9 +145,9 @@ impl<M: MemoryMut> Table<M> {
         }
         for slot in self.candidate_slots(hash).filter(|slot| *slot != found.slot) {
             let Some(other) = self.at_slot(slot) else { continue };
-            let same_tag = self.slot_word(slot).tag() == hash.tag();
+            let same_tag = self.writer.slot(slot).tag() == hash.tag();
             if same_tag
-                && self.key_of(&other) == key.as_slice()
+                && self.key_at(other.at, &other.header) == key.as_slice()
                 && (other.header.version, slot) > (found.header.version, found.slot)
             {
                 return Err("another slot holds the key in a later version".into());

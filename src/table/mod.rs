@@ -6,6 +6,7 @@
 //! | part | file |
 //! |---|---|
 //! | finding a key's slot, choosing one for a new key | `index` |
+//! | linking and unlinking entries, and counting them | `links` |
 //! | the log: segments, two queues of them | `log` |
 //! | what stays and what goes, and reclaiming segments | `eviction` |
 //! | how much one policy may take | `budget` |
@@ -24,6 +25,7 @@ mod eviction;
 mod file;
 mod fit;
 mod index;
+mod links;
 mod log;
 mod own_slot;
 mod pages;
@@ -40,10 +42,13 @@ pub use stats::TableStats;
 pub use tables::{Move, MoveError, Step, Tables};
 
 use eviction::Eviction;
+use links::Why;
 use log::{Log, Queue};
 use shm_layout::entry::{NEVER, tick};
 use shm_layout::header::POLICIES;
-use shm_layout::{Entry, EntryHeader, KeyHash, LayoutError, Location, MemoryMut, Writer};
+use shm_layout::{
+    Entry, EntryHeader, KeyHash, LayoutError, Location, MemoryMut, PreparedEntry, Writer,
+};
 use stats::Counters;
 
 /// Versions reserved at a time (W5): one store of the ceiling for so many entries.
@@ -182,7 +187,8 @@ impl<M: MemoryMut> Table<M> {
         hash: KeyHash,
         now_ns: u64,
     ) -> Result<usize, LayoutError> {
-        let header = self.plausible(entry)?;
+        let prepared = self.writer.prepare(entry)?;
+        let header = prepared.header();
         let now = tick(now_ns);
         let old = self.find(entry.key, hash);
         let queue = match &old {
@@ -190,77 +196,59 @@ impl<M: MemoryMut> Table<M> {
             Some(old) => self.log.segment(old.at.segment).queue,
             None => self.queue_for(hash, &header, now),
         };
-        self.store(entry, hash, old, (queue, 0), now)?;
+        self.store(&prepared, hash, old, (queue, 0), now)?;
         self.counters.puts += 1;
         self.counters.put_bytes += header.bytes() as u64;
         Ok(header.bytes())
     }
 
-    /// The header of an entry that this table can hold. Its checksum comes only with `append`.
+    /// Appends an entry to `queue` and publishes it in place of `old`, whose uses it keeps; a new
+    /// key begins with `uses`.
     #[inline(always)]
-    fn plausible(&self, entry: &Entry<'_>) -> Result<EntryHeader, LayoutError> {
-        let header = entry.header_without_checksum()?;
-        if !header.is_plausible(self.writer.geometry().value_bytes_max()) {
-            return Err(LayoutError::ValueBytes { bytes: entry.value.len() });
-        }
-        Ok(header)
-    }
-
-    /// Appends an entry that is known to be plausible to `queue` and publishes it, in the place of
-    /// `old`, whose uses it keeps; a new key begins with `uses`.
     fn store(
         &mut self,
-        entry: &Entry<'_>,
+        entry: &PreparedEntry<'_>,
         hash: KeyHash,
         old: Option<Found>,
         (queue, uses): (Queue, u8),
         now: u32,
     ) -> Result<(), LayoutError> {
-        let words = entry.header_without_checksum()?.words();
-        // Room first: making room may move or evict the very entry that is to be replaced.
+        let (words, key, version) = (entry.words(), entry.entry().key, entry.entry().version);
+        // Room first: making room may move or evict the entry that is to be replaced.
         let reclaimed = self.eviction.reclaimed;
         let at = self.reserve(words, queue, now);
-        let old =
-            if self.eviction.reclaimed == reclaimed { old } else { self.find(entry.key, hash) };
-        self.admit_version(entry.version);
-        let header = self.writer.append(at, entry, hash)?;
+        let old = if self.eviction.reclaimed == reclaimed { old } else { self.find(key, hash) };
+        self.admit_version(version);
+        self.writer.append(at, entry, hash)?;
+        let header = entry.header();
         self.log.fill(&self.writer, at, &header);
         let (slot, uses) = match old {
             Some(old) => {
                 let uses = self.eviction.uses.get(old.slot);
-                self.forget(&old);
+                self.count_dead(&old);
                 (old.slot, uses)
             }
             None => (self.choose_slot(hash, now), uses),
         };
         self.writer.publish(slot, hash, at);
-        self.remember(slot, at, &header, uses);
+        self.count_live(slot, at, &header, uses);
         self.keep_pace(words, queue, now);
         Ok(())
     }
 
-    /// This key will be looked for soon: asks for its lines of the index, and of its uses.
-    pub fn expect(&self, key: &[u8]) {
-        for bucket in self.writer.geometry().buckets(self.hash(key)) {
-            self.writer.memory().prefetch(bucket.word());
+    /// Prefetches a key's two lines of the index, and the counts of their uses.
+    pub fn prefetch_index(&self, key: &[u8]) {
+        let hash = self.hash(key);
+        self.writer.prefetch_index(hash);
+        for bucket in self.writer.geometry().buckets(hash) {
             self.eviction.uses.prefetch(bucket.word());
         }
     }
 
-    /// Of a key whose lines were asked for: asks for the entry that it has, which a set or a delete looks
-    /// at before it makes it dead.
-    pub fn approach(&self, key: &[u8]) {
-        let hash = self.hash(key);
-        let [first, _] = self.writer.geometry().buckets(hash);
-        let own = first.slot(hash.own_slot());
-        if hash.may_be_of(self.slot_word(own)) {
-            return self.writer.approach(own);
-        }
-        // SAFETY: a bucket of this geometry is eight words of the table.
-        let nominated = unsafe { self.writer.memory().nominate(first.word(), hash.tag()) };
-        if nominated != 0 {
-            self.writer.approach(first.slot(nominated.trailing_zeros() as usize));
-        }
+    /// Prefetches the entry of a key whose index lines have arrived: a set or a delete reads it
+    /// before it unlinks it.
+    pub fn prefetch_entry(&self, key: &[u8]) {
+        self.writer.prefetch_entry(self.hash(key));
     }
 
     /// What a reader would find under `key` now; counts as a hit.
@@ -278,12 +266,8 @@ impl<M: MemoryMut> Table<M> {
     /// The header of the entry of a key with this hash, or of a neighbour with the same tag.
     #[must_use]
     pub fn header_by_hash(&self, hash: KeyHash) -> Option<EntryHeader> {
-        self.writer.geometry().buckets(hash).into_iter().find_map(|bucket| {
-            // SAFETY: a bucket of this geometry is eight words of the table.
-            let nominated = unsafe { self.writer.memory().nominate(bucket.word(), hash.tag()) };
-            let slot = (nominated != 0).then(|| nominated.trailing_zeros() as usize)?;
-            self.at_slot(bucket.slot(slot)).map(|found| found.header)
-        })
+        let slots = self.writer.tagged_slots(hash);
+        slots.filter_map(|slot| self.at_slot(slot)).map(|found| found.header).next()
     }
 
     /// Whether a reader would find `key` now.
@@ -302,9 +286,7 @@ impl<M: MemoryMut> Table<M> {
         let hash = self.hash(key);
         let Some(found) = self.find(key, hash) else { return false };
         let was_visible = self.is_visible(&found.header, tick(now_ns));
-        self.writer.clear(found.slot);
-        self.forget(&found);
-        self.counters.removes += 1;
+        self.unlink(&found, Why::Removed);
         was_visible && found.header.marks & shm_layout::entry::MARK_ABSENT == 0
     }
 
@@ -347,11 +329,9 @@ impl<M: MemoryMut> Table<M> {
                 let slot = self.writer.geometry().bucket(bucket).slot(index);
                 let Some(found) = self.at_slot(slot) else { continue };
                 let older = found.header.version < below_version;
-                if older && self.key_of(&found).starts_with(prefix) {
+                if older && self.key_at(found.at, &found.header).starts_with(prefix) {
                     removed_key(self.writer.geometry().hasher().hash(&self.scratch));
-                    self.writer.clear(slot);
-                    self.forget(&found);
-                    self.counters.removes += 1;
+                    self.unlink(&found, Why::Removed);
                     removed += 1;
                 }
             }
@@ -367,17 +347,11 @@ impl<M: MemoryMut> Table<M> {
 
     fn held(&self, found: &Found) -> Held {
         let header = &found.header;
-        let mut value = vec![0; header.value_bytes as usize];
-        let mut flags = 0;
-        if let Some(word) = self.writer.geometry().resolve(found.at) {
-            let memory = self.writer.memory();
-            // SAFETY: `at_slot` checked that the entry ends inside its segment; the vector is ours.
-            unsafe {
-                memory.copy_out(word + header.value_word(), value.as_mut_ptr(), value.len());
-                if header.marks & shm_layout::entry::MARK_FLAGS != 0 {
-                    flags = u32::try_from(memory.load(word + 3)).unwrap_or(0);
-                }
-            }
+        let (mut value, mut flags) = (vec![0; header.value_bytes as usize], 0);
+        if let Some(view) = self.writer.view(found.at, header) {
+            let is_copied = view.value().copy_to(0, &mut value);
+            debug_assert!(is_copied, "the value has as many bytes as its header says");
+            flags = view.flags();
         }
         Held {
             value,
@@ -389,23 +363,5 @@ impl<M: MemoryMut> Table<M> {
             segment: found.at.segment,
             entry_bytes: header.bytes(),
         }
-    }
-
-    /// Counts an entry that a slot refers to from now on.
-    fn remember(&mut self, slot: usize, at: Location, header: &EntryHeader, uses: u8) {
-        self.slots_used += 1;
-        self.log.count_live(at.segment, header);
-        self.budgets.count_live(header);
-        self.set_uses(slot, at.segment, uses);
-    }
-
-    /// Counts an entry that no slot refers to any more.
-    fn forget(&mut self, found: &Found) {
-        self.slots_used -= 1;
-        if self.sweep.is_counted(&self.log, found, self.bucket_of(found.slot)) {
-            self.log.count_dead(found.at.segment, &found.header);
-            self.budgets.count_dead(&found.header);
-        }
-        self.set_uses(found.slot, found.at.segment, 0);
     }
 }

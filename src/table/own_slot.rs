@@ -13,7 +13,7 @@ impl<M: MemoryMut> Table<M> {
         if uses <= uses_there || self.bucket_of(slot) != self.bucket_of(own) {
             return;
         }
-        self.writer.exchange(slot, own);
+        self.writer.swap_slots(slot, own);
         self.eviction.uses.set(own, uses);
         self.eviction.uses.set(slot, uses_there);
     }

@@ -75,11 +75,11 @@ impl<M: MemoryMut> Table<M> {
             let bucket = self.writer.geometry().bucket(bucket);
             for index in 0..SLOTS {
                 let slot = bucket.slot(index);
-                let word = self.slot_word(slot);
+                let word = self.writer.slot(slot);
                 if word.is_empty() {
                     continue;
                 }
-                if (0..index).any(|before| self.slot_word(bucket.slot(before)) == word) {
+                if (0..index).any(|before| self.writer.slot(bucket.slot(before)) == word) {
                     self.writer.clear(slot);
                     continue;
                 }

@@ -1,6 +1,7 @@
 //! What has expired is given back a bounded step at a time, and what an earlier owner left is
 //! verified entry by entry while readers go on.
 
+use super::links::Why;
 use super::{Found, Table};
 use shm_layout::MemoryMut;
 use shm_layout::entry::{NEVER, tick};
@@ -138,25 +139,17 @@ impl<M: MemoryMut> Table<M> {
     }
 
     fn verify_slot(&mut self, slot: usize, now: u32) {
-        if self.slot_word(slot).is_empty() {
+        if self.writer.slot(slot).is_empty() {
             return;
         }
         let Some(found) = self.at_slot(slot) else {
-            self.writer.clear(slot);
-            self.slots_used -= 1;
-            self.counters.torn += 1;
-            return;
+            return self.unlink_torn(slot);
         };
-        let whole = self.entry_is_whole(&found).is_ok();
-        if !whole || !self.is_visible(&found.header, now) {
-            self.writer.clear(slot);
-            self.forget(&found);
-            if whole {
-                self.counters.expired += 1;
-            } else {
-                self.counters.torn += 1;
-            }
-            return;
+        if self.entry_is_whole(&found).is_err() {
+            return self.unlink(&found, Why::Torn);
+        }
+        if !self.is_visible(&found.header, now) {
+            return self.unlink(&found, Why::Expired);
         }
         let segment = self.log.segment(found.at.segment);
         if !segment.is_counted {

@@ -66,7 +66,8 @@ impl FakeTable {
         let hash = self.geometry.hasher().hash(entry.key);
         let words = u32::try_from(entry_words(entry)).unwrap();
         let at = Location { segment: 0, word: self.next_word.fetch_add(words, Ordering::Relaxed) };
-        self.writer().append(at, entry, hash).unwrap();
+        let entry = self.writer().prepare(entry).unwrap();
+        self.writer().append(at, &entry, hash).unwrap();
         self.writer().publish(self.geometry.buckets(hash)[0].slot(0), hash, at);
     }
 

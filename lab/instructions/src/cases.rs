@@ -86,14 +86,14 @@ fn fill(served: &Served) -> Result<()> {
         let geometry = writer.geometry();
         let hash = geometry.hasher().hash(&key);
         let at = Location { segment: geometry.segment_count() - 1, word };
-        word += u32::try_from(writer.append(at, &entry, hash)?.words())?;
+        let entry = writer.prepare(&entry)?;
+        writer.append(at, &entry, hash)?;
+        word += u32::try_from(entry.words())?;
         let bucket = geometry.buckets(hash)[line];
         // Its own slot, where it stands in its first line: as most that are read do.
         let own = (line == 0).then(|| bucket.slot(hash.own_slot()));
-        let free = own.into_iter().chain((0..8).map(|slot| bucket.slot(slot))).find(|&slot| {
-            // SAFETY: a slot of a bucket is a word of the table.
-            (unsafe { shm_layout::Memory::load(writer.memory(), slot) }) == 0
-        });
+        let free = own.filter(|own| writer.slot(*own).is_empty());
+        let free = free.or_else(|| writer.empty_slot(bucket));
         writer.publish(free.context("a line without room")?, hash, at);
         anyhow::Ok(())
     };

@@ -62,16 +62,16 @@ impl Steps {
             }
             let mut bucket = first;
             // SAFETY: a bucket of the geometry.
-            let mut nominated = unsafe { memory.nominate(first.word(), hash.tag()) };
-            if LAST >= SECOND_LINE && nominated == 0 {
+            let mut matches = unsafe { memory.match_tag(first.word(), hash.tag()) };
+            if LAST >= SECOND_LINE && matches == 0 {
                 bucket = second;
                 // SAFETY: as above.
-                nominated = unsafe { memory.nominate(second.word(), hash.tag()) };
+                matches = unsafe { memory.match_tag(second.word(), hash.tag()) };
             }
-            if nominated == 0 {
+            if matches == 0 {
                 return false;
             }
-            slot = bucket.slot(nominated.trailing_zeros() as usize);
+            slot = bucket.slot(matches.trailing_zeros() as usize);
         }
         let word = SlotWord(load(slot));
         let Some((at, location)) = geometry.locate(word.position()) else { return false };

@@ -17,7 +17,7 @@ fn seen(read: Read, place: usize, change: impl Fn(&Writer<Shared>)) -> Seen {
     let heard = told.clone();
     let reading = thread::spawn(move || read(&reader, &heard));
     // The one that is hit comes first.
-    writer.exchange(slot(A, 0), slot(A, OWN));
+    writer.swap_slots(slot(A, 0), slot(A, OWN));
     change(&writer);
     told.tell();
     reading.join().unwrap()
@@ -64,7 +64,7 @@ fn a_reader_does_not_go_back_to_what_was_there_before_the_exchange() {
             let nobody = Told::nobody();
             [read(&reader, &nobody), read(&reader, &nobody)]
         });
-        writer.exchange(slot(A, 0), slot(A, OWN));
+        writer.swap_slots(slot(A, 0), slot(A, OWN));
         put(&writer, slot(A, OWN - place), THIRD, &entry(A, NEW, 2));
         let [before, after] = reading.join().unwrap();
         assert!(!(before.is(NEW) && after.is(OLD)), "went back");

@@ -4,7 +4,7 @@ use super::reads::{neighbour, seen};
 use super::sightings::sighted_and_asked;
 use super::table::{
     A, FIRST, NEW, OLD, PLACES, SECOND, Shared, THIRD, Told, entry, hash, model, model_of_reads,
-    put, slot, table,
+    put, slot, table, table_and_memory,
 };
 use loom::thread;
 use shm_layout::{Location, Memory, Writer};
@@ -77,8 +77,7 @@ fn a_reader_does_not_go_back_to_what_was_there_before_the_move() {
 fn at_no_moment_has_a_key_two_slots() {
     for line in 0..PLACES {
         model(move || {
-            let (writer, _) = table(line);
-            let memory = writer.memory().clone();
+            let (writer, _, memory) = table_and_memory(&entry(A, OLD, 1), line);
             let looking = thread::spawn(move || {
                 // SAFETY: slots of the model.
                 let new = unsafe { memory.load(slot(A, other(line))) };

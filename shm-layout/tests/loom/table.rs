@@ -91,6 +91,15 @@ pub fn table(line: usize) -> (Writer<Shared>, Reader<Shared>) {
 }
 
 pub fn table_with(first: &Entry<'_>, line: usize) -> (Writer<Shared>, Reader<Shared>) {
+    let (writer, reader, _) = table_and_memory(first, line);
+    (writer, reader)
+}
+
+/// The same with the memory, for a thread that looks at single words.
+pub fn table_and_memory(
+    first: &Entry<'_>,
+    line: usize,
+) -> (Writer<Shared>, Reader<Shared>, Shared) {
     let geometry = geometry();
     let mut touched = vec![STATE, STRICT_FLOOR, LEASE_UNTIL, POLICY_FLOORS];
     touched.extend([slot(A, 0), slot(A, 1), slot(A, OWN), slot(B, 0)]);
@@ -114,14 +123,14 @@ pub fn table_with(first: &Entry<'_>, line: usize) -> (Writer<Shared>, Reader<Sha
     writer.open_for_readers();
     put(&writer, slot(A, line), FIRST, first);
     // SAFETY: as above.
-    let reader = unsafe { Reader::attach(memory, bytes) }.unwrap();
-    (writer, reader)
+    let reader = unsafe { Reader::attach(memory.clone(), bytes) }.unwrap();
+    (writer, reader, memory)
 }
 
 /// Appends an entry and points the slot at it.
 pub fn put(writer: &Writer<Shared>, slot: usize, at: Location, entry: &Entry<'_>) {
     let hash = hash(entry.key);
-    writer.append(at, entry, hash).unwrap();
+    writer.append(at, &writer.prepare(entry).unwrap(), hash).unwrap();
     writer.publish(slot, hash, at);
 }
 

@@ -6,7 +6,7 @@ use shm_layout::{Memory, MemoryMut};
 
 proptest! {
     #[test]
-    fn nomination_finds_exactly_the_tags(
+    fn a_tag_scan_finds_exactly_the_tags(
         slots in any::<[u64; 8]>(), tag: u16, same in any::<[bool; 8]>(), line in 0..PAGE / 64,
     ) {
         let guarded = Guarded::new(PAGE);
@@ -18,7 +18,7 @@ proptest! {
         }
         // SAFETY: as above.
         let (fast, plain) = unsafe {
-            (guarded.memory().nominate(bucket, tag), Plain(guarded.memory()).nominate(bucket, tag))
+            (guarded.memory().match_tag(bucket, tag), Plain(guarded.memory()).match_tag(bucket, tag))
         };
         prop_assert_eq!(fast, plain);
         for (index, same) in same.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use shm_layout::memory::words_for;
-use shm_layout::{Mapped, MappedMut, Memory};
+use shm_layout::{Mapped, MappedMut, Memory, MemoryMut};
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
@@ -73,12 +73,12 @@ impl Memory for Plain {
 /// The same memory by its own code, and a panic where an access would leave its first `words` words:
 /// guard pages are only one page wide.
 #[derive(Clone)]
-pub struct Bounded {
-    pub memory: Mapped,
+pub struct Bounded<M = Mapped> {
+    pub memory: M,
     pub words: usize,
 }
 
-impl Bounded {
+impl<M> Bounded<M> {
     fn assert_inside(&self, from: usize, words: usize) {
         assert!(
             from.checked_add(words).is_some_and(|end| end <= self.words),
@@ -88,7 +88,7 @@ impl Bounded {
     }
 }
 
-impl Memory for Bounded {
+impl<M: Memory> Memory for Bounded<M> {
     unsafe fn load(&self, index: usize) -> u64 {
         self.assert_inside(index, 1);
         // SAFETY: passed on unchanged.
@@ -99,11 +99,11 @@ impl Memory for Bounded {
         self.memory.fence_acquire();
     }
 
-    unsafe fn nominate(&self, bucket: usize, tag: u16) -> u32 {
+    unsafe fn match_tag(&self, bucket: usize, tag: u16) -> u32 {
         assert!(bucket.is_multiple_of(8));
         self.assert_inside(bucket, 8);
         // SAFETY: passed on unchanged.
-        unsafe { self.memory.nominate(bucket, tag) }
+        unsafe { self.memory.match_tag(bucket, tag) }
     }
 
     unsafe fn copy_out(&self, from: usize, to: *mut u8, bytes: usize) {
@@ -116,5 +116,17 @@ impl Memory for Bounded {
         self.assert_inside(from, words_for(bytes.len()));
         // SAFETY: passed on unchanged.
         unsafe { self.memory.equals(from, bytes) }
+    }
+}
+
+impl MemoryMut for Bounded<MappedMut> {
+    unsafe fn store(&self, index: usize, word: u64) {
+        self.assert_inside(index, 1);
+        // SAFETY: passed on unchanged.
+        unsafe { self.memory.store(index, word) }
+    }
+
+    fn fence_release(&self) {
+        self.memory.fence_release();
     }
 }

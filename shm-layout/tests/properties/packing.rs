@@ -8,7 +8,7 @@ use shm_layout::header::{self, Identity};
 use shm_layout::segment::{self, Role};
 use shm_layout::slot::POSITION_BITS;
 use shm_layout::{
-    Entry, EntryHeader, Geometry, KeyHash, Memory, MemoryMut, Plan, SlotWord, TableHasher, Writer,
+    Entry, EntryHeader, Geometry, KeyHash, Location, Memory, MemoryMut, Plan, SlotWord, Writer,
 };
 
 proptest! {
@@ -210,17 +210,24 @@ proptest! {
     }
 
     #[test]
-    fn the_checksum_is_all_that_a_header_without_it_lacks(
+    fn a_stored_header_is_the_prepared_one_with_its_checksum(
         key in prop::collection::vec(any::<u8>(), 1..60),
         value in prop::collection::vec(any::<u8>(), 0..60),
         flags: u32, policy: u8, absent: bool, strict: bool, version: u64, expiry: u32,
     ) {
-        let hasher = TableHasher::new(5);
-        let entry = Entry { key: &key, value: &value, flags, policy, absent, strict, version, expiry };
-        let header = entry.header(&hasher, hasher.hash(&key)).unwrap();
-        let without = entry.header_without_checksum().unwrap();
+        let geometry = Geometry::plan(&table::plan()).unwrap();
+        let guarded = Guarded::new(geometry.words() * 8);
+        // SAFETY: the memory has the bytes of this geometry, all zero.
+        let writer = unsafe { Writer::create(guarded.memory_mut(), geometry) };
+        let value = if absent { &[] } else { value.as_slice() };
+        let entry = Entry { key: &key, value, flags, policy, absent, strict, version, expiry };
+        let (hasher, at) = (geometry.hasher(), Location { segment: 2, word: 40 });
+        let prepared = writer.prepare(&entry).unwrap();
+        writer.append(at, &prepared, hasher.hash(&key)).unwrap();
+        let header = writer.header_at(at).unwrap();
+        let without = prepared.header();
         prop_assert_eq!(without, EntryHeader { checksum: 0, ..header });
-        prop_assert_eq!(header.checksum, hasher.checksum(without.pack(), flags, hasher.hash(&key), &value));
+        prop_assert_eq!(header.checksum, hasher.checksum(without.pack(), flags, hasher.hash(&key), value));
         let bytes = 24 + if flags == 0 { 0 } else { 8 }
             + key.len().next_multiple_of(8) + value.len().next_multiple_of(8);
         prop_assert_eq!(header.bytes(), bytes);

@@ -114,12 +114,11 @@ fn keys_that_differ_in_zero_bytes_only_are_not_the_same() {
                 ..Entry::default()
             };
             let hash = table.geometry.hasher().hash(asked);
-            let header = entry.header(table.geometry.hasher(), hash).unwrap();
             let slot = table.geometry.buckets(hash)[0].slot(0);
             let position = table.geometry.position(Location { segment: 5, word: 0 });
             // SAFETY: words of an unused segment and a slot, of a table that nobody else writes.
             unsafe {
-                entry.store(&memory, log, &header);
+                entry.prepare().unwrap().store(&memory, log, table.geometry.hasher(), hash);
                 memory.store(slot, SlotWord::pack(hash, position).0);
             }
             assert_eq!(read(&reader, asked).0, Outcome::Miss, "{stored:?}, {asked:?}");

@@ -32,7 +32,7 @@ pub fn is_absent(number: u32) -> bool {
     number % 11 == 3
 }
 
-fn flags(number: u32) -> u32 {
+pub fn flags(number: u32) -> u32 {
     if number.is_multiple_of(5) { number } else { 0 }
 }
 
@@ -72,7 +72,9 @@ impl Filled {
                 (segment, word) = (segment + 1, 0);
             }
             let at = Location { segment, word: u32::try_from(word).unwrap() };
-            word += writer.append(at, &entry, hash).unwrap().words();
+            let entry = writer.prepare(&entry).unwrap();
+            writer.append(at, &entry, hash).unwrap();
+            word += entry.words();
             let lines = geometry.buckets(hash);
             let mut empty = lines.iter().flat_map(|line| (0..8).map(move |slot| line.slot(slot)));
             // SAFETY: slots of the geometry.
@@ -93,6 +95,13 @@ impl Filled {
 
     pub fn bounded(&self) -> Bounded {
         Bounded { memory: self.guarded.memory(), words: self.geometry.words() }
+    }
+
+    /// The owner again, which panics where it would leave the table.
+    pub fn writer(&self) -> Writer<Bounded<MappedMut>> {
+        let memory = Bounded { memory: self.memory_mut(), words: self.geometry.words() };
+        // SAFETY: the memory has these bytes; the writer that filled it is gone.
+        unsafe { Writer::take_over(memory, self.bytes()) }.unwrap()
     }
 
     pub fn reader(&self) -> Reader<Bounded> {

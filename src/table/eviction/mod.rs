@@ -107,14 +107,10 @@ impl<M: MemoryMut> Table<M> {
     /// there is taken for a neighbour with the same tag. Touches the key's index lines and one byte.
     pub fn hit(&mut self, hash: KeyHash) {
         self.eviction.hits += 1;
-        for bucket in self.writer.geometry().buckets(hash) {
-            // SAFETY: a bucket of this geometry is eight words of the table.
-            let nominated = unsafe { self.writer.memory().nominate(bucket.word(), hash.tag()) };
-            if nominated != 0 {
-                let slot = bucket.slot(nominated.trailing_zeros() as usize);
-                self.use_slot(slot);
-                return self.give_own_slot(hash, slot);
-            }
+        let slot = self.writer.tagged_slots(hash).next();
+        if let Some(slot) = slot {
+            self.use_slot(slot);
+            self.give_own_slot(hash, slot);
         }
     }
 
@@ -124,7 +120,7 @@ impl<M: MemoryMut> Table<M> {
         if uses == USES_MAX {
             return;
         }
-        let position = self.slot_word(slot).position();
+        let position = self.writer.slot(slot).position();
         let Some((_, at)) = self.writer.geometry().locate(position) else { return };
         if uses == 0 {
             self.adapt_to_late_hit(at.segment);

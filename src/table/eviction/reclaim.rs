@@ -4,6 +4,7 @@
 //! rest are cleared, as a delete would. When no slot refers to the segment any more, its generation
 //! passes through odd to the next even number, and it is free.
 
+use super::super::links::Why;
 use super::super::log::{Queue, Stream, words_of};
 use super::super::{Found, Table};
 use shm_layout::{KeyHash, Location, MemoryMut};
@@ -203,10 +204,7 @@ impl<M: MemoryMut> Table<M> {
             let born = self.log.segment(number).born;
             self.eviction.ghost.dropped(hash, born, self.eviction.epoch());
         }
-        self.writer.clear(found.slot);
-        self.forget(found);
-        self.counters.evicted += 1;
-        self.counters.evicted_bytes += found.header.bytes() as u64;
+        self.unlink(found, Why::Evicted);
     }
 
     /// Gives an invisible entry back. A key that was in use will come back.
@@ -215,9 +213,7 @@ impl<M: MemoryMut> Table<M> {
         if queue == Queue::Main || self.eviction.uses.get(found.slot) >= queue.uses_kept() {
             self.eviction.ghost.expired(hash, self.eviction.epoch());
         }
-        self.writer.clear(found.slot);
-        self.forget(found);
-        self.counters.expired += 1;
+        self.unlink(found, Why::Expired);
     }
 
     /// Moves an entry to the end of a stream and points its slot there; its version stays. `false`
@@ -235,8 +231,8 @@ impl<M: MemoryMut> Table<M> {
         }
         self.log.fill(&self.writer, to, &found.header);
         self.writer.publish(found.slot, hash, to);
-        self.forget(found);
-        self.remember(found.slot, to, &found.header, uses);
+        self.count_dead(found);
+        self.count_live(found.slot, to, &found.header, uses);
         self.counters.copied_forward_bytes += found.header.bytes() as u64;
         true
     }
@@ -252,9 +248,7 @@ impl<M: MemoryMut> Table<M> {
         while batch.len() < BATCH
             && let Some((at, hash)) = self.next_entry(segment, start)
         {
-            for bucket in self.writer.geometry().buckets(hash) {
-                self.writer.memory().prefetch(bucket.word());
-            }
+            self.writer.prefetch_index(hash);
             batch.push((at, hash));
         }
         batch
@@ -268,14 +262,14 @@ impl<M: MemoryMut> Table<M> {
     ) -> Option<(Location, KeyHash)> {
         let filled = self.log.segment(segment).filled_words;
         let at = Location { segment, word: *start };
-        let header = (at.word < filled).then(|| self.header_at(at)).flatten()?;
+        let header = (at.word < filled).then(|| self.writer.header_at(at)).flatten()?;
         let end = at.word + words_of(&header);
         if end > filled {
             return None;
         }
-        self.key_of(&Found { slot: 0, at, header });
+        let hasher = *self.writer.geometry().hasher();
         *start = end;
-        Some((at, self.writer.geometry().hasher().hash(&self.scratch)))
+        Some((at, hasher.hash(self.key_at(at, &header))))
     }
 
     /// Clears every slot that refers to a segment, by a scan of the whole index: the way out when
@@ -284,12 +278,10 @@ impl<M: MemoryMut> Table<M> {
         for bucket in 0..self.writer.geometry().bucket_count() {
             for index in 0..shm_layout::slot::SLOTS {
                 let slot = self.writer.geometry().bucket(bucket).slot(index);
-                let word = self.slot_word(slot);
+                let word = self.writer.slot(slot);
                 let place = self.writer.geometry().locate(word.position());
                 if !word.is_empty() && place.is_some_and(|(_, at)| at.segment == segment) {
-                    self.writer.clear(slot);
-                    self.slots_used = self.slots_used.saturating_sub(1);
-                    self.counters.torn += 1;
+                    self.unlink_torn(slot);
                 }
             }
         }

@@ -1,0 +1,115 @@
+//! The words of the header that the owner changes while the table is in use.
+
+use super::Writer;
+use crate::header::{
+    CLOCK_OFFSET, INSTANCE, LEASE_UNTIL, POLICIES, POLICY_FINGERPRINT, POLICY_FLOORS, STATE,
+    STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, VERSION_CEILING,
+};
+use crate::memory::MemoryMut;
+
+impl<M: MemoryMut> Writer<M> {
+    /// Lets readers in. Whoever sees this state sees everything stored before.
+    pub fn open_for_readers(&self) {
+        self.memory.fence_release();
+        self.store(STATE, STATE_SERVING);
+    }
+
+    /// Sends readers to another table (R0).
+    pub fn supersede(&self) {
+        self.memory.fence_release();
+        self.store(STATE, STATE_SUPERSEDED);
+    }
+
+    /// Allows versions up to `ceiling` to be given out (W5). Never lowers the ceiling.
+    pub fn set_version_ceiling(&self, ceiling: u64) {
+        self.store(VERSION_CEILING, ceiling.max(self.version_ceiling()));
+        // Before any entry with such a version.
+        self.memory.fence_release();
+    }
+
+    /// The version above which none has been given out.
+    pub fn version_ceiling(&self) -> u64 {
+        self.load(VERSION_CEILING)
+    }
+
+    /// Counts one more owner, and returns the count.
+    pub fn next_instance(&self) -> u64 {
+        let instance = self.load(INSTANCE).wrapping_add(1);
+        self.store(INSTANCE, instance);
+        instance
+    }
+
+    /// Copies everything but identity, state and entries from `other`'s header (W11): ceiling,
+    /// instance, policy, floors, lease and clock. For a table of the same epoch without readers.
+    pub fn inherit<N: MemoryMut>(&self, other: &Writer<N>) {
+        for word in [VERSION_CEILING, INSTANCE, POLICY_FINGERPRINT] {
+            self.store(word, other.load(word));
+        }
+        for word in [STRICT_FLOOR, LEASE_UNTIL, CLOCK_OFFSET] {
+            self.store(word, other.load(word));
+        }
+        for word in POLICY_FLOORS..POLICY_FLOORS + POLICIES {
+            self.store(word, other.load(word));
+        }
+    }
+
+    /// Fingerprint of the policy that the entries were stored under.
+    pub fn policy_fingerprint(&self) -> u64 {
+        self.load(POLICY_FINGERPRINT)
+    }
+
+    /// Stores the fingerprint of the policy in force.
+    pub fn set_policy_fingerprint(&self, fingerprint: u64) {
+        self.store(POLICY_FINGERPRINT, fingerprint);
+    }
+
+    /// Hides all entries of `policy` with a version below `version`. Never lowers the floor (W5).
+    pub fn raise_policy_floor(&self, policy: u8, version: u64) {
+        let word = POLICY_FLOORS + policy as usize;
+        self.store(word, version.max(self.load(word)));
+    }
+
+    /// The floor of `policy`.
+    pub fn policy_floor(&self, policy: u8) -> u64 {
+        self.load(POLICY_FLOORS + policy as usize)
+    }
+
+    /// Hides all strict entries with a version below `version`. Never lowers the floor (W5).
+    pub fn raise_strict_floor(&self, version: u64) {
+        self.store(STRICT_FLOOR, version.max(self.load(STRICT_FLOOR)));
+    }
+
+    /// The floor of strict entries.
+    pub fn strict_floor(&self) -> u64 {
+        self.load(STRICT_FLOOR)
+    }
+
+    /// Renews the lease of strict entries, to `until_ns` nanoseconds since the table's epoch; a
+    /// reader's clock may be 10 ms late. To be called after every entry that has become invalid is
+    /// cleared or below the floor (W8): whoever sees the new lease sees that, too. The fence
+    /// partners with the one of R8.
+    pub fn set_lease_until(&self, until_ns: u64) {
+        self.memory.fence_release();
+        self.store(LEASE_UNTIL, until_ns);
+    }
+
+    /// Stores what readers add to CLOCK_MONOTONIC, in nanoseconds (R7).
+    pub fn set_clock_offset(&self, offset_ns: u64) {
+        self.store(CLOCK_OFFSET, offset_ns);
+    }
+
+    /// What readers add to CLOCK_MONOTONIC, in nanoseconds (R7).
+    pub fn clock_offset(&self) -> u64 {
+        self.load(CLOCK_OFFSET)
+    }
+}
+
+/// Sends away the readers of a table whose header may be damaged (S2).
+///
+/// # Safety
+/// `memory` holds at least a header, and nobody else writes it.
+pub unsafe fn supersede(memory: &impl MemoryMut) {
+    memory.fence_release();
+    // SAFETY: the state word is part of the header.
+    unsafe { memory.store(STATE, STATE_SUPERSEDED) };
+}
