@@ -8,7 +8,7 @@ use l1d_wire::mapping::{Access, Mapping};
 use l1d_wire::pages::Pages;
 use shm_layout::memory::WORD_BYTES;
 use shm_layout::{
-    Destination, Hit, InPlace, Look, Mapped, NoHit, Outcome, Reader, Receiver, Sighting, Sought,
+    Destination, Hit, InPlace, Look, Mapped, NoHit, Outcome, Probe, Reader, Receiver, Sighting,
 };
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,7 +81,7 @@ impl Table {
     /// [`hash`](Self::hash), and asks for the line of the table in which the key most likely stands.
     #[inline(always)]
     pub(crate) fn seek(&self, key: &[u8]) -> u64 {
-        self.reader.seek(key).hash().0
+        self.reader.prefetch_index(key).hash().0
     }
 
     /// Reads `key` into `value`, replacing what is there. Not a hit: `value` is empty.
@@ -96,7 +96,7 @@ impl Table {
     pub(crate) fn read_short(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Hit, NoHit> {
         let mut over = Over(value);
         let clock = move || self.daemon_clock();
-        let hit = self.reader.read_short(self.reader.seek_one(key), key, clock, &mut over)?;
+        let hit = self.reader.read_fast(self.reader.probe(key), key, clock, &mut over)?;
         over.keep(&hit);
         Ok(hit)
     }
@@ -104,17 +104,17 @@ impl Table {
     /// Asks for the lines and entries of up to [`TOGETHER`] keys, so that the waits for memory of what
     /// [`read_sought`](Self::read_sought) then reads overlap.
     #[inline]
-    pub(crate) fn seek_together<K: AsRef<[u8]>>(&self, keys: &[K]) -> [Sought; TOGETHER] {
-        let mut sought = [Sought::default(); TOGETHER];
+    pub(crate) fn seek_together<K: AsRef<[u8]>>(&self, keys: &[K]) -> [Probe; TOGETHER] {
+        let mut sought = [Probe::default(); TOGETHER];
         for (key, sought) in keys.iter().zip(&mut sought) {
-            *sought = self.reader.seek(key.as_ref());
+            *sought = self.reader.prefetch_index(key.as_ref());
         }
         let mut elsewhere = 0_u32;
         for (index, sought) in sought.iter_mut().take(keys.len()).enumerate() {
-            elsewhere |= u32::from(!self.reader.approach(sought)) << index;
+            elsewhere |= u32::from(!self.reader.prefetch_entry(sought)) << index;
         }
         while let Some(sought) = sought.get_mut(elsewhere.trailing_zeros() as usize) {
-            self.reader.approach_second(sought);
+            self.reader.prefetch_second_entry(sought);
             elsewhere &= elsewhere - 1;
         }
         sought
@@ -125,7 +125,7 @@ impl Table {
     #[inline(always)]
     pub(crate) fn read_sought(
         &self,
-        sought: Sought,
+        sought: Probe,
         key: &[u8],
         value: &mut Vec<u8>,
         now: impl Fn() -> u64 + Copy,
@@ -149,7 +149,7 @@ impl Table {
         clock: impl Fn() -> u64 + Copy,
     ) -> TableRead {
         value.clear();
-        let sought = self.reader.seek_one(key);
+        let sought = self.reader.probe(key);
         match self.short(sought, key, value, clock) {
             Ok(hit) => TableRead::Hit(meta(&hit)),
             Err(NoHit::Miss) => TableRead::Miss,
@@ -160,19 +160,19 @@ impl Table {
 
     /// [`read`](Self::read) without its short way. `value` is empty.
     pub(crate) fn read_whole(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
-        self.whole(self.reader.seek_one(key), key, value, move || self.daemon_clock())
+        self.whole(self.reader.probe(key), key, value, move || self.daemon_clock())
     }
 
     #[inline(always)]
     fn short(
         &self,
-        sought: Sought,
+        sought: Probe,
         key: &[u8],
         value: &mut Vec<u8>,
         clock: impl Fn() -> u64 + Copy,
     ) -> Result<Hit, NoHit> {
         let mut behind = Behind(value);
-        let hit = self.reader.read_short(sought, key, clock, &mut behind)?;
+        let hit = self.reader.read_fast(sought, key, clock, &mut behind)?;
         behind.keep(&hit);
         Ok(hit)
     }
@@ -182,13 +182,13 @@ impl Table {
     #[inline(never)]
     fn whole(
         &self,
-        sought: Sought,
+        sought: Probe,
         key: &[u8],
         value: &mut Vec<u8>,
         clock: impl Fn() -> u64 + Copy,
     ) -> TableRead {
         let mut behind = Behind(value);
-        let outcome = self.reader.read_whole(sought, key, clock, &mut behind);
+        let outcome = self.reader.read_slow(sought, key, clock, &mut behind);
         if let Outcome::Hit(hit) = &outcome {
             behind.keep(hit);
         }

@@ -1,23 +1,23 @@
-//! The contract between l1d's daemon and everyone who reads its table: what every byte of the shared
-//! memory means, and the one protocol by which it is written and read.
+//! The contract between l1d's daemon and the readers of its table: the meaning of every byte of the
+//! shared memory, and the one protocol by which it is written and read.
 //!
 //! The crate never maps, allocates, logs or makes a system call. It works over a [`Memory`]: a
 //! mapping in a process ([`Mapped`], [`MappedMut`]), a heap buffer in a test, or loom's atomics in a
-//! model, so the code that is proved is the code that runs. It is the only crate that touches
-//! shared words. `LAYOUT.md` draws every byte with its reason.
+//! model, so the models check the code that runs. It is the only crate that touches shared words.
+//! `LAYOUT.md` draws every byte and gives the reasons.
 //!
 //! | part | module |
 //! |---|---|
 //! | aligned 64-bit words, the only way to touch them | [`memory`] |
 //! | sizes and offsets, checked once at attach (R2) | [`geometry`] |
-//! | header: identity twice, the line that every read loads | [`header`] |
+//! | header: two copies of the identity, the line that every read loads | [`header`] |
 //! | slot word and bucket | [`slot`] |
 //! | segment generations and segment headers | [`segment`] |
 //! | entry header, checksum | [`entry`] |
 //! | key hash, candidate buckets, tag | [`hash`] |
 //! | read protocol R0-R8 | [`read`] |
-//! | what a read does with a value | [`receive`] |
-//! | write protocol W2-W5, W10 | [`mod@write`] |
+//! | where a read puts a value | [`receive`] |
+//! | write protocol W2-W5, W10; what the owner reads | [`mod@write`] |
 //! | the memory that a client shares with the daemon (W9) | [`mailbox`] |
 //!
 //! ```
@@ -60,6 +60,7 @@ pub mod hash;
 pub mod header;
 pub mod mailbox;
 pub mod memory;
+mod outcome;
 pub mod read;
 pub mod receive;
 pub mod segment;
@@ -76,7 +77,8 @@ pub use hash::{KeyHash, TableHasher};
 #[cfg(feature = "heap")]
 pub use heap::{HeapTable, VecDestination};
 pub use memory::{Mapped, MappedMut, Memory, MemoryMut};
-pub use read::{Hit, NoHit, Outcome, Reader, Sighting, Sought};
+pub use outcome::{Hit, NoHit, Outcome, Probe, Sighting};
+pub use read::Reader;
 pub use receive::{Destination, InPlace, Look, Receiver};
 pub use slot::SlotWord;
 pub use write::Writer;

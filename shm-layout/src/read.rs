@@ -8,92 +8,16 @@ use crate::geometry::{Bucket, Geometry};
 use crate::hash::KeyHash;
 use crate::header::{CLOCK_OFFSET, LEASE_UNTIL, POLICY_FLOORS, STATE, STATE_SERVING, STRICT_FLOOR};
 use crate::memory::{LINE_WORDS, Memory, WORD_BYTES, words_for};
+use crate::outcome::{Hit, NoHit, Outcome, Probe, Sighting};
 use crate::receive::{InPlace, Receiver};
 use crate::segment::is_stable;
 use crate::slot::SlotWord;
 
-/// How often a read begins anew before it is a miss (R6): a reader never waits for the owner.
+/// How often a read is tried before it is a miss (R6): a reader never waits for the owner.
 pub const TRIES: usize = 3;
 
-/// Lines of an entry that are asked for ahead: a small one lies on as many.
-const APPROACHED_LINES: usize = 3;
-
-/// A value that was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hit {
-    /// Version of its entry.
-    pub version: u64,
-    /// Client flags.
-    pub flags: u32,
-    /// Bytes of the value, as many as the destination was asked for last.
-    pub value_bytes: u32,
-    /// Expiry tick.
-    pub expiry: u32,
-    /// Rule of the policy that it was stored under.
-    pub policy: u8,
-}
-
-/// Where a read has found an entry, and in which generation of its segment: what tells the same entry
-/// from every other that there ever was or will be in the table.
-#[derive(Debug, Clone, Copy)]
-pub struct Sighting {
-    slot: usize,
-    word: SlotWord,
-    segment: u32,
-    generation: u64,
-    marks: u8,
-    hit: Hit,
-}
-
-impl Sighting {
-    /// What the read found.
-    #[inline(always)]
-    #[must_use]
-    pub const fn hit(&self) -> &Hit {
-        &self.hit
-    }
-}
-
-/// What a read comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The value is in the destination.
-    Hit(Hit),
-    /// The key is known to have no value.
-    Absent,
-    /// The table does not hold the key.
-    Miss,
-    /// The table is not in use any more: attach anew (R0).
-    Detached,
-}
-
-/// A key whose lines are on their way: see [`Reader::seek`].
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Sought {
-    hash: KeyHash,
-    /// The slot that seems to be the key's; 0, which is no slot: not known yet.
-    slot: usize,
-}
-
-impl Sought {
-    /// The key's hash.
-    #[inline(always)]
-    #[must_use]
-    pub const fn hash(&self) -> KeyHash {
-        self.hash
-    }
-}
-
-/// What the short way of a read comes to when it is no hit: see [`Reader::read_short`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoHit {
-    /// As [`Outcome::Miss`].
-    Miss,
-    /// As [`Outcome::Detached`].
-    Detached,
-    /// Not for the short way: [`Reader::read_whole`] finds out.
-    Unclear,
-}
+/// Lines of an entry that are prefetched: a small entry spans at most so many.
+const PREFETCHED_LINES: usize = 3;
 
 /// One attempt at one slot.
 enum Attempt {
@@ -111,10 +35,10 @@ pub struct Reader<M> {
 }
 
 impl<M: Memory> Reader<M> {
-    /// Checks the table in `memory` and reads it from now on.
+    /// Checks the header of the table in `memory`.
     ///
     /// # Errors
-    /// Whatever makes its header unfit.
+    /// The reason why the header is unfit.
     ///
     /// # Safety
     /// `memory` has `bytes` bytes.
@@ -124,7 +48,7 @@ impl<M: Memory> Reader<M> {
         Ok(Reader { memory, geometry })
     }
 
-    /// The checked shape.
+    /// The table's checked shape.
     #[must_use]
     pub const fn geometry(&self) -> &Geometry {
         &self.geometry
@@ -143,11 +67,11 @@ impl<M: Memory> Reader<M> {
         now(&self.memory, clock)
     }
 
-    /// Looks `key` up. `clock` gives the reader's CLOCK_MONOTONIC in ns, at most 10 ms late, and is
-    /// asked only where an entry expires.
+    /// Looks up `key`. `clock` returns the reader's CLOCK_MONOTONIC in ns, at most 10 ms late, and is
+    /// called only for an entry that expires.
     ///
-    /// Takes effect at the second load of the slot that it returns, or, for a miss, at some moment
-    /// between call and return.
+    /// A hit takes effect at the second load of its slot, a miss at some moment between call and
+    /// return.
     #[inline(always)]
     pub fn read(
         &self,
@@ -155,95 +79,96 @@ impl<M: Memory> Reader<M> {
         clock: impl Fn() -> u64 + Copy,
         destination: &mut impl Receiver<M>,
     ) -> Outcome {
-        let sought = self.seek_one(key);
-        match self.read_short(sought, key, clock, destination) {
+        let probe = self.probe(key);
+        match self.read_fast(probe, key, clock, destination) {
             Ok(hit) => Outcome::Hit(hit),
             Err(NoHit::Miss) => Outcome::Miss,
             Err(NoHit::Detached) => Outcome::Detached,
-            Err(NoHit::Unclear) => self.read_whole(sought, key, clock, destination),
+            Err(NoHit::Unclear) => self.read_slow(probe, key, clock, destination),
         }
     }
 
     /// The first step of a read: the key's hash.
     #[inline(always)]
     #[must_use]
-    pub fn seek_one(&self, key: &[u8]) -> Sought {
-        Sought { hash: self.geometry.hasher().hash(key), slot: 0 }
+    pub fn probe(&self, key: &[u8]) -> Probe {
+        Probe { hash: self.geometry.hasher().hash(key), slot: 0 }
     }
 
-    /// The first step of reading several keys at once: the key's hash, and its first line asked for.
-    /// Other keys' steps go on while it comes.
+    /// The first step of reading several keys: hashes the key and prefetches its first line. The
+    /// other keys' steps run while the line is on its way.
     #[inline(always)]
     #[must_use]
-    pub fn seek(&self, key: &[u8]) -> Sought {
+    pub fn prefetch_index(&self, key: &[u8]) -> Probe {
         let hash = self.geometry.hasher().hash(key);
         self.memory.prefetch(self.geometry.buckets(hash)[0].word());
-        Sought { hash, slot: 0 }
+        Probe { hash, slot: 0 }
     }
 
-    /// The second step: asks for the entry that the key's first line names. Where it names none, asks
-    /// for the second line, and [`approach_second`](Self::approach_second) has to follow.
+    /// The second step: prefetches the entry that the key's first line refers to. `false`: the line
+    /// has no such tag; the second line is prefetched instead, and
+    /// [`prefetch_second_entry`](Self::prefetch_second_entry) must follow.
     #[inline(always)]
     #[must_use]
-    pub fn approach(&self, sought: &mut Sought) -> bool {
-        let [first, second] = self.geometry.buckets(sought.hash);
-        // All slots at once, and not the key's own first: other keys' steps go on beside a search, and
-        // come to nothing where the processor has foreseen the wrong slot.
-        let named = first_match(&self.memory, first, sought.hash);
-        match named {
-            Some(slot) => self.approach_entry(slot, sought),
+    pub fn prefetch_entry(&self, probe: &mut Probe) -> bool {
+        let [first, second] = self.geometry.buckets(probe.hash);
+        // Scans the whole line instead of trying the key's own slot first: the scan overlaps with
+        // other keys' steps, which a mispredicted slot would throw away.
+        let matched = first_match(&self.memory, first, probe.hash);
+        match matched {
+            Some(slot) => self.prefetch_entry_of(slot, probe),
             None => self.memory.prefetch(second.word()),
         }
-        named.is_some()
+        matched.is_some()
     }
 
-    /// The third step, for a key that [`approach`](Self::approach) has not found: asks for the entry
-    /// that its second line names, if it does.
-    pub fn approach_second(&self, sought: &mut Sought) {
-        let [_, second] = self.geometry.buckets(sought.hash);
-        if let Some(slot) = first_match(&self.memory, second, sought.hash) {
-            self.approach_entry(slot, sought);
+    /// The third step, for a key that [`prefetch_entry`](Self::prefetch_entry) has not found:
+    /// prefetches the entry that its second line refers to, if any.
+    pub fn prefetch_second_entry(&self, probe: &mut Probe) {
+        let [_, second] = self.geometry.buckets(probe.hash);
+        if let Some(slot) = first_match(&self.memory, second, probe.hash) {
+            self.prefetch_entry_of(slot, probe);
         }
     }
 
-    /// Asks for the entry that a slot names. Only a hint: nothing rests on what is loaded here.
+    /// Prefetches the entry that a slot refers to. Only a hint: nothing relies on this load.
     #[inline(always)]
-    fn approach_entry(&self, slot: usize, sought: &mut Sought) {
+    fn prefetch_entry_of(&self, slot: usize, probe: &mut Probe) {
         // SAFETY: a slot of a bucket of this geometry is a word of the checked table.
         let word = SlotWord(unsafe { self.memory.load(slot) });
-        sought.slot = slot;
+        probe.slot = slot;
         let at = self.geometry.word_at(word.position());
-        for line in 0..APPROACHED_LINES {
+        for line in 0..PREFETCHED_LINES {
             self.memory.prefetch(at + line * LINE_WORDS);
         }
     }
 
-    /// The last step, for nearly all reads: an entry without marks in the first slot that has the
-    /// key's tag, or no such slot, and nobody at work there. Little code and no call, so that it can
-    /// stand where the value is used; everything else is left to [`read_whole`](Self::read_whole).
+    /// The last step of nearly all reads. Decides where the first slot with the key's tag refers to
+    /// an entry without marks, or no slot has the tag, and the owner does not interfere. Small and
+    /// without calls, so that it can be inlined where the value is used;
+    /// [`read_slow`](Self::read_slow) does the rest.
     ///
     /// # Errors
-    /// No hit, and what was received is void.
+    /// Why there is no hit; what was received is void.
     #[inline(always)]
-    pub fn read_short(
+    pub fn read_fast(
         &self,
-        sought: Sought,
+        probe: Probe,
         key: &[u8],
         clock: impl Fn() -> u64 + Copy,
         destination: &mut impl Receiver<M>,
     ) -> Result<Hit, NoHit> {
-        // A copy of the base address, which no fence makes the compiler load again.
+        // A local copy of the base address, so that no fence makes the compiler reload it.
         let memory = self.memory.clone();
-        let Sought { hash, mut slot } = sought;
+        let Probe { hash, mut slot } = probe;
         if slot == 0 {
             let [first, second] = self.geometry.buckets(hash);
-            // Mostly the key stands in its own slot, and then this one word has said so: a search of the
-            // whole line would keep the entry's address waiting for a dozen instructions more, each of
-            // which needs the one before.
+            // Most keys are in their own slot, and one word is enough to see that. A scan of the whole
+            // line would delay the entry's address by a dozen dependent instructions.
             slot = first.slot(hash.own_slot());
             // SAFETY: a slot of a bucket of this geometry is a word of the checked table.
             if !hash.may_be_of(SlotWord(unsafe { memory.load(slot) })) {
-                // A key that stands in its second line, or in none, costs no second wait.
+                // So that a key in its second line, or in none, costs no second cache miss.
                 memory.prefetch(second.word());
                 let found = first_match(&memory, first, hash);
                 let Some(found) = found.or_else(|| first_match(&memory, second, hash)) else {
@@ -253,8 +178,8 @@ impl<M: Memory> Reader<M> {
             }
         }
         let attempt = self.read_slot::<true>(&memory, slot, key, destination);
-        // An entry with marks, one key in some thousands that shares its tag with a neighbour, the
-        // owner at work: the code of all others stays short.
+        // The rest is rare: an entry with marks, a neighbour with the same tag (one key in some
+        // thousands), interference by the owner. It stays out of line.
         let Attempt::Found(hit, _) = attempt else { return Err(NoHit::Unclear) };
         let is_visible = is_above_floor(&memory, &hit) && is_alive(&memory, &hit, clock);
         if !is_serving(&memory) {
@@ -263,23 +188,23 @@ impl<M: Memory> Reader<M> {
         if is_visible { Ok(hit) } else { Err(NoHit::Miss) }
     }
 
-    /// The last step, for all reads: every slot of both lines that has the key's tag, and again while
-    /// the owner is at work.
+    /// The last step of all other reads: tries every slot of both lines that has the key's tag, again
+    /// if the owner interferes.
     #[inline(never)]
-    pub fn read_whole(
+    pub fn read_slow(
         &self,
-        sought: Sought,
+        probe: Probe,
         key: &[u8],
         clock: impl Fn() -> u64 + Copy,
         destination: &mut impl Receiver<M>,
     ) -> Outcome {
-        let outcome = self.find(sought.hash, key, clock, destination);
+        let outcome = self.find(probe.hash, key, clock, destination);
         if is_serving(&self.memory) { outcome } else { Outcome::Detached }
     }
 
-    /// Whether the entry of `sighting`, of an earlier read of this table, is still its key's value,
-    /// and visible. Neither key nor entry is looked at: their words cannot have changed (W2). `false`
-    /// as well where the entry has moved; then the key has to be read.
+    /// Whether the entry of a `sighting`, from an earlier read of this table, is still its key's value
+    /// and visible. Loads neither key nor entry: their words cannot have changed (W2). Also `false`
+    /// if the entry has moved; the key must then be read again.
     ///
     /// Takes effect at the load of the slot.
     #[inline(always)]
@@ -293,10 +218,10 @@ impl<M: Memory> Reader<M> {
         if !self.geometry.is_slot(slot) || unsafe { self.memory.load(slot) } != word.0 {
             return false;
         }
-        // Partners with the fence before the slot store (W3). Could the slot name a later entry at
-        // the same place, the owner had stored a later generation before it stored that slot, and
-        // whoever sees the one sees the other. Generations never go back (W5), and within one a
-        // place is given out once.
+        // Partners with the fence before the slot store (W3). If the slot referred to a later entry
+        // at the same place, the owner would have stored a later generation before it stored that
+        // slot, and whoever sees the slot would see the generation. Generations never go back (W5),
+        // and within a generation each place is used once.
         self.memory.fence_acquire();
         // SAFETY: a word of the checked table.
         if unsafe { self.memory.load(generation_word) } != generation {
@@ -335,8 +260,8 @@ impl<M: Memory> Reader<M> {
         Outcome::Miss
     }
 
-    /// R3 to R6 for the entry that a matches slot refers to. `PLAIN`: entries with marks are
-    /// `NotHere`, and `NotHere` decides nothing, as all slots are tried again.
+    /// R3 to R6 for the entry that a matching slot refers to. `PLAIN`: entries with marks are
+    /// `NotHere`, and `NotHere` decides nothing, because the slow path tries all slots again.
     #[inline(always)]
     fn read_slot<const PLAIN: bool>(
         &self,
@@ -347,7 +272,7 @@ impl<M: Memory> Reader<M> {
     ) -> Attempt {
         // R3. SAFETY: a slot of a bucket of this geometry is a word of the checked table.
         let word = SlotWord(unsafe { memory.load(slot) });
-        // Cleared since it was matches. Another key's tag needs no check: the key says it.
+        // Cleared since the scan. Another key's tag needs no check: the key is compared below.
         if word.is_empty() {
             return Attempt::NotHere;
         }
@@ -356,8 +281,8 @@ impl<M: Memory> Reader<M> {
         };
         let generation = self.geometry.generation_at(location);
 
-        // R4. The fence below partners with the fence before the owner's store of the next even
-        // generation: who sees that, sees the cleared slots.
+        // R4. The fence after this load partners with the fence before the owner's store of the next
+        // even generation: whoever sees that generation sees the cleared slots.
         memory.fence_acquire();
         // SAFETY: a word of the checked table.
         let before = unsafe { memory.load(generation) };
@@ -375,8 +300,8 @@ impl<M: Memory> Reader<M> {
         // R5. SAFETY: `locate` left room for the three words of a header.
         let sizes = EntrySizes(unsafe { memory.load(at) });
         let key_word = if PLAIN { ENTRY_HEADER_BYTES / WORD_BYTES } else { sizes.key_word() };
-        // From the length of the key that is asked for, so that the value's address does not wait
-        // for the header; the two lengths are compared below.
+        // From the length of the requested key, so that the value's address does not depend on the
+        // header; the two lengths are compared below.
         let value_word = key_word + words_for(key.len());
         let end = value_word + words_for(sizes.value_bytes() as usize);
         let of_key = if PLAIN { sizes.is_plain(key.len()) } else { sizes.key_bytes() == key.len() };
@@ -388,14 +313,14 @@ impl<M: Memory> Reader<M> {
             return Attempt::NotHere;
         }
         if !same {
-            // R6, as below: what was compared may have been another entry.
+            // R6, as below: the bytes compared may have been another entry's.
             memory.fence_acquire();
             // SAFETY: a word of the checked table.
             let after = unsafe { memory.load(generation) };
             return if after == before { Attempt::NotHere } else { Attempt::Retry };
         }
         let marks = if PLAIN { 0 } else { sizes.marks() };
-        // SAFETY: the header's words, and with the mark the one behind them, end before the key.
+        // SAFETY: the header's words, and the word of flags if there is the mark, precede the key.
         let (version, expiry, flags) = unsafe {
             let flags = if marks & MARK_FLAGS != 0 { memory.load(at + 3) } else { 0 };
             (memory.load(at + 1), memory.load(at + 2), flags)
@@ -404,8 +329,8 @@ impl<M: Memory> Reader<M> {
         // The entry ends inside its segment, so its value is part of the table.
         destination.receive(InPlace { memory, word: at + value_word, bytes });
 
-        // R6. Partners with the fence behind the store of the odd generation (W4): had any of the
-        // loads above seen a byte of a later entry, this load would see a change.
+        // R6. Partners with the fence after the store of the odd generation (W4): if any load above
+        // had seen a byte of a later entry, this load would see a changed generation.
         memory.fence_acquire();
         // SAFETY: a word of the checked table.
         if unsafe { memory.load(generation) } != before {
@@ -424,9 +349,10 @@ impl<M: Memory> Reader<M> {
         Attempt::Found(hit, marks)
     }
 
-    /// R8: the lease, for what is loaded behind it. Before the slot and the floor, because what was
-    /// invalid when it was renewed is gone from those before (W8): loaded behind them, a new lease
-    /// would stand for an old slot. The fence partners with the one before the owner's store.
+    /// R8: the lease, which must be loaded before the slot and the floor. The owner clears or hides
+    /// what has become invalid before it renews the lease (W8), so a lease loaded after the slot could
+    /// be newer than an invalidation that the slot missed. The fence partners with the one before the
+    /// owner's store.
     #[inline(always)]
     fn lease_until(&self) -> u64 {
         // SAFETY: the header is part of every checked table.
@@ -467,10 +393,10 @@ fn first_match(memory: &impl Memory, bucket: Bucket, hash: KeyHash) -> Option<us
     (matches != 0).then(|| bucket.slot(matches.trailing_zeros() as usize))
 }
 
-/// R0, behind all other loads of a read: a client may put zeros in the place of a table that is out of
-/// use, under a read that has looked at the generation for the last time; floors and clock offset then
-/// show 0, and what they hide would be seen. All words become zero at one moment, and the fence keeps
-/// this load behind all others, so a state that says "serving" proves that they were the table's own.
+/// R0, after all other loads of a read. A client may replace a retired table with zero pages while
+/// another thread's read is past its last load of the generation; floors and clock offset would then
+/// read as 0 and hide nothing. All words become zero at one moment, and the fence orders this load
+/// after all others: if the state is "serving", the words loaded before were the table's.
 #[inline(always)]
 fn is_serving(memory: &impl Memory) -> bool {
     memory.fence_acquire();
@@ -478,14 +404,14 @@ fn is_serving(memory: &impl Memory) -> bool {
     (unsafe { memory.load(STATE) }) == STATE_SERVING
 }
 
-/// R8: whether nothing has hidden what was stored under the entry's policy up to its version.
+/// R8: whether the entry's version is not below its policy's floor.
 #[inline(always)]
 fn is_above_floor(memory: &impl Memory, hit: &Hit) -> bool {
     // SAFETY: there is a floor for each of the 256 policies, in the header.
     hit.version >= unsafe { memory.load(POLICY_FLOORS + hit.policy as usize) }
 }
 
-/// R7: whether it has not expired.
+/// R7: whether the entry has not expired.
 #[inline(always)]
 fn is_alive(memory: &impl Memory, hit: &Hit, clock: impl Fn() -> u64 + Copy) -> bool {
     hit.expiry == NEVER || now(memory, clock) >> TICK_BITS < u64::from(hit.expiry)

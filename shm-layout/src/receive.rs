@@ -1,7 +1,7 @@
 //! What a read does with a value while it lies in memory that may change: copy it, or look at it there.
 
 use crate::memory::{Memory, WORD_BYTES};
-use crate::read::Sighting;
+use crate::outcome::Sighting;
 
 /// Where a value is copied to: a [`Receiver`] of its bytes.
 ///

@@ -7,12 +7,12 @@
 //! leaves the old table, complete, and its readers attach to it again.
 
 use super::directory::{Directory, boot_id};
-use super::file::{FileError, FileOptions, Opened, TableFile};
+use super::file::{FileError, FileOptions, Opened, TableFile, system};
 use super::{Held, Table};
 use crate::advise::{Advice, Advisor, Known};
 use shm_layout::entry::tick;
 use shm_layout::{Entry, Geometry, KeyHash, LayoutError, MappedMut, Plan};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -138,8 +138,8 @@ impl Tables {
             Err(reason) => replaced = Some(reason),
         }
         let geometry = Geometry::plan(&Plan {
-            table_id: random(),
-            hash_seed: random(),
+            table_id: random(&options.directory)?,
+            hash_seed: random(&options.directory)?,
             boot_id: boot_id(),
             epoch_ns: crate::clock::boottime_ns().saturating_sub(EPOCH_LEAD_NS),
             ..plan
@@ -202,7 +202,7 @@ impl Tables {
         }
         let old = *self.current().writer().geometry().identity();
         let geometry = Geometry::plan(&Plan {
-            table_id: random(),
+            table_id: random(&self.options.directory)?,
             // Hashes that clients report, and expiries, mean the same in both tables.
             hash_seed: old.hash_seed,
             boot_id: old.boot_id,
@@ -223,7 +223,7 @@ impl Tables {
             .name("l1d-new-table".into())
             .spawn(move || directory.create(bytes, &options))
             .map_err(|source| {
-                super::file::system("cannot start a thread for", &self.options.directory, source)
+                system("cannot start a thread for", &self.options.directory, source)
             })?;
         self.successor = Some(Successor::Making { geometry: Box::new(geometry), made });
         Ok(())
@@ -477,12 +477,17 @@ impl Drop for Tables {
     }
 }
 
-fn random() -> u64 {
+/// A random number, for the identity or the hash seed of a table in this directory.
+fn random(directory: &Path) -> Result<u64, FileError> {
     let mut bytes = [0; 8];
-    // SAFETY: the buffer is 8 bytes long, as said.
+    // SAFETY: the buffer is valid for writing its 8 bytes.
     let got = unsafe { nix::libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    debug_assert_eq!(got, 8);
-    u64::from_le_bytes(bytes)
+    // Once the kernel's generator is ready, 8 bytes come whole, and no signal interrupts.
+    if got != 8 {
+        let source = std::io::Error::last_os_error();
+        return Err(system("no random seed for a table in", directory, source));
+    }
+    Ok(u64::from_le_bytes(bytes))
 }
 
 #[cfg(test)]

@@ -188,14 +188,14 @@ pub fn read(reader: &Reader<Shared>, told: &Told) -> Seen {
 /// As several keys at once are read: the slot that is looked at was found, and its entry asked for, an
 /// arbitrary time before.
 pub fn read_by_steps(reader: &Reader<Shared>, told: &Told) -> Seen {
-    let mut sought = reader.seek(A);
-    if !reader.approach(&mut sought) {
-        reader.approach_second(&mut sought);
+    let mut probe = reader.prefetch_index(A);
+    if !reader.prefetch_entry(&mut probe) {
+        reader.prefetch_second_entry(&mut probe);
     }
     let heard = told.is_heard();
     let mut value = VecDestination::default();
-    let hit = match reader.read_short(sought, A, || 5, &mut value) {
-        Err(NoHit::Unclear) => match reader.read_whole(sought, A, || 5, &mut value) {
+    let hit = match reader.read_fast(probe, A, || 5, &mut value) {
+        Err(NoHit::Unclear) => match reader.read_slow(probe, A, || 5, &mut value) {
             Outcome::Hit(hit) => Some(hit),
             _ => None,
         },

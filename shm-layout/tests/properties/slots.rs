@@ -41,15 +41,15 @@ fn read(reader: &Reader<Bounded>, key: &[u8]) -> (Outcome, Vec<u8>) {
 
 /// As several keys at once are read.
 fn read_by_steps(reader: &Reader<Bounded>, key: &[u8], found: &mut AtMost) -> Outcome {
-    let mut sought = reader.seek(key);
-    if !reader.approach(&mut sought) {
-        reader.approach_second(&mut sought);
+    let mut probe = reader.prefetch_index(key);
+    if !reader.prefetch_entry(&mut probe) {
+        reader.prefetch_second_entry(&mut probe);
     }
-    match reader.read_short(sought, key, || 0, found) {
+    match reader.read_fast(probe, key, || 0, found) {
         Ok(hit) => Outcome::Hit(hit),
         Err(NoHit::Miss) => Outcome::Miss,
         Err(NoHit::Detached) => Outcome::Detached,
-        Err(NoHit::Unclear) => reader.read_whole(sought, key, || 0, found),
+        Err(NoHit::Unclear) => reader.read_slow(probe, key, || 0, found),
     }
 }
 

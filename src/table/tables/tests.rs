@@ -3,7 +3,6 @@ use super::*;
 use proptest::prelude::*;
 use shm_layout::entry::expiry_tick;
 use std::collections::HashMap;
-use std::path::Path;
 
 const KEYS: u8 = 200;
 
