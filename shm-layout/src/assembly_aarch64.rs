@@ -1,9 +1,9 @@
-//! The routines in assembly for aarch64, on Advanced SIMD (NEON), which every processor has that
-//! runs Linux on aarch64.
+//! The assembly routines for aarch64. They use Advanced SIMD (NEON), which every aarch64 processor
+//! that runs Linux has.
 //!
-//! They read memory that the owner may be writing; `assembly_x86_64.rs` says why that is right. One
-//! thing is different: this processor may carry out loads in another order. The acquire fence behind
-//! them is a `dmb ishld`, which orders every load before it, of whatever width, with what follows.
+//! They read memory that the owner may be writing; `assembly_x86_64.rs` says why that is right.
+//! Unlike x86-64, this processor may reorder loads. The acquire fence after them is a `dmb ishld`,
+//! which orders every earlier load, of whatever width, before everything that follows.
 
 use core::arch::aarch64::{uint8x16_t, vandq_u8, vceqq_u8, vld1q_u8, vminvq_u8};
 use core::arch::asm;
@@ -18,7 +18,8 @@ pub const COPY_BYTES_MIN: usize = 16;
 #[inline(always)]
 pub unsafe fn match_tag(bucket: *const u8, tag: u16) -> u32 {
     let mask: u32;
-    // SAFETY: two aligned loads of 32 bytes of mapped memory; registers declared, no stack, no stores.
+    // SAFETY: two aligned loads of 32 bytes of mapped memory; registers declared, no stack, no
+    // stores.
     unsafe {
         asm!(
             "ldp {a:q}, {c:q}, [{bucket}]",
@@ -29,7 +30,7 @@ pub unsafe fn match_tag(bucket: *const u8, tag: u16) -> u32 {
             "uzp2 {d:v}.4s, {d:v}.4s, {e:v}.4s",
             "uzp2 {a:v}.8h, {a:v}.8h, {d:v}.8h",
             "cmeq {a:v}.8h, {a:v}.8h, {t:v}.8h",
-            // Eight lanes of 16 bits to eight bytes, of each a bit of its own, added up.
+            // Narrow eight 16-bit lanes to bytes, keep a different bit of each, and add them up.
             "xtn {a:v}.8b, {a:v}.8h",
             "fmov {t:d}, {bits}",
             "and {a:v}.8b, {a:v}.8b, {t:v}.8b",
@@ -55,8 +56,8 @@ pub const EQUALS_BYTES_MIN: usize = 16;
 /// Most bytes that it compares: two blocks.
 pub const EQUALS_BYTES_MAX: usize = 32;
 
-/// Whether `bytes.len()` bytes at `from` equal `bytes`: copied into two registers, blocks of 16 that may
-/// overlap in the middle, and compared there.
+/// Whether `bytes.len()` bytes at `from` equal `bytes`. Loads them into two registers, as blocks of
+/// 16 that may overlap, and compares there.
 ///
 /// # Safety
 /// As many bytes are mapped for reading at `from`; they are [`EQUALS_BYTES_MIN`] to
@@ -85,8 +86,8 @@ pub unsafe fn equals(from: *const u8, bytes: &[u8]) -> bool {
     }
 }
 
-/// Copies `bytes` bytes: small ones as two or four blocks of 16 that may overlap in the middle, larger
-/// ones 64 at a time, of which the last may overlap those before.
+/// Copies `bytes` bytes: up to 64 as two or four blocks of 16 that may overlap, more as blocks of
+/// 64, of which the last may overlap the one before.
 ///
 /// # Safety
 /// `from` is mapped for reading and `to` for writing `bytes` bytes; they do not overlap;
@@ -105,7 +106,7 @@ pub unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize) {
     unsafe { copy_large(from, to, bytes) }
 }
 
-/// Apart, so that the code around a small copy stays short.
+/// Out of line, so that inlined small copies stay short.
 ///
 /// # Safety
 /// As for [`copy`], and `bytes` is at least 64.

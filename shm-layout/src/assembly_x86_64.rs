@@ -1,14 +1,14 @@
-//! The routines in assembly for x86-64, on SSE2, which every x86-64 processor has. Copies of more
-//! than 128 bytes use AVX where the processor has it.
+//! The assembly routines for x86-64. They use SSE2, which every x86-64 processor has; copies of 128
+//! bytes and more use AVX if the processor has it.
 //!
 //! They read memory that the owner may be writing. Assembly is outside the language's data-race
-//! rules; what makes the results right is the protocol: a matches slot is loaded again as an
-//! atomic, and what was copied, or found equal, counts only after the generation was found unchanged behind
-//! an acquire fence. The processor does not reorder loads with later loads, so the fence, a compiler
-//! barrier here, orders these loads as it does the atomic ones. No routine may be marked
-//! `pure` or `nomem`: the compiler must not merge or move them over a fence.
+//! rules; the protocol makes the results right. A matched slot is loaded again as an atomic, and a
+//! copy or a comparison counts only if the generation is found unchanged after an acquire fence.
+//! The processor does not reorder loads with later loads, so the fence, here a compiler barrier,
+//! orders these loads like the atomic ones. No routine may be marked `pure` or `nomem`: the
+//! compiler must not merge them or move them across a fence.
 
-// For finding out what the processor has, and for nothing else.
+// Only to detect the processor's features.
 #[cfg(not(any(test, feature = "heap")))]
 extern crate std;
 
@@ -19,12 +19,12 @@ use core::arch::x86_64::{
 
 /// Fewest bytes that [`copy`] copies: one block.
 pub const COPY_BYTES_MIN: usize = 16;
-/// Most bytes that are copied in blocks of 16 at a time; what `rep movsb` costs to begin is worth more.
+/// Most bytes that are copied in blocks of 16; above, `rep movsb` is worth its startup cost.
 const BLOCKS_BYTES_MAX: usize = 256;
 /// Fewest bytes that are copied in blocks of 32.
 const WIDE_BYTES_MIN: usize = 128;
-/// Fewest bytes that a processor with AVX copies by `rep movsb` all the same, if that is enhanced: it asks
-/// ahead for what is far away, and takes lines that are written as a whole without fetching them.
+/// Fewest bytes that are copied by `rep movsb` despite AVX, if it is enhanced: it prefetches
+/// distant lines, and does not fetch lines that it overwrites as a whole.
 const STRING_BYTES_MIN: usize = 2048;
 
 /// Bit n is set where the upper 16 bits of slot n equal `tag`.
@@ -45,8 +45,9 @@ pub unsafe fn match_tag(bucket: *const u8, tag: u16) -> u32 {
             "shufps {a}, [{b} + 16], 0xdd",
             "movdqa {c}, [{b} + 32]",
             "shufps {c}, [{b} + 48], 0xdd",
-            // The upper 16 bits of each are all ones or zeros then. The lower ones say nothing, and are lost
-            // where eight lanes of 32 bits become eight bytes and eight bits, which keep the sign.
+            // Now the upper 16 bits of each lane are all ones or all zeros. The packing of eight
+            // 32-bit lanes into bytes and then bits keeps only the sign, so the lower bits do not
+            // matter.
             "pcmpeqw {a}, {t}",
             "pcmpeqw {c}, {t}",
             "packssdw {a}, {c}",
@@ -69,8 +70,8 @@ pub const EQUALS_BYTES_MIN: usize = 16;
 /// Most bytes that it compares: two blocks.
 pub const EQUALS_BYTES_MAX: usize = 32;
 
-/// Whether `bytes.len()` bytes at `from` equal `bytes`: copied into two registers, blocks of 16 that may
-/// overlap in the middle, and compared there. A loop over words takes three times the instructions.
+/// Whether `bytes.len()` bytes at `from` equal `bytes`. Loads them into two registers, as blocks of
+/// 16 that may overlap, and compares there. A loop over words takes three times the instructions.
 ///
 /// # Safety
 /// As many bytes are mapped for reading at `from`; they are [`EQUALS_BYTES_MIN`] to
@@ -99,10 +100,10 @@ pub unsafe fn equals(from: *const u8, bytes: &[u8]) -> bool {
     }
 }
 
-/// Copies `bytes` bytes. Small ones as two or four blocks of 16 that may overlap in the middle. Larger
-/// ones, with AVX, 128 at a time in blocks of 32, up to [`STRING_BYTES_MIN`]. Without AVX 64 at a time, and above [`BLOCKS_BYTES_MAX`] by `rep movsb`, which runs at the speed of the
-/// processor's widest moves wherever it announces enhanced or fast short `rep movsb`, and needs neither
-/// alignment nor a tail.
+/// Copies `bytes` bytes. Up to 64 bytes: two or four blocks of 16 that may overlap. More, with AVX:
+/// 128 bytes at a time in blocks of 32, and by enhanced `rep movsb` from [`STRING_BYTES_MIN`] on.
+/// More, without AVX: 64 bytes at a time, and by `rep movsb` above [`BLOCKS_BYTES_MAX`]. Enhanced
+/// `rep movsb` is as fast as the processor's widest moves, and needs neither alignment nor a tail.
 ///
 /// # Safety
 /// `from` is mapped for reading and `to` for writing `bytes` bytes; they do not overlap;
@@ -121,7 +122,7 @@ pub unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize) {
     unsafe { copy_large(from, to, bytes) }
 }
 
-/// Apart, so that the code around a small copy stays short.
+/// Out of line, so that inlined small copies stay short.
 #[inline(never)]
 unsafe fn copy_large(from: *const u8, to: *mut u8, bytes: usize) {
     if bytes >= STRING_BYTES_MIN && std::arch::is_x86_feature_detected!("ermsb") {
@@ -136,7 +137,7 @@ unsafe fn copy_large(from: *const u8, to: *mut u8, bytes: usize) {
     unsafe { copy_narrow(from, to, bytes) }
 }
 
-/// Copies without AVX. For tests as well, on processors that have it.
+/// Copies without AVX; tests call it on processors with AVX, too.
 ///
 /// # Safety
 /// As for [`copy`], and `bytes` is at least 64.
@@ -155,7 +156,7 @@ pub unsafe fn copy_narrow(from: *const u8, to: *mut u8, bytes: usize) {
     unsafe { copy_string(from, to, bytes) }
 }
 
-/// Copies by the processor's own copying.
+/// Copies by `rep movsb`.
 ///
 /// # Safety
 /// As for [`copy`].
@@ -226,7 +227,7 @@ unsafe fn copy_4_blocks(from: *const u8, to: *mut u8, bytes: usize) {
     }
 }
 
-/// Copies in blocks of 32 bytes, four at a time; the last four may overlap those before.
+/// Copies in blocks of 32 bytes, four at a time; the last four may overlap the ones before.
 ///
 /// # Safety
 /// As for [`copy`], on a processor with AVX, and `bytes` is at least [`WIDE_BYTES_MIN`].
@@ -239,10 +240,10 @@ unsafe fn copy_wide(from: *const u8, to: *mut u8, bytes: usize) {
         at += WIDE_BYTES_MIN;
     }
     let last = bytes - WIDE_BYTES_MIN;
-    // SAFETY: the last 128 of 128 bytes or more; the upper halves of the registers are nobody's.
+    // SAFETY: the last 128 of 128 bytes or more; all AVX registers are declared as clobbered.
     unsafe {
         copy_4_wide_blocks(from.add(last), to.add(last));
-        // Code for SSE, which is all around, is slow while they are not zero.
+        // SSE code is slow while the upper halves of the registers are not zero.
         asm!("vzeroupper", out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
             out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _, out("xmm8") _,
             out("xmm9") _, out("xmm10") _, out("xmm11") _, out("xmm12") _, out("xmm13") _,
@@ -283,14 +284,14 @@ unsafe fn copy_4_wide_blocks(from: *const u8, to: *mut u8) {
 mod tests {
     use super::*;
 
-    /// Other tests copy as this machine's processor does; here is what others do.
+    /// The other tests use the copies that this machine's processor supports.
     #[test]
     fn without_avx_all_is_copied_and_nothing_besides() {
         let from: Vec<u8> = (0..5000_u32).map(|index| (index * 7 % 251) as u8).collect();
         for bytes in (64..=700).chain([4095, 4096, 4999]) {
             for shift in [0, 1, 8, 15] {
                 let mut to = vec![0xaa; bytes + 32];
-                // SAFETY: `from` has `bytes` bytes, and `to` behind `shift` as many.
+                // SAFETY: `from` has `bytes` bytes, and `to` as many after `shift`.
                 unsafe { copy_narrow(from.as_ptr(), to.as_mut_ptr().add(shift), bytes) };
                 assert_eq!(to[shift..shift + bytes], from[..bytes], "{bytes} to {shift}");
                 assert!(to[..shift].iter().chain(&to[shift + bytes..]).all(|byte| *byte == 0xaa));

@@ -1,4 +1,4 @@
-//! An entry: immutable once a slot points at it.
+//! An entry, immutable once a slot refers to it.
 //!
 //! ```text
 //!  offset
@@ -17,8 +17,8 @@
 //!       +------------------------------------------------------------------+
 //! ```
 //!
-//! (Low bits left, as the bytes lie.) Key and value begin on words of their own, because shared
-//! memory is only read in aligned words.
+//! (Low bits left, in byte order.) Key and value begin on words of their own, because shared memory
+//! is read in aligned words only.
 
 use crate::error::LayoutError;
 use crate::hash::{KeyHash, TableHasher};
@@ -32,7 +32,7 @@ pub const KEY_BYTES_MAX: usize = 65_000;
 pub const MARK_FLAGS: u8 = 1;
 /// The key is known to have no value.
 pub const MARK_ABSENT: u8 = 2;
-/// Visible only above the strict floor and while the lease is alive.
+/// Visible only above the strict floor and before the lease ends.
 pub const MARK_STRICT: u8 = 4;
 const MARKS: u8 = MARK_FLAGS | MARK_ABSENT | MARK_STRICT;
 
@@ -41,8 +41,8 @@ pub const TICK_BITS: u32 = 24;
 /// The expiry of an entry that has none.
 pub const NEVER: u32 = u32::MAX;
 
-/// The tick in which `ns` (nanoseconds since the table's epoch) lies. Past the last tick everything
-/// that expires is expired.
+/// The tick of `ns`, in nanoseconds since the table's epoch. At the last tick every entry that
+/// expires has expired.
 #[inline(always)]
 #[must_use]
 pub const fn tick(ns: u64) -> u32 {
@@ -51,15 +51,15 @@ pub const fn tick(ns: u64) -> u32 {
     if tick >= NEVER as u64 { NEVER } else { tick as u32 }
 }
 
-/// The expiry of an entry that must be gone at `deadline_ns`. One tick early, because the clock that
-/// readers use may lag by one of its own ticks (4 to 10 ms), which is less than one of ours.
+/// The expiry tick of an entry that must be invisible at `deadline_ns`. One tick early, because the
+/// readers' clock may lag by one of its own ticks (4 to 10 ms), which is less than one of ours.
 #[must_use]
 pub const fn expiry_tick(deadline_ns: u64) -> u32 {
     let tick = tick(deadline_ns);
     if tick == NEVER { NEVER - 1 } else { tick.saturating_sub(1) }
 }
 
-/// The 24 bytes in front of every key.
+/// The first 24 bytes of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryHeader {
     /// Bytes of the value.
@@ -74,7 +74,7 @@ pub struct EntryHeader {
     pub version: u64,
     /// Visible while the current tick is below this one; [`NEVER`]: always.
     pub expiry: u32,
-    /// Over everything else.
+    /// Of the rest of the entry.
     pub checksum: u32,
 }
 
@@ -112,7 +112,7 @@ impl EntrySizes {
         (self.0 >> 56) as u8
     }
 
-    /// Whether the key has so many bytes and there are no marks.
+    /// Whether the key has `key_bytes` bytes and there are no marks.
     #[inline(always)]
     #[must_use]
     pub const fn is_plain(self, key_bytes: usize) -> bool {
@@ -128,7 +128,7 @@ impl EntrySizes {
         ENTRY_HEADER_BYTES / WORD_BYTES + (self.marks() & MARK_FLAGS) as usize
     }
 
-    /// Whether no entry of a table with this largest value could look otherwise.
+    /// Whether an entry of a table with this largest value can have these sizes and marks.
     #[inline(always)]
     #[must_use]
     pub const fn is_plausible(self, value_bytes_max: u32) -> bool {
@@ -141,7 +141,7 @@ impl EntrySizes {
 }
 
 impl EntryHeader {
-    /// The three words.
+    /// Packs the header into its three words.
     #[inline(always)]
     #[must_use]
     pub const fn pack(&self) -> [u64; 3] {
@@ -155,7 +155,7 @@ impl EntryHeader {
         ]
     }
 
-    /// From the three words; nothing is checked.
+    /// Unpacks the three words; checks nothing.
     #[inline(always)]
     #[must_use]
     pub const fn unpack(words: [u64; 3]) -> EntryHeader {
@@ -199,8 +199,8 @@ impl EntryHeader {
         self.words() * WORD_BYTES
     }
 
-    /// Whether no entry of a table with this largest value could look otherwise. (Not: whether the
-    /// checksum is right.)
+    /// Whether an entry of a table with this largest value can have this header. Does not verify
+    /// the checksum.
     #[inline(always)]
     #[must_use]
     pub const fn is_plausible(&self, value_bytes_max: u32) -> bool {
@@ -208,7 +208,7 @@ impl EntryHeader {
     }
 }
 
-/// Most bytes that an entry with a value of `value_bytes` can take.
+/// Most bytes that an entry with a value of `value_bytes` bytes can take.
 #[must_use]
 pub const fn entry_bytes_max(value_bytes: u32) -> usize {
     ENTRY_HEADER_BYTES
@@ -216,14 +216,14 @@ pub const fn entry_bytes_max(value_bytes: u32) -> usize {
         + (words_for(KEY_BYTES_MAX) + words_for(value_bytes as usize)) * WORD_BYTES
 }
 
-/// What the owner writes.
+/// An entry as the owner stores it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Entry<'a> {
     /// The key.
     pub key: &'a [u8],
     /// The value.
     pub value: &'a [u8],
-    /// Client flags; 0 takes no room.
+    /// Client flags; 0 takes no space.
     pub flags: u32,
     /// Rule of the policy.
     pub policy: u8,

@@ -1,4 +1,4 @@
-//! What can be wrong with a table.
+//! Errors of a table.
 
 use core::fmt;
 
@@ -18,20 +18,20 @@ pub enum LayoutError {
         /// The version found.
         found: u32,
     },
-    /// The same version, but other sizes or offsets: a build of another layout.
+    /// The same version with other sizes or offsets: a build with another layout.
     Fingerprint,
-    /// Neither copy of the identity has a right checksum, or they differ.
+    /// The first copy of the identity has a wrong checksum, or the copies differ.
     Damaged,
     /// The identity and the memory disagree on the size.
     Size {
-        /// What the identity says.
+        /// The identity's figure.
         expected: u64,
-        /// What is there.
+        /// The memory's figure.
         found: u64,
     },
-    /// Sizes that do not fit one another.
+    /// Sizes that contradict one another.
     Geometry {
-        /// Which.
+        /// The impossible figure.
         what: &'static str,
     },
     /// A table of this size cannot hold its largest entry often enough (W1).
@@ -71,7 +71,8 @@ impl fmt::Display for LayoutError {
             LayoutError::Magic => f.write_str("this is not an l1d table"),
             LayoutError::Version { found } => write!(
                 f,
-                "the table has layout version {found}, this program reads version {}; run the client and the daemon of one release",
+                "the table has layout version {found}, this program reads version {}; \
+                 run the client and the daemon of one release",
                 crate::header::LAYOUT_VERSION
             ),
             LayoutError::Fingerprint => {
@@ -86,12 +87,14 @@ impl fmt::Display for LayoutError {
             }
             LayoutError::TableTooSmall { bytes, smallest } => write!(
                 f,
-                "a table of {bytes} bytes is too small for its largest value; the smallest that would do has {smallest} bytes ({} MiB)",
+                "a table of {bytes} bytes is too small for its largest value; \
+                 the smallest that would do has {smallest} bytes ({} MiB)",
                 smallest.div_ceil(1 << 20)
             ),
             LayoutError::TableTooLarge { bytes, largest } => write!(
                 f,
-                "a table of {bytes} bytes is larger than slots can address; the largest has {largest} bytes"
+                "a table of {bytes} bytes is larger than slots can address; \
+                 the largest has {largest} bytes"
             ),
             LayoutError::KeyBytes { bytes } => write!(
                 f,

@@ -1,5 +1,6 @@
-//! Where everything is. Checked once; every later address is computed from this copy (R2), so a
-//! header that is damaged under a reader cannot send it out of bounds.
+//! Where the parts of a table are. The geometry is checked once, and every later address is
+//! computed from this copy (R2), so a header that is damaged afterwards cannot send a reader out of
+//! bounds.
 //!
 //! ```text
 //!  header | generations | segment headers | buckets | segment 0 | segment 1 | ...
@@ -15,32 +16,32 @@ use crate::slot::{POSITION_BITS, SLOTS};
 
 /// Fewest segments of a table (W1).
 pub const SEGMENTS_MIN: u64 = 16;
-/// A segment holds at least this many of the largest entries (W1): copying the live part of a
-/// segment forward always leaves room for the entry that asked for it.
+/// A segment holds at least this many entries of the largest size (W1): after the live part of a
+/// segment is copied forward, the entry that needed the room always fits.
 pub const ENTRIES_PER_SEGMENT_MIN: u64 = 4;
 /// Most segments of a table, as a power of two.
 pub const SEGMENT_COUNT_BITS: u32 = 20;
 /// Most words of a segment, as a power of two.
 pub const SEGMENT_WORDS_BITS: u32 = 28;
 const _: () = assert!(SEGMENT_COUNT_BITS + SEGMENT_WORDS_BITS == POSITION_BITS);
-/// Segments that a table is cut into where its largest value allows.
+/// Segments that a table is divided into, if its largest value allows.
 const SEGMENTS_WANTED: u64 = 128;
-/// Everything large begins on a page.
+/// Large parts begin on a page.
 const PAGE: u64 = 4096;
 const PAGE_WORDS: u64 = PAGE / WORD_BYTES as u64;
 
-/// What somebody wants of a new table.
+/// The sizes and the identity of a new table.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// Bytes of the file; rounded down to whole pages.
     pub table_bytes: u64,
     /// Largest value.
     pub value_bytes_max: u32,
-    /// Expected bytes of an entry, with header, key and value: sizes the index.
+    /// Expected bytes of an entry, with header, key and value; determines the size of the index.
     pub entry_bytes: u32,
-    /// Bytes of a segment; `None`: a 128th of the table or what the largest value needs.
+    /// Bytes of a segment; `None`: a 128th of the table, or more if the largest value needs it.
     pub segment_bytes: Option<u64>,
-    /// Slots in use when the table is full of such entries, in percent.
+    /// Slots in use when the table is full of entries of the expected size, in percent.
     pub load_percent: u32,
     /// Random identity.
     pub table_id: u64,
@@ -113,14 +114,14 @@ pub struct Geometry {
     segment_headers: usize,
     buckets: usize,
     segments: usize,
-    /// The word behind the last one at which an entry header has room.
+    /// One more than the last word at which an entry header has room.
     end: usize,
 }
 
 const GENERATIONS: usize = HEADER_BYTES / WORD_BYTES;
 
 impl Geometry {
-    /// Cuts a new table.
+    /// Lays out a new table.
     ///
     /// # Errors
     /// A table too small for its largest value, with the smallest that would do, or too large.
@@ -136,7 +137,8 @@ impl Geometry {
             Some(bytes) => round_up(bytes.min(largest), PAGE),
             None => round_up(table_bytes / SEGMENTS_WANTED, PAGE),
         };
-        // An index of its own for each possible count of segments; the largest that fits wins.
+        // The size of the index depends on the number of segments; the largest number that fits
+        // wins.
         let segment_bytes =
             segment_bytes.max(segment_min).min((WORD_BYTES as u64) << SEGMENT_WORDS_BITS);
         if segment_bytes < segment_min {
@@ -172,7 +174,7 @@ impl Geometry {
         })
     }
 
-    /// Buckets for so many segments, and bytes of everything that is not a segment.
+    /// Buckets for `segments` segments, and bytes of all other parts together.
     fn index(plan: &Plan, segments: u64, segment_bytes: u64) -> (u64, u64) {
         let entries = (segments * segment_bytes).div_ceil(u64::from(plan.entry_bytes.max(32)));
         let per_bucket = SLOTS as u64 * u64::from(plan.load_percent.clamp(10, 95));
@@ -183,10 +185,10 @@ impl Geometry {
         (buckets, round_up(headers + buckets * 64, PAGE))
     }
 
-    /// Checks what an identity says, against the largest and the smallest of everything.
+    /// Checks the sizes in an identity against all limits.
     ///
     /// # Errors
-    /// [`LayoutError::Geometry`] with the figure that cannot be.
+    /// [`LayoutError::Geometry`] with the impossible figure.
     pub fn check(identity: Identity) -> Result<Geometry, LayoutError> {
         let wrong = |what| Err(LayoutError::Geometry { what });
         let (Ok(segment_count), Ok(bucket_count), Ok(value_bytes_max)) = (
@@ -239,7 +241,8 @@ impl Geometry {
     /// Loads and checks the geometry of a table of `bytes` bytes (R2).
     ///
     /// # Errors
-    /// Whatever makes the header unfit: another program's file, another version, damage, a wrong size.
+    /// The reason why the header is unfit: another program's file, another version, damage, wrong
+    /// size.
     ///
     /// # Safety
     /// `memory` has `bytes` bytes.
@@ -248,7 +251,7 @@ impl Geometry {
         Geometry::check(unsafe { Identity::load(memory, bytes) }?)
     }
 
-    /// Who this table is.
+    /// The table's identity.
     #[must_use]
     pub const fn identity(&self) -> &Identity {
         &self.identity
@@ -261,7 +264,7 @@ impl Geometry {
         &self.hasher
     }
 
-    /// How many segments.
+    /// The number of segments.
     #[inline(always)]
     #[must_use]
     pub const fn segment_count(&self) -> u32 {
@@ -275,13 +278,13 @@ impl Geometry {
         self.segment_words
     }
 
-    /// How many buckets.
+    /// The number of buckets.
     #[must_use]
     pub const fn bucket_count(&self) -> u32 {
         self.bucket_count
     }
 
-    /// Largest value.
+    /// Bytes of the largest value.
     #[inline(always)]
     #[must_use]
     pub const fn value_bytes_max(&self) -> u32 {
@@ -325,25 +328,26 @@ impl Geometry {
     #[must_use]
     pub const fn buckets(&self, hash: KeyHash) -> [Bucket; 2] {
         let [first, second] = hash.buckets(self.bucket_count);
-        // Multiply-shift yields numbers below the count: no remainder needed.
+        // Multiply-shift yields numbers below the count, so no remainder is needed.
         [
             Bucket { first_word: self.buckets + first as usize * SLOTS },
             Bucket { first_word: self.buckets + second as usize * SLOTS },
         ]
     }
 
-    /// The table's word that is the log's word `position`, if the log has so many.
+    /// The table's word that is the log's word `position`; not checked against the log's size.
     #[inline(always)]
     pub(crate) const fn word_at(&self, position: u64) -> usize {
         self.segments + to_usize(position)
     }
 
-    /// Where the log's word `position` is: as a word of the table and as a place in a segment, if
-    /// an entry header has room behind it in the log. Its segment is one that there is.
+    /// The log's word `position` as a word of the table and as a place in an existing segment;
+    /// `None` if the log has no room for an entry header there.
     ///
-    /// A division by a multiplication (Granlund and Montgomery, "Division by invariant integers using
-    /// multiplication", 1994): with `p` pages to a segment and `r = ceil(2^64 / p)`, the quotient of
-    /// `x` is the upper half of `x * r` while `x * p < 2^64`; here x < 2^39 and p < 2^20.
+    /// A division by a multiplication (Granlund and Montgomery, "Division by invariant integers
+    /// using multiplication", 1994): with `p` pages to a segment and `r = ceil(2^64 / p)`, the
+    /// quotient of `x` is the upper half of `x * r` while `x * p < 2^64`; here x < 2^39 and p <
+    /// 2^20.
     #[inline(always)]
     #[must_use]
     pub const fn locate(&self, position: u64) -> Option<(usize, Location)> {
@@ -368,7 +372,7 @@ impl Geometry {
         at.segment as u64 * self.segment_words as u64 + at.word as u64
     }
 
-    /// The word of the table at which an entry's place is, or `None` when no entry header fits there.
+    /// The word of the table at which `at` is; `None` if no entry header fits there.
     #[inline(always)]
     #[must_use]
     pub const fn resolve(&self, at: Location) -> Option<usize> {
@@ -379,22 +383,21 @@ impl Geometry {
         }
     }
 
-    /// The word that holds the generation of segment `segment`; `None` when there is no such segment.
+    /// The word with the generation of segment `segment`; `None` if there is no such segment.
     #[inline(always)]
     #[must_use]
     pub const fn generation(&self, segment: u32) -> Option<usize> {
         if segment < self.segment_count { Some(GENERATIONS + segment as usize) } else { None }
     }
 
-    /// The word that holds the generation of the segment in which [`locate`](Self::locate) has found a
-    /// place.
+    /// The word with the generation of a segment that [`locate`](Self::locate) has returned.
     #[inline(always)]
     pub(crate) const fn generation_at(&self, located: Location) -> usize {
         debug_assert!(located.segment < self.segment_count);
         GENERATIONS + located.segment as usize
     }
 
-    /// The first word of the header of segment `segment`; `None` when there is no such segment.
+    /// The first word of the header of segment `segment`; `None` if there is no such segment.
     #[must_use]
     pub const fn segment_header(&self, segment: u32) -> Option<usize> {
         if segment < self.segment_count {
@@ -409,7 +412,7 @@ const fn round_up(bytes: u64, to: u64) -> u64 {
     bytes.div_ceil(to) * to
 }
 
-/// A figure of a 64-bit table as an index; the crate only builds where they are equally wide.
+/// A 64-bit figure as an index; the crate builds only where both have 64 bits.
 const fn to_usize(figure: u64) -> usize {
     #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits: see lib.rs")]
     {

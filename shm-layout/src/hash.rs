@@ -1,10 +1,10 @@
-//! The key hash: candidate buckets, tag and checksums come from it.
+//! The key hash, which determines candidate buckets, tag and checksums.
 //!
-//! Short keys have a hash of our own, as every read waits for it; long keys and values rapidhash V3,
-//! whose output its authors keep stable across versions and platforms: daemon and clients may be
-//! built years apart. Seeded from the header, so that tables differ. Neither resists an attacker who
-//! may choose keys and read the seed: what a flood of colliding keys can cost is bounded by the two
-//! lines that a key may stand in.
+//! Short keys use a hash of our own, because every read waits for it. Long keys and values use
+//! rapidhash V3, whose output is stable across versions and platforms: daemon and clients may be
+//! built years apart. The seed is in the header, so that tables differ. Neither hash resists an
+//! attacker who can choose keys and read the seed; the two lines of a key bound what colliding keys
+//! can cost.
 
 use crate::slot::{SLOTS, SlotWord};
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
@@ -14,7 +14,7 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 pub struct KeyHash(pub u64);
 
 impl KeyHash {
-    /// What the slot keeps of it: the upper 16 bits, never zero.
+    /// The part that a slot keeps: the upper 16 bits, never zero.
     #[inline(always)]
     #[must_use]
     pub const fn tag(self) -> u16 {
@@ -22,15 +22,16 @@ impl KeyHash {
         if tag == 0 { 1 } else { tag }
     }
 
-    /// Which slot of its first line is the key's own: where it stands if it can, so that most reads
-    /// look at one word and go on. Bits that neither the tag nor the first line is made of.
+    /// The index of the key's own slot in its first line. The key is there if possible, so that
+    /// most reads load one slot only. Uses bits that determine neither the tag nor the first line.
     #[inline(always)]
     #[must_use]
     pub const fn own_slot(self) -> usize {
         (self.0 >> 45) as usize % SLOTS
     }
 
-    /// Whether a slot has the upper 16 bits of this hash: nearly always, whether it has the key's tag.
+    /// Whether a slot has the upper 16 bits of this hash. Differs from comparing tags only for
+    /// hashes whose upper 16 bits are zero.
     #[inline(always)]
     #[must_use]
     pub const fn may_be_of(self, slot: SlotWord) -> bool {
@@ -39,9 +40,9 @@ impl KeyHash {
 
     /// The two candidate lines among `count`.
     ///
-    /// Multiply-shift maps 32 bits onto a range without a division (Lemire, "Fast random integer
-    /// generation in an interval", 2019). The second index comes from a multiplicative remix, so the
-    /// two lines are independent.
+    /// Multiply-shift maps 32 bits to a range without a division (Lemire, "Fast random integer
+    /// generation in an interval", 2019). The second index comes from a multiplicative remix, so
+    /// the two lines are independent.
     #[inline(always)]
     #[must_use]
     pub const fn buckets(self, count: u32) -> [u32; 2] {
@@ -55,10 +56,10 @@ const fn reduce(bits: u64, count: u32) -> u32 {
     ((bits * count as u64) >> 32) as u32
 }
 
-/// Rises when any key gets another hash; part of the fingerprint. A test holds the hashes of some
-/// keys fast.
+/// Raised when the hash of any key changes; part of the fingerprint. A test pins the hashes of some
+/// keys.
 pub const HASH_ID: usize = 2;
-/// Keys up to here are hashed in line, from loads that do not wait for each other.
+/// Keys up to this length are hashed inline, with independent loads.
 const SHORT_BYTES_MAX: usize = 48;
 
 /// Hashes keys and values under one seed.
@@ -88,9 +89,9 @@ impl TableHasher {
 
     /// Hashes a key.
     ///
-    /// Up to 48 bytes: products of pairs of words, each pair under secrets of its own, side by side
-    /// instead of one after the other, and one product over them (after wyhash, rapidhash and
-    /// foldhash). Longer keys: rapidhash.
+    /// Up to 48 bytes: the products of pairs of words, each with its own secrets and computed in
+    /// parallel, combined by one more product (after wyhash, rapidhash and foldhash). Longer keys:
+    /// rapidhash.
     #[inline(always)]
     #[must_use]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
@@ -111,7 +112,7 @@ impl TableHasher {
         } else {
             mixed = multiply(tiny(key), [s0, s1]);
         }
-        // Tells keys apart, too, whose loads overlap to the same words.
+        // The length distinguishes keys whose overlapping loads give the same words.
         let [low, high] = multiply(mixed, [s6 ^ bytes as u64, s7]);
         KeyHash(low ^ high)
     }
@@ -122,7 +123,7 @@ impl TableHasher {
         KeyHash(rapidhash_v3_inline::<true, false, false>(key, &self.long))
     }
 
-    /// The checksum of an entry: its header words, its client flags, its key and its value.
+    /// The checksum of an entry: of its header words, client flags, key hash and value.
     #[must_use]
     pub fn checksum(&self, header: [u64; 3], flags: u32, key: KeyHash, value: &[u8]) -> u32 {
         let mut sum = rapidhash_v3_inline::<true, false, false>(value, &self.long);
@@ -134,14 +135,15 @@ impl TableHasher {
     }
 }
 
-/// Both halves of the product of two words under two secrets. Not folded into one before the last
-/// step: where both words vary in a few low bits only, the folded product of two keys can be equal.
+/// Both halves of the product of two words, each combined with a secret. They are not folded into
+/// one word before the last step: two keys that differ in a few low bits can have the same folded
+/// product.
 #[inline(always)]
 const fn multiply(words: [u64; 2], secrets: [u64; 2]) -> [u64; 2] {
     halves((words[0] ^ secrets[0]) as u128 * (words[1] ^ secrets[1]) as u128)
 }
 
-/// Two products as one, low halves on high ones.
+/// Combines two products, low halves with high ones.
 #[inline(always)]
 const fn crossed(one: [u64; 2], other: [u64; 2]) -> [u64; 2] {
     [one[0] ^ other[1], one[1] ^ other[0]]
@@ -158,7 +160,7 @@ fn words(bytes: &[u8; 16]) -> [u64; 2] {
     halves(u128::from_le_bytes(*bytes))
 }
 
-/// Fewer than 16 bytes as two words, by loads that overlap.
+/// Fewer than 16 bytes as two words, from overlapping loads.
 #[inline(always)]
 fn tiny(key: &[u8]) -> [u64; 2] {
     if let (Some(head), Some(tail)) = (key.first_chunk::<8>(), key.last_chunk::<8>()) {

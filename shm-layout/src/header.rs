@@ -1,27 +1,27 @@
-//! The header: who this table is, and the few words that every read loads.
+//! The header: the table's identity, and the few words that every read loads.
 //!
 //! ```text
 //!  byte
 //!     0  identity, first copy     (16 words)  written once, before the table is published
 //!   512  identity, second copy    (16 words)
-//!  1024  owner's words            (8 words)   a restart begins from these; readers do not look
+//!  1024  owner's words            (8 words)   for a restart; readers do not load them
 //!  2048  hot line: state, strict floor, lease until, clock offset, policy floors 0 to 3
 //!  2112  policy floors 4 to 255
 //!  4128  zero
 //!  8192  end
 //! ```
 //!
-//! The copies stand on different lines and pages' halves, so that one stray line cannot make both
-//! wrong in the same way. All times are nanoseconds since the table's epoch.
+//! The copies are on different lines and halves of a page, so that one stray line cannot damage
+//! both in the same way. All times are nanoseconds since the table's epoch.
 
 use crate::error::LayoutError;
 use crate::memory::{Memory, MemoryMut};
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 8192;
-/// Rises with every change of what bytes mean.
+/// Raised with every change of what bytes mean.
 pub const LAYOUT_VERSION: u32 = 1;
-/// "l1dtable", as the bytes lie.
+/// "l1dtable", in byte order.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"l1dtable");
 
 /// Words of one copy of the identity.
@@ -40,14 +40,15 @@ pub const POLICY_FINGERPRINT: usize = 130;
 pub const STATE: usize = 256;
 /// Strict entries with a lower version are invisible.
 pub const STRICT_FLOOR: usize = 257;
-/// Until when strict entries may be trusted.
+/// Strict entries are visible before this time.
 pub const LEASE_UNTIL: usize = 258;
-/// What to add to CLOCK_MONOTONIC to get the time since the table's epoch, suspend included (R7).
-/// Wrapping arithmetic: it may be negative.
+/// CLOCK_MONOTONIC plus this is the time since the table's epoch, suspend included (R7). Wrapping
+/// arithmetic: it may be negative.
 pub const CLOCK_OFFSET: usize = 259;
-/// First of the [`POLICIES`] policy floors: entries of that policy with a lower version are invisible.
+/// First of the [`POLICIES`] policy floors: entries of that policy with a lower version are
+/// invisible.
 pub const POLICY_FLOORS: usize = 260;
-/// Policies that a table can tell apart.
+/// Number of policies that a table can distinguish.
 pub const POLICIES: usize = 256;
 const _: () = assert!(STATE.is_multiple_of(8) && POLICY_FLOORS < STATE + 8);
 const _: () = assert!((POLICY_FLOORS + POLICIES) * 8 <= HEADER_BYTES);
@@ -55,27 +56,27 @@ const _: () = assert!(
     IDENTITY_COPIES[1] >= IDENTITY_WORDS && VERSION_CEILING >= IDENTITY_COPIES[1] + IDENTITY_WORDS
 );
 
-/// Being built; nobody has seen it.
+/// Being built; not yet published.
 pub const STATE_BUILDING: u64 = 0;
 /// In use.
 pub const STATE_SERVING: u64 = 0x5345_5256;
-/// Another table has taken its place: attach anew.
+/// Replaced by another table: attach again.
 pub const STATE_SUPERSEDED: u64 = 0x4d4f_5645;
 
-/// What identifies a table and its shape. Written once.
+/// The identity of a table and its shape. Written once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// Random, so that no two tables are taken for one another.
+    /// Random, so that no two tables are confused.
     pub table_id: u64,
     /// Bytes of the file.
     pub table_bytes: u64,
     /// Bytes of a segment.
     pub segment_bytes: u64,
-    /// How many segments.
+    /// Number of segments.
     pub segment_count: u64,
-    /// How many buckets.
+    /// Number of buckets.
     pub bucket_count: u64,
-    /// Largest value.
+    /// Bytes of the largest value.
     pub value_bytes_max: u64,
     /// Seed of the key hash.
     pub hash_seed: u64,
@@ -85,8 +86,8 @@ pub struct Identity {
     pub epoch_ns: u64,
 }
 
-/// Identifies the arrangement: any change of a size, an offset or the key hash changes it, even where
-/// somebody forgot to raise [`LAYOUT_VERSION`]. FNV-1a over the figures.
+/// Identifies the layout. Any change of a size, an offset or the key hash changes it, even if
+/// [`LAYOUT_VERSION`] was not raised. FNV-1a over the figures.
 pub const FINGERPRINT: u64 = {
     let figures = [
         HEADER_BYTES,
@@ -164,7 +165,7 @@ impl Identity {
     /// Checks one copy.
     ///
     /// # Errors
-    /// The first thing that is wrong: magic, version, fingerprint, checksum.
+    /// The first check that fails: magic, version, fingerprint, checksum.
     pub fn unpack(words: &[u64; IDENTITY_WORDS]) -> Result<Identity, LayoutError> {
         if words[0] != MAGIC {
             return Err(LayoutError::Magic);
@@ -195,7 +196,7 @@ impl Identity {
     /// Loads both copies of a table of `bytes` bytes; they must agree.
     ///
     /// # Errors
-    /// What is wrong with the first copy, or [`LayoutError::Damaged`] when they differ.
+    /// The first check of the first copy that fails, or [`LayoutError::Damaged`] if they differ.
     ///
     /// # Safety
     /// `memory` has `bytes` bytes.

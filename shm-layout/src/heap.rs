@@ -1,4 +1,4 @@
-//! A table on the heap, for tests, models of other crates and examples.
+//! A table on the heap, for tests and examples.
 
 use crate::geometry::Geometry;
 use crate::memory::{Mapped, MappedMut};
@@ -17,7 +17,7 @@ impl HeapTable {
     /// Memory for a table of this shape.
     ///
     /// # Panics
-    /// When there is no such memory.
+    /// If the memory cannot be allocated.
     #[must_use]
     pub fn new(geometry: &Geometry) -> HeapTable {
         let bytes = geometry.words() * crate::memory::WORD_BYTES;
@@ -36,14 +36,15 @@ impl HeapTable {
         self.layout.size() as u64
     }
 
-    /// The memory for a reader; use it no longer than `self`.
+    /// The memory for a reader; valid as long as `self`.
     #[must_use]
     pub fn memory(&self) -> Mapped {
-        // SAFETY: page-aligned, allocated until drop, reached only through `Mapped` and `MappedMut`.
+        // SAFETY: page-aligned, allocated until drop, reached only through `Mapped` and
+        // `MappedMut`.
         unsafe { Mapped::new(self.base) }
     }
 
-    /// The memory for the one writer; use it no longer than `self`.
+    /// The memory for the one writer; valid as long as `self`.
     #[must_use]
     pub fn memory_mut(&self) -> MappedMut {
         // SAFETY: as above.
@@ -76,7 +77,7 @@ pub struct VecDestination {
 }
 
 impl VecDestination {
-    /// The bytes that the last read copied; meaningless unless it was a hit.
+    /// The bytes that the last read copied; meaningful only after a hit.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.value

@@ -2,8 +2,8 @@
 //! shared memory, and the one protocol by which it is written and read.
 //!
 //! The crate never maps, allocates, logs or makes a system call. It works over a [`Memory`]: a
-//! mapping in a process ([`Mapped`], [`MappedMut`]), a heap buffer in a test, or loom's atomics in a
-//! model, so the models check the code that runs. It is the only crate that touches shared words.
+//! mapping in a process ([`Mapped`], [`MappedMut`]), a heap buffer in a test, or loom's atomics in
+//! a model, so the models check the code that runs. It is the only crate that touches shared words.
 //! `LAYOUT.md` draws every byte and gives the reasons.
 //!
 //! | part | module |
@@ -22,7 +22,8 @@
 //!
 //! ```
 //! # #[cfg(feature = "heap")] {
-//! use shm_layout::{Entry, Geometry, HeapTable, Location, Outcome, Plan, Reader, VecDestination, Writer};
+//! use shm_layout::{Entry, Geometry, HeapTable, Location, Outcome, Plan, Reader, VecDestination};
+//! use shm_layout::Writer;
 //!
 //! let plan = Plan { table_bytes: 8 << 20, value_bytes_max: 1000, ..Plan::default() };
 //! let geometry = Geometry::plan(&plan)?;
@@ -31,7 +32,8 @@
 //! let writer = unsafe { Writer::create(heap.memory_mut(), geometry) };
 //! writer.open_for_readers();
 //!
-//! let entry = Entry { key: b"market:BTC", value: b"64000", version: 1, expiry: 9, ..Entry::default() };
+//! let (key, value) = (b"market:BTC", b"64000");
+//! let entry = Entry { key, value, version: 1, expiry: 9, ..Entry::default() };
 //! let hash = geometry.hasher().hash(entry.key);
 //! let at = Location { segment: 0, word: 0 };
 //! writer.append(at, &writer.prepare(&entry)?, hash)?;

@@ -1,13 +1,13 @@
 //! Shared memory as aligned 64-bit words, and the only code that touches them.
 //!
-//! A reader holds a read-only mapping that another process changes at any moment. On such memory
+//! A reader has a read-only mapping that another process may change at any moment. On such memory
 //! Rust defines only relaxed atomic loads of up to 8 bytes (the section on read-only memory in
-//! `core::sync::atomic`), so that is all a reader does: no reference or slice into the table, no
-//! acquire load, no read-modify-write. Order comes from fences, which touch no memory. Three assembly
-//! routines (a tag scan, a copy, a copy into registers that are compared) are outside the language's rules
-//! and audited instead (see `assembly`).
+//! `core::sync::atomic`), so a reader uses nothing else: no reference or slice into the table, no
+//! acquire load, no read-modify-write. Order comes from fences, which access no memory. Three
+//! assembly routines (a tag scan, a copy, a comparison in registers) are outside the language's
+//! rules and are audited instead (see `assembly`).
 
-use crate::mailbox::Exchange;
+use crate::mailbox::AtomicMemory;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// Bytes of a word.
@@ -15,7 +15,7 @@ pub const WORD_BYTES: usize = 8;
 /// Words of a cache line.
 pub const LINE_WORDS: usize = 8;
 
-/// Bytes, of something in memory or near it, rounded up to whole words.
+/// The number of whole words that `bytes` bytes take.
 #[inline(always)]
 #[must_use]
 #[expect(clippy::manual_div_ceil, reason = "it takes three times the instructions")]
@@ -23,9 +23,9 @@ pub const fn words_for(bytes: usize) -> usize {
     (bytes + (WORD_BYTES - 1)) / WORD_BYTES
 }
 
-/// Memory that somebody else may be writing.
+/// Memory that another process may be writing.
 ///
-/// Word indices count from the start of the table.
+/// Word indices count from the start of the memory.
 pub trait Memory: Clone {
     /// Loads word `index`, relaxed.
     ///
@@ -36,8 +36,8 @@ pub trait Memory: Clone {
     /// `fence(Acquire)`: nothing below it is loaded before anything above it.
     fn fence_acquire(&self);
 
-    /// Which of the eight slots of the bucket at `bucket` have this tag, as a bit mask. A nomination
-    /// only: the caller loads the slot before it believes it.
+    /// A bit mask of the slots of the bucket at `bucket` that have this tag: bit n is slot n. Only
+    /// a hint: the caller loads a slot again before it uses it.
     ///
     /// # Safety
     /// `bucket..bucket + 8` are words of this memory; `bucket` is a multiple of 8.
@@ -52,8 +52,8 @@ pub trait Memory: Clone {
         mask
     }
 
-    /// Copies `bytes` bytes that begin at word `from` to `to`. They may be torn: whoever asked uses
-    /// them only after the generation has been found unchanged (R6).
+    /// Copies `bytes` bytes that begin at word `from` to `to`. They may be torn: the caller uses
+    /// them only after it has found the generation unchanged (R6).
     ///
     /// # Safety
     /// `from..from + words_for(bytes)` are words of this memory; `to` is valid for writing `bytes`
@@ -64,25 +64,26 @@ pub trait Memory: Clone {
         unsafe { copy_out_by_words(self, from, to, bytes) }
     }
 
-    /// Whether the bytes that begin at word `from` equal `bytes`. As torn as those may be, so counts only
-    /// after the generation has been found unchanged.
+    /// Whether the bytes that begin at word `from` equal `bytes`. They may be torn, so the result
+    /// counts only after the generation has been found unchanged (R6).
     ///
     /// # Safety
-    /// `from..from + words_for(bytes.len())` are words of this memory; the last is padded with zeros.
+    /// `from..from + words_for(bytes.len())` are words of this memory; the last is padded with
+    /// zeros.
     #[inline(always)]
     unsafe fn equals(&self, from: usize, bytes: &[u8]) -> bool {
         // SAFETY: passed on unchanged.
         unsafe { equals_by_words(self, from, bytes) }
     }
 
-    /// Asks the processor to bring the line of word `index` nearer. Never faults, whatever `index`.
+    /// Prefetches the cache line of word `index`. Never faults, whatever `index` is.
     #[inline]
     fn prefetch(&self, index: usize) {
         let _ = index;
     }
 }
 
-/// Memory of which this process alone writes the words that it stores.
+/// Memory whose words this process may store, if nobody else writes the same ones.
 pub trait MemoryMut: Memory {
     /// Stores word `index`, relaxed.
     ///
@@ -111,8 +112,8 @@ pub trait MemoryMut: Memory {
     }
 }
 
-/// The last word of `bytes` when they are padded with zeros to whole words, of which it holds `tail`.
-/// Where there are words before it, by one load that ends where the bytes end.
+/// The last word of `bytes`, zero-padded; `tail` are its bytes. If there are words before it, one
+/// load that ends with `bytes` gets it.
 #[inline(always)]
 fn last_word(bytes: &[u8], tail: &[u8]) -> u64 {
     match bytes.last_chunk() {
@@ -121,8 +122,8 @@ fn last_word(bytes: &[u8], tail: &[u8]) -> u64 {
     }
 }
 
-/// Up to eight bytes as the low bytes of a word. By loads that overlap instead of a copy of unknown
-/// length, which would be a call and then a load over several smaller stores.
+/// Up to eight bytes as the low bytes of a word. Uses overlapping loads: a copy of unknown length
+/// would be a call, and then a load that spans several smaller stores (a store-forwarding stall).
 #[inline(always)]
 fn padded(tail: &[u8]) -> u64 {
     let length = tail.len();
@@ -137,7 +138,7 @@ fn padded(tail: &[u8]) -> u64 {
         | u64::from(*high) << (8 * (length - 1))
 }
 
-/// The comparison that the language defines: one relaxed load for each word.
+/// Compares with one relaxed load for each word, which the language defines.
 #[inline(always)]
 unsafe fn equals_by_words<M: Memory>(memory: &M, from: usize, bytes: &[u8]) -> bool {
     let (chunks, tail) = bytes.as_chunks::<WORD_BYTES>();
@@ -151,7 +152,7 @@ unsafe fn equals_by_words<M: Memory>(memory: &M, from: usize, bytes: &[u8]) -> b
     tail.is_empty() || unsafe { memory.load(from + chunks.len()) } == last_word(bytes, tail)
 }
 
-/// The copy that the language defines: one relaxed load for each word.
+/// Copies with one relaxed load for each word, which the language defines.
 #[inline]
 unsafe fn copy_out_by_words<M: Memory>(memory: &M, from: usize, to: *mut u8, bytes: usize) {
     let whole = bytes / WORD_BYTES;
@@ -163,7 +164,7 @@ unsafe fn copy_out_by_words<M: Memory>(memory: &M, from: usize, to: *mut u8, byt
     if tail != 0 {
         // SAFETY: with a tail, the source has one word beyond the whole ones.
         let word = unsafe { memory.load(from + whole) }.to_le_bytes();
-        // SAFETY: `tail` bytes remain in the destination behind the whole words.
+        // SAFETY: `tail` bytes remain in the destination after the whole words.
         unsafe { to.add(whole * WORD_BYTES).copy_from_nonoverlapping(word.as_ptr(), tail) };
     }
 }
@@ -174,7 +175,7 @@ pub struct Mapped {
     base: *const AtomicU64,
 }
 
-// SAFETY: the words are atomics, and whoever made this value vouched that they stay mapped.
+// SAFETY: the words are atomics, and the caller of `new` vouched that they stay mapped.
 unsafe impl Send for Mapped {}
 // SAFETY: as above; no method needs exclusive access.
 unsafe impl Sync for Mapped {}
@@ -183,9 +184,9 @@ impl Mapped {
     /// Memory that begins at `base`.
     ///
     /// # Safety
-    /// `base` is aligned to 64 bytes and stays mapped for reading as long as this value or a copy of
-    /// it is used, for as many bytes as the geometry that it is used with says; the memory is
-    /// reached in this process only through values of this module.
+    /// `base` is aligned to 64 bytes. As many bytes as the geometry says that it is used with stay
+    /// mapped for reading as long as this value or a copy of it is used. This process accesses the
+    /// memory only through values of this module.
     #[must_use]
     pub const unsafe fn new(base: *const u8) -> Mapped {
         Mapped { base: base.cast() }
@@ -242,7 +243,7 @@ impl Memory for Mapped {
     }
 }
 
-/// Asks the processor to bring the line at `address` nearer. Never faults, whatever the address.
+/// Prefetches the cache line at `address`. Never faults, whatever the address.
 #[inline(always)]
 pub fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -270,8 +271,8 @@ impl MappedMut {
     /// Memory that begins at `base`.
     ///
     /// # Safety
-    /// As for [`Mapped::new`], mapped for writing too. Of a table, this process is the only one that
-    /// writes; of a mailbox, both sides do.
+    /// As for [`Mapped::new`], mapped for writing too. Of a table, this process is the only one
+    /// that writes; of a mailbox, both sides do.
     #[must_use]
     pub const unsafe fn new(base: *mut u8) -> MappedMut {
         // SAFETY: the caller vouches for more than this needs.
@@ -325,11 +326,11 @@ impl MemoryMut for MappedMut {
 }
 
 impl MappedMut {
-    /// The low half of a word, for the system calls that wait on it and wake who waits.
+    /// The low half of a word, as a futex.
     ///
     /// # Safety
-    /// `index` is below the number of words of this memory. The reference is handed to the kernel and
-    /// not loaded or stored by: elsewhere the word is accessed as a whole.
+    /// `index` is below the number of words of this memory. The reference is only passed to the
+    /// kernel: all other code accesses the word as a whole.
     #[must_use]
     pub unsafe fn futex(&self, index: usize) -> &AtomicU32 {
         // SAFETY: the word is mapped, aligned to 8 bytes, and its low half comes first.
@@ -347,7 +348,7 @@ impl MappedMut {
     }
 }
 
-impl Exchange for MappedMut {
+impl AtomicMemory for MappedMut {
     #[inline(always)]
     fn fence_seq_cst(&self) {
         fence(Ordering::SeqCst);
@@ -360,7 +361,7 @@ impl Exchange for MappedMut {
     }
 
     #[inline(always)]
-    unsafe fn exchange(&self, index: usize, old: u64, new: u64) -> bool {
+    unsafe fn compare_exchange(&self, index: usize, old: u64, new: u64) -> bool {
         // SAFETY: passed on unchanged.
         let word = unsafe { self.word(index) };
         word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()

@@ -67,8 +67,8 @@ impl<M: Memory> Reader<M> {
         now(&self.memory, clock)
     }
 
-    /// Looks up `key`. `clock` returns the reader's CLOCK_MONOTONIC in ns, at most 10 ms late, and is
-    /// called only for an entry that expires.
+    /// Looks up `key`. `clock` returns the reader's CLOCK_MONOTONIC in ns, at most 10 ms late, and
+    /// is called only for an entry that expires.
     ///
     /// A hit takes effect at the second load of its slot, a miss at some moment between call and
     /// return.
@@ -163,8 +163,8 @@ impl<M: Memory> Reader<M> {
         let Probe { hash, mut slot } = probe;
         if slot == 0 {
             let [first, second] = self.geometry.buckets(hash);
-            // Most keys are in their own slot, and one word is enough to see that. A scan of the whole
-            // line would delay the entry's address by a dozen dependent instructions.
+            // Most keys are in their own slot, and one word is enough to see that. A scan of the
+            // whole line would delay the entry's address by a dozen dependent instructions.
             slot = first.slot(hash.own_slot());
             // SAFETY: a slot of a bucket of this geometry is a word of the checked table.
             if !hash.may_be_of(SlotWord(unsafe { memory.load(slot) })) {
@@ -188,8 +188,8 @@ impl<M: Memory> Reader<M> {
         if is_visible { Ok(hit) } else { Err(NoHit::Miss) }
     }
 
-    /// The last step of all other reads: tries every slot of both lines that has the key's tag, again
-    /// if the owner interferes.
+    /// The last step of all other reads: tries every slot of both lines that has the key's tag,
+    /// again if the owner interferes.
     #[inline(never)]
     pub fn read_slow(
         &self,
@@ -202,9 +202,9 @@ impl<M: Memory> Reader<M> {
         if is_serving(&self.memory) { outcome } else { Outcome::Detached }
     }
 
-    /// Whether the entry of a `sighting`, from an earlier read of this table, is still its key's value
-    /// and visible. Loads neither key nor entry: their words cannot have changed (W2). Also `false`
-    /// if the entry has moved; the key must then be read again.
+    /// Whether the entry of a `sighting`, from an earlier read of this table, is still its key's
+    /// value and visible. Loads neither key nor entry: their words cannot have changed (W2). Also
+    /// `false` if the entry has moved; the key must then be read again.
     ///
     /// Takes effect at the load of the slot.
     #[inline(always)]
@@ -281,8 +281,8 @@ impl<M: Memory> Reader<M> {
         };
         let generation = self.geometry.generation_at(location);
 
-        // R4. The fence after this load partners with the fence before the owner's store of the next
-        // even generation: whoever sees that generation sees the cleared slots.
+        // R4. The fence after this load partners with the fence before the owner's store of the
+        // next even generation: whoever sees that generation sees the cleared slots.
         memory.fence_acquire();
         // SAFETY: a word of the checked table.
         let before = unsafe { memory.load(generation) };
@@ -350,9 +350,9 @@ impl<M: Memory> Reader<M> {
     }
 
     /// R8: the lease, which must be loaded before the slot and the floor. The owner clears or hides
-    /// what has become invalid before it renews the lease (W8), so a lease loaded after the slot could
-    /// be newer than an invalidation that the slot missed. The fence partners with the one before the
-    /// owner's store.
+    /// what has become invalid before it renews the lease (W8), so a lease loaded after the slot
+    /// could be newer than an invalidation that the slot missed. The fence partners with the one
+    /// before the owner's store.
     #[inline(always)]
     fn lease_until(&self) -> u64 {
         // SAFETY: the header is part of every checked table.
@@ -394,9 +394,9 @@ fn first_match(memory: &impl Memory, bucket: Bucket, hash: KeyHash) -> Option<us
 }
 
 /// R0, after all other loads of a read. A client may replace a retired table with zero pages while
-/// another thread's read is past its last load of the generation; floors and clock offset would then
-/// read as 0 and hide nothing. All words become zero at one moment, and the fence orders this load
-/// after all others: if the state is "serving", the words loaded before were the table's.
+/// another thread's read is past its last load of the generation; floors and clock offset would
+/// then read as 0 and hide nothing. All words become zero at one moment, and the fence orders this
+/// load after all others: if the state is "serving", the words loaded before were the table's.
 #[inline(always)]
 fn is_serving(memory: &impl Memory) -> bool {
     memory.fence_acquire();

@@ -1,4 +1,4 @@
-//! What a read does with a value while it lies in memory that may change: copy it, or look at it there.
+//! What a read does with a value in memory that may change: copy it, or inspect it in place.
 
 use crate::memory::{Memory, WORD_BYTES};
 use crate::outcome::Sighting;
@@ -6,21 +6,23 @@ use crate::outcome::Sighting;
 /// Where a value is copied to: a [`Receiver`] of its bytes.
 ///
 /// # Safety
-/// [`room`](Self::room) returns memory that is valid for writing that many bytes until the next call
-/// or the end of the read, and that nobody else touches.
+/// [`room`](Self::room) returns memory that is valid for writing that many bytes until the next
+/// call or the end of the read, and that nobody else touches.
 pub unsafe trait Destination {
-    /// Room for a value of `bytes` bytes. Called again when a read begins anew; what was there is void.
+    /// Returns room for a value of `bytes` bytes. Called again if the read is retried; the contents
+    /// are then void.
     fn room(&mut self, bytes: usize) -> *mut u8;
 }
 
-/// What a read does with a value that it has found, between its two looks at the generation.
+/// What a read does with a value that it has found, between its two loads of the generation.
 pub trait Receiver<M: Memory> {
-    /// Called with the value, which may be torn, and may be called again when the read begins anew:
-    /// what was made of it counts only when the read says that it is a hit.
+    /// Called with the value, which may be torn, and again if the read is retried: the result
+    /// counts only if the read returns a hit.
     fn receive(&mut self, value: InPlace<'_, M>);
 
-    /// Called when what was received last was whole, with what [`Reader::holds`](crate::Reader::holds) needs to say later
-    /// whether it is still the key's value. Counts, as well, only when the read says that it is a hit.
+    /// Called when the value received last was whole, with what
+    /// [`Reader::holds`](crate::Reader::holds) needs to check later whether it is still the key's.
+    /// Counts only if the read returns a hit.
     #[inline(always)]
     fn sighted(&mut self, _: Sighting) {}
 }
@@ -34,7 +36,7 @@ impl<M: Memory, D: Destination> Receiver<M> for D {
     }
 }
 
-/// Receives a value by looking at it where it lies.
+/// Inspects a value in place.
 #[derive(Debug)]
 pub struct Look<F>(pub F);
 
@@ -45,31 +47,30 @@ impl<M: Memory, F: FnMut(InPlace<'_, M>)> Receiver<M> for Look<F> {
     }
 }
 
-/// A value where it lies, in memory that may change at any moment. There is no way to a reference
-/// into it.
+/// A value, or a key, in memory that may change at any moment. No method gives a reference into it.
 #[derive(Debug, Clone)]
 pub struct InPlace<'a, M> {
     pub(crate) memory: &'a M,
-    /// Where it begins. Its words are part of the table.
+    /// Its first word. All its words are part of the table.
     pub(crate) word: usize,
     pub(crate) bytes: usize,
 }
 
 impl<M: Memory> InPlace<'_, M> {
-    /// Its bytes.
+    /// Its length in bytes.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.bytes
     }
 
-    /// Whether it has none.
+    /// Whether it has no bytes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
-    /// Copies as many bytes as `into` has, from byte `offset` of the value on. Whether it has them;
-    /// if not, `into` is as it was.
+    /// Fills `into` with the bytes from byte `offset` on. `false` if there are not enough; `into`
+    /// is then unchanged.
     #[must_use]
     pub fn copy_to(&self, offset: usize, into: &mut [u8]) -> bool {
         if offset.checked_add(into.len()).is_none_or(|end| end > self.bytes) {

@@ -1,16 +1,16 @@
-//! Segments: what is recycled as a whole.
+//! Segments, the parts of the log that are recycled as a whole.
 //!
-//! What readers need of a segment, its generation, stands apart from what only the owner and a
-//! restart need: generations lie side by side, eight to a line, and are stored only when a segment
-//! is recycled, so that they stay in every reader's nearest cache.
+//! Readers need only a segment's generation. Generations are apart from the segment headers, which
+//! only the owner reads: packed eight to a line and stored only when a segment is recycled, they
+//! stay in every reader's L1 cache.
 //!
 //! ```text
 //!  generations        one word for each segment, padded to a line
 //!  segment headers    for each segment one line:
 //!      word 0  role
-//!           1  sequence: when it was opened, in segments opened so far
+//!           1  sequence: its place in the order of opening, closing and requeueing
 //!           2  filled: bytes from its start that hold entries
-//!           3  earliest expiry tick of them
+//!           3  earliest expiry tick of these
 //!         4-7  zero
 //! ```
 
@@ -28,14 +28,14 @@ pub const EARLIEST_EXPIRY: usize = 3;
 /// Generation of a segment that has never been recycled.
 pub const FIRST_GENERATION: u64 = 2;
 
-/// Whether nothing is being recycled.
+/// Whether a segment with this generation is not being recycled.
 #[inline(always)]
 #[must_use]
 pub const fn is_stable(generation: u64) -> bool {
     generation & 1 == 0
 }
 
-/// What a segment is for.
+/// The use of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Role {
@@ -48,7 +48,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role that a word means, if any.
+    /// The role that a word stands for, if any.
     #[must_use]
     pub const fn from_word(word: u64) -> Option<Role> {
         match word {

@@ -7,10 +7,10 @@
 //! +----------------+------------------------------------------------------+
 //! ```
 //!
-//! An empty slot is zero; a tag is never zero, so no entry's word is. The tag is on top because the
+//! An empty slot is zero. A tag is never zero, so no entry's slot is. The tag is on top because the
 //! scan of a bucket compares the upper halves of its eight words at once. The position counts from
-//! the first segment's first word: the entry's address is one addition away, while the segment,
-//! whose generation only confirms what was read, is worked out beside the load of the entry.
+//! the first segment's first word, so one addition gives the entry's address. The segment, whose
+//! generation only confirms the read, is computed in parallel with the load of the entry.
 
 use crate::hash::KeyHash;
 
@@ -20,7 +20,7 @@ pub const TAG_BITS: u32 = 16;
 pub const POSITION_BITS: u32 = 48;
 const _: () = assert!(TAG_BITS + POSITION_BITS == 64);
 
-/// Slots of a bucket: as many as fit a 64-byte line.
+/// Slots of a bucket, which is a 64-byte line.
 pub const SLOTS: usize = 8;
 
 /// A slot's content.
@@ -31,7 +31,7 @@ impl SlotWord {
     /// No entry.
     pub const EMPTY: SlotWord = SlotWord(0);
 
-    /// The word for an entry at `position`. The only place that packs one.
+    /// The word for an entry at `position`. Nothing else packs one.
     #[must_use]
     pub const fn pack(hash: KeyHash, position: u64) -> SlotWord {
         debug_assert!(position < 1 << POSITION_BITS);
@@ -45,7 +45,7 @@ impl SlotWord {
         (self.0 >> POSITION_BITS) as u16
     }
 
-    /// The entry's word in the log; not yet checked against any geometry.
+    /// The entry's word in the log; not checked against any geometry.
     #[inline(always)]
     #[must_use]
     pub const fn position(self) -> u64 {

@@ -1,10 +1,11 @@
 //! The write protocol, W2 to W5. The only module that stores to a table.
 //!
-//! One owner writes, so nothing here locks. The owner's policy decides which segment is appended to,
-//! which is recycled and what is kept; this module only carries it out.
+//! One owner writes, so nothing here locks. The owner's policy decides which segment is appended
+//! to, which is recycled and what is kept; this module only carries it out.
 //!
-//! No call can touch memory outside the table: each slot, bucket, segment and location that a caller
-//! names is checked against the writer's own geometry. A store to a word that is no slot is dropped.
+//! No call can touch memory outside the table: each slot, bucket, segment and location that a
+//! caller names is checked against the writer's own geometry. A store to a word that is no slot is
+//! dropped.
 //!
 //! | part | module |
 //! |---|---|
@@ -179,7 +180,8 @@ impl<M: MemoryMut> Writer<M> {
     }
 
     /// Moves the entry at `at` from one slot of its key to another. Clears the old slot before it
-    /// stores the new one, and whoever sees the new one sees that: the key never has two slots (W10).
+    /// stores the new one, and whoever sees the new one sees that: the key never has two slots
+    /// (W10).
     pub fn move_slot(&self, from: usize, to: usize, hash: KeyHash, at: Location) {
         self.clear(from);
         self.publish(to, hash, at);
@@ -221,9 +223,9 @@ impl<M: MemoryMut> Writer<M> {
         }
     }
 
-    /// Stores how many bytes of a segment hold entries, and their earliest expiry tick. To be called
-    /// before the last entry's slot is stored, so that a walk over the segment meets every entry
-    /// that a slot can refer to.
+    /// Stores how many bytes of a segment hold entries, and their earliest expiry tick. To be
+    /// called before the last entry's slot is stored, so that a walk over the segment meets every
+    /// entry that a slot can refer to.
     pub fn set_filled(&self, segment: u32, bytes: u64, earliest_expiry: u32) {
         if let Some(word) = self.geometry.segment_header(segment) {
             self.store(word + FILLED, bytes);

@@ -2,8 +2,8 @@
 //! with the real fences: `./dev loom`.
 //!
 //! The hazard: a reader that is stopped anywhere returns bytes of an entry that was recycled under
-//! it, or of one whose words it sees before they are all there, or what was replaced, deleted or hidden
-//! before it began.
+//! it, or of one whose words it sees before they are all there, or what was replaced, deleted or
+//! hidden before it began.
 //!
 //! Each mechanism was taken out once, and a model failed:
 //!
@@ -21,10 +21,10 @@
 //! | the slot, in `Reader::holds` | a sighting of a deleted entry, or of one that moved |
 //! | the lease's place before the slot and the floor, or either of its fences (R8, W8) | a renewed lease |
 //!
-//! A prefetch is a hint that changes no value, so the models have none. What it brings about is that a
-//! slot is looked at long after it was found: each model of reads is run with reads by steps, too, in
-//! which the owner may have done anything, and the reader have heard of it, between the steps; and for
-//! either line of the key.
+//! A prefetch is a hint that changes no value, so the models have none. What it brings about is
+//! that a slot is looked at long after it was found: each model of reads is run with reads by
+//! steps, too, in which the owner may have done anything, and the reader have heard of it, between
+//! the steps; and for either line of the key.
 //!
 //! The fence behind the odd generation is not missed by any model: the one before the even
 //! generation stands between the two, too, and entries are only appended behind that. It stays,

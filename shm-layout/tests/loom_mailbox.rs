@@ -2,11 +2,11 @@
 //! `./dev loom`.
 //!
 //! The hazards: a side that sleeps for ever because its wake was lost, a record that is read before
-//! it is whole or written over before it was read, a reply that is read before it is whole, and reports
-//! of hits that nobody made.
+//! it is whole or written over before it was read, a reply that is read before it is whole, and
+//! reports of hits that nobody made.
 //!
-//! A sleep is a park that ends when the other side says so, so a wake that is lost, in whichever round,
-//! is a deadlock, which loom reports.
+//! A sleep is a park that ends when the other side says so, so a wake that is lost, in whichever
+//! round, is a deadlock, which loom reports.
 //!
 //! Each mechanism was taken out once, and a model failed:
 //!

@@ -1,5 +1,5 @@
-//! Both ends of the mailbox in one thread: everything that a client may write arrives as it was, and
-//! whatever else it writes is refused and nothing more.
+//! Both ends of the mailbox in one thread: everything that a client may write arrives as it was,
+//! and whatever else it writes is refused and nothing more.
 
 use proptest::prelude::*;
 use shm_layout::mailbox::lane::Wakes;

@@ -1,5 +1,5 @@
-//! The layout's properties: packed words, damaged tables, assembly, hashes. Each part opens with the
-//! hazard that it would catch.
+//! The layout's properties: packed words, damaged tables, assembly, hashes. Each part opens with
+//! the hazard that it would catch.
 
 #[path = "properties/assembly.rs"]
 mod assembly;

@@ -1,7 +1,8 @@
-//! The hazard: a copy that is torn by the owner's writing is taken for a value, whichever code copies.
+//! The hazard: a copy that is torn by the owner's writing is taken for a value, whichever code
+//! copies.
 //!
-//! One thread recycles a segment and puts another value of the same key into the same place, over and
-//! over; another one reads it. Every word of a value says which one it is.
+//! One thread recycles a segment and puts another value of the same key into the same place, over
+//! and over; another one reads it. Every word of a value says which one it is.
 
 use shm_layout::entry::NEVER;
 use shm_layout::{
@@ -109,7 +110,8 @@ fn read_while_written<M: Memory + Send + Sync>(memory: impl FnOnce(&HeapTable) -
             let entry = Entry { key: KEY, value, version, expiry: NEVER, ..Entry::default() };
             writer.append(AT, &writer.prepare(&entry).unwrap(), hash).unwrap();
             writer.publish(slot, hash, AT);
-            // Each second value stays until it was read from beginning to end; the others go at once.
+            // Each second value stays until it was read from beginning to end; the others go at
+            // once.
             let until = reads.load(Ordering::Relaxed) + 2 * (number % 2);
             while reads.load(Ordering::Relaxed) < until && !reading.is_finished() {
                 std::thread::yield_now();

@@ -1,7 +1,7 @@
 //! Lanes: where a request's reply arrives, and what its thread waits on.
 //!
-//! The lane's word says in its low half (a futex) which request of the lane it is about and how far
-//! that is; in its high half, once there is a reply, how long it is.
+//! The low half of a lane's word, a futex, holds the state and sequence number of the lane's
+//! request; the high half, once there is a reply, holds its length.
 //!
 //! ```text
 //!            client              owner                  client
@@ -12,13 +12,13 @@
 //!     +----------------------------------------+
 //! ```
 //!
-//! `POLLED` is a request that no thread sleeps on: its reply makes a descriptor readable.
+//! No thread sleeps on a `POLLED` request: its reply makes a descriptor readable.
 //!
-//! The owner swaps in `READY` behind the reply's bytes (release, partner of the acquire in
-//! [`Mailbox::reply`]) and learns in the same act whether somebody sleeps; the client goes to
-//! sleep by a compare-and-exchange that fails once a reply is there. So no wake is lost.
+//! The owner swaps in `READY` after the reply's bytes (release, partner of the acquire in
+//! [`Mailbox::reply`]), and the old word tells it whether a thread sleeps. The client goes to sleep
+//! with a compare-and-exchange that fails if the reply has come. So no wakeup is lost.
 
-use super::{Exchange, Mailbox};
+use super::{AtomicMemory, Mailbox};
 
 const POLLED: u64 = 0;
 const WAITING: u64 = 1;
@@ -34,40 +34,40 @@ const fn word(sequence: u32, state: u64) -> u64 {
     ((sequence & SEQUENCE_MASK) as u64) << 2 | state
 }
 
-/// Who is to be told of a reply.
+/// Who must be woken for a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wakes {
-    /// Nobody: somebody looks.
+    /// Nobody: the thread polls the word.
     Nobody,
     /// The thread that sleeps on the lane's word.
     Thread,
-    /// Whoever waits for the client's descriptor.
+    /// Whoever polls the client's descriptor.
     Descriptor,
 }
 
-/// A reply, or a piece of it, that has arrived in a lane.
+/// A reply, or a piece of one, that has arrived in a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
     /// Bytes in the lane.
     pub bytes: usize,
-    /// Whether there is more to come, after [`super::ring::Kind::More`].
+    /// Whether another piece follows once [`super::ring::Kind::More`] has asked for it.
     pub more: bool,
 }
 
-impl<M: Exchange> Mailbox<M> {
-    /// Client: makes the lane ready for the reply to request `sequence` of it, or its next piece. To
-    /// be called before the record is pushed.
+impl<M: AtomicMemory> Mailbox<M> {
+    /// Client: prepares the lane for the reply to its request `sequence`, or for the next piece of
+    /// the reply. To be called before the record is pushed.
     pub fn open_lane(&self, lane: usize, sequence: u32) {
         self.store(self.lane_word(lane), word(sequence, WAITING));
     }
 
-    /// Client: as [`open_lane`](Self::open_lane), for a request whose reply is waited for at the
-    /// descriptor.
+    /// Client: as [`open_lane`](Self::open_lane), for a request whose reply makes the descriptor
+    /// readable.
     pub fn open_polled_lane(&self, lane: usize, sequence: u32) {
         self.store(self.lane_word(lane), word(sequence, POLLED));
     }
 
-    /// Client: what has arrived for request `sequence` of the lane.
+    /// Client: the piece that has arrived for the lane's request `sequence`, if any.
     pub fn reply(&self, lane: usize, sequence: u32) -> Option<Piece> {
         let found = self.load(self.lane_word(lane));
         if found & LOW != word(sequence, READY) {
@@ -91,22 +91,22 @@ impl<M: Exchange> Mailbox<M> {
         unsafe { self.memory.copy_out(from, into.as_mut_ptr(), into.len()) };
     }
 
-    /// Client: says that the thread is about to sleep on [`Mailbox::lane_word`]. What the low half of
-    /// that word is then; `None` when the reply has come.
+    /// Client: announces that the thread is about to sleep on [`Mailbox::lane_word`], and returns
+    /// the value of the futex to wait on; `None` if the reply has come.
     pub fn sleep_in(&self, lane: usize, sequence: u32) -> Option<u32> {
         let index = self.lane_word(lane);
         let (waiting, sleeping) = (word(sequence, WAITING), word(sequence, SLEEPING));
         // SAFETY: a word of the mailbox.
         let slept = self.load(index) == sleeping
-            || unsafe { self.memory.exchange(index, waiting, sleeping) };
+            || unsafe { self.memory.compare_exchange(index, waiting, sleeping) };
         #[expect(clippy::cast_possible_truncation, reason = "the low half is all there is")]
         slept.then_some(sleeping as u32)
     }
 
-    /// Owner: puts a reply, or a piece of it, into the lane. Who is to be told.
+    /// Owner: puts a reply, or a piece of one, into the lane, and returns who must be woken.
     ///
     /// # Panics
-    /// With more bytes than a lane has, or without such a lane.
+    /// If there are more bytes than a lane has, or there is no such lane.
     pub fn answer(&self, lane: usize, sequence: u32, bytes: &[u8], more: bool) -> Wakes {
         assert!(bytes.len() <= self.shape.lane_bytes && lane < self.shape.lanes);
         let to = self.shape.replies() + lane * self.shape.lane_words();

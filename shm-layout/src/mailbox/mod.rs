@@ -10,16 +10,16 @@
 //!
 //! | part | module |
 //! |---|---|
-//! | requests: a ring that any thread of the client fills, one at a time, and the owner empties | [`ring`] |
-//! | replies: a lane for each request that waits | [`lane`] |
-//! | hits: rings that lose what is not drained in time | [`report`] |
+//! | requests: a ring that the client's threads fill and the owner drains | [`ring`] |
+//! | replies: a lane for each request that awaits one | [`lane`] |
+//! | hits: lossy rings | [`report`] |
 //!
-//! Some words are told and decide nothing: what the client counts of itself ([`Told`]), and the hits of
-//! each stripe's threads, beside its mark.
+//! Some words are only for display: the client's counters ([`Told`]), and the number of hits beside
+//! each stripe's mark.
 //!
-//! The owner believes nothing in it (W9): its own ends are in private memory, every word of the client
-//! is loaded once, bounded, and copied before it is looked at. A mailbox that is new is zero, and so
-//! is the part of one that its client has punched a hole into.
+//! The owner trusts nothing in the mailbox (W9): its own ends are in private memory, and it loads
+//! each word of the client once, bounds it, and copies records before it interprets them. A new
+//! mailbox is zero, and so is any part into which its client has punched a hole.
 
 pub mod lane;
 pub mod report;
@@ -27,31 +27,32 @@ pub mod ring;
 
 use crate::memory::{LINE_WORDS, MemoryMut, WORD_BYTES};
 
-/// Memory that two sides write, each its own words but for those that are swapped.
-pub trait Exchange: MemoryMut {
+/// Memory that two sides write: each stores to its own words, and both swap the others.
+pub trait AtomicMemory: MemoryMut {
     /// `fence(SeqCst)`: of two sides that each store, pass this fence and load what the other
     /// stores, at least one sees the other's store.
     fn fence_seq_cst(&self);
 
-    /// Stores a word and returns what it was, as one act. Acquire and release.
+    /// Atomically stores a word and returns the old one. Acquire and release.
     ///
     /// # Safety
     /// `index` is below the number of words of this memory.
     unsafe fn swap(&self, index: usize, word: u64) -> u64;
 
-    /// Stores `new` if the word is `old`, as one act. Whether it was. Acquire and release.
+    /// Atomically stores `new` if the word is `old`, and returns whether it was. Acquire and
+    /// release.
     ///
     /// # Safety
     /// As for [`swap`](Self::swap).
-    unsafe fn exchange(&self, index: usize, old: u64, new: u64) -> bool;
+    unsafe fn compare_exchange(&self, index: usize, old: u64, new: u64) -> bool;
 }
 
-/// Sizes of a mailbox. Both sides have the same by the version of their protocol.
+/// Sizes of a mailbox. The version of the protocol implies them, so both sides use the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Words of the ring of requests; a power of two.
     pub ring_words: usize,
-    /// Requests that can wait for an answer at a time; at most 64.
+    /// Requests that can await a reply at a time; at most 64.
     pub lanes: usize,
     /// Bytes of a lane's reply, or of a piece of it; whole words.
     pub lane_bytes: usize,
@@ -65,31 +66,31 @@ pub struct Shape {
 pub const SHAPE: Shape =
     Shape { ring_words: 8192, lanes: 16, lane_bytes: 8192, stripes: 16, stripe_words: 256 };
 
-/// What a client counts and says of itself; the hits, besides, in [`report`].
+/// Counters of a client, for display; its hits are counted in [`report`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Told {
-    /// It woke the owner, by a system call.
+    /// System calls that woke the owner.
     Rings,
-    /// A thread of it fell asleep over an answer, or over the ring being full.
+    /// Times a thread slept until a reply came or the ring had room.
     Sleeps,
-    /// A request found the ring full, and waited or was refused.
+    /// Requests that found the ring full, and waited or were refused.
     Full,
 }
 
 /// Words of the client: how far it has written requests.
 const PRODUCED: usize = 0;
-/// Word of the client: the processor that it last asked from, and one.
+/// Word of the client: the processor of its last request, plus one.
 const CLIENT_CPU: usize = 1;
 /// Word of the owner: how far it has read requests.
 const CONSUMED: usize = LINE_WORDS;
-/// Word of the owner: the processor that it runs on, and one.
+/// Word of the owner: the processor that it runs on, plus one.
 const OWNER_CPU: usize = LINE_WORDS + 1;
-/// Word of both: 1 while the owner sleeps and wants to be rung.
+/// Word of both: 1 while the owner sleeps and must be rung.
 const RING_ME: usize = 2 * LINE_WORDS;
 /// Word of both, a futex: 1 while a thread of the client sleeps until the ring has room.
 const ROOM_WANTED: usize = 3 * LINE_WORDS;
-/// Words of the client: what it says of itself ([`Told`]). On a line that nobody waits for.
+/// Words of the client: its counters ([`Told`]), on a line that nobody polls.
 const TOLD: usize = 4 * LINE_WORDS;
 const LANES: usize = 5 * LINE_WORDS;
 
@@ -126,8 +127,8 @@ impl Shape {
         self.words() * WORD_BYTES
     }
 
-    /// Most bytes of a request that one record carries: a quarter of the ring, so that a large
-    /// request is read while the rest of it is being written.
+    /// Most bytes of a request in one record: a quarter of the ring, so that the owner reads the
+    /// beginning of a large request while the client writes the rest.
     #[must_use]
     pub const fn piece_bytes(self) -> usize {
         let bytes = self.ring_words / 4 * WORD_BYTES;
@@ -142,7 +143,7 @@ pub struct Mailbox<M> {
     shape: Shape,
 }
 
-impl<M: Exchange> Mailbox<M> {
+impl<M: AtomicMemory> Mailbox<M> {
     /// A mailbox in this memory.
     ///
     /// # Safety
@@ -157,64 +158,64 @@ impl<M: Exchange> Mailbox<M> {
         self.shape
     }
 
-    /// Its memory, for waiting on a word of it.
+    /// Its memory, for futex waits on its words.
     pub const fn memory(&self) -> &M {
         &self.memory
     }
 
-    /// The word that a thread of the client sleeps on until the ring has room.
+    /// The futex on which threads of the client sleep until the ring has room.
     pub const fn room_word(&self) -> usize {
         ROOM_WANTED
     }
 
-    /// The word that a thread of the client sleeps on until its lane has a reply.
+    /// The futex on which a thread of the client sleeps until its lane has a reply.
     ///
     /// # Panics
-    /// Without such a lane.
+    /// If there is no such lane.
     pub const fn lane_word(&self, lane: usize) -> usize {
         assert!(lane < self.shape.lanes);
         LANES + lane * LINE_WORDS
     }
 
-    /// Says on which processor the client asks.
+    /// Client: publishes the processor that it sends requests from.
     pub fn set_client_cpu(&self, cpu: u32) {
         self.store(CLIENT_CPU, u64::from(cpu) + 1);
     }
 
-    /// Where the client last asked, if it said so. Not to be believed.
+    /// Owner: the processor of the client's last request, if known. Not to be trusted.
     pub fn client_cpu(&self) -> Option<u64> {
         self.load(CLIENT_CPU).checked_sub(1)
     }
 
-    /// Client: says how much of a thing there has been so far.
+    /// Client: publishes the value of a counter.
     pub fn tell(&self, what: Told, count: u64) {
         self.store(TOLD + what as usize, count);
     }
 
-    /// Owner: what the client says of a thing. Not to be believed.
+    /// Owner: the value of a counter. Not to be trusted.
     pub fn told(&self, what: Told) -> u64 {
         self.load(TOLD + what as usize)
     }
 
-    /// Says on which processor the owner runs.
+    /// Owner: publishes the processor that it runs on.
     pub fn set_owner_cpu(&self, cpu: u32) {
         self.store(OWNER_CPU, u64::from(cpu) + 1);
     }
 
-    /// Where the owner last worked, if it said so.
+    /// Client: the processor that the owner last ran on, if known.
     pub fn owner_cpu(&self) -> Option<u64> {
         self.load(OWNER_CPU).checked_sub(1)
     }
 
     fn load(&self, index: usize) -> u64 {
         debug_assert!(index < self.shape.words());
-        // SAFETY: this module's indices are words of the shape.
+        // SAFETY: all indices that this module computes are words of the shape.
         unsafe { self.memory.load(index) }
     }
 
     fn store(&self, index: usize, word: u64) {
         debug_assert!(index < self.shape.words());
-        // SAFETY: as above; each word has one writer at a time, as its drawing says, or is swapped.
+        // SAFETY: as above; each word has one writer at a time, or is swapped.
         unsafe { self.memory.store(index, word) }
     }
 }

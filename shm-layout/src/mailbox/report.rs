@@ -1,30 +1,31 @@
-//! Hit reports: readers tell what they found, the owner counts it for eviction, and nobody waits.
+//! Hit reports: readers report the keys they found, the owner counts them for eviction, and neither
+//! waits.
 //!
-//! Each stripe is a ring that never refuses: what the owner does not drain in time is written over,
-//! and threads that share a stripe may lose each other's reports, and set its mark back. So a report is
-//! two plain stores to lines that no other stripe has. No order is kept between a report and its mark: a
-//! report read too early is an older one, counted twice. Beside the count of reports stands that of the
-//! hits that they stand for, as fast readers report some of theirs only.
+//! Each stripe is a lossy ring: reports that the owner does not drain in time are overwritten, and
+//! threads that share a stripe may lose each other's reports and set its mark back. That makes a
+//! report a few plain stores to lines of its own stripe. A report and its mark are not ordered: the
+//! owner may read a report too early, and then counts an older one twice. Because fast readers
+//! report only a sample of their hits, the number of hits is kept beside the number of reports.
 
-use super::{Exchange, LINE_WORDS, Mailbox};
+use super::{AtomicMemory, LINE_WORDS, Mailbox};
 use core::mem::replace;
 
-/// A report that stands for more hits than this was not written by this library. A forged one does no
-/// more than an honest one: to eviction each is one use of the few that an entry can have, whatever it
-/// stands for, so a forger keeps what a reader would keep; the hits go into figures that are only shown.
+/// Most hits that one report can stand for; this library reports no more. A forged report has no
+/// more effect than an honest one: for eviction each counts as one use, and the number of hits is
+/// only shown.
 pub const HITS_PER_REPORT_MAX: u64 = 1024;
 
-/// What the owner has taken from a stripe.
+/// How far the owner has drained a stripe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Reports.
     pub reports: u64,
-    /// Hits that they stand for.
+    /// Hits that these stand for.
     pub hits: u64,
 }
 
-impl<M: Exchange> Mailbox<M> {
-    /// Client: reports a hit, as the key's hash. It stands for so many.
+impl<M: AtomicMemory> Mailbox<M> {
+    /// Client: reports the key with this hash, for `hits` hits.
     #[inline]
     pub fn report(&self, stripe: usize, hash: u64, hits: u64) {
         let shape = self.shape;
@@ -36,12 +37,12 @@ impl<M: Exchange> Mailbox<M> {
         self.store(mark, reported.wrapping_add(1));
     }
 
-    /// Owner: hands the reports of a stripe since `seen` to `take`, as far as they are still there, each
-    /// with the hits that it stands for on average, and says how many there have been in all. `seen`
-    /// counts as the stripe does.
+    /// Owner: passes those reports of a stripe since `seen` that were not overwritten to `take`,
+    /// each with the hits that it stands for on average. Returns the number of reports since
+    /// `seen`, and advances `seen`.
     ///
     /// # Panics
-    /// Without such a stripe.
+    /// If there is no such stripe.
     pub fn drain(&self, stripe: usize, seen: &mut Seen, mut take: impl FnMut(u64, u32)) -> u64 {
         assert!(stripe < self.shape.stripes);
         let mark = self.shape.marks() + stripe * LINE_WORDS;
@@ -52,14 +53,14 @@ impl<M: Exchange> Mailbox<M> {
         }
         let hits = self.load(mark + 1);
         let before = replace(seen, Seen { reports: reported, hits });
-        // Set back by a thread that was stopped in the midst of a report: all of them were seen.
+        // Set back by a thread that was stopped in the middle of a report: all reports were seen.
         if is_back(new) {
             return 0;
         }
         let new_hits = hits.wrapping_sub(before.hits);
         let new_hits = if is_back(new_hits) { 0 } else { new_hits };
         let kept = new.min(self.shape.stripe_words as u64);
-        // Those that were written over had their share, too.
+        // Includes the hits of reports that were overwritten.
         let each = (new_hits / kept).clamp(1, HITS_PER_REPORT_MAX);
         let each = u32::try_from(each).unwrap_or(1);
         for back in (1..=kept).rev() {
@@ -75,7 +76,7 @@ impl<M: Exchange> Mailbox<M> {
     }
 }
 
-/// Whether a count has gone back, by the difference to what it was.
+/// Whether a count has gone back, given its difference from the earlier count.
 const fn is_back(difference: u64) -> bool {
     difference > u64::MAX / 2
 }

@@ -1,20 +1,20 @@
 //! The ring of requests.
 //!
-//! A record is a header word and the request's bytes, padded to whole words; it may go on at the
-//! ring's beginning. `produced` and `consumed` count words from the beginning of time. The client
-//! stores `produced` behind a record (release, partner of the owner's acquire in
-//! [`Consumer::look`]); the owner stores `consumed` behind its copy of a record and *before* it acts
-//! on it (release, partner of the client's acquire in [`Producer::push`]): what lies behind `consumed`
-//! was certainly not acted on, so a client whose daemon died may ask the next one again.
+//! A record is a header word and the request's bytes, padded to whole words; it may wrap around the
+//! ring's end. `produced` and `consumed` count all words ever written and read. The client stores
+//! `produced` after a record (release, partner of the owner's acquire in [`Consumer::look`]). The
+//! owner stores `consumed` after it has copied a record and *before* it acts on it (release,
+//! partner of the client's acquire in [`Producer::push`]). So records beyond `consumed` were not
+//! acted on, and a client whose daemon died may send them to the next one.
 
-use super::{CONSUMED, Exchange, Mailbox, PRODUCED, RING_ME, ROOM_WANTED};
+use super::{AtomicMemory, CONSUMED, Mailbox, PRODUCED, RING_ME, ROOM_WANTED};
 use crate::memory::{LINE_WORDS, WORD_BYTES, words_for};
 use core::ops::Range;
 
-/// Words of records that the owner asks for before it reads them.
+/// Words of records that the owner prefetches.
 const READ_AHEAD: u64 = 128;
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -26,7 +26,7 @@ pub enum Kind {
     Next = 3,
     /// The last piece of a request.
     Last = 4,
-    /// No request: the lane's piece of a reply was taken, the next may come.
+    /// No request: the client has taken a piece of a reply and is ready for the next.
     More = 5,
 }
 
@@ -43,14 +43,14 @@ impl Kind {
     }
 }
 
-/// What goes before the bytes of a record.
+/// The header of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Where the answer goes; `None`: there is none.
+    /// The lane for the reply; `None`: there is no reply.
     pub lane: Option<u8>,
-    /// Which request of the lane.
+    /// The sequence number of the lane's request.
     pub sequence: u32,
 }
 
@@ -88,29 +88,29 @@ pub struct Broken;
 pub struct Producer<M> {
     mailbox: Mailbox<M>,
     produced: u64,
-    /// What `consumed` was when it was last loaded.
+    /// `consumed` as last loaded.
     consumed: u64,
 }
 
-impl<M: Exchange> Producer<M> {
+impl<M: AtomicMemory> Producer<M> {
     /// The end of a new mailbox.
     pub fn new(mailbox: Mailbox<M>) -> Producer<M> {
         Producer { mailbox, produced: 0, consumed: 0 }
     }
 
-    /// How far has been written: a record that begins here or later is not yet in the ring.
+    /// The end of what has been written: records from here on are not yet in the ring.
     pub fn position(&self) -> u64 {
         self.produced
     }
 
-    /// Writes one record, visible to the owner when this returns. [`Mailbox::must_ring`]
-    /// is to be asked next.
+    /// Writes one record, which is visible to the owner when this returns. The caller must call
+    /// [`Mailbox::must_ring`] next.
     ///
     /// # Errors
     /// [`Full`]: nothing was written.
     ///
     /// # Panics
-    /// With more bytes than [`super::Shape::piece_bytes`].
+    /// If there are more bytes than [`super::Shape::piece_bytes`].
     pub fn push(&mut self, head: Head, bytes: &[u8]) -> Result<(), Full> {
         let shape = self.mailbox.shape;
         assert!(bytes.len() <= shape.piece_bytes());
@@ -118,8 +118,8 @@ impl<M: Exchange> Producer<M> {
         let size = shape.ring_words as u64;
         if self.produced + words - self.consumed > size {
             self.consumed = self.mailbox.load(CONSUMED).min(self.produced);
-            // Partner: the release fence of `Consumer::next`. Nothing is written over a record before
-            // the owner has copied it.
+            // Partner: the release fence of `Consumer::next`. No record is overwritten before the
+            // owner has copied it.
             self.mailbox.memory.fence_acquire();
             if self.produced + words - self.consumed > size {
                 return Err(Full);
@@ -152,27 +152,28 @@ impl<M: Exchange> Producer<M> {
     }
 }
 
-impl<M: Exchange> Mailbox<M> {
-    /// Client: whether the owner sleeps and has to be rung because of what was pushed. Says so to one
+impl<M: AtomicMemory> Mailbox<M> {
+    /// Client: whether the owner sleeps and must be rung for a pushed record. Returns `true` to one
     /// caller only.
     pub fn must_ring(&self) -> bool {
         // Partner: the fence of `Consumer::may_sleep`. Either the owner sees the record before it
-        // sleeps, or its wish is seen here.
+        // sleeps, or this thread sees that it must ring.
         self.memory.fence_seq_cst();
         // SAFETY: a word of the mailbox.
         self.load(RING_ME) != 0 && unsafe { self.memory.swap(RING_ME, 0) } != 0
     }
 
-    /// Client: whether the owner has read all records before `position`. What lies behind, it has not
-    /// acted on.
+    /// Client: whether the owner has read all records before `position`. It has not acted on later
+    /// ones.
     pub fn is_consumed(&self, position: u64) -> bool {
         let consumed = self.load(CONSUMED);
         self.memory.fence_acquire();
         consumed >= position
     }
 
-    /// Client: says that a thread is about to sleep on [`Mailbox::room_word`] while that is 1, until
-    /// the ring has room; try [`Producer::push`] once more before.
+    /// Client: announces that a thread is about to sleep on [`Mailbox::room_word`], while that is
+    /// 1, until the ring has room. The thread must try [`Producer::push`] once more before it
+    /// sleeps.
     pub fn want_room(&self) {
         self.store(ROOM_WANTED, 1);
         // Partner: the fence of `Consumer::wakes_for_room`.
@@ -190,20 +191,20 @@ fn index<M>(mailbox: &Mailbox<M>, position: u64) -> usize {
 pub struct Consumer<M> {
     mailbox: Mailbox<M>,
     consumed: u64,
-    /// What was found written when it was last looked at, and checked.
+    /// `produced` as last loaded and checked.
     produced: u64,
 }
 
-impl<M: Exchange> Consumer<M> {
+impl<M: AtomicMemory> Consumer<M> {
     /// The end of a new mailbox.
     pub fn new(mailbox: Mailbox<M>) -> Consumer<M> {
         Consumer { mailbox, consumed: 0, produced: 0 }
     }
 
-    /// Whether there is a record to be read.
+    /// Whether there is a record to read.
     ///
     /// # Errors
-    /// [`Broken`]: the client counts what cannot be.
+    /// [`Broken`]: the client's count is impossible.
     pub fn look(&mut self) -> Result<bool, Broken> {
         if self.produced != self.consumed {
             return Ok(true);
@@ -218,14 +219,14 @@ impl<M: Exchange> Consumer<M> {
         // Partner: the release fence of `Producer::push`.
         self.mailbox.memory.fence_acquire();
         self.produced = produced;
-        self.ask_ahead(0..READ_AHEAD);
+        self.prefetch(0..READ_AHEAD);
         Ok(true)
     }
 
-    /// Asks for the lines of records that were found written, in these words behind what was read: where
-    /// one begins is known only when the one before it has come. No further, as the client would have to
-    /// take them back.
-    fn ask_ahead(&self, words: Range<u64>) {
+    /// Prefetches records that are known to be written, in this range of words after the last one
+    /// read: where a record begins is known only when the one before has arrived. Not beyond them,
+    /// because the client would have to fetch those lines back.
+    fn prefetch(&self, words: Range<u64>) {
         let there = (self.produced - self.consumed).min(words.end);
         for word in (words.start..there).step_by(LINE_WORDS) {
             let at = index(&self.mailbox, self.consumed + word);
@@ -233,14 +234,14 @@ impl<M: Exchange> Consumer<M> {
         }
     }
 
-    /// Copies the next record to the beginning of `bytes`, and says how many there are; call it after
-    /// [`look`](Self::look) has said that there is one. From here on the client may write over it.
+    /// Copies the next record to the beginning of `bytes` and returns its length. To be called
+    /// after [`look`](Self::look) has returned `true`. The client may then overwrite the record.
     ///
     /// # Errors
-    /// [`Broken`]: what is there is no record.
+    /// [`Broken`]: the ring holds no valid record there.
     ///
     /// # Panics
-    /// If `bytes` has less than [`super::Shape::piece_bytes`].
+    /// If `bytes` is shorter than [`super::Shape::piece_bytes`].
     pub fn next(&mut self, bytes: &mut [u8]) -> Result<(Head, usize), Broken> {
         let shape = self.mailbox.shape;
         assert!(bytes.len() >= shape.piece_bytes());
@@ -267,15 +268,16 @@ impl<M: Exchange> Consumer<M> {
             }
         }
         self.consumed += words;
-        self.ask_ahead(READ_AHEAD - words.min(READ_AHEAD)..READ_AHEAD);
-        // Partner: the acquire fence of `Producer::push`. The copy is done before the room is given.
+        self.prefetch(READ_AHEAD - words.min(READ_AHEAD)..READ_AHEAD);
+        // Partner: the acquire fence of `Producer::push`. The copy is complete before the room is
+        // free.
         self.mailbox.memory.fence_release();
         self.mailbox.store(CONSUMED, self.consumed);
         Ok((head, count))
     }
 
-    /// Asks to be rung. `Ok(true)`: the owner may leave this mailbox alone until then; otherwise
-    /// something was written meanwhile.
+    /// Asks to be rung. `Ok(true)`: the owner need not poll this mailbox until then; `Ok(false)`: a
+    /// record has been written meanwhile.
     ///
     /// # Errors
     /// As for [`look`](Self::look).
@@ -290,14 +292,14 @@ impl<M: Exchange> Consumer<M> {
         Ok(false)
     }
 
-    /// Takes back the wish to be rung of [`may_sleep`](Self::may_sleep): the mailbox is looked at
-    /// again, so a client that does not see this in time only rings for nothing.
+    /// Withdraws the request of [`may_sleep`](Self::may_sleep) to be rung, because the owner polls
+    /// the mailbox again. A client that does not see this in time only rings once too often.
     pub fn stay_awake(&self) {
         self.mailbox.store(RING_ME, 0);
     }
 
-    /// After records were read: whether threads of the client sleep until there is room, and are to be
-    /// woken. Says so once.
+    /// After records were read: whether threads of the client sleep until the ring has room and
+    /// must be woken. Returns `true` once.
     pub fn wakes_for_room(&self) -> bool {
         // Partner: the fence of `Mailbox::want_room`.
         self.mailbox.memory.fence_seq_cst();

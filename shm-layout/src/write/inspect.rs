@@ -67,12 +67,26 @@ impl<M: MemoryMut> Writer<M> {
     /// written.
     #[inline(always)]
     pub fn entry_of(&self, slot: usize) -> Option<(Location, EntryHeader)> {
-        let word = self.slot(slot);
-        if word.is_empty() {
+        self.entry_at(self.slot(slot)).map(|(at, view)| (at, view.header))
+    }
+
+    /// The slot of a key, and its entry. A key has at most one slot (W10).
+    #[inline(always)]
+    pub fn find(&self, key: &[u8], hash: KeyHash) -> Option<(usize, Location, EntryHeader)> {
+        self.tagged_slots(hash).find_map(|slot| {
+            let (at, view) = self.entry_at(SlotWord(self.load(slot)))?;
+            view.key().equals(key).then_some((slot, at, view.header))
+        })
+    }
+
+    #[inline(always)]
+    fn entry_at(&self, slot: SlotWord) -> Option<(Location, EntryView<'_, M>)> {
+        if slot.is_empty() {
             return None;
         }
-        let (index, at) = self.geometry.locate(word.position())?;
-        Some((at, self.plausible_header(index, at)?))
+        let (word, at) = self.geometry.locate(slot.position())?;
+        let header = self.plausible_header(word, at)?;
+        Some((at, EntryView { memory: &self.memory, word, header }))
     }
 
     /// The header of the entry at `at`, if there could be one: its sizes are possible, and it ends

@@ -8,8 +8,8 @@ use super::table::{
 use loom::thread;
 use shm_layout::Writer;
 
-/// What a reader of `A`, which stands in the one place and a neighbour in the other, sees while they are
-/// exchanged and `change` is made.
+/// What a reader of `A`, which stands in the one place and a neighbour in the other, sees while
+/// they are exchanged and `change` is made.
 fn seen(read: Read, place: usize, change: impl Fn(&Writer<Shared>)) -> Seen {
     let (writer, reader) = table(place);
     put(&writer, slot(A, OWN - place), SECOND, &entry(neighbour(), NEW, 1));

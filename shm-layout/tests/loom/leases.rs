@@ -13,8 +13,8 @@ fn strict() -> Entry<'static> {
 const INVALIDATIONS: [fn(&Writer<Shared>, usize); 2] =
     [|writer, _| writer.raise_strict_floor(2), |writer, line| writer.clear(slot(A, line))];
 
-/// W8 against R8: an entry that was invalid before the lease was renewed is never seen under it, also
-/// by a reader that began before.
+/// W8 against R8: an entry that was invalid before the lease was renewed is never seen under it,
+/// also by a reader that began before.
 #[test]
 fn a_renewed_lease_does_not_bring_an_invalid_entry_back() {
     for invalidate in INVALIDATIONS {

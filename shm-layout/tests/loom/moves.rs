@@ -19,7 +19,8 @@ fn move_from(writer: &Writer<Shared>, line: usize, at: Location) {
     writer.move_slot(slot(A, line), slot(A, other(line)), hash(A), at);
 }
 
-/// A read in the midst of it may miss; one that begins later, or that found the old slot before, does not.
+/// A read in the midst of it may miss; one that begins later, or that found the old slot before,
+/// does not.
 #[test]
 fn an_entry_that_moved_is_found_where_it_is_now() {
     model_of_reads(|read, line| {

@@ -21,8 +21,8 @@ pub fn sight(reader: &Reader<Shared>, clock: u64) -> Sighting {
     sight.0.unwrap()
 }
 
-/// A reader sights `A` in its first line; another one, which may hear of what `change` does, asks for it
-/// again. Whether it had heard, and whether the sighting held.
+/// A reader sights `A` in its first line; another one, which may hear of what `change` does, asks
+/// for it again. Whether it had heard, and whether the sighting held.
 pub fn sighted_and_asked(change: impl Fn(&Writer<Shared>)) -> (bool, bool) {
     let (writer, reader) = table(0);
     let sighting = sight(&reader, 0);

@@ -65,8 +65,8 @@ pub fn hash(key: &[u8]) -> KeyHash {
     geometry().hasher().hash(key)
 }
 
-/// The places of a key in models: a slot of its first line that is not its own, one of its second, and
-/// its own.
+/// The places of a key in models: a slot of its first line that is not its own, one of its second,
+/// and its own.
 pub const OWN: usize = 2;
 pub const PLACES: usize = 3;
 
@@ -85,7 +85,8 @@ pub fn entry(key: &'static [u8], value: &'static [u8], version: u64) -> Entry<'s
     Entry { key, value, version, expiry: NEVER, ..Entry::default() }
 }
 
-/// A table in which `A` has the value `OLD` at `FIRST`, in this line of it, with a writer and a reader.
+/// A table in which `A` has the value `OLD` at `FIRST`, in this line of it, with a writer and a
+/// reader.
 pub fn table(line: usize) -> (Writer<Shared>, Reader<Shared>) {
     table_with(&entry(A, OLD, 1), line)
 }
@@ -157,8 +158,8 @@ impl Told {
     }
 }
 
-/// What a read of `A` came to: the version and the value, and whether the reader had heard before its
-/// last step.
+/// What a read of `A` came to: the version and the value, and whether the reader had heard before
+/// its last step.
 pub struct Seen {
     pub heard: bool,
     pub value: Option<(u64, Vec<u8>)>,
@@ -185,8 +186,8 @@ pub fn read(reader: &Reader<Shared>, told: &Told) -> Seen {
     Seen { heard, value }
 }
 
-/// As several keys at once are read: the slot that is looked at was found, and its entry asked for, an
-/// arbitrary time before.
+/// As several keys at once are read: the slot that is looked at was found, and its entry asked for,
+/// an arbitrary time before.
 pub fn read_by_steps(reader: &Reader<Shared>, told: &Told) -> Seen {
     let mut probe = reader.prefetch_index(A);
     if !reader.prefetch_entry(&mut probe) {

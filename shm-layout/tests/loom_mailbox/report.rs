@@ -63,8 +63,8 @@ fn one_threads_reports_are_counted_once_and_lost_ones_are_told() {
     });
 }
 
-/// Two threads in one stripe lose each other's reports, and may set its mark back to where it was; no
-/// hit is made up of that, and later reports are taken.
+/// Two threads in one stripe lose each other's reports, and may set its mark back to where it was;
+/// no hit is made up of that, and later reports are taken.
 #[test]
 fn threads_that_share_a_stripe_lose_reports_and_invent_none() {
     model(|| {

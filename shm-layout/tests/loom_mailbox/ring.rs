@@ -142,7 +142,8 @@ impl Locked {
     }
 }
 
-/// Pushes as a thread of a client does: sleeps while there is no room, and rings an owner that sleeps.
+/// Pushes as a thread of a client does: sleeps while there is no room, and rings an owner that
+/// sleeps.
 fn push_or_sleep(mailbox: &Mailbox<Words>, producer: &Locked, sequence: u32, owner: &Thread) {
     let pushes = |producer: &mut Producer<Words>| {
         push(producer, sequence).is_ok() || {
@@ -158,8 +159,8 @@ fn push_or_sleep(mailbox: &Mailbox<Words>, producer: &Locked, sequence: u32, own
     }
 }
 
-/// Reads `count` records as the owner does: sleeps when there is none, and wakes who waits for room.
-/// Each record is handed to `take`.
+/// Reads `count` records as the owner does: sleeps when there is none, and wakes who waits for
+/// room. Each record is handed to `take`.
 fn read_or_sleep(
     consumer: &mut Consumer<Words>,
     count: u32,

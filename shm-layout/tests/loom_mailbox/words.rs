@@ -2,7 +2,7 @@
 
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use shm_layout::mailbox::ring::{Consumer, Full, Head, Kind, Producer};
-use shm_layout::mailbox::{Exchange, Mailbox, Shape};
+use shm_layout::mailbox::{AtomicMemory, Mailbox, Shape};
 use shm_layout::memory::LINE_WORDS;
 use shm_layout::{Memory, MemoryMut};
 use std::ops::Range;
@@ -12,8 +12,8 @@ use std::sync::Arc;
 pub const SHAPE: Shape =
     Shape { ring_words: 4, lanes: 1, lane_bytes: 8, stripes: 1, stripe_words: 1 };
 
-/// The lines of words that both sides write, some by stores and some by swaps: from the wish to be rung
-/// to the last lane.
+/// The lines of words that both sides write, some by stores and some by swaps: from the wish to be
+/// rung to the last lane.
 fn both_write(shape: Shape) -> Range<usize> {
     2 * LINE_WORDS..(5 + shape.lanes) * LINE_WORDS
 }
@@ -35,8 +35,8 @@ impl Memory for Words {
 
 impl MemoryMut for Words {
     unsafe fn store(&self, index: usize, word: u64) {
-        // Nothing comes between what a swap finds and what it leaves. loom does not know that of a store
-        // by another thread, and lets the swap's word stand before as well as behind it.
+        // Nothing comes between what a swap finds and what it leaves. loom does not know that of a
+        // store by another thread, and lets the swap's word stand before as well as behind it.
         if self.both_write.contains(&index) {
             self.words[index].swap(word, Ordering::Relaxed);
         } else {
@@ -48,14 +48,14 @@ impl MemoryMut for Words {
     }
 }
 
-impl Exchange for Words {
+impl AtomicMemory for Words {
     fn fence_seq_cst(&self) {
         fence(Ordering::SeqCst);
     }
     unsafe fn swap(&self, index: usize, word: u64) -> u64 {
         self.words[index].swap(word, Ordering::AcqRel)
     }
-    unsafe fn exchange(&self, index: usize, old: u64, new: u64) -> bool {
+    unsafe fn compare_exchange(&self, index: usize, old: u64, new: u64) -> bool {
         let word = &self.words[index];
         word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }

@@ -105,8 +105,8 @@ fn apply(damage: &Damage, table: &Filled) {
     unsafe { memory.store(word, to) };
 }
 
-/// Whose value these bytes are, where they are anybody's: in a value, damaged or not, the first word
-/// is the owner's number, unless that very word was hit.
+/// Whose value these bytes are, where they are anybody's: in a value, damaged or not, the first
+/// word is the owner's number, unless that very word was hit.
 fn owner_of(found: &[u8], damages: &[Damage]) -> Option<u32> {
     let (number, _) = found.split_first_chunk()?;
     let number = u32::from_le_bytes(*number);

@@ -70,8 +70,8 @@ impl Memory for Plain {
     }
 }
 
-/// The same memory by its own code, and a panic where an access would leave its first `words` words:
-/// guard pages are only one page wide.
+/// The same memory by its own code, and a panic where an access would leave its first `words`
+/// words: guard pages are only one page wide.
 #[derive(Clone)]
 pub struct Bounded<M = Mapped> {
     pub memory: M,

@@ -44,6 +44,7 @@ proptest! {
         }
         let _ = writer.entry_of(other);
         writer.prefetch_entry(hash);
+        let _ = writer.find(&key(1), hash);
     }
 
     #[test]
@@ -92,6 +93,7 @@ fn a_key_is_found_by_its_tag_with_all_that_was_stored() {
         assert!(writer.tagged_slots(hash).any(|tagged| tagged == slot), "key {number}");
         let (at, header) = writer.entry_of(slot).unwrap();
         assert_eq!(writer.header_at(at), Some(header));
+        assert_eq!(writer.find(&key, hash), Some((slot, at, header)));
         let view = writer.view(at, &header).unwrap();
         assert!(view.key().equals(&key) && !view.key().equals(&key[1..]), "key {number}");
         assert!(view.value().equals(&value), "key {number}");

@@ -186,8 +186,8 @@ proptest! {
         prop_assert!(!writer.is_recycling(segment));
     }
 
-    /// Whatever a generation was, damaged or left by a kill: unstable while its segment is recycled,
-    /// then stable and another.
+    /// Whatever a generation was, damaged or left by a kill: unstable while its segment is
+    /// recycled, then stable and another.
     #[test]
     fn a_generation_is_unstable_then_stable_and_new(
         generation in prop_oneof![any::<u64>(), 0..4u64, u64::MAX - 3..=u64::MAX],
