@@ -1,8 +1,8 @@
-//! Budgets: how much of the log the entries of a policy, and all known absences, may take.
+//! Budgets: the share of the log that the entries of a policy, and all known absences, may take.
 //!
-//! Who is over budget makes room among its own: a hand goes round the log and drops its entries that
-//! were not used since the hand last passed (CLOCK: Corbató, 1968). So a flood under one prefix
-//! evicts that prefix, whatever the queues would choose. The rest of the log is left alone.
+//! A class that is over budget makes room among its own entries: a hand goes round the log and
+//! drops those that were not used since it last passed (CLOCK: Corbató, 1968). So a flood under one
+//! prefix evicts only that prefix.
 
 use super::Table;
 use super::links::Why;
@@ -12,15 +12,15 @@ use shm_layout::header::POLICIES;
 use shm_layout::segment::Role;
 use shm_layout::{EntryHeader, MemoryMut};
 
-/// Known absences, of whatever policy.
+/// The class of known absences, of all policies.
 const ABSENT: usize = POLICIES;
-/// Entries that the hand looks at for one newcomer. Where it passes more of others than that, a
-/// class is over its budget for a while, by at most one part in so many of the log.
+/// Entries that the hand inspects for one newcomer. If it passes more entries of other classes, the
+/// class stays over its budget for a while, by at most one part in this many of the log.
 const HAND_STEPS: u32 = 128;
-/// A share is counted in thousandths.
+/// Shares are in thousandths.
 const WHOLE: u64 = 1000;
 
-/// What shares a budget.
+/// Entries that share a budget.
 #[derive(Debug, Clone, Copy)]
 struct Class {
     live_words: u64,
@@ -28,7 +28,7 @@ struct Class {
     hand: Hand,
 }
 
-/// Where the next victim of a class is looked for.
+/// The position from which the next victim of a class is searched.
 #[derive(Debug, Clone, Copy)]
 struct Hand {
     segment: u32,
@@ -94,20 +94,20 @@ impl Budgets {
     }
 }
 
-/// The classes of an entry: its policy, and whether it is an absence.
+/// The classes of an entry: its policy, and for an absence also that of absences.
 fn classes(header: &EntryHeader) -> impl Iterator<Item = usize> + use<> {
     let absent = (header.marks & MARK_ABSENT != 0).then_some(ABSENT);
     [usize::from(header.policy)].into_iter().chain(absent)
 }
 
 impl<M: MemoryMut> Table<M> {
-    /// Limits the entries of a policy to so many thousandths of the log; `None`: no limit. What is
-    /// over the limit goes as new entries of the policy come.
+    /// Limits the entries of a policy to `permille` thousandths of the log; `None`: no limit.
+    /// Entries over the limit are evicted as new entries of the policy are stored.
     pub fn limit_policy(&mut self, policy: u8, permille: Option<u16>) {
         self.budgets.limit(policy.into(), permille);
     }
 
-    /// Limits known absences, of all policies together, in the same way.
+    /// Limits the known absences of all policies together, in the same way.
     pub fn limit_absences(&mut self, permille: Option<u16>) {
         self.budgets.limit(ABSENT, permille);
     }
@@ -125,8 +125,8 @@ impl<M: MemoryMut> Table<M> {
         self.budgets.classes[ABSENT].live_words * 8
     }
 
-    /// Makes room for a newcomer in the budgets of its classes. `false`: one of them was used up, and
-    /// the newcomer must not take anybody else's place.
+    /// Makes room for a newcomer in the budgets of its classes. `false`: a class was over its
+    /// budget, and the newcomer must not displace entries of others.
     pub(super) fn keep_budget(&mut self, header: &EntryHeader, now: u32) -> bool {
         let words = u64::from(words_of(header));
         let mut had_room = true;
@@ -173,8 +173,8 @@ impl<M: MemoryMut> Table<M> {
         }
     }
 
-    /// The queue of an entry whose key is not in the table: see [`admit`](Self::admit). Who is over
-    /// budget begins in the small queue even while there is room in main.
+    /// The queue for an entry whose key is not in the table: see [`admit`](Self::admit). A class
+    /// that is over its budget uses the small queue even while main has room.
     pub(super) fn queue_for(
         &mut self,
         hash: shm_layout::KeyHash,

@@ -1,17 +1,16 @@
-//! Carrying entries to another table (W11): whatever a reader would find here is found there, under
-//! the same version, with the same uses in the same queue.
+//! Carrying the visible entries to another table (W11), with the same versions, uses and queues.
 
 use super::Table;
 use shm_layout::entry::{MARK_STRICT, tick};
 use shm_layout::slot::SLOTS;
 use shm_layout::{Entry, MemoryMut};
 
-/// Buckets between two looks at the clock.
+/// Buckets between two calls of `goes_on`.
 const BUCKETS_AT_A_TIME: u32 = 8;
 
 impl<M: MemoryMut> Table<M> {
-    /// Makes this empty table the successor of `old`, which is of the same epoch and hash seed:
-    /// versions, floors and limits go on where they are there.
+    /// Makes this empty table the successor of `old`, which has the same epoch and hash seed: takes
+    /// over its versions, floors and limits.
     pub(super) fn inherit<N: MemoryMut>(&mut self, old: &Table<N>) {
         self.writer.inherit(&old.writer);
         self.instance = old.instance;
@@ -20,11 +19,11 @@ impl<M: MemoryMut> Table<M> {
         self.budgets.inherit_limits(&old.budgets);
     }
 
-    /// Copies what is visible in this table's buckets from `bucket` on to `to`, as long as
-    /// `goes_on`. Returns where to go on, `None` behind the last bucket.
+    /// Copies the visible entries of this table's buckets from `bucket` on to `to`, while `goes_on`
+    /// returns `true`. Returns the bucket to continue with; `None`: all are done.
     ///
-    /// What `to` holds in the same or a later version stays as it is. Until the last bucket is
-    /// copied, no entry moves past the place where this stands.
+    /// Does not replace an entry of `to` with the same or a later version. Until the last bucket is
+    /// copied, no entry moves past the bucket where this stopped.
     pub(super) fn carry<N: MemoryMut>(
         &mut self,
         to: &mut Table<N>,
@@ -50,7 +49,7 @@ impl<M: MemoryMut> Table<M> {
         (bucket < count).then_some(bucket)
     }
 
-    /// Goes on where `old` ends: versions, and counts of what has happened since the daemon started.
+    /// Continues `old`'s versions, and its counters since the daemon started.
     pub(super) fn succeed<N: MemoryMut>(&mut self, old: &Table<N>) {
         self.admit_version(old.next_version.saturating_sub(1));
         let own = self.counters;
@@ -66,7 +65,7 @@ impl<M: MemoryMut> Table<M> {
 
     fn carry_slot<N: MemoryMut>(&mut self, slot: usize, to: &mut Table<N>, now_ns: u64) {
         let Some(found) = self.at_slot(slot) else { return };
-        // What is damaged gets no new checksum.
+        // A damaged entry must not get a new checksum.
         if !self.is_visible(&found.header, tick(now_ns)) || self.entry_is_whole(&found).is_err() {
             return;
         }
@@ -86,7 +85,8 @@ impl<M: MemoryMut> Table<M> {
         to.receive(&entry, (queue, uses), now_ns);
     }
 
-    /// Stores an entry of another table. One that this table cannot hold is lost, as a cache may.
+    /// Stores an entry of another table. An entry that this table cannot hold is lost, as in an
+    /// eviction.
     fn receive(&mut self, entry: &Entry<'_>, place: (super::Queue, u8), now_ns: u64) {
         let hash = self.hash(entry.key);
         let old = self.find(entry.key, hash);
@@ -98,7 +98,7 @@ impl<M: MemoryMut> Table<M> {
         if old.is_none() {
             self.keep_budget(&prepared.header(), now);
         }
-        // Nothing is left that could go wrong.
+        // The entry is prepared and `reserve` has made room, so this cannot fail.
         let _ = self.store(&prepared, hash, old, place, now);
     }
 }

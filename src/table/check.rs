@@ -1,4 +1,4 @@
-//! Every invariant of the table, checked from what is in shared memory.
+//! Checks every invariant of the table in shared memory.
 
 use super::{Found, Table};
 use serde::Serialize;
@@ -7,29 +7,29 @@ use shm_layout::segment::Role;
 use shm_layout::slot::SLOTS;
 use shm_layout::{EntryHeader, MemoryMut};
 
-/// Violations that are described one by one; more are only counted.
+/// Most violations that are described; further ones are only counted.
 const DESCRIBED_MAX: usize = 20;
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct CheckReport {
-    /// Slots looked at.
+    /// Slots checked.
     pub slots: u64,
     /// Entries that slots refer to.
     pub entries: u64,
     /// Entries in the first of their two candidate lines.
     pub entries_in_first_line: u64,
-    /// Entries whose bytes were hashed and compared with their checksum.
+    /// Entries whose checksums were verified.
     pub checksums: u64,
-    /// Rules that do not hold.
+    /// Violations found.
     pub violation_count: u64,
-    /// The first of them, described.
+    /// Descriptions of the first of them.
     pub violations: Vec<String>,
     /// Live entries that index conflicts have evicted since the daemon started.
     pub displaced: u64,
     /// Entries stored since then.
     pub puts: u64,
-    /// The same as a share of what was stored, in percent.
+    /// `displaced` in percent of `puts`.
     pub displaced_percent: f64,
 }
 
@@ -43,7 +43,7 @@ impl CheckReport {
 }
 
 impl<M: MemoryMut> Table<M> {
-    /// Checks all buckets and segments in one go.
+    /// Checks all buckets and segments.
     #[must_use]
     pub fn check(&mut self) -> CheckReport {
         let mut report = CheckReport::default();
@@ -52,7 +52,8 @@ impl<M: MemoryMut> Table<M> {
         report
     }
 
-    /// Checks `count` buckets from `start` on; returns where to go on, `None` behind the last.
+    /// Checks `count` buckets from `start` on. Returns the bucket to continue with; `None`: all are
+    /// done.
     pub fn check_buckets(
         &mut self,
         start: u32,
@@ -87,7 +88,7 @@ impl<M: MemoryMut> Table<M> {
         (end < buckets).then_some(end)
     }
 
-    /// The checks that look at the table as a whole.
+    /// Checks the table as a whole.
     pub fn finish_check(&mut self, report: &mut CheckReport) {
         for number in 0..self.writer.geometry().segment_count() {
             let segment = self.log.segment(number).clone();
@@ -112,8 +113,8 @@ impl<M: MemoryMut> Table<M> {
         }
     }
 
-    /// Whether an entry is what a slot may refer to: in a used segment, whole, in its bucket under
-    /// its tag, and the only one of its key. `Ok(true)`: it stands in its first line.
+    /// Checks an entry that a slot refers to: it is in a used segment, whole, in a bucket of its
+    /// key under its tag, and the only one of its key. `Ok(true)`: it is in its first line.
     pub(super) fn entry_is_whole(&mut self, found: &Found) -> Result<bool, String> {
         let segment = self.log.segment(found.at.segment).clone();
         if segment.role == Role::Free {

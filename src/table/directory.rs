@@ -1,4 +1,4 @@
-//! The directory that a table is in: who may, the lock, files found and made (W1, W6, S1, S2).
+//! The table's directory: permissions, the lock, finding and making files (W1, W6, S1, S2).
 
 use super::file::{FileError, FileOptions, TableFile, system};
 use super::pages;
@@ -14,15 +14,15 @@ use std::{fs, io};
 
 /// Name of the table in its directory.
 const TABLE: &str = "table";
-/// A table is built under this name and renamed when it is whole.
+/// A table is built under this name and renamed when it is complete.
 const UNFINISHED: &str = "table.new";
-/// No owner gives so many versions out: at 10 million a second it would take 29,000 years.
+/// No table reaches this version: at 10 million a second it would take 29,000 years.
 const VERSIONS_END: u64 = 1 << 63;
-/// Who holds the lock on this file owns the table. Never the table itself: a reader could lock that
-/// through its read-only descriptor.
+/// The daemon that holds the lock on this file owns the table. The table itself is not locked,
+/// because a reader could lock it through its read-only descriptor.
 const LOCK: &str = "lock";
 
-/// A directory that this process alone makes tables in (W6).
+/// A directory in which only this process makes tables (W6).
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
@@ -32,7 +32,8 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// S1: a real directory that nobody else can put files into, nor another daemon makes tables in.
+    /// Opens and locks the directory (S1): a real directory that no other user can write and in
+    /// which no other daemon makes tables.
     pub(super) fn open(path: &Path) -> Result<Directory, FileError> {
         if !path.exists() {
             let made = fs::DirBuilder::new();
@@ -65,12 +66,12 @@ impl Directory {
         }
         let lock = lock(&fd, path)?;
         let directory = Directory { path: path.into(), fd, _lock: lock };
-        // Of a daemon that was killed while it made a table.
+        // Left by a daemon that was killed while it made a table.
         directory.remove_unfinished();
         Ok(directory)
     }
 
-    /// Bytes of a file in which a table of so many bytes fits: on a hugetlbfs, whole pages.
+    /// `bytes` rounded up to what a file in this directory has: on a hugetlbfs, whole pages.
     pub(super) fn whole_pages(&self, bytes: u64) -> u64 {
         pages::whole_pages(&self.fd, bytes)
     }
@@ -84,8 +85,8 @@ impl Directory {
         self.path.join(name)
     }
 
-    /// The file that is there, if an owner of ours could have left it since this boot, and who its
-    /// table says it is; the reason when it cannot be used.
+    /// The existing file and its identity, if an owner of this user could have left it since this
+    /// boot; otherwise the reason why it cannot be used.
     pub(super) fn existing(
         &self,
         options: &FileOptions,
@@ -108,7 +109,7 @@ impl Directory {
         // SAFETY: the mapping has `bytes` bytes.
         let found = unsafe { Identity::load(&memory, bytes) }.map_err(|error| error.to_string())?;
         if found.boot_id == [0; 2] || found.boot_id != boot_id() {
-            return Err("it is of an earlier boot, or of one that cannot be told".into());
+            return Err("it was made before the last boot, or under an unknown boot id".into());
         }
         // SAFETY: a word of the header, which was checked to be there.
         let ceiling = unsafe { memory.load(VERSION_CEILING) };
@@ -121,8 +122,8 @@ impl Directory {
         Ok(Some((TableFile::new(mapping, read_only), found)))
     }
 
-    /// W1: a file of zeros under another name, every page allocated. Takes its time: the system has
-    /// to clear the memory.
+    /// Makes a zeroed file under another name, with every page allocated (W1). Slow: the kernel
+    /// must clear the memory.
     pub(super) fn create(&self, bytes: u64, options: &FileOptions) -> Result<TableFile, FileError> {
         self.remove_unfinished();
         let path = self.file(UNFINISHED);
@@ -138,9 +139,9 @@ impl Directory {
         built
     }
 
-    /// Removes what [`create`](Self::create) has made.
+    /// Removes the file that [`create`](Self::create) makes.
     pub(super) fn remove_unfinished(&self) {
-        // Mostly there is none.
+        // Usually there is none.
         let _ = unlinkat(&self.fd, UNFINISHED, UnlinkatFlags::NoRemoveDir);
     }
 
@@ -152,7 +153,8 @@ impl Directory {
         options: &FileOptions,
     ) -> Result<TableFile, FileError> {
         let length = i64::try_from(bytes).unwrap_or(i64::MAX);
-        // Before: what a refused allocation has taken is not free again until the file is.
+        // Before the allocation: pages that a failed one has taken stay taken until the file is
+        // removed.
         let free = nix::sys::statvfs::fstatvfs(&self.fd)
             .map_or(0, |stat| stat.blocks_available().saturating_mul(stat.fragment_size()));
         match posix_fallocate(fd, 0, length) {
@@ -166,7 +168,7 @@ impl Directory {
             Err(source) => return Err(system("cannot allocate", path, source.into())),
         }
         let mapping = map(fd, bytes).map_err(|source| system("cannot map", path, source))?;
-        // Before anybody reads it: a collapse under readers stalls them for milliseconds.
+        // Before it has readers: a collapse would stall them for milliseconds.
         pages::make_large(&mapping);
         self.set_access(fd, options)?;
         Ok(TableFile::new(mapping, self.read_only(UNFINISHED)?))
@@ -188,8 +190,7 @@ impl Directory {
             .map_err(|source| system("cannot open", &self.file(name), source.into()))
     }
 
-    /// S2: whoever still reads the old table is sent to the new one, even where the rest of the old
-    /// header is damaged.
+    /// S2: sends the readers of the old table away, even if the rest of its header is damaged.
     pub(super) fn supersede_existing(&self) {
         let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let Ok(fd) = openat(&self.fd, TABLE, flags, Mode::empty()) else { return };
@@ -206,7 +207,7 @@ impl Directory {
         }
     }
 
-    /// Gives what [`create`](Self::create) has made the table's name.
+    /// Renames the file that [`create`](Self::create) has made to the table's name.
     pub(super) fn publish(&self) -> Result<(), FileError> {
         renameat(&self.fd, UNFINISHED, &self.fd, TABLE)
             .map_err(|source| system("cannot rename", &self.file(UNFINISHED), source.into()))
@@ -221,7 +222,7 @@ fn lock(directory: &OwnedFd, path: &Path) -> Result<Flock<fs::File>, FileError> 
         .map_err(|_| FileError::Owned { directory: path.into() })
 }
 
-/// S1: nobody but this user could have written the file.
+/// S1: no other user could have written the file.
 fn sound(stat: &FileStat) -> Result<(), String> {
     let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
     if kind != SFlag::S_IFREG {
@@ -240,7 +241,8 @@ fn map(fd: &OwnedFd, bytes: u64) -> io::Result<Mapping> {
     Mapping::of_file(fd, bytes, Access::Write)
 }
 
-/// The kernel's boot id; zero where it cannot be read: such a table is never taken over.
+/// The kernel's boot id; zero if it cannot be read. A table with a zero boot id is never taken
+/// over.
 pub(super) fn boot_id() -> [u64; 2] {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();

@@ -1,4 +1,4 @@
-//! The table's file: taken over from an earlier daemon, or made anew (W1, S2).
+//! The table's file: taken over from an earlier daemon, or newly made (W1, S2).
 
 use super::Table;
 use l1d_wire::mapping::Mapping;
@@ -22,12 +22,12 @@ pub struct FileOptions {
     pub group: Option<u32>,
     /// Fingerprint of the policy in force.
     pub policy_fingerprint: u64,
-    /// A table that is there keeps its index, whatever the plan says of the size of entries.
+    /// An existing table keeps its index, whatever size of entries the plan has.
     pub keeps_index: bool,
 }
 
 impl FileOptions {
-    /// Whether a table of this shape may stay as it is where `wanted` was asked for.
+    /// Whether an existing table with the identity `found` may be used instead of `wanted`.
     pub(super) fn accepts(&self, found: &Identity, wanted: &Identity) -> bool {
         let same_index = (found.bucket_count, found.segment_bytes)
             == (wanted.bucket_count, wanted.segment_bytes);
@@ -45,18 +45,19 @@ pub enum FileError {
     /// A system call failed.
     #[error("{what} {path}: {source}; {advice}")]
     System {
-        /// What was being done.
+        /// The operation that failed.
         what: &'static str,
-        /// To which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
         /// What to do next.
         advice: &'static str,
     },
     /// Another daemon is at work.
     #[error(
-        "another l1d owns the table in {directory}; stop it, or give this one another --table-directory"
+        "another l1d owns the table in {directory}; \
+         stop it, or give this one another --table-directory"
     )]
     Owned {
         /// The directory.
@@ -74,7 +75,8 @@ pub enum FileError {
     },
     /// No room.
     #[error(
-        "a table of {bytes} bytes does not fit {directory}: {free} bytes are free; set a smaller table size or enlarge the file system"
+        "a table of {bytes} bytes does not fit {directory}: {free} bytes are free; \
+         set a smaller table size or enlarge the file system"
     )]
     NoSpace {
         /// The directory.
@@ -86,8 +88,8 @@ pub enum FileError {
     },
     /// No huge pages.
     #[error(
-        "a table of {} bytes needs {wanted} huge pages of {page_bytes} bytes in {directory}, and {free} \
-         are free; reserve {} in all with vm.nr_hugepages (or in \
+        "a table of {} bytes needs {wanted} huge pages of {page_bytes} bytes in {directory}, \
+         and {free} are free; reserve {} in all with vm.nr_hugepages (or in \
          /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages), or use a directory on a tmpfs",
         wanted * page_bytes,
         reserved + wanted.saturating_sub(*free),
@@ -105,7 +107,7 @@ pub enum FileError {
         /// Pages that there are, of this size.
         reserved: u64,
     },
-    /// Sizes that cannot be.
+    /// Impossible sizes.
     #[error(transparent)]
     Layout(#[from] LayoutError),
 }
@@ -114,7 +116,7 @@ pub enum FileError {
 #[derive(Debug)]
 pub struct TableFile {
     mapping: Mapping,
-    /// What clients get.
+    /// The descriptor that clients get.
     read_only: OwnedFd,
     pages: Option<Pages>,
 }
@@ -137,8 +139,8 @@ impl TableFile {
         self.mapping.bytes() as u64
     }
 
-    /// In what pages this process had the table when it was made or taken over, as the kernel said
-    /// then: to ask again takes longer than the owner has.
+    /// The pages in which this process had the table mapped when it was made or taken over. Not
+    /// updated, because asking the kernel takes longer than the owner can wait.
     #[must_use]
     pub fn pages(&self) -> Option<Pages> {
         self.pages
@@ -148,7 +150,7 @@ impl TableFile {
 /// A table and the file that it is in.
 #[derive(Debug)]
 pub(super) struct Opened {
-    /// Before the file, whose mapping it uses.
+    /// Dropped before the file, whose mapping it uses.
     pub(super) table: Table<MappedMut>,
     pub(super) file: TableFile,
 }
@@ -156,7 +158,7 @@ pub(super) struct Opened {
 impl Opened {
     /// S2 to S5 on the file of an earlier daemon.
     pub(super) fn take_over(file: TableFile, fingerprint: u64) -> Result<Opened, LayoutError> {
-        // SAFETY: the mapping is page-aligned and dropped behind the table, and the lock of the
+        // SAFETY: the mapping is page-aligned and dropped after the table, and the lock of the
         // directory makes this process the only one that writes.
         let memory = unsafe { MappedMut::new(file.mapping.base()) };
         // SAFETY: as above; the memory has the mapping's length.
@@ -167,7 +169,7 @@ impl Opened {
 
     /// An empty table, not yet open for readers, in a file of zeros of this geometry's size.
     pub(super) fn create(file: TableFile, geometry: Geometry) -> Opened {
-        // SAFETY: page-aligned, dropped behind the table; nobody else has the file yet.
+        // SAFETY: page-aligned, dropped after the table; nobody else has the file yet.
         let memory = unsafe { MappedMut::new(file.mapping.base()) };
         // SAFETY: the mapping has the bytes of this geometry, all zero.
         let table = Table::new(unsafe { Writer::create(memory, geometry) });

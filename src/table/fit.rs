@@ -1,19 +1,19 @@
-//! Whether the index suits the entries that came: it was planned for a guess of their size.
+//! Whether the size of the index, which was planned from a guess, suits the entries.
 
 use super::Table;
 use shm_layout::MemoryMut;
 use shm_layout::slot::SLOTS;
 
-/// Fewer entries say nothing of those to come.
+/// Fewer entries are not representative.
 const ENTRIES_MIN: u64 = 1000;
-/// Above this load, in percent, entries evict one another from full lines while the log has room.
+/// Above this load, in percent, full lines evict entries while the log has room.
 const LOAD_TOO_HIGH: u64 = 92;
-/// Below this load of a full log, in percent, half of the index is better used for entries.
+/// Below this load with a full log, in percent, half of the index would be better used for entries.
 const LOAD_TOO_LOW: u64 = 38;
 
 impl<M: MemoryMut> Table<M> {
-    /// Bytes of an entry that the index should be planned for, where it was planned for something so
-    /// different that it costs hits; `None`: it suits, or it is too early to say.
+    /// The size of an entry, in bytes, that the index should be planned for, if the present plan
+    /// costs hits; `None`: it suits, or it is too early to tell.
     #[must_use]
     pub fn misfit(&self) -> Option<u32> {
         let slots = u64::from(self.writer.geometry().bucket_count()) * SLOTS as u64;
@@ -26,7 +26,7 @@ impl<M: MemoryMut> Table<M> {
         if suits { None } else { self.mean_entry_bytes() }
     }
 
-    /// Bytes of live entries that there is room for, as far as that shows.
+    /// An estimate of the bytes of live entries that the table has room for.
     #[must_use]
     pub fn room_bytes(&self) -> u64 {
         let words: u64 = self.log.segments.iter().map(|s| u64::from(s.live_words)).sum();
@@ -34,7 +34,7 @@ impl<M: MemoryMut> Table<M> {
         if self.eviction.is_filling() { about.max(words * 8) } else { words * 8 }
     }
 
-    /// Bytes of an entry with header and padding, on average; `None`: there are none.
+    /// The mean size of an entry in bytes, with header and padding; `None`: there are no entries.
     #[must_use]
     pub fn mean_entry_bytes(&self) -> Option<u32> {
         let words: u64 = self.log.segments.iter().map(|s| u64::from(s.live_words)).sum();

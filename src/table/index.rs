@@ -1,4 +1,4 @@
-//! The index: which slot is a key's.
+//! The index: finding a key's slot, choosing one for a new key.
 
 use super::links::Why;
 use super::{Found, Table};
@@ -8,11 +8,7 @@ use shm_layout::{Bucket, EntryHeader, KeyHash, Location, MemoryMut, SlotWord};
 impl<M: MemoryMut> Table<M> {
     /// The entry of `key`, if any. A key has at most one slot (W10).
     pub(super) fn find(&self, key: &[u8], hash: KeyHash) -> Option<Found> {
-        let mut tagged = self.writer.tagged_slots(hash).filter_map(|slot| self.at_slot(slot));
-        tagged.find(|found| {
-            let view = self.writer.view(found.at, &found.header);
-            view.is_some_and(|view| view.key().equals(key))
-        })
+        self.writer.find(key, hash).map(|(slot, at, header)| Found { slot, at, header })
     }
 
     /// The entry that a slot refers to; `None` for an empty slot, or one that no owner could have
@@ -37,11 +33,10 @@ impl<M: MemoryMut> Table<M> {
         self.writer.tagged_slots(hash).find(|slot| self.writer.slot(*slot) == wanted)
     }
 
-    /// A slot for a key that has none (W10): in its first line while that has one, as most reads then
-    /// end there, and there its own slot if it is empty, as a read then looks at no other. When both lines
-    /// are full a neighbour moves to its other line (cuckoo hashing, one step: Pagh and Rodler, 2001); when
-    /// none can, an entry is evicted: an invisible one if there is one, else the one that was used least,
-    /// of those the one that was stored first.
+    /// An empty slot for a key that has none (W10): its own slot, or one in its first line, because
+    /// most reads then load one line only, or one in its second line. If both lines are full, a
+    /// neighbour moves to its other line (one step of cuckoo hashing: Pagh and Rodler, 2001). If
+    /// none can, an entry is evicted: an invisible one, or else the oldest of the least used.
     pub(super) fn choose_slot(&mut self, hash: KeyHash, now: u32) -> usize {
         let [first, second] = self.writer.geometry().buckets(hash);
         let own = first.slot(hash.own_slot());
@@ -54,9 +49,10 @@ impl<M: MemoryMut> Table<M> {
             .unwrap_or_else(|| first.slot(0))
     }
 
-    /// Empties one of the candidate slots by moving its entry to the other line of that entry's key.
+    /// Empties one of the candidate slots by moving its entry to the other line of that entry's
+    /// key.
     ///
-    /// A reader in the midst of it misses, and a kill there costs the entry.
+    /// A concurrent reader can miss that entry, and a kill between the two stores loses it.
     fn move_neighbour(&mut self, hash: KeyHash) -> Option<usize> {
         for slot in self.candidate_slots(hash).collect::<Vec<_>>() {
             let Some(found) = self.at_slot(slot) else { continue };
@@ -77,9 +73,9 @@ impl<M: MemoryMut> Table<M> {
         None
     }
 
-    /// Whether an entry may move between two buckets: not past a scan of the index that goes on over
-    /// several turns. A flush would never meet it, nor would what is carried to another table, and
-    /// verification never or twice.
+    /// Whether an entry may move between two buckets. It must not move past the position of a scan
+    /// of the index that takes several turns: a flush or a move to another table would miss the
+    /// entry, and verification would miss it or count it twice.
     fn may_move(&self, from: u32, to: u32) -> bool {
         let same_side = |border: u32| (from < border) == (to < border);
         let verified = self.sweep.verifying.unwrap_or(0);

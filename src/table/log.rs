@@ -1,7 +1,7 @@
-//! The log: fixed segments in two queues, and those that are open for appending.
+//! The log: segments of fixed size in two queues, and those that are open for appending.
 //!
-//! Newcomers go to the small queue, what has proved itself to main (`eviction`). One segment is
-//! kept free as long as possible: it is where the live part of a reclaimed segment goes.
+//! New keys start in the small queue; keys that are used again go to main (`eviction`). One segment
+//! is kept free if possible, for the live part of a segment that is reclaimed.
 
 use shm_layout::entry::NEVER;
 use shm_layout::memory::WORD_BYTES;
@@ -23,7 +23,7 @@ impl Queue {
         self as usize
     }
 
-    /// From so many uses on, an entry at the end of this queue is kept.
+    /// Fewest uses with which an entry at the end of this queue is kept.
     pub(super) const fn uses_kept(self) -> u8 {
         match self {
             Queue::Small => 2,
@@ -32,16 +32,16 @@ impl Queue {
     }
 }
 
-/// Where an entry can be appended: each has an open segment of its own.
+/// A destination of appends; each has its own open segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stream {
     /// To the small queue.
     Small,
     /// To main.
     Main,
-    /// To main, for what outlived the rest of its segment: it is likely to outlive its new neighbours,
-    /// too, and among its like it need not be copied again (segregation by age in LFS cleaning:
-    /// Rosenblum and Ousterhout, SOSP 1991).
+    /// To main, for entries that outlived most of their segment. They are likely to outlive new
+    /// neighbours too, and need fewer copies when kept together (segregation by age in LFS
+    /// cleaning: Rosenblum and Ousterhout, SOSP 1991).
     Survivors,
 }
 
@@ -67,14 +67,14 @@ impl From<Queue> for Stream {
     }
 }
 
-/// What only the owner knows of a segment: 56 bytes a segment.
+/// The owner's private figures of a segment: 56 bytes each.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
     pub(super) role: Role,
     pub(super) queue: Queue,
     /// Its place in the order in which segments were opened, closed or requeued.
     pub(super) sequence: u64,
-    /// The epoch of that ([`super::eviction`]).
+    /// The epoch in which that happened ([`super::eviction`]).
     pub(super) born: u32,
     /// Words from its start that hold entries.
     pub(super) filled_words: u32,
@@ -88,7 +88,7 @@ pub(super) struct Segment {
     pub(super) earliest_expiry: u32,
     /// All live entries have expired by this tick.
     pub(super) latest_expiry: u32,
-    /// The live figures are right. Not so in what an earlier owner left, until it has been swept.
+    /// The live figures are complete. Those of an earlier owner's segments are not until verified.
     pub(super) is_counted: bool,
     /// A floor was raised since the last sweep.
     pub(super) is_suspect: bool,
@@ -155,7 +155,8 @@ impl Log {
         self.closed(queue).len() + open.count()
     }
 
-    /// Takes over a segment that an earlier owner filled. In any order: see [`sort`](Self::sort).
+    /// Takes over a segment that an earlier owner filled, in any order: [`sort`](Self::sort)
+    /// follows.
     pub(super) fn adopt<M: MemoryMut>(
         &mut self,
         writer: &Writer<M>,
@@ -163,7 +164,7 @@ impl Log {
         sequence: u64,
         filled_words: u32,
     ) {
-        // Which queue it was in is not kept: all that has survived a restart is main's.
+        // The header does not record the queue: everything that survives a restart joins main.
         let role = Role::Closed;
         *self.segment(number) =
             Segment { role, sequence, filled_words, is_counted: false, ..Segment::EMPTY };
@@ -172,7 +173,7 @@ impl Log {
         self.closed[Queue::Main.index()].push_back(number);
     }
 
-    /// Puts the queues in order.
+    /// Sorts the queues by age.
     pub(super) fn sort(&mut self) {
         for queue in Queue::ALL {
             let segments = &self.segments;
@@ -192,7 +193,7 @@ impl Log {
         let next = self.free.pop_front()?;
         let queue = stream.queue();
         if let Some(old) = self.open[stream.index()].take() {
-            // Behind what was requeued while it was open.
+            // After segments that were requeued while it was open.
             let sequence = self.take_sequence();
             let segment = self.segment(old);
             segment.role = Role::Closed;
@@ -203,14 +204,14 @@ impl Log {
         let sequence = self.take_sequence();
         *self.segment(next) =
             Segment { role: Role::Open, queue, sequence, born: epoch, ..Segment::EMPTY };
-        // Filled first: a restart that sees the role must not see the last life's extent.
+        // Filled first: a restart that sees the new role must not see the old extent.
         writer.set_filled(next, 0, NEVER);
         writer.set_segment(next, Role::Open, sequence);
         self.open[stream.index()] = Some(next);
         Some(next)
     }
 
-    /// Makes a closed segment the newest closed one of `queue`, with all that is in it.
+    /// Makes a closed segment, with its entries, the newest closed one of `queue`.
     pub(super) fn requeue<M: MemoryMut>(
         &mut self,
         writer: &Writer<M>,
@@ -247,7 +248,7 @@ impl Log {
         }
     }
 
-    /// Where `words` words would go in the open segment of a stream.
+    /// Where the open segment of a stream has room for `words` words, if it has.
     pub(super) fn room(
         &self,
         stream: Stream,
@@ -265,7 +266,8 @@ impl Log {
         open.map_or(0, |segment| segment_words.saturating_sub(segment.filled_words as usize))
     }
 
-    /// Counts an entry as appended, in private and in shared memory, before a slot refers to it.
+    /// Counts an appended entry, in private and shared memory. To be called before a slot refers to
+    /// it.
     pub(super) fn fill<M: MemoryMut>(
         &mut self,
         writer: &Writer<M>,
@@ -292,7 +294,7 @@ impl Log {
         segment.live_entries = segment.live_entries.saturating_sub(1);
     }
 
-    /// A floor was raised: what is live must be looked at again.
+    /// Marks all segments for a sweep, after a floor was raised.
     pub(super) fn suspect_all(&mut self) {
         for segment in &mut self.segments {
             segment.is_suspect = true;
@@ -300,7 +302,7 @@ impl Log {
     }
 }
 
-/// Words of an entry that fits a segment, which has at most 2^28.
+/// Words of an entry; it fits a segment, which has at most 2^28.
 pub(super) fn words_of(header: &EntryHeader) -> u32 {
     u32::try_from(header.words()).unwrap_or(u32::MAX)
 }

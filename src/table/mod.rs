@@ -1,20 +1,20 @@
 //! The table as its owner sees it: append, publish, delete, expire, reclaim.
 //!
-//! The shared words are written by [`shm_layout::Writer`] alone; what is here decides what to write
-//! and keeps what only the owner needs in private memory. One thread owns a [`Table`].
+//! Only [`shm_layout::Writer`] touches shared words. This module decides what to write, and keeps
+//! the owner's own figures in private memory. One thread owns a [`Table`].
 //!
 //! | part | file |
 //! |---|---|
 //! | finding a key's slot, choosing one for a new key | `index` |
 //! | linking and unlinking entries, and counting them | `links` |
 //! | the log: segments, two queues of them | `log` |
-//! | what stays and what goes, and reclaiming segments | `eviction` |
-//! | how much one policy may take | `budget` |
-//! | giving back what has expired, a bounded step at a time | `sweep` |
-//! | taking over what an earlier owner left | `restart` |
-//! | every invariant, checked | `check` |
-//! | what the index should have been planned for | `fit` |
-//! | moving all of it to a table of another shape | `carry`, `tables` |
+//! | eviction, and reclaiming segments | `eviction` |
+//! | shares of policies and known absences | `budget` |
+//! | freeing expired entries, a bounded step at a time | `sweep` |
+//! | taking over an earlier owner's table | `restart` |
+//! | checking every invariant | `check` |
+//! | whether the index has the right size | `fit` |
+//! | moving to a table of another shape | `carry`, `tables` |
 //! | the file, its directory, and the pages it lies in | `file`, `directory`, `pages` |
 
 mod budget;
@@ -51,7 +51,7 @@ use shm_layout::{
 };
 use stats::Counters;
 
-/// Versions reserved at a time (W5): one store of the ceiling for so many entries.
+/// Versions reserved by one store of the ceiling (W5).
 const VERSIONS_RESERVED: u64 = 1 << 16;
 
 /// The owner's handle on a table.
@@ -66,12 +66,12 @@ pub struct Table<M> {
     slots_used: u64,
     instance: u64,
     sweep: sweep::Sweep,
-    /// Buckets below this are behind a flush of a prefix that is under way; 0: none is.
+    /// Buckets below this have been passed by the flush of a prefix; 0: no flush is under way.
     flushed: u32,
-    /// Buckets below this have been carried to another table; 0: none is being filled.
+    /// Buckets below this have been carried to another table; 0: no move is under way.
     carried: u32,
     counters: Counters,
-    /// A key or value on its way from shared to private memory.
+    /// A key copied from shared memory.
     scratch: Vec<u8>,
 }
 
@@ -84,7 +84,7 @@ struct Found {
     header: EntryHeader,
 }
 
-/// What the owner finds under a key.
+/// The entry of a key, copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// The value; empty for a known absence.
@@ -136,12 +136,12 @@ impl<M: MemoryMut> Table<M> {
         }
     }
 
-    /// The write protocol, for what is not an entry: floors, state, clock.
+    /// The writer, for floors, state and clock.
     pub fn writer(&self) -> &Writer<M> {
         &self.writer
     }
 
-    /// Counts the daemons that have owned this table.
+    /// The number of daemons that have owned this table.
     #[must_use]
     pub fn instance(&self) -> u64 {
         self.instance
@@ -153,13 +153,13 @@ impl<M: MemoryMut> Table<M> {
         self.writer.geometry().hasher().hash(key)
     }
 
-    /// The version that the next entry gets; a floor raised to it hides everything stored before.
+    /// The next entry's version; a floor raised to it hides everything stored before.
     #[must_use]
     pub fn next_version(&self) -> u64 {
         self.next_version
     }
 
-    /// Versions up to this one count as given out.
+    /// Marks versions up to `version` as given out (W5).
     fn admit_version(&mut self, version: u64) {
         if version > self.version_ceiling {
             self.version_ceiling = version + VERSIONS_RESERVED;
@@ -168,8 +168,8 @@ impl<M: MemoryMut> Table<M> {
         self.next_version = self.next_version.max(version + 1);
     }
 
-    /// Stores an entry and makes it visible to everyone; its `version` is given here and returned.
-    /// `now_ns` counts from the table's epoch.
+    /// Stores an entry, publishes it, and returns the version that it got. `now_ns` counts from the
+    /// table's epoch.
     ///
     /// # Errors
     /// A key or value of an impossible size. The table is unchanged then.
@@ -179,8 +179,8 @@ impl<M: MemoryMut> Table<M> {
         Ok(version)
     }
 
-    /// [`put`](Self::put) under the version that `entry` has, in place of whatever is there. Returns
-    /// the entry's bytes.
+    /// [`put`](Self::put) under `entry`'s own version; replaces any entry of the key. Returns the
+    /// size of the entry in bytes.
     fn put_version(
         &mut self,
         entry: &Entry<'_>,
@@ -192,7 +192,7 @@ impl<M: MemoryMut> Table<M> {
         let now = tick(now_ns);
         let old = self.find(entry.key, hash);
         let queue = match &old {
-            // Never to small: the hottest keys would lose their place.
+            // Not always small: the hottest keys would be demoted.
             Some(old) => self.log.segment(old.at.segment).queue,
             None => self.queue_for(hash, &header, now),
         };
@@ -251,14 +251,14 @@ impl<M: MemoryMut> Table<M> {
         self.writer.prefetch_entry(self.hash(key));
     }
 
-    /// What a reader would find under `key` now; counts as a hit.
+    /// The visible entry of `key`; counts as a hit.
     pub fn get(&mut self, key: &[u8], now_ns: u64) -> Option<Held> {
         let (slot, held) = self.look_up(key, now_ns)?;
         self.use_slot(slot);
         Some(held)
     }
 
-    /// What a reader would find under `key` now, for whoever only looks.
+    /// The visible entry of `key`; does not count as a hit.
     pub fn peek(&self, key: &[u8], now_ns: u64) -> Option<Held> {
         self.look_up(key, now_ns).map(|(_, held)| held)
     }
@@ -281,7 +281,7 @@ impl<M: MemoryMut> Table<M> {
         self.is_visible(&found.header, tick(now_ns)).then(|| (found.slot, self.held(&found)))
     }
 
-    /// Removes `key`, and says whether a reader would have found a value.
+    /// Removes `key`, and returns whether a reader would have found a value.
     pub fn remove(&mut self, key: &[u8], now_ns: u64) -> bool {
         let hash = self.hash(key);
         let Some(found) = self.find(key, hash) else { return false };
@@ -290,8 +290,8 @@ impl<M: MemoryMut> Table<M> {
         was_visible && found.header.marks & shm_layout::entry::MARK_ABSENT == 0
     }
 
-    /// Makes everything stored so far invisible: one store for each policy. Memory comes back as the
-    /// sweep passes.
+    /// Hides everything stored so far, by one store for each policy. The sweep frees the memory
+    /// later.
     pub fn flush(&mut self) {
         self.flush_below(self.next_version);
     }
@@ -303,16 +303,16 @@ impl<M: MemoryMut> Table<M> {
         self.log.suspect_all();
     }
 
-    /// Makes everything stored under `policy` so far invisible.
+    /// Hides everything stored under `policy` so far.
     pub fn flush_policy(&mut self, policy: u8) {
         self.writer.raise_policy_floor(policy, self.next_version);
         self.log.suspect_all();
     }
 
-    /// Removes the keys in `count` buckets from `start` on that begin with `prefix` and were stored
-    /// before `below_version`. `removed_key` gets the hash of each. Returns how many, and where to go
-    /// on, `None` behind the last. One flush at a time: between its steps no entry moves past the place
-    /// where it stands.
+    /// Removes the keys in `count` buckets from `start` on that begin with `prefix` and have
+    /// versions below `below_version`. `removed_key` gets the hash of each. Returns their number,
+    /// and the bucket to continue with; `None`: all are done. One flush at a time: between its
+    /// steps no entry moves past the bucket where it stopped.
     pub fn flush_prefix(
         &mut self,
         prefix: &[u8],

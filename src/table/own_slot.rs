@@ -1,11 +1,11 @@
-//! A key's own slot: where a read looks first.
+//! A key's own slot, which a read tries first.
 
 use super::Table;
 use shm_layout::{KeyHash, MemoryMut};
 
 impl<M: MemoryMut> Table<M> {
-    /// Gives a key that was hit its own slot, in exchange for the one of its first line where it stands, if
-    /// it is used more than what is there: what is read most is found by one look.
+    /// Moves a key that was hit to its own slot, by a swap within its first line, if it is used
+    /// more than the entry there: the most popular keys are found with one load.
     pub(super) fn give_own_slot(&mut self, hash: KeyHash, slot: usize) {
         let [first, _] = self.writer.geometry().buckets(hash);
         let own = first.slot(hash.own_slot());
@@ -68,10 +68,10 @@ mod tests {
         assert_sound(&mut table);
     }
 
-    /// The hazard: a kill in the middle of an exchange leaves two slots for a key, the next daemon changes
-    /// one of them, and readers find the other.
+    /// The hazard: a kill in the middle of a swap leaves two slots for a key, the next daemon
+    /// changes one of them, and readers find the other.
     #[test]
-    fn a_kill_in_the_middle_of_an_exchange_leaves_no_second_slot() {
+    fn a_kill_in_the_middle_of_a_swap_leaves_no_second_slot() {
         let geometry = geometry(1000, 5 << 20);
         let heap = HeapTable::new(&geometry);
         let mut table = new_table(&heap, geometry);

@@ -2,9 +2,10 @@
 //!
 //! A read of a large table waits for address translation as much as for data; pages of 2 MiB take
 //! most of that away, and a short-lived process faults once for 512 small pages. No mount option is
-//! needed: the kernel collapses the pages of any tmpfs file on request, and whoever maps the file at
-//! a multiple of 2 MiB has the use of them. A tmpfs that gives large pages by itself (`huge=`) and a
-//! hugetlbfs do as well; of the latter, files have whole huge pages, which must have been reserved.
+//! needed: the kernel collapses the pages of any tmpfs file on request, and whoever maps the file
+//! at a multiple of 2 MiB has the use of them. A tmpfs that gives large pages by itself (`huge=`)
+//! and a hugetlbfs do as well; of the latter, files have whole huge pages, which must have been
+//! reserved.
 //!
 //! What was had in the end is never known from these calls, some of which fail on kernels that have
 //! done it: see [`l1d_wire::pages::Pages`].
@@ -16,16 +17,16 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// Large pages that the system has no memory for, one after another, before it is asked no more.
+/// Consecutive refusals for lack of memory after which no more large pages are requested.
 const REFUSALS_MAX: u32 = 16;
 
-/// Asks the kernel to put the whole of a new file into large pages, where it is not yet, and enters all
-/// of it into this process's page table: the kernel clears memory when it is first touched, and the
-/// owner has no time for that.
+/// Asks the kernel to put a whole new file into large pages, and maps all of it into this process's
+/// page table: the kernel clears memory when it is first touched, for which the owner has no time
+/// later.
 ///
-/// Each place is touched before it is collapsed. Where fallocate has got a large page, the kernel owes
-/// it the clearing; a collapse maps it as it is, and whoever faults on it next clears it then, with all
-/// that was written meanwhile (seen on Linux 6.18, on a tmpfs with `huge=always`).
+/// Touches each place before it collapses it. A large page that fallocate got is not cleared yet; a
+/// collapse maps it uncleared, and the next fault clears it with everything written meanwhile (seen
+/// on Linux 6.18, on a tmpfs with `huge=always`).
 pub(super) fn make_large(mapping: &Mapping) {
     let mut refusals = 0;
     for offset in (0..mapping.bytes() / HUGE_PAGE_BYTES).map(|page| page * HUGE_PAGE_BYTES) {
@@ -34,7 +35,7 @@ pub(super) fn make_large(mapping: &Mapping) {
         }
         refusals =
             if collapse(mapping, offset) == Err(nix::Error::ENOMEM) { refusals + 1 } else { 0 };
-        // The system looks hard for memory each time.
+        // Each request makes the kernel search for memory.
         if refusals == REFUSALS_MAX {
             break;
         }
@@ -49,20 +50,20 @@ fn collapse(mapping: &Mapping, offset: usize) -> nix::Result<()> {
     nix::errno::Errno::result(result).map(drop)
 }
 
-/// Enters what is in large pages of a file that was found into this process's page table. The rest
-/// stays as it is: collapsing pages under readers stalls them for milliseconds.
+/// Maps the large pages of an existing file into this process's page table. Does not collapse the
+/// rest, which would stall readers for milliseconds.
 pub(super) fn enter_large(mapping: &Mapping) {
     populate_large(mapping, usize::MAX, || true);
 }
 
-/// Bytes of a file in this directory in which `bytes` bytes fit.
+/// `bytes` rounded up to what a file in this directory has: on a hugetlbfs, whole pages.
 pub(super) fn whole_pages(directory: impl AsFd, bytes: u64) -> u64 {
     let page_bytes = hugetlb_page_bytes(directory).map_or(1, |bytes| bytes as u64);
-    // Beyond 64 bits the size is refused anyway.
+    // A size that overflows 64 bits is refused later.
     bytes.checked_next_multiple_of(page_bytes).unwrap_or(bytes)
 }
 
-/// Why `bytes` bytes could not be had in this directory, where it is on a hugetlbfs.
+/// The error for a failed allocation of `bytes` bytes, if the directory is on a hugetlbfs.
 pub(super) fn shortage(directory: impl AsFd, path: &Path, bytes: u64) -> Option<FileError> {
     let page_bytes = hugetlb_page_bytes(directory)? as u64;
     let pool = format!("/sys/kernel/mm/hugepages/hugepages-{}kB", page_bytes >> 10);
@@ -74,7 +75,7 @@ pub(super) fn shortage(directory: impl AsFd, path: &Path, bytes: u64) -> Option<
         directory: path.into(),
         page_bytes,
         wanted: bytes.div_ceil(page_bytes),
-        // Of the free ones, some are promised to mappings.
+        // Some of the free pages are reserved for mappings.
         free: figure("free_hugepages").saturating_sub(figure("resv_hugepages")),
         reserved: figure("nr_hugepages"),
     })

@@ -1,4 +1,4 @@
-//! Taking over a table that an earlier daemon left, at whatever instruction it was killed (S3 to
+//! Taking over the table of an earlier daemon, which may have been killed at any instruction (S3 to
 //! S5). Readers go on throughout.
 
 use super::{Log, Table};
@@ -8,14 +8,14 @@ use shm_layout::slot::SLOTS;
 use shm_layout::{MemoryMut, Writer};
 
 impl<M: MemoryMut> Table<M> {
-    /// Makes the table consistent again, from the index and the segment headers alone; entries are
-    /// verified later, by [`sweep`](Self::sweep).
+    /// Makes the table consistent, using only the index and the segment headers;
+    /// [`sweep`](Self::sweep) verifies the entries later.
     ///
-    /// Entries stored under another policy than `policy_fingerprint` are hidden: their rule numbers
-    /// would mean other rules now.
+    /// Hides all entries if they were stored under another policy than `policy_fingerprint`, under
+    /// which their rule numbers would mean other rules.
     #[must_use]
     pub fn take_over(writer: Writer<M>, policy_fingerprint: u64) -> Table<M> {
-        // S3, in this order. Strict entries missed invalidations while nobody listened.
+        // S3, in this order. Nobody received invalidations of strict entries meanwhile.
         writer.set_lease_until(0);
         writer.raise_strict_floor(writer.version_ceiling() + 1);
         let instance = writer.next_instance();
@@ -24,13 +24,14 @@ impl<M: MemoryMut> Table<M> {
         let mut table = Table::over(writer, Log::new(segments));
         table.instance = instance;
         table.log.free.clear();
-        // S4 first half: who is half recycled loses its slots, who was open is never appended to again.
+        // S4, first half: half-recycled segments lose their slots; none that was open is appended
+        // to again.
         let mut unusable = vec![false; segments as usize];
         for number in 0..segments {
             unusable[number as usize] = table.take_over_segment(number);
             if unusable[number as usize] {
-                // Also where only its header is damaged: a reader may be inside one of its entries,
-                // and must not find the generation that it began with when others are stored there.
+                // Also if only its header is damaged: a reader may be copying one of its entries,
+                // and must see another generation once new entries are stored there.
                 table.writer.begin_recycling(number);
             }
         }
@@ -52,7 +53,7 @@ impl<M: MemoryMut> Table<M> {
         table
     }
 
-    /// Reads one segment header. Returns whether nothing in the segment can be used.
+    /// Reads one segment header. Returns `true` if the segment is unusable.
     fn take_over_segment(&mut self, number: u32) -> bool {
         let segment_bytes = (self.writer.geometry().segment_words() * WORD_BYTES) as u64;
         let half_recycled = self.writer.is_recycling(number);
@@ -68,8 +69,9 @@ impl<M: MemoryMut> Table<M> {
         false
     }
 
-    /// S5, first half: a slot refers into the filled part of a usable segment, where no other slot of its
-    /// line refers to (W10; a kill in the middle of an exchange leaves two), or is cleared.
+    /// S5, first half: clears every slot that does not refer into the filled part of a usable
+    /// segment, and the second of two equal slots of a line (W10), which a kill in the middle of a
+    /// swap leaves.
     fn take_over_index(&mut self, unusable: &[bool]) {
         for bucket in 0..self.writer.geometry().bucket_count() {
             let bucket = self.writer.geometry().bucket(bucket);

@@ -1,4 +1,4 @@
-//! What the table holds, in figures.
+//! Figures of the table.
 
 use super::Table;
 use super::log::Queue;
@@ -7,7 +7,7 @@ use shm_layout::MemoryMut;
 use shm_layout::memory::WORD_BYTES;
 use shm_layout::segment::Role;
 
-/// What has happened since the daemon started.
+/// Counts of events since the daemon started.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counters {
     pub(super) puts: u64,
@@ -45,7 +45,7 @@ pub struct TableStats {
     pub segments_small_target: u32,
     /// Whether newcomers go to main because there is room.
     pub is_filling: bool,
-    /// Entries that slots refer to, expired ones included until they are swept.
+    /// Entries that slots refer to, including expired ones that are not swept yet.
     pub entries: u64,
     /// Bytes of these entries, with headers and padding.
     pub live_bytes: u64,
@@ -57,11 +57,12 @@ pub struct TableStats {
     pub index_load_percent: f64,
     /// Bytes of private memory that the owner keeps for the table.
     pub owner_private_bytes: u64,
-    /// Whether what an earlier daemon left is still being verified; live bytes are too low till then.
+    /// Whether an earlier daemon's entries are still being verified; live bytes are too low until
+    /// then.
     pub is_verifying: bool,
     /// Counts the daemons that have owned this table.
     pub instance: u64,
-    /// Version that the next entry gets.
+    /// The next entry's version.
     pub next_version: u64,
     /// Entries stored.
     pub puts: u64,
@@ -69,21 +70,21 @@ pub struct TableStats {
     pub put_bytes: u64,
     /// Keys deleted.
     pub removes: u64,
-    /// Live entries dropped with their segment.
+    /// Live entries evicted to make room.
     pub evicted: u64,
     /// Bytes of these.
     pub evicted_bytes: u64,
-    /// Those of them whose policy, or whose being an absence, had used up its share.
+    /// Of these, entries evicted because their policy, or known absences, had used up their share.
     pub evicted_over_share: u64,
     /// Bytes of live entries that say that a key has no value.
     pub absent_bytes: u64,
-    /// Expired or flushed entries whose memory was given back.
+    /// Expired or flushed entries that were unlinked.
     pub expired: u64,
     /// Live entries that index conflicts have evicted.
     pub displaced: u64,
     /// Bytes copied forward when segments were reclaimed.
     pub copied_forward_bytes: u64,
-    /// The same for each byte stored.
+    /// Bytes copied forward for each byte stored.
     pub copied_forward_per_byte: f64,
     /// Hits that were reported.
     pub hits_reported: u64,
@@ -91,12 +92,12 @@ pub struct TableStats {
     pub ghost_hits: u64,
     /// Segments recycled.
     pub recycled: u64,
-    /// Slots cleared because nothing sound was behind them.
+    /// Slots cleared because they referred to no sound entry.
     pub torn: u64,
 }
 
 impl<M: MemoryMut> Table<M> {
-    /// Figures of now. Looks at segments, not at entries.
+    /// The current figures. Visits segments, not entries.
     #[must_use]
     pub fn stats(&self) -> TableStats {
         let geometry = self.writer.geometry();

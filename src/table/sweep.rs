@@ -1,5 +1,5 @@
-//! What has expired is given back a bounded step at a time, and what an earlier owner left is
-//! verified entry by entry while readers go on.
+//! Background work in bounded steps: freeing expired entries, and verifying the entries of an
+//! earlier owner while readers go on.
 
 use super::links::Why;
 use super::{Found, Table};
@@ -8,7 +8,7 @@ use shm_layout::entry::{NEVER, tick};
 use shm_layout::segment::Role;
 use shm_layout::slot::SLOTS;
 
-/// A place in a segment, as long as that is not recycled.
+/// A place in a segment, valid until the segment is recycled.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     segment: u32,
@@ -16,7 +16,7 @@ struct Place {
     word: u32,
 }
 
-/// Where the background work stands.
+/// The progress of the background work.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
     /// Buckets below this have been verified since the table was taken over; `None`: all.
@@ -29,7 +29,7 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    /// Whether an entry in bucket `bucket` is part of its segment's live figures.
+    /// Whether an entry in bucket `bucket` is included in its segment's live figures.
     pub(super) fn is_counted(&self, log: &super::Log, found: &Found, bucket: u32) -> bool {
         log.segments[found.at.segment as usize].is_counted
             || self.verifying.is_none_or(|next| bucket < next)
@@ -37,7 +37,7 @@ impl Sweep {
 }
 
 impl<M: MemoryMut> Table<M> {
-    /// Does background work on at most about `entries` entries. Returns whether more waits.
+    /// Works on about `entries` entries. Returns whether there is more to do.
     pub fn sweep(&mut self, now_ns: u64, entries: usize) -> bool {
         let now = tick(now_ns);
         if self.sweep.verifying.is_some() {
@@ -86,7 +86,7 @@ impl<M: MemoryMut> Table<M> {
         true
     }
 
-    /// When [`sweep`](Self::sweep) will next have something to do, in ns since the epoch.
+    /// When [`sweep`](Self::sweep) will next have work, in ns since the epoch.
     #[must_use]
     pub fn next_sweep_ns(&self) -> Option<u64> {
         if self.sweep.verifying.is_some() || self.sweep.sweeping.is_some() {
@@ -101,7 +101,7 @@ impl<M: MemoryMut> Table<M> {
             .map(|earliest| u64::from(earliest) << shm_layout::entry::TICK_BITS)
     }
 
-    /// The closed segment whose first entry expired longest ago.
+    /// The closed segment with the earliest expiry, if that has passed; suspect ones come first.
     fn next_to_sweep(&self, now: u32) -> Option<Place> {
         let segments = self.log.segments.iter().enumerate();
         segments
@@ -115,8 +115,9 @@ impl<M: MemoryMut> Table<M> {
             })
     }
 
-    /// S5, second half: every slot of the next buckets refers to a whole entry, in its bucket, that
-    /// no other slot holds too; else it is cleared. Counts the live bytes of what was taken over.
+    /// S5, second half: verifies the next buckets. Every slot must refer to a whole entry that
+    /// belongs in its bucket and is in no other slot, or it is cleared. Counts the live bytes of
+    /// the entries.
     fn verify(&mut self, now: u32, entries: usize) {
         let Some(mut bucket) = self.sweep.verifying else { return };
         let count = self.writer.geometry().bucket_count();
@@ -127,7 +128,7 @@ impl<M: MemoryMut> Table<M> {
                 self.verify_slot(slot, now);
             }
             bucket += 1;
-            // An entry of a verified bucket counts from here on.
+            // From here on, entries of this bucket are in the live figures.
             self.sweep.verifying = Some(bucket);
         }
         if bucket == count {

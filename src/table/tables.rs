@@ -1,10 +1,11 @@
 //! The table in force and, while its entries move to a table of another shape, its successor (W11).
 //!
-//! Until every entry is copied the table in force is the truth: readers read it, the owner answers
-//! from it, a restart finds it. Whatever changes it changes the successor too, so at any moment what
-//! is already there is no older. Then, in this order: the successor is opened for readers, the old
-//! header says "superseded", the successor gets the table's name. A kill before the last of these
-//! leaves the old table, complete, and its readers attach to it again.
+//! Until every entry is copied, the table in force is authoritative: readers read it, the owner
+//! answers from it, and a restart finds it. Every change is made in both tables, so what is already
+//! in the successor is never older. At the end, in this order, the successor is opened for readers,
+//! the state of the old table becomes "superseded", and the successor gets the table's name. A kill
+//! before the last of these steps leaves the old table complete, and its readers attach to it
+//! again.
 
 use super::directory::{Directory, boot_id};
 use super::file::{FileError, FileOptions, Opened, TableFile, system};
@@ -17,21 +18,21 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// A table's epoch lies this long before it was made: the coarse clock of readers lags, and a time
+/// A table's epoch is this long before the table is made: readers' coarse clocks lag, and a time
 /// before the epoch would look like the far future, in which everything has expired.
 const EPOCH_LEAD_NS: u64 = 1_000_000_000;
 
-/// Why entries cannot move.
+/// Why a move cannot begin, or has failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MoveError {
-    /// One at a time.
+    /// Another move is under way.
     #[error("the table is moving to {bytes} bytes already; wait until that has ended")]
     UnderWay {
         /// Bytes of the successor.
         bytes: u64,
     },
-    /// There is nothing to do.
+    /// The table already has the requested shape.
     #[error("the table has this shape already: {bytes} bytes, {buckets} buckets")]
     SameShape {
         /// Bytes of the table.
@@ -39,10 +40,10 @@ pub enum MoveError {
         /// Buckets of its index.
         buckets: u32,
     },
-    /// Sizes that cannot be.
+    /// Impossible sizes.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The new file cannot be made.
+    /// The new file could not be made.
     #[error(transparent)]
     File(#[from] FileError),
     /// The thread that makes the new file has panicked.
@@ -50,7 +51,7 @@ pub enum MoveError {
     Abandoned,
 }
 
-/// How far a move is.
+/// The progress of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Move {
     /// Bytes of the table in force.
@@ -63,22 +64,22 @@ pub struct Move {
     pub buckets: u32,
 }
 
-/// What a step of a move comes to.
+/// The result of a step of a move.
 #[derive(Debug)]
 pub enum Step {
-    /// Nothing moves.
+    /// No move is under way.
     Idle,
-    /// The successor is being made; there is nothing to do for a while.
+    /// The successor is still being made.
     Waiting,
-    /// There is more to do at once.
+    /// The next step can be taken at once.
     More,
-    /// The successor is in force, or will not be.
+    /// The successor is in force, or the move has failed.
     Ended(Result<(), MoveError>),
 }
 
 #[derive(Debug)]
 enum Successor {
-    /// Its memory is being cleared, by a thread of its own.
+    /// A thread is making its file, whose memory must be cleared.
     Making { geometry: Box<Geometry>, made: JoinHandle<Result<TableFile, FileError>> },
     /// Entries of buckets below `bucket` are copied.
     Filling { opened: Box<Opened>, bucket: u32 },
@@ -97,11 +98,11 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// The table in the directory, if it is sound, else a new one. One that is there in another shape
-    /// than is asked for begins to move to that.
+    /// Opens the table in the directory if it is sound, or else makes a new one. If an existing
+    /// table has another shape than `options` ask for, a move to that shape begins.
     ///
     /// # Errors
-    /// An unsafe directory, another daemon at work, no space, sizes that cannot be had.
+    /// An unsafe directory, another daemon at work, no space, impossible sizes.
     pub fn open(options: FileOptions) -> Result<Tables, FileError> {
         Geometry::plan(&options.plan)?;
         let directory = Arc::new(Directory::open(&options.directory)?);
@@ -162,7 +163,7 @@ impl Tables {
         })
     }
 
-    /// The table in force, for whoever only looks.
+    /// The table in force, for reading.
     #[must_use]
     pub fn current(&self) -> &Table<MappedMut> {
         &self.current.table
@@ -180,22 +181,23 @@ impl Tables {
         self.directory.table()
     }
 
-    /// Why the file that was there at start could not be used, if one was.
+    /// Why the file found at start could not be used, if there was one.
     #[must_use]
     pub fn replaced(&self) -> Option<&str> {
         self.replaced.as_deref()
     }
 
-    /// Whether the table is one that an earlier daemon made.
+    /// Whether an earlier daemon made the table.
     #[must_use]
     pub fn was_taken_over(&self) -> bool {
         self.taken_over
     }
 
-    /// Begins to move all entries to a new table of this shape. [`step`](Self::step) goes on with it.
+    /// Begins to move all entries to a new table of this shape; [`step`](Self::step) continues the
+    /// move.
     ///
     /// # Errors
-    /// A move that is under way, the shape that the table has, sizes that cannot be.
+    /// Another move is under way, the table already has this shape, or the sizes are impossible.
     pub fn begin_move(&mut self, shape: &Plan) -> Result<(), MoveError> {
         if let Some(progress) = self.progress() {
             return Err(MoveError::UnderWay { bytes: progress.to_bytes });
@@ -203,7 +205,7 @@ impl Tables {
         let old = *self.current().writer().geometry().identity();
         let geometry = Geometry::plan(&Plan {
             table_id: random(&self.options.directory)?,
-            // Hashes that clients report, and expiries, mean the same in both tables.
+            // So that reported hashes and expiries mean the same in both tables.
             hash_seed: old.hash_seed,
             boot_id: old.boot_id,
             epoch_ns: old.epoch_ns,
@@ -229,14 +231,14 @@ impl Tables {
         Ok(())
     }
 
-    /// The shape of the table in force, as far as it is not the index's.
+    /// The plan of the table in force, except for its index.
     #[must_use]
     pub fn plan(&self) -> Plan {
         let table_bytes = self.current().writer().geometry().identity().table_bytes;
         Plan { table_bytes, ..self.options.plan }
     }
 
-    /// How far the move is, if one is under way.
+    /// The progress of the move under way, if any.
     #[must_use]
     pub fn progress(&self) -> Option<Move> {
         let (to, buckets_copied) = match self.successor.as_ref()? {
@@ -252,7 +254,7 @@ impl Tables {
         })
     }
 
-    /// Goes on with a move for about `time`.
+    /// Continues a move for about `time`.
     pub fn step(&mut self, now_ns: u64, time: Duration) -> Step {
         match self.successor.take() {
             None => Step::Idle,
@@ -297,8 +299,8 @@ impl Tables {
             return Err(error.into());
         }
         let former = std::mem::replace(&mut self.current, successor);
-        // Taking a large mapping apart takes long, and the owner has better to do. Where there is no
-        // thread to be had, it is dropped with the closure, here.
+        // Unmapping a large table takes long, so another thread does it. If no thread can be
+        // started, the closure and the table are dropped here.
         let _ = thread::Builder::new().name("l1d-old-table".into()).spawn(move || drop(former));
         Ok(())
     }
@@ -310,20 +312,20 @@ impl Tables {
         }
     }
 
-    /// Whether entries are being copied: what was walked in the table in force must then be walked in
-    /// the successor too, by [`flush_prefix_in_successor`](Self::flush_prefix_in_successor).
+    /// Whether entries are being copied. The flush of a prefix must then also go through the
+    /// successor, by [`flush_prefix_in_successor`](Self::flush_prefix_in_successor).
     #[must_use]
     pub fn is_filling_successor(&self) -> bool {
         matches!(self.successor, Some(Successor::Filling { .. }))
     }
 
-    /// What hit ratio there would be at other sizes.
+    /// Estimated hit ratios at other sizes.
     #[must_use]
     pub fn advice(&self) -> Advice {
         self.advisor.advice()
     }
 
-    /// Bytes of memory that the advisor takes.
+    /// Bytes of memory that the advisor uses.
     #[must_use]
     pub fn advisor_bytes(&self) -> usize {
         self.advisor.bytes()
@@ -334,7 +336,7 @@ impl Tables {
         self.advisor.set_capacity(self.current.table.room_bytes());
     }
 
-    /// A key was asked for that a rule of this number keeps in the table, and is not there.
+    /// Tells the advisor of a miss of a key whose rule, `policy`, keeps it in the table.
     pub fn missed(&mut self, key: &[u8], policy: u8, now_ns: u64) {
         self.advisor.missed(self.current.table.hash(key), policy, tick(now_ns));
     }
@@ -354,7 +356,7 @@ impl Tables {
         if let Some(successor) = self.filling()
             && successor.put_version(&Entry { version, ..*entry }, hash, now_ns).is_err()
         {
-            // It allows smaller values only. An older one must not come back with it.
+            // The successor allows only smaller values. It must not bring back an older one.
             successor.remove(entry.key, now_ns);
         }
         Ok(version)
@@ -383,7 +385,7 @@ impl Tables {
         Some(held)
     }
 
-    /// [`Table::hit`], which stands for so many hits.
+    /// [`Table::hit`], for a report that stands for `times` hits.
     pub fn hit(&mut self, hash: KeyHash, times: u32, now_ns: u64) {
         let table = &mut self.current.table;
         table.hit(hash);
@@ -416,8 +418,8 @@ impl Tables {
         table.flush_prefix(prefix, below_version, start, count, |hash| advisor.removed(hash))
     }
 
-    /// The same in the successor, if entries are being copied there. To be called when the table in
-    /// force has been walked to its end: nothing that is to go can come from there any more.
+    /// [`Table::flush_prefix`] in the successor, if entries are being copied. To be called after
+    /// the flush of the table in force has ended, when no such entry can be carried over any more.
     pub fn flush_prefix_in_successor(
         &mut self,
         prefix: &[u8],
@@ -460,7 +462,7 @@ impl Tables {
         self.advisor.limit_absences(permille);
     }
 
-    /// R7: what readers add to their clock.
+    /// Stores what readers add to their clock (R7), in nanoseconds.
     pub fn set_clock_offset(&mut self, offset_ns: u64) {
         self.current.table.writer().set_clock_offset(offset_ns);
         if let Some(successor) = self.filling() {

@@ -175,8 +175,9 @@ fn a_flush_hides_everything_and_the_sweep_gives_it_back() {
     assert_sound(&mut table);
 }
 
-/// The hazard: an index that is full moves entries between their lines, and one that moves from where
-/// a flush has yet to come to where it has been stays visible after the flush was acknowledged.
+/// The hazard: an index that is full moves entries between their lines, and one that moves from
+/// where a flush has yet to come to where it has been stays visible after the flush was
+/// acknowledged.
 #[test]
 fn a_flush_in_steps_misses_no_entry_that_moves_meanwhile() {
     let geometry = geometry(64, 8 << 20);
@@ -203,8 +204,8 @@ fn a_flush_in_steps_misses_no_entry_that_moves_meanwhile() {
     assert_sound(&mut table);
 }
 
-/// The hazard: an entry that moves from where a carrier has yet to come to where it has been is in the
-/// old table only, and gone with it.
+/// The hazard: an entry that moves from where a carrier has yet to come to where it has been is in
+/// the old table only, and gone with it.
 #[test]
 fn what_moves_while_entries_are_carried_is_carried() {
     let (larger, geometry) = (geometry(64, 16 << 20), geometry(64, 8 << 20));
@@ -234,8 +235,8 @@ fn what_moves_while_entries_are_carried_is_carried() {
     assert_eq!(lost, 0, "of {slots}");
 }
 
-/// The hazard: an entry that moves between the lines already verified after a restart and the others
-/// is verified twice or never, and counted so.
+/// The hazard: an entry that moves between the lines already verified after a restart and the
+/// others is verified twice or never, and counted so.
 #[test]
 fn what_moves_while_a_table_is_verified_is_counted_once() {
     let geometry = geometry(64, 8 << 20);

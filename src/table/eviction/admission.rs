@@ -1,9 +1,9 @@
-//! Which queue a newcomer joins.
+//! Choosing the queue for a newcomer.
 //!
-//! The small one, as in S3-FIFO; main while there is room; and main when it is coming back after
-//! less time than main's next victim has waited (LIRS: Jiang and Zhang, SIGMETRICS 2002; the hand is
-//! CLOCK-Pro's: Jiang et al., ATC 2005). Time is counted in words, so that a newcomer as large as
-//! many victims must be that much the better.
+//! It joins the small queue, as in S3-FIFO, but main while there is room, and main if it returns
+//! after less time than main's next victim has gone unused (LIRS: Jiang and Zhang, SIGMETRICS 2002;
+//! the hand is CLOCK-Pro's: Jiang et al., ATC 2005). Time is measured in words, so a newcomer that
+//! displaces many victims must return proportionally sooner.
 
 use super::super::Table;
 use super::super::log::Queue;
@@ -11,17 +11,17 @@ use super::ghost::Past;
 use shm_layout::segment::Role;
 use shm_layout::{Location, MemoryMut};
 
-/// Entries that the hand looks at for one newcomer.
+/// Entries that the hand inspects for one newcomer.
 const HAND_STEPS: usize = 64;
 
-/// A segment of at most so many entries is reclaimed without asking how long it takes.
+/// A segment with at most this many live entries is reclaimed at once, whatever the delay.
 const SHORT_ENTRIES: u32 = 64;
 
-/// Where main's next victim is looked for.
+/// The position from which main's next victim is searched.
 #[derive(Debug, Default)]
 pub(super) struct Hand {
     segment: u32,
-    /// The segment's sequence; 0 fits none.
+    /// The segment's sequence number; 0 is no segment's.
     sequence: u64,
     word: u32,
 }
@@ -43,7 +43,7 @@ impl<M: MemoryMut> Table<M> {
         }
         match past {
             None => Queue::Small,
-            // Its own dead copy makes the room.
+            // Its dead copy frees as much room.
             Some(Past::Expired) => Queue::Main,
             Some(Past::Dropped { age }) => {
                 let part = self.eviction.part_of_log(words.into());
@@ -67,7 +67,7 @@ impl<M: MemoryMut> Table<M> {
         Queue::Small
     }
 
-    /// The first entry from the hand on that was not used since it was last passed.
+    /// The first entry from the hand on that was not used since the hand last passed it.
     fn main_victim(&mut self, now: u32) -> Option<Location> {
         for _ in 0..HAND_STEPS {
             let at = self.hand()?;
@@ -96,7 +96,7 @@ impl<M: MemoryMut> Table<M> {
         None
     }
 
-    /// Where the hand is: in the oldest segment of main that it has not passed.
+    /// The hand's position, in the oldest segment of main that it has not passed.
     fn hand(&mut self) -> Option<Location> {
         let hand = &self.eviction.hand;
         let segment = self.log.segments.get(hand.segment as usize)?;
@@ -121,8 +121,9 @@ impl<M: MemoryMut> Table<M> {
         }
     }
 
-    /// What the hand has passed is reclaimed at once: its used entries begin another round. `false`:
-    /// another segment must be reclaimed first, and would keep this newcomer waiting too long.
+    /// Schedules a segment that the hand has passed to be reclaimed next; its used entries begin
+    /// another round. `false`: another segment must be reclaimed first, which would delay this
+    /// newcomer too long.
     fn pass_segment(&mut self, number: u32, now: u32) -> bool {
         if let Some(before) = self.eviction.passed {
             if self.log.segment(before).live_entries > SHORT_ENTRIES {
@@ -135,9 +136,9 @@ impl<M: MemoryMut> Table<M> {
     }
 }
 
-/// Whether a newcomer that was away for `age` epochs is worth more than victims that have not been
-/// used for `victim_age`. Both are estimates of when they are asked for next; 0.7 is the hysteresis.
-/// A newcomer of many words displaces many victims.
+/// Whether a newcomer that was away for `age` epochs is worth more than victims that were not used
+/// for `victim_age` epochs. Both ages estimate the time to the next use; 0.7 is the hysteresis. A
+/// large newcomer displaces many victims.
 fn is_better(age: u32, words: u32, victim_age: u32, victim_words: u32) -> bool {
     let (age, victim_age) = (f64::from(age), f64::from(victim_age));
     let victims = f64::from(words) / f64::from(victim_words.max(1));

@@ -1,7 +1,8 @@
-//! The ghost: which keys were dropped lately, as fingerprints without keys.
+//! The ghost: fingerprints of keys that were dropped lately.
 //!
-//! S3-FIFO's ghost queue (Yang et al., SOSP 2023), longer than there, as LIRS (Jiang and Zhang,
-//! SIGMETRICS 2002) remembers more than fits. Sixteen slots of two bytes make a bucket, half a line:
+//! S3-FIFO's ghost queue (Yang et al., SOSP 2023), but longer: like LIRS (Jiang and Zhang,
+//! SIGMETRICS 2002), it remembers more keys than fit the table. Sixteen slots of two bytes make a
+//! bucket, half a line:
 //!
 //! ```text
 //!  15            5 4          0
@@ -14,20 +15,20 @@ use shm_layout::KeyHash;
 
 const SLOTS: usize = 16;
 const EPOCH_BITS: u32 = 5;
-/// Ages are told apart below this; the number above the last one marks what expired.
+/// Distinguishable ages; the number after the last one marks keys that expired.
 const EPOCHS: u32 = (1 << EPOCH_BITS) - 1;
 const EXPIRED: u32 = EPOCHS;
-/// What expired is replaced like what was dropped so many epochs ago.
+/// An expired key is replaced like a key that was dropped this many epochs ago.
 const EXPIRED_AGE: u32 = 4;
-/// Slots for each entry that fits the table, if entries are long; more gains nothing.
+/// Slots for each entry that fits the table; more would gain nothing.
 const SLOTS_PER_ENTRY: u64 = 4;
 /// The ghost takes at most this part of the log: 2.5 %.
 const LOG_BYTES_PER_BYTE: u64 = 40;
 
-/// What is known of a key that was here before.
+/// The past of a key that was in the table before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::table) enum Past {
-    /// It was dropped; the segment that it lay in was opened so many epochs ago.
+    /// It was dropped; its segment was opened `age` epochs ago.
     Dropped { age: u32 },
     /// It was in use until it expired.
     Expired,
@@ -39,14 +40,14 @@ pub(in crate::table) struct Ghost {
 }
 
 impl Ghost {
-    /// A ghost for a log of so many bytes that holds about so many entries.
+    /// A ghost for a log of `log_bytes` bytes that holds about `entries` entries.
     pub(in crate::table) fn new(log_bytes: u64, entries: u64) -> Ghost {
         let slots = (entries * SLOTS_PER_ENTRY).min(log_bytes / LOG_BYTES_PER_BYTE / 2);
         let slots = usize::try_from(slots).unwrap_or(0).next_multiple_of(SLOTS).max(SLOTS);
         Ghost { slots: vec![0; slots] }
     }
 
-    /// Forgets a key, and says what was known of it. `epoch` is the current one.
+    /// Forgets a key, and returns its past. `epoch` is the current one.
     pub(in crate::table) fn take(&mut self, hash: KeyHash, epoch: u32) -> Option<Past> {
         let (bucket, fingerprint) = self.place(hash);
         let slot = bucket.iter_mut().find(|slot| **slot >> EPOCH_BITS == fingerprint)?;
@@ -60,7 +61,7 @@ impl Ghost {
 
     /// Remembers a dropped key by the epoch in which its segment was opened.
     pub(in crate::table) fn dropped(&mut self, hash: KeyHash, born: u32, epoch: u32) {
-        // What is older than can be told must not look young.
+        // Too old an epoch must not wrap around to a young one.
         let born = born.max((epoch + 1).saturating_sub(EPOCHS));
         self.put(hash, born % EPOCHS, epoch);
     }
@@ -70,7 +71,7 @@ impl Ghost {
         self.put(hash, EXPIRED, epoch);
     }
 
-    /// In the key's own slot, an empty one, or that of the oldest.
+    /// Stores a stamp in the key's slot, an empty one, or the oldest.
     fn put(&mut self, hash: KeyHash, stamp: u32, epoch: u32) {
         let (bucket, fingerprint) = self.place(hash);
         let rank = |slot: &u16| match u32::from(*slot) & EXPIRED {
@@ -85,7 +86,7 @@ impl Ghost {
     }
 
     fn place(&mut self, hash: KeyHash) -> (&mut [u16], u16) {
-        // Other bits than the index takes: keys of one line are spread over the ghost.
+        // Mixed, so that keys of one line are spread over the ghost.
         let mixed = (hash.0 ^ hash.0 >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
         let buckets = self.slots.len() / SLOTS;
         let bucket = usize::try_from(((mixed >> 32) * buckets as u64) >> 32).unwrap_or(0);

@@ -1,15 +1,15 @@
-//! What stays and what goes: S3-FIFO's queues (Yang et al., SOSP 2023) on the segments of the log.
+//! Eviction: S3-FIFO's queues (Yang et al., SOSP 2023) on the segments of the log.
 //!
 //! | part | file | after |
 //! |---|---|---|
 //! | uses of each entry, two bits | `uses` | CLOCK (Corbató, 1968), S3-FIFO |
-//! | keys that were dropped, as fingerprints | `ghost` | S3-FIFO, LIRS (Jiang and Zhang, SIGMETRICS 2002) |
+//! | fingerprints of keys that were dropped | `ghost` | S3-FIFO, LIRS (Jiang and Zhang, 2002) |
 //! | which queue a newcomer joins | `admission` | LIRS, CLOCK-Pro (Jiang et al., ATC 2005) |
 //! | how large the small queue is | `share` | ARC (Megiddo and Modha, FAST 2003) |
-//! | which segment is reclaimed, and what of it is kept | `victim` | LFS cleaning (Rosenblum and Ousterhout, SOSP 1991) |
-//! | doing it, some entries at a time | `reclaim` | |
+//! | choosing a segment to reclaim | `victim` | LFS cleaning (Rosenblum and Ousterhout, 1991) |
+//! | reclaiming it, some entries at a time | `reclaim` | |
 //!
-//! Time is what absent keys have brought, in words: an epoch is a quarter of the log.
+//! Time is measured in words stored for keys that were absent; an epoch is a quarter of the log.
 
 pub(super) mod admission;
 pub(super) mod ghost;
@@ -27,10 +27,10 @@ use share::Share;
 use shm_layout::{Geometry, KeyHash, MemoryMut};
 use uses::{USES_MAX, Uses};
 
-/// Epochs in which as much as fits the log is inserted.
+/// Epochs in which one log's worth of words is inserted.
 pub(super) const EPOCHS_PER_LOG: u64 = 4;
 
-/// What the owner remembers to choose by.
+/// The owner's private state for choosing victims.
 #[derive(Debug)]
 pub(super) struct Eviction {
     pub(super) uses: Uses,
@@ -38,22 +38,23 @@ pub(super) struct Eviction {
     pub(super) share: Share,
     /// Newcomers go to main while there is room.
     is_filling: bool,
-    /// Words that absent keys have brought.
+    /// Words stored for keys that were absent.
     clock: u64,
     log_words: u64,
     hand: admission::Hand,
     job: Option<Job>,
-    /// A segment of main that the hand has passed; the next to be reclaimed.
+    /// A segment of main that the hand has passed, to be reclaimed next.
     passed: Option<u32>,
-    /// Nothing has to be reclaimed before a segment is opened, as far as is known.
+    /// Nothing need be reclaimed before the next segment is opened, as far as is known.
     is_ready: bool,
-    /// Ends of queues that were reclaimed since a segment was opened.
+    /// Segments at the ends of queues that were reclaimed since a segment was last opened.
     ends: u32,
-    /// A segment was opened before that was so.
+    /// A segment was opened while `is_ready` was false.
     is_behind: bool,
-    /// What may be copied for the sake of space alone, in words.
+    /// Words that may be copied only to gain space.
     credit: u64,
-    /// Entries that reclaiming has moved or dropped; tells whether a place found before still holds.
+    /// Entries that reclaiming has moved or dropped; if it has changed, places found before are
+    /// stale.
     pub(super) reclaimed: u64,
     pub(super) hits: u64,
     pub(super) ghost_hits: u64,
@@ -63,7 +64,7 @@ impl Eviction {
     /// For an empty table.
     pub(super) fn new(geometry: &Geometry) -> Eviction {
         let slots = geometry.bucket_count() as usize * shm_layout::slot::SLOTS;
-        // What the index was planned for.
+        // The load that the index is planned for.
         let entries = slots as u64 * 4 / 5;
         Eviction {
             uses: Uses::new(geometry.bucket(0).word(), slots),
@@ -102,9 +103,9 @@ impl Eviction {
 }
 
 impl<M: MemoryMut> Table<M> {
-    /// Takes a report that the entry of a key with this hash was hit. A report that comes when the
-    /// entry is gone, or its slot is another key's, changes nothing; one key in 4,000 that is not
-    /// there is taken for a neighbour with the same tag. Touches the key's index lines and one byte.
+    /// Counts a reported hit of a key with this hash. Does nothing if no slot has its tag; of keys
+    /// that are gone, one in 4,000 is mistaken for a neighbour with the same tag. Touches the key's
+    /// index lines and one byte.
     pub fn hit(&mut self, hash: KeyHash) {
         self.eviction.hits += 1;
         let slot = self.writer.tagged_slots(hash).next();
@@ -128,7 +129,7 @@ impl<M: MemoryMut> Table<M> {
         self.set_uses(slot, at.segment, uses + 1);
     }
 
-    /// Changes the uses of a live entry in `segment`, and what the segment knows of them.
+    /// Sets the uses of a live entry in `segment`, and updates the segment's `kept_entries`.
     pub(super) fn set_uses(&mut self, slot: usize, segment: u32, uses: u8) {
         let segment = self.log.segment(segment);
         let kept = segment.queue.uses_kept();

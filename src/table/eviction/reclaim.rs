@@ -1,36 +1,36 @@
 //! Reclaiming a segment (W4), some entries at a time, so that no put waits for a whole one.
 //!
-//! Whatever is kept is copied to the end of a queue and its slot pointed there; the slots of the
-//! rest are cleared, as a delete would. When no slot refers to the segment any more, its generation
-//! passes through odd to the next even number, and it is free.
+//! Entries that are kept are copied to the end of a queue, and their slots are updated; the slots
+//! of the rest are cleared. When no slot refers to the segment any more, its generation passes
+//! through odd to the next even number, and the segment is free.
 
 use super::super::links::Why;
 use super::super::log::{Queue, Stream, words_of};
 use super::super::{Found, Table};
 use shm_layout::{KeyHash, Location, MemoryMut};
 
-/// Entries looked up together, so that their index lines travel together.
+/// Entries looked up together, so that the cache misses on their index lines overlap.
 const BATCH: usize = 16;
 /// Reclaiming begins when this part of the open segment is left, as a divisor.
 const LEAD: usize = 4;
-/// Words of a segment that are looked at for each word appended: a whole one while the last part of
-/// the open one fills, and some more. Multiplied where one segment after the other makes no room.
+/// Words of a segment that are walked for each word appended: a whole segment and some more while
+/// the last part of the open one fills. Multiplied if segment after segment yields no room.
 const PACE: usize = LEAD + 2;
-/// How often at most.
+/// Largest multiple of [`PACE`].
 const PACE_TIMES_MAX: usize = 8;
-/// What each word stored allows to be copied for the sake of space, in percent.
+/// Words that may be copied only to gain space, in percent of the words stored.
 const CREDIT_PERCENT: u64 = 60;
 
-/// What becomes of a segment's visible entries.
+/// What happens to a segment's visible entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// There are none.
+    /// All are dropped; usually there are none.
     Drop,
     /// All move to the end of the queue that they are in.
     Keep,
-    /// The end of a queue: what was used so often moves to main's other end, the rest is dropped.
+    /// Entries with at least `least` uses move to the young end of main, the rest is dropped.
     KeepUsed { least: u8 },
-    /// The segment itself goes to main's other end: nearly all of it would be copied.
+    /// The segment itself moves to the young end of main, because nearly all of it would be copied.
     Requeue,
 }
 
@@ -47,14 +47,14 @@ impl Job {
         Job { victim, fate, word: 0 }
     }
 
-    /// For a segment that no slot refers to: there is nothing to look at.
+    /// For a segment that no slot refers to: nothing need be walked.
     pub(super) fn emptied(victim: u32, filled_words: u32) -> Job {
         Job { victim, fate: Fate::Drop, word: filled_words }
     }
 }
 
 impl<M: MemoryMut> Table<M> {
-    /// Room for `words` words at the end of a queue, reclaiming what is needed.
+    /// Room for `words` words at the end of a queue. Reclaims segments if needed.
     pub(in crate::table) fn reserve(&mut self, words: usize, queue: Queue, now: u32) -> Location {
         let segment_words = self.writer.geometry().segment_words();
         let stream = Stream::from(queue);
@@ -80,7 +80,7 @@ impl<M: MemoryMut> Table<M> {
 
     fn open_segment(&mut self, stream: Stream, now: u32) {
         if self.log.free.is_empty() {
-            // Only after a kill in the middle of a reclaim: nowhere to copy to.
+            // Only after a kill in the middle of reclaiming: there is no room to copy to.
             let oldest =
                 [Queue::Small, Queue::Main].map(|queue| self.log.closed(queue).front().copied());
             if let Some(victim) = oldest.into_iter().flatten().next() {
@@ -114,13 +114,13 @@ impl<M: MemoryMut> Table<M> {
         }
     }
 
-    /// Whether a segment is, or is about to be, reclaimed.
+    /// Whether a segment is being reclaimed, or will be next.
     pub(super) fn is_being_reclaimed(&self, number: u32) -> bool {
         self.eviction.passed == Some(number)
             || self.eviction.job.as_ref().is_some_and(|job| job.victim == number)
     }
 
-    /// Ends the work that is under way and that which the hand has left.
+    /// Finishes the job under way, and reclaims the segment that the hand has passed.
     pub(super) fn finish_reclaiming(&mut self, now: u32) {
         self.finish_job(now);
         if self.eviction.passed.is_some() {
@@ -135,7 +135,7 @@ impl<M: MemoryMut> Table<M> {
         }
     }
 
-    /// Looks at about `words` words of the segment that is being reclaimed, one batch at least.
+    /// Walks about `words` words of the segment that is being reclaimed, at least one batch.
     fn reclaim(&mut self, words: usize, now: u32) {
         let Some(mut job) = self.eviction.job.take() else { return };
         let until = (job.word as usize).saturating_add(words);
@@ -207,7 +207,8 @@ impl<M: MemoryMut> Table<M> {
         self.unlink(found, Why::Evicted);
     }
 
-    /// Gives an invisible entry back. A key that was in use will come back.
+    /// Unlinks an invisible entry. The ghost remembers the key if it was in use, because it will
+    /// return.
     pub(in crate::table) fn expire(&mut self, found: &Found, hash: KeyHash) {
         let queue = self.log.segment(found.at.segment).queue;
         if queue == Queue::Main || self.eviction.uses.get(found.slot) >= queue.uses_kept() {
@@ -216,8 +217,8 @@ impl<M: MemoryMut> Table<M> {
         self.unlink(found, Why::Expired);
     }
 
-    /// Moves an entry to the end of a stream and points its slot there; its version stays. `false`
-    /// when there is no room for it.
+    /// Copies an entry to the end of a stream, under the same version, and points its slot there.
+    /// `false` if there is no room.
     fn copy_forward(&mut self, found: &Found, hash: KeyHash, stream: Stream, uses: u8) -> bool {
         let words = found.header.words();
         let segment_words = self.writer.geometry().segment_words();
@@ -237,8 +238,8 @@ impl<M: MemoryMut> Table<M> {
         true
     }
 
-    /// The next entries of a segment, with their hashes, and their index lines asked for. Leaves
-    /// `start` at the end of the segment, or where a header makes no sense.
+    /// The next entries of a segment and their hashes; prefetches their index lines. Leaves `start`
+    /// after them: at the end of the segment, or at an implausible header, if there are none.
     pub(in crate::table) fn walk(
         &mut self,
         segment: u32,
@@ -254,7 +255,7 @@ impl<M: MemoryMut> Table<M> {
         batch
     }
 
-    /// The entry at `start`, which moves behind it.
+    /// The entry at `start`, which is advanced past it.
     pub(in crate::table) fn next_entry(
         &mut self,
         segment: u32,
@@ -272,8 +273,8 @@ impl<M: MemoryMut> Table<M> {
         Some((at, hasher.hash(self.key_at(at, &header))))
     }
 
-    /// Clears every slot that refers to a segment, by a scan of the whole index: the way out when
-    /// its entries cannot be walked.
+    /// Clears every slot that refers to a segment, by a scan of the whole index. Only for a segment
+    /// whose entries cannot be walked.
     fn clear_slots_of(&mut self, segment: u32) {
         for bucket in 0..self.writer.geometry().bucket_count() {
             for index in 0..shm_layout::slot::SLOTS {
@@ -288,8 +289,8 @@ impl<M: MemoryMut> Table<M> {
     }
 }
 
-/// The uses of an entry that has passed the end of `queue`: it begins anew in main, and in main each
-/// round costs one.
+/// The uses of an entry that was kept at the end of `queue`: from small it starts at 0, and in main
+/// each round costs one use.
 fn uses_after(queue: Queue, uses: u8) -> u8 {
     match queue {
         Queue::Small => 0,

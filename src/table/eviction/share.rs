@@ -1,5 +1,5 @@
-//! How large the small queue is: it grows when a key that it dropped comes back soon, and shrinks
-//! when the old end of main is hit (after ARC: Megiddo and Modha, FAST 2003).
+//! The size of the small queue. It grows when a key that it dropped returns soon, and shrinks when
+//! the old end of main is hit (after ARC: Megiddo and Modha, FAST 2003).
 
 use super::super::Table;
 use super::super::log::Queue;
@@ -9,11 +9,11 @@ use shm_layout::MemoryMut;
 const START: f64 = 0.05;
 const LEAST: f64 = 0.01;
 const MOST: f64 = 0.90;
-/// A slightly larger small queue is one larger by this share.
+/// A returning key counts if a small queue larger by this share of the log would have kept it.
 const MARGIN: f64 = 0.05;
-/// This part of main's segments is its old end, as a divisor.
+/// One part in this many of main's segments is its old end.
 const OLD_PART: usize = 20;
-/// A hit at main's old end counts twice: an entry there has waited for it longest.
+/// Weight of a hit at main's old end, whose entries have waited longest.
 const LATE_HIT_WEIGHT: f64 = 2.0;
 
 /// The part of the log that the small queue should have.
@@ -27,7 +27,7 @@ impl Default for Share {
 }
 
 impl Share {
-    /// In segments, of so many.
+    /// The share of `of` segments.
     pub(super) fn segments(self, of: usize) -> usize {
         #[expect(
             clippy::cast_precision_loss,
@@ -39,7 +39,8 @@ impl Share {
         segments.max(1)
     }
 
-    /// A key came back that was dropped `age` epochs ago; its entry takes `part` of the log.
+    /// Grows for a returning key that was dropped `age` epochs ago, whose entry takes `part` of the
+    /// log.
     pub(super) fn grow_if_missed(&mut self, age: u32, part: f64) {
         #[expect(clippy::cast_precision_loss, reason = "4")]
         let reach = (self.0 + MARGIN) * EPOCHS_PER_LOG as f64;
@@ -72,7 +73,7 @@ impl<M: MemoryMut> Table<M> {
 }
 
 impl super::Eviction {
-    /// So many words as a part of the log.
+    /// `words` words as a part of the log.
     pub(super) fn part_of_log(&self, words: f64) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a part of the log need not be exact")]
         let log = self.log_words.max(1) as f64;

@@ -1,8 +1,8 @@
-//! How often entries were hit: two bits for each slot of the index, private to the owner.
+//! The uses of entries: two bits for each slot of the index, private to the owner.
 //!
-//! A saturating count that only hits raise and only a pass of the queue's end lowers: CLOCK with a
-//! small counter, as in S3-FIFO (Yang et al., SOSP 2023). It belongs to the slot and not to the
-//! entry, so that a copy forward or an overwrite need not move it.
+//! A saturating count that hits raise, and that is lowered when the end of the queue passes: CLOCK
+//! with a small counter, as in S3-FIFO (Yang et al., SOSP 2023). It belongs to the slot and not to
+//! the entry, so that copying an entry forward or overwriting it need not move the count.
 
 /// The highest count.
 pub(in crate::table) const USES_MAX: u8 = 3;
@@ -10,23 +10,23 @@ pub(in crate::table) const USES_MAX: u8 = 3;
 #[derive(Debug)]
 pub(in crate::table) struct Uses {
     packed: Vec<u8>,
-    /// The word of the table that is slot 0.
+    /// The first slot, as a word of the table.
     first: usize,
 }
 
 impl Uses {
-    /// No slot has been hit.
+    /// All counts are 0.
     pub(in crate::table) fn new(first: usize, slots: usize) -> Uses {
         Uses { packed: vec![0; slots.div_ceil(4)], first }
     }
 
-    /// Of the slot at word `slot` of the table.
+    /// The count of a slot.
     pub(in crate::table) fn get(&self, slot: usize) -> u8 {
         let index = slot - self.first;
         self.packed[index / 4] >> shift(index) & USES_MAX
     }
 
-    /// Asks for the line that this slot's count is in.
+    /// Prefetches the cache line with a slot's count.
     pub(in crate::table) fn prefetch(&self, slot: usize) {
         shm_layout::memory::prefetch(self.packed.as_ptr().wrapping_add((slot - self.first) / 4));
     }

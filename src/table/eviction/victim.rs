@@ -1,31 +1,30 @@
-//! Which segment is reclaimed when the log needs one, and what of it is kept. The one place that
-//! chooses victims among segments.
+//! Choosing the segment to reclaim when the log needs one, and what to keep of it.
 
 use super::super::Table;
 use super::super::log::{Queue, Segment};
 use super::reclaim::{Fate, Job};
 use shm_layout::MemoryMut;
 
-/// A segment with at least so much dead in it, in percent, is compacted before anything is evicted:
-/// of what was copied, as much is free afterwards.
+/// A segment with at least this much dead memory, in percent, is compacted before anything is
+/// evicted: compaction then frees at least as much as it copies.
 const DEAD_PERCENT_CHEAP: u64 = 50;
-/// With so much of the log dead, in percent, nothing live is evicted: the deadest segment is at
-/// least as dead as that (LFS cleaning: Rosenblum and Ousterhout, SOSP 1991). Above 25, a live part
-/// and the largest entry always fit one segment (W1).
+/// While this much of the log is dead, in percent, nothing live is evicted: the segment with the
+/// most dead memory has at least as much (LFS cleaning: Rosenblum and Ousterhout, SOSP 1991). Above
+/// 25, its live part and the largest entry always fit one segment (W1).
 const DEAD_PERCENT_MAX: u64 = 33;
-/// A segment less dead than this is never compacted, in percent.
+/// A segment with less dead memory than this, in percent, is never compacted.
 const DEAD_PERCENT_MIN: u64 = 26;
-/// A segment is kept whole when so many of its entries would be, in percent.
+/// A segment is kept whole if at least this many of its entries would be kept, in percent.
 const WHOLE_PERCENT: u64 = 80;
-/// After so many ends of queues that made no room, what is kept must have been used once more.
+/// After each so many segments that yielded no room, entries need one more use to be kept.
 const ENDS_PER_USE: u32 = 8;
-/// Segments that are free before dead memory is no longer looked for.
+/// Dead memory is compacted only while at most this many segments are free.
 const FREE_BEFORE_COMPACTION: usize = 2;
-/// Room for newcomers to main comes back with at least so many free segments, or a tenth of all.
+/// Newcomers go to main again with at least this many free segments, or a tenth of all.
 const FILLING_SEGMENTS_MIN: usize = 4;
 
 impl<M: MemoryMut> Table<M> {
-    /// What must be reclaimed before `asking` may open another segment; `None`: nothing.
+    /// The segment to reclaim before `asking` may open another; `None`: none.
     pub(super) fn next_job(&mut self, asking: Queue, now: u32) -> Option<Job> {
         if let Some(number) = self.eviction.passed.take()
             && self.log.closed(Queue::Main).contains(&number)
@@ -37,7 +36,7 @@ impl<M: MemoryMut> Table<M> {
         }
         self.update_filling();
         let free = self.log.free.len();
-        // One at a time, as memory is needed: when very much expires at once, nobody waits for all of it.
+        // One at a time, when memory is needed: no put waits for all of what has expired.
         if free <= FREE_BEFORE_COMPACTION
             && let Some(number) = self.find_counted(|segment| segment.latest_expiry <= now)
         {
@@ -71,8 +70,8 @@ impl<M: MemoryMut> Table<M> {
         self.eviction.share.segments(self.log.segments.len())
     }
 
-    /// Filling ends when only what the small queue still needs is left, and begins again when much
-    /// has become free: else every returning key would be refused by a main that is not full.
+    /// Filling ends when only the small queue's missing segments are free, and begins again when
+    /// many are: otherwise a main that is not full would refuse returning keys.
     pub(in crate::table) fn update_filling(&mut self) {
         let missing = self.small_target().saturating_sub(self.log.count(Queue::Small));
         let free = self.log.free.len();
@@ -84,9 +83,9 @@ impl<M: MemoryMut> Table<M> {
         }
     }
 
-    /// What becomes of a segment at the end of its queue.
+    /// The job for the segment at the end of a queue.
     ///
-    /// Where everything is in use, one segment after the other would go round: the bar is raised, so
+    /// If everything is in use, all segments would go round in turn; `raised` demands more uses, so
     /// that the search ends.
     fn end_of_queue(&self, number: u32, raised: u8) -> Job {
         let segment = &self.log.segments[number as usize];
@@ -111,7 +110,7 @@ impl<M: MemoryMut> Table<M> {
         self.counted().find(|(_, segment)| is_sought(segment)).map(|(number, _)| number)
     }
 
-    /// The deadest segment, if it is dead enough for its own sake or the log's.
+    /// The segment with the most dead memory, if that is enough in the segment or in the whole log.
     fn worth_compacting(&self) -> Option<u32> {
         let segment_words = self.writer.geometry().segment_words() as u64;
         let dead = |segment: &Segment| segment_words.saturating_sub(u64::from(segment.live_words));
