@@ -292,8 +292,8 @@ impl<M: AtomicMemory> Consumer<M> {
         Ok(false)
     }
 
-    /// Takes back the wish to be rung of [`may_sleep`](Self::may_sleep): the mailbox is looked at
-    /// again, so a client that does not see this in time only rings for nothing.
+    /// Withdraws the request of [`may_sleep`](Self::may_sleep) to be rung, because the owner polls
+    /// the mailbox again. A client that does not see this in time only rings once too often.
     pub fn stay_awake(&self) {
         self.mailbox.store(RING_ME, 0);
     }
