@@ -5,20 +5,21 @@
 //! |---|---|
 //! | the proxy as the experiment sees it | here |
 //! | its process | `proxy` |
+//! | what it can carry | `capacity` |
 
+mod capacity;
 mod proxy;
 
 pub use proxy::{ProxyOptions, run as proxy};
 
 use crate::process::Process;
-use crate::threads::process_cpu_ns;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-/// A proxy that uses more of a core than this could not carry three times as much.
-const BUSY_MAX: f64 = 1.0 / 3.0;
+/// Share of its capacity that the proxy may carry: beyond it, the proxy may bound what is measured.
+const SHARE_MAX: f64 = 1.0 / 3.0;
 
 /// A round trip to the tiers and back, beyond what the host itself takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,6 +59,7 @@ impl std::fmt::Display for Distance {
 pub struct Proxy {
     process: Process,
     addresses: Vec<String>,
+    capacity_per_second: f64,
 }
 
 /// What the proxy has carried since it was asked last.
@@ -76,7 +78,7 @@ pub struct Carried {
 pub struct Load {
     /// Messages a second, both ways together.
     pub per_second: f64,
-    /// What it would carry with a core to itself, by its processor time for each.
+    /// Most messages a second that it carried before the measurement, when nobody else did anything.
     pub capacity_per_second: f64,
     /// As in [`Carried`].
     pub late_p50_us: f64,
@@ -85,13 +87,11 @@ pub struct Load {
 }
 
 /// A look at the proxy, to be compared with a later one.
-pub struct Mark {
-    cpu_ns: u64,
-    at: Instant,
-}
+pub struct Mark(Instant);
 
 impl Proxy {
-    /// Starts one before the servers at these addresses.
+    /// Starts one before the servers at these addresses, the first of which is a memcached, and measures
+    /// how much it can carry.
     ///
     /// # Errors
     /// The process does not start.
@@ -104,7 +104,9 @@ impl Proxy {
         if addresses.len() != servers.len() {
             bail!("a proxy with {} ports for {} servers", addresses.len(), servers.len());
         }
-        Ok(Proxy { process, addresses })
+        let memcached = addresses.first().context("no server for a proxy")?;
+        let capacity_per_second = capacity::measure(memcached)?;
+        Ok(Proxy { process, addresses, capacity_per_second })
     }
 
     /// Where the server with this number is reached through the proxy.
@@ -118,20 +120,19 @@ impl Proxy {
     /// The proxy has ended.
     pub fn mark(&mut self) -> Result<Mark> {
         self.carried()?;
-        Ok(Mark { cpu_ns: process_cpu_ns(self.process.pid())?, at: Instant::now() })
+        Ok(Mark(Instant::now()))
     }
 
     /// How it was loaded since then.
     ///
     /// # Errors
     /// The proxy has ended.
-    pub fn load_since(&mut self, mark: &Mark) -> Result<Load> {
-        let seconds = mark.at.elapsed().as_secs_f64();
-        let cpu_ns = process_cpu_ns(self.process.pid())?.saturating_sub(mark.cpu_ns);
+    pub fn load_since(&mut self, Mark(begun): &Mark) -> Result<Load> {
+        let seconds = begun.elapsed().as_secs_f64();
         let Carried { messages, late_p50_us, late_p99_us } = self.carried()?;
         Ok(Load {
             per_second: messages as f64 / seconds,
-            capacity_per_second: messages as f64 * 1e9 / cpu_ns.max(1) as f64,
+            capacity_per_second: self.capacity_per_second,
             late_p50_us,
             late_p99_us,
         })
@@ -146,7 +147,7 @@ impl Proxy {
 impl Load {
     /// The proxy could have carried three times as much: it did not bound what was measured.
     pub fn is_light(&self) -> bool {
-        self.per_second <= self.capacity_per_second * BUSY_MAX
+        self.per_second <= self.capacity_per_second * SHARE_MAX
     }
 }
 

@@ -106,3 +106,53 @@ fn a_mean_is_compared_with_the_best_rivals() {
     assert!(matches!(verdict(49.0), Verdict::Missed(_)));
     assert!(matches!(goal("optimum").verdict(&outcomes(document(51.0))), Verdict::Met(_)));
 }
+
+#[test]
+fn the_worst_operation_is_judged_and_a_void_row_is_not() {
+    let document = |of_set: f64, carried: f64| {
+        let spread = |median: f64| json!({"median": median, "min": median, "max": median});
+        let row = |operation: &str, contestant: &str| {
+            let proxy = json!([{"per_second": carried, "capacity_per_second": 90_000.0}]);
+            json!({"operation": operation, "processes": 8, "contestant": contestant, "proxy": proxy})
+        };
+        let ratio = |operation: &str, rate: f64| {
+            json!({"operation": operation, "processes": 8, "of": "l1d", "to": "direct",
+                "per_second": spread(rate)})
+        };
+        json!({
+            "rows": [row("absent", "direct"), row("absent", "l1d"), row("set", "l1d")],
+            "ratios": [ratio("absent", 1.2), ratio("set", of_set)],
+        })
+    };
+    let verdict = |of_set, carried| goal("through-8").verdict(&outcomes(document(of_set, carried)));
+    assert!(matches!(verdict(1.1, 1000.0), Verdict::Met(_)));
+    assert!(matches!(verdict(0.9, 1000.0), Verdict::Missed(_)));
+    assert!(matches!(verdict(1.1, 40_000.0), Verdict::NotMeasured));
+}
+
+#[test]
+fn system_calls_are_judged_by_the_operation_with_the_most() {
+    let row = |operation: &str, total: f64| json!({"operation": operation, "processes": 8, "total": total});
+    let document = |in_l2: f64| json!({"syscalls": [row("absent", 1.4), row("in-l2", in_l2)]});
+    let verdict = |in_l2| goal("calls-8").verdict(&outcomes(document(in_l2)));
+    assert!(matches!(verdict(1.5), Verdict::Met(_)));
+    assert!(matches!(verdict(1.6), Verdict::Missed(_)));
+}
+
+#[test]
+fn a_load_is_compared_with_the_better_of_the_two_own_caches() {
+    let one = |name: &str, reads: f64, write: f64| {
+        json!({"contestant": name, "reads_per_second": reads, "write_ns": {"p50": write},
+            "stale_shared": 0, "proxy": []})
+    };
+    let document = |reads: f64| {
+        json!({"contestants": [one("own-30s", 200.0, 90.0), one("own-2s", 100.0, 80.0),
+            one("l1d", reads, 100.0)]})
+    };
+    let verdict = |name, reads| goal(name).verdict(&outcomes(document(reads)));
+    assert!(matches!(verdict("zipf-reads", 230.0), Verdict::Met(_)));
+    assert!(matches!(verdict("zipf-reads", 210.0), Verdict::Missed(_)));
+    assert!(matches!(verdict("zipf-write", 210.0), Verdict::Met(_)));
+    assert!(matches!(verdict("zipf-away-write", 210.0), Verdict::Missed(_)));
+    assert!(matches!(verdict("zipf-stale", 210.0), Verdict::Met(_)));
+}
