@@ -4,11 +4,11 @@ use crate::daemon::{Daemon, TableShape};
 use crate::machine::{self, Machine};
 use crate::progress::Progress;
 use crate::table::table;
+use crate::threads::{Count, counts};
 use anyhow::{Context, Result};
 use l1d_client::{Client, SetOptions};
 use serde::Serialize;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Sets of the load, as fast as one client can.
@@ -51,14 +51,6 @@ struct Report {
     clients: u32,
     seconds: u64,
     rows: Vec<Row>,
-}
-
-/// What the kernel has counted of a thread.
-#[derive(Debug, Clone, Copy)]
-struct Count {
-    cpu_ns: u64,
-    /// Times that it went to sleep by itself, and so was woken.
-    sleeps: u64,
 }
 
 /// Runs `idle`.
@@ -132,32 +124,6 @@ fn while_idle(when: &'static str, pid: u32, seconds: u64) -> Result<Vec<Row>> {
     }
     rows.push(row("all".to_owned(), all.0, all.1));
     Ok(rows)
-}
-
-/// Of each thread of a process, by number and name.
-fn counts(pid: u32) -> Result<BTreeMap<(u32, String), Count>> {
-    let threads = format!("/proc/{pid}/task");
-    let threads = std::fs::read_dir(&threads).with_context(|| format!("cannot read {threads}"))?;
-    let mut counts = BTreeMap::new();
-    for thread in threads {
-        let (thread, path) = thread.map(|thread| (thread.file_name(), thread.path()))?;
-        let number = thread.to_str().and_then(|name| name.parse().ok()).unwrap_or(0);
-        let read = |name: &str| read(&path.join(name));
-        let name = read("comm")?.trim().to_owned();
-        let ran = read("schedstat")?;
-        let ran = ran.split(' ').next().and_then(|ns| ns.parse().ok());
-        let status = read("status")?;
-        let sleeps = status
-            .lines()
-            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok());
-        let (cpu_ns, sleeps) = ran.zip(sleeps).context("/proc tells no times of a thread")?;
-        counts.insert((number, name), Count { cpu_ns, sleeps });
-    }
-    Ok(counts)
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn text(report: &Report) -> String {

@@ -8,6 +8,7 @@ mod chart;
 mod compare;
 mod copied;
 mod daemon;
+mod distance;
 mod failure;
 mod hit_ratio;
 mod hot_key;
@@ -15,7 +16,9 @@ mod idle;
 mod interrupt;
 mod machine;
 mod memory;
+mod misses;
 mod output;
+mod process;
 mod progress;
 mod random;
 mod reads;
@@ -24,6 +27,8 @@ mod scratch;
 mod statistics;
 mod stores;
 mod table;
+mod threads;
+mod times;
 mod trace;
 mod turns;
 mod visibility;
@@ -69,6 +74,8 @@ enum Command {
     Visibility(visibility::VisibilityOptions),
     /// How long others wait for the owner: while a million entries expire, and while the table moves
     Turns(turns::TurnsOptions),
+    /// Misses and writes: l1d, a connection of one's own, and a bare forwarder as the limit
+    Misses(misses::MissesOptions),
     /// What overwriting costs: bytes copied, and entries evicted, over the dead share of the log
     Copied(copied::CopiedOptions),
     /// Hit ratios on request traces: l1d's table, other caches, LRU and the offline optimum
@@ -103,6 +110,15 @@ enum Command {
     /// One process of `compare`; started by it, not by people
     #[command(hide = true)]
     Worker(compare::WorkerOptions),
+    /// One client of `misses`; started by it, not by people
+    #[command(hide = true)]
+    MissWorker(misses::WorkerOptions),
+    /// The limit of `misses`; started by it, not by people
+    #[command(hide = true)]
+    Forwarder(misses::ForwarderOptions),
+    /// The proxy behind --distance; started by experiments, not by people
+    #[command(hide = true)]
+    Proxy(distance::ProxyOptions),
     /// One process of `limit` and `read`; started by them, not by people
     #[command(hide = true)]
     Reader(reads::ReaderOptions),
@@ -124,6 +140,9 @@ fn main() -> ExitCode {
         | Command::Visitor(_)
         | Command::Peer(_)
         | Command::Watcher(_)
+        | Command::MissWorker(_)
+        | Command::Forwarder(_)
+        | Command::Proxy(_)
         | Command::CountedSteps => Ok(()),
         _ => interrupt::watch(),
     };
@@ -136,6 +155,10 @@ fn main() -> ExitCode {
         Command::Visibility(options) => visibility::visibility(&options),
         Command::Peer(place) => writes::peer(&place),
         Command::Watcher(place) => visibility::watcher(&place),
+        Command::Misses(options) => misses::misses(&options),
+        Command::MissWorker(options) => misses::worker(&options),
+        Command::Proxy(options) => distance::proxy(&options),
+        Command::Forwarder(options) => misses::forwarder(&options),
         Command::Turns(options) => turns::turns(&options),
         Command::Copied(options) => copied::copied(&options),
         Command::HitRatio(options) => hit_ratio::hit_ratio(&options),

@@ -18,4 +18,5 @@ mod worker;
 
 pub use options::{CompareOptions, WorkerOptions};
 pub use run::compare;
+pub use servers::Servers;
 pub use worker::run as worker;

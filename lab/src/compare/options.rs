@@ -2,6 +2,7 @@
 
 use super::contestant::Contestant;
 use super::keys::Load;
+use crate::distance::Distance;
 use anyhow::{Result, bail};
 use bytesize::ByteSize;
 use std::path::PathBuf;
@@ -25,6 +26,9 @@ pub struct CompareOptions {
     /// Seconds before that are not counted; a trace has none
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub warm_up_seconds: u64,
+    /// Put the tiers this round trip away, such as 0.5ms, by a proxy [default: on this host]
+    #[arg(long)]
+    pub distance: Option<Distance>,
     /// Capacity of the L1: of each process, or of l1d's one table
     #[arg(long, default_value = "16MiB")]
     pub l1: ByteSize,

@@ -4,6 +4,7 @@ use super::contestant::Contestant;
 use super::servers::Requests;
 use super::tally::Tally;
 use crate::daemon::Daemon;
+use crate::distance::Load;
 use crate::memory::Memory;
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -25,6 +26,8 @@ pub struct Outcome {
     pub memory: Memory,
     /// l1d's table; of several turns, the last.
     pub table: Option<Table>,
+    /// How the proxy was loaded, by turn; empty where the tiers are on the host.
+    pub proxy: Vec<Load>,
 }
 
 impl Outcome {
@@ -37,7 +40,8 @@ impl Outcome {
         table: Option<Table>,
     ) -> Outcome {
         let reads_per_second = vec![read.reads as f64 * 1e9 / read.elapsed_ns.max(1) as f64];
-        Outcome { contestant, reads_per_second, read, written, requests, memory, table }
+        let proxy = Vec::new();
+        Outcome { contestant, reads_per_second, read, written, requests, memory, table, proxy }
     }
 
     /// Adds another turn's.
@@ -52,6 +56,7 @@ impl Outcome {
         if other.memory.bytes() > self.memory.bytes() {
             self.memory = other.memory;
         }
+        self.proxy.extend(other.proxy);
         self.table = other.table.or(self.table.take());
         Ok(())
     }

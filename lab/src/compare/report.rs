@@ -4,9 +4,10 @@ use super::contestant::Contestant;
 use super::keys::Load;
 use super::options::CompareOptions;
 use super::outcome::{Outcome, Table};
-use super::tally::Times;
+use crate::distance::Distance;
 use crate::machine::Machine;
 use crate::statistics::Spread;
+use crate::times::Times;
 use serde::Serialize;
 
 /// A run.
@@ -20,6 +21,8 @@ pub struct Report {
     pub keys: usize,
     /// Reader processes.
     pub readers: u32,
+    /// Round trip to the tiers, in ms; none: they are on the host.
+    pub distance_ms: Option<Distance>,
     /// Turns of each contestant.
     pub rounds: u32,
     /// Requests of the trace, in each turn.
@@ -74,6 +77,8 @@ pub struct Figures {
     pub tier_requests_per_second: TierRequests,
     /// At the end of a turn.
     pub memory: MemoryFigures,
+    /// How the proxy was loaded, by turn; empty where the tiers are on the host.
+    pub proxy: Vec<crate::distance::Load>,
 }
 
 /// In ns: what half, 99 % and 99.9 % of all did not exceed, and the longest.
@@ -150,6 +155,7 @@ impl Report {
             workload: options.load.workload.clone(),
             keys: load.keys.len(),
             readers: options.load.readers,
+            distance_ms: options.distance,
             rounds: options.rounds,
             trace_requests: load.requests(),
             writes_per_second_wanted: load.rate,
@@ -160,7 +166,7 @@ impl Report {
 
 impl Figures {
     fn new(outcome: Outcome) -> Figures {
-        let Outcome { contestant, reads_per_second, read, written, requests, memory, table } =
+        let Outcome { contestant, reads_per_second, read, written, requests, memory, table, proxy } =
             outcome;
         let seconds = read.elapsed_ns as f64 / 1e9;
         let share = |count: u64| count as f64 / read.reads.max(1) as f64;
@@ -176,6 +182,7 @@ impl Figures {
             table.as_ref().map_or((0, 0), |table| (table.entries, table.live_bytes));
         Figures {
             contestant,
+            proxy,
             seconds,
             reads: read.reads,
             reads_per_second: Spread::of(reads_per_second.clone()).median,

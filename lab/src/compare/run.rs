@@ -5,7 +5,7 @@ use super::keys::Load;
 use super::options::CompareOptions;
 use super::oracle::Oracle;
 use super::outcome::{Outcome, Table};
-use super::process::Process;
+use super::process;
 use super::report::Report;
 use super::servers::{Requests, Servers};
 use super::tally::Tally;
@@ -13,8 +13,10 @@ use super::text;
 use super::tiers::{L2_TTL_SECONDS, connect_redis};
 use super::worker::Window;
 use crate::daemon::{self, Daemon, TableShape};
+use crate::distance::Proxy;
 use crate::machine::Machine;
 use crate::memory::{self, Memory};
+use crate::process::Process;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 use l1d::clock::monotonic_ns;
@@ -69,7 +71,7 @@ fn play(
     progress: &Progress,
 ) -> Result<Outcome> {
     progress.say(&format!("{}: starting", contestant.title()));
-    let servers = Servers::start()?;
+    let mut servers = Servers::start(options.distance)?;
     let oracle = Oracle::create(load.keys.len(), 1, monotonic_ns())?;
     if load.is_preloaded {
         preload(load, &servers)?;
@@ -78,7 +80,7 @@ fn play(
         .then(|| start_daemon(options, load, &servers))
         .transpose()?;
     let start =
-        |reader| Process::start(options, contestant, reader, (&servers, &oracle, daemon.as_ref()));
+        |reader| process::start(options, contestant, reader, (&servers, &oracle, daemon.as_ref()));
     // The writer comes last.
     let numbers = (0..options.load.readers).map(Some).chain([None]);
     let mut processes = numbers.map(start).collect::<Result<Vec<_>>>()?;
@@ -87,13 +89,14 @@ fn play(
     }
     let window = window(options, load);
     for process in &mut processes {
-        process.begin(window)?;
+        process.tell(&window)?;
     }
     let is_trace = load.is_trace();
     let doing = if is_trace { "replaying" } else { "warming up" };
     progress.say(&format!("{}: {doing}", contestant.title()));
     sleep_until(window.count_ns);
     // A trace begins with empty tiers, and counts from there.
+    let mark = servers.proxy().map(Proxy::mark).transpose()?;
     let before = if is_trace { Requests::default() } else { servers.requests()? };
     if !is_trace {
         count_down(window.end_ns, contestant.title(), progress);
@@ -101,18 +104,24 @@ fn play(
     let (writer, readers) = processes.split_last_mut().context("no process")?;
     let mut read = Tally::default();
     for reader in readers {
-        read.add(reader.tally()?)?;
+        read.add(reader.answer()?)?;
     }
     oracle.stop();
+    let proxy = match (servers.proxy(), mark) {
+        (Some(proxy), Some(mark)) => Some(proxy.load_since(&mark)?),
+        _ => None,
+    };
     let requests = servers.requests()?.since(before);
-    let written = writer.tally()?;
+    let written = writer.answer()?;
     let mut memory = Memory::default();
     let daemon_id = daemon.as_ref().map(Daemon::pid);
     for id in processes.iter().map(Process::pid).chain(daemon_id) {
         memory.add(memory::of_process(id)?);
     }
     let table = daemon.as_ref().map(Table::of).transpose()?;
-    Ok(Outcome::new(contestant, (read, written), requests, memory, table))
+    let mut outcome = Outcome::new(contestant, (read, written), requests, memory, table);
+    outcome.proxy.extend(proxy);
+    Ok(outcome)
 }
 
 fn window(options: &CompareOptions, load: &Load) -> Window {
@@ -126,7 +135,8 @@ fn window(options: &CompareOptions, load: &Load) -> Window {
 
 /// Puts version 1 of every key into Redis.
 fn preload(load: &Load, servers: &Servers) -> Result<()> {
-    let mut connection = connect_redis(&servers.redis())?;
+    let [_, redis] = servers.near();
+    let mut connection = connect_redis(&redis)?;
     let mut value = Vec::new();
     for keys in load.keys.chunks(BATCH) {
         let mut batch = redis::pipe();

@@ -1,6 +1,7 @@
 //! The tiers of a run, and what they say about it.
 
 use super::tiers::connect_redis;
+use crate::distance::{Distance, Proxy};
 use crate::failure::Failure;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -9,8 +10,9 @@ use std::net::TcpStream;
 use std::time::Duration;
 use test_support::servers::Server;
 
-/// Fresh servers on ports of their own; gone when dropped.
+/// Fresh servers on ports of their own, perhaps behind a proxy; gone when dropped.
 pub struct Servers {
+    proxy: Option<Proxy>,
     memcached: Server,
     redis: Server,
 }
@@ -57,11 +59,11 @@ impl Requests {
 }
 
 impl Servers {
-    /// Starts both.
+    /// Starts both, `distance` away from everybody.
     ///
     /// # Errors
     /// A program is not in the PATH.
-    pub fn start() -> Result<Servers> {
+    pub fn start(distance: Option<Distance>) -> Result<Servers> {
         // The Debian packages have the programs' names.
         let missing = ["memcached", "redis-server"].map(|name| (!is_on_path(name)).then_some(name));
         let missing = missing.into_iter().flatten().collect::<Vec<_>>();
@@ -71,17 +73,36 @@ impl Servers {
                 "not in the PATH: {programs}; on Debian: apt-get install {packages}"
             )));
         }
-        Ok(Servers { memcached: Server::memcached(), redis: Server::redis() })
+        let (memcached, redis) = (Server::memcached(), Server::redis());
+        let proxy = distance
+            .map(|distance| Proxy::start(distance, &[memcached.address(), redis.address()]))
+            .transpose()?;
+        Ok(Servers { proxy, memcached, redis })
     }
 
-    /// Of memcached, as host:port.
+    /// Where those who are measured reach memcached, as host:port.
     pub fn memcached(&self) -> String {
-        self.memcached.address()
+        self.proxy.as_ref().map_or_else(|| self.memcached.address(), |proxy| proxy.address(0))
     }
 
-    /// Of Redis, as host:port.
+    /// Where those who are measured reach Redis, as host:port.
     pub fn redis(&self) -> String {
-        self.redis.address()
+        self.proxy.as_ref().map_or_else(|| self.redis.address(), |proxy| proxy.address(1))
+    }
+
+    /// memcached and Redis without the distance, for the experiment's own preparations.
+    pub fn near(&self) -> [String; 2] {
+        [self.memcached.address(), self.redis.address()]
+    }
+
+    /// The proxy, where there is a distance.
+    pub fn proxy(&mut self) -> Option<&mut Proxy> {
+        self.proxy.as_mut()
+    }
+
+    /// Process ids of both.
+    pub fn pids(&self) -> [u32; 2] {
+        [self.memcached.pid(), self.redis.pid()]
     }
 
     /// What they have done so far, by their own count.
@@ -93,7 +114,7 @@ impl Servers {
             .memcached_stats()
             .with_context(|| Failure::Tier("memcached gives no statistics".to_owned()))?;
         let l2 = |name: &str| figure(&memcached, &format!("STAT {name} "));
-        let mut connection = connect_redis(&self.redis())?;
+        let mut connection = connect_redis(&self.redis.address())?;
         let error = || Failure::Tier("Redis gives no statistics".to_owned());
         let redis: String =
             redis::cmd("INFO").arg("everything").query(&mut connection).with_context(error)?;

@@ -1,13 +1,10 @@
 //! What a process counts, and how the counts of several become one.
 
 use super::store::Level;
-use anyhow::{Context, Result};
-use hdrhistogram::Histogram;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::times::{Times, nanoseconds};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
-
-/// Longest time that is told apart: a minute and a bit, in ns.
-const NS_MAX: u64 = 70_000_000_000;
 
 /// Counts of one or more processes over the measured time.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -101,70 +98,10 @@ impl Tally {
     }
 }
 
-/// A histogram of nanoseconds, three digits deep. Travels as pairs of value and count.
-#[derive(Debug, Clone)]
-pub struct Times {
-    histogram: Histogram<u64>,
-}
-
-impl Times {
-    /// Counts one; the longest that is told apart stands for all above.
-    #[inline]
-    pub fn record(&mut self, ns: u64) {
-        self.histogram.saturating_record(ns);
-    }
-
-    /// The time that a share of all (0.99: 99 of 100) did not exceed.
-    pub fn quantile(&self, share: f64) -> u64 {
-        self.histogram.value_at_quantile(share)
-    }
-
-    /// The longest.
-    pub fn max(&self) -> u64 {
-        self.histogram.max()
-    }
-
-    fn add(&mut self, other: &Times) -> Result<()> {
-        self.histogram.add(&other.histogram).context("histograms of different shape")
-    }
-}
-
-impl Default for Times {
-    fn default() -> Times {
-        let histogram = Histogram::new_with_max(NS_MAX, 3);
-        // Bounds and digits are constants that the type allows, which a test shows.
-        Times { histogram: histogram.unwrap_or_else(|_| unreachable!("constant bounds")) }
-    }
-}
-
-impl Serialize for Times {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let pairs = self
-            .histogram
-            .iter_recorded()
-            .map(|step| (step.value_iterated_to(), step.count_at_value()));
-        serializer.collect_seq(pairs)
-    }
-}
-
-impl<'de> Deserialize<'de> for Times {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Times, D::Error> {
-        let mut times = Times::default();
-        for (value, count) in Vec::<(u64, u64)>::deserialize(deserializer)? {
-            times.histogram.saturating_record_n(value, count);
-        }
-        Ok(times)
-    }
-}
-
-/// Nanoseconds of a duration.
-pub fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::times::NS_MAX;
 
     #[test]
     fn a_tally_survives_its_journey_and_adds_up() {

@@ -1,6 +1,7 @@
 //! The report as tables.
 
 use super::report::{Figures, Report, StaleAges};
+use crate::distance;
 use crate::statistics::Spread;
 use crate::table::table;
 use bytesize::ByteSize;
@@ -10,7 +11,7 @@ use comfy_table::Table;
 pub fn of(report: &Report) -> String {
     let mut text = format!(
         "{}, kernel {}, {} cores. {} over {} keys, {} readers as fast as they can, a writer at {} writes/s;\n\
-         memcached below, Redis below that.\n{}\n\
+         memcached below, Redis below that, {}.\n{}\n\
          Stale: a newer value was acknowledged to the writer before the read began; its age is how long ago.\n\
          By policy: the same of keys that each process keeps for 30 s, by l1d too, since none needs them fresh.\n{}\n\
          Requests as the servers count them. Memory: readers, writer and daemon with shared pages once, and l1d's table.\n{}",
@@ -21,12 +22,14 @@ pub fn of(report: &Report) -> String {
         report.keys,
         report.readers,
         count(report.writes_per_second_wanted),
+        distance::place(report.distance_ms),
         speed(report),
         staleness(report),
         cost(report),
     );
     for figures in &report.contestants {
         text.extend(remarks(figures, report));
+        text.extend(distance::remark(figures.contestant.title(), &figures.proxy));
     }
     text
 }

@@ -7,12 +7,14 @@ use super::keys::Load;
 use super::options::WorkerOptions;
 use super::oracle::Oracle;
 use super::store::{Level, Store};
-use super::tally::{Tally, nanoseconds};
+use super::tally::Tally;
+use crate::process::{READY, say};
+use crate::times::nanoseconds;
 use anyhow::{Context, Result, bail};
 use l1d::clock::monotonic_ns;
 use l1d_demo::stamped::{self, Stamp};
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::time::{Duration, Instant};
 
 /// When a run begins and ends, on CLOCK_MONOTONIC.
@@ -32,9 +34,6 @@ impl Window {
         (self.count_ns > self.begin_ns).then_some(self.count_ns)
     }
 }
-
-/// What a worker says when it has reached its tiers or the daemon.
-pub const READY: &str = "ready";
 
 /// Failures in a row after which a process gives up.
 const FAILURES_MAX: u32 = 20;
@@ -198,12 +197,6 @@ impl Worker {
         }
         Ok(())
     }
-}
-
-fn say(line: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
 }
 
 /// The least time between two looks at the clock: what measuring takes by itself.

@@ -1,7 +1,7 @@
 //! The text.
 
 use super::Outcome;
-use super::goals::{GOALS, Verdict};
+use super::goals::{self, Verdict};
 use crate::table::table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -19,10 +19,9 @@ pub fn of(
     let mut text = format!(
         "# Results\n\nWritten by `l1d-lab results`; not to be edited. What the experiments are and how they \
          measure: `README.md` beside this file.\n\n{about}\n\n## Goals\n\n{}\n",
-        goals(outcomes, evidence)
+        judged(outcomes, evidence)
     );
-    let missed: BTreeSet<&str> = GOALS
-        .iter()
+    let missed: BTreeSet<&str> = goals::all()
         .filter(|goal| matches!(goal.verdict(outcomes), Verdict::Missed(_)))
         .map(|goal| goal.name)
         .collect();
@@ -67,9 +66,9 @@ pub fn of(
     text
 }
 
-fn goals(outcomes: &[Outcome], evidence: &BTreeMap<String, String>) -> String {
+fn judged(outcomes: &[Outcome], evidence: &BTreeMap<String, String>) -> String {
     let mut lines = table(2, ["name", "goal", "at most", "reached", "", "experiment"]);
-    for goal in GOALS {
+    for goal in goals::all() {
         let (figure, word) = match goal.verdict(outcomes) {
             Verdict::Met(figure) => (figure.to_string(), "yes"),
             Verdict::WithinSpread(figure) => (figure.to_string(), "within the limit's spread"),

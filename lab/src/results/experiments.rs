@@ -11,10 +11,21 @@ pub struct Experiment {
     full: &'static str,
     /// The same with little to do.
     quick: &'static str,
-    /// Whether it is told which traces there are.
-    pub takes_traces: bool,
+    /// The traces that it is told of.
+    pub traces: Traces,
     /// The plot that it draws itself.
     pub plot: Option<&'static str>,
+}
+
+/// Of the traces that `results` is told of, those that an experiment gets.
+#[derive(Debug, Clone, Copy)]
+pub enum Traces {
+    /// None of them.
+    None,
+    /// All of them.
+    All,
+    /// The one with this in its file's name; without it the experiment is not run.
+    Named(&'static str),
 }
 
 impl Experiment {
@@ -30,7 +41,7 @@ impl Experiment {
         full: &'static str,
         quick: &'static str,
     ) -> Experiment {
-        Experiment { name, title, full, quick, takes_traces: false, plot: None }
+        Experiment { name, title, full, quick, traces: Traces::None, plot: None }
     }
 }
 
@@ -97,6 +108,66 @@ pub const EXPERIMENTS: &[Experiment] = &[
         "visibility --rounds 2 --requests 100 --keys 10 --rivals lmdb",
     ),
     Experiment::new(
+        "misses",
+        "Misses and writes through the tiers",
+        "misses",
+        "misses --processes 1 --rounds 1 --seconds 0.1",
+    ),
+    Experiment::new(
+        "misses-away",
+        "Misses and writes, tiers 0.5 ms away",
+        "misses --distance 0.5ms",
+        "misses --distance 0.5ms --processes 1 --rounds 1 --seconds 0.1",
+    ),
+    Experiment::new(
+        "misses-syscalls",
+        "The daemon's system calls for misses and writes",
+        "misses --syscalls",
+        "misses --syscalls --processes 1 --steps 10",
+    ),
+    Experiment {
+        traces: Traces::Named("web07"),
+        ..Experiment::new(
+            "replay",
+            "A shop's requests, replayed by four processes",
+            "compare --workload trace --readers 4 --rounds 7",
+            "compare --workload trace --readers 4",
+        )
+    },
+    Experiment {
+        traces: Traces::Named("web07"),
+        ..Experiment::new(
+            "replay-away",
+            "The same, tiers 0.5 ms away",
+            "compare --workload trace --readers 4 --rounds 7 --distance 0.5ms",
+            "compare --workload trace --readers 4 --distance 0.5ms",
+        )
+    },
+    Experiment::new(
+        "zipf",
+        "Single keys by zipf, two readers and a writer",
+        "compare --workload zipf --seconds 20 --rounds 3",
+        "compare --workload zipf --seconds 1 --warm-up-seconds 0",
+    ),
+    Experiment::new(
+        "zipf-away",
+        "The same, tiers 0.5 ms away",
+        "compare --workload zipf --seconds 20 --rounds 3 --distance 0.5ms",
+        "compare --workload zipf --seconds 1 --warm-up-seconds 0 --distance 0.5ms",
+    ),
+    Experiment::new(
+        "dashboard",
+        "Pages over market data, two readers and a writer",
+        "compare --seconds 40 --rounds 3",
+        "compare --seconds 1 --warm-up-seconds 0",
+    ),
+    Experiment::new(
+        "dashboard-away",
+        "The same, tiers 0.5 ms away",
+        "compare --seconds 40 --rounds 3 --distance 0.5ms",
+        "compare --seconds 1 --warm-up-seconds 0 --distance 0.5ms",
+    ),
+    Experiment::new(
         "attach",
         "A process that attaches, reads a hundred keys and ends",
         "attach",
@@ -120,7 +191,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         )
     },
     Experiment {
-        takes_traces: true,
+        traces: Traces::All,
         plot: Some("hit-ratio.svg"),
         ..Experiment::new(
             "hit-ratio",
@@ -130,7 +201,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         )
     },
     Experiment {
-        takes_traces: true,
+        traces: Traces::All,
         ..Experiment::new(
             "advise",
             "Estimates of other sizes, beside replays",

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::machine::Machine;
 use anyhow::{Context, Result, bail};
-use experiments::{EXPERIMENTS, Experiment};
+use experiments::{EXPERIMENTS, Experiment, Traces};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -128,8 +128,16 @@ fn run(experiment: &Experiment, options: &ResultsOptions, plots: &Path) -> Resul
     let mut command = Command::new(own);
     interrupt::die_together(&mut command);
     command.args(experiment.arguments(options.quick)).arg("--save").arg(at("json"));
-    if experiment.takes_traces {
-        command.args(&options.traces);
+    match experiment.traces {
+        Traces::None => {}
+        Traces::All => {
+            command.args(&options.traces);
+        }
+        Traces::Named(name) => {
+            let is_it = |trace: &&PathBuf| trace.to_string_lossy().contains(name);
+            let trace = options.traces.iter().find(is_it);
+            command.arg(trace.with_context(|| format!("it wants a trace {name} (--traces)"))?);
+        }
     }
     if let Some(plot) = experiment.plot {
         command.arg("--plot").arg(plots.join(plot));

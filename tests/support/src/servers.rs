@@ -60,6 +60,11 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL, and wait for the end.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -93,8 +98,9 @@ fn spawn(kind: Kind, port: u16) -> Option<Child> {
                 "127.0.0.1",
                 "-U",
                 "0",
+                // A limit, not a reservation.
                 "-m",
-                "64",
+                "1024",
                 "-u",
                 "nobody",
                 "-p",
