@@ -75,7 +75,8 @@ fn output_that_nobody_reads_is_no_failure_and_a_full_disk_is_one() {
         command
     };
     let closed = || std::io::pipe().unwrap().1;
-    for arguments in [&["limit", "--workload", "200-uniform"][..], &["limit", "--json"]] {
+    let limit = ["limit", "--workload", "200-uniform"];
+    for arguments in [&limit[..], &[&limit[..], &["--json"]].concat()] {
         let output = run(arguments, closed().into()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.is_empty(), "{arguments:?}: {said}");

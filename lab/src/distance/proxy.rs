@@ -75,7 +75,7 @@ pub fn run(options: &ProxyOptions) -> Result<()> {
     let _ = rustix::process::setpriority_process(None, -20);
     std::thread::spawn(move || {
         if let Err(error) = carrier.carry() {
-            eprintln!("l1d-lab: the proxy: {error:#}");
+            l1d::cli::print_error(format_args!("l1d-lab: the proxy: {error:#}"));
             std::process::exit(4);
         }
     });

@@ -65,7 +65,7 @@ pub fn syscalls(options: &MissesOptions) -> Result<()> {
     let report =
         Report { machine, command: machine::command(), steps: options.steps, syscalls: rows };
     if !crate::output::json(options.json, &report)? {
-        println!("{}", text(&report));
+        crate::output::print(text(&report))?;
     }
     Ok(())
 }

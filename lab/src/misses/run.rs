@@ -56,7 +56,7 @@ pub fn misses(options: &MissesOptions) -> Result<()> {
     drop(progress);
     let report = Report::new(options, machine, rows);
     if !crate::output::json(options.json, &report)? {
-        println!("{}", text::of(&report));
+        crate::output::print(text::of(&report))?;
     }
     Ok(())
 }
