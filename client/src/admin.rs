@@ -3,7 +3,8 @@
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::shared::{Kind, unexpected};
+use crate::failure::Intent;
+use crate::reply::unexpected;
 use l1d_wire::protocol::{Request, Response};
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ impl Client {
     ) -> Result<String, Error> {
         let request = Request::Resize { table_bytes, entry_bytes };
         let deadline = Deadline::after(RESIZE_DEADLINE);
-        self.shared.exchange(&request, Kind::Write, &deadline, json)
+        self.shared.ask_over_socket(&request, Intent::Write, &deadline, json)
     }
 
     /// Makes every entry whose key begins with `prefix` invisible in the table and in this process's
@@ -96,11 +97,12 @@ impl Client {
     pub fn flush(&self, prefix: &[u8]) -> Result<(), Error> {
         let request = Request::Flush { prefix };
         let deadline = self.shared.deadline();
-        let flushed =
-            self.shared.exchange(&request, Kind::Write, &deadline, |response| match response {
+        let flushed = self.shared.ask_over_socket(&request, Intent::Write, &deadline, |response| {
+            match response {
                 Response::Stored { .. } | Response::Deleted { .. } | Response::Json(_) => Ok(()),
                 other => Err(unexpected(&other)),
-            });
+            }
+        });
         if let Some(process) = self.shared.process_if_any() {
             process.cache.forget(prefix);
         }
@@ -108,7 +110,7 @@ impl Client {
     }
 
     fn json(&self, request: &Request<'_>, deadline: &Deadline) -> Result<String, Error> {
-        self.shared.exchange(request, Kind::Read, deadline, json)
+        self.shared.ask_over_socket(request, Intent::Read, deadline, json)
     }
 }
 

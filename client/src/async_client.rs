@@ -7,9 +7,7 @@ use crate::value::{Lookup, SetOptions, Stored, Value};
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
@@ -175,53 +173,4 @@ fn hear<T>(
         ready.clear_ready();
     }
     Ok(())
-}
-
-/// Tasks of this process that wait for replies. They share one descriptor, and whoever hears it wakes
-/// them all.
-#[derive(Debug, Default)]
-pub(crate) struct Waiters {
-    tasks: Arc<Mutex<Vec<(u64, Waker)>>>,
-}
-
-impl Waiters {
-    fn enter(&self) -> Waiting {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Waiting { id: NEXT.fetch_add(1, Ordering::Relaxed), tasks: self.tasks.clone() }
-    }
-
-    /// Something has come.
-    pub(crate) fn wake(&self) {
-        // Woken behind the lock: a waker may run anything.
-        let wakers: Vec<Waker> = {
-            let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            tasks.iter().map(|(_, waker)| waker.clone()).collect()
-        };
-        for waker in wakers {
-            waker.wake();
-        }
-    }
-}
-
-/// A task's place among those that wait.
-struct Waiting {
-    id: u64,
-    tasks: Arc<Mutex<Vec<(u64, Waker)>>>,
-}
-
-impl Waiting {
-    fn renew(&self, waker: &Waker) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        match tasks.iter_mut().find(|(id, _)| *id == self.id) {
-            Some((_, own)) => own.clone_from(waker),
-            None => tasks.push((self.id, waker.clone())),
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.retain(|(id, _)| *id != self.id);
-    }
 }

@@ -90,9 +90,11 @@ mod attachment;
 mod builder;
 mod client;
 mod clock;
+mod collect;
 mod connection;
 mod deadline;
 mod error;
+mod failure;
 mod in_place;
 mod mailbox;
 mod mailbox_place;
@@ -103,13 +105,17 @@ mod pool;
 mod populate;
 mod process;
 mod process_cache;
+mod reply;
 mod reports;
 mod sentinel;
+mod settings;
 mod shared;
 mod table;
 mod value;
 mod values;
 mod verify;
+#[cfg(feature = "tokio")]
+mod waiters;
 mod writes;
 
 #[cfg(feature = "tokio")]

@@ -1,27 +1,17 @@
 //! Several keys at once.
 
-use crate::client::{Answer, Client, check_key};
+use crate::client::{Client, check_key};
+use crate::collect::{Collect, Owned};
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::shared::{Kind, unexpected};
+use crate::failure::Intent;
+use crate::reply::unexpected;
 use crate::table::{TOGETHER, meta};
-use crate::value::{Meta, Value};
+use crate::value::{Lookup, Value};
 use crate::values::Values;
 use l1d_wire::protocol::{Request, Response, frame};
 use shm_layout::NoHit;
 use std::cell::{Cell, OnceCell};
-
-/// Where the values of several keys are collected, one after the other.
-pub(crate) trait Collect {
-    /// Where the value of the next key is appended.
-    fn room(&mut self) -> &mut Vec<u8>;
-
-    /// What was appended to the room is the next key's value; `None`: it has none.
-    fn next(&mut self, meta: Option<Meta>);
-
-    /// The value of the key at `index`, of which it was said that it has none.
-    fn replace(&mut self, index: usize, value: &[u8], meta: Meta);
-}
 
 impl Client {
     /// The values of many keys, in the order asked: what the table does not hold is asked of the
@@ -129,7 +119,7 @@ impl Client {
     ) -> bool {
         let mut value = Vec::new();
         let answer = self.peek_anyway(no_hit, key, &mut value, deadline);
-        let is_unknown = matches!(answer, Answer::Unknown);
+        let is_unknown = matches!(answer, Lookup::Unknown);
         let meta = answer.found();
         if meta.is_some() {
             values.room().extend_from_slice(&value);
@@ -169,7 +159,7 @@ impl Client {
             .map(|&(index, key)| (index, key, self.shared.process().begin_read(key)))
             .collect();
         let request = Request::GetMany { keys: asked.iter().map(|&(_, key, _)| key).collect() };
-        self.shared.ask(&request, Kind::Read, deadline, |response| {
+        self.shared.ask(&request, Intent::Read, deadline, |response| {
             let answers = match response {
                 Response::Many(answers) => answers,
                 other => return Err(unexpected(&other)),
@@ -180,8 +170,8 @@ impl Client {
                 });
             }
             let mut value = Vec::new();
-            for ((index, key, begun), answer) in asked.iter().zip(&answers) {
-                let answer = self.take_answer(begun.as_ref(), key, answer, &mut value)?;
+            for ((index, key, ticket), answer) in asked.iter().zip(&answers) {
+                let answer = self.take_answer(ticket.as_ref(), key, answer, &mut value)?;
                 if let Some(meta) = answer.found() {
                     values.replace(*index, &value, meta);
                 }
@@ -200,35 +190,4 @@ pub(crate) fn fitting<'a, 'k>(keys: &'a [(usize, &'k [u8])]) -> &'a [(usize, &'k
     };
     let count = keys.iter().take(frame::MANY_KEYS).take_while(fits).count();
     keys.get(..count).unwrap_or_default()
-}
-
-/// Each value by itself.
-pub(crate) struct Owned {
-    pub(crate) values: Vec<Option<Value>>,
-    next: Vec<u8>,
-}
-
-impl Owned {
-    pub(crate) fn with_room_for(count: usize) -> Owned {
-        Owned { values: Vec::with_capacity(count), next: Vec::new() }
-    }
-}
-
-impl Collect for Owned {
-    #[inline(always)]
-    fn room(&mut self) -> &mut Vec<u8> {
-        &mut self.next
-    }
-
-    #[inline(always)]
-    fn next(&mut self, meta: Option<Meta>) {
-        let next = std::mem::take(&mut self.next);
-        self.values.push(meta.map(|meta| Value::new(next, meta)));
-    }
-
-    fn replace(&mut self, index: usize, value: &[u8], meta: Meta) {
-        if let Some(place) = self.values.get_mut(index) {
-            *place = Some(Value::new(value.to_vec(), meta));
-        }
-    }
 }

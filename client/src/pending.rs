@@ -3,10 +3,12 @@
 use crate::client::{Client, check_key};
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::mailbox::{Asking, Mailbox};
+use crate::failure::Intent;
+use crate::mailbox::{ClientEnd, Exchange};
 use crate::process_cache;
-use crate::shared::{Begun, Kind, Shared, too_many, unexpected};
-use crate::value::{Lookup, SetOptions, Stored};
+use crate::reply::unexpected;
+use crate::shared::{Shared, Submission, too_many};
+use crate::value::{Lookup, SetOptions, Stored, Value};
 use crate::writes;
 use l1d_wire::protocol::{Request, Response};
 use std::os::fd::BorrowedFd;
@@ -24,7 +26,7 @@ type Finish<T> = Box<dyn FnMut(Response<'_>) -> Result<T, Error> + Send>;
 pub struct Pending<T> {
     state: State<T>,
     client: Client,
-    kind: Kind,
+    intent: Intent,
     deadline: Deadline,
     /// Whose request it is: the address of this process's state, which a child never shares.
     process: usize,
@@ -32,11 +34,11 @@ pub struct Pending<T> {
 
 enum State<T> {
     Answered(Option<Result<T, Error>>),
-    Asking(Asking<Arc<Mailbox>>, Finish<T>),
+    Exchange(Exchange<Arc<ClientEnd>>, Finish<T>),
     /// Nothing was sent: too many are under way.
     Crowded(
         #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "tasks wait for it"))]
-        Arc<Mailbox>,
+        Arc<ClientEnd>,
     ),
 }
 
@@ -52,7 +54,7 @@ impl<T> Pending<T> {
         Pending {
             state: State::Answered(Some(answer)),
             client: client.clone(),
-            kind: Kind::Read,
+            intent: Intent::Read,
             deadline,
             process: 0,
         }
@@ -62,22 +64,25 @@ impl<T> Pending<T> {
     pub(crate) fn begin(
         client: &Client,
         request: &Request<'_>,
-        kind: Kind,
+        intent: Intent,
         mut finish: Finish<T>,
     ) -> Pending<T> {
         let deadline = client.shared.deadline();
-        let begun = client.shared.begin(request, kind, &deadline);
+        let begun = client.shared.submit(request, intent, &deadline);
         let state = match begun {
-            Ok(Begun::Asking(asking)) => State::Asking(asking, finish),
-            Ok(Begun::Crowded(mailbox)) => State::Crowded(mailbox),
+            Ok(Submission::Sent(exchange)) => State::Exchange(exchange, finish),
+            Ok(Submission::Busy(mailbox)) => State::Crowded(mailbox),
             // Over the socket, which is waited for.
-            Ok(Begun::NoMailbox) => {
-                State::Answered(Some(client.shared.exchange(request, kind, &deadline, &mut finish)))
-            }
+            Ok(Submission::NoMailbox) => State::Answered(Some(client.shared.ask_over_socket(
+                request,
+                intent,
+                &deadline,
+                &mut finish,
+            ))),
             Err(error) => State::Answered(Some(Err(error))),
         };
         let process = std::ptr::from_ref(client.shared.process()).addr();
-        Pending { state, client: client.clone(), kind, deadline, process }
+        Pending { state, client: client.clone(), intent, deadline, process }
     }
 
     /// In a forked child, leaves the parent's request where it is (R9): neither the memory of its
@@ -88,9 +93,9 @@ impl<T> Pending<T> {
             return;
         }
         let reason = "the request is the parent process's; ask anew";
-        let error = match self.kind {
-            Kind::Read => Error::system("waiting in a forked child", reason),
-            Kind::Write => Error::UnknownOutcome { reason: reason.to_owned() },
+        let error = match self.intent {
+            Intent::Read => Error::system("waiting in a forked child", reason),
+            Intent::Write => Error::UnknownOutcome { reason: reason.to_owned() },
         };
         let failed = State::Answered(Some(Err(error)));
         std::mem::forget(std::mem::replace(&mut self.state, failed));
@@ -100,9 +105,9 @@ impl<T> Pending<T> {
     /// descriptor is readable, and at the client's deadline.
     pub fn poll(&mut self) -> Option<Result<T, Error>> {
         self.leave_to_parent();
-        if let State::Asking(asking, _) = &self.state {
+        if let State::Exchange(exchange, _) = &self.state {
             // Before the look at the lane: what comes behind it makes it readable again.
-            asking.mailbox().hear_rings();
+            exchange.mailbox().hear_rings();
         }
         self.look()
     }
@@ -113,10 +118,12 @@ impl<T> Pending<T> {
         let answer = match &mut self.state {
             State::Answered(answer) => return answer.take(),
             State::Crowded(_) => Err(too_many()),
-            State::Asking(asking, finish) => match asking.poll(&self.deadline) {
+            State::Exchange(exchange, finish) => match exchange.poll(&self.deadline) {
                 Ok(false) => return None,
-                Ok(true) => Shared::take_reply(asking.mailbox(), asking.reply(), finish),
-                Err(failure) => Err(self.client.shared.failure(failure, self.kind, &self.deadline)),
+                Ok(true) => Shared::take_reply(exchange.mailbox(), exchange.reply(), finish),
+                Err(failure) => {
+                    Err(self.client.shared.failure(failure, self.intent, &self.deadline))
+                }
             },
         };
         self.state = State::Answered(None);
@@ -127,7 +134,7 @@ impl<T> Pending<T> {
     /// to wait for.
     #[must_use]
     pub fn is_answered(&self) -> bool {
-        !matches!(self.state, State::Asking(..))
+        !matches!(self.state, State::Exchange(..))
     }
 
     /// What to wait for until it is readable; `None` when there is nothing to wait for.
@@ -135,7 +142,7 @@ impl<T> Pending<T> {
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match &self.state {
             State::Answered(_) | State::Crowded(_) => None,
-            State::Asking(asking, _) => Some(asking.mailbox().descriptor()),
+            State::Exchange(exchange, _) => Some(exchange.mailbox().descriptor()),
         }
     }
 
@@ -146,19 +153,19 @@ impl<T> Pending<T> {
     }
 
     #[cfg(feature = "tokio")]
-    pub(crate) fn mailbox(&self) -> Option<&Mailbox> {
+    pub(crate) fn mailbox(&self) -> Option<&ClientEnd> {
         match &self.state {
             State::Answered(_) | State::Crowded(_) => None,
-            State::Asking(asking, _) => Some(asking.mailbox()),
+            State::Exchange(exchange, _) => Some(exchange.mailbox()),
         }
     }
 
     /// Where nothing was sent because too many are under way: the mailbox that has no lane free.
     #[cfg(feature = "tokio")]
-    pub(crate) fn crowded(&self) -> Option<&Arc<Mailbox>> {
+    pub(crate) fn crowded(&self) -> Option<&Arc<ClientEnd>> {
         match &self.state {
             State::Crowded(mailbox) => Some(mailbox),
-            State::Answered(_) | State::Asking(..) => None,
+            State::Answered(_) | State::Exchange(..) => None,
         }
     }
 }
@@ -197,10 +204,10 @@ impl Client {
         let (client, owned) = (self.clone(), key.to_vec());
         let finish = move |response: Response<'_>| {
             let mut value = Vec::new();
-            let answer = client.take_answer(begun.as_ref(), &owned, &response, &mut value)?;
-            Ok(answer.lookup(value))
+            let found = client.take_answer(begun.as_ref(), &owned, &response, &mut value)?;
+            Ok(found.map(|meta| Value::new(value, meta)))
         };
-        Pending::begin(self, &Request::Get { key }, Kind::Read, Box::new(finish))
+        Pending::begin(self, &Request::Get { key }, Intent::Read, Box::new(finish))
     }
 
     /// [`set_with`](Self::set_with) without waiting for the daemon's answer.
@@ -224,7 +231,7 @@ impl Client {
             stored
         };
         let request = writes::request(key, value, &options);
-        Pending::begin(self, &request, Kind::Write, Box::new(finish))
+        Pending::begin(self, &request, Intent::Write, Box::new(finish))
     }
 }
 
@@ -243,7 +250,7 @@ impl Client {
                 other => Err(unexpected(&other)),
             }
         };
-        Pending::begin(self, &Request::Delete { key }, Kind::Write, Box::new(finish))
+        Pending::begin(self, &Request::Delete { key }, Intent::Write, Box::new(finish))
     }
 }
 
@@ -269,7 +276,7 @@ impl Drop for Forgotten {
 /// A set under way. Given up, it leaves nothing in the process cache that may be older than it.
 struct Unfinished {
     client: Client,
-    begun: Option<process_cache::Begun>,
+    begun: Option<process_cache::Ticket>,
     is_ended: bool,
     key: Box<[u8]>,
     value: Box<[u8]>,

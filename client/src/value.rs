@@ -73,24 +73,37 @@ impl From<Value> for Vec<u8> {
     }
 }
 
-/// The three answers that a key can have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
+/// What is known of a key. `T` is a [`Value`], or the [`Meta`] of one whose bytes were read into a
+/// destination of the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup<T = Value> {
     /// It has this value, which may be of zero bytes.
-    Found(Value),
+    Found(T),
     /// It is known to have none.
     Absent,
     /// Nobody who was asked knows it.
     Unknown,
 }
 
-impl Lookup {
-    /// The value, both absences being `None`.
+impl<T> Lookup<T> {
+    /// The value; `None` for both absences.
+    #[inline]
     #[must_use]
-    pub fn found(self) -> Option<Value> {
+    pub fn found(self) -> Option<T> {
         match self {
             Lookup::Found(value) => Some(value),
             Lookup::Absent | Lookup::Unknown => None,
+        }
+    }
+
+    /// The same knowledge of a key, with another value.
+    #[inline]
+    #[must_use]
+    pub fn map<U>(self, value: impl FnOnce(T) -> U) -> Lookup<U> {
+        match self {
+            Lookup::Found(found) => Lookup::Found(value(found)),
+            Lookup::Absent => Lookup::Absent,
+            Lookup::Unknown => Lookup::Unknown,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The values of several keys in one piece of memory.
 
-use crate::many::Collect;
+use crate::collect::Collect;
 use crate::value::Meta;
 
 /// The values of several keys, in the order asked, as [`Client::get_many_into`] collects them: bytes of
