@@ -27,7 +27,7 @@ impl AsyncClient {
         }
         let mut rest = missing.as_slice();
         while !rest.is_empty() {
-            let answers = answer(|| client.request_many(fitting(rest))).await?;
+            let answers = answer(client.request_many(fitting(rest))).await?;
             let (answered, unanswered) = rest.split_at(answers.len().min(rest.len()));
             for ((index, _), found) in answered.iter().zip(answers) {
                 if let Some(place) = values.get_mut(*index) {
@@ -54,7 +54,7 @@ impl Client {
             };
             if answers.is_empty() || answers.len() > asked.len() {
                 let reason = format!("{} answers to {} keys", answers.len(), asked.len());
-                return Err(Error::Internal { reason });
+                return Err(Error::internal(reason));
             }
             let take = |((key, ticket), answer): (&(Box<[u8]>, Option<_>), &Response<'_>)| {
                 let mut value = Vec::new();

@@ -12,8 +12,8 @@ use crate::table::{TableRead, meta};
 use crate::value::{Lookup, Meta, Source, Value};
 use l1d_wire::pages::Pages;
 use l1d_wire::protocol::{Request, Response};
-use shm_layout::NoHit;
 use shm_layout::entry::KEY_BYTES_MAX;
+use shm_layout::{LayoutError, NoHit};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -63,8 +63,9 @@ impl Client {
     /// Only where the table does not answer: [`Error::Unavailable`] without a daemon,
     /// [`Error::Deadline`], [`Error::TierFailed`], [`Error::Busy`], [`Error::TooLarge`] for a key of
     /// an impossible size.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Value>, Error> {
-        self.lookup(key).map(Lookup::found)
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, Error> {
+        self.find(key.as_ref()).map(Lookup::found)
     }
 
     /// [`get`](Self::get) into a vector of the caller's, whose content is replaced: no allocation
@@ -74,8 +75,13 @@ impl Client {
     ///
     /// As for [`get`](Self::get).
     #[inline(always)]
-    pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Option<Meta>, Error> {
-        match self.shared.read_short(key, value) {
+    pub fn get_into(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &mut Vec<u8>,
+    ) -> Result<Option<Meta>, Error> {
+        let key = key.as_ref();
+        match self.shared.read_fast(key, value) {
             Ok(hit) => Ok(Some(meta(&hit))),
             Err(no_hit) => Ok(self.find_anyway(no_hit, key, value)?.found()),
         }
@@ -83,15 +89,17 @@ impl Client {
 
     /// The value of `key` if this host's table holds it, or this process's cache for a key of
     /// process scope. Asks nobody, and makes no system call unless the table was replaced.
+    #[inline]
     #[must_use]
-    pub fn peek(&self, key: &[u8]) -> Option<Value> {
-        self.peek_lookup(key).found()
+    pub fn peek(&self, key: impl AsRef<[u8]>) -> Option<Value> {
+        self.peek_find(key.as_ref()).found()
     }
 
     /// [`peek`](Self::peek) into a vector of the caller's, whose content is replaced.
     #[inline(always)]
-    pub fn peek_into(&self, key: &[u8], value: &mut Vec<u8>) -> Option<Meta> {
-        match self.shared.read_short(key, value) {
+    pub fn peek_into(&self, key: impl AsRef<[u8]>, value: &mut Vec<u8>) -> Option<Meta> {
+        let key = key.as_ref();
+        match self.shared.read_fast(key, value) {
             Ok(hit) => Some(meta(&hit)),
             Err(no_hit) => self.peek_anyway(no_hit, key, value, None).found(),
         }
@@ -102,9 +110,14 @@ impl Client {
     /// # Errors
     ///
     /// As for [`get`](Self::get).
-    pub fn lookup(&self, key: &[u8]) -> Result<Lookup, Error> {
+    #[inline]
+    pub fn lookup(&self, key: impl AsRef<[u8]>) -> Result<Lookup, Error> {
+        self.find(key.as_ref())
+    }
+
+    fn find(&self, key: &[u8]) -> Result<Lookup, Error> {
         let mut value = Vec::new();
-        match self.shared.read_short(key, &mut value) {
+        match self.shared.read_fast(key, &mut value) {
             Ok(hit) => Ok(Lookup::Found(Value::new(value, meta(&hit)))),
             Err(no_hit) => {
                 Ok(self.find_anyway(no_hit, key, &mut value)?.map(|meta| Value::new(value, meta)))
@@ -113,15 +126,37 @@ impl Client {
     }
 
     /// [`peek`](Self::peek), telling a known absence from not knowing.
+    #[inline]
     #[must_use]
-    pub fn peek_lookup(&self, key: &[u8]) -> Lookup {
+    pub fn peek_lookup(&self, key: impl AsRef<[u8]>) -> Lookup {
+        self.peek_find(key.as_ref())
+    }
+
+    fn peek_find(&self, key: &[u8]) -> Lookup {
         let mut value = Vec::new();
-        match self.shared.read_short(key, &mut value) {
+        match self.shared.read_fast(key, &mut value) {
             Ok(hit) => Lookup::Found(Value::new(value, meta(&hit))),
             Err(no_hit) => {
                 self.peek_anyway(no_hit, key, &mut value, None).map(|meta| Value::new(value, meta))
             }
         }
+    }
+
+    /// Asks the daemon for `key`, which has it or fetches it from a tier, without a look at L1: for
+    /// what a [`peek_to`](Self::peek_to) did not find.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get).
+    #[inline]
+    pub fn fetch(&self, key: impl AsRef<[u8]>) -> Result<Lookup, Error> {
+        self.fetch_bytes(key.as_ref())
+    }
+
+    fn fetch_bytes(&self, key: &[u8]) -> Result<Lookup, Error> {
+        let mut value = Vec::new();
+        let found = self.ask(key, &mut value, &self.shared.deadline())?;
+        Ok(found.map(|meta| Value::new(value, meta)))
     }
 
     /// What `look` makes of the value of `key`, seen where it lies: of a large value only the part
@@ -141,9 +176,10 @@ impl Client {
     /// As for [`get`](Self::get).
     pub fn read_with<R>(
         &self,
-        key: &[u8],
+        key: impl AsRef<[u8]>,
         mut look: impl FnMut(&ValueView<'_>) -> R,
     ) -> Result<Option<R>, Error> {
+        let key = key.as_ref();
         let mut seen = None;
         let read = self.shared.table().map_or(TableRead::Detached, |table| {
             let read = table.read_with(key, |value| seen = Some(look(&ValueView::in_table(value))));
@@ -238,7 +274,7 @@ impl Client {
         }
     }
 
-    fn ask(
+    pub(crate) fn ask(
         &self,
         key: &[u8],
         value: &mut Vec<u8>,
@@ -287,7 +323,5 @@ pub(crate) fn check_key(key: &[u8]) -> Result<(), Error> {
     if (1..=KEY_BYTES_MAX).contains(&key.len()) {
         return Ok(());
     }
-    Err(Error::TooLarge {
-        reason: format!("a key of {} bytes; keys have 1 to {KEY_BYTES_MAX} bytes", key.len()),
-    })
+    Err(Error::TooLarge { reason: LayoutError::KeyBytes { bytes: key.len() }.to_string() })
 }

@@ -1,10 +1,11 @@
 //! How an exchange with the daemon fails, and what that means for the caller.
 
 use crate::deadline::Deadline;
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use l1d_wire::protocol::EncodeError;
 use nix::errno::Errno;
 use std::fmt;
+use std::io;
 use std::path::Path;
 
 /// Whether a request changes anything: decides if it may be sent twice, and what its failure means.
@@ -58,10 +59,10 @@ impl Failure {
             }
             (Failure::NoReply(reason), Intent::Read) => reason.into_error(socket),
             (Failure::NoReply(reason), Intent::Write) => {
-                Error::UnknownOutcome { reason: reason.to_string() }
+                Error::UnknownOutcome { reason: reason.to_string(), source: reason.cause() }
             }
-            (Failure::BadReply(reason), Intent::Read) => Error::Internal { reason },
-            (Failure::BadReply(reason), Intent::Write) => Error::UnknownOutcome { reason },
+            (Failure::BadReply(reason), Intent::Read) => Error::internal(reason),
+            (Failure::BadReply(reason), Intent::Write) => Error::unknown_outcome(reason),
         }
     }
 }
@@ -71,9 +72,22 @@ impl Reason {
     pub(crate) fn into_error(self, socket: &Path) -> Error {
         match self {
             Reason::System(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
-                Error::system("connecting to the daemon", errno.desc())
+                Error::system("connecting to the daemon", errno)
             }
-            reason => Error::Unavailable { socket: socket.to_owned(), reason: reason.to_string() },
+            reason => Error::Unavailable {
+                socket: socket.to_owned(),
+                reason: reason.to_string(),
+                source: reason.cause(),
+            },
+        }
+    }
+}
+
+impl Reason {
+    fn cause(&self) -> Option<Cause> {
+        match self {
+            Reason::System(errno) => Some(Cause::of(io::Error::from(*errno))),
+            Reason::Deadline | Reason::Closed => None,
         }
     }
 }

@@ -16,8 +16,9 @@ impl Client {
     /// # Errors
     ///
     /// As for [`set_with`](Self::set_with).
-    pub fn set(&self, key: &[u8], value: &[u8]) -> Result<Stored, Error> {
-        self.set_with(key, value, &SetOptions::default())
+    #[inline]
+    pub fn set(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Stored, Error> {
+        self.set_bytes(key.as_ref(), value.as_ref(), &SetOptions::default())
     }
 
     /// [`set`](Self::set) with a life, flags or a way of writing of its own.
@@ -26,12 +27,17 @@ impl Client {
     ///
     /// [`Error::TooLarge`], [`Error::Refused`], [`Error::TierFailed`] (nothing was changed in L1),
     /// [`Error::Unavailable`], [`Error::Deadline`] (not sent), and [`Error::UnknownOutcome`].
+    #[inline]
     pub fn set_with(
         &self,
-        key: &[u8],
-        value: &[u8],
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
         options: &SetOptions,
     ) -> Result<Stored, Error> {
+        self.set_bytes(key.as_ref(), value.as_ref(), options)
+    }
+
+    fn set_bytes(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Stored, Error> {
         let ticket = self.begin_set(key, value)?;
         let stored = self.send_set(key, value, options);
         self.end_set(ticket, key, value, options, &stored);
@@ -64,7 +70,7 @@ impl Client {
         let fresh = rule.map(|rule| Fresh {
             value: Some(value),
             flags: options.flags,
-            ttl: options.ttl.unwrap_or(rule.ttl).min(rule.ttl),
+            ttl: options.lifetime.ttl().unwrap_or(rule.ttl).min(rule.ttl),
         });
         process.end_write(ticket, key, fresh.as_ref());
     }
@@ -118,8 +124,8 @@ impl Client {
                 }
                 bytes = bytes.saturating_add(key.len() + value.len());
                 // What is put here stands until the daemon's answer takes its place.
-                let reason = "the daemon did not answer for this one".to_owned();
-                stored.push(Err(Error::UnknownOutcome { reason }));
+                let reason = "the daemon did not answer for this one";
+                stored.push(Err(Error::unknown_outcome(reason)));
                 places.push((stored.len() - 1, process.begin_write(key)));
                 sets.push(Set { key, value, ttl: None, flags: 0, write: None, reply: true });
             }
@@ -164,7 +170,12 @@ impl Client {
     /// # Errors
     ///
     /// As for [`set_with`](Self::set_with).
-    pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
+    #[inline]
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        self.delete_bytes(key.as_ref())
+    }
+
+    fn delete_bytes(&self, key: &[u8]) -> Result<bool, Error> {
         check_key(key)?;
         let process = self.shared.process();
         let ticket = process.begin_write(key);
@@ -181,8 +192,8 @@ impl Client {
 }
 
 pub(crate) fn request<'a>(key: &'a [u8], value: &'a [u8], options: &SetOptions) -> Request<'a> {
-    let SetOptions { ttl, flags, write, no_wait } = *options;
-    Request::Set(Set { key, value, ttl, flags, write, reply: !no_wait })
+    let SetOptions { lifetime, flags, write, no_wait } = *options;
+    Request::Set(Set { key, value, ttl: lifetime.ttl(), flags, write, reply: !no_wait })
 }
 
 /// What became of one value.

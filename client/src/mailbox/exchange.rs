@@ -35,7 +35,7 @@ impl<P: Deref<Target = ClientEnd>> Exchange<P> {
     }
 
     /// The mailbox that it is in.
-    pub(crate) fn mailbox(&self) -> &ClientEnd {
+    pub(crate) fn mailbox(&self) -> &P {
         &self.mailbox
     }
 

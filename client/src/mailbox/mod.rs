@@ -189,7 +189,6 @@ impl ClientEnd {
     }
 
     /// Whether a request could be sent now.
-    #[cfg(feature = "tokio")]
     pub(crate) fn has_free_lane(&self) -> bool {
         let mut sender = self.lock();
         if sender.free.is_empty() {

@@ -4,7 +4,7 @@ use super::Shared;
 use crate::clock;
 use crate::connection::Connection;
 use crate::deadline::Deadline;
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::failure::{Failure, Intent};
 use crate::mailbox::ClientEnd;
 use crate::process::Process;
@@ -82,7 +82,7 @@ impl Shared {
             .map_err(|reason| reason.into_error(&self.settings.socket))?;
         let peer_uid = connection
             .peer_uid()
-            .map_err(|errno| Error::system("asking who the daemon is", errno.desc()))?;
+            .map_err(|errno| Error::system("asking who the daemon is", errno))?;
 
         let mut descriptors = Vec::new();
         let before_ns = clock::monotonic_ns();
@@ -137,6 +137,7 @@ impl Shared {
         }
         let policy = PolicySet::decode(attached.policy).map_err(|error| Error::Internal {
             reason: format!("the policy that it sent: {error}"),
+            source: Some(Cause::of(error)),
         })?;
 
         let _alone = process.adopt();

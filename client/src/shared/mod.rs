@@ -75,9 +75,9 @@ impl Shared {
     /// # Errors
     /// No hit, or not by the fast path; [`read_anyway`](Self::read_anyway) finds out which.
     #[inline(always)]
-    pub(crate) fn read_short(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Hit, NoHit> {
+    pub(crate) fn read_fast(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Hit, NoHit> {
         let table = self.attachments.current().ok_or(NoHit::Detached)?;
-        let hit = table.read_short(key, value)?;
+        let hit = table.read_fast(key, value)?;
         self.note_hit(table, key);
         Ok(hit)
     }
@@ -100,7 +100,7 @@ impl Shared {
             (NoHit::Miss, _) => TableRead::Miss,
             (NoHit::Detached, _) | (_, None) => TableRead::Detached,
             (NoHit::Unclear, Some(table)) => {
-                let read = table.read_whole(key, value);
+                let read = table.read_slow(key, value);
                 self.note(table, key, &read);
                 read
             }
