@@ -56,7 +56,7 @@ fn the_advice_is_what_tables_of_these_sizes_really_come_to() {
 
     let client = connect(&daemon);
     let (reads, hits) = serve(&client, 100_000, 1);
-    let told = || -> Value { serde_json::from_str(&client.stats_json().unwrap()).unwrap() };
+    let told = || -> Value { serde_json::from_str(&client.admin().stats_json().unwrap()).unwrap() };
     // Hits are reported sixteen at a time and at the owner's leisure, and each report stands for as many
     // hits as the distance to the next was, which changes.
     let hits_told = || told()["requests"]["hits_told"].as_u64().unwrap();

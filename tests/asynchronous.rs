@@ -112,7 +112,7 @@ fn many_keys_at_once_have_each_their_value() {
     }
     let cache = AsyncClient::from(client);
     for runtime in runtimes() {
-        cache.client().flush(b"").unwrap();
+        cache.client().admin().flush(b"").unwrap();
         for n in (0..keys.len()).step_by(3).filter(|n| n % 5 != 0) {
             assert!(cache.client().get(&keys[n]).unwrap().is_some(), "{n} in the table now");
         }
@@ -155,10 +155,8 @@ fn a_task_that_waits_holds_nobody_up_and_ends_with_its_deadline() {
         };
         assert!(matches!(failed, Err(Error::Deadline { .. })), "{failed:?}");
         assert!(ticks > 2, "the runtime went on meanwhile");
-        let options = SetOptions {
-            write: Some(l1d_wire::policy::WriteMode::L1Only),
-            ..SetOptions::default()
-        };
+        let options =
+            SetOptions { write: Some(l1d_client::WriteMode::L1Only), ..SetOptions::default() };
         cache.set_with(b"beside", b"1", &options).await.unwrap();
     });
 }
@@ -242,4 +240,51 @@ fn a_forked_child_leaves_its_parents_requests_alone() {
         };
         assert_eq!(answer.unwrap(), Lookup::Unknown);
     }
+}
+
+/// Many more than can be under way at once, in a loop of the program's own.
+#[test]
+fn requests_without_a_lane_are_queued_and_sent_as_answers_come() {
+    let redis = Server::redis();
+    let proxy = Proxy::before(&redis);
+    let daemon =
+        start(&format!("[l3]\nurl = \"redis://{}\"\ndeadline = \"30s\"\n", proxy.address()));
+    let client = connect(&daemon);
+    proxy.hold();
+    let mut pending: Vec<_> = (0..40).map(|n| client.request(format!("key:{n}"))).collect();
+    assert_eq!(pending.iter().filter(|pending| pending.is_queued()).count(), 40 - 16);
+    assert!(pending.iter_mut().all(|pending| pending.poll().is_none()));
+    assert!(pending.iter().all(|pending| !pending.is_answered()));
+    proxy.release();
+    let mut answered = 0;
+    while answered < 40 {
+        let still = pending.iter().find_map(|pending| pending.descriptor());
+        let mut ends = [PollFd::new(still.unwrap(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut ends, PollTimeout::from(10_000_u16)), Ok(1), "never readable");
+        for pending in &mut pending {
+            if let Some(answer) = pending.poll() {
+                assert_eq!(answer.unwrap(), Lookup::Absent);
+                answered += 1;
+            }
+        }
+    }
+    assert!(pending.iter().all(|pending| !pending.is_queued()));
+}
+
+/// Busy is what it comes to when no lane was free until the deadline.
+#[test]
+fn a_queued_request_ends_at_its_deadline_as_busy() {
+    let redis = Server::redis();
+    let proxy = Proxy::before(&redis);
+    let daemon =
+        start(&format!("[l3]\nurl = \"redis://{}\"\ndeadline = \"30s\"\n", proxy.address()));
+    let deadline = Duration::from_millis(200);
+    let client = Client::builder().socket(daemon.socket()).deadline(deadline).connect().unwrap();
+    proxy.hold();
+    let _sent: Vec<_> = (0..16).map(|n| client.request(format!("key:{n}"))).collect();
+    let mut queued = client.request("one more");
+    assert!(queued.is_queued() && queued.poll().is_none());
+    std::thread::sleep(deadline);
+    let busy = queued.poll().unwrap().expect_err("never sent");
+    assert!(matches!(busy, Error::Busy { .. }) && busy.is_retryable(), "{busy}");
 }

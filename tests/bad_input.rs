@@ -115,7 +115,7 @@ fn damaged_bytes_anywhere_cost_entries_and_serve_nothing_wrong() {
         }
         daemon.restart();
         lost += KEYS - held_or_damaged(&daemon);
-        let report = connect(&daemon).check_json().unwrap();
+        let report = connect(&daemon).admin().check_json().unwrap();
         assert!(report.contains("violation"), "{report}");
     }
     assert!(lost > 0, "nothing was damaged: the test looks in the wrong place");

@@ -9,7 +9,7 @@ use test_support::servers::Server;
 const VALUE: [u8; 8000] = [7; 8000];
 
 fn stats(client: &Client) -> Value {
-    serde_json::from_str(&client.stats_json().unwrap()).unwrap()
+    serde_json::from_str(&client.admin().stats_json().unwrap()).unwrap()
 }
 
 #[test]

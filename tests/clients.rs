@@ -76,7 +76,7 @@ fn each_client_has_its_own_figures() {
     assert_eq!(busy["program"], std::fs::read_to_string("/proc/self/comm").unwrap().trim_end());
     // What is gone counts still.
     drop(writer);
-    let stats: Value = serde_json::from_str(&reader.stats_json().unwrap()).unwrap();
+    let stats: Value = serde_json::from_str(&reader.admin().stats_json().unwrap()).unwrap();
     assert!(stats["clients"]["writes"].as_u64().unwrap() >= 52, "{}", stats["clients"]);
     assert!(l1ctl(&daemon, &["stats", "--clients"]).contains("as the client says"));
 }

@@ -14,7 +14,7 @@ const FILL: usize = 4500;
 const PRESS: usize = 2000;
 
 fn stats(client: &Client) -> Value {
-    serde_json::from_str(&client.stats_json().unwrap()).unwrap()
+    serde_json::from_str(&client.admin().stats_json().unwrap()).unwrap()
 }
 
 fn key(number: usize) -> Vec<u8> {

@@ -1,8 +1,8 @@
 //! A client that writes anything into its mailbox at any moment, against the built daemon. The hazard:
 //! it costs more than its own attachment: another client's, a value, the table, the daemon.
 
+use l1d_client::WriteMode;
 use l1d_client::{Client, SetOptions};
-use l1d_wire::policy::WriteMode;
 use l1d_wire::protocol::{Request, Set};
 use serde_json::Value;
 use shm_layout::mailbox::SHAPE;
@@ -32,7 +32,7 @@ fn connect(daemon: &Daemon) -> Client {
 }
 
 fn stats(client: &Client) -> Value {
-    serde_json::from_str(&client.stats_json().unwrap()).unwrap()
+    serde_json::from_str(&client.admin().stats_json().unwrap()).unwrap()
 }
 
 /// Says that something is over, however it ends.
@@ -344,7 +344,7 @@ fn whatever_a_client_writes_at_any_moment_nothing_happens_to_anyone_else() {
     assert!(dropped > attached / 5 && scribbled > 100 && writes > 100);
     assert_eq!(after["table"]["evicted"], 0, "{after:#}");
     assert_eq!(figure(&after, "/daemon/pid"), figure(&before, "/daemon/pid"));
-    let report: Value = serde_json::from_str(&watcher.check_json().unwrap()).unwrap();
+    let report: Value = serde_json::from_str(&watcher.admin().check_json().unwrap()).unwrap();
     assert_eq!(report["violation_count"], 0, "{report:#}");
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
 }

@@ -16,7 +16,7 @@ fn of_large_values_no_more_are_read_than_one_answer_carries() {
     client.set(b"large", &[7; VALUE_BYTES]).unwrap();
     client.set(b"small", b"1").unwrap();
     let gets = || -> u64 {
-        let stats: Value = serde_json::from_str(&client.stats_json().unwrap()).unwrap();
+        let stats: Value = serde_json::from_str(&client.admin().stats_json().unwrap()).unwrap();
         stats["requests"]["gets"].as_u64().unwrap()
     };
     let before = gets();

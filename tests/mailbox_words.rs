@@ -81,7 +81,7 @@ impl Host {
     }
 
     fn attaches(&self) -> u64 {
-        let stats: Value = serde_json::from_str(&self.other.stats_json().unwrap()).unwrap();
+        let stats: Value = serde_json::from_str(&self.other.admin().stats_json().unwrap()).unwrap();
         stats["requests"]["attaches"].as_u64().unwrap()
     }
 
@@ -98,7 +98,8 @@ impl Host {
     /// Nobody had to attach again but those that this test attached, and the table is whole.
     fn assert_is_whole(&self) {
         assert_eq!(self.attaches(), self.attached);
-        let report: Value = serde_json::from_str(&self.other.check_json().unwrap()).unwrap();
+        let report: Value =
+            serde_json::from_str(&self.other.admin().check_json().unwrap()).unwrap();
         assert_eq!(report["violation_count"], 0, "{report:#}");
         assert!(!self.daemon.log().contains("panicked"), "{}", self.daemon.log());
     }

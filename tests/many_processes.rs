@@ -1,8 +1,8 @@
 //! Many processes on one host and one daemon: they share what is fetched and what is written, a fork
 //! harms nobody, and a tier that goes away is noticed only by those who need it.
 
+use l1d_client::WriteMode;
 use l1d_client::{Client, Error, SetOptions, Source};
-use l1d_wire::policy::WriteMode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use std::io::Read;
@@ -84,7 +84,7 @@ fn eight_processes_that_miss_one_key_cost_one_fetch() {
         })
         .collect();
     until("all of them to wait", || {
-        let explained = client.explain_json(b"wanted").unwrap();
+        let explained = client.admin().explain_json(b"wanted").unwrap();
         explained.contains(&format!("\"flight_waiters\":{ASKERS}")).then_some(())
     });
     proxy.release();

@@ -2,7 +2,7 @@
 //! another value of the key, or none. And the reverse, that makes the whole thing pointless: it
 //! decodes again what has not changed.
 
-use l1d_client::{Client, Error, Memo, MemoError, SetOptions};
+use l1d_client::{Client, Error, Lifetime, Memo, MemoError, SetOptions};
 use nix::sys::signal::Signal;
 use std::convert::Infallible;
 use std::os::unix::fs::FileExt;
@@ -106,13 +106,13 @@ fn a_key_that_is_deleted_flushed_or_expired_has_no_object() {
     for prefix in [b"".as_slice(), b"market:"] {
         setting.writer.set(KEY, b"two").unwrap();
         assert_eq!(setting.text(), (some("two"), 1));
-        setting.writer.flush(prefix).unwrap();
+        setting.writer.admin().flush(prefix).unwrap();
         until("the flush to pass the key", || setting.decoded(KEY).is_none().then_some(()));
         assert_eq!(setting.text(), (None, 0));
     }
 
     let ttl = Duration::from_millis(400);
-    let options = SetOptions { ttl: Some(ttl), ..SetOptions::default() };
+    let options = SetOptions { lifetime: Lifetime::For(ttl), ..SetOptions::default() };
     let begun = Instant::now();
     setting.writer.set_with(KEY, b"three", &options).unwrap();
     until("the entry to expire", || setting.decoded(KEY).is_none().then_some(()));

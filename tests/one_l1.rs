@@ -1,7 +1,7 @@
 //! The hazard that this project exists for: one process writes, another goes on seeing nothing, or
 //! something old. Through the built binaries, with real memcached and redis-server below.
 
-use l1d_client::{Client, Error, Lookup, SetOptions};
+use l1d_client::{Client, Error, Lifetime, Lookup, SetOptions};
 use std::time::{Duration, Instant};
 use test_support::daemon::Daemon;
 use test_support::servers::{Proxy, Server, until};
@@ -112,7 +112,7 @@ fn a_reply_held_back_past_a_set_or_delete_never_brings_the_old_value() {
                 proxy.wait_until_held();
                 // The fetch has read the old value. Now the key changes, in L1 at once.
                 let l1_only = SetOptions {
-                    write: Some(l1d_wire::policy::WriteMode::L1Only),
+                    write: Some(l1d_client::WriteMode::L1Only),
                     ..SetOptions::default()
                 };
                 if change == "set" {
@@ -121,7 +121,8 @@ fn a_reply_held_back_past_a_set_or_delete_never_brings_the_old_value() {
                 } else {
                     let deleted = scope.spawn(|| client.delete(key.as_bytes()));
                     until("the delete to be under way", || {
-                        let explained = connect(&daemon).explain_json(key.as_bytes()).unwrap();
+                        let explained =
+                            connect(&daemon).admin().explain_json(key.as_bytes()).unwrap();
                         explained.contains("\"write_under_way\":true").then_some(())
                     });
                     proxy.release();
@@ -175,7 +176,7 @@ fn nothing_outlives_its_ttl() {
     let client = connect(&daemon);
     let ttl = Duration::from_millis(400);
     let before = Instant::now();
-    let options = SetOptions { ttl: Some(ttl), ..SetOptions::default() };
+    let options = SetOptions { lifetime: Lifetime::For(ttl), ..SetOptions::default() };
     client.set_with(b"short", b"x", &options).unwrap();
     let gone = until("the entry to expire", || client.peek(b"short").is_none().then(Instant::now));
     assert!(gone - before >= ttl / 2, "it was never there");
@@ -219,7 +220,7 @@ fn ten_tables_written_evict_and_never_fail() {
     let held = (0..count).filter(|n| b.peek(format!("key:{n}").as_bytes()).is_some()).count();
     // 16 MiB hold 273 at the most.
     assert!((150..=273).contains(&held), "{held} of {count}");
-    let report = a.check_json().unwrap();
+    let report = a.admin().check_json().unwrap();
     assert!(report.contains("\"violation_count\":0"), "{report}");
 }
 
@@ -248,7 +249,8 @@ fn a_killed_daemon_leaves_readers_their_table_and_comes_back_to_it() {
     daemon.restart();
     until("the client to follow", || {
         assert_eq!(*client.peek(b"after").unwrap(), *b"restart");
-        let stats: serde_json::Value = serde_json::from_str(&client.stats_json().unwrap()).unwrap();
+        let stats: serde_json::Value =
+            serde_json::from_str(&client.admin().stats_json().unwrap()).unwrap();
         (stats["table"]["table_bytes"] == 24_u32 << 20).then_some(())
     });
     client.set(b"after", b"moved").unwrap();

@@ -65,7 +65,7 @@ fn is_all_large(daemon: &Daemon, bytes: u64) -> bool {
     assert_eq!(told["bytes"], bytes);
     // The table was made under another name.
     let path = daemon.table();
-    let pid = Client::connect(daemon.socket()).unwrap().stats_json().unwrap();
+    let pid = Client::connect(daemon.socket()).unwrap().admin().stats_json().unwrap();
     let pid = serde_json::from_str::<Value>(&pid).unwrap()["daemon"]["pid"].to_string();
     let of_daemon = in_smaps(&pid, &path, &LARGE);
     assert_eq!(told["daemon"]["large_bytes"], of_daemon, "what the daemon says, and the kernel");
@@ -180,7 +180,7 @@ fn a_hugetlbfs_has_whole_pages_or_says_how_many_are_missing() {
     daemon.restart();
     assert_eq!(client.peek(b"key").as_deref(), Some(&b"value"[..]));
     assert!(is_all_large(daemon, 34 << 20));
-    let refused = client.resize(Some(512 << 20), None).unwrap_err().to_string();
+    let refused = client.admin().resize(Some(512 << 20), None).unwrap_err().to_string();
     assert!(refused.contains("256 huge pages") && refused.contains("vm.nr_hugepages"), "{refused}");
     assert_eq!(client.peek(b"key").as_deref(), Some(&b"value"[..]));
 }

@@ -27,11 +27,11 @@ fn connect(daemon: &Daemon) -> Client {
 }
 
 fn stats(client: &Client) -> Value {
-    serde_json::from_str(&client.stats_json().unwrap()).unwrap()
+    serde_json::from_str(&client.admin().stats_json().unwrap()).unwrap()
 }
 
 fn assert_sound(client: &Client) {
-    let check: Value = serde_json::from_str(&client.check_json().unwrap()).unwrap();
+    let check: Value = serde_json::from_str(&client.admin().check_json().unwrap()).unwrap();
     assert_eq!(check["violation_count"], 0, "{check:#}");
 }
 
@@ -117,7 +117,7 @@ fn readers_and_writers_go_on_while_the_table_moves_and_nothing_is_lost_or_old() 
         let administrator = Client::builder().socket(&socket).connect().unwrap();
         for (index, size) in sizes.into_iter().enumerate() {
             let before = reads.load(Ordering::Relaxed);
-            let answer = administrator.resize(Some(size * MIB), None).unwrap();
+            let answer = administrator.admin().resize(Some(size * MIB), None).unwrap();
             let answer: Value = serde_json::from_str(&answer).unwrap();
             assert_eq!(answer["table_bytes"], size * MIB);
             assert_eq!(answer["entries"], KEYS - 1, "{answer:#}");
@@ -155,7 +155,8 @@ fn what_is_larger_than_the_new_table_is_evicted_and_the_rest_stays() {
     for n in 0..8000 {
         client.set(&key(n), &[7; 1000]).unwrap();
     }
-    let answer: Value = serde_json::from_str(&client.resize(Some(6 * MIB), None).unwrap()).unwrap();
+    let answer: Value =
+        serde_json::from_str(&client.admin().resize(Some(6 * MIB), None).unwrap()).unwrap();
     let entries = answer["entries"].as_u64().unwrap();
     assert!((3500..5900).contains(&entries), "{answer:#}");
     let found = (0..8000).filter(|n| client.peek(&key(*n)).is_some()).count() as u64;
@@ -169,7 +170,7 @@ fn what_cannot_be_is_refused_and_the_table_is_as_it_was() {
     let client = connect(&daemon);
     client.set(b"key", b"value").unwrap();
     let before = std::fs::metadata(daemon.table()).unwrap().ino();
-    let refused = |bytes: Option<u64>| match client.resize(bytes, None) {
+    let refused = |bytes: Option<u64>| match client.admin().resize(bytes, None) {
         Err(Error::Refused { reason }) => reason,
         other => panic!("{other:?}"),
     };
@@ -186,12 +187,12 @@ fn what_cannot_be_is_refused_and_the_table_is_as_it_was() {
 
     // A second one, while the first is at work.
     std::thread::scope(|scope| {
-        let first = scope.spawn(|| client.resize(Some(2048 * MIB), None));
+        let first = scope.spawn(|| client.admin().resize(Some(2048 * MIB), None));
         let second = connect(&daemon);
         until("the first to begin", || {
             (first.is_finished() || !stats(&second)["moves"]["under_way"].is_null()).then_some(())
         });
-        match second.resize(Some(16 * MIB), None) {
+        match second.admin().resize(Some(16 * MIB), None) {
             Err(Error::Refused { reason }) => assert!(reason.contains("already"), "{reason}"),
             other => assert!(first.is_finished(), "{other:?}"),
         }
@@ -288,7 +289,7 @@ fn a_kill_in_the_middle_of_a_move_loses_no_acknowledged_write() {
                 let client = Client::builder().socket(&socket).connect().unwrap();
                 started.store(true, Ordering::Relaxed);
                 // Ends with the daemon, or before.
-                let _ = client.resize(Some(size), None);
+                let _ = client.admin().resize(Some(size), None);
             });
             until("the move to be asked for", || started.load(Ordering::Relaxed).then_some(()));
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

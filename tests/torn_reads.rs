@@ -137,7 +137,7 @@ fn eight_processes_read_while_one_overwrites() {
     assert!(written_over > LONG_LOOKS, "the readers saw nothing recycled");
     assert!(hits.iter().sum::<u64>() > reads / 2 && changes > KEYS, "nothing happened");
     assert!(hits.iter().all(|hits| *hits > reads / 20), "a way to read that found nothing");
-    let report = client.check_json().unwrap();
+    let report = client.admin().check_json().unwrap();
     assert!(report.contains("\"violation_count\":0"), "{report}");
 }
 
@@ -163,7 +163,7 @@ fn readers_go_on_while_the_daemon_is_killed_again_and_again() {
                     *version += 1;
                     let number = next(random) % KEYS;
                     value(number, *version, bytes);
-                    if let Err(error) = client.set(&key(number), bytes) {
+                    if let Err(error) = client.set(&key(number), &*bytes) {
                         return error;
                     }
                     acknowledged[usize::try_from(number).unwrap()] = *version;
@@ -194,6 +194,6 @@ fn readers_go_on_while_the_daemon_is_killed_again_and_again() {
     let (_, _, hits) = gather(readers);
     println!("{kills} kills, {version} sets, hits by {WAYS:?}: {hits:?}");
     assert!(hits.iter().all(|hits| *hits > 10_000), "a way to read that found nothing");
-    let report = client.check_json().unwrap();
+    let report = client.admin().check_json().unwrap();
     assert!(report.contains("\"violation_count\":0"), "{report}");
 }

@@ -1,9 +1,10 @@
-//! What an administrator asks. Answers are JSON documents, as the daemon wrote them.
+//! Requests of an administrator.
 
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::shared::{Kind, unexpected};
+use crate::failure::Intent;
+use crate::reply::unexpected;
 use l1d_wire::protocol::{Request, Response};
 use std::time::Duration;
 
@@ -13,13 +14,34 @@ const RESIZE_DEADLINE: Duration = Duration::from_secs(600);
 const CHECK_DEADLINE: Duration = Duration::from_secs(60);
 
 impl Client {
+    /// The requests of an administrator.
+    #[must_use]
+    pub fn admin(&self) -> Admin<'_> {
+        Admin { client: self }
+    }
+}
+
+/// Requests of an administrator, over the control socket. Answers are JSON documents, as the daemon
+/// wrote them.
+///
+/// ```no_run
+/// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+/// println!("{}", cache.admin().stats_json()?);
+/// # Ok::<(), l1d_client::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Admin<'a> {
+    client: &'a Client,
+}
+
+impl Admin<'_> {
     /// Figures of the daemon.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::Deadline`], [`Error::Refused`].
     pub fn stats_json(&self) -> Result<String, Error> {
-        self.json(&Request::Stats, &self.shared.deadline())
+        self.json(&Request::Stats, &self.client.shared.deadline())
     }
 
     /// Figures of each connected client: what the daemon has counted, and what the client says.
@@ -28,7 +50,7 @@ impl Client {
     ///
     /// As for [`stats_json`](Self::stats_json).
     pub fn clients_json(&self) -> Result<String, Error> {
-        self.json(&Request::Clients, &self.shared.deadline())
+        self.json(&Request::Clients, &self.client.shared.deadline())
     }
 
     /// What the daemon knows of one key: its policy, its entry.
@@ -36,8 +58,8 @@ impl Client {
     /// # Errors
     ///
     /// As for [`stats_json`](Self::stats_json).
-    pub fn explain_json(&self, key: &[u8]) -> Result<String, Error> {
-        self.json(&Request::Explain { key }, &self.shared.deadline())
+    pub fn explain_json(&self, key: impl AsRef<[u8]>) -> Result<String, Error> {
+        self.json(&Request::Explain { key: key.as_ref() }, &self.client.shared.deadline())
     }
 
     /// Checks every invariant of the table. May take long: its deadline is a minute.
@@ -55,7 +77,7 @@ impl Client {
     ///
     /// As for [`stats_json`](Self::stats_json).
     pub fn policy_json(&self) -> Result<String, Error> {
-        self.json(&Request::Policy, &self.shared.deadline())
+        self.json(&Request::Policy, &self.client.shared.deadline())
     }
 
     /// What hit ratio the table would have at other sizes, by what was read since the daemon started.
@@ -64,7 +86,7 @@ impl Client {
     ///
     /// As for [`stats_json`](Self::stats_json).
     pub fn advise_json(&self) -> Result<String, Error> {
-        self.json(&Request::Advise, &self.shared.deadline())
+        self.json(&Request::Advise, &self.client.shared.deadline())
     }
 
     /// Moves all entries to a table of another size, or with an index for entries of `entry_bytes`
@@ -83,7 +105,7 @@ impl Client {
     ) -> Result<String, Error> {
         let request = Request::Resize { table_bytes, entry_bytes };
         let deadline = Deadline::after(RESIZE_DEADLINE);
-        self.shared.exchange(&request, Kind::Write, &deadline, json)
+        self.client.shared.ask_over_socket(&request, Intent::Write, &deadline, json)
     }
 
     /// Makes every entry whose key begins with `prefix` invisible in the table and in this process's
@@ -93,22 +115,27 @@ impl Client {
     /// # Errors
     ///
     /// As for [`stats_json`](Self::stats_json), and [`Error::UnknownOutcome`].
-    pub fn flush(&self, prefix: &[u8]) -> Result<(), Error> {
+    pub fn flush(&self, prefix: impl AsRef<[u8]>) -> Result<(), Error> {
+        let prefix = prefix.as_ref();
         let request = Request::Flush { prefix };
-        let deadline = self.shared.deadline();
+        let deadline = self.client.shared.deadline();
         let flushed =
-            self.shared.exchange(&request, Kind::Write, &deadline, |response| match response {
-                Response::Stored { .. } | Response::Deleted { .. } | Response::Json(_) => Ok(()),
-                other => Err(unexpected(&other)),
+            self.client.shared.ask_over_socket(&request, Intent::Write, &deadline, |response| {
+                match response {
+                    Response::Stored { .. } | Response::Deleted { .. } | Response::Json(_) => {
+                        Ok(())
+                    }
+                    other => Err(unexpected(&other)),
+                }
             });
-        if let Some(process) = self.shared.process_if_any() {
+        if let Some(process) = self.client.shared.process_if_any() {
             process.cache.forget(prefix);
         }
         flushed
     }
 
     fn json(&self, request: &Request<'_>, deadline: &Deadline) -> Result<String, Error> {
-        self.shared.exchange(request, Kind::Read, deadline, json)
+        self.client.shared.ask_over_socket(request, Intent::Read, deadline, json)
     }
 }
 

@@ -2,14 +2,14 @@
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::mailbox::ClientEnd;
 use crate::pending::Pending;
 use crate::value::{Lookup, SetOptions, Stored, Value};
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
@@ -51,7 +51,7 @@ impl AsyncClient {
     /// # Errors
     ///
     /// As for [`Client::get`].
-    pub async fn get(&self, key: &[u8]) -> Result<Option<Value>, Error> {
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, Error> {
         self.lookup(key).await.map(Lookup::found)
     }
 
@@ -60,8 +60,8 @@ impl AsyncClient {
     /// # Errors
     ///
     /// As for [`Client::lookup`].
-    pub async fn lookup(&self, key: &[u8]) -> Result<Lookup, Error> {
-        answer(|| self.client.request(key)).await
+    pub async fn lookup(&self, key: impl AsRef<[u8]>) -> Result<Lookup, Error> {
+        answer(self.client.request(key)).await
     }
 
     /// As [`Client::set`].
@@ -69,7 +69,11 @@ impl AsyncClient {
     /// # Errors
     ///
     /// As for [`Client::set`].
-    pub async fn set(&self, key: &[u8], value: &[u8]) -> Result<Stored, Error> {
+    pub async fn set(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Stored, Error> {
         self.set_with(key, value, &SetOptions::default()).await
     }
 
@@ -80,14 +84,14 @@ impl AsyncClient {
     /// As for [`Client::set_with`].
     pub async fn set_with(
         &self,
-        key: &[u8],
-        value: &[u8],
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
         options: &SetOptions,
     ) -> Result<Stored, Error> {
         if options.no_wait {
             return self.client.set_with(key, value, options);
         }
-        answer(|| self.client.request_set(key, value, options)).await
+        answer(self.client.request_set(key, value, options)).await
     }
 
     /// As [`Client::delete`].
@@ -95,133 +99,88 @@ impl AsyncClient {
     /// # Errors
     ///
     /// As for [`Client::delete`].
-    pub async fn delete(&self, key: &[u8]) -> Result<bool, Error> {
-        answer(|| self.client.request_delete(key)).await
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        answer(self.client.request_delete(key)).await
     }
 }
 
-/// Begins a request, waiting for a free lane if it must, and waits for its answer.
-pub(crate) async fn answer<T>(mut begin: impl FnMut() -> Pending<T>) -> Result<T, Error> {
-    let mut pending = begin();
-    let mut deadline = None;
-    while let Some(mailbox) = pending.crowded() {
-        runtime()?;
-        let mailbox = mailbox.clone();
-        let deadline = &mut *deadline.get_or_insert_with(|| Box::pin(sleep(pending.remaining())));
-        let waiting = mailbox.waiters.enter();
-        let is_free = poll_fn(|context| {
-            waiting.renew(context.waker());
-            match mailbox.has_free_lane() || mailbox.is_dead() {
-                true => Poll::Ready(true),
-                false => deadline.as_mut().poll(context).map(|()| false),
-            }
-        });
-        if !is_free.await {
-            break;
+/// Waits for the answer to a request.
+pub(crate) async fn answer<T>(mut pending: Pending<T>) -> Result<T, Error> {
+    loop {
+        let Some(mailbox) = pending.mailbox().cloned() else {
+            let never = || Error::internal("a request without an answer");
+            return pending.poll().unwrap_or_else(|| Err(never()));
+        };
+        if let Some(answer) = arrival(&mut pending, &mailbox).await {
+            return answer;
         }
-        pending = begin();
     }
-    arrival(pending).await
 }
 
-/// No runtime: that is told, and not by a panic.
+/// Fails where there is no runtime; tokio would panic.
 fn runtime() -> Result<(), Error> {
     let found = tokio::runtime::Handle::try_current();
-    found.map(drop).map_err(|error| Error::system("waiting for the daemon", error))
+    found.map(drop).map_err(|error| broken(std::io::Error::other(error)))
 }
 
-/// Waits for the answer to a request that is under way.
-async fn arrival<T>(mut pending: Pending<T>) -> Result<T, Error> {
-    let Some(mailbox) = pending.mailbox() else {
-        let never = || Error::Internal { reason: "a request without an answer".to_owned() };
-        return pending.poll().unwrap_or_else(|| Err(never()));
+fn broken(error: std::io::Error) -> Error {
+    Error::system("waiting for the daemon", error)
+}
+
+/// Waits for what comes to `mailbox`; `None` when the request has moved on to another one.
+async fn arrival<T>(
+    pending: &mut Pending<T>,
+    mailbox: &Arc<ClientEnd>,
+) -> Option<Result<T, Error>> {
+    let readable = match readable(mailbox) {
+        Ok(readable) => readable,
+        Err(error) => return Some(Err(error)),
     };
-    runtime()?;
-    let broken = |error: std::io::Error| Error::system("waiting for the daemon", error);
-    // A descriptor of its own, as each runtime watches a descriptor once.
-    let own = mailbox.descriptor().try_clone_to_owned().map_err(broken)?;
-    // SAFETY: the value owns its descriptor, which it gives out unchanged until it is dropped.
-    let readable = unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }
-        .map_err(|error| broken(error.into()))?;
     let waiting = mailbox.waiters.enter();
     let mut deadline = pin!(sleep(pending.remaining()));
     poll_fn(|context| {
-        // First, so that whoever hears the descriptor in our place wakes us.
+        // First, so that the task that drains the descriptor in our place wakes us.
         waiting.renew(context.waker());
-        hear(&readable, &mut pending, context)?;
+        if let Err(error) = drain(&readable, mailbox, context) {
+            return Poll::Ready(Some(Err(error)));
+        }
         let is_late = deadline.as_mut().poll(context).is_ready();
-        match pending.look() {
-            Some(answer) => Poll::Ready(answer),
-            None if is_late => Poll::Ready(Err(Error::Internal {
-                reason: "the deadline passed and the request did not end".to_owned(),
-            })),
-            None => Poll::Pending,
+        if let Some(answer) = pending.look() {
+            return Poll::Ready(Some(answer));
+        }
+        if pending.mailbox().is_none_or(|now| !Arc::ptr_eq(now, mailbox)) {
+            return Poll::Ready(None);
+        }
+        match is_late {
+            true => Poll::Ready(Some(Err(Error::internal(
+                "the deadline passed and the request did not end",
+            )))),
+            false => Poll::Pending,
         }
     })
     .await
 }
 
-/// Takes note of what the descriptor tells, for everybody.
-fn hear<T>(
+/// The mailbox's descriptor, registered with the runtime.
+fn readable(mailbox: &ClientEnd) -> Result<AsyncFd<OwnedFd>, Error> {
+    runtime()?;
+    // A descriptor of its own, as each runtime watches a descriptor once.
+    let own = mailbox.descriptor().try_clone_to_owned().map_err(broken)?;
+    // SAFETY: the value owns its descriptor, which it gives out unchanged until it is dropped.
+    unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }
+        .map_err(|error| broken(error.into()))
+}
+
+/// Drains the descriptor, for all tasks that wait.
+fn drain(
     readable: &AsyncFd<OwnedFd>,
-    pending: &mut Pending<T>,
+    mailbox: &ClientEnd,
     context: &mut Context<'_>,
 ) -> Result<(), Error> {
     while let Poll::Ready(ready) = readable.poll_read_ready(context) {
-        let mut ready = ready.map_err(|error| Error::system("waiting for the daemon", error))?;
-        if let Some(mailbox) = pending.mailbox() {
-            mailbox.hear_rings();
-        }
+        let mut ready = ready.map_err(broken)?;
+        mailbox.hear_rings();
         ready.clear_ready();
     }
     Ok(())
-}
-
-/// Tasks of this process that wait for replies. They share one descriptor, and whoever hears it wakes
-/// them all.
-#[derive(Debug, Default)]
-pub(crate) struct Waiters {
-    tasks: Arc<Mutex<Vec<(u64, Waker)>>>,
-}
-
-impl Waiters {
-    fn enter(&self) -> Waiting {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Waiting { id: NEXT.fetch_add(1, Ordering::Relaxed), tasks: self.tasks.clone() }
-    }
-
-    /// Something has come.
-    pub(crate) fn wake(&self) {
-        // Woken behind the lock: a waker may run anything.
-        let wakers: Vec<Waker> = {
-            let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            tasks.iter().map(|(_, waker)| waker.clone()).collect()
-        };
-        for waker in wakers {
-            waker.wake();
-        }
-    }
-}
-
-/// A task's place among those that wait.
-struct Waiting {
-    id: u64,
-    tasks: Arc<Mutex<Vec<(u64, Waker)>>>,
-}
-
-impl Waiting {
-    fn renew(&self, waker: &Waker) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        match tasks.iter_mut().find(|(id, _)| *id == self.id) {
-            Some((_, own)) => own.clone_from(waker),
-            None => tasks.push((self.id, waker.clone())),
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.retain(|(id, _)| *id != self.id);
-    }
 }

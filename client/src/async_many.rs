@@ -2,10 +2,12 @@
 
 use crate::async_client::{AsyncClient, answer};
 use crate::client::{Client, check_key};
+use crate::collect::Owned;
 use crate::error::Error;
-use crate::many::{Owned, fitting};
+use crate::failure::Intent;
+use crate::many::fitting;
 use crate::pending::Pending;
-use crate::shared::{Kind, unexpected};
+use crate::reply::unexpected;
 use crate::value::Value;
 use l1d_wire::protocol::{Request, Response};
 
@@ -25,7 +27,7 @@ impl AsyncClient {
         }
         let mut rest = missing.as_slice();
         while !rest.is_empty() {
-            let answers = answer(|| client.request_many(fitting(rest))).await?;
+            let answers = answer(client.request_many(fitting(rest))).await?;
             let (answered, unanswered) = rest.split_at(answers.len().min(rest.len()));
             for ((index, _), found) in answered.iter().zip(answers) {
                 if let Some(place) = values.get_mut(*index) {
@@ -52,16 +54,16 @@ impl Client {
             };
             if answers.is_empty() || answers.len() > asked.len() {
                 let reason = format!("{} answers to {} keys", answers.len(), asked.len());
-                return Err(Error::Internal { reason });
+                return Err(Error::internal(reason));
             }
-            let take = |((key, begun), answer): (&(Box<[u8]>, Option<_>), &Response<'_>)| {
+            let take = |((key, ticket), answer): (&(Box<[u8]>, Option<_>), &Response<'_>)| {
                 let mut value = Vec::new();
-                let found = client.take_answer(begun.as_ref(), key, answer, &mut value)?.found();
+                let found = client.take_answer(ticket.as_ref(), key, answer, &mut value)?.found();
                 Ok(found.map(|meta| Value::new(value, meta)))
             };
             asked.iter().zip(&answers).map(take).collect()
         };
         let request = Request::GetMany { keys: keys.iter().map(|&(_, key)| key).collect() };
-        Pending::begin(self, &request, Kind::Read, Box::new(finish))
+        Pending::begin(self, &request, Intent::Read, Box::new(finish))
     }
 }

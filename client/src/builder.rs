@@ -3,27 +3,11 @@
 use crate::client::Client;
 use crate::error::Error;
 use crate::populate::Populate;
+use crate::settings::Settings;
 use crate::shared::Shared;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Where the daemon's unit puts its socket.
-const SOCKET: &str = "/run/l1d/l1d.sock";
-
-/// What a client is set up with.
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub socket: PathBuf,
-    pub deadline: Duration,
-    pub attach_deadline: Duration,
-    pub connections_max: usize,
-    pub mailbox: bool,
-    pub spin: Duration,
-    pub populate: Populate,
-    pub owner_uid: Option<u32>,
-    pub process_cache_bytes: u64,
-}
 
 /// Sets a [`Client`] up; begins with [`Client::builder`].
 ///
@@ -44,19 +28,7 @@ pub struct ClientBuilder {
 
 impl ClientBuilder {
     pub(crate) fn new() -> ClientBuilder {
-        ClientBuilder {
-            settings: Settings {
-                socket: PathBuf::from(SOCKET),
-                deadline: Duration::from_secs(1),
-                attach_deadline: Duration::from_millis(250),
-                connections_max: 4,
-                mailbox: true,
-                spin: Duration::from_micros(50),
-                populate: Populate::Auto,
-                owner_uid: None,
-                process_cache_bytes: 16 << 20,
-            },
-        }
+        ClientBuilder { settings: Settings::default() }
     }
 
     /// The daemon's socket; by default `/run/l1d/l1d.sock`.

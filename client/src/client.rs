@@ -3,15 +3,17 @@
 use crate::builder::ClientBuilder;
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::failure::Intent;
 use crate::in_place::ValueView;
 use crate::process_cache::{Fresh, ProcessRead};
-use crate::shared::{Kind, Shared, unexpected};
+use crate::reply::unexpected;
+use crate::shared::Shared;
 use crate::table::{TableRead, meta};
 use crate::value::{Lookup, Meta, Source, Value};
 use l1d_wire::pages::Pages;
 use l1d_wire::protocol::{Request, Response};
-use shm_layout::NoHit;
 use shm_layout::entry::KEY_BYTES_MAX;
+use shm_layout::{LayoutError, NoHit};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,13 +28,6 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
     }
-}
-
-/// What a read comes to; a value is in the vector that was handed in.
-pub(crate) enum Answer {
-    Found(Meta),
-    Absent,
-    Unknown,
 }
 
 impl Client {
@@ -68,8 +63,9 @@ impl Client {
     /// Only where the table does not answer: [`Error::Unavailable`] without a daemon,
     /// [`Error::Deadline`], [`Error::TierFailed`], [`Error::Busy`], [`Error::TooLarge`] for a key of
     /// an impossible size.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Value>, Error> {
-        self.lookup(key).map(Lookup::found)
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, Error> {
+        self.find(key.as_ref()).map(Lookup::found)
     }
 
     /// [`get`](Self::get) into a vector of the caller's, whose content is replaced: no allocation
@@ -79,8 +75,13 @@ impl Client {
     ///
     /// As for [`get`](Self::get).
     #[inline(always)]
-    pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Option<Meta>, Error> {
-        match self.shared.read_short(key, value) {
+    pub fn get_into(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &mut Vec<u8>,
+    ) -> Result<Option<Meta>, Error> {
+        let key = key.as_ref();
+        match self.shared.read_fast(key, value) {
             Ok(hit) => Ok(Some(meta(&hit))),
             Err(no_hit) => Ok(self.find_anyway(no_hit, key, value)?.found()),
         }
@@ -88,15 +89,17 @@ impl Client {
 
     /// The value of `key` if this host's table holds it, or this process's cache for a key of
     /// process scope. Asks nobody, and makes no system call unless the table was replaced.
+    #[inline]
     #[must_use]
-    pub fn peek(&self, key: &[u8]) -> Option<Value> {
-        self.peek_lookup(key).found()
+    pub fn peek(&self, key: impl AsRef<[u8]>) -> Option<Value> {
+        self.peek_find(key.as_ref()).found()
     }
 
     /// [`peek`](Self::peek) into a vector of the caller's, whose content is replaced.
     #[inline(always)]
-    pub fn peek_into(&self, key: &[u8], value: &mut Vec<u8>) -> Option<Meta> {
-        match self.shared.read_short(key, value) {
+    pub fn peek_into(&self, key: impl AsRef<[u8]>, value: &mut Vec<u8>) -> Option<Meta> {
+        let key = key.as_ref();
+        match self.shared.read_fast(key, value) {
             Ok(hit) => Some(meta(&hit)),
             Err(no_hit) => self.peek_anyway(no_hit, key, value, None).found(),
         }
@@ -107,22 +110,53 @@ impl Client {
     /// # Errors
     ///
     /// As for [`get`](Self::get).
-    pub fn lookup(&self, key: &[u8]) -> Result<Lookup, Error> {
+    #[inline]
+    pub fn lookup(&self, key: impl AsRef<[u8]>) -> Result<Lookup, Error> {
+        self.find(key.as_ref())
+    }
+
+    fn find(&self, key: &[u8]) -> Result<Lookup, Error> {
         let mut value = Vec::new();
-        match self.shared.read_short(key, &mut value) {
+        match self.shared.read_fast(key, &mut value) {
             Ok(hit) => Ok(Lookup::Found(Value::new(value, meta(&hit)))),
-            Err(no_hit) => Ok(self.find_anyway(no_hit, key, &mut value)?.lookup(value)),
+            Err(no_hit) => {
+                Ok(self.find_anyway(no_hit, key, &mut value)?.map(|meta| Value::new(value, meta)))
+            }
         }
     }
 
     /// [`peek`](Self::peek), telling a known absence from not knowing.
+    #[inline]
     #[must_use]
-    pub fn peek_lookup(&self, key: &[u8]) -> Lookup {
+    pub fn peek_lookup(&self, key: impl AsRef<[u8]>) -> Lookup {
+        self.peek_find(key.as_ref())
+    }
+
+    fn peek_find(&self, key: &[u8]) -> Lookup {
         let mut value = Vec::new();
-        match self.shared.read_short(key, &mut value) {
+        match self.shared.read_fast(key, &mut value) {
             Ok(hit) => Lookup::Found(Value::new(value, meta(&hit))),
-            Err(no_hit) => self.peek_anyway(no_hit, key, &mut value, None).lookup(value),
+            Err(no_hit) => {
+                self.peek_anyway(no_hit, key, &mut value, None).map(|meta| Value::new(value, meta))
+            }
         }
+    }
+
+    /// Asks the daemon for `key`, which has it or fetches it from a tier, without a look at L1: for
+    /// what a [`peek_to`](Self::peek_to) did not find.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get).
+    #[inline]
+    pub fn fetch(&self, key: impl AsRef<[u8]>) -> Result<Lookup, Error> {
+        self.fetch_bytes(key.as_ref())
+    }
+
+    fn fetch_bytes(&self, key: &[u8]) -> Result<Lookup, Error> {
+        let mut value = Vec::new();
+        let found = self.ask(key, &mut value, &self.shared.deadline())?;
+        Ok(found.map(|meta| Value::new(value, meta)))
     }
 
     /// What `look` makes of the value of `key`, seen where it lies: of a large value only the part
@@ -142,9 +176,10 @@ impl Client {
     /// As for [`get`](Self::get).
     pub fn read_with<R>(
         &self,
-        key: &[u8],
+        key: impl AsRef<[u8]>,
         mut look: impl FnMut(&ValueView<'_>) -> R,
     ) -> Result<Option<R>, Error> {
+        let key = key.as_ref();
         let mut seen = None;
         let read = self.shared.table().map_or(TableRead::Detached, |table| {
             let read = table.read_with(key, |value| seen = Some(look(&ValueView::in_table(value))));
@@ -170,10 +205,10 @@ impl Client {
         key: &[u8],
         value: &mut Vec<u8>,
         deadline: Option<&Deadline>,
-    ) -> Answer {
+    ) -> Lookup<Meta> {
         match self.shared.read_anyway(no_hit, key, value) {
-            TableRead::Hit(meta) => Answer::Found(meta),
-            TableRead::Absent => Answer::Absent,
+            TableRead::Hit(meta) => Lookup::Found(meta),
+            TableRead::Absent => Lookup::Absent,
             TableRead::Miss => self.peek_process(key, value),
             TableRead::Detached => self.peek_anew(key, value, deadline),
         }
@@ -181,7 +216,12 @@ impl Client {
 
     /// A read that the short way has not answered: L1, then the daemon.
     #[inline(never)]
-    fn find_anyway(&self, no_hit: NoHit, key: &[u8], value: &mut Vec<u8>) -> Result<Answer, Error> {
+    fn find_anyway(
+        &self,
+        no_hit: NoHit,
+        key: &[u8],
+        value: &mut Vec<u8>,
+    ) -> Result<Lookup<Meta>, Error> {
         self.find_elsewhere(self.shared.read_anyway(no_hit, key, value), key, value)
     }
 
@@ -192,25 +232,25 @@ impl Client {
         key: &[u8],
         value: &mut Vec<u8>,
         deadline: Option<&Deadline>,
-    ) -> Answer {
+    ) -> Lookup<Meta> {
         self.shared.attach_anew(deadline);
         // Read again in any case: another thread may have put a new table in place meanwhile.
         match self.shared.read_table(key, value) {
-            TableRead::Hit(meta) => Answer::Found(meta),
-            TableRead::Absent => Answer::Absent,
+            TableRead::Hit(meta) => Lookup::Found(meta),
+            TableRead::Absent => Lookup::Absent,
             TableRead::Miss | TableRead::Detached => self.peek_process(key, value),
         }
     }
 
-    pub(crate) fn peek_process(&self, key: &[u8], value: &mut Vec<u8>) -> Answer {
+    pub(crate) fn peek_process(&self, key: &[u8], value: &mut Vec<u8>) -> Lookup<Meta> {
         let process = self.shared.process_if_any();
         let Some(cache) = process.and_then(|process| process.cache_of(key)) else {
-            return Answer::Unknown;
+            return Lookup::Unknown;
         };
         match cache.read(key, value) {
-            ProcessRead::Hit(meta) => Answer::Found(meta),
-            ProcessRead::Absent => Answer::Absent,
-            ProcessRead::Miss => Answer::Unknown,
+            ProcessRead::Hit(meta) => Lookup::Found(meta),
+            ProcessRead::Absent => Lookup::Absent,
+            ProcessRead::Miss => Lookup::Unknown,
         }
     }
 
@@ -220,41 +260,46 @@ impl Client {
         read: TableRead,
         key: &[u8],
         value: &mut Vec<u8>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Lookup<Meta>, Error> {
         let deadline = self.shared.deadline();
         let answer = match read {
-            TableRead::Hit(meta) => Answer::Found(meta),
-            TableRead::Absent => Answer::Absent,
+            TableRead::Hit(meta) => Lookup::Found(meta),
+            TableRead::Absent => Lookup::Absent,
             TableRead::Miss => self.peek_process(key, value),
             TableRead::Detached => self.peek_anew(key, value, Some(&deadline)),
         };
         match answer {
-            Answer::Unknown => self.ask(key, value, &deadline),
+            Lookup::Unknown => self.ask(key, value, &deadline),
             answer => Ok(answer),
         }
     }
 
-    fn ask(&self, key: &[u8], value: &mut Vec<u8>, deadline: &Deadline) -> Result<Answer, Error> {
+    pub(crate) fn ask(
+        &self,
+        key: &[u8],
+        value: &mut Vec<u8>,
+        deadline: &Deadline,
+    ) -> Result<Lookup<Meta>, Error> {
         check_key(key)?;
-        let begun = self.shared.process().begin_read(key);
+        let ticket = self.shared.process().begin_read(key);
         let request = Request::Get { key };
-        self.shared.ask(&request, Kind::Read, deadline, |response| {
-            self.take_answer(begun.as_ref(), key, &response, value)
+        self.shared.ask(&request, Intent::Read, deadline, |response| {
+            self.take_answer(ticket.as_ref(), key, &response, value)
         })
     }
 
     /// Takes the daemon's answer for one key, and keeps it where the key is of process scope.
     pub(crate) fn take_answer(
         &self,
-        begun: Option<&crate::process_cache::Begun>,
+        ticket: Option<&crate::process_cache::Ticket>,
         key: &[u8],
         response: &Response<'_>,
         value: &mut Vec<u8>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Lookup<Meta>, Error> {
         let process = self.shared.process();
         let keep = |fresh: Fresh<'_>| {
-            if let (Some(begun), Some(cache)) = (begun, process.cache_of(key)) {
-                cache.end_read(begun, key, &fresh);
+            if let (Some(ticket), Some(cache)) = (ticket, process.cache_of(key)) {
+                cache.end_read(ticket, key, &fresh);
             }
         };
         value.clear();
@@ -262,31 +307,14 @@ impl Client {
             Response::Found { value: bytes, flags, version, ttl } => {
                 value.extend_from_slice(bytes);
                 keep(Fresh { value: Some(bytes), flags, ttl });
-                Ok(Answer::Found(Meta { flags, version, source: Source::Daemon }))
+                Ok(Lookup::Found(Meta { flags, version, source: Source::Daemon }))
             }
             Response::Absent { ttl } => {
                 keep(Fresh { value: None, flags: 0, ttl });
-                Ok(Answer::Absent)
+                Ok(Lookup::Absent)
             }
-            Response::Unknown => Ok(Answer::Unknown),
+            Response::Unknown => Ok(Lookup::Unknown),
             ref other => Err(unexpected(other)),
-        }
-    }
-}
-
-impl Answer {
-    pub(crate) fn found(self) -> Option<Meta> {
-        match self {
-            Answer::Found(meta) => Some(meta),
-            Answer::Absent | Answer::Unknown => None,
-        }
-    }
-
-    pub(crate) fn lookup(self, value: Vec<u8>) -> Lookup {
-        match self {
-            Answer::Found(meta) => Lookup::Found(Value::new(value, meta)),
-            Answer::Absent => Lookup::Absent,
-            Answer::Unknown => Lookup::Unknown,
         }
     }
 }
@@ -295,7 +323,5 @@ pub(crate) fn check_key(key: &[u8]) -> Result<(), Error> {
     if (1..=KEY_BYTES_MAX).contains(&key.len()) {
         return Ok(());
     }
-    Err(Error::TooLarge {
-        reason: format!("a key of {} bytes; keys have 1 to {KEY_BYTES_MAX} bytes", key.len()),
-    })
+    Err(Error::TooLarge { reason: LayoutError::KeyBytes { bytes: key.len() }.to_string() })
 }

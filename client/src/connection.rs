@@ -1,8 +1,9 @@
 //! One connection to the daemon: whole frames out, whole frames in, each within a deadline.
 
 use crate::deadline::Deadline;
+use crate::failure::{Failure, Reason};
+use l1d_wire::protocol::Request;
 use l1d_wire::protocol::frame::{self, HEADER_BYTES};
-use l1d_wire::protocol::{EncodeError, Request};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -27,42 +28,7 @@ const PIECE_BYTES_MAX: usize = 1 << 20;
 /// Buffers over this size are given back after use.
 const BUFFER_BYTES_KEPT: usize = 256 << 10;
 
-/// Why an exchange failed, and how far it had come.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The request is larger than any frame.
-    TooLarge(EncodeError),
-    /// The peer had not got all of the request, so it has done nothing.
-    NotSent(Reason),
-    /// The request was sent; no byte of a reply came.
-    NoReply(Reason),
-    /// The reply was cut off, or makes no sense.
-    BadReply(String),
-}
-
-#[derive(Debug)]
-pub(crate) enum Reason {
-    Deadline,
-    System(Errno),
-    Closed,
-}
-
-impl From<Errno> for Reason {
-    fn from(errno: Errno) -> Reason {
-        Reason::System(errno)
-    }
-}
-
-impl std::fmt::Display for Reason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Reason::Deadline => f.write_str("no answer within the deadline"),
-            Reason::System(errno) => f.write_str(errno.desc()),
-            Reason::Closed => f.write_str("the daemon closed the connection"),
-        }
-    }
-}
-
+/// One socket to the daemon, with a buffer for each direction.
 pub(crate) struct Connection {
     socket: OwnedFd,
     /// The request being sent.

@@ -1,7 +1,9 @@
 //! What can go wrong, and what to do next.
 
 use l1d_wire::protocol::ErrorCode;
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a call did not do what it was asked. Each text says what happened, to what, and what to do.
@@ -19,6 +21,8 @@ pub enum Error {
         socket: PathBuf,
         /// What the system said.
         reason: String,
+        /// The error beneath, if there is one.
+        source: Option<Cause>,
     },
     /// The daemon did not answer in time; nothing was changed by this call.
     #[error(
@@ -37,6 +41,8 @@ pub enum Error {
     UnknownOutcome {
         /// What happened.
         reason: String,
+        /// The error beneath, if there is one.
+        source: Option<Cause>,
     },
     /// The key is empty or too long, or the value is larger than table or policy allow.
     #[error("{reason}")]
@@ -81,7 +87,12 @@ pub enum Error {
     Internal {
         /// What it said.
         reason: String,
+        /// The error beneath, if there is one.
+        source: Option<Cause>,
     },
+    /// The destination of a read has no room for the value.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The operating system refused this process something.
     #[error("{what} failed: {reason}; check the process's limits")]
     System {
@@ -89,10 +100,68 @@ pub enum Error {
         what: &'static str,
         /// What the system said.
         reason: String,
+        /// The error beneath, if there is one.
+        source: Option<Cause>,
     },
 }
 
+/// A value was found, and the destination has no room for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the destination has no room for a value of {bytes} bytes; read into a larger one")]
+#[non_exhaustive]
+pub struct NoRoom {
+    /// Bytes of the value.
+    pub bytes: usize,
+}
+
+/// The error beneath an [`Error`], which `source()` gives.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(transparent)]
+pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl Cause {
+    pub(crate) fn of(error: impl std::error::Error + Send + Sync + 'static) -> Cause {
+        Cause(Arc::new(error))
+    }
+
+    /// The error itself, to be downcast: a [`std::io::Error`] where the system refused something.
+    #[must_use]
+    pub fn get_ref(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        &*self.0
+    }
+}
+
+/// Causes with the same text are equal.
+impl PartialEq for Cause {
+    fn eq(&self, other: &Cause) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for Cause {}
+
 impl Error {
+    /// Whether the same call may succeed later, and repeating it can do no harm: the daemon or a tier
+    /// was unreachable, late or busy, and nothing was changed. `false` for
+    /// [`UnknownOutcome`](Error::UnknownOutcome), as only the caller knows if writing twice does harm.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Unavailable { .. }
+            | Error::Deadline { .. }
+            | Error::TierFailed { .. }
+            | Error::Busy { .. } => true,
+            Error::UnknownOutcome { .. }
+            | Error::TooLarge { .. }
+            | Error::Refused { .. }
+            | Error::WrongProtocol { .. }
+            | Error::Untrusted { .. }
+            | Error::Internal { .. }
+            | Error::NoRoom(_)
+            | Error::System { .. } => false,
+        }
+    }
+
     /// The daemon's own words as an error.
     pub(crate) fn from_daemon(code: ErrorCode, message: &str) -> Error {
         let reason = message.to_owned();
@@ -100,14 +169,49 @@ impl Error {
             ErrorCode::TooLarge => Error::TooLarge { reason },
             ErrorCode::Refused => Error::Refused { reason },
             ErrorCode::TierFailed => Error::TierFailed { reason },
-            ErrorCode::UnknownOutcome => Error::UnknownOutcome { reason },
+            ErrorCode::UnknownOutcome => Error::UnknownOutcome { reason, source: None },
             ErrorCode::Busy => Error::Busy { reason },
             ErrorCode::WrongProtocol => Error::WrongProtocol { reason },
-            ErrorCode::Malformed | ErrorCode::Internal => Error::Internal { reason },
+            ErrorCode::Malformed | ErrorCode::Internal => Error::Internal { reason, source: None },
         }
     }
 
-    pub(crate) fn system(what: &'static str, reason: impl std::fmt::Display) -> Error {
-        Error::System { what, reason: reason.to_string() }
+    /// A daemon that does not do what it should.
+    pub(crate) fn internal(reason: impl Into<String>) -> Error {
+        Error::Internal { reason: reason.into(), source: None }
+    }
+
+    /// A write that may have happened.
+    pub(crate) fn unknown_outcome(reason: impl Into<String>) -> Error {
+        Error::UnknownOutcome { reason: reason.into(), source: None }
+    }
+
+    /// The system refused `what`.
+    pub(crate) fn system(what: &'static str, error: impl Into<io::Error>) -> Error {
+        let error = error.into();
+        Error::System { what, reason: error.to_string(), source: Some(Cause::of(error)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn the_errno_beneath_can_be_found() {
+        let error = Error::system("mapping", nix::errno::Errno::ENOMEM);
+        let cause = error.source().and_then(|source| source.downcast_ref::<Cause>()).unwrap();
+        let beneath = cause.get_ref().downcast_ref::<io::Error>().unwrap();
+        assert_eq!(beneath.kind(), io::ErrorKind::OutOfMemory);
+        assert!(!error.is_retryable());
+    }
+
+    #[test]
+    fn only_what_changed_nothing_and_may_pass_is_retryable() {
+        let of = |code| Error::from_daemon(code, "").is_retryable();
+        assert!(of(ErrorCode::Busy) && of(ErrorCode::TierFailed));
+        assert!(!of(ErrorCode::UnknownOutcome) && !of(ErrorCode::TooLarge));
+        assert!(!of(ErrorCode::Refused) && !of(ErrorCode::Internal));
     }
 }

@@ -53,7 +53,7 @@
 //! # A whole program
 //!
 //! ```no_run
-//! use l1d_client::{Client, Error, Lookup, SetOptions};
+//! use l1d_client::{Client, Error, Lifetime, Lookup, SetOptions};
 //! use std::time::Duration;
 //!
 //! fn main() -> Result<(), Error> {
@@ -61,7 +61,8 @@
 //!
 //!     // Every process of the host sees this as soon as `set` returns.
 //!     cache.set(b"analysis:signals", b"BTC long")?;
-//!     let options = SetOptions { ttl: Some(Duration::from_secs(5)), ..SetOptions::default() };
+//!     let lifetime = Lifetime::For(Duration::from_secs(5));
+//!     let options = SetOptions { lifetime, ..SetOptions::default() };
 //!     cache.set_with(b"market:BTC", b"64000", &options)?;
 //!
 //!     // In a loop: one buffer, no allocation, no system call on a hit.
@@ -90,9 +91,12 @@ mod attachment;
 mod builder;
 mod client;
 mod clock;
+mod collect;
 mod connection;
 mod deadline;
+mod destination;
 mod error;
+mod failure;
 mod in_place;
 mod mailbox;
 mod mailbox_place;
@@ -103,27 +107,34 @@ mod pool;
 mod populate;
 mod process;
 mod process_cache;
+mod reply;
 mod reports;
+mod requests;
 mod sentinel;
+mod settings;
 mod shared;
 mod table;
 mod value;
 mod values;
 mod verify;
+#[cfg(feature = "tokio")]
+mod waiters;
 mod writes;
 
+pub use admin::Admin;
 #[cfg(feature = "tokio")]
 pub use async_client::AsyncClient;
 pub use builder::ClientBuilder;
 pub use client::Client;
-pub use error::Error;
+pub use destination::Destination;
+pub use error::{Cause, Error, NoRoom};
 pub use in_place::ValueView;
 pub use l1d_wire::pages::Pages;
 pub use l1d_wire::policy::WriteMode;
 pub use memo::{Memo, MemoError};
 pub use pending::Pending;
 pub use populate::Populate;
-pub use value::{Lookup, Meta, SetOptions, Source, Stored, Value};
+pub use value::{Lifetime, Lookup, Meta, SetOptions, Source, Stored, Token, Value};
 pub use values::Values;
 
 #[doc = include_str!("../../README.md")]

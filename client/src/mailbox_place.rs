@@ -2,14 +2,14 @@
 
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::mailbox::Mailbox;
+use crate::mailbox::ClientEnd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 /// The mailbox in use, if any.
 #[derive(Default)]
 pub(crate) struct MailboxPlace {
-    current: RwLock<Option<Arc<Mailbox>>>,
+    current: RwLock<Option<Arc<ClientEnd>>>,
     /// The daemon gave none when it was last asked.
     refused: AtomicBool,
     /// Which daemon that was.
@@ -21,13 +21,13 @@ pub(crate) struct MailboxPlace {
 
 impl MailboxPlace {
     /// The mailbox, unless it is dead or there is none.
-    pub(crate) fn get(&self) -> Option<Arc<Mailbox>> {
+    pub(crate) fn get(&self) -> Option<Arc<ClientEnd>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.as_ref().filter(|mailbox| !mailbox.is_dead()).cloned()
     }
 
     /// Uses this mailbox from now on. Threads that still wait in the one before have theirs answered.
-    pub(crate) fn put(&self, mailbox: Mailbox) {
+    pub(crate) fn put(&self, mailbox: ClientEnd) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let before = current.replace(Arc::new(mailbox));
         drop(current);
@@ -44,7 +44,7 @@ impl MailboxPlace {
     }
 
     /// The daemon gives no mailbox.
-    pub(crate) fn is_refused(&self) {
+    pub(crate) fn refuse(&self) {
         self.refused.store(true, Ordering::Relaxed);
     }
 
@@ -54,7 +54,7 @@ impl MailboxPlace {
         &self,
         deadline: &Deadline,
         open: impl FnOnce() -> Result<(), Error>,
-    ) -> Option<Result<Option<Arc<Mailbox>>, Error>> {
+    ) -> Option<Result<Option<Arc<ClientEnd>>, Error>> {
         loop {
             if let Some(mailbox) = self.get() {
                 return Some(Ok(Some(mailbox)));

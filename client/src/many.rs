@@ -1,27 +1,17 @@
 //! Several keys at once.
 
-use crate::client::{Answer, Client, check_key};
+use crate::client::{Client, check_key};
+use crate::collect::{Collect, Each, Owned};
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::shared::{Kind, unexpected};
+use crate::failure::Intent;
+use crate::reply::unexpected;
 use crate::table::{TOGETHER, meta};
-use crate::value::{Meta, Value};
+use crate::value::{Lookup, Value};
 use crate::values::Values;
 use l1d_wire::protocol::{Request, Response, frame};
 use shm_layout::NoHit;
 use std::cell::{Cell, OnceCell};
-
-/// Where the values of several keys are collected, one after the other.
-pub(crate) trait Collect {
-    /// Where the value of the next key is appended.
-    fn room(&mut self) -> &mut Vec<u8>;
-
-    /// What was appended to the room is the next key's value; `None`: it has none.
-    fn next(&mut self, meta: Option<Meta>);
-
-    /// The value of the key at `index`, of which it was said that it has none.
-    fn replace(&mut self, index: usize, value: &[u8], meta: Meta);
-}
 
 impl Client {
     /// The values of many keys, in the order asked: what the table does not hold is asked of the
@@ -34,6 +24,16 @@ impl Client {
         let mut owned = Owned::with_room_for(keys.len());
         self.collect(keys, &mut owned)?;
         Ok(owned.values)
+    }
+
+    /// [`lookup`](Self::lookup) for many keys at once, in the order asked: each has a result of its own,
+    /// and one that fails does not keep the others from being answered.
+    #[must_use]
+    pub fn lookup_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Vec<Result<Lookup, Error>> {
+        let mut each = Each::with_room_for(keys.len());
+        // Each key has its own error, so the call as a whole has none.
+        let _ = self.collect(keys, &mut each);
+        each.results
     }
 
     /// [`get_many`](Self::get_many) into the caller's `values`, whose content is replaced and whose
@@ -68,7 +68,7 @@ impl Client {
         let deadline = OnceCell::new();
         let deadline = || deadline.get_or_init(|| self.shared.deadline());
         let missing = self.collect_known(keys, || Some(deadline()), values);
-        if missing.is_empty() { Ok(()) } else { self.ask_for(&missing, deadline(), values) }
+        if missing.is_empty() { Ok(()) } else { self.ask_for(missing, deadline(), values) }
     }
 
     /// What L1 says of the keys. Those that the daemon has to be asked for, with their indices. Where
@@ -108,7 +108,7 @@ impl Client {
                 match table.read_sought(sought, key.as_ref(), values.room(), clock) {
                     Ok(hit) => {
                         self.shared.note_hit(table, key.as_ref());
-                        values.next(Some(meta(&hit)));
+                        values.next(Lookup::Found(meta(&hit)));
                     }
                     Err(no_hit) => collect_anyway(index, no_hit, values),
                 }
@@ -128,31 +128,43 @@ impl Client {
         values: &mut impl Collect,
     ) -> bool {
         let mut value = Vec::new();
-        let answer = self.peek_anyway(no_hit, key, &mut value, deadline);
-        let is_unknown = matches!(answer, Answer::Unknown);
-        let meta = answer.found();
-        if meta.is_some() {
+        let known = self.peek_anyway(no_hit, key, &mut value, deadline);
+        if let Lookup::Found(_) = known {
             values.room().extend_from_slice(&value);
         }
-        values.next(meta);
-        is_unknown
+        values.next(known);
+        matches!(known, Lookup::Unknown)
     }
 
-    /// Asks the daemon for keys and their indices.
+    /// Asks the daemon for keys, which come with their indices.
     #[cold]
     fn ask_for(
         &self,
-        missing: &[(usize, &[u8])],
+        mut missing: Vec<(usize, &[u8])>,
         deadline: &Deadline,
         values: &mut impl Collect,
     ) -> Result<(), Error> {
-        for (_, key) in missing {
-            check_key(key)?;
-        }
-        let mut rest = missing;
+        let mut checked = Ok(());
+        missing.retain(|&(index, key)| match check_key(key) {
+            Ok(()) => true,
+            Err(error) => {
+                if checked.is_ok() {
+                    checked = values.answer(index, &[], Err(error));
+                }
+                false
+            }
+        });
+        checked?;
+        let mut rest = missing.as_slice();
         while !rest.is_empty() {
-            let answered = self.ask_many(rest, deadline, values)?;
-            rest = rest.get(answered..).unwrap_or_default();
+            match self.ask_many(rest, deadline, values) {
+                Ok(answered) => rest = rest.get(answered..).unwrap_or_default(),
+                Err(error) => {
+                    let mut indices = rest.iter().map(|(index, _)| *index);
+                    return indices
+                        .try_for_each(|index| values.answer(index, &[], Err(error.clone())));
+                }
+            }
         }
         Ok(())
     }
@@ -169,22 +181,19 @@ impl Client {
             .map(|&(index, key)| (index, key, self.shared.process().begin_read(key)))
             .collect();
         let request = Request::GetMany { keys: asked.iter().map(|&(_, key, _)| key).collect() };
-        self.shared.ask(&request, Kind::Read, deadline, |response| {
+        self.shared.ask(&request, Intent::Read, deadline, |response| {
             let answers = match response {
                 Response::Many(answers) => answers,
                 other => return Err(unexpected(&other)),
             };
             if answers.is_empty() || answers.len() > asked.len() {
-                return Err(Error::Internal {
-                    reason: format!("{} answers to {} keys", answers.len(), asked.len()),
-                });
+                let reason = format!("{} answers to {} keys", answers.len(), asked.len());
+                return Err(Error::internal(reason));
             }
             let mut value = Vec::new();
-            for ((index, key, begun), answer) in asked.iter().zip(&answers) {
-                let answer = self.take_answer(begun.as_ref(), key, answer, &mut value)?;
-                if let Some(meta) = answer.found() {
-                    values.replace(*index, &value, meta);
-                }
+            for ((index, key, ticket), answer) in asked.iter().zip(&answers) {
+                let answer = self.take_answer(ticket.as_ref(), key, answer, &mut value);
+                values.answer(*index, &value, answer)?;
             }
             Ok(answers.len())
         })
@@ -200,35 +209,4 @@ pub(crate) fn fitting<'a, 'k>(keys: &'a [(usize, &'k [u8])]) -> &'a [(usize, &'k
     };
     let count = keys.iter().take(frame::MANY_KEYS).take_while(fits).count();
     keys.get(..count).unwrap_or_default()
-}
-
-/// Each value by itself.
-pub(crate) struct Owned {
-    pub(crate) values: Vec<Option<Value>>,
-    next: Vec<u8>,
-}
-
-impl Owned {
-    pub(crate) fn with_room_for(count: usize) -> Owned {
-        Owned { values: Vec::with_capacity(count), next: Vec::new() }
-    }
-}
-
-impl Collect for Owned {
-    #[inline(always)]
-    fn room(&mut self) -> &mut Vec<u8> {
-        &mut self.next
-    }
-
-    #[inline(always)]
-    fn next(&mut self, meta: Option<Meta>) {
-        let next = std::mem::take(&mut self.next);
-        self.values.push(meta.map(|meta| Value::new(next, meta)));
-    }
-
-    fn replace(&mut self, index: usize, value: &[u8], meta: Meta) {
-        if let Some(place) = self.values.get_mut(index) {
-            *place = Some(Value::new(value.to_vec(), meta));
-        }
-    }
 }

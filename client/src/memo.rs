@@ -123,9 +123,10 @@ impl<T> Memo<T> {
     #[inline]
     pub fn decoded<E>(
         &self,
-        key: &[u8],
+        key: impl AsRef<[u8]>,
         decode: impl FnOnce(&[u8]) -> Result<T, E>,
     ) -> Result<Option<Arc<T>>, MemoError<E>> {
+        let key = key.as_ref();
         if let Some(table) = self.client.shared.table()
             // The table's line travels while the object is looked up.
             && let Some(decoded) = self.objects().get(&Asked { hash: table.seek(key), bytes: key })
@@ -142,9 +143,10 @@ impl<T> Memo<T> {
     #[inline(never)]
     fn decode_anew<E>(
         &self,
-        key: &[u8],
+        key: impl AsRef<[u8]>,
         decode: impl FnOnce(&[u8]) -> Result<T, E>,
     ) -> Result<Option<Arc<T>>, MemoError<E>> {
+        let key = key.as_ref();
         if let Some(object) = self.moved(key) {
             return Ok(Some(object));
         }

@@ -1,43 +1,51 @@
-//! Requests that nobody waits for in a call: for programs with an event loop of their own.
+//! A request that no call waits for, and its answer.
 
-use crate::client::{Client, check_key};
+use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::mailbox::{Asking, Mailbox};
-use crate::process_cache;
-use crate::shared::{Begun, Kind, Shared, too_many, unexpected};
-use crate::value::{Lookup, SetOptions, Stored};
-use crate::writes;
+use crate::failure::Intent;
+use crate::mailbox::{ClientEnd, Exchange};
+use crate::shared::{Shared, Submission, too_many};
+use l1d_wire::protocol::frame::HEADER_BYTES;
 use l1d_wire::protocol::{Request, Response};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 type Finish<T> = Box<dyn FnMut(Response<'_>) -> Result<T, Error> + Send>;
 
-/// A request under way: what a read of the table did not answer, or a write.
+/// A request under way: a read that L1 did not answer, or a write.
 ///
-/// Its descriptor becomes readable when the answer is there. All requests of a process that are under
-/// way have the same descriptor: when it is readable, [`poll`](Self::poll) all of them. Dropped, a read
-/// is of no effect; a write may still be done. A forked child has no part in its parent's requests: to
-/// it they have failed.
-#[must_use = "the answer is told by `poll`"]
+/// Its descriptor becomes readable when its answer comes. All requests of a process share one
+/// descriptor: when it is readable, [`poll`](Self::poll) all of them. Dropping a read has no effect; a
+/// dropped write may still be done. A forked child has no part in its parent's requests: in the child
+/// they have failed.
+///
+/// Sixteen requests of a process can be under way at once, those of threads that wait in calls
+/// included. A further one [`is_queued`](Self::is_queued) and is sent by a later [`poll`](Self::poll).
+#[must_use = "`poll` gives the answer"]
 pub struct Pending<T> {
     state: State<T>,
     client: Client,
-    kind: Kind,
+    intent: Intent,
     deadline: Deadline,
-    /// Whose request it is: the address of this process's state, which a child never shares.
+    /// The process that made the request: the address of its state, which a child never shares.
     process: usize,
 }
 
 enum State<T> {
     Answered(Option<Result<T, Error>>),
-    Asking(Asking<Arc<Mailbox>>, Finish<T>),
-    /// Nothing was sent: too many are under way.
-    Crowded(
-        #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "tasks wait for it"))]
-        Arc<Mailbox>,
-    ),
+    Sent(Exchange<Arc<ClientEnd>>, Finish<T>),
+    Queued(Queued<T>),
+}
+
+/// A request that waits for a free lane.
+struct Queued<T> {
+    /// The mailbox that had no lane free.
+    mailbox: Arc<ClientEnd>,
+    /// The request, encoded.
+    frame: Vec<u8>,
+    finish: Finish<T>,
 }
 
 impl<T> std::fmt::Debug for Pending<T> {
@@ -47,12 +55,13 @@ impl<T> std::fmt::Debug for Pending<T> {
 }
 
 impl<T> Pending<T> {
-    fn answered(client: &Client, answer: Result<T, Error>) -> Pending<T> {
+    /// A request that was answered without the daemon.
+    pub(crate) fn answered(client: &Client, answer: Result<T, Error>) -> Pending<T> {
         let deadline = client.shared.deadline();
         Pending {
             state: State::Answered(Some(answer)),
             client: client.clone(),
-            kind: Kind::Read,
+            intent: Intent::Read,
             deadline,
             process: 0,
         }
@@ -62,22 +71,13 @@ impl<T> Pending<T> {
     pub(crate) fn begin(
         client: &Client,
         request: &Request<'_>,
-        kind: Kind,
-        mut finish: Finish<T>,
+        intent: Intent,
+        finish: Finish<T>,
     ) -> Pending<T> {
         let deadline = client.shared.deadline();
-        let begun = client.shared.begin(request, kind, &deadline);
-        let state = match begun {
-            Ok(Begun::Asking(asking)) => State::Asking(asking, finish),
-            Ok(Begun::Crowded(mailbox)) => State::Crowded(mailbox),
-            // Over the socket, which is waited for.
-            Ok(Begun::NoMailbox) => {
-                State::Answered(Some(client.shared.exchange(request, kind, &deadline, &mut finish)))
-            }
-            Err(error) => State::Answered(Some(Err(error))),
-        };
+        let state = State::submit(client, request, intent, &deadline, finish);
         let process = std::ptr::from_ref(client.shared.process()).addr();
-        Pending { state, client: client.clone(), kind, deadline, process }
+        Pending { state, client: client.clone(), intent, deadline, process }
     }
 
     /// In a forked child, leaves the parent's request where it is (R9): neither the memory of its
@@ -87,206 +87,134 @@ impl<T> Pending<T> {
         if matches!(self.state, State::Answered(_)) || ours == Some(self.process) {
             return;
         }
-        let reason = "the request is the parent process's; ask anew";
-        let error = match self.kind {
-            Kind::Read => Error::system("waiting in a forked child", reason),
-            Kind::Write => Error::UnknownOutcome { reason: reason.to_owned() },
+        let reason = "the request is the parent process's; ask again";
+        let error = match self.intent {
+            Intent::Read => Error::system("waiting in a forked child", io::Error::other(reason)),
+            Intent::Write => Error::unknown_outcome(reason),
         };
         let failed = State::Answered(Some(Err(error)));
         std::mem::forget(std::mem::replace(&mut self.state, failed));
     }
 
-    /// The answer, once it is there; `None` before, and after it was given out. Call it again when the
-    /// descriptor is readable, and at the client's deadline.
+    /// The answer, once it has come; `None` before that, and after it was given out. Call this again
+    /// when the descriptor is readable, and at the client's deadline.
     pub fn poll(&mut self) -> Option<Result<T, Error>> {
         self.leave_to_parent();
-        if let State::Asking(asking, _) = &self.state {
-            // Before the look at the lane: what comes behind it makes it readable again.
-            asking.mailbox().hear_rings();
+        if let Some(mailbox) = self.mailbox() {
+            // Before the lane is looked at: a later reply makes the descriptor readable again.
+            mailbox.hear_rings();
         }
         self.look()
     }
 
-    /// [`poll`](Self::poll) without a look at the descriptor.
+    /// [`poll`](Self::poll) without draining the descriptor.
     pub(crate) fn look(&mut self) -> Option<Result<T, Error>> {
         self.leave_to_parent();
+        if let State::Queued(queued) = &self.state {
+            if self.deadline.has_passed() {
+                self.state = State::Answered(Some(Err(too_many())));
+            } else if queued.mailbox.has_free_lane() || queued.mailbox.is_dead() {
+                self.submit_queued();
+            }
+        }
         let answer = match &mut self.state {
             State::Answered(answer) => return answer.take(),
-            State::Crowded(_) => Err(too_many()),
-            State::Asking(asking, finish) => match asking.poll(&self.deadline) {
+            State::Queued(_) => return None,
+            State::Sent(exchange, finish) => match exchange.poll(&self.deadline) {
                 Ok(false) => return None,
-                Ok(true) => Shared::take_reply(asking.mailbox(), asking.reply(), finish),
-                Err(failure) => Err(self.client.shared.failure(failure, self.kind, &self.deadline)),
+                Ok(true) => Shared::take_reply(exchange.mailbox(), exchange.reply(), finish),
+                Err(failure) => {
+                    Err(self.client.shared.failure(failure, self.intent, &self.deadline))
+                }
             },
         };
         self.state = State::Answered(None);
         Some(answer)
     }
 
-    /// Whether the answer was there from the start: [`poll`](Self::poll) gives it, and there is nothing
-    /// to wait for.
+    fn submit_queued(&mut self) {
+        let state = std::mem::replace(&mut self.state, State::Answered(None));
+        let State::Queued(Queued { frame, finish, .. }) = state else {
+            self.state = state;
+            return;
+        };
+        let (client, intent) = (&self.client, self.intent);
+        self.state = match Request::decode(frame.get(HEADER_BYTES..).unwrap_or_default()) {
+            Ok(request) => State::submit(client, &request, intent, &self.deadline, finish),
+            Err(error) => State::Answered(Some(Err(Error::internal(error.to_string())))),
+        };
+    }
+
+    /// Whether the answer is already known: [`poll`](Self::poll) gives it, and there is nothing to wait
+    /// for.
     #[must_use]
     pub fn is_answered(&self) -> bool {
-        !matches!(self.state, State::Asking(..))
+        matches!(self.state, State::Answered(_))
     }
 
-    /// What to wait for until it is readable; `None` when there is nothing to wait for.
+    /// Whether the request was not sent yet, as too many of this process are under way. `poll` sends it
+    /// once another has been answered: call it again when the answer to another request has come, and
+    /// at the client's deadline, when it fails with [`Error::Busy`]. The descriptor becomes readable
+    /// for the answers to `Pending` requests, but not for those that threads wait for in calls; where
+    /// these take all lanes, poll every millisecond or so.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        matches!(self.state, State::Queued(_))
+    }
+
+    /// The descriptor to wait for until it is readable; `None` when there is nothing to wait for.
     #[must_use]
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        match &self.state {
-            State::Answered(_) | State::Crowded(_) => None,
-            State::Asking(asking, _) => Some(asking.mailbox().descriptor()),
-        }
+        self.mailbox().map(|mailbox| mailbox.descriptor())
     }
 
-    /// How long it makes sense to wait.
+    /// The time until the deadline.
     #[must_use]
     pub fn remaining(&self) -> std::time::Duration {
         self.deadline.remaining()
     }
 
-    #[cfg(feature = "tokio")]
-    pub(crate) fn mailbox(&self) -> Option<&Mailbox> {
+    /// The mailbox that the answer, or a free lane, comes to.
+    pub(crate) fn mailbox(&self) -> Option<&Arc<ClientEnd>> {
         match &self.state {
-            State::Answered(_) | State::Crowded(_) => None,
-            State::Asking(asking, _) => Some(asking.mailbox()),
+            State::Answered(_) => None,
+            State::Sent(exchange, _) => Some(exchange.mailbox()),
+            State::Queued(queued) => Some(&queued.mailbox),
         }
     }
+}
 
-    /// Where nothing was sent because too many are under way: the mailbox that has no lane free.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn crowded(&self) -> Option<&Arc<Mailbox>> {
-        match &self.state {
-            State::Crowded(mailbox) => Some(mailbox),
-            State::Answered(_) | State::Asking(..) => None,
-        }
+impl<T> State<T> {
+    /// Sends the request, or queues it where no lane is free. Where there is no mailbox, it goes over
+    /// the control socket and this waits for the answer.
+    fn submit(
+        client: &Client,
+        request: &Request<'_>,
+        intent: Intent,
+        deadline: &Deadline,
+        mut finish: Finish<T>,
+    ) -> State<T> {
+        let submitted = client.shared.submit(request, intent, deadline);
+        let answer = match submitted {
+            Ok(Submission::Sent(exchange)) => return State::Sent(exchange, finish),
+            Ok(Submission::Busy(mailbox)) => {
+                let mut frame = Vec::new();
+                match request.encode(&mut frame) {
+                    Ok(()) => return State::Queued(Queued { mailbox, frame, finish }),
+                    Err(error) => Err(Error::TooLarge { reason: error.to_string() }),
+                }
+            }
+            Ok(Submission::NoMailbox) => {
+                client.shared.ask_over_socket(request, intent, deadline, &mut finish)
+            }
+            Err(error) => Err(error),
+        };
+        State::Answered(Some(answer))
     }
 }
 
 impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
         self.leave_to_parent();
-    }
-}
-
-impl Client {
-    /// [`lookup`](Self::lookup) without waiting for the daemon: a hit is answered at once, and anything
-    /// else when [`Pending::descriptor`] is readable.
-    ///
-    /// ```no_run
-    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
-    /// let mut pending = cache.request(b"market:book");
-    /// loop {
-    ///     if let Some(answer) = pending.poll() {
-    ///         println!("{:?}", answer?.found());
-    ///         break;
-    ///     }
-    ///     // Do something else until `pending.descriptor()` is readable.
-    /// }
-    /// # Ok::<(), l1d_client::Error>(())
-    /// ```
-    pub fn request(&self, key: &[u8]) -> Pending<Lookup> {
-        let known = self.peek_lookup(key);
-        if !matches!(known, Lookup::Unknown) {
-            return Pending::answered(self, Ok(known));
-        }
-        if let Err(error) = check_key(key) {
-            return Pending::answered(self, Err(error));
-        }
-        let begun = self.shared.process().begin_read(key);
-        let (client, owned) = (self.clone(), key.to_vec());
-        let finish = move |response: Response<'_>| {
-            let mut value = Vec::new();
-            let answer = client.take_answer(begun.as_ref(), &owned, &response, &mut value)?;
-            Ok(answer.lookup(value))
-        };
-        Pending::begin(self, &Request::Get { key }, Kind::Read, Box::new(finish))
-    }
-
-    /// [`set_with`](Self::set_with) without waiting for the daemon's answer.
-    pub fn request_set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Pending<Stored> {
-        let begun = match self.begin_set(key, value) {
-            Ok(begun) => begun,
-            Err(error) => return Pending::answered(self, Err(error)),
-        };
-        let options = SetOptions { no_wait: false, ..*options };
-        let mut set = Unfinished {
-            client: self.clone(),
-            begun,
-            is_ended: false,
-            key: key.into(),
-            value: value.into(),
-            options,
-        };
-        let finish = move |response: Response<'_>| {
-            let stored = writes::stored(&response);
-            set.end(&stored);
-            stored
-        };
-        let request = writes::request(key, value, &options);
-        Pending::begin(self, &request, Kind::Write, Box::new(finish))
-    }
-}
-
-impl Client {
-    /// [`delete`](Self::delete) without waiting for the daemon's answer.
-    pub fn request_delete(&self, key: &[u8]) -> Pending<bool> {
-        if let Err(error) = check_key(key) {
-            return Pending::answered(self, Err(error));
-        }
-        let mut delete = Forgotten { client: self.clone(), key: key.into() };
-        delete.forget();
-        let finish = move |response: Response<'_>| {
-            delete.forget();
-            match response {
-                Response::Deleted { existed, .. } => Ok(existed),
-                other => Err(unexpected(&other)),
-            }
-        };
-        Pending::begin(self, &Request::Delete { key }, Kind::Write, Box::new(finish))
-    }
-}
-
-/// A delete under way: whenever it was done, this process has forgotten the key since.
-struct Forgotten {
-    client: Client,
-    key: Box<[u8]>,
-}
-
-impl Forgotten {
-    fn forget(&mut self) {
-        let process = self.client.shared.process();
-        process.end_write(process.begin_write(&self.key), &self.key, None);
-    }
-}
-
-impl Drop for Forgotten {
-    fn drop(&mut self) {
-        self.forget();
-    }
-}
-
-/// A set under way. Given up, it leaves nothing in the process cache that may be older than it.
-struct Unfinished {
-    client: Client,
-    begun: Option<process_cache::Begun>,
-    is_ended: bool,
-    key: Box<[u8]>,
-    value: Box<[u8]>,
-    options: SetOptions,
-}
-
-impl Unfinished {
-    fn end(&mut self, stored: &Result<Stored, Error>) {
-        if !std::mem::replace(&mut self.is_ended, true) {
-            let begun = self.begun.take();
-            self.client.end_set(begun, &self.key, &self.value, &self.options, stored);
-        }
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        self.end(&Err(Error::UnknownOutcome { reason: String::new() }));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::mailbox_place::MailboxPlace;
 use crate::pool::Pool;
-use crate::process_cache::{Begun, Fresh, ProcessCache};
+use crate::process_cache::{Fresh, ProcessCache, Ticket};
 use l1d_wire::policy::{PolicySet, Scope};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
@@ -75,7 +75,7 @@ impl Process {
         }
         self.has_process_scope.store(policy.has_process_scope(), Ordering::Relaxed);
         // What was kept under another policy may live too long under this one. (Before the first
-        // nothing was kept, and the answer that is under way is to be.) Last: a question that is begun
+        // nothing was kept, and the answer that is under way is to be.) Last: a question that is ticket
         // behind this, whose locks order it, is behind every write that found no process scope above.
         if current.replace(policy).is_some() {
             self.cache.forget(b"");
@@ -106,26 +106,26 @@ impl Process {
     }
 
     /// Before the daemon is asked for `key`. `None` where its answer is not to be kept.
-    pub(crate) fn begin_read(&self, key: &[u8]) -> Option<Begun> {
+    pub(crate) fn begin_read(&self, key: &[u8]) -> Option<Ticket> {
         let has_it = self.has_process_scope.load(Ordering::Relaxed);
         has_it.then(|| self.cache.begin_read(key))
     }
 
     /// Before the daemon is told to change `key`. `None` where no key belongs in the process cache.
-    pub(crate) fn begin_write(&self, key: &[u8]) -> Option<Begun> {
+    pub(crate) fn begin_write(&self, key: &[u8]) -> Option<Ticket> {
         let has_it = self.has_process_scope.load(Ordering::Relaxed);
         has_it.then(|| self.cache.begin_write(key))
     }
 
     /// After it: keeps what the daemon has taken, or, with no `fresh`, forgets the key.
-    pub(crate) fn end_write(&self, begun: Option<Begun>, key: &[u8], fresh: Option<&Fresh<'_>>) {
-        match begun {
-            Some(begun) => self.cache.end_write(&begun, key, fresh),
+    pub(crate) fn end_write(&self, ticket: Option<Ticket>, key: &[u8], fresh: Option<&Fresh<'_>>) {
+        match ticket {
+            Some(ticket) => self.cache.end_write(&ticket, key, fresh),
             // A policy that came in between has made the cache forget all; what was asked for under
             // it may be from before the write. One that comes later does so behind the write.
             None => {
-                if let Some(begun) = self.begin_write(key) {
-                    self.cache.end_write(&begun, key, None);
+                if let Some(ticket) = self.begin_write(key) {
+                    self.cache.end_write(&ticket, key, None);
                 }
             }
         }
@@ -139,12 +139,12 @@ impl Process {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let begun = Instant::now();
-        if next.is_some_and(|next| begun < next) {
+        let started = Instant::now();
+        if next.is_some_and(|next| started < next) {
             return;
         }
         let attached = attach();
-        let pause = begun
+        let pause = started
             .elapsed()
             .saturating_mul(ATTACH_PAUSE_FACTOR)
             .clamp(ATTACH_PAUSE, ATTACH_PAUSE_MAX);

@@ -2,8 +2,8 @@
 //!
 //! Reads fill it from the daemon's answers, writes go to the daemon first and then here. Between a
 //! question and its answer another thread may write the same key; the answer is then older than the
-//! write and must not be kept. So keys are spread over stripes, each with a count of what was begun
-//! in it: an answer is kept only where nothing has begun since the question, and of two writes at once
+//! write and must not be kept. So keys are spread over stripes, each with a count of what was ticket
+//! in it: an answer is kept only where nothing has ticket since the question, and of two writes at once
 //! neither is, as nobody here knows which came last at the daemon.
 
 use crate::clock;
@@ -58,7 +58,7 @@ pub(crate) struct Fresh<'a> {
 }
 
 /// A question or a write under way; see [`ProcessCache::begin_read`].
-pub(crate) struct Begun {
+pub(crate) struct Ticket {
     stripe: usize,
     count: u64,
     /// A life counts from here on CLOCK_BOOTTIME: when the answer is looked at says nothing, as this
@@ -100,38 +100,38 @@ impl ProcessCache {
     }
 
     /// Before the daemon is asked for `key`.
-    pub(crate) fn begin_read(&self, key: &[u8]) -> Begun {
+    pub(crate) fn begin_read(&self, key: &[u8]) -> Ticket {
         let stripe = self.stripe(key);
         let begun_ns = clock::boottime_ns();
         let count = *self.lock(stripe);
-        Begun { stripe, count, begun_ns }
+        Ticket { stripe, count, begun_ns }
     }
 
     /// Before the daemon is told to change `key`.
-    pub(crate) fn begin_write(&self, key: &[u8]) -> Begun {
+    pub(crate) fn begin_write(&self, key: &[u8]) -> Ticket {
         let stripe = self.stripe(key);
         let begun_ns = clock::boottime_ns();
         let mut count = self.lock(stripe);
         *count = count.wrapping_add(1);
-        Begun { stripe, count: *count, begun_ns }
+        Ticket { stripe, count: *count, begun_ns }
     }
 
     /// Keeps the daemon's answer to a question.
-    pub(crate) fn end_read(&self, begun: &Begun, key: &[u8], fresh: &Fresh<'_>) {
-        let count = self.lock(begun.stripe);
-        if *count == begun.count {
-            self.keep(begun, key, fresh);
+    pub(crate) fn end_read(&self, ticket: &Ticket, key: &[u8], fresh: &Fresh<'_>) {
+        let count = self.lock(ticket.stripe);
+        if *count == ticket.count {
+            self.keep(ticket, key, fresh);
         }
     }
 
     /// Keeps what the daemon has taken, or, with `None` (it did not, or nobody knows), forgets the key.
-    pub(crate) fn end_write(&self, begun: &Begun, key: &[u8], fresh: Option<&Fresh<'_>>) {
-        let mut count = self.lock(begun.stripe);
-        let alone = *count == begun.count;
+    pub(crate) fn end_write(&self, ticket: &Ticket, key: &[u8], fresh: Option<&Fresh<'_>>) {
+        let mut count = self.lock(ticket.stripe);
+        let alone = *count == ticket.count;
         // Questions asked while the write was under way may have been answered before it.
         *count = count.wrapping_add(1);
         match fresh {
-            Some(fresh) if alone => self.keep(begun, key, fresh),
+            Some(fresh) if alone => self.keep(ticket, key, fresh),
             _ => drop(self.cache.remove(key)),
         }
     }
@@ -149,12 +149,12 @@ impl ProcessCache {
         }
     }
 
-    fn keep(&self, begun: &Begun, key: &[u8], fresh: &Fresh<'_>) {
+    fn keep(&self, ticket: &Ticket, key: &[u8], fresh: &Fresh<'_>) {
         let ttl_ns = u64::try_from(fresh.ttl.as_nanos()).unwrap_or(u64::MAX);
         let kept = Kept {
             value: fresh.value.map(Arc::from),
             flags: fresh.flags,
-            expiry_ns: begun.begun_ns.saturating_add(ttl_ns),
+            expiry_ns: ticket.begun_ns.saturating_add(ttl_ns),
         };
         self.cache.insert(Box::from(key), kept);
     }
@@ -199,12 +199,12 @@ mod tests {
     #[test]
     fn an_answer_is_kept_until_its_life_ends() {
         let cache = ProcessCache::new(1 << 20);
-        let begun = cache.begin_read(b"key");
-        cache.end_read(&begun, b"key", &fresh(b""));
+        let ticket = cache.begin_read(b"key");
+        cache.end_read(&ticket, b"key", &fresh(b""));
         assert_eq!(read(&cache), Some(vec![]));
 
         let ended = Fresh { ttl: Duration::ZERO, ..fresh(b"old") };
-        cache.end_read(&begun, b"key", &ended);
+        cache.end_read(&ticket, b"key", &ended);
         assert_eq!(read(&cache), None);
     }
 
@@ -246,7 +246,7 @@ mod tests {
         let cache = ProcessCache::new(1 << 20);
         // This process was stopped for a second, longer than the answer lives. No more: the clock counts
         // from the boot, which may be minutes ago.
-        let late = |begun: Begun| Begun { begun_ns: begun.begun_ns - 1_000_000_000, ..begun };
+        let late = |ticket: Ticket| Ticket { begun_ns: ticket.begun_ns - 1_000_000_000, ..ticket };
         let old = Fresh { ttl: Duration::from_millis(900), ..fresh(b"old") };
         cache.end_read(&late(cache.begin_read(b"key")), b"key", &old);
         assert_eq!(read(&cache), None);

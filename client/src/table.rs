@@ -91,9 +91,9 @@ impl Table {
     }
 
     /// Nearly every hit, as [`read`](Self::read), and with little code. No hit: what `value` holds is
-    /// void, and unless it is clear why, [`read_whole`](Self::read_whole) finds out.
+    /// void, and unless it is clear why, [`read_slow`](Self::read_slow) finds out.
     #[inline(always)]
-    pub(crate) fn read_short(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Hit, NoHit> {
+    pub(crate) fn read_fast(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Hit, NoHit> {
         let mut over = Over(value);
         let clock = move || self.daemon_clock();
         let hit = self.reader.read_fast(self.reader.probe(key), key, clock, &mut over)?;
@@ -159,7 +159,7 @@ impl Table {
     }
 
     /// [`read`](Self::read) without its short way. `value` is empty.
-    pub(crate) fn read_whole(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
+    pub(crate) fn read_slow(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
         self.whole(self.reader.probe(key), key, value, move || self.daemon_clock())
     }
 

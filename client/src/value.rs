@@ -1,6 +1,7 @@
 //! What is read and written.
 
 use l1d_wire::policy::WriteMode;
+use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -27,6 +28,21 @@ pub struct Meta {
     /// Where it was read.
     pub source: Source,
 }
+
+impl Meta {
+    /// Stands for exactly this value of its key, for operations that depend on the key not having
+    /// changed. `None` where the table holds no entry of it: under process scope, and where the daemon
+    /// did not keep it.
+    #[must_use]
+    pub fn token(&self) -> Option<Token> {
+        NonZeroU64::new(self.version).map(Token)
+    }
+}
+
+/// Stands for one value of one key, as [`Meta::token`] gives it. Opaque, and without meaning on another
+/// host or in another table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token(NonZeroU64);
 
 /// A value and what is known of it. Derefs to its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,24 +89,63 @@ impl From<Value> for Vec<u8> {
     }
 }
 
-/// The three answers that a key can have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
+/// What is known of a key. `T` is a [`Value`], or the [`Meta`] of one whose bytes were read into a
+/// destination of the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup<T = Value> {
     /// It has this value, which may be of zero bytes.
-    Found(Value),
+    Found(T),
     /// It is known to have none.
     Absent,
     /// Nobody who was asked knows it.
     Unknown,
 }
 
-impl Lookup {
-    /// The value, both absences being `None`.
+impl<T> Lookup<T> {
+    /// The value; `None` for both absences.
+    #[inline]
     #[must_use]
-    pub fn found(self) -> Option<Value> {
+    pub fn found(self) -> Option<T> {
         match self {
             Lookup::Found(value) => Some(value),
             Lookup::Absent | Lookup::Unknown => None,
+        }
+    }
+
+    /// The same knowledge of a key, with another value.
+    #[inline]
+    #[must_use]
+    pub fn map<U>(self, value: impl FnOnce(T) -> U) -> Lookup<U> {
+        match self {
+            Lookup::Found(found) => Lookup::Found(value(found)),
+            Lookup::Absent => Lookup::Absent,
+            Lookup::Unknown => Lookup::Unknown,
+        }
+    }
+}
+
+/// How long a value is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Lifetime {
+    /// As long as the key's policy says.
+    #[default]
+    Rule,
+    /// As long as this, and no longer than the key's policy allows.
+    For(Duration),
+    /// As long as the key's policy allows.
+    Forever,
+    /// Not at all: the table forgets the key's former value and does not keep this one.
+    DoNotKeep,
+}
+
+impl Lifetime {
+    /// The life to ask for; `None`: the policy's.
+    pub(crate) fn ttl(self) -> Option<Duration> {
+        match self {
+            Lifetime::Rule => None,
+            Lifetime::For(ttl) => Some(ttl),
+            Lifetime::Forever => Some(Duration::MAX),
+            Lifetime::DoNotKeep => Some(Duration::ZERO),
         }
     }
 }
@@ -98,8 +153,8 @@ impl Lookup {
 /// How to store a value. `..SetOptions::default()` leaves the rest to the key's policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SetOptions {
-    /// Life of the L1 copy; `None`: by policy, which also limits it.
-    pub ttl: Option<Duration>,
+    /// Life of the L1 copy; the key's policy limits it.
+    pub lifetime: Lifetime,
     /// Client flags, kept and written to the tiers as memcached clients expect.
     pub flags: u32,
     /// How far down; `None`: by policy.

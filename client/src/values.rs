@@ -1,7 +1,8 @@
 //! The values of several keys in one piece of memory.
 
-use crate::many::Collect;
-use crate::value::Meta;
+use crate::collect::Collect;
+use crate::error::Error;
+use crate::value::{Lookup, Meta};
 
 /// The values of several keys, in the order asked, as [`Client::get_many_into`] collects them: bytes of
 /// all of them in one allocation, which the next call uses again.
@@ -84,17 +85,24 @@ impl Collect for Values {
     }
 
     #[inline(always)]
-    fn next(&mut self, meta: Option<Meta>) {
+    fn next(&mut self, known: Lookup<Meta>) {
         let end = self.bytes.len();
         let begin = std::mem::replace(&mut self.next_begins, end);
-        self.places.push(meta.map(|meta| Place { begin, end, meta }));
+        self.places.push(known.found().map(|meta| Place { begin, end, meta }));
     }
 
-    fn replace(&mut self, index: usize, value: &[u8], meta: Meta) {
-        let begin = self.bytes.len();
-        self.bytes.extend_from_slice(value);
-        if let Some(place) = self.places.get_mut(index) {
+    fn answer(
+        &mut self,
+        index: usize,
+        value: &[u8],
+        answer: Result<Lookup<Meta>, Error>,
+    ) -> Result<(), Error> {
+        let found = answer?.found();
+        if let (Some(meta), Some(place)) = (found, self.places.get_mut(index)) {
+            let begin = self.bytes.len();
+            self.bytes.extend_from_slice(value);
             *place = Some(Place { begin, end: self.bytes.len(), meta });
         }
+        Ok(())
     }
 }

@@ -3,8 +3,9 @@
 use crate::client::{Client, check_key};
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::process_cache::{Begun, Fresh};
-use crate::shared::{Kind, unexpected};
+use crate::failure::Intent;
+use crate::process_cache::{Fresh, Ticket};
+use crate::reply::unexpected;
 use crate::value::{SetOptions, Stored};
 use l1d_wire::protocol::{Request, Response, Set, frame};
 
@@ -15,8 +16,9 @@ impl Client {
     /// # Errors
     ///
     /// As for [`set_with`](Self::set_with).
-    pub fn set(&self, key: &[u8], value: &[u8]) -> Result<Stored, Error> {
-        self.set_with(key, value, &SetOptions::default())
+    #[inline]
+    pub fn set(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Stored, Error> {
+        self.set_bytes(key.as_ref(), value.as_ref(), &SetOptions::default())
     }
 
     /// [`set`](Self::set) with a life, flags or a way of writing of its own.
@@ -25,20 +27,25 @@ impl Client {
     ///
     /// [`Error::TooLarge`], [`Error::Refused`], [`Error::TierFailed`] (nothing was changed in L1),
     /// [`Error::Unavailable`], [`Error::Deadline`] (not sent), and [`Error::UnknownOutcome`].
+    #[inline]
     pub fn set_with(
         &self,
-        key: &[u8],
-        value: &[u8],
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
         options: &SetOptions,
     ) -> Result<Stored, Error> {
-        let begun = self.begin_set(key, value)?;
+        self.set_bytes(key.as_ref(), value.as_ref(), options)
+    }
+
+    fn set_bytes(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Stored, Error> {
+        let ticket = self.begin_set(key, value)?;
         let stored = self.send_set(key, value, options);
-        self.end_set(begun, key, value, options, &stored);
+        self.end_set(ticket, key, value, options, &stored);
         stored
     }
 
     /// Before the daemon is told of a value, which it may take.
-    pub(crate) fn begin_set(&self, key: &[u8], value: &[u8]) -> Result<Option<Begun>, Error> {
+    pub(crate) fn begin_set(&self, key: &[u8], value: &[u8]) -> Result<Option<Ticket>, Error> {
         check_key(key)?;
         let process = self.shared.process();
         if let Some(rule) = process.rule(key) {
@@ -50,7 +57,7 @@ impl Client {
     /// After it: keeps a value of process scope that the daemon has taken, or forgets the key.
     pub(crate) fn end_set(
         &self,
-        begun: Option<Begun>,
+        ticket: Option<Ticket>,
         key: &[u8],
         value: &[u8],
         options: &SetOptions,
@@ -63,9 +70,9 @@ impl Client {
         let fresh = rule.map(|rule| Fresh {
             value: Some(value),
             flags: options.flags,
-            ttl: options.ttl.unwrap_or(rule.ttl).min(rule.ttl),
+            ttl: options.lifetime.ttl().unwrap_or(rule.ttl).min(rule.ttl),
         });
-        process.end_write(begun, key, fresh.as_ref());
+        process.end_write(ticket, key, fresh.as_ref());
     }
 
     fn send_set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Stored, Error> {
@@ -75,8 +82,8 @@ impl Client {
             return Ok(Stored { version: 0, degraded: false });
         }
         let deadline = self.shared.deadline();
-        let kind = Kind::Write;
-        self.shared.ask(&request, kind, &deadline, |response| stored(&response))
+        let intent = Intent::Write;
+        self.shared.ask(&request, intent, &deadline, |response| stored(&response))
     }
 
     /// [`set`](Self::set) for many values at once: the daemon is asked together, and each has an answer of
@@ -117,8 +124,8 @@ impl Client {
                 }
                 bytes = bytes.saturating_add(key.len() + value.len());
                 // What is put here stands until the daemon's answer takes its place.
-                let reason = "the daemon did not answer for this one".to_owned();
-                stored.push(Err(Error::UnknownOutcome { reason }));
+                let reason = "the daemon did not answer for this one";
+                stored.push(Err(Error::unknown_outcome(reason)));
                 places.push((stored.len() - 1, process.begin_write(key)));
                 sets.push(Set { key, value, ttl: None, flags: 0, write: None, reply: true });
             }
@@ -127,7 +134,7 @@ impl Client {
             }
             let asked = self.ask_to_set(&sets, &deadline);
             let mut answers = asked.as_ref().map(|answers| answers.iter()).ok();
-            for (set, (place, begun)) in sets.iter().zip(places) {
+            for (set, (place, ticket)) in sets.iter().zip(places) {
                 let answer = answers.as_mut().and_then(Iterator::next).cloned();
                 let rule = process.cache_of(set.key).and_then(|_| process.rule(set.key));
                 let fresh = match (&answer, rule) {
@@ -136,7 +143,7 @@ impl Client {
                     }
                     _ => None,
                 };
-                process.end_write(begun, set.key, fresh.as_ref());
+                process.end_write(ticket, set.key, fresh.as_ref());
                 if let (Some(answer), Some(place)) = (answer, stored.get_mut(place)) {
                     *place = answer;
                 }
@@ -152,7 +159,7 @@ impl Client {
         deadline: &Deadline,
     ) -> Result<Vec<Result<Stored, Error>>, Error> {
         let request = Request::SetMany { sets: sets.to_vec() };
-        self.shared.ask(&request, Kind::Write, deadline, |response| match response {
+        self.shared.ask(&request, Intent::Write, deadline, |response| match response {
             Response::Many(answers) => Ok(answers.iter().map(stored).collect()),
             other => Err(unexpected(&other)),
         })
@@ -163,25 +170,30 @@ impl Client {
     /// # Errors
     ///
     /// As for [`set_with`](Self::set_with).
-    pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
+    #[inline]
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        self.delete_bytes(key.as_ref())
+    }
+
+    fn delete_bytes(&self, key: &[u8]) -> Result<bool, Error> {
         check_key(key)?;
         let process = self.shared.process();
-        let begun = process.begin_write(key);
+        let ticket = process.begin_write(key);
         let deadline = self.shared.deadline();
         let request = Request::Delete { key };
         let existed =
-            self.shared.ask(&request, Kind::Write, &deadline, |response| match response {
+            self.shared.ask(&request, Intent::Write, &deadline, |response| match response {
                 Response::Deleted { existed, .. } => Ok(existed),
                 other => Err(unexpected(&other)),
             });
-        process.end_write(begun, key, None);
+        process.end_write(ticket, key, None);
         existed
     }
 }
 
 pub(crate) fn request<'a>(key: &'a [u8], value: &'a [u8], options: &SetOptions) -> Request<'a> {
-    let SetOptions { ttl, flags, write, no_wait } = *options;
-    Request::Set(Set { key, value, ttl, flags, write, reply: !no_wait })
+    let SetOptions { lifetime, flags, write, no_wait } = *options;
+    Request::Set(Set { key, value, ttl: lifetime.ttl(), flags, write, reply: !no_wait })
 }
 
 /// What became of one value.

@@ -5,7 +5,7 @@
 mod fake;
 
 use fake::{Act, FakeDaemon, FakeTable, found, framed};
-use l1d_client::{Client, Lookup, SetOptions, Source};
+use l1d_client::{Client, Lifetime, Lookup, SetOptions, Source};
 use l1d_wire::protocol::{ErrorCode, Request, Response};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -109,14 +109,14 @@ fn writes_are_seen_at_once_and_failed_ones_leave_nothing_old() {
     assert_reads(cache, KEY, b"1", Source::Daemon);
     cache.set(KEY, b"refused").expect_err("stored");
     assert_reads(cache, KEY, b"2", Source::Daemon);
-    cache.flush(b"local:").unwrap();
+    cache.admin().flush(b"local:").unwrap();
     assert_reads(cache, KEY, b"3", Source::Daemon);
 }
 
 #[test]
 fn a_life_is_never_longer_than_asked() {
     let setting = setting();
-    let options = SetOptions { ttl: Some(Duration::ZERO), ..SetOptions::default() };
+    let options = SetOptions { lifetime: Lifetime::DoNotKeep, ..SetOptions::default() };
     setting.cache.set_with(KEY, b"set", &options).unwrap();
     assert_eq!(setting.cache.peek(KEY), None);
 }

@@ -9,7 +9,7 @@ use crate::statistics::Spread;
 use crate::table::table;
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
-use l1d_client::{Client, Error, SetOptions};
+use l1d_client::{Client, Error, Lifetime, SetOptions};
 use serde::Serialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -229,7 +229,7 @@ fn moved(options: &TurnsOptions) -> Result<Round> {
         let before = read(&reader, entries, Duration::from_secs(2), || false)?;
         let _ = stats(&client)?;
         let began = Instant::now();
-        let mover = scope.spawn(|| client.resize(Some(table_bytes * 5 / 4), None));
+        let mover = scope.spawn(|| client.admin().resize(Some(table_bytes * 5 / 4), None));
         let during = read(&reader, entries, Duration::from_secs(600), || mover.is_finished())?;
         let seconds = began.elapsed().as_secs_f64();
         mover.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -273,7 +273,7 @@ fn fill(client: &Client, what: &str, keys: u64, bytes: usize, ttl: Duration) -> 
     let value = vec![7; bytes];
     for number in 0..keys {
         let no_wait = number % UNANSWERED != 0 && number + 1 != keys;
-        let options = SetOptions { ttl: Some(ttl), no_wait, ..SetOptions::default() };
+        let options = SetOptions { lifetime: Lifetime::For(ttl), no_wait, ..SetOptions::default() };
         let key = key(what, number);
         while let Err(error) = client.set_with(&key, &value, &options) {
             match error {
@@ -316,7 +316,7 @@ fn read(client: &Client, keys: u64, time: Duration, is_over: impl Fn() -> bool) 
 }
 
 fn stats(client: &Client) -> Result<Value> {
-    Ok(serde_json::from_str(&client.stats_json()?)?)
+    Ok(serde_json::from_str(&client.admin().stats_json()?)?)
 }
 
 /// The longest turn since statistics were last asked for, in us.

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 const WIDTH: usize = 50;
 
 pub(super) fn run(client: &Client, json: bool) -> Result<ExitCode, Failure> {
-    let text = client.advise_json()?;
+    let text = client.admin().advise_json()?;
     if json {
         return admin::show(&text, true);
     }

@@ -31,7 +31,7 @@ const LEGEND: &str = "reads, writes: keys in requests to the daemon; looks: the 
     once\n*: reported by the client; hits arrive in batches, so the most recent may be missing";
 
 pub(super) fn show(client: &Client, json: bool) -> Result<ExitCode, Failure> {
-    let mut answer = admin::parse(&client.clients_json()?)?;
+    let mut answer = admin::parse(&client.admin().clients_json()?)?;
     let clients = answer.get_mut("clients").and_then(Value::as_array_mut);
     let mut clients = clients.map(std::mem::take).unwrap_or_default();
     clients.sort_by_key(|client| {

@@ -2,8 +2,7 @@
 
 use super::{Failure, NOT_FOUND};
 use crate::cli::{print, print_error};
-use l1d_client::{Client, SetOptions};
-use l1d_wire::policy::WriteMode;
+use l1d_client::{Client, Lifetime, SetOptions, WriteMode};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
@@ -60,7 +59,8 @@ pub(super) fn set(
         bytes.extend_from_slice(value.as_bytes());
     }
     let write = l1_only.then_some(WriteMode::L1Only);
-    let options = SetOptions { ttl, flags, write, ..SetOptions::default() };
+    let lifetime = ttl.map_or(Lifetime::Rule, Lifetime::For);
+    let options = SetOptions { lifetime, flags, write, ..SetOptions::default() };
     let stored = client.set_with(key, &bytes, &options)?;
     if json {
         print(line(&json!({ "version": stored.version, "degraded": stored.degraded })))?;

@@ -185,20 +185,20 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Delete { key } => key::delete(&client, &bytes(key)?, json),
         Command::Stats { clients: true } => clients::show(&client, json),
-        Command::Stats { clients: false } => admin::show(&client.stats_json()?, json),
+        Command::Stats { clients: false } => admin::show(&client.admin().stats_json()?, json),
         Command::Explain { key: Some(key), .. } => {
-            admin::show(&client.explain_json(&bytes(key)?)?, json)
+            admin::show(&client.admin().explain_json(&bytes(key)?)?, json)
         }
         Command::Explain { key: None, .. } => table::explain(&client, json),
-        Command::Check => admin::check(&client.check_json()?, json),
-        Command::Policy => admin::show(&client.policy_json()?, json),
+        Command::Check => admin::check(&client.admin().check_json()?, json),
+        Command::Policy => admin::show(&client.admin().policy_json()?, json),
         Command::Advise => advise::run(&client, json),
         Command::Resize { size, fit_index, average_entry_bytes } => {
             let entry_bytes = if *fit_index { Some(0) } else { *average_entry_bytes };
             resize::run(&client, (*size, entry_bytes), json)
         }
         Command::Flush { prefix } => {
-            client.flush(&bytes(prefix)?)?;
+            client.admin().flush(&bytes(prefix)?)?;
             Ok(ExitCode::SUCCESS)
         }
     }

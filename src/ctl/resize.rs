@@ -17,7 +17,7 @@ pub(super) fn run(
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let answer = thread::scope(|scope| {
-        let asked = scope.spawn(|| client.resize(table_bytes, entry_bytes));
+        let asked = scope.spawn(|| client.admin().resize(table_bytes, entry_bytes));
         if std::io::stderr().is_terminal() {
             let mut is_shown = false;
             while !asked.is_finished() {
@@ -36,7 +36,7 @@ pub(super) fn run(
 
 /// Returns whether there was progress to show.
 fn show_progress(client: &Client) -> bool {
-    let stats = client.stats_json().ok();
+    let stats = client.admin().stats_json().ok();
     let stats = stats.and_then(|text| serde_json::from_str::<Value>(&text).ok());
     let Some(under_way) = stats.as_ref().and_then(|stats| stats.pointer("/moves/under_way")) else {
         return false;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::process::ExitCode;
 
 pub(super) fn explain(client: &Client, json: bool) -> Result<ExitCode, Failure> {
-    let stats = admin::parse(&client.stats_json()?)?;
+    let stats = admin::parse(&client.admin().stats_json()?)?;
     let figure = |pointer: &str| stats.pointer(pointer).cloned().unwrap_or(Value::Null);
     let pages = client.pages();
     let answer = json!({

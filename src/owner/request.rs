@@ -8,8 +8,8 @@ use crate::doors::{Origin, Replies};
 use crate::tiers::Job;
 use l1d_wire::policy::{Rule, Scope, WriteMode};
 use l1d_wire::protocol::{ErrorCode, Response, Set};
-use shm_layout::Entry;
 use shm_layout::entry::{KEY_BYTES_MAX, NEVER, TICK_BITS, expiry_tick};
+use shm_layout::{Entry, LayoutError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -195,7 +195,7 @@ fn key_fits(key: &[u8]) -> Result<(), Answer> {
     if (1..=KEY_BYTES_MAX).contains(&key.len()) {
         return Ok(());
     }
-    let message = format!("a key of {} bytes; keys have 1 to {KEY_BYTES_MAX} bytes", key.len());
+    let message = LayoutError::KeyBytes { bytes: key.len() }.to_string();
     Err(Answer::error(ErrorCode::TooLarge, message))
 }
 

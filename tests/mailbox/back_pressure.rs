@@ -137,7 +137,8 @@ fn sets_through_a_slow_tier_are_done_however_much_is_being_fetched() {
                 let _ = asking.get_many(&keys);
             });
         }
-        let stats = || serde_json::from_str::<Value>(&observer.stats_json().unwrap()).unwrap();
+        let stats =
+            || serde_json::from_str::<Value>(&observer.admin().stats_json().unwrap()).unwrap();
         until("as many fetches as there can be", || {
             (stats()["flights"]["under_way"].as_u64()? >= FETCHES).then_some(())
         });

@@ -1,6 +1,6 @@
 //! A daemon, its clients, and what it counts of them.
 
-use l1d_client::{Client, ClientBuilder, SetOptions};
+use l1d_client::{Client, ClientBuilder, Lifetime, SetOptions};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use test_support::daemon::Daemon;
 use test_support::servers::PATIENCE;
 
-pub const NO_WAIT: SetOptions = SetOptions { ttl: None, flags: 0, write: None, no_wait: true };
+pub const NO_WAIT: SetOptions =
+    SetOptions { lifetime: Lifetime::Rule, flags: 0, write: None, no_wait: true };
 
 /// A daemon; `rest` comes behind the tables' configuration.
 pub fn start(rest: &str) -> Daemon {
@@ -31,7 +32,7 @@ pub fn observer(daemon: &Daemon) -> Client {
 
 /// Figures of all clients with a mailbox.
 pub fn clients(observer: &Client) -> Vec<Value> {
-    let told: Value = serde_json::from_str(&observer.clients_json().unwrap()).unwrap();
+    let told: Value = serde_json::from_str(&observer.admin().clients_json().unwrap()).unwrap();
     let clients = told["clients"].as_array().unwrap().iter();
     clients.filter(|client| client["has_mailbox"] == true).cloned().collect()
 }

@@ -4,8 +4,8 @@
 use crate::bench::{
     alone, builder, clients, connect, figure, observer, pin, sleeps, start, two_processors,
 };
+use l1d_client::WriteMode;
 use l1d_client::{Client, SetOptions};
-use l1d_wire::policy::WriteMode;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::unistd::gettid;
@@ -42,7 +42,7 @@ fn ask_for_own_keys(client: &Client, thread: usize) {
         }
         assert_eq!(client.get(&own).unwrap(), None, "{thread} {round}");
         // The next round asks the tier again.
-        client.flush(&below).unwrap();
+        client.admin().flush(&below).unwrap();
     }
 }
 
@@ -71,7 +71,8 @@ fn more_threads_than_can_wait_at_a_time_get_each_their_own_answers() {
             });
         }
         until("all lanes to be in use", || {
-            let stats: Value = serde_json::from_str(&observer.stats_json().unwrap()).unwrap();
+            let stats: Value =
+                serde_json::from_str(&observer.admin().stats_json().unwrap()).unwrap();
             (stats["flights"]["under_way"] == LANES).then_some(())
         });
         for id in ids.iter().take(THREADS) {

@@ -3,26 +3,27 @@
 //! | part | file |
 //! |---|---|
 //! | requests into the ring | `mod` |
-//! | a request that waits, on its lane | `asking` |
+//! | a request that waits, on its lane | `exchange` |
 //! | waiting for a reply, or for room in the ring | `wait` |
 //! | the memory, verified before it is trusted | `memory` |
 //!
 //! The lock is held for the copy of one record and never while anything is waited for.
 
-mod asking;
+mod exchange;
 mod memory;
 mod wait;
 
-pub(crate) use asking::Asking;
+pub(crate) use exchange::Exchange;
 
-use crate::connection::{Connection, Failure, Reason};
+use crate::connection::Connection;
 use crate::deadline::Deadline;
+use crate::failure::{Failure, Reason};
 use l1d_wire::protocol::Request;
 use l1d_wire::protocol::frame::HEADER_BYTES;
 use memmap2::MmapRaw;
 use shm_layout::MappedMut;
 use shm_layout::mailbox::ring::{Head, Kind, Producer};
-use shm_layout::mailbox::{Mailbox as Words, Told};
+use shm_layout::mailbox::{Mailbox, Told};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -35,8 +36,8 @@ const BUFFER_BYTES_KEPT: usize = 64 << 10;
 const UNWATCHED_MAX: u32 = 32;
 
 /// A mailbox, and the connection whose end is the end of it.
-pub(crate) struct Mailbox {
-    words: Words<MappedMut>,
+pub(crate) struct ClientEnd {
+    words: Mailbox<MappedMut>,
     socket: Connection,
     sender: Mutex<Sender>,
     /// A lane became free.
@@ -51,7 +52,7 @@ pub(crate) struct Mailbox {
     counts: [AtomicU64; 3],
     /// Tasks that wait at the descriptor.
     #[cfg(feature = "tokio")]
-    pub(crate) waiters: crate::async_client::Waiters,
+    pub(crate) waiters: crate::waiters::Waiters,
     /// Mapped as long as `words` is used.
     _mapping: MmapRaw,
 }
@@ -93,7 +94,7 @@ pub(crate) enum Unsent {
     Failed(Failure),
 }
 
-impl Mailbox {
+impl ClientEnd {
     /// The mailbox that came over `socket`.
     ///
     /// # Errors
@@ -103,11 +104,11 @@ impl Mailbox {
         bytes: u64,
         socket: Connection,
         spin: Duration,
-    ) -> Result<Mailbox, String> {
+    ) -> Result<ClientEnd, String> {
         let (words, mapping) = memory::map(file, bytes)?;
         let lanes = 0..u8::try_from(words.shape().lanes).unwrap_or(u8::MAX);
         let free = lanes.rev().map(|number| Lane { number, ..Lane::default() }).collect();
-        Ok(Mailbox {
+        Ok(ClientEnd {
             sender: Mutex::new(Sender {
                 producer: Producer::new(words.clone()),
                 free,
@@ -158,7 +159,7 @@ impl Mailbox {
 
     /// Sends a request and waits for its reply, whose payload `take` sees. `None` where all lanes were
     /// in use until the deadline.
-    pub(crate) fn exchange<T>(
+    pub(crate) fn call<T>(
         &self,
         request: &Request<'_>,
         is_write: bool,
@@ -166,29 +167,28 @@ impl Mailbox {
         take: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, Failure> {
         let Some(lane) = self.lease(Some(deadline)) else { return Ok(None) };
-        let mut asking = Asking::on(self, lane);
-        asking.send(request, deadline)?;
-        asking.wait(usize::from(is_write), deadline)?;
-        Ok(Some(take(asking.reply())))
+        let mut exchange = Exchange::on(self, lane);
+        exchange.send(request, deadline)?;
+        exchange.wait(usize::from(is_write), deadline)?;
+        Ok(Some(take(exchange.reply())))
     }
 
-    /// Sends a request whose reply is waited for at [`Mailbox::descriptor`]. `None` where all lanes are in
+    /// Sends a request whose reply is waited for at [`ClientEnd::descriptor`]. `None` where all lanes are in
     /// use.
     pub(crate) fn begin(
-        self: Arc<Mailbox>,
+        self: Arc<ClientEnd>,
         request: &Request<'_>,
         deadline: &Deadline,
-    ) -> Result<Option<Asking<Arc<Mailbox>>>, Failure> {
+    ) -> Result<Option<Exchange<Arc<ClientEnd>>>, Failure> {
         let Some(lane) = self.lease(None) else { return Ok(None) };
         self.tell_processor();
-        let mut asking = Asking::on(self, lane);
-        asking.is_polled = true;
-        asking.send(request, deadline)?;
-        Ok(Some(asking))
+        let mut exchange = Exchange::on(self, lane);
+        exchange.is_polled = true;
+        exchange.send(request, deadline)?;
+        Ok(Some(exchange))
     }
 
     /// Whether a request could be sent now.
-    #[cfg(feature = "tokio")]
     pub(crate) fn has_free_lane(&self) -> bool {
         let mut sender = self.lock();
         if sender.free.is_empty() {
@@ -254,9 +254,9 @@ impl Mailbox {
         // Put together in a lane, which nothing comes back to.
         let lane = self.lease(None).ok_or(Unsent::Busy)?;
         self.tell_processor();
-        let mut asking = Asking::on(self, lane);
-        let sent = asking.send(request, deadline);
-        asking.expect_nothing();
+        let mut exchange = Exchange::on(self, lane);
+        let sent = exchange.send(request, deadline);
+        exchange.expect_nothing();
         sent.map_err(Unsent::Failed)
     }
 
@@ -369,7 +369,7 @@ impl Unwatched {
     }
 
     /// Whether the daemon has read from the ring since this was last asked.
-    fn is_watched(&mut self, words: &Words<MappedMut>, position: u64) -> bool {
+    fn is_watched(&mut self, words: &Mailbox<MappedMut>, position: u64) -> bool {
         let is_watched = words.is_consumed(self.position + 1);
         *self = Unwatched { position, count: 0 };
         is_watched

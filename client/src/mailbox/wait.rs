@@ -4,9 +4,9 @@
 //! Spinning pays only where the daemon answers from another processor and about as fast as a thread
 //! falls asleep and wakes: then a reply costs a fraction of a microsecond instead of two wakes.
 
-use super::{Lane, Mailbox, Told};
-use crate::connection::{Failure, Reason};
+use super::{ClientEnd, Lane, Told};
 use crate::deadline::Deadline;
+use crate::failure::{Failure, Reason};
 use rustix::thread::futex::{self, Flags, Timespec};
 use shm_layout::mailbox::lane::Piece;
 use std::hint::spin_loop;
@@ -20,7 +20,7 @@ const SPIN_SHORT: Duration = Duration::from_micros(3);
 /// Looks at the reply between two looks at the clock.
 const LOOKS: u32 = 32;
 
-impl Mailbox {
+impl ClientEnd {
     /// Tells the daemon on which processor this thread is, from which it does not look out for requests
     /// awake.
     pub(super) fn tell_processor(&self) -> Option<u32> {

@@ -89,7 +89,7 @@ impl Table {
     /// # Errors
     /// It does not answer, or answers something else.
     pub fn of(daemon: &Daemon) -> Result<Table> {
-        let stats: Value = serde_json::from_str(&daemon.client()?.stats_json()?)
+        let stats: Value = serde_json::from_str(&daemon.client()?.admin().stats_json()?)
             .context("the daemon's stats are no JSON")?;
         let figure = |name: &str| {
             let value = stats.pointer(&format!("/table/{name}")).and_then(Value::as_u64);

@@ -4,10 +4,11 @@ use super::view::{Ask, Value, View, value};
 use super::writer::Sets;
 use crate::reads::workload::{VALUE_BYTES, key};
 use anyhow::Result;
-use l1d_client::{Client, Error, SetOptions};
+use l1d_client::{Client, Error, Lifetime, SetOptions};
 use std::path::Path;
 
-const NO_WAIT: SetOptions = SetOptions { ttl: None, flags: 0, write: None, no_wait: true };
+const NO_WAIT: SetOptions =
+    SetOptions { lifetime: Lifetime::Rule, flags: 0, write: None, no_wait: true };
 
 /// A client that writes.
 pub struct ServiceWriter(Client);

@@ -63,7 +63,7 @@ fn measure(options: &BytesOptions) -> Result<Report> {
     let progress = Progress::new();
     let daemon =
         load_numbered(options.entries as usize, VALUE_BYTES, options.l1d.as_deref(), &progress)?;
-    let stats: Value = serde_json::from_str(&daemon.client()?.stats_json()?)
+    let stats: Value = serde_json::from_str(&daemon.client()?.admin().stats_json()?)
         .context("the daemon's stats are no JSON")?;
     let figure = |name: &str| {
         let value = stats.pointer(&format!("/table/{name}")).and_then(Value::as_f64);

@@ -5,12 +5,13 @@ use super::owner::owner_set;
 use super::peer::Peer;
 use super::{BURSTS, VALUE_BYTES, median};
 use anyhow::Result;
-use l1d_client::{Client, Error, SetOptions};
+use l1d_client::{Client, Error, Lifetime, SetOptions};
 use std::time::{Duration, Instant};
 
 /// Between two requests that find the other side asleep.
 const PAUSE: Duration = Duration::from_millis(2);
-const NO_WAIT: SetOptions = SetOptions { ttl: None, flags: 0, write: None, no_wait: true };
+const NO_WAIT: SetOptions =
+    SetOptions { lifetime: Lifetime::Rule, flags: 0, write: None, no_wait: true };
 
 /// What is there to measure with.
 pub struct Run {

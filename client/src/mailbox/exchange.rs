@@ -1,8 +1,8 @@
 //! A request that waits for its reply, on a lane of its own.
 
-use super::{BUFFER_BYTES_KEPT, Lane, Mailbox};
-use crate::connection::{Failure, Reason};
+use super::{BUFFER_BYTES_KEPT, ClientEnd, Lane};
 use crate::deadline::Deadline;
+use crate::failure::{Failure, Reason};
 use l1d_wire::protocol::Request;
 use l1d_wire::protocol::frame::HEADER_BYTES;
 use shm_layout::mailbox::lane::Piece;
@@ -13,7 +13,7 @@ use std::ops::Deref;
 const REPLY_BYTES_MAX: usize = 1 << 30;
 
 /// A request on its lane.
-pub(crate) struct Asking<P: Deref<Target = Mailbox>> {
+pub(crate) struct Exchange<P: Deref<Target = ClientEnd>> {
     mailbox: P,
     lane: Lane,
     /// Nothing more comes to the lane.
@@ -24,9 +24,9 @@ pub(crate) struct Asking<P: Deref<Target = Mailbox>> {
     pub(super) is_polled: bool,
 }
 
-impl<P: Deref<Target = Mailbox>> Asking<P> {
-    pub(super) fn on(mailbox: P, lane: Lane) -> Asking<P> {
-        Asking { mailbox, lane, is_answered: true, position: 0, is_polled: false }
+impl<P: Deref<Target = ClientEnd>> Exchange<P> {
+    pub(super) fn on(mailbox: P, lane: Lane) -> Exchange<P> {
+        Exchange { mailbox, lane, is_answered: true, position: 0, is_polled: false }
     }
 
     /// The payload of the reply, once it is there.
@@ -35,7 +35,7 @@ impl<P: Deref<Target = Mailbox>> Asking<P> {
     }
 
     /// The mailbox that it is in.
-    pub(crate) fn mailbox(&self) -> &Mailbox {
+    pub(crate) fn mailbox(&self) -> &P {
         &self.mailbox
     }
 
@@ -51,7 +51,7 @@ impl<P: Deref<Target = Mailbox>> Asking<P> {
     ) -> Result<(), Failure> {
         self.lane.sequence = self.lane.sequence.wrapping_add(1);
         self.open_lane();
-        let Asking { mailbox, lane, .. } = self;
+        let Exchange { mailbox, lane, .. } = self;
         lane.request.clear();
         lane.reply.clear();
         request.encode(&mut lane.request).map_err(Failure::TooLarge)?;
@@ -113,7 +113,7 @@ impl<P: Deref<Target = Mailbox>> Asking<P> {
 
     /// Takes a piece of the reply, and asks for the next if there is one. Whether it was the last.
     fn take(&mut self, piece: Piece, deadline: &Deadline) -> Result<bool, Failure> {
-        let Asking { mailbox, lane, .. } = self;
+        let Exchange { mailbox, lane, .. } = self;
         let before = lane.reply.len();
         if before.saturating_add(piece.bytes) > REPLY_BYTES_MAX {
             mailbox.give_up();
@@ -138,7 +138,7 @@ impl<P: Deref<Target = Mailbox>> Asking<P> {
     }
 }
 
-impl<P: Deref<Target = Mailbox>> Drop for Asking<P> {
+impl<P: Deref<Target = ClientEnd>> Drop for Exchange<P> {
     fn drop(&mut self) {
         let mut lane = std::mem::take(&mut self.lane);
         for buffer in [&mut lane.request, &mut lane.reply] {

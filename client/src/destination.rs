@@ -1,0 +1,165 @@
+//! Reading into memory of the caller's choice.
+
+use crate::client::Client;
+use crate::deadline::Deadline;
+use crate::error::{Error, NoRoom};
+use crate::table::TableRead;
+use crate::value::{Lookup, Meta};
+use shm_layout::{InPlace, Mapped, Receiver};
+use std::cell::OnceCell;
+use std::mem::MaybeUninit;
+
+/// Memory that a value is read into: a vector, a buffer of C's, a bytes object of Python's.
+///
+/// A read asks for [`room`](Self::room) once it knows the value's size, copies the value into it, and
+/// says with [`filled`](Self::filled) that the value is whole. It may ask for room again, as the value
+/// may change while it is copied; only the last room counts.
+pub trait Destination {
+    /// Room for a value of `bytes` bytes, at least that many. `None` or less room fails the read with
+    /// [`NoRoom`].
+    fn room(&mut self, bytes: usize) -> Option<&mut [MaybeUninit<u8>]>;
+
+    /// The read found a value, which is now in the first `bytes` bytes of the last room.
+    ///
+    /// # Safety
+    ///
+    /// These bytes are initialised.
+    unsafe fn filled(&mut self, bytes: usize);
+}
+
+/// Replaces the content of the vector, whose memory is used again where it is large enough.
+impl Destination for Vec<u8> {
+    #[inline]
+    fn room(&mut self, bytes: usize) -> Option<&mut [MaybeUninit<u8>]> {
+        self.clear();
+        self.try_reserve(bytes).ok()?;
+        Some(self.spare_capacity_mut())
+    }
+
+    #[inline]
+    unsafe fn filled(&mut self, bytes: usize) {
+        // SAFETY: `room` emptied the vector, so its room begins at its first byte; the caller says that
+        // it had `bytes` bytes, which are initialised.
+        unsafe { self.set_len(bytes) };
+    }
+}
+
+impl Client {
+    /// [`get_into`](Self::get_into) for any [`Destination`], telling a known absence from not knowing.
+    /// Without a value the destination is not [`filled`](Destination::filled).
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get), and [`Error::NoRoom`].
+    #[inline]
+    pub fn get_to<D: Destination + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        destination: &mut D,
+    ) -> Result<Lookup<Meta>, Error> {
+        let key = key.as_ref();
+        let deadline = OnceCell::new();
+        let deadline = || deadline.get_or_init(|| self.shared.deadline());
+        let known = self.peek_onto(key, destination, || Some(deadline()))?;
+        if !matches!(known, Lookup::Unknown) {
+            return Ok(known);
+        }
+        let mut value = Vec::new();
+        let found = self.ask(key, &mut value, deadline())?;
+        Ok(copied(found, &value, destination)?)
+    }
+
+    /// [`peek_into`](Self::peek_into) for any [`Destination`], telling a known absence from not
+    /// knowing: what is [`Unknown`](Lookup::Unknown) can then be [`fetch`](Self::fetch)ed. In between a
+    /// binding can release its interpreter's lock.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRoom`]; the key can be read again.
+    #[inline]
+    pub fn peek_to<D: Destination + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        destination: &mut D,
+    ) -> Result<Lookup<Meta>, NoRoom> {
+        self.peek_onto(key.as_ref(), destination, || None)
+    }
+
+    /// Reads `key` from L1. `deadline` is called if another table has to be attached.
+    #[inline]
+    fn peek_onto<'d, D: Destination + ?Sized>(
+        &self,
+        key: &[u8],
+        destination: &mut D,
+        deadline: impl FnOnce() -> Option<&'d Deadline>,
+    ) -> Result<Lookup<Meta>, NoRoom> {
+        let mut onto = Onto { destination: &mut *destination, received: Ok(0) };
+        let read = self.shared.table().map_or(TableRead::Detached, |table| {
+            let read = table.read_with(key, |value| onto.receive(value));
+            self.shared.note(table, key, &read);
+            read
+        });
+        let mut value = Vec::new();
+        let found = match read {
+            TableRead::Hit(meta) => {
+                let bytes = onto.received?;
+                // SAFETY: a hit has received these bytes into the destination's last room.
+                unsafe { destination.filled(bytes) };
+                return Ok(Lookup::Found(meta));
+            }
+            TableRead::Absent => return Ok(Lookup::Absent),
+            TableRead::Miss => self.peek_process(key, &mut value),
+            TableRead::Detached => self.peek_anew(key, &mut value, deadline()),
+        };
+        copied(found, &value, destination)
+    }
+}
+
+/// Copies `value` into the destination if it was found.
+fn copied<D: Destination + ?Sized>(
+    found: Lookup<Meta>,
+    value: &[u8],
+    destination: &mut D,
+) -> Result<Lookup<Meta>, NoRoom> {
+    if let Lookup::Found(_) = found {
+        let bytes = value.len();
+        let room = destination.room(bytes).and_then(|room| room.get_mut(..bytes));
+        let room = room.ok_or(NoRoom { bytes })?;
+        for (place, byte) in room.iter_mut().zip(value) {
+            place.write(*byte);
+        }
+        // SAFETY: all of them were written just now.
+        unsafe { destination.filled(bytes) };
+    }
+    Ok(found)
+}
+
+/// Receives a value of the table into a destination.
+struct Onto<'a, D: ?Sized> {
+    destination: &'a mut D,
+    /// Bytes received last.
+    received: Result<usize, NoRoom>,
+}
+
+impl<D: Destination + ?Sized> Onto<'_, D> {
+    #[inline(always)]
+    fn receive(&mut self, value: InPlace<'_, Mapped>) {
+        let bytes = value.len();
+        let room = self.destination.room(bytes).and_then(|room| room.get_mut(..bytes));
+        self.received =
+            room.map(|room| Room(room).receive(value)).map(|()| bytes).ok_or(NoRoom { bytes });
+    }
+}
+
+/// Room for one value, of exactly its size.
+struct Room<'a>(&'a mut [MaybeUninit<u8>]);
+
+// SAFETY: memory that is borrowed exclusively. `Onto::receive`, its only user, receives a value of
+// exactly as many bytes.
+unsafe impl shm_layout::Destination for Room<'_> {
+    #[inline(always)]
+    fn room(&mut self, bytes: usize) -> *mut u8 {
+        debug_assert_eq!(bytes, self.0.len());
+        self.0.as_mut_ptr().cast()
+    }
+}

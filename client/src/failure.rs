@@ -1,0 +1,109 @@
+//! How an exchange with the daemon fails, and what that means for the caller.
+
+use crate::deadline::Deadline;
+use crate::error::{Cause, Error};
+use l1d_wire::protocol::EncodeError;
+use nix::errno::Errno;
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+/// Whether a request changes anything: decides if it may be sent twice, and what its failure means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intent {
+    Read,
+    Write,
+}
+
+/// Why an exchange failed, and how far it had come.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The request is larger than any frame.
+    TooLarge(EncodeError),
+    /// The peer did not receive the whole request, so it has done nothing.
+    NotSent(Reason),
+    /// The request was sent; no byte of a reply came.
+    NoReply(Reason),
+    /// The reply was cut off, or makes no sense.
+    BadReply(String),
+}
+
+/// Why a transfer stopped.
+#[derive(Debug)]
+pub(crate) enum Reason {
+    Deadline,
+    System(Errno),
+    Closed,
+}
+
+impl Failure {
+    /// Whether the request may be sent once more, to another daemon or over another connection.
+    pub(crate) fn allows_retry(&self, intent: Intent) -> bool {
+        match self {
+            Failure::NotSent(reason) => !matches!(reason, Reason::Deadline),
+            Failure::NoReply(reason) => {
+                intent == Intent::Read && !matches!(reason, Reason::Deadline)
+            }
+            Failure::TooLarge(_) | Failure::BadReply(_) => false,
+        }
+    }
+
+    /// The error that a call returns, which ended by `deadline` and asked the daemon at `socket`.
+    pub(crate) fn into_error(self, intent: Intent, deadline: &Deadline, socket: &Path) -> Error {
+        match (self, intent) {
+            (Failure::TooLarge(error), _) => Error::TooLarge { reason: error.to_string() },
+            (Failure::NotSent(Reason::Deadline), _) => deadline.error("sending to the daemon"),
+            (Failure::NotSent(reason), _) => reason.into_error(socket),
+            (Failure::NoReply(Reason::Deadline), Intent::Read) => {
+                deadline.error("the daemon's answer")
+            }
+            (Failure::NoReply(reason), Intent::Read) => reason.into_error(socket),
+            (Failure::NoReply(reason), Intent::Write) => {
+                Error::UnknownOutcome { reason: reason.to_string(), source: reason.cause() }
+            }
+            (Failure::BadReply(reason), Intent::Read) => Error::internal(reason),
+            (Failure::BadReply(reason), Intent::Write) => Error::unknown_outcome(reason),
+        }
+    }
+}
+
+impl Reason {
+    /// The error of a daemon at `socket` that cannot be reached.
+    pub(crate) fn into_error(self, socket: &Path) -> Error {
+        match self {
+            Reason::System(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
+                Error::system("connecting to the daemon", errno)
+            }
+            reason => Error::Unavailable {
+                socket: socket.to_owned(),
+                reason: reason.to_string(),
+                source: reason.cause(),
+            },
+        }
+    }
+}
+
+impl Reason {
+    fn cause(&self) -> Option<Cause> {
+        match self {
+            Reason::System(errno) => Some(Cause::of(io::Error::from(*errno))),
+            Reason::Deadline | Reason::Closed => None,
+        }
+    }
+}
+
+impl From<Errno> for Reason {
+    fn from(errno: Errno) -> Reason {
+        Reason::System(errno)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Deadline => f.write_str("no answer within the deadline"),
+            Reason::System(errno) => f.write_str(errno.desc()),
+            Reason::Closed => f.write_str("the daemon closed the connection"),
+        }
+    }
+}

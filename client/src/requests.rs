@@ -1,0 +1,151 @@
+//! Requests that no call waits for: for programs with an event loop of their own.
+
+use crate::client::{Client, check_key};
+use crate::error::Error;
+use crate::failure::Intent;
+use crate::pending::Pending;
+use crate::process_cache;
+use crate::reply::unexpected;
+use crate::value::{Lookup, SetOptions, Stored, Value};
+use crate::writes;
+use l1d_wire::protocol::{Request, Response};
+
+impl Client {
+    /// [`lookup`](Self::lookup) without waiting for the daemon: a hit is answered at once, and anything
+    /// else when [`Pending::descriptor`] is readable.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request(b"market:book");
+    /// loop {
+    ///     if let Some(answer) = pending.poll() {
+    ///         println!("{:?}", answer?.found());
+    ///         break;
+    ///     }
+    ///     // Do something else until `pending.descriptor()` is readable.
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    #[inline]
+    pub fn request(&self, key: impl AsRef<[u8]>) -> Pending<Lookup> {
+        self.submit_lookup(key.as_ref())
+    }
+
+    fn submit_lookup(&self, key: &[u8]) -> Pending<Lookup> {
+        let known = self.peek_lookup(key);
+        if !matches!(known, Lookup::Unknown) {
+            return Pending::answered(self, Ok(known));
+        }
+        if let Err(error) = check_key(key) {
+            return Pending::answered(self, Err(error));
+        }
+        let ticket = self.shared.process().begin_read(key);
+        let (client, owned) = (self.clone(), key.to_vec());
+        let finish = move |response: Response<'_>| {
+            let mut value = Vec::new();
+            let found = client.take_answer(ticket.as_ref(), &owned, &response, &mut value)?;
+            Ok(found.map(|meta| Value::new(value, meta)))
+        };
+        Pending::begin(self, &Request::Get { key }, Intent::Read, Box::new(finish))
+    }
+
+    /// [`set_with`](Self::set_with) without waiting for the daemon's answer.
+    #[inline]
+    pub fn request_set(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: &SetOptions,
+    ) -> Pending<Stored> {
+        self.submit_set(key.as_ref(), value.as_ref(), options)
+    }
+
+    fn submit_set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Pending<Stored> {
+        let ticket = match self.begin_set(key, value) {
+            Ok(ticket) => ticket,
+            Err(error) => return Pending::answered(self, Err(error)),
+        };
+        let options = SetOptions { no_wait: false, ..*options };
+        let mut set = Unfinished {
+            client: self.clone(),
+            ticket,
+            is_ended: false,
+            key: key.into(),
+            value: value.into(),
+            options,
+        };
+        let finish = move |response: Response<'_>| {
+            let stored = writes::stored(&response);
+            set.end(&stored);
+            stored
+        };
+        let request = writes::request(key, value, &options);
+        Pending::begin(self, &request, Intent::Write, Box::new(finish))
+    }
+
+    /// [`delete`](Self::delete) without waiting for the daemon's answer.
+    #[inline]
+    pub fn request_delete(&self, key: impl AsRef<[u8]>) -> Pending<bool> {
+        self.submit_delete(key.as_ref())
+    }
+
+    fn submit_delete(&self, key: &[u8]) -> Pending<bool> {
+        if let Err(error) = check_key(key) {
+            return Pending::answered(self, Err(error));
+        }
+        let mut delete = Forgotten { client: self.clone(), key: key.into() };
+        delete.forget();
+        let finish = move |response: Response<'_>| {
+            delete.forget();
+            match response {
+                Response::Deleted { existed, .. } => Ok(existed),
+                other => Err(unexpected(&other)),
+            }
+        };
+        Pending::begin(self, &Request::Delete { key }, Intent::Write, Box::new(finish))
+    }
+}
+
+/// A delete under way: whenever the daemon does it, this process forgets the key afterwards.
+struct Forgotten {
+    client: Client,
+    key: Box<[u8]>,
+}
+
+impl Forgotten {
+    fn forget(&mut self) {
+        let process = self.client.shared.process();
+        process.end_write(process.begin_write(&self.key), &self.key, None);
+    }
+}
+
+impl Drop for Forgotten {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+/// A set under way. If it is given up, the process cache keeps nothing that may be older than it.
+struct Unfinished {
+    client: Client,
+    ticket: Option<process_cache::Ticket>,
+    is_ended: bool,
+    key: Box<[u8]>,
+    value: Box<[u8]>,
+    options: SetOptions,
+}
+
+impl Unfinished {
+    fn end(&mut self, stored: &Result<Stored, Error>) {
+        if !std::mem::replace(&mut self.is_ended, true) {
+            let ticket = self.ticket.take();
+            self.client.end_set(ticket, &self.key, &self.value, &self.options, stored);
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.end(&Err(Error::unknown_outcome("given up")));
+    }
+}

@@ -1,0 +1,38 @@
+//! The settings of a client.
+
+use crate::populate::Populate;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the daemon's unit puts its socket.
+const SOCKET: &str = "/run/l1d/l1d.sock";
+
+/// What [`ClientBuilder`](crate::ClientBuilder) sets; its methods say what each field means.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub socket: PathBuf,
+    pub deadline: Duration,
+    pub attach_deadline: Duration,
+    pub connections_max: usize,
+    pub mailbox: bool,
+    pub spin: Duration,
+    pub populate: Populate,
+    pub owner_uid: Option<u32>,
+    pub process_cache_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            socket: PathBuf::from(SOCKET),
+            deadline: Duration::from_secs(1),
+            attach_deadline: Duration::from_millis(250),
+            connections_max: 4,
+            mailbox: true,
+            spin: Duration::from_micros(50),
+            populate: Populate::Auto,
+            owner_uid: None,
+            process_cache_bytes: 16 << 20,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What all handles of one client share: the table, and this process's side of the daemon.
+//!
+//! | part | file |
+//! |---|---|
+//! | reading the table, reporting hits | `mod` |
+//! | connecting, and taking over the table and the mailbox | `attach` |
+//! | sending requests and taking replies | `ask` |
+
+mod ask;
+mod attach;
+
+pub(crate) use ask::{Submission, too_many};
+
+use crate::attachment::Attachments;
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::failure::{Failure, Intent};
+use crate::process::Process;
+use crate::reports;
+use crate::sentinel::PerProcess;
+use crate::settings::Settings;
+use crate::table::{Table, TableRead};
+use shm_layout::{Hit, NoHit};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) struct Shared {
+    attachments: Attachments,
+    process: PerProcess<Process>,
+    settings: Settings,
+    /// Connections begun so far; see [`Attachments::is_news`].
+    connections_begun: AtomicU64,
+    /// Distinguishes the clients of a process.
+    id: u64,
+}
+
+/// The id of the next client.
+static CLIENTS: AtomicU64 = AtomicU64::new(1);
+
+impl Shared {
+    pub(crate) fn new(settings: Settings) -> Result<Shared, Error> {
+        Ok(Shared {
+            attachments: Attachments::none(),
+            process: PerProcess::new()?,
+            settings,
+            connections_begun: AtomicU64::new(0),
+            id: CLIENTS.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+
+    /// The deadline of a call that begins now.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::after(self.settings.deadline)
+    }
+
+    /// This process's state. A forked child makes its own.
+    pub(crate) fn process(&self) -> &Process {
+        self.process.get_or_make(|| {
+            Process::new(self.settings.connections_max, self.settings.process_cache_bytes)
+        })
+    }
+
+    /// This process's state, unless it has none yet.
+    pub(crate) fn process_if_any(&self) -> Option<&Process> {
+        self.process.get()
+    }
+
+    /// The table to read, if there is one.
+    pub(crate) fn table(&self) -> Option<&Table> {
+        self.attachments.current()
+    }
+
+    /// The hit path: one pointer, then the read protocol. Each caller turns the hit into its result
+    /// field by field: a record in between would cause a store-forwarding stall.
+    ///
+    /// # Errors
+    /// No hit, or not by the fast path; [`read_anyway`](Self::read_anyway) finds out which.
+    #[inline(always)]
+    pub(crate) fn read_fast(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Hit, NoHit> {
+        let table = self.attachments.current().ok_or(NoHit::Detached)?;
+        let hit = table.read_fast(key, value)?;
+        self.note_hit(table, key);
+        Ok(hit)
+    }
+
+    /// Reads `key` from the table into `value`.
+    pub(crate) fn read_table(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
+        let Some(table) = self.attachments.current() else {
+            value.clear();
+            return TableRead::Detached;
+        };
+        let read = table.read(key, value);
+        self.note(table, key, &read);
+        read
+    }
+
+    /// Reads `key` from the table after the fast path has returned `no_hit` for it.
+    pub(crate) fn read_anyway(&self, no_hit: NoHit, key: &[u8], value: &mut Vec<u8>) -> TableRead {
+        value.clear();
+        match (no_hit, self.attachments.current()) {
+            (NoHit::Miss, _) => TableRead::Miss,
+            (NoHit::Detached, _) | (_, None) => TableRead::Detached,
+            (NoHit::Unclear, Some(table)) => {
+                let read = table.read_slow(key, value);
+                self.note(table, key, &read);
+                read
+            }
+        }
+    }
+
+    /// Counts `read` if it is a hit.
+    #[inline(always)]
+    pub(crate) fn note(&self, table: &Table, key: &[u8], read: &TableRead) {
+        if matches!(read, TableRead::Hit(_)) {
+            self.note_hit(table, key);
+        }
+    }
+
+    /// Counts a hit in `table`: eviction depends on reports of hits.
+    #[inline(always)]
+    pub(crate) fn note_hit(&self, table: &Table, key: &[u8]) {
+        if reports::is_due() {
+            self.report(table, key);
+        }
+    }
+
+    #[cold]
+    fn report(&self, table: &Table, key: &[u8]) {
+        reports::report(self.id, table.hash(key), |stripe, hashes, hits| {
+            if let Some(mailbox) = self.process.get().and_then(|process| process.mailbox.get()) {
+                for hash in hashes {
+                    mailbox.report(stripe, *hash, hits);
+                }
+            }
+        });
+    }
+
+    /// The error that a call ends with, whose exchange with the daemon failed.
+    pub(crate) fn failure(&self, failure: Failure, intent: Intent, deadline: &Deadline) -> Error {
+        failure.into_error(intent, deadline, &self.settings.socket)
+    }
+}
