@@ -61,11 +61,11 @@ impl<S: Service> EventLoop<'_, S> {
     /// One turn: work that is due, requests, the tiers, the wait, what it brought. Returns whether
     /// there is to be another.
     fn turn(&mut self) -> Result<bool, EventLoopError> {
-        let EventLoop { reactor, doors, service, .. } = self;
+        let EventLoop { reactor, doors, service, cores, .. } = self;
         doors.begin_turn();
         let service_due = service.turn(doors.now(), doors.replies());
         doors.serve_connections(reactor, *service);
-        doors.poll_mailboxes(*service);
+        doors.poll_mailboxes(*service, cores);
 
         // All that this turn asks of the tiers goes out together.
         let tiers_due = service.advance_tiers(doors.now(), doors.replies());
@@ -91,7 +91,7 @@ impl<S: Service> EventLoop<'_, S> {
         let now = Instant::now();
         let polls = doors.has_work()
             || doors.should_poll()
-            || (service.should_poll(now) && cores.has_spare(now));
+            || (service.should_poll(now) && cores.has_spare(0, now));
         // Whoever is not polled for is asked for a wakeup, unless it has asked for something meanwhile.
         if polls || !doors.ask_for_wakeups(*service) {
             return Some(Duration::ZERO);

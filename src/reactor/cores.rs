@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// How long a look is good for: a look costs about as much as two empty polls.
 const FRESH: Duration = Duration::from_micros(200);
 
+/// More runnable threads than any machine has cores.
+const NEVER_SPARE: usize = usize::MAX / 2;
+
 /// The number of runnable threads on the machine, from `/proc/loadavg`, against the cores that this
 /// process may use.
 #[derive(Debug)]
@@ -14,7 +17,8 @@ pub struct Cores {
     loadavg: Option<File>,
     cores: usize,
     looked: Option<Instant>,
-    spare: bool,
+    /// Runnable threads then.
+    busy: usize,
 }
 
 impl Cores {
@@ -25,21 +29,21 @@ impl Cores {
             loadavg: File::open("/proc/loadavg").ok(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             looked: None,
-            spare: false,
+            busy: NEVER_SPARE,
         }
     }
 
-    /// Whether nobody waits for a core while the caller, who is running, keeps his. `false` where
-    /// that cannot be known.
-    pub fn has_spare(&mut self, now: Instant) -> bool {
+    /// Whether nobody waits for a core while the caller, who is running, keeps its own, and `more`
+    /// threads that sleep now could run as well. `false` where that cannot be known.
+    pub fn has_spare(&mut self, more: usize, now: Instant) -> bool {
         if self.cores < 2 {
             return false;
         }
         if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= FRESH) {
             self.looked = Some(now);
-            self.spare = self.runnable().is_some_and(|runnable| runnable <= self.cores);
+            self.busy = self.runnable().unwrap_or(NEVER_SPARE);
         }
-        self.spare
+        self.busy + more <= self.cores
     }
 
     /// Runnable threads, the caller among them.
@@ -71,6 +75,6 @@ mod tests {
     #[test]
     fn one_core_is_never_spare() {
         let mut cores = Cores { cores: 1, ..Cores::new() };
-        assert!(!cores.has_spare(Instant::now()));
+        assert!(!cores.has_spare(0, Instant::now()));
     }
 }

@@ -31,10 +31,9 @@ impl ClientEnd {
         here
     }
 
-    /// Whether the daemon last worked on the processor that this thread is on.
-    fn shares_processor(&self) -> bool {
-        let here = self.tell_processor();
-        here.is_some() && self.words.owner_cpu() == here.map(u64::from)
+    /// Whether spinning takes no core from the daemon or from a tier.
+    fn may_spin(&self) -> bool {
+        self.tell_processor().is_none_or(|here| self.words.may_spin(here))
     }
 
     /// Waits for the reply in `lane`, or a piece of it; the request ends at `position`.
@@ -65,7 +64,7 @@ impl ClientEnd {
             return Some(piece);
         }
         // Told also by who does not spin.
-        if self.shares_processor() || self.spin.is_zero() {
+        if !self.may_spin() || self.spin.is_zero() {
             return None;
         }
         let recent = self.latency_ns.get(is_write).map_or(0, |ns| ns.load(Ordering::Relaxed));
@@ -100,8 +99,10 @@ impl ClientEnd {
             if deadline.has_passed() {
                 return Err(Failure::NoReply(Reason::Deadline));
             }
-            if let Some(word) = self.words.sleep_in(number, lane.sequence) {
-                self.sleep(self.words.lane_word(number), word, deadline);
+            if let Some(word) = self.words.sleep_in(number, lane.sequence)
+                && self.sleep(self.words.lane_word(number), word, deadline)
+            {
+                continue;
             }
             if self.socket.is_closed() {
                 // Its last act may have been the reply.
@@ -126,14 +127,15 @@ impl ClientEnd {
         Ok(())
     }
 
-    /// Sleeps while the low half of the word is `value`, for a slice at most.
-    fn sleep(&self, index: usize, value: u32, deadline: &Deadline) {
+    /// Sleeps while the low half of the word is `value`, for a slice at most. Returns whether it was
+    /// woken: then what it waits for is more likely there than the daemon gone.
+    fn sleep(&self, index: usize, value: u32, deadline: &Deadline) -> bool {
         self.count(Told::Sleeps);
         let slice = deadline.remaining().min(SLICE);
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(slice.subsec_nanos()) };
         // SAFETY: a word of the mailbox; only the kernel uses the reference.
         let word = unsafe { self.words.memory().futex(index) };
         // Woken, timed out, or the word is another already: whoever sleeps looks at once again.
-        let _ = futex::wait(word, Flags::empty(), value, Some(&timeout));
+        futex::wait(word, Flags::empty(), value, Some(&timeout)).is_ok()
     }
 }

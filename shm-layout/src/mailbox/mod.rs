@@ -202,9 +202,16 @@ impl<M: AtomicMemory> Mailbox<M> {
         self.store(OWNER_CPU, u64::from(cpu) + 1);
     }
 
-    /// Client: the processor that the owner last ran on, if known.
-    pub fn owner_cpu(&self) -> Option<u64> {
-        self.load(OWNER_CPU).checked_sub(1)
+    /// Owner: says that clients are not to spin for replies.
+    pub fn discourage_spinning(&self) {
+        self.store(OWNER_CPU, u64::MAX);
+    }
+
+    /// Client: whether a thread on processor `cpu` may spin for a reply: not on the owner's own, and
+    /// not where the owner has discouraged it.
+    pub fn may_spin(&self, cpu: u32) -> bool {
+        let owner = self.load(OWNER_CPU);
+        owner != u64::MAX && owner != u64::from(cpu) + 1
     }
 
     fn load(&self, index: usize) -> u64 {

@@ -2,6 +2,7 @@
 //! longer pays and the client is to send a wakeup instead.
 
 use super::super::{Doors, Origin, Service};
+use crate::reactor::Cores;
 use shm_layout::mailbox::ring::Broken;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ enum Poll {
 impl Doors<'_> {
     /// Serves the mailboxes in use. While nothing is under way at the tiers, and a request is
     /// expected, polls them for a while without a system call.
-    pub fn poll_mailboxes(&mut self, service: &mut impl Service) {
+    pub fn poll_mailboxes(&mut self, service: &mut impl Service, cores: &mut Cores) {
         self.expects_requests = false;
         if self.peers.active(0).is_none() {
             return;
@@ -42,7 +43,7 @@ impl Doors<'_> {
         let mut now = began;
         let mut empty_polls = 0;
         loop {
-            let has_served = self.poll_each(now, cpu, service);
+            let has_served = self.poll_each(now, cpu, service, cores);
             // If the service is full, whatever it waits for comes first.
             if !self.expects_requests || !service.takes_more() || !service.is_idle() {
                 return;
@@ -63,12 +64,18 @@ impl Doors<'_> {
     }
 
     /// Polls each active mailbox once. Returns whether there were requests.
-    fn poll_each(&mut self, now: Instant, cpu: Option<u32>, service: &mut impl Service) -> bool {
+    fn poll_each(
+        &mut self,
+        now: Instant,
+        cpu: Option<u32>,
+        service: &mut impl Service,
+        cores: &mut Cores,
+    ) -> bool {
         let mut has_served = false;
         self.expects_requests = false;
         let mut place = 0;
         while let Some(origin) = self.peers.active(place) {
-            match self.poll_mailbox(origin, now, cpu, service) {
+            match self.poll_mailbox(origin, now, cpu, service, cores) {
                 Ok(Poll::Served) => {
                     has_served = true;
                     self.expects_requests = true;
@@ -98,6 +105,7 @@ impl Doors<'_> {
         now: Instant,
         cpu: Option<u32>,
         service: &mut impl Service,
+        cores: &mut Cores,
     ) -> Result<Poll, Broken> {
         let records = self.serve_pass(origin, service);
         // Also after an error: what held for this batch does not hold for the next request.
@@ -109,7 +117,10 @@ impl Doors<'_> {
         let in_debt = mailbox.work >= WORK_PER_PASS;
         mailbox.work = mailbox.work.saturating_sub(WORK_PER_PASS);
         if records > 0 {
-            mailbox.note_requests(now, cpu);
+            mailbox.note_requests(now);
+            // A client that waits for a tier would spin on the core that the tier may need.
+            let may_spin = !mailbox.awaits_replies() || cores.has_spare(1, now);
+            mailbox.tell_clients(cpu.filter(|_| may_spin));
             mailbox.made_room();
             mailbox.drain_reports(|hash, times| service.hit(hash, times));
             return Ok(Poll::Served);

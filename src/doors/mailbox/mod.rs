@@ -53,6 +53,8 @@ pub(super) struct Mailbox {
     pieces: u64,
     /// A reply came that the client polls for at its descriptor.
     notifies: bool,
+    /// What the client was last told of the owner's processor.
+    told_cpu: Option<Option<u32>>,
     /// Work done in this turn, and work owed for requests that exceeded the budget of earlier ones.
     work: usize,
     /// It is polled in every turn. Otherwise the client sends a wakeup.
@@ -95,6 +97,7 @@ impl Mailbox {
             wakes: 0,
             pieces: 0,
             notifies: false,
+            told_cpu: None,
             work: 0,
             is_active: false,
             _mapping: mapping,
@@ -205,11 +208,25 @@ impl Mailbox {
     }
 
     /// Requests were found.
-    fn note_requests(&mut self, now: Instant, owner_cpu: Option<u32>) {
+    fn note_requests(&mut self, now: Instant) {
         self.pace.note_requests(now);
-        if let Some(cpu) = owner_cpu {
-            self.shared.set_owner_cpu(cpu);
+    }
+
+    /// Tells the client on which processor the owner runs; `None`: it is not to spin for replies.
+    fn tell_clients(&mut self, owner_cpu: Option<u32>) {
+        let told = Some(owner_cpu);
+        if self.told_cpu != told {
+            self.told_cpu = told;
+            match owner_cpu {
+                Some(cpu) => self.shared.set_owner_cpu(cpu),
+                None => self.shared.discourage_spinning(),
+            }
         }
+    }
+
+    /// Whether a request has no reply yet.
+    fn awaits_replies(&self) -> bool {
+        self.lanes.iter().any(Lane::is_pending)
     }
 
     /// A poll found no request.
@@ -221,7 +238,7 @@ impl Mailbox {
     /// within `spin`, and from another processor.
     fn should_poll(&mut self, now: Instant, owner_cpu: Option<u32>, spin: Duration) -> bool {
         // Who waits for a reply asks for nothing else; another thread of the client sends a wakeup.
-        if self.pending_lanes().next().is_some() {
+        if self.awaits_replies() {
             return false;
         }
         let same_cpu = owner_cpu.is_some() && self.shared.client_cpu() == owner_cpu.map(u64::from);

@@ -18,6 +18,10 @@ use std::time::Instant;
 /// A peer that has moved this much in a turn has not stalled in it.
 const PROGRESS_BYTES: usize = 4 << 10;
 
+/// Wakeups whose bytes may stay unread. A client sends one for each time that the daemon has asked
+/// for it, and a socket buffer holds some 200 one-byte messages.
+const UNREAD_WAKEUPS_MAX: u32 = 32;
+
 /// Bytes moved in one turn of the event loop.
 #[derive(Debug, Default)]
 pub(in crate::doors) struct Progress {
@@ -67,6 +71,8 @@ pub(in crate::doors) struct Connection {
     pub(in crate::doors) input: Input,
     pub(in crate::doors) output: Output,
     pub(in crate::doors) progress: Progress,
+    /// Wakeups since their bytes were last discarded.
+    unread_wakeups: u32,
     /// It is in the list of connections to be served in this turn.
     pub(in crate::doors) is_touched: bool,
     /// The cause to wait for this peer, and the deadline.
@@ -89,6 +95,7 @@ impl Connection {
             input: Input::default(),
             output: Output::default(),
             progress: Progress::default(),
+            unread_wakeups: 0,
             is_touched: false,
             stall: None,
             watched: Interest::READABLE,
@@ -113,13 +120,19 @@ impl Connection {
         Ok(())
     }
 
-    /// With a mailbox: discards wakeups, or finds that the peer has hung up.
+    /// With a mailbox: now and then discards the bytes of wakeups, or finds that the peer has hung
+    /// up. A client of which the daemon's side of the socket is full could send no more wakeups.
     pub(super) fn drain_wakeups(&mut self, scratch: &mut [u8]) -> Result<(), Closed> {
         match self.incoming {
             Incoming::Drained => return Ok(()),
             Incoming::HungUp | Incoming::Ended => return Err(Closed),
             Incoming::Readable => self.incoming.received(false),
         }
+        self.unread_wakeups += 1;
+        if self.unread_wakeups < UNREAD_WAKEUPS_MAX {
+            return Ok(());
+        }
+        self.unread_wakeups = 0;
         match (&self.stream).read(scratch) {
             Ok(0) => Err(Closed),
             Ok(_) => Ok(()),
@@ -234,15 +247,16 @@ impl Connection {
         }
     }
 
-    /// The interest to register: only what is acted on at once, as readiness is level-triggered.
+    /// The interest to register: only what is acted on at once, because readiness is
+    /// level-triggered; or wakeups, whose bytes may stay unread.
     pub(in crate::doors) fn interest(&self, has_frame: bool) -> Interest {
         if !self.output.is_empty() {
             return Interest::WRITABLE;
         }
-        let reads = match self.phase {
-            Phase::Mailbox(_) => true,
-            _ => self.takes_requests() && !has_frame && self.incoming != Incoming::Ended,
-        };
+        if let Phase::Mailbox(_) = self.phase {
+            return Interest::WAKEUPS;
+        }
+        let reads = self.takes_requests() && !has_frame && self.incoming != Incoming::Ended;
         if reads { Interest::READABLE } else { Interest::NONE }
     }
 
