@@ -69,6 +69,7 @@ impl<S: Service> EventLoop<'_, S> {
 
         // All that this turn asks of the tiers goes out together.
         let tiers_due = service.advance_tiers(doors.now(), doors.replies());
+        doors.wake_sleepers();
         service.turned(doors.now().elapsed());
 
         let deadlines = [service_due, tiers_due, doors.next_deadline()];
@@ -89,9 +90,9 @@ impl<S: Service> EventLoop<'_, S> {
     fn timeout(&mut self, deadline: Option<Instant>) -> Option<Duration> {
         let EventLoop { doors, service, cores, .. } = self;
         let now = Instant::now();
-        let polls = doors.has_work()
-            || doors.should_poll()
-            || (service.should_poll(now) && cores.has_spare(0, now));
+        let expects = doors.should_poll() && service.is_idle();
+        let may_expect = doors.should_poll() || service.should_poll(now);
+        let polls = doors.has_work() || expects || (may_expect && cores.has_spare(0, now));
         // Whoever is not polled for is asked for a wakeup, unless it has asked for something meanwhile.
         if polls || !doors.ask_for_wakeups(*service) {
             return Some(Duration::ZERO);
@@ -126,6 +127,7 @@ impl<S: Service> EventLoop<'_, S> {
         loop {
             let EventLoop { doors, service, .. } = self;
             let due = service.advance_tiers(Instant::now(), doors.replies());
+            doors.wake_sleepers();
             doors.finish();
             let now = Instant::now();
             if service.is_idle() || now >= end {

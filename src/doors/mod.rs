@@ -124,6 +124,11 @@ impl<'a> Doors<'a> {
         }
     }
 
+    /// Wakes the clients whose replies have come.
+    pub fn wake_sleepers(&mut self) {
+        self.peers.wake_sleepers();
+    }
+
     /// Returns whether a connection waits to be served, so that the loop must not sleep.
     #[must_use]
     pub fn has_work(&self) -> bool {

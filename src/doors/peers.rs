@@ -34,6 +34,8 @@ pub(super) struct Peers {
     pub(super) frame: Vec<u8>,
     /// Figures of clients that have disconnected.
     disconnected: Figures,
+    /// Connections with threads that sleep though their replies have come.
+    sleepers: Vec<Origin>,
     /// As in [`Limits`].
     pub(super) spin: Duration,
 }
@@ -52,6 +54,7 @@ impl Peers {
             reporting: 0,
             frame: Vec::new(),
             disconnected: Figures::default(),
+            sleepers: Vec::new(),
             spin,
         }
     }
@@ -67,6 +70,8 @@ impl Peers {
     }
 
     pub(super) fn remove(&mut self, origin: Origin) -> Option<Connection> {
+        // Its last reply may be among them.
+        self.wake_sleepers();
         let connection = self.connections.remove(&origin)?;
         if let Some((_, until)) = connection.stall {
             self.deadlines.remove(&(until, origin));
@@ -102,6 +107,29 @@ impl Peers {
     /// The connection at this place of the active list.
     pub(super) fn active(&self, place: usize) -> Option<Origin> {
         self.active.get(place).copied()
+    }
+
+    /// A thread of `origin` is to be woken by the next [`wake_sleepers`](Self::wake_sleepers).
+    pub(super) fn add_sleepers(&mut self, origin: Origin) {
+        if self.sleepers.last() != Some(&origin) {
+            self.sleepers.push(origin);
+        }
+    }
+
+    /// Wakes the threads whose replies have come. Together, after the replies were written and the
+    /// tiers were asked: a thread that is woken may take the owner's core.
+    pub(super) fn wake_sleepers(&mut self) {
+        if self.sleepers.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut sleepers = std::mem::take(&mut self.sleepers);
+        for origin in sleepers.drain(..) {
+            if let Some(mailbox) = self.mailbox_mut(origin) {
+                mailbox.wake_sleepers(now);
+            }
+        }
+        self.sleepers = sleepers;
     }
 
     /// How many mailboxes are polled in every turn.

@@ -61,10 +61,14 @@ impl Peers {
             }
             let has_pieces = mailbox.pieces_pending().is_some();
             let is_due = mailbox.stay_awake(spin);
+            let has_sleepers = mailbox.has_sleepers();
             connection.counted.reply_bytes += frame.len() as u64;
             connection.notify();
             if has_pieces {
                 self.touch(origin);
+            }
+            if has_sleepers {
+                self.add_sleepers(origin);
             }
             if is_due {
                 self.activate(origin);

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-/// How long a look is good for: a look costs about as much as two empty polls.
-const FRESH: Duration = Duration::from_micros(200);
+/// How long a look is good for. It costs 2 us, as much as eight empty polls.
+const FRESH: Duration = Duration::from_micros(50);
 
 /// More runnable threads than any machine has cores.
 const NEVER_SPARE: usize = usize::MAX / 2;

@@ -48,6 +48,7 @@ impl Doors<'_> {
             if !self.expects_requests || !service.takes_more() || !service.is_idle() {
                 return;
             }
+            self.peers.wake_sleepers();
             if !has_served {
                 std::hint::spin_loop();
                 empty_polls += self.peers.active_count();

@@ -53,6 +53,8 @@ pub(super) struct Mailbox {
     pieces: u64,
     /// A reply came that the client polls for at its descriptor.
     notifies: bool,
+    /// Lanes on which a thread sleeps that has its reply.
+    sleepers: Vec<u8>,
     /// What the client was last told of the owner's processor.
     told_cpu: Option<Option<u32>>,
     /// Work done in this turn, and work owed for requests that exceeded the budget of earlier ones.
@@ -97,6 +99,7 @@ impl Mailbox {
             wakes: 0,
             pieces: 0,
             notifies: false,
+            sleepers: Vec::new(),
             told_cpu: None,
             work: 0,
             is_active: false,
@@ -149,14 +152,15 @@ impl Mailbox {
         }
     }
 
-    /// Replies to the request on a lane. Returns `false` if there is none.
+    /// Replies to the request on a lane. Returns `false` if there is none. A thread that sleeps on it
+    /// is woken by [`wake_sleepers`](Self::wake_sleepers).
     pub(super) fn reply(&mut self, number: u8, reply: &[u8]) -> bool {
         let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return false };
         let Some(sequence) = lane.awaits_reply() else { return false };
         if reply.len() <= SHAPE.lane_bytes {
             lane.cancel();
             let wakes = self.shared.answer(number.into(), sequence, reply, false);
-            self.wake_client(number, wakes);
+            self.note_wakes(number, wakes);
         } else {
             lane.begin_reply(reply);
             self.send_piece(number);
@@ -170,20 +174,30 @@ impl Mailbox {
         let wakes = self.shared.answer(number.into(), sequence, piece, more);
         let bytes = piece.len();
         lane.sent_piece(bytes, more);
-        self.wake_client(number, wakes);
+        self.note_wakes(number, wakes);
     }
 
-    fn wake_client(&mut self, number: u8, wakes: Wakes) {
+    fn note_wakes(&mut self, number: u8, wakes: Wakes) {
         match wakes {
             Wakes::Nobody => {}
-            Wakes::Thread => {
-                self.pace.note_wake(Instant::now());
-                self.futex_wake(self.shared.lane_word(number.into()));
-            }
+            Wakes::Thread => self.sleepers.push(number),
             Wakes::Descriptor => {
                 self.wakes += 1;
                 self.notifies = true;
             }
+        }
+    }
+
+    /// Returns whether a thread sleeps on a lane that has its reply.
+    pub(super) fn has_sleepers(&self) -> bool {
+        !self.sleepers.is_empty()
+    }
+
+    /// Wakes the threads whose replies have come.
+    pub(super) fn wake_sleepers(&mut self, now: Instant) {
+        for number in std::mem::take(&mut self.sleepers) {
+            self.pace.note_wake(now);
+            self.futex_wake(self.shared.lane_word(number.into()));
         }
     }
 
