@@ -4,21 +4,23 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-/// How long a look is good for. It costs 2 us, as much as eight empty polls.
-const FRESH: Duration = Duration::from_micros(50);
-
+/// Time between two looks. One costs 2 us, as much as eight empty polls.
+const INTERVAL: Duration = Duration::from_micros(100);
+/// Counts are kept in this fraction of a thread.
+const UNIT: usize = 16;
 /// More runnable threads than any machine has cores.
-const NEVER_SPARE: usize = usize::MAX / 2;
+const UNKNOWN: usize = usize::MAX / 2;
 
-/// The number of runnable threads on the machine, from `/proc/loadavg`, against the cores that this
-/// process may use.
+/// The mean number of runnable threads on the machine in the last millisecond, from `/proc/loadavg`,
+/// against the cores that this process may use. A mean, because a single look finds threads that are
+/// about to sleep.
 #[derive(Debug)]
 pub struct Cores {
     loadavg: Option<File>,
     cores: usize,
     looked: Option<Instant>,
-    /// Runnable threads then.
-    busy: usize,
+    /// Mean number of runnable threads, in units.
+    runnable: usize,
 }
 
 impl Cores {
@@ -29,25 +31,29 @@ impl Cores {
             loadavg: File::open("/proc/loadavg").ok(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             looked: None,
-            busy: NEVER_SPARE,
+            runnable: UNKNOWN,
         }
     }
 
-    /// Whether nobody waits for a core while the caller, who is running, keeps its own, and `more`
-    /// threads that sleep now could run as well. `false` where that cannot be known.
+    /// Whether hardly anybody waits for a core while the caller, who is running, keeps its own, and
+    /// `more` threads that sleep now could run as well. `false` where that cannot be known.
     pub fn has_spare(&mut self, more: usize, now: Instant) -> bool {
         if self.cores < 2 {
             return false;
         }
-        if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= FRESH) {
+        if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= INTERVAL) {
             self.looked = Some(now);
-            self.busy = self.runnable().unwrap_or(NEVER_SPARE);
+            self.runnable = match self.look() {
+                Some(seen) if self.runnable == UNKNOWN => seen * UNIT,
+                Some(seen) => (self.runnable * 7 + seen * UNIT) / 8,
+                None => UNKNOWN,
+            };
         }
-        self.busy + more <= self.cores
+        self.runnable + more * UNIT <= self.cores * UNIT + UNIT / 2
     }
 
     /// Runnable threads, the caller among them.
-    fn runnable(&self) -> Option<usize> {
+    fn look(&self) -> Option<usize> {
         let mut text = [0; 64];
         let bytes = self.loadavg.as_ref()?.read_at(&mut text, 0).ok()?;
         // "0.20 0.18 0.12 1/80 11206": runnable threads stand before the slash.
@@ -69,7 +75,7 @@ mod tests {
 
     #[test]
     fn the_caller_itself_is_runnable() {
-        assert!(Cores::new().runnable().unwrap() >= 1);
+        assert!(Cores::new().look().unwrap() >= 1);
     }
 
     #[test]
