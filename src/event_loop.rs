@@ -103,6 +103,7 @@ impl<S: Service> EventLoop<'_, S> {
     fn wait(&mut self, timeout: Option<Duration>) -> Result<(), EventLoopError> {
         self.reactor.wait(timeout, &mut self.events).map_err(cannot("wait for events"))?;
         self.doors.set_now(Instant::now());
+        self.doors.stop_resting();
         Ok(())
     }
 

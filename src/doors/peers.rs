@@ -26,6 +26,8 @@ pub(super) struct Peers {
     excess_bytes: usize,
     /// Connections whose mailbox is polled in every turn.
     active: Vec<Origin>,
+    /// Connections that were active before the loop slept.
+    resting: Vec<Origin>,
     /// All connections with a mailbox.
     mailboxes: Vec<Origin>,
     /// Index of the mailbox whose hit reports were drained last.
@@ -50,6 +52,7 @@ impl Peers {
             deadlines: BTreeSet::new(),
             excess_bytes: 0,
             active: Vec::new(),
+            resting: Vec::new(),
             mailboxes: Vec::new(),
             reporting: 0,
             frame: Vec::new(),
@@ -145,6 +148,16 @@ impl Peers {
                 mailbox.is_active = false;
             }
         }
+    }
+
+    /// Moves the first active connection to those that rest.
+    pub(super) fn rest(&mut self) {
+        self.resting.extend(self.active(0));
+        self.deactivate(0);
+    }
+
+    pub(super) fn take_resting(&mut self) -> Option<Origin> {
+        self.resting.pop()
     }
 
     /// The next mailbox to drain hit reports from, round robin.

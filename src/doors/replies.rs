@@ -60,7 +60,10 @@ impl Peers {
                 tracing::error!(?origin, lane, "a reply without a request is dropped");
             }
             let has_pieces = mailbox.pieces_pending().is_some();
-            let is_due = mailbox.stay_awake(spin);
+            let is_due = mailbox.is_expected(spin);
+            if is_due {
+                mailbox.stay_awake();
+            }
             let has_sleepers = mailbox.has_sleepers();
             connection.counted.reply_bytes += frame.len() as u64;
             connection.notify();

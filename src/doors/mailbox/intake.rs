@@ -153,15 +153,31 @@ impl Doors<'_> {
         while let Some(origin) = self.peers.active(0) {
             let mailbox = self.peers.mailbox_mut(origin);
             match mailbox.map_or(Ok(true), |mailbox| mailbox.may_sleep()) {
-                Ok(true) => {}
-                Ok(false) => return false,
+                Ok(true) => self.peers.rest(),
+                Ok(false) => {
+                    self.stop_resting();
+                    return false;
+                }
                 Err(Broken) => {
                     self.drop_peer(origin, "it broke the rules of its mailbox", service);
+                    self.peers.deactivate(0);
                 }
             }
-            self.peers.deactivate(0);
         }
         true
+    }
+
+    /// After the loop has slept: polls the mailboxes that were in use before, so that only the first
+    /// of their clients sends a wakeup.
+    pub fn stop_resting(&mut self) {
+        while let Some(origin) = self.peers.take_resting() {
+            if let Some(mailbox) = self.peers.mailbox_mut(origin)
+                && mailbox.is_in_use(self.now)
+            {
+                mailbox.stay_awake();
+                self.peers.activate(origin);
+            }
+        }
     }
 
     /// Serves a mailbox until its ring is empty or its budget is used up. Returns the number of

@@ -259,15 +259,20 @@ impl Mailbox {
         !same_cpu && self.pace.should_poll(now, spin)
     }
 
-    /// After a reply: if the next request is expected within `spin`, takes back a request for a
-    /// wakeup, which would cost the client a system call. Returns whether it did: then the mailbox is
-    /// to be polled.
-    pub(super) fn stay_awake(&mut self, spin: Duration) -> bool {
-        let is_due = !self.is_active && self.pace.expects_request(spin);
-        if is_due {
-            self.ring.stay_awake();
-        }
-        is_due
+    /// Whether the client has asked for something lately.
+    pub(super) fn is_in_use(&self, now: Instant) -> bool {
+        self.pace.is_in_use(now)
+    }
+
+    /// Whether a next request is expected within `spin`, though the mailbox is not polled.
+    pub(super) fn is_expected(&self, spin: Duration) -> bool {
+        !self.is_active && self.pace.expects_request(spin)
+    }
+
+    /// Takes back the request for a wakeup, which would cost the client a system call: the mailbox is
+    /// polled again.
+    pub(super) fn stay_awake(&self) {
+        self.ring.stay_awake();
     }
 
     /// Asks for a wakeup with the next request. Returns whether it need not be polled until then.

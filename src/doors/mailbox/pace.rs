@@ -94,6 +94,11 @@ impl Pace {
         polls
     }
 
+    /// Whether the client has asked for something in the last milliseconds.
+    pub(super) fn is_in_use(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last_seen) < GAP_MAX
+    }
+
     /// Whether a next request is expected within `spin`.
     pub(super) fn expects_request(&self, spin: Duration) -> bool {
         let uses_estimate = self.useless_polls < USELESS_POLLS_MAX;
