@@ -78,5 +78,5 @@ fn each_client_has_its_own_figures() {
     drop(writer);
     let stats: Value = serde_json::from_str(&reader.admin().stats_json().unwrap()).unwrap();
     assert!(stats["clients"]["writes"].as_u64().unwrap() >= 52, "{}", stats["clients"]);
-    assert!(l1ctl(&daemon, &["stats", "--clients"]).contains("as the client says"));
+    assert!(l1ctl(&daemon, &["stats", "--clients"]).contains("reported by the client"));
 }

@@ -47,8 +47,13 @@ impl Doors<'_> {
             service,
         )?;
         if served.has_pieces {
+            // A piece of a reply may have been sent for the last one that was taken.
+            let has_sleepers = mailbox.has_sleepers();
             connection.notify();
             self.peers.touch(origin);
+            if has_sleepers {
+                self.peers.add_sleepers(origin);
+            }
         }
         // A single request's cache misses have nothing to overlap with.
         if served.records > 1 {
