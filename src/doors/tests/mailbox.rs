@@ -44,6 +44,24 @@ fn requests_and_replies_of_every_size_arrive() {
     }
 }
 
+/// The hazard: a reply, or the next piece of one, comes without a wake, and the client sleeps until it
+/// looks whether the daemon is still there.
+#[test]
+fn a_thread_that_sleeps_is_woken_for_each_piece_of_its_reply() {
+    for spin in [Duration::ZERO, Duration::from_millis(5)] {
+        let daemon = Daemon::start(Limits { spin, ..limits() });
+        let mut client = Posted::attached(&daemon.socket());
+        for bytes in [0, 8000, SHAPE.lane_bytes, 20_000, 500_000] {
+            client.ask(3, &Request::Get { key: format!("bytes {bytes}").as_bytes() });
+            assert!(client.reply_asleep(3).len() >= bytes, "{bytes}");
+        }
+        client.ask(4, &Request::Get { key: b"later" });
+        let Heard::Asked(origin, _) = daemon.hear() else { panic!() };
+        daemon.answer(origin, b"now");
+        assert!(client.reply_asleep(4).windows(3).any(|bytes| bytes == b"now"));
+    }
+}
+
 #[test]
 fn lanes_are_answered_in_any_order_and_forgotten_with_their_client() {
     let daemon = Daemon::start(limits());

@@ -6,6 +6,7 @@ use l1d_wire::protocol::{PROTOCOL_VERSION, Request, Response};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recv, recvmsg};
+use rustix::thread::futex::{self, Flags, Timespec};
 use shm_layout::mailbox::ring::{Head, Kind, Producer};
 use shm_layout::mailbox::{Mailbox, SHAPE};
 use shm_layout::{MappedMut, Memory, MemoryMut};
@@ -148,13 +149,32 @@ impl Posted {
 
     /// The whole reply on a lane.
     pub fn reply(&mut self, lane: u8) -> Vec<u8> {
+        self.reply_after(lane, |_, begun| {
+            assert!(begun.elapsed() < PATIENCE, "no reply");
+            std::thread::yield_now();
+        })
+    }
+
+    /// The same; sleeps until it is woken, however long that takes.
+    pub fn reply_asleep(&mut self, lane: u8) -> Vec<u8> {
+        self.reply_after(lane, |posted, _| {
+            let (number, sequence) = (usize::from(lane), posted.sequences[usize::from(lane)]);
+            let Some(word) = posted.mailbox.sleep_in(number, sequence) else { return };
+            let timeout = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+            // SAFETY: a word of the mailbox; only the kernel uses the reference.
+            let futex = unsafe { posted.mailbox.memory().futex(posted.mailbox.lane_word(number)) };
+            let slept = futex::wait(futex, Flags::empty(), word, Some(&timeout));
+            assert_ne!(slept, Err(rustix::io::Errno::TIMEDOUT), "nobody woke the sleeper");
+        })
+    }
+
+    fn reply_after(&mut self, lane: u8, wait: impl Fn(&mut Posted, Instant)) -> Vec<u8> {
         let number = usize::from(lane);
         let mut reply = Vec::new();
         let begun = Instant::now();
         loop {
             let Some(piece) = self.mailbox.reply(number, self.sequences[number]) else {
-                assert!(begun.elapsed() < PATIENCE, "no reply");
-                std::thread::yield_now();
+                wait(self, begun);
                 continue;
             };
             let before = reply.len();
