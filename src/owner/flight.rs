@@ -13,6 +13,8 @@ const WAITERS_MAX: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) key: Arc<[u8]>,
+    /// Id of the rule that holds for the key.
+    pub(super) rule: u8,
     pub(super) waiters: Vec<Waiter>,
     /// No set, delete or invalidation of the key since the fetch was begun: its value may be kept.
     pub(super) alive: bool,
@@ -42,8 +44,8 @@ pub(super) enum Boarding {
 }
 
 impl Flights {
-    /// Lets `waiter` wait for `key`. A flight is registered before its fetch is sent (P1).
-    pub(super) fn board(&mut self, key: &[u8], waiter: Waiter) -> Boarding {
+    /// Lets `waiter` wait for `key`, for which the rule with this id holds. A flight is registered before its fetch is sent (P1).
+    pub(super) fn board(&mut self, key: &[u8], rule: u8, waiter: Waiter) -> Boarding {
         if let Some(id) = self.joinable.get(key)
             && let Some(flight) = self.by_id.get_mut(id)
         {
@@ -59,7 +61,7 @@ impl Flights {
         }
         self.next += 1;
         let key: Arc<[u8]> = key.into();
-        let flight = Flight { key: key.clone(), waiters: vec![waiter], alive: true };
+        let flight = Flight { key: key.clone(), rule, waiters: vec![waiter], alive: true };
         self.by_id.insert(self.next, flight);
         self.joinable.insert(key.clone(), self.next);
         self.begun += 1;
@@ -126,9 +128,9 @@ mod tests {
     #[test]
     fn all_who_miss_a_key_share_one_flight() {
         let mut flights = Flights::default();
-        let id = begun(flights.board(b"k", Waiter::Nobody));
+        let id = begun(flights.board(b"k", 0, Waiter::Nobody));
         for _ in 0..99 {
-            assert_eq!(flights.board(b"k", Waiter::Nobody), Boarding::Joined);
+            assert_eq!(flights.board(b"k", 0, Waiter::Nobody), Boarding::Joined);
         }
         assert_eq!(flights.land(id).unwrap().waiters.len(), 100);
         assert_eq!(flights.count(), 0);
@@ -137,21 +139,21 @@ mod tests {
     #[test]
     fn a_killed_flight_is_not_joined_and_does_not_end_its_successor() {
         let mut flights = Flights::default();
-        let old = begun(flights.board(b"k", Waiter::Nobody));
+        let old = begun(flights.board(b"k", 0, Waiter::Nobody));
         flights.kill(b"k");
-        let new = begun(flights.board(b"k", Waiter::Nobody));
+        let new = begun(flights.board(b"k", 0, Waiter::Nobody));
         assert!(!flights.land(old).unwrap().alive);
-        assert_eq!(flights.board(b"k", Waiter::Nobody), Boarding::Joined);
+        assert_eq!(flights.board(b"k", 0, Waiter::Nobody), Boarding::Joined);
         assert!(flights.land(new).unwrap().alive);
     }
 
     #[test]
     fn waiters_of_one_flight_are_bounded() {
         let mut flights = Flights::default();
-        begun(flights.board(b"k", Waiter::Nobody));
+        begun(flights.board(b"k", 0, Waiter::Nobody));
         for _ in 1..WAITERS_MAX {
-            assert_eq!(flights.board(b"k", Waiter::Nobody), Boarding::Joined);
+            assert_eq!(flights.board(b"k", 0, Waiter::Nobody), Boarding::Joined);
         }
-        assert_eq!(flights.board(b"k", Waiter::Nobody), Boarding::Full);
+        assert_eq!(flights.board(b"k", 0, Waiter::Nobody), Boarding::Full);
     }
 }

@@ -3,7 +3,7 @@
 use super::Owner;
 use super::answer::Answer;
 use super::flight::Flight;
-use super::request::nanos;
+use super::request::{nanos, rule_with};
 use super::write::{Change, Write};
 use crate::doors::Replies;
 use crate::tiers::{Event, Fetched, Job, Tier, Written};
@@ -65,9 +65,9 @@ impl Owner {
                 let keep = self.may_keep(flight, tier, epoch);
                 // P8: never longer than the tier says, counted from when it was asked.
                 let remaining = remaining.map(|left| left.saturating_sub(sent_at.elapsed()));
-                let answer = self.found(&flight.key, value, flags, remaining, keep);
+                let answer = self.found(flight, value, flags, remaining, keep);
                 if tier == Tier::L3 && keep && matches!(answer, Answer::Found { .. }) {
-                    self.fill_l2(&flight.key, &answer, remaining);
+                    self.fill_l2(flight, &answer, remaining);
                 }
                 answer
             }
@@ -76,7 +76,11 @@ impl Owner {
                     return Answer::Unknown;
                 }
                 let keep = self.may_keep(flight, Tier::L3, epoch);
-                let ttl = if keep { self.remember_absence(&flight.key) } else { Duration::ZERO };
+                let ttl = if keep {
+                    self.remember_absence(flight.rule, &flight.key)
+                } else {
+                    Duration::ZERO
+                };
                 Answer::Absent { ttl }
             }
             Fetched::Failed { tier, why } => Answer::error(
@@ -89,13 +93,13 @@ impl Owner {
     /// Keeps a value that a tier had, if it may, and makes the answer.
     fn found(
         &mut self,
-        key: &[u8],
+        flight: &Flight,
         value: Arc<[u8]>,
         flags: u32,
         remaining: Option<Duration>,
         keep: bool,
     ) -> Answer {
-        let rule = self.policy.rule(key);
+        let rule = rule_with(&self.policy, flight.rule);
         let table_max = self.tables.current().writer().geometry().value_bytes_max() as usize;
         if value.len() > table_max.max(rule.value_bytes_max as usize) {
             let message = format!(
@@ -116,7 +120,7 @@ impl Owner {
             return Answer::Found { value, flags, version: 0, ttl: Duration::ZERO };
         }
         self.counters.fills += 1;
-        let version = self.publish(key, &value, flags, ttl).unwrap_or(0);
+        let version = self.publish(flight.rule, &flight.key, &value, flags, ttl).unwrap_or(0);
         Answer::Found { value, flags, version, ttl }
     }
 
@@ -133,22 +137,22 @@ impl Owner {
 
     /// Gives L2 what L3 had. A change of the key that comes later cannot be overtaken: L2 carries
     /// out requests in the order of their submission.
-    fn fill_l2(&mut self, key: &Arc<[u8]>, answer: &Answer, remaining: Option<Duration>) {
+    fn fill_l2(&mut self, flight: &Flight, answer: &Answer, remaining: Option<Duration>) {
         let Answer::Found { value, flags, .. } = answer else { return };
-        let l2_ttl = self.policy.rule(key).l2_ttl;
+        let l2_ttl = rule_with(&self.policy, flight.rule).l2_ttl;
         let l2_ttl = remaining.map_or(l2_ttl, |left| left.min(l2_ttl));
         if let Some(below) = &mut self.below
             && below.tiers.available(Tier::L2)
         {
-            let (key, value) = (key.clone(), value.clone());
+            let (key, value) = (flight.key.clone(), value.clone());
             // A fill that is turned away costs the next host a look into L3.
             let _ = below.tiers.submit(Job::Fill { key, value, flags: *flags, l2_ttl });
         }
     }
 
     /// P9. Returns for how long.
-    fn remember_absence(&mut self, key: &[u8]) -> Duration {
-        let rule = self.policy.rule(key);
+    fn remember_absence(&mut self, rule: u8, key: &[u8]) -> Duration {
+        let rule = rule_with(&self.policy, rule);
         let ttl = rule.negative_ttl;
         if ttl < TTL_MIN || rule.scope == Scope::Process {
             return ttl;
@@ -165,7 +169,7 @@ impl Owner {
 
     /// The end of a write: acknowledged only after its slot store (W7).
     fn written(&mut self, write: &Write, outcome: Written) -> Answer {
-        let publish = self.policy.rule(&write.key).on_write_error == OnWriteError::Publish;
+        let publish = rule_with(&self.policy, write.rule).on_write_error == OnWriteError::Publish;
         match outcome {
             Written::Applied { existed } => {
                 self.blocks.unblock(&write.key);
@@ -203,7 +207,7 @@ impl Owner {
     fn apply(&mut self, write: &Write, existed: bool, degraded: bool) -> Answer {
         match &write.change {
             Change::Set { value, flags, ttl } => {
-                match self.publish(&write.key, value, *flags, *ttl) {
+                match self.publish(write.rule, &write.key, value, *flags, *ttl) {
                     Ok(version) => Answer::Stored { version, degraded },
                     Err(answer) => answer,
                 }
@@ -212,7 +216,7 @@ impl Owner {
                 let existed = self.tables.remove(&write.key, self.now_ns()) || existed;
                 if degraded {
                     // The tiers still have it: L1 goes on saying no for a while.
-                    self.remember_absence(&write.key);
+                    self.remember_absence(write.rule, &write.key);
                 }
                 Answer::Deleted { existed, degraded }
             }

@@ -6,7 +6,7 @@ use super::flight::Boarding;
 use super::write::Change;
 use crate::doors::{Origin, Replies};
 use crate::tiers::Job;
-use l1d_wire::policy::{Rule, Scope, WriteMode};
+use l1d_wire::policy::{PolicySet, Rule, Scope, WriteMode};
 use l1d_wire::protocol::{ErrorCode, Response, Set};
 use shm_layout::entry::{KEY_BYTES_MAX, NEVER, TICK_BITS, expiry_tick};
 use shm_layout::{Entry, LayoutError};
@@ -33,13 +33,14 @@ impl Owner {
             return self.groups.give(waiter, &answer, replies);
         }
         let rule = self.policy.rule(key);
-        if rule.scope == Scope::Host {
-            self.tables.missed(key, rule.id, now_ns);
+        let (rule, scope) = (rule.id, rule.scope);
+        if scope == Scope::Host {
+            self.tables.missed(key, rule, now_ns);
         }
         let Some(below) = &mut self.below else {
             return self.groups.give(waiter, &Answer::Unknown, replies);
         };
-        let refused = match self.flights.board(key, waiter) {
+        let refused = match self.flights.board(key, rule, waiter) {
             Boarding::Joined => return,
             Boarding::Full => Some(waiter),
             Boarding::Begun(flight, key) => {
@@ -85,17 +86,18 @@ impl Owner {
             return self.groups.give(waiter, &answer, replies);
         }
         let ttl = set.ttl.unwrap_or(rule.ttl).min(rule.ttl);
+        let id = rule.id;
         let through = set.write.unwrap_or(rule.write) == WriteMode::Through;
         if self.below.is_none() || !through {
             self.flights.kill(set.key);
-            let answer = match self.publish(set.key, set.value, set.flags, ttl) {
+            let answer = match self.publish(id, set.key, set.value, set.flags, ttl) {
                 Ok(version) => Answer::Stored { version, degraded: false },
                 Err(answer) => answer,
             };
             return self.groups.give(waiter, &answer, replies);
         }
         let change = Change::Set { value: set.value.into(), flags: set.flags, ttl };
-        self.line_up(&set.key.into(), change, waiter, replies);
+        self.line_up(&set.key.into(), id, change, waiter, replies);
     }
 
     pub(super) fn delete(&mut self, key: &[u8], origin: Origin, replies: &mut dyn Replies) {
@@ -104,24 +106,27 @@ impl Owner {
         if let Err(answer) = key_fits(key) {
             return self.groups.give(waiter, &answer, replies);
         }
-        if self.below.is_none() || self.policy.rule(key).write == WriteMode::L1Only {
+        let rule = self.policy.rule(key);
+        let id = rule.id;
+        if self.below.is_none() || rule.write == WriteMode::L1Only {
             self.flights.kill(key);
             let existed = self.tables.remove(key, self.now_ns());
             let answer = Answer::Deleted { existed, degraded: false };
             return self.groups.give(waiter, &answer, replies);
         }
-        self.line_up(&key.into(), Change::Delete, waiter, replies);
+        self.line_up(&key.into(), id, Change::Delete, waiter, replies);
     }
 
     /// Puts a change in line behind others of its key, and begins it if it is the first.
     pub(super) fn line_up(
         &mut self,
         key: &Arc<[u8]>,
+        rule: u8,
         change: Change,
         waiter: Waiter,
         replies: &mut dyn Replies,
     ) {
-        match self.writes.line_up(key, change, waiter) {
+        match self.writes.line_up(key, rule, change, waiter) {
             Ok(true) => self.begin_write(key, replies),
             Ok(false) => {}
             Err(()) => self.groups.give(waiter, &busy("writes"), replies),
@@ -132,10 +137,10 @@ impl Owner {
     /// legal until the new one is acknowledged, and a hot key must not miss (P7).
     pub(super) fn begin_write(&mut self, key: &Arc<[u8]>, replies: &mut dyn Replies) {
         while let (Some(write), Some(below)) = (self.writes.first(key), &mut self.below) {
-            let (id, key) = (write.id, key.clone());
+            let (id, rule, key) = (write.id, write.rule, key.clone());
             let job = match &write.change {
                 Change::Set { value, flags, .. } => {
-                    let rule = self.policy.rule(&key);
+                    let rule = rule_with(&self.policy, rule);
                     let (l2_ttl, l3_ttl) = (rule.l2_ttl, rule.l3_ttl);
                     let (value, flags) = (value.clone(), *flags);
                     Job::Set { id, key: key.clone(), value, flags, l2_ttl, l3_ttl }
@@ -156,16 +161,16 @@ impl Owner {
     /// Stores a value in L1, where the policy keeps L1 copies in the table.
     pub(super) fn publish(
         &mut self,
+        rule: u8,
         key: &[u8],
         value: &[u8],
         flags: u32,
         ttl: Duration,
     ) -> Result<u64, Answer> {
-        let rule = self.policy.rule(key);
-        if rule.scope == Scope::Process {
+        if rule_with(&self.policy, rule).scope == Scope::Process {
             return Ok(0);
         }
-        let policy = rule.id;
+        let policy = rule;
         let now_ns = self.now_ns();
         let expiry = expiry_tick(now_ns.saturating_add(nanos(ttl)));
         let entry = Entry { key, value, flags, policy, expiry, ..Entry::default() };
@@ -173,6 +178,13 @@ impl Owner {
             .put(&entry, now_ns)
             .map_err(|error| Answer::error(ErrorCode::TooLarge, error.to_string()))
     }
+}
+
+/// The rule with an id that [`PolicySet::rule`] has given: it is looked up once for each flight or
+/// write, and its id travels along.
+pub(super) fn rule_with(policy: &PolicySet, id: u8) -> &Rule {
+    // The fallback is never needed: rules are not removed.
+    policy.by_id(id).unwrap_or_else(|| policy.rule(b""))
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {

@@ -25,6 +25,8 @@ pub(super) enum Change {
 pub(super) struct Write {
     pub(super) id: u64,
     pub(super) key: Arc<[u8]>,
+    /// Id of the rule that holds for the key.
+    pub(super) rule: u8,
     pub(super) change: Change,
     pub(super) waiter: Waiter,
 }
@@ -43,6 +45,7 @@ impl Writes {
     pub(super) fn line_up(
         &mut self,
         key: &Arc<[u8]>,
+        rule: u8,
         change: Change,
         waiter: Waiter,
     ) -> Result<bool, ()> {
@@ -54,7 +57,7 @@ impl Writes {
         self.next += 1;
         self.key_of.insert(self.next, key.clone());
         let line = self.by_key.entry(key.clone()).or_default();
-        line.push_back(Write { id: self.next, key: key.clone(), change, waiter });
+        line.push_back(Write { id: self.next, key: key.clone(), rule, change, waiter });
         Ok(line.len() == 1)
     }
 
@@ -103,8 +106,8 @@ mod tests {
     fn changes_of_one_key_go_one_after_another() {
         let mut writes = Writes::default();
         let key: Arc<[u8]> = b"k"[..].into();
-        assert_eq!(writes.line_up(&key, Change::Delete, Waiter::Nobody), Ok(true));
-        assert_eq!(writes.line_up(&key, Change::Delete, Waiter::Nobody), Ok(false));
+        assert_eq!(writes.line_up(&key, 0, Change::Delete, Waiter::Nobody), Ok(true));
+        assert_eq!(writes.line_up(&key, 0, Change::Delete, Waiter::Nobody), Ok(false));
         let first = writes.first(b"k").unwrap().id;
         assert!(writes.end(first + 1).is_none(), "the second is not in progress");
         assert_eq!(writes.end(first).unwrap().id, first);
@@ -121,7 +124,7 @@ mod tests {
         let set = || Change::Set { value: b"v"[..].into(), flags: 0, ttl: Duration::ZERO };
         let mut line_up = |n: usize, change, waiter| {
             let key: Arc<[u8]> = n.to_le_bytes()[..].into();
-            writes.line_up(&key, change, waiter)
+            writes.line_up(&key, 0, change, waiter)
         };
         let asker = Waiter::Origin(crate::doors::Origin(16));
         let taken = (0..CHANGES_MAX).take_while(|n| line_up(*n, set(), asker).is_ok()).count();
