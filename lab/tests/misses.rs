@@ -71,7 +71,7 @@ fn tiers_that_are_away_answer_no_sooner_than_the_distance_allows() {
 
 /// The daemon's system calls for an operation, empty polls apart, at most.
 const CALLS_MAX: [(&str, u64, f64); 4] =
-    [("absent", 1, 17.0), ("in-l2", 1, 14.0), ("absent", 8, 10.0), ("in-l2", 8, 9.0)];
+    [("absent", 1, 9.0), ("in-l2", 1, 6.0), ("absent", 8, 4.0), ("in-l2", 8, 3.0)];
 
 /// The hazard: one more wake, read or write for each miss, which no test of behaviour would notice.
 #[test]

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks. One costs 2 us, as much as eight empty polls.
 const INTERVAL: Duration = Duration::from_micros(100);
+/// Questions between two looks: who hardly polls has nothing to save.
+const QUESTIONS: u32 = 32;
 /// Counts are kept in this fraction of a thread.
 const UNIT: usize = 16;
 /// More runnable threads than any machine has cores.
@@ -19,6 +21,8 @@ pub struct Cores {
     loadavg: Option<File>,
     cores: usize,
     looked: Option<Instant>,
+    /// Questions since then.
+    asked: u32,
     /// Mean number of runnable threads, in units.
     runnable: usize,
 }
@@ -31,6 +35,7 @@ impl Cores {
             loadavg: File::open("/proc/loadavg").ok(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             looked: None,
+            asked: 0,
             runnable: UNKNOWN,
         }
     }
@@ -41,8 +46,11 @@ impl Cores {
         if self.cores < 2 {
             return false;
         }
-        if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= INTERVAL) {
-            self.looked = Some(now);
+        self.asked = self.asked.saturating_add(1);
+        let is_due = self.asked >= QUESTIONS
+            && self.looked.is_some_and(|looked| now.saturating_duration_since(looked) >= INTERVAL);
+        if is_due || self.looked.is_none() {
+            (self.looked, self.asked) = (Some(now), 0);
             self.runnable = match self.look() {
                 Some(seen) if self.runnable == UNKNOWN => seen * UNIT,
                 Some(seen) => (self.runnable * 7 + seen * UNIT) / 8,
