@@ -42,7 +42,7 @@ fn serve(client: &Client, reads: u64, seed: u64) -> (u64, u64) {
         if client.get(key.as_bytes()).unwrap().is_some() {
             hits += 1;
         } else {
-            client.set(key.as_bytes(), &[7; 1000]).unwrap();
+            client.set(key.as_bytes(), [7; 1000]).unwrap();
         }
     }
     (reads, hits)

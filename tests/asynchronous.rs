@@ -168,7 +168,7 @@ fn a_program_with_a_loop_of_its_own_waits_at_the_descriptor() {
     client.set(b"known", b"1").unwrap();
     assert!(client.request(b"known").is_answered());
     let mut first = client.request(b"unknown");
-    let mut second = client.request_set(b"large", &vec![5; 60_000], &SetOptions::default());
+    let mut second = client.request_set(b"large", vec![5; 60_000], &SetOptions::default());
     let (mut looked, mut stored) = (None, None);
     while looked.is_none() || stored.is_none() {
         looked = looked.or_else(|| first.poll());

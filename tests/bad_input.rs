@@ -211,7 +211,7 @@ fn a_key_or_value_out_of_bounds_is_refused_and_changes_nothing() {
         let refused = client.set(&key, &value);
         assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
     }
-    client.set(b"largest", &vec![7; 64 << 10]).unwrap();
+    client.set(b"largest", vec![7; 64 << 10]).unwrap();
     assert_eq!(client.peek(b"largest").unwrap().len(), 64 << 10);
     assert_eq!(&*client.peek(b"key").unwrap(), b"before");
 }

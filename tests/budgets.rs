@@ -20,10 +20,10 @@ fn a_prefix_with_a_share_keeps_to_it() {
     let client = Client::connect(daemon.socket()).unwrap();
     // Half of the table.
     for n in 0..900 {
-        client.set(format!("mine:{n}").as_bytes(), &VALUE).unwrap();
+        client.set(format!("mine:{n}").as_bytes(), VALUE).unwrap();
     }
     for n in 0..5000 {
-        client.set(format!("flood:{n}").as_bytes(), &VALUE).unwrap();
+        client.set(format!("flood:{n}").as_bytes(), VALUE).unwrap();
     }
     assert!(client.peek(b"flood:4999").is_some());
     let kept = (0..900).filter(|n| client.peek(format!("mine:{n}").as_bytes()).is_some()).count();
@@ -50,7 +50,7 @@ fn a_flood_of_absences_evicts_no_value() {
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_l1d"), &config, "16MiB");
     let client = Client::connect(daemon.socket()).unwrap();
     for n in 0..900 {
-        client.set(format!("mine:{n}").as_bytes(), &VALUE).unwrap();
+        client.set(format!("mine:{n}").as_bytes(), VALUE).unwrap();
     }
     let keys: Vec<Vec<u8>> =
         (0..8000).map(|n| [format!("{n}:").as_bytes(), &[b'x'; 400]].concat()).collect();

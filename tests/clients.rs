@@ -38,11 +38,11 @@ fn each_client_has_its_own_figures() {
         Daemon::start(env!("CARGO_BIN_EXE_l1d"), "[table]\nvalue_bytes_max = \"64KiB\"\n", "16MiB");
     let (reader, writer) = (connect(&daemon), connect(&daemon));
     for n in 0..50_u32 {
-        writer.set(&n.to_le_bytes(), &[1; 100]).unwrap();
+        writer.set(n.to_le_bytes(), [1; 100]).unwrap();
     }
     let no_wait = SetOptions { no_wait: true, ..SetOptions::default() };
     writer.set_with(b"more", b"1", &no_wait).unwrap();
-    writer.delete(&3_u32.to_le_bytes()).unwrap();
+    writer.delete(3_u32.to_le_bytes()).unwrap();
     assert_eq!(reader.get(b"unknown").unwrap(), None);
     let many: Vec<_> = (0..7).map(|n| format!("unknown {n}")).collect();
     reader.get_many(&many).unwrap();
@@ -50,7 +50,7 @@ fn each_client_has_its_own_figures() {
     let mut value = Vec::new();
     for n in 0..HITS {
         let key = u32::try_from(n % 3).unwrap().to_le_bytes();
-        assert!(reader.peek_into(&key, &mut value).is_some());
+        assert!(reader.peek_into(key, &mut value).is_some());
     }
     let begun = Instant::now();
     let [busy, other] = loop {

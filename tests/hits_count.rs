@@ -29,11 +29,11 @@ fn what_is_read_in_the_table_outlives_what_is_not() {
     let client = builder.deadline(PATIENCE).attach_deadline(PATIENCE).connect().unwrap();
     // Main is full: newcomers begin in the small queue, and only what is hit there stays.
     for number in 0..FILL {
-        client.set(format!("fill {number}").as_bytes(), &VALUE).unwrap();
+        client.set(format!("fill {number}").as_bytes(), VALUE).unwrap();
     }
     assert_eq!(stats(&client)["table"]["is_filling"], false);
     for number in 0..KEYS {
-        client.set(&key(number), &VALUE).unwrap();
+        client.set(key(number), VALUE).unwrap();
     }
     let before = stats(&client)["requests"]["gets"].clone();
     let reported = |stats: &Value| stats["clients"]["hit_reports"].as_u64().unwrap();
@@ -42,16 +42,16 @@ fn what_is_read_in_the_table_outlives_what_is_not() {
     until("the hits to be reported", || {
         for _ in 0..100 {
             for number in (0..KEYS).step_by(2) {
-                assert!(client.peek(&key(number)).is_some(), "key {number}");
+                assert!(client.peek(key(number)).is_some(), "key {number}");
             }
         }
         (reported(&stats(&client)) - begun > 40 * KEYS as u64).then_some(())
     });
     assert_eq!(stats(&client)["requests"]["gets"], before, "the daemon was asked");
     for number in 0..PRESS {
-        client.set(format!("press {number}").as_bytes(), &VALUE).unwrap();
+        client.set(format!("press {number}").as_bytes(), VALUE).unwrap();
     }
-    let kept = |first| (first..KEYS).step_by(2).filter(|n| client.peek(&key(*n)).is_some()).count();
+    let kept = |first| (first..KEYS).step_by(2).filter(|n| client.peek(key(*n)).is_some()).count();
     let (read, not_read) = (kept(0), kept(1));
     println!("kept {read} that were read, {not_read} that were not");
     assert!(read > KEYS * 9 / 20 && not_read < KEYS / 20, "{:#}", stats(&client)["table"]);

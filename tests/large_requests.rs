@@ -13,7 +13,7 @@ fn of_large_values_no_more_are_read_than_one_answer_carries() {
     let config = "[table]\nvalue_bytes_max = \"64KiB\"\n";
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_l1d"), config, "16MiB");
     let client = Client::connect(daemon.socket()).unwrap();
-    client.set(b"large", &[7; VALUE_BYTES]).unwrap();
+    client.set(b"large", [7; VALUE_BYTES]).unwrap();
     client.set(b"small", b"1").unwrap();
     let gets = || -> u64 {
         let stats: Value = serde_json::from_str(&client.admin().stats_json().unwrap()).unwrap();

@@ -89,7 +89,7 @@ impl Host {
     fn assert_others_are_well(&mut self, what: &str) {
         self.rounds += 1;
         let value = self.rounds.to_le_bytes();
-        self.other.set(b"changed", &value).unwrap();
+        self.other.set(b"changed", value).unwrap();
         assert_eq!(self.other.get(b"changed").unwrap().as_deref(), Some(&value[..]), "{what}");
         let kept = self.other.get(b"kept").unwrap();
         assert_eq!(kept.as_deref(), Some(&b"from the beginning"[..]), "{what}");

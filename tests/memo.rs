@@ -208,8 +208,8 @@ fn a_memo_keeps_no_more_objects_than_it_may() {
         let objects: Vec<_> = (0..1000_u32)
             .map(|number| {
                 let key = number.to_le_bytes();
-                setting.writer.set(&key, &key).unwrap();
-                let object = memo.decoded(&key, |value| Ok::<_, Infallible>(value.to_vec()));
+                setting.writer.set(key, key).unwrap();
+                let object = memo.decoded(key, |value| Ok::<_, Infallible>(value.to_vec()));
                 let object = object.unwrap().unwrap();
                 assert_eq!(*object, key);
                 Arc::downgrade(&object)

@@ -194,15 +194,15 @@ fn sizes_at_the_limits() {
     let largest = vec![7; 64 << 10];
     a.set(b"largest", &largest).unwrap();
     assert_eq!(*b.peek(b"largest").unwrap(), largest);
-    let refused = a.set(b"largest", &vec![7; (64 << 10) + 1]);
+    let refused = a.set(b"largest", vec![7; (64 << 10) + 1]);
     assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
     assert_eq!(*b.peek(b"largest").unwrap(), largest, "L1 is unchanged");
     for bytes in [1, 2, 7, 8, 9, 63, 250, 251, 4096, 64_999, 65_000] {
         let key = vec![0xfe; bytes];
-        a.set(&key, &bytes.to_le_bytes()).unwrap();
+        a.set(&key, bytes.to_le_bytes()).unwrap();
         assert_eq!(*b.peek(&key).unwrap(), bytes.to_le_bytes());
     }
-    assert!(matches!(a.set(&[1; 65_001], b""), Err(Error::TooLarge { .. })));
+    assert!(matches!(a.set([1; 65_001], b""), Err(Error::TooLarge { .. })));
     assert!(matches!(a.set(b"", b""), Err(Error::TooLarge { .. })));
 }
 
@@ -229,17 +229,17 @@ fn a_killed_daemon_leaves_readers_their_table_and_comes_back_to_it() {
     let mut daemon = start(SMALL);
     let client = connect(&daemon);
     for n in 0..1000u32 {
-        client.set(&n.to_le_bytes(), &n.to_be_bytes()).unwrap();
+        client.set(n.to_le_bytes(), n.to_be_bytes()).unwrap();
     }
     daemon.kill();
     for n in 0..1000u32 {
-        assert_eq!(*client.peek(&n.to_le_bytes()).unwrap(), n.to_be_bytes());
+        assert_eq!(*client.peek(n.to_le_bytes()).unwrap(), n.to_be_bytes());
     }
     assert!(matches!(client.get(b"missing"), Err(Error::Unavailable { .. })));
     daemon.restart();
     assert!(daemon.log().contains("taken_over=true"), "{}", daemon.log());
     for n in 0..1000u32 {
-        assert_eq!(*client.peek(&n.to_le_bytes()).unwrap(), n.to_be_bytes());
+        assert_eq!(*client.peek(n.to_le_bytes()).unwrap(), n.to_be_bytes());
     }
     client.set(b"after", b"restart").unwrap();
     assert_eq!(*client.peek(b"after").unwrap(), *b"restart");

@@ -190,7 +190,7 @@ fn faults(client: &Client, keys: u32, value: &mut Vec<u8>) -> i64 {
     let count = || getrusage(UsageWho::RUSAGE_THREAD).unwrap().minor_page_faults();
     let before = count();
     for key in 0..keys {
-        assert!(client.peek_into(&key.to_le_bytes(), value).is_some());
+        assert!(client.peek_into(key.to_le_bytes(), value).is_some());
     }
     count() - before
 }
@@ -201,7 +201,7 @@ fn after_attaching_reads_fault_no_more_where_pages_are_large() {
     let writer = connect(&daemon, Populate::Nothing);
     let keys = 2000;
     for key in 0..keys {
-        writer.set(&u32::to_le_bytes(key), &[7; 16 << 10]).unwrap();
+        writer.set(u32::to_le_bytes(key), [7; 16 << 10]).unwrap();
     }
     let mut value = Vec::with_capacity(64 << 10);
     // Whatever else is touched first is touched here.
@@ -226,7 +226,7 @@ fn a_forked_child_faults_anew_until_it_asks() {
     let client = connect(&daemon, Populate::Auto);
     let keys = 2000;
     for key in 0..keys {
-        client.set(&u32::to_le_bytes(key), &[7; 16 << 10]).unwrap();
+        client.set(u32::to_le_bytes(key), [7; 16 << 10]).unwrap();
     }
     let mut value = Vec::with_capacity(64 << 10);
     faults(&client, keys, &mut value);

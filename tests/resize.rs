@@ -66,9 +66,9 @@ fn readers_and_writers_go_on_while_the_table_moves_and_nothing_is_lost_or_old() 
     let daemon = Daemon::start(PROGRAM, CONFIG, "8MiB");
     let writer = connect(&daemon);
     for n in 0..KEYS {
-        writer.set(&key(n), &value(0)).unwrap();
+        writer.set(key(n), value(0)).unwrap();
     }
-    assert!(writer.delete(&key(0)).unwrap());
+    assert!(writer.delete(key(0)).unwrap());
     let deleted = key(0);
     let acknowledged: Vec<AtomicU64> = (0..HOT).map(|_| AtomicU64::new(0)).collect();
     let (is_over, reads) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -91,7 +91,7 @@ fn readers_and_writers_go_on_while_the_table_moves_and_nothing_is_lost_or_old() 
                     let index = usize::try_from(number).unwrap();
                     let least =
                         acknowledged.get(index).map_or(0, |count| count.load(Ordering::SeqCst));
-                    let hit = client.peek_into(&key(number), &mut read);
+                    let hit = client.peek_into(key(number), &mut read);
                     assert!(hit.is_some(), "key {number} was not found");
                     let found = count(&read);
                     assert!(found >= least, "key {number}: {found} after {least} was acknowledged");
@@ -107,7 +107,7 @@ fn readers_and_writers_go_on_while_the_table_moves_and_nothing_is_lost_or_old() 
                     if is_over.load(Ordering::Relaxed) {
                         return;
                     }
-                    writer.set(&key(number), &value(round)).unwrap();
+                    writer.set(key(number), value(round)).unwrap();
                     let index = usize::try_from(number).unwrap();
                     acknowledged[index].store(round, Ordering::SeqCst);
                 }
@@ -137,7 +137,7 @@ fn readers_and_writers_go_on_while_the_table_moves_and_nothing_is_lost_or_old() 
     let behind = stats(&writer);
     assert_eq!(behind["moves"]["processes_in_former_tables"], 0, "{behind:#}");
     let maps = || std::fs::read_to_string("/proc/self/maps").unwrap();
-    writer.peek(&key(1)).expect("the key");
+    writer.peek(key(1)).expect("the key");
     let table = daemon.table();
     let (name, former) = (table.to_str().unwrap(), format!("{} (deleted)", table.display()));
     let mine = || {
@@ -153,13 +153,13 @@ fn what_is_larger_than_the_new_table_is_evicted_and_the_rest_stays() {
     let daemon = Daemon::start(PROGRAM, CONFIG, "16MiB");
     let client = connect(&daemon);
     for n in 0..8000 {
-        client.set(&key(n), &[7; 1000]).unwrap();
+        client.set(key(n), [7; 1000]).unwrap();
     }
     let answer: Value =
         serde_json::from_str(&client.admin().resize(Some(6 * MIB), None).unwrap()).unwrap();
     let entries = answer["entries"].as_u64().unwrap();
     assert!((3500..5900).contains(&entries), "{answer:#}");
-    let found = (0..8000).filter(|n| client.peek(&key(*n)).is_some()).count() as u64;
+    let found = (0..8000).filter(|n| client.peek(key(*n)).is_some()).count() as u64;
     assert_eq!(found, entries);
     assert_sound(&client);
 }
@@ -223,7 +223,7 @@ fn a_start_with_another_size_or_index_keeps_the_entries() {
     let mut daemon = Daemon::start(PROGRAM, CONFIG, "8MiB");
     let reader = connect(&daemon);
     for n in 0..5000 {
-        reader.set(&key(n), &value(n)).unwrap();
+        reader.set(key(n), value(n)).unwrap();
     }
     daemon.terminate();
     daemon.resize("12MiB");
@@ -234,7 +234,7 @@ fn a_start_with_another_size_or_index_keeps_the_entries() {
     assert_eq!(after["table"]["table_bytes"], 12 * MIB);
     assert_eq!(after["table"]["entries"], 5000, "{after:#}");
     for n in 0..5000 {
-        assert_eq!(reader.peek(&key(n)).as_deref(), Some(&value(n)[..]));
+        assert_eq!(reader.peek(key(n)).as_deref(), Some(&value(n)[..]));
     }
     // And now it is as configured.
     daemon.kill();
@@ -252,7 +252,7 @@ fn an_index_for_entries_of_another_size_is_rebuilt_by_itself() {
     let client = connect(&daemon);
     let set_all = || {
         for n in 0..40_000 {
-            client.set(&key(n), &value(n)).unwrap();
+            client.set(key(n), value(n)).unwrap();
         }
     };
     set_all();
@@ -276,7 +276,7 @@ fn a_kill_in_the_middle_of_a_move_loses_no_acknowledged_write() {
     let mut daemon = Daemon::start(PROGRAM, CONFIG, "8MiB");
     let reader = connect(&daemon);
     for n in 0..5000 {
-        reader.set(&key(n), &value(0)).unwrap();
+        reader.set(key(n), value(0)).unwrap();
     }
     let mut acknowledged = vec![0_u64; 100];
     let mut last = 0;
@@ -297,7 +297,7 @@ fn a_kill_in_the_middle_of_a_move_loses_no_acknowledged_write() {
             for write in 0..random >> 53 {
                 let number = usize::try_from(write % 100).unwrap();
                 last += 1;
-                client.set(&key(write % 100), &value(last)).unwrap();
+                client.set(key(write % 100), value(last)).unwrap();
                 acknowledged[number] = last;
             }
             daemon.kill();
@@ -305,11 +305,11 @@ fn a_kill_in_the_middle_of_a_move_loses_no_acknowledged_write() {
         });
         daemon.restart();
         for (number, least) in acknowledged.iter().enumerate() {
-            let read = reader.get(&key(number as u64)).unwrap();
+            let read = reader.get(key(number as u64)).unwrap();
             let read = read.unwrap_or_else(|| panic!("key {number} is lost (seed {seed})"));
             assert_eq!(count(&read), *least, "key {number}, round {round}, seed {seed}");
         }
-        let kept = (0..5000).filter(|n| reader.peek(&key(*n)).is_some()).count();
+        let kept = (0..5000).filter(|n| reader.peek(key(*n)).is_some()).count();
         assert_eq!(kept, 5000, "round {round}, seed {seed}");
         assert_sound(&reader);
     }

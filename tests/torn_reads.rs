@@ -163,7 +163,7 @@ fn readers_go_on_while_the_daemon_is_killed_again_and_again() {
                     *version += 1;
                     let number = next(random) % KEYS;
                     value(number, *version, bytes);
-                    if let Err(error) = client.set(&key(number), &*bytes) {
+                    if let Err(error) = client.set(key(number), &*bytes) {
                         return error;
                     }
                     acknowledged[usize::try_from(number).unwrap()] = *version;
@@ -185,7 +185,7 @@ fn readers_go_on_while_the_daemon_is_killed_again_and_again() {
         let mut expected = Vec::new();
         for (number, acknowledged) in (0..KEYS).zip(&acknowledged) {
             // A value may be gone where a segment was half recycled; an older one may not be there.
-            if client.peek_into(&key(number), &mut bytes).is_some() {
+            if client.peek_into(key(number), &mut bytes).is_some() {
                 let Some(found) = proven(number, &bytes, &mut expected) else { continue };
                 assert!(found >= *acknowledged, "key {number}: {found} after {acknowledged}");
             }

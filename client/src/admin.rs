@@ -53,7 +53,7 @@ impl Admin<'_> {
         self.json(&Request::Clients, &self.client.shared.deadline())
     }
 
-    /// What the daemon knows of one key: its policy, its entry.
+    /// The policy and the entry of one key, as the daemon knows them.
     ///
     /// # Errors
     ///
@@ -80,7 +80,8 @@ impl Admin<'_> {
         self.json(&Request::Policy, &self.client.shared.deadline())
     }
 
-    /// What hit ratio the table would have at other sizes, by what was read since the daemon started.
+    /// What hit ratio the table would have at other sizes, by what was read since the daemon
+    /// started.
     ///
     /// # Errors
     ///
@@ -90,14 +91,14 @@ impl Admin<'_> {
     }
 
     /// Moves all entries to a table of another size, or with an index for entries of `entry_bytes`
-    /// bytes (0: as they are now), while everybody goes on reading and writing. `None`: as it is, and
-    /// as configured. Returns when that is done; its deadline is ten minutes, and the daemon goes on
-    /// behind it. Only for root and the daemon's own user.
+    /// bytes (0: as they are now), while everybody goes on reading and writing. `None`: as it is,
+    /// and as configured. Returns when that is done; its deadline is ten minutes, and the daemon
+    /// goes on behind it. Only for root and the daemon's own user.
     ///
     /// # Errors
     ///
-    /// As for [`stats_json`](Self::stats_json). [`Error::Refused`]: sizes that cannot be had, or another
-    /// move is under way; the table is as it was.
+    /// As for [`stats_json`](Self::stats_json). [`Error::Refused`]: sizes that cannot be had, or
+    /// another move is under way; the table is as it was.
     pub fn resize(
         &self,
         table_bytes: Option<u64>,
@@ -108,9 +109,9 @@ impl Admin<'_> {
         self.client.shared.ask_over_socket(&request, Intent::Write, &deadline, json)
     }
 
-    /// Makes every entry whose key begins with `prefix` invisible in the table and in this process's
-    /// cache; an empty prefix: all. The tiers keep theirs, and so do other processes' caches of keys
-    /// of process scope.
+    /// Makes every entry whose key begins with `prefix` invisible in the table and in this
+    /// process's cache; an empty prefix: all. The tiers keep theirs, and so do other processes'
+    /// caches of keys of process scope.
     ///
     /// # Errors
     ///

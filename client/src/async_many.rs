@@ -12,7 +12,8 @@ use crate::value::Value;
 use l1d_wire::protocol::{Request, Response};
 
 impl AsyncClient {
-    /// As [`Client::get_many`]; where the keys take several requests, each has the client's deadline.
+    /// As [`Client::get_many`]; where the keys take several requests, each has the client's
+    /// deadline.
     ///
     /// # Errors
     ///
@@ -41,7 +42,8 @@ impl AsyncClient {
 }
 
 impl Client {
-    /// Asks for these keys without waiting: the answer has the values of the first of them, at least one.
+    /// Asks for these keys without waiting: the answer has the values of the first of them, at
+    /// least one.
     fn request_many(&self, keys: &[(usize, &[u8])]) -> Pending<Vec<Option<Value>>> {
         let process = self.shared.process();
         let asked: Vec<(Box<[u8]>, _)> =

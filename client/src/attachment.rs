@@ -4,13 +4,13 @@
 //! when another table takes its place nobody knows whether some thread still reads the old one, or
 //! for how long: it may have been stopped in the middle.
 //!
-//! - The old [`Table`] value therefore stays allocated until the client is dropped, in a list. It is
-//!   a few hundred bytes, once for each table that a host has had.
+//! - The old [`Table`] value therefore stays allocated until the client is dropped, in a list. It
+//!   is a few hundred bytes, once for each table that a host has had.
 //! - Its memory, which may be gigabytes of a file that exists nowhere else by now, is given back at
-//!   once: anonymous zero pages are mapped over the same range, in one act of the kernel. No address
-//!   ever becomes invalid. A late reader finds zeros: an empty slot, or a generation that is not
-//!   the one it began with (valid ones are at least 2), so it misses; and whatever it had already
-//!   checked is void when the state that it loads at the end is 0 and not "serving".
+//!   once: anonymous zero pages are mapped over the same range, in one act of the kernel. No
+//!   address ever becomes invalid. A late reader finds zeros: an empty slot, or a generation that
+//!   is not the one it began with (valid ones are at least 2), so it misses; and whatever it had
+//!   already checked is void when the state that it loads at the end is 0 and not "serving".
 //!
 //! Nothing here is locked, so that a forked child can read on wherever its parent's threads stood.
 //! [`Attachments::switch`] has one caller at a time in each process.
@@ -44,7 +44,8 @@ impl Attachments {
 
     #[inline]
     fn attachment(&self) -> Option<&Attachment> {
-        // Acquire: partners with the Release store of `switch`; who sees the pointer sees the table.
+        // Acquire: partners with the Release store of `switch`; who sees the pointer sees the
+        // table.
         let current = NonNull::new(self.current.load(Ordering::Acquire))?;
         // SAFETY: made from a Box by `switch` and dropped only with `self`.
         Some(unsafe { current.as_ref() })

@@ -43,8 +43,8 @@ impl ClientBuilder {
         self
     }
 
-    /// The longest that connecting and taking over the table may take, which is also the longest that
-    /// a `peek` can take, when the table was replaced; 250 ms by default.
+    /// The longest that connecting and taking over the table may take, which is also the longest
+    /// that a `peek` can take, when the table was replaced; 250 ms by default.
     pub fn attach_deadline(mut self, deadline: Duration) -> ClientBuilder {
         self.settings.attach_deadline = deadline;
         self
@@ -57,8 +57,8 @@ impl ClientBuilder {
         self
     }
 
-    /// `false`: requests travel over the control socket and not in a mailbox. Slower; for comparison,
-    /// and where memory is so short that its 200 KiB matter.
+    /// `false`: requests travel over the control socket and not in a mailbox. Slower; for
+    /// comparison, and where memory is so short that its 200 KiB matter.
     pub fn mailbox(mut self, mailbox: bool) -> ClientBuilder {
         self.settings.mailbox = mailbox;
         self
@@ -72,9 +72,9 @@ impl ClientBuilder {
         self
     }
 
-    /// What attaching enters into this process's page table; by default [`Populate::Auto`]. A forked
-    /// child has an empty one, as far as the table is concerned: it is populated when the child first
-    /// asks the daemon something, and what the child reads before that faults.
+    /// What attaching enters into this process's page table; by default [`Populate::Auto`]. A
+    /// forked child has an empty one, as far as the table is concerned: it is populated when the
+    /// child first asks the daemon something, and what the child reads before that faults.
     pub fn populate(mut self, populate: Populate) -> ClientBuilder {
         self.settings.populate = populate;
         self
@@ -98,8 +98,8 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] without a daemon, [`Error::WrongProtocol`] with one of another version,
-    /// [`Error::Untrusted`] when the table is not what it should be.
+    /// [`Error::Unavailable`] without a daemon, [`Error::WrongProtocol`] with one of another
+    /// version, [`Error::Untrusted`] when the table is not what it should be.
     pub fn connect(self) -> Result<Client, Error> {
         let shared = Shared::new(self.settings)?;
         shared.attach_first()?;

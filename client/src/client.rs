@@ -49,8 +49,8 @@ impl Client {
         Client { shared }
     }
 
-    /// In what pages this process has the table, as the kernel says; `None` without a table, or where
-    /// `/proc` cannot be read. For people and monitoring: it takes milliseconds.
+    /// In what pages this process has the table, as the kernel says; `None` without a table, or
+    /// where `/proc` cannot be read. For people and monitoring: it takes milliseconds.
     #[must_use]
     pub fn pages(&self) -> Option<Pages> {
         self.shared.table()?.pages()
@@ -61,8 +61,8 @@ impl Client {
     /// # Errors
     ///
     /// Only where the table does not answer: [`Error::Unavailable`] without a daemon,
-    /// [`Error::Deadline`], [`Error::TierFailed`], [`Error::Busy`], [`Error::TooLarge`] for a key of
-    /// an impossible size.
+    /// [`Error::Deadline`], [`Error::TierFailed`], [`Error::Busy`], [`Error::TooLarge`] for a key
+    /// of an impossible size.
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, Error> {
         self.find(key.as_ref()).map(Lookup::found)

@@ -50,7 +50,7 @@ impl Connection {
             }
             // A unix connect waits only where the daemon's backlog is full, and then as long as the
             // send timeout says. (A nonblocking one would answer EAGAIN, with nothing to poll for.)
-            // The timeout must not be 0, which means for ever.
+            // The timeout must not be 0, which means forever.
             let us = i64::try_from(remaining.as_micros()).unwrap_or(i64::MAX / 2_000_000);
             setsockopt(
                 &socket,

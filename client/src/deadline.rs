@@ -29,7 +29,7 @@ impl Deadline {
         }
     }
 
-    /// What is left; nothing when it has passed.
+    /// The time left; zero when it has passed.
     pub(crate) fn remaining(&self) -> Duration {
         match self.end {
             Some(end) => end.saturating_duration_since(Instant::now()),

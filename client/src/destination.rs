@@ -11,12 +11,12 @@ use std::mem::MaybeUninit;
 
 /// Memory that a value is read into: a vector, a buffer of C's, a bytes object of Python's.
 ///
-/// A read asks for [`room`](Self::room) once it knows the value's size, copies the value into it, and
-/// says with [`filled`](Self::filled) that the value is whole. It may ask for room again, as the value
-/// may change while it is copied; only the last room counts.
+/// A read asks for [`room`](Self::room) once it knows the value's size, copies the value into it,
+/// and says with [`filled`](Self::filled) that the value is whole. It may ask for room again, as
+/// the value may change while it is copied; only the last room counts.
 pub trait Destination {
-    /// Room for a value of `bytes` bytes, at least that many. `None` or less room fails the read with
-    /// [`NoRoom`].
+    /// Room for a value of `bytes` bytes, at least that many. `None` or less room fails the read
+    /// with [`NoRoom`].
     fn room(&mut self, bytes: usize) -> Option<&mut [MaybeUninit<u8>]>;
 
     /// The read found a value, which is now in the first `bytes` bytes of the last room.
@@ -38,15 +38,15 @@ impl Destination for Vec<u8> {
 
     #[inline]
     unsafe fn filled(&mut self, bytes: usize) {
-        // SAFETY: `room` emptied the vector, so its room begins at its first byte; the caller says that
-        // it had `bytes` bytes, which are initialised.
+        // SAFETY: `room` emptied the vector, so its room begins at its first byte; the caller says
+        // that it had `bytes` bytes, which are initialised.
         unsafe { self.set_len(bytes) };
     }
 }
 
 impl Client {
-    /// [`get_into`](Self::get_into) for any [`Destination`], telling a known absence from not knowing.
-    /// Without a value the destination is not [`filled`](Destination::filled).
+    /// [`get_into`](Self::get_into) for any [`Destination`], telling a known absence from not
+    /// knowing. Without a value the destination is not [`filled`](Destination::filled).
     ///
     /// # Errors
     ///
@@ -70,8 +70,8 @@ impl Client {
     }
 
     /// [`peek_into`](Self::peek_into) for any [`Destination`], telling a known absence from not
-    /// knowing: what is [`Unknown`](Lookup::Unknown) can then be [`fetch`](Self::fetch)ed. In between a
-    /// binding can release its interpreter's lock.
+    /// knowing: what is [`Unknown`](Lookup::Unknown) can then be [`fetch`](Self::fetch)ed. In
+    /// between a binding can release its interpreter's lock.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What can go wrong, and what to do next.
+//! Errors, and what to do next.
 
 use l1d_wire::protocol::ErrorCode;
 use std::io;
@@ -141,9 +141,10 @@ impl PartialEq for Cause {
 impl Eq for Cause {}
 
 impl Error {
-    /// Whether the same call may succeed later, and repeating it can do no harm: the daemon or a tier
-    /// was unreachable, late or busy, and nothing was changed. `false` for
-    /// [`UnknownOutcome`](Error::UnknownOutcome), as only the caller knows if writing twice does harm.
+    /// Whether the same call may succeed later, and repeating it can do no harm: the daemon or a
+    /// tier was unreachable, late or busy, and nothing was changed. `false` for
+    /// [`UnknownOutcome`](Error::UnknownOutcome), as only the caller knows if writing twice does
+    /// harm.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {

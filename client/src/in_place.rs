@@ -2,8 +2,8 @@
 
 use shm_layout::{InPlace, Mapped};
 
-/// A value that [`Client::read_with`](crate::Client::read_with) shows: in the shared table, where it
-/// may change while it is looked at, or as the bytes that the daemon sent.
+/// A value that [`Client::read_with`](crate::Client::read_with) shows: in the shared table, where
+/// it may change while it is looked at, or as the bytes that the daemon sent.
 ///
 /// What is made of it is given out only after the table has confirmed that nothing changed; until
 /// then it may be torn, so a look must not trust lengths or offsets that the value itself states
@@ -18,8 +18,8 @@ use shm_layout::{InPlace, Mapped};
 /// # Ok::<(), l1d_client::Error>(())
 /// ```
 ///
-/// The view itself may not, neither by a variable nor as the result: the memory behind it is another key's
-/// at any time.
+/// The view itself may not, neither by a variable nor as the result: the memory behind it is
+/// another key's at any time.
 ///
 /// ```compile_fail,E0521
 /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
@@ -66,8 +66,8 @@ impl<'a> ValueView<'a> {
         self.len() == 0
     }
 
-    /// Copies as many bytes as `into` has, from byte `offset` on. Whether the value has them; if not,
-    /// `into` is as it was.
+    /// Copies as many bytes as `into` has, from byte `offset` on. Whether the value has them; if
+    /// not, `into` is as it was.
     #[must_use]
     pub fn copy_to(&self, offset: usize, into: &mut [u8]) -> bool {
         match &self.0 {

@@ -12,8 +12,8 @@
 //!   microsecond while it is awake, two wakes (tens of microseconds) when it sleeps, and the tiers
 //!   below it their time. Each has a deadline ([`ClientBuilder::deadline`]).
 //! - Reads copy. A reference into the table would be a reference to memory that another process
-//!   changes. [`read_with`](Client::read_with) looks at parts of a value instead, and a [`Memo`] keeps
-//!   what values decode to, compared with the table at every use.
+//!   changes. [`read_with`](Client::read_with) looks at parts of a value instead, and a [`Memo`]
+//!   keeps what values decode to, compared with the table at every use.
 //! - The table forgets: a full one evicts, and every entry has an end. Nothing is lost that a tier
 //!   holds, and nothing is kept that none does.
 //! - A write whose answer never came is [`Error::UnknownOutcome`]: it is not sent twice.
@@ -29,26 +29,29 @@
 //! it. A read finds its entry and copies it, and then looks whether the piece of the table was
 //! recycled meanwhile; if so it tries again, and after three tries it is a miss.
 //!
-//! Requests go into a ring of the process's mailbox, and replies come to a lane of it. A program with an
-//! event loop of its own begins them with [`request`](Client::request) and waits at a descriptor; the
-//! feature `tokio` has an `AsyncClient` that does so.
+//! Requests go into a ring of the process's mailbox, and replies come to a lane of it. A program
+//! with an event loop of its own begins them with [`request`](Client::request) and waits at a
+//! descriptor; the feature `tokio` has an `AsyncClient` that does so. Bindings for other languages
+//! read with [`peek_to`](Client::peek_to) into a [`Destination`] of theirs, and
+//! [`fetch`](Client::fetch) what was not found without holding their interpreter's lock.
 //!
 //! | | table | process cache | daemon and tiers | system calls |
 //! |---|---|---|---|---|
 //! | [`peek`](Client::peek) | 1st | 2nd | | none |
-//! | [`get`](Client::get) | 1st | 2nd | 3rd | none on a hit |
-//! | [`set`](Client::set), [`delete`](Client::delete) | | after the daemon | 1st | to wake who sleeps |
+//! | [`get`](Client::get), [`lookup_many`](Client::lookup_many) | 1st | 2nd | 3rd | none on a hit |
+//! | [`fetch`](Client::fetch) | | | 1st | to wake a side that sleeps |
+//! | [`set`](Client::set), [`delete`](Client::delete) | | last | 1st | to wake a side that sleeps |
 //!
 //! A word in the table's header tells when another table has taken its place (another size, another
-//! release): the next read attaches anew. That is the one case in which a `peek` makes system calls,
-//! for one thread at a time and within [`ClientBuilder::attach_deadline`]. Without a daemon hits go
-//! on, and what has to ask is [`Error::Unavailable`] until there is one again.
+//! release): the next read attaches again. That is the one case in which a `peek` makes system
+//! calls, for one thread at a time and within [`ClientBuilder::attach_deadline`]. Without a daemon
+//! hits go on, and what has to ask is [`Error::Unavailable`] until there is one again.
 //!
 //! One client serves a whole process, all its threads, and its forked children: a child goes on
 //! reading the table and makes a mailbox, connections, locks and a process cache of its own when it
-//! first needs them. (What its parent had in the page table it faults in anew, until it first asks the
-//! daemon: then the table is populated as at attach, see [`Populate`]. Sockets that it inherited stay
-//! open in it, unused.)
+//! first needs them. (Its page table starts without the table's pages, which fault in until it
+//! first asks the daemon: then the table is populated as at attach, see [`Populate`]. Sockets that
+//! it inherited stay open in it, unused.)
 //!
 //! # A whole program
 //!

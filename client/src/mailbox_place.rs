@@ -26,7 +26,8 @@ impl MailboxPlace {
         current.as_ref().filter(|mailbox| !mailbox.is_dead()).cloned()
     }
 
-    /// Uses this mailbox from now on. Threads that still wait in the one before have theirs answered.
+    /// Uses this mailbox from now on. Threads that still wait in the one before have theirs
+    /// answered.
     pub(crate) fn put(&self, mailbox: ClientEnd) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let before = current.replace(Arc::new(mailbox));
@@ -36,7 +37,8 @@ impl MailboxPlace {
         drop(before);
     }
 
-    /// A connection was made to this instance of the daemon; another one may give what the last did not.
+    /// A connection was made to this instance of the daemon; another one may give what the last did
+    /// not.
     pub(crate) fn met(&self, instance: u64) {
         if self.instance.swap(instance, Ordering::Relaxed) != instance {
             self.refused.store(false, Ordering::Relaxed);
@@ -48,8 +50,8 @@ impl MailboxPlace {
         self.refused.store(true, Ordering::Relaxed);
     }
 
-    /// The mailbox, opened by one thread if it must be; `Some(Ok(None))` where the daemon gives none,
-    /// `None` when another thread was still opening one at the deadline.
+    /// The mailbox, opened by one thread if it must be; `Some(Ok(None))` where the daemon gives
+    /// none, `None` when another thread was still opening one at the deadline.
     pub(crate) fn get_or_open(
         &self,
         deadline: &Deadline,

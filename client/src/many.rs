@@ -26,8 +26,8 @@ impl Client {
         Ok(owned.values)
     }
 
-    /// [`lookup`](Self::lookup) for many keys at once, in the order asked: each has a result of its own,
-    /// and one that fails does not keep the others from being answered.
+    /// [`lookup`](Self::lookup) for many keys at once, in the order asked: each has a result of its
+    /// own, and one that fails does not keep the others from being answered.
     #[must_use]
     pub fn lookup_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Vec<Result<Lookup, Error>> {
         let mut each = Each::with_room_for(keys.len());
@@ -71,8 +71,8 @@ impl Client {
         if missing.is_empty() { Ok(()) } else { self.ask_for(missing, deadline(), values) }
     }
 
-    /// What L1 says of the keys. Those that the daemon has to be asked for, with their indices. Where
-    /// another table has to be attached, by `deadline` or the shorter one for that.
+    /// Collects what L1 knows of the keys. Returns those to ask the daemon for, with their indices.
+    /// Where another table has to be attached, by `deadline` or the shorter one for that.
     #[inline(always)]
     pub(crate) fn collect_known<'k, 'd, K: AsRef<[u8]>>(
         &self,
@@ -117,8 +117,8 @@ impl Client {
         missing
     }
 
-    /// What L1 says of the next key, which the short way has not answered. Whether the daemon has to be
-    /// asked.
+    /// What L1 says of the next key, which the short way has not answered. Whether the daemon has
+    /// to be asked.
     #[inline(never)]
     fn collect_anyway(
         &self,
@@ -169,7 +169,8 @@ impl Client {
         Ok(())
     }
 
-    /// Asks for as many of `keys` as one request carries. How many keys were answered, at least one.
+    /// Asks for as many of `keys` as one request carries. How many keys were answered, at least
+    /// one.
     fn ask_many(
         &self,
         keys: &[(usize, &[u8])],

@@ -15,18 +15,18 @@ use std::sync::Arc;
 /// out again for as long as the shared table holds the value that it was made of.
 ///
 /// Every use asks the table whether the key still has the entry that the object was made of, and
-/// whether that may still be seen. If so, nothing is copied, decoded, allocated or sent, however large
-/// the value is; if not, the new value is decoded. So an object is never older than what
-/// [`Client::get`] returns at that moment: a write, a delete, an expiry or an invalidation is seen at
-/// the next use, whichever process it came from, and so is a new table.
+/// whether that may still be seen. If so, nothing is copied, decoded, allocated or sent, however
+/// large the value is; if not, the new value is decoded. So an object is never older than what
+/// [`Client::get`] returns at that moment: a write, a delete, an expiry or an invalidation is seen
+/// at the next use, whichever process it came from, and so is a new table.
 ///
 /// - Values that do not come from the table are decoded each time: those of keys whose policy says
 ///   `scope = "process"`, and one that the daemon answers with and the table does not keep.
 /// - Threads that find the same new value at once each decode it. No lock is held meanwhile.
 /// - An object may stay in memory after its key has gone, until the key is asked for or another
 ///   object takes its place.
-/// - All threads share it, behind a reference or an [`Arc`]. A forked child begins with an empty one;
-///   what its parent had decoded stays allocated in the child.
+/// - All threads share it, behind a reference or an [`Arc`]. A forked child begins with an empty
+///   one; what its parent had decoded stays allocated in the child.
 ///
 /// ```no_run
 /// use l1d_client::{Client, Memo};
@@ -101,8 +101,8 @@ impl<T> std::fmt::Debug for Memo<T> {
 }
 
 impl<T> Memo<T> {
-    /// An empty cache of `capacity` objects at most, to within a few, of whatever size they are. All
-    /// objects of one cache are decoded in one way: a key is not asked for with two decoders.
+    /// An empty cache of `capacity` objects at most, to within a few, of whatever size they are.
+    /// All objects of one cache are decoded in one way: a key is not asked for with two decoders.
     ///
     /// # Errors
     ///
@@ -201,8 +201,8 @@ impl<T> Memo<T> {
             return Ok(None);
         };
         if meta.source != Source::Process {
-            // The daemon has put it into the table by now, and only the table says of which table it
-            // is a version: the answer may have come over a connection to another one.
+            // The daemon has put it into the table by now, and only the table says of which table
+            // it is a version: the answer may have come over a connection to another one.
             let mut in_table = Vec::new();
             if let Some(found) = self.read_table(key, &mut in_table) {
                 *value = in_table;
@@ -237,7 +237,7 @@ impl<T> Memo<T> {
     }
 }
 
-/// Room is set aside for so many objects at the start, however large the capacity.
+/// The most objects to reserve room for at the start, however large the capacity.
 const ROOM_EXPECTED_MAX: usize = 1 << 16;
 
 /// A key under which an object is kept, and its hash in the object's table.

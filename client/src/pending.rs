@@ -17,12 +17,13 @@ type Finish<T> = Box<dyn FnMut(Response<'_>) -> Result<T, Error> + Send>;
 /// A request under way: a read that L1 did not answer, or a write.
 ///
 /// Its descriptor becomes readable when its answer comes. All requests of a process share one
-/// descriptor: when it is readable, [`poll`](Self::poll) all of them. Dropping a read has no effect; a
-/// dropped write may still be done. A forked child has no part in its parent's requests: in the child
-/// they have failed.
+/// descriptor: when it is readable, [`poll`](Self::poll) all of them. Dropping a read has no
+/// effect; a dropped write may still be done. A forked child has no part in its parent's requests:
+/// in the child they have failed.
 ///
 /// Sixteen requests of a process can be under way at once, those of threads that wait in calls
-/// included. A further one [`is_queued`](Self::is_queued) and is sent by a later [`poll`](Self::poll).
+/// included. A further one [`is_queued`](Self::is_queued) and is sent by a later
+/// [`poll`](Self::poll).
 #[must_use = "`poll` gives the answer"]
 pub struct Pending<T> {
     state: State<T>,
@@ -96,8 +97,8 @@ impl<T> Pending<T> {
         std::mem::forget(std::mem::replace(&mut self.state, failed));
     }
 
-    /// The answer, once it has come; `None` before that, and after it was given out. Call this again
-    /// when the descriptor is readable, and at the client's deadline.
+    /// The answer, once it has come; `None` before that, and after it was given out. Call this
+    /// again when the descriptor is readable, and at the client's deadline.
     pub fn poll(&mut self) -> Option<Result<T, Error>> {
         self.leave_to_parent();
         if let Some(mailbox) = self.mailbox() {
@@ -145,18 +146,18 @@ impl<T> Pending<T> {
         };
     }
 
-    /// Whether the answer is already known: [`poll`](Self::poll) gives it, and there is nothing to wait
-    /// for.
+    /// Whether the answer is already known: [`poll`](Self::poll) gives it, and there is nothing to
+    /// wait for.
     #[must_use]
     pub fn is_answered(&self) -> bool {
         matches!(self.state, State::Answered(_))
     }
 
-    /// Whether the request was not sent yet, as too many of this process are under way. `poll` sends it
-    /// once another has been answered: call it again when the answer to another request has come, and
-    /// at the client's deadline, when it fails with [`Error::Busy`]. The descriptor becomes readable
-    /// for the answers to `Pending` requests, but not for those that threads wait for in calls; where
-    /// these take all lanes, poll every millisecond or so.
+    /// Whether the request was not sent yet, as too many of this process are under way. `poll`
+    /// sends it once another has been answered: call it again when the answer to another request
+    /// has come, and at the client's deadline, when it fails with [`Error::Busy`]. The descriptor
+    /// becomes readable for the answers to `Pending` requests, but not for those that threads wait
+    /// for in calls; where these take all lanes, poll every millisecond or so.
     #[must_use]
     pub fn is_queued(&self) -> bool {
         matches!(self.state, State::Queued(_))
@@ -185,8 +186,8 @@ impl<T> Pending<T> {
 }
 
 impl<T> State<T> {
-    /// Sends the request, or queues it where no lane is free. Where there is no mailbox, it goes over
-    /// the control socket and this waits for the answer.
+    /// Sends the request, or queues it where no lane is free. Where there is no mailbox, it goes
+    /// over the control socket and this waits for the answer.
     fn submit(
         client: &Client,
         request: &Request<'_>,

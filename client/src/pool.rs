@@ -32,8 +32,8 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The right to one connection: an idle one that still stands, or none yet. `None` when all are in
-    /// use until the deadline.
+    /// The right to one connection: an idle one that still stands, or none yet. `None` when all are
+    /// in use until the deadline.
     pub(crate) fn lease(&self, deadline: &Deadline) -> Option<Lease<'_>> {
         let mut state = self.lock();
         loop {

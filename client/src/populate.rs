@@ -10,13 +10,13 @@ use std::ops::Range;
 /// hundred MiB. In a long-lived one the later faults are soon amortised.
 const AUTO_BYTES_MAX: usize = 1 << 30;
 
-/// What attaching enters into the process's page table. What it does not enter costs a page fault
-/// where it is first touched: some microseconds for each 64 KiB, where pages are small.
+/// The part of the table that attaching enters into the process's page table. The rest costs a page
+/// fault where it is first touched: some microseconds for each 64 KiB, where pages are small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Populate {
-    /// What is in large pages, at less than a microsecond for each MiB, up to a GiB, which holds the
-    /// index; nothing else. Right for processes that live short and for those that do not care.
+    /// What is in large pages, at less than a microsecond for each MiB, up to a GiB, which holds
+    /// the index; nothing else. Right for processes that live short and for those that do not care.
     #[default]
     Auto,
     /// The index too, where it is in small pages: tens of microseconds for each MiB of it.
@@ -29,8 +29,8 @@ pub enum Populate {
 }
 
 impl Populate {
-    /// Populates `mapping`, whose index is at `index`, as far as it can be done by `deadline`. What a
-    /// kernel cannot do is left out.
+    /// Populates `mapping`, whose index is at `index`, as far as it can be done by `deadline`. What
+    /// a kernel cannot do is left out.
     pub(crate) fn carry_out(self, mapping: &Mapping, index: Range<usize>, deadline: &Deadline) {
         // What attaching is for must have its time, too.
         let deadline = deadline.at_most(deadline.remaining() / 2);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_begun_behind_the_deadline() {
+    fn nothing_is_begun_after_the_deadline() {
         let mapping = small_pages(4 << 20);
         Populate::All.carry_out(&mapping, 0..0, &Deadline::after(Duration::ZERO));
         assert_eq!(Pages::of(&mapping).unwrap().resident_bytes, 0);

@@ -1,5 +1,5 @@
-//! What belongs to one process and not to its forked children: connections, locks, the process
-//! cache, the policy as the daemon last told it.
+//! State that belongs to one process and not to its forked children: connections, locks, the
+//! process cache, the policy as the daemon last told it.
 
 use crate::mailbox_place::MailboxPlace;
 use crate::pool::Pool;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
-/// Shortest wait between two attempts of `peek` to attach anew.
+/// Shortest wait between two attempts of `peek` to attach again.
 const ATTACH_PAUSE: Duration = Duration::from_millis(10);
 
 /// An attempt that took long is followed by a wait this many times as long, so that a daemon which
@@ -18,7 +18,7 @@ const ATTACH_PAUSE_FACTOR: u32 = 4;
 
 const ATTACH_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// What a key's policy means to a client.
+/// The part of a key's rule that a client needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeyRule {
     pub scope: Scope,
@@ -32,14 +32,14 @@ pub(crate) struct Process {
     pub mailbox: MailboxPlace,
     pub cache: ProcessCache,
     policy: RwLock<Option<PolicySet>>,
-    /// Whether any rule says `scope = "process"`, or none is known yet: most hosts have none, and pay
-    /// nothing.
+    /// Whether any rule says `scope = "process"`, or none is known yet: most hosts have none, and
+    /// pay nothing.
     has_process_scope: AtomicBool,
     /// The table that was populated last in this process.
     populated: AtomicU64,
     /// Held while a table is being verified and put in place.
     adopting: Mutex<()>,
-    /// When to try to attach anew at the earliest. Held by whoever tries.
+    /// The earliest time of the next attempt to attach again. Held by the thread that tries.
     next_attach: Mutex<Option<Instant>>,
 }
 
@@ -75,8 +75,9 @@ impl Process {
         }
         self.has_process_scope.store(policy.has_process_scope(), Ordering::Relaxed);
         // What was kept under another policy may live too long under this one. (Before the first
-        // nothing was kept, and the answer that is under way is to be.) Last: a question that is ticket
-        // behind this, whose locks order it, is behind every write that found no process scope above.
+        // nothing was kept, and the answer that is under way is to be.) Last: a question that is
+        // ticket behind this, whose locks order it, is behind every write that found no process
+        // scope above.
         if current.replace(policy).is_some() {
             self.cache.forget(b"");
         }
@@ -154,8 +155,9 @@ impl Process {
 
 #[cfg(test)]
 mod tests {
-    //! The hazard: writes that find no key of process scope leave the process cache alone, and a policy
-    //! that brings process scope in the middle of one makes this process keep what is older than it.
+    //! The hazard: writes that find no key of process scope leave the process cache alone, and a
+    //! policy that brings process scope in the middle of one makes this process keep what is older
+    //! than it.
 
     use super::*;
     use crate::process_cache::ProcessRead;

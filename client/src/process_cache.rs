@@ -2,9 +2,9 @@
 //!
 //! Reads fill it from the daemon's answers, writes go to the daemon first and then here. Between a
 //! question and its answer another thread may write the same key; the answer is then older than the
-//! write and must not be kept. So keys are spread over stripes, each with a count of what was ticket
-//! in it: an answer is kept only where nothing has ticket since the question, and of two writes at once
-//! neither is, as nobody here knows which came last at the daemon.
+//! write and must not be kept. So keys are spread over stripes, each with a count of what was
+//! ticket in it: an answer is kept only where nothing has ticket since the question, and of two
+//! writes at once neither is, as nobody here knows which came last at the daemon.
 
 use crate::clock;
 use crate::value::{Meta, Source};
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 const STRIPES: usize = 64;
 
-/// What an entry costs beyond key and value: two allocations, the cache's own bookkeeping.
+/// The cost of an entry beyond key and value: two allocations, the cache's own bookkeeping.
 const ENTRY_BYTES: u64 = 128;
 
 /// Entries whose room is set aside at the start.
@@ -41,7 +41,7 @@ impl Weighter<Box<[u8]>, Kept> for Bytes {
     }
 }
 
-/// What the cache says of a key.
+/// The outcome of a read of the cache.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ProcessRead {
     Hit(Meta),
@@ -49,7 +49,7 @@ pub(crate) enum ProcessRead {
     Miss,
 }
 
-/// What is to be remembered of a key.
+/// A value, or an absence, to keep for a key.
 pub(crate) struct Fresh<'a> {
     /// `None`: it has no value.
     pub value: Option<&'a [u8]>,
@@ -61,8 +61,8 @@ pub(crate) struct Fresh<'a> {
 pub(crate) struct Ticket {
     stripe: usize,
     count: u64,
-    /// A life counts from here on CLOCK_BOOTTIME: when the answer is looked at says nothing, as this
-    /// process may have been stopped behind it.
+    /// A life counts from here on CLOCK_BOOTTIME: when the answer is looked at says nothing, as
+    /// this process may have been stopped in between.
     begun_ns: u64,
 }
 
@@ -124,7 +124,8 @@ impl ProcessCache {
         }
     }
 
-    /// Keeps what the daemon has taken, or, with `None` (it did not, or nobody knows), forgets the key.
+    /// Keeps what the daemon has taken, or, with `None` (it did not, or nobody knows), forgets the
+    /// key.
     pub(crate) fn end_write(&self, ticket: &Ticket, key: &[u8], fresh: Option<&Fresh<'_>>) {
         let mut count = self.lock(ticket.stripe);
         let alone = *count == ticket.count;
@@ -174,8 +175,8 @@ impl ProcessCache {
 
 #[cfg(test)]
 mod tests {
-    //! The hazard: an answer that was overtaken by a write is kept, and this process goes on reading
-    //! the old value while all others have the new one.
+    //! The hazard: an answer that was overtaken by a write is kept, and this process goes on
+    //! reading the old value while all others have the new one.
 
     use super::*;
 
@@ -244,8 +245,8 @@ mod tests {
     #[test]
     fn a_life_counts_from_the_question_not_from_the_answer() {
         let cache = ProcessCache::new(1 << 20);
-        // This process was stopped for a second, longer than the answer lives. No more: the clock counts
-        // from the boot, which may be minutes ago.
+        // This process was stopped for a second, longer than the answer lives. No more: the clock
+        // counts from the boot, which may be minutes ago.
         let late = |ticket: Ticket| Ticket { begun_ns: ticket.begun_ns - 1_000_000_000, ..ticket };
         let old = Fresh { ttl: Duration::from_millis(900), ..fresh(b"old") };
         cache.end_read(&late(cache.begin_read(b"key")), b"key", &old);

@@ -11,7 +11,8 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Response<'_>, Error> {
     })
 }
 
-/// The error of a response that does not fit the request: the daemon's own error, or a broken daemon.
+/// The error of a response that does not fit the request: the daemon's own error, or a broken
+/// daemon.
 pub(crate) fn unexpected(response: &Response<'_>) -> Error {
     match response {
         Response::Error { code, message } => Error::from_daemon(*code, message),

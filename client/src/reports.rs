@@ -1,12 +1,12 @@
 //! Which hits a thread reports to the daemon.
 //!
-//! The daemon needs to know what is used, not every use of what is used all the time. So a thread that
-//! reads at leisure reports every hit, and one that reads fast reports some tens of thousands a second,
-//! further and further apart. Reports are handed over sixteen at a time, as finding the mailbox takes
-//! locked instructions, for which a processor waits with every load that it has under way. The distance
-//! of two reports is drawn anew with each handing over, so that no rhythm of a program hides a key for
-//! long; in between it stays, so that processors foresee it. All that a hit costs then is a countdown
-//! that nobody else has.
+//! The daemon needs to know what is used, not every use of what is used all the time. So a thread
+//! that reads at leisure reports every hit, and one that reads fast reports some tens of thousands
+//! a second, further and further apart. Reports are handed over sixteen at a time, as finding the
+//! mailbox takes locked instructions, for which a processor waits with every load that it has under
+//! way. The distance of two reports is drawn anew with each handing over, so that no rhythm of a
+//! program hides a key for long; in between it stays, so that processors foresee it. All that a hit
+//! costs then is a countdown that nobody else has.
 
 use crate::clock;
 use std::cell::Cell;
@@ -47,8 +47,8 @@ struct Reports {
 /// Counts a hit. Whether it is to be [reported](report).
 #[inline(always)]
 pub(crate) fn is_due() -> bool {
-    // Not `with`, which is a call, and one through a pointer: it alone would cost a hit a tenth, and
-    // where reads could overlap, a third.
+    // Not `with`, which is a call, and one through a pointer: it alone would cost a hit a tenth,
+    // and where reads could overlap, a third.
     let is_due = LEFT.try_with(|left| {
         let rest = left.get() - 1;
         left.set(rest);
@@ -57,8 +57,8 @@ pub(crate) fn is_due() -> bool {
     matches!(is_due, Ok(true))
 }
 
-/// Takes the hash of a key that `client` has hit. When enough have come together, `hand_over` gets this
-/// thread's stripe, all of them, and how many hits each stands for.
+/// Takes the hash of a key that `client` has hit. When enough have come together, `hand_over` gets
+/// this thread's stripe, all of them, and how many hits each stands for.
 #[cold]
 pub(crate) fn report(client: u64, hash: u64, hand_over: impl FnOnce(usize, &[u64], u64)) {
     REPORTS.with(|reports| reports.take(client, hash, hand_over));

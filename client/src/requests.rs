@@ -11,8 +11,8 @@ use crate::writes;
 use l1d_wire::protocol::{Request, Response};
 
 impl Client {
-    /// [`lookup`](Self::lookup) without waiting for the daemon: a hit is answered at once, and anything
-    /// else when [`Pending::descriptor`] is readable.
+    /// [`lookup`](Self::lookup) without waiting for the daemon: a hit is answered at once, and
+    /// anything else when [`Pending::descriptor`] is readable.
     ///
     /// ```no_run
     /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;

@@ -2,7 +2,7 @@
 //!
 //! Sockets, locks and caches of a process are of no use to its forked child: two processes would
 //! read each other's answers from one socket, and a lock that another thread held at the fork stays
-//! locked for ever. The child has to notice, in every call, without a system call.
+//! locked forever. The child has to notice, in every call, without a system call.
 //!
 //! The only pointer to such state lies in a page that the kernel wipes in a child
 //! (MADV_WIPEONFORK). One load gives either this process's state or, in a new child, nothing; the

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Keys that are read together: as many lines as a core can wait for at once, and some.
 pub(crate) const TOGETHER: usize = 16;
 
-/// What a read of the table comes to.
+/// The outcome of a read of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TableRead {
     /// The value is in the vector.
@@ -78,7 +78,8 @@ impl Table {
         self.reader.geometry().hasher().hash(key).0
     }
 
-    /// [`hash`](Self::hash), and asks for the line of the table in which the key most likely stands.
+    /// [`hash`](Self::hash), and asks for the line of the table in which the key most likely
+    /// stands.
     #[inline(always)]
     pub(crate) fn seek(&self, key: &[u8]) -> u64 {
         self.reader.prefetch_index(key).hash().0
@@ -90,8 +91,8 @@ impl Table {
         self.read_by(key, value, move || self.daemon_clock())
     }
 
-    /// Nearly every hit, as [`read`](Self::read), and with little code. No hit: what `value` holds is
-    /// void, and unless it is clear why, [`read_slow`](Self::read_slow) finds out.
+    /// Nearly every hit, as [`read`](Self::read), and with little code. No hit: what `value` holds
+    /// is void, and unless it is clear why, [`read_slow`](Self::read_slow) finds out.
     #[inline(always)]
     pub(crate) fn read_fast(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Hit, NoHit> {
         let mut over = Over(value);
@@ -101,8 +102,8 @@ impl Table {
         Ok(hit)
     }
 
-    /// Asks for the lines and entries of up to [`TOGETHER`] keys, so that the waits for memory of what
-    /// [`read_sought`](Self::read_sought) then reads overlap.
+    /// Asks for the lines and entries of up to [`TOGETHER`] keys, so that the waits for memory of
+    /// what [`read_sought`](Self::read_sought) then reads overlap.
     #[inline]
     pub(crate) fn seek_together<K: AsRef<[u8]>>(&self, keys: &[K]) -> [Probe; TOGETHER] {
         let mut sought = [Probe::default(); TOGETHER];
@@ -120,8 +121,8 @@ impl Table {
         sought
     }
 
-    /// Nearly every hit of a key that was sought together with others, appended to `value`; `now` is
-    /// what [`daemon_clock`](Self::daemon_clock) shows, or showed for another of them.
+    /// Nearly every hit of a key that was sought together with others, appended to `value`; `now`
+    /// is what [`daemon_clock`](Self::daemon_clock) shows, or showed for another of them.
     #[inline(always)]
     pub(crate) fn read_sought(
         &self,
@@ -177,7 +178,8 @@ impl Table {
         Ok(hit)
     }
 
-    /// What is not for the short way. Out of line, so that a hit there need not share its registers.
+    /// What is not for the short way. Out of line, so that a hit there need not share its
+    /// registers.
     #[cold]
     #[inline(never)]
     fn whole(
@@ -201,8 +203,8 @@ impl Table {
         self.reader.read(key, move || self.daemon_clock(), &mut Look(look)).into()
     }
 
-    /// Reads `key` without a look at its value. A hit: how to find out later whether it is the key's
-    /// value still.
+    /// Reads `key` without a look at its value. A hit: how to find out later whether it is the
+    /// key's value still.
     pub(crate) fn sight(&self, key: &[u8]) -> Option<Sighting> {
         let mut sight = Sight(None);
         let outcome = self.reader.read(key, move || self.daemon_clock(), &mut sight);
@@ -215,7 +217,8 @@ impl Table {
         self.reader.holds(sighting, move || self.daemon_clock())
     }
 
-    /// Enters the table into this process's page table, as far as is wanted and can be done in time.
+    /// Enters the table into this process's page table, as far as is wanted and can be done in
+    /// time.
     pub(crate) fn populate(&self, populate: Populate, deadline: &Deadline) {
         let geometry = self.reader.geometry();
         let begin = geometry.bucket(0).word() * WORD_BYTES;
@@ -231,9 +234,9 @@ impl Table {
     /// Gives the table's memory back; every read from now on, and any under way, is `Detached` or a
     /// miss.
     pub(crate) fn give_back(&self) {
-        // Where the kernel cannot (no more mappings allowed), the file stays mapped until the client
-        // is dropped. That costs memory and nothing else: its state no longer says "serving", or
-        // another table was handed out in its place.
+        // Where the kernel cannot (no more mappings allowed), the file stays mapped until the
+        // client is dropped. That costs memory and nothing else: its state no longer says
+        // "serving", or another table was handed out in its place.
         let _ = self.mapping.give_back();
     }
 }
@@ -250,7 +253,7 @@ impl From<Outcome> for TableRead {
     }
 }
 
-/// What is handed out of what was found.
+/// The part of a hit that callers get.
 #[inline(always)]
 pub(crate) fn meta(hit: &Hit) -> Meta {
     Meta { flags: hit.flags, version: hit.version, source: Source::Table }
@@ -269,7 +272,7 @@ impl Receiver<Mapped> for Sight {
     }
 }
 
-/// The room behind what a vector holds.
+/// The spare capacity of a vector, after its content.
 struct Behind<'a>(&'a mut Vec<u8>);
 
 impl Behind<'_> {
@@ -293,14 +296,14 @@ impl Over<'_> {
     fn keep(self, hit: &Hit) {
         let bytes = hit.value_bytes as usize;
         debug_assert!(bytes <= self.0.capacity());
-        // SAFETY: a hit has received `value_bytes` bytes in the room that it asked for last, which is this
-        // vector's from its first byte on and of which there is as much.
+        // SAFETY: a hit has received `value_bytes` bytes in the room that it asked for last, which
+        // is this vector's from its first byte on and of which there is as much.
         unsafe { self.0.set_len(bytes) };
     }
 }
 
-// SAFETY: the memory of a vector that is borrowed exclusively: it has room for as many bytes as asked for,
-// and does not move before it grows.
+// SAFETY: the memory of a vector that is borrowed exclusively: it has room for as many bytes as
+// asked for, and does not move before it grows.
 unsafe impl Destination for Over<'_> {
     #[inline(always)]
     fn room(&mut self, bytes: usize) -> *mut u8 {
@@ -319,8 +322,8 @@ fn grow(value: &mut Vec<u8>, bytes: usize) {
     value.reserve(bytes);
 }
 
-// SAFETY: the memory behind the bytes of a vector that is borrowed exclusively: it has room for as many
-// bytes as asked for, and does not move before it grows.
+// SAFETY: the memory behind the bytes of a vector that is borrowed exclusively: it has room for as
+// many bytes as asked for, and does not move before it grows.
 unsafe impl Destination for Behind<'_> {
     #[inline(always)]
     fn room(&mut self, bytes: usize) -> *mut u8 {

@@ -1,4 +1,4 @@
-//! What is read and written.
+//! Values, what is known of them, and how they are stored.
 
 use l1d_wire::policy::WriteMode;
 use std::num::NonZeroU64;
@@ -17,7 +17,7 @@ pub enum Source {
     Daemon,
 }
 
-/// What is known of a value besides its bytes.
+/// The metadata of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Meta {
@@ -31,16 +31,16 @@ pub struct Meta {
 
 impl Meta {
     /// Stands for exactly this value of its key, for operations that depend on the key not having
-    /// changed. `None` where the table holds no entry of it: under process scope, and where the daemon
-    /// did not keep it.
+    /// changed. `None` where the table holds no entry of it: under process scope, and where the
+    /// daemon did not keep it.
     #[must_use]
     pub fn token(&self) -> Option<Token> {
         NonZeroU64::new(self.version).map(Token)
     }
 }
 
-/// Stands for one value of one key, as [`Meta::token`] gives it. Opaque, and without meaning on another
-/// host or in another table.
+/// Stands for one value of one key, as [`Meta::token`] gives it. Opaque, and without meaning on
+/// another host or in another table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(NonZeroU64);
 
@@ -56,7 +56,7 @@ impl Value {
         Value { bytes, meta }
     }
 
-    /// What is known besides the bytes.
+    /// The value's metadata.
     #[must_use]
     pub fn meta(&self) -> Meta {
         self.meta
@@ -159,25 +159,27 @@ pub struct SetOptions {
     pub flags: u32,
     /// How far down; `None`: by policy.
     pub write: Option<WriteMode>,
-    /// Do not wait for the daemon's answer, nor for room: without any, [`Error::Busy`](crate::Error::Busy),
-    /// and nothing was sent.
+    /// Do not wait for the daemon's answer, nor for room: without any,
+    /// [`Error::Busy`](crate::Error::Busy), and nothing was sent.
     ///
-    /// `Ok` means that the value is in this process's ring, which the daemon empties in order, also when this
-    /// process has ended meanwhile. Two things may still keep it from being stored, and nobody is told:
+    /// `Ok` means that the value is in this process's ring, which the daemon empties in order, also
+    /// when this process has ended meanwhile. Two things may still keep it from being stored, and
+    /// nobody is told:
     ///
     /// - The daemon or a tier refuses it: it is larger than the policy allows, or the tier is down.
-    /// - The daemon itself ends before it has read it. What is in the ring then is lost, and with it what a
-    ///   process puts there until it finds out, which is with its 63rd such call at the latest, or with the
-    ///   first that waits for an answer: that one fails, or goes to the next daemon.
+    /// - The daemon itself ends before it has read it. What is in the ring then is lost, and with
+    ///   it what a process puts there until it finds out, which is with its 63rd such call at the
+    ///   latest, or with the first that waits for an answer: that one fails, or goes to the next
+    ///   daemon.
     ///
-    /// Where that matters wait for the answer, or let a set that does follow: within one process what went
-    /// before it was read before it. (Where the daemon can give no mailbox, the socket takes its place: it
-    /// waits for room until the deadline, and a daemon with too many writes on their way to the tiers drops
-    /// what nobody waits for.)
+    /// Where that matters wait for the answer, or let a set that does follow: within one process
+    /// what went before it was read before it. (Where the daemon can give no mailbox, the socket
+    /// takes its place: it waits for room until the deadline, and a daemon with too many writes on
+    /// their way to the tiers drops what nobody waits for.)
     pub no_wait: bool,
 }
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stored {

@@ -4,8 +4,8 @@ use crate::collect::Collect;
 use crate::error::Error;
 use crate::value::{Lookup, Meta};
 
-/// The values of several keys, in the order asked, as [`Client::get_many_into`] collects them: bytes of
-/// all of them in one allocation, which the next call uses again.
+/// The values of several keys, in the order asked, as [`Client::get_many_into`] collects them:
+/// bytes of all of them in one allocation, which the next call uses again.
 ///
 /// [`Client::get_many_into`]: crate::Client::get_many_into
 #[derive(Debug, Clone, Default)]
@@ -37,14 +37,14 @@ impl Values {
         self.places.len()
     }
 
-    /// Whether no key was asked for.
+    /// Returns `true` if no key was asked for.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// The value of the key that was the `index`th, counted from 0; `None` where it has none, or where
-    /// fewer keys were asked for.
+    /// The value of the key that was the `index`th, counted from 0; `None` where it has none, or
+    /// where fewer keys were asked for.
     #[inline]
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&[u8]> {

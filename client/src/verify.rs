@@ -1,4 +1,4 @@
-//! What is checked of a received descriptor before a byte of it is believed.
+//! Checks of a received descriptor, made before a byte of it is trusted.
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat};
@@ -9,7 +9,7 @@ const MODE_SHARED_WRITE: u32 = 0o022;
 
 const ROOT: u32 = 0;
 
-/// Who may own a table.
+/// The users that may own a table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Owners {
     /// User id of whoever listens at the daemon's socket.

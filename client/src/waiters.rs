@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
-/// Tasks of this process that wait for replies or for a free lane. They share one descriptor, and the
-/// task that drains it wakes them all.
+/// Tasks of this process that wait for replies or for a free lane. They share one descriptor, and
+/// the task that drains it wakes them all.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     tasks: Arc<Mutex<Vec<(u64, Waker)>>>,

@@ -1,4 +1,4 @@
-//! What changes keys: set, delete.
+//! Writing keys: set, delete.
 
 use crate::client::{Client, check_key};
 use crate::deadline::Deadline;
@@ -10,8 +10,8 @@ use crate::value::{SetOptions, Stored};
 use l1d_wire::protocol::{Request, Response, Set, frame};
 
 impl Client {
-    /// Stores a value for every process of the host, and in the tiers as the key's policy says. When
-    /// this returns, every process that reads the key sees this value or a later one.
+    /// Stores a value for every process of the host, and in the tiers as the key's policy says.
+    /// When this returns, every process that reads the key sees this value or a later one.
     ///
     /// # Errors
     ///
@@ -86,8 +86,9 @@ impl Client {
         self.shared.ask(&request, intent, &deadline, |response| stored(&response))
     }
 
-    /// [`set`](Self::set) for many values at once: the daemon is asked together, and each has an answer of
-    /// its own, in the order given. One that fails does not keep the others from being stored.
+    /// [`set`](Self::set) for many values at once: the daemon is asked together, and each has an
+    /// answer of its own, in the order given. One that fails does not keep the others from being
+    /// stored.
     ///
     /// ```no_run
     /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
@@ -196,7 +197,7 @@ pub(crate) fn request<'a>(key: &'a [u8], value: &'a [u8], options: &SetOptions) 
     Request::Set(Set { key, value, ttl: lifetime.ttl(), flags, write, reply: !no_wait })
 }
 
-/// What became of one value.
+/// The outcome of one set.
 pub(crate) fn stored(response: &Response<'_>) -> Result<Stored, Error> {
     match *response {
         Response::Stored { version, degraded } => Ok(Stored { version, degraded }),

@@ -1,5 +1,5 @@
-//! The hazards: a process maps memory that somebody else can change or cut off, takes a daemon's word
-//! for it, waits for ever for one that says nothing, or leaks a descriptor with each refusal.
+//! The hazards: a process maps memory that somebody else can change or cut off, takes a daemon's
+//! word for it, waits for ever for one that says nothing, or leaks a descriptor with each refusal.
 
 mod fake;
 

@@ -1,5 +1,5 @@
-//! The hazards: a read writes past a buffer, says that one was filled which was not, or fails for lack
-//! of room as if the key were absent; one key's failure hides the others' values.
+//! The hazards: a read writes past a buffer, says that one was filled which was not, or fails for
+//! lack of room as if the key were absent; one key's failure hides the others' values.
 
 mod fake;
 

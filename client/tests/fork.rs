@@ -51,8 +51,8 @@ fn ask(cache: &Client, who: &str, rounds: usize) -> i32 {
 
 /// Runs `work` in a forked child and leaves it without unwinding into the test's threads.
 fn child(work: impl FnOnce() -> i32) -> nix::unistd::Pid {
-    // SAFETY: the child runs `work`, which uses memory that malloc keeps usable after fork, and ends
-    // by `_exit`.
+    // SAFETY: the child runs `work`, which uses memory that malloc keeps usable after fork, and
+    // ends by `_exit`.
     match unsafe { fork() }.unwrap() {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
@@ -63,8 +63,8 @@ fn child(work: impl FnOnce() -> i32) -> nix::unistd::Pid {
     }
 }
 
-/// Runs each in a thread of its own. Not by the standard library, whose threads begin with a lock that
-/// another thread may have held at the fork.
+/// Runs each in a thread of its own. Not by the standard library, whose threads begin with a lock
+/// that another thread may have held at the fork.
 fn in_threads(works: &[Box<dyn Fn() -> i32 + Sync + '_>]) -> i32 {
     use nix::libc::{c_void, pthread_create, pthread_join};
     extern "C" fn run(work: *mut c_void) -> *mut c_void {

@@ -1,6 +1,6 @@
-//! The hazards that need a daemon of one's own making: two tables that agree in everything but their
-//! identity; values that the table does not hold, of which nobody can say later whether they are
-//! still the same; a forked child that waits for a lock which nobody in it holds.
+//! The hazards that need a daemon of one's own making: two tables that agree in everything but
+//! their identity; values that the table does not hold, of which nobody can say later whether they
+//! are still the same; a forked child that waits for a lock which nobody in it holds.
 
 mod fake;
 
@@ -169,7 +169,8 @@ fn a_child_begins_with_an_empty_memo_and_waits_for_no_lock_of_its_parent() {
             0
         };
         for _ in 0..8 {
-            // SAFETY: the child uses memory that malloc keeps usable after fork, and ends by `_exit`.
+            // SAFETY: the child uses memory that malloc keeps usable after fork, and ends by
+            // `_exit`.
             match unsafe { fork() }.unwrap() {
                 ForkResult::Parent { child } => {
                     let ended = waitpid(child, None);

@@ -1,6 +1,6 @@
-//! The hazards: a key of process scope is asked of the daemon each time, or outlives a write of this
-//! very process; a key of host scope is kept in the process, where no other process's write reaches
-//! it; a forked child reads its parent's cache.
+//! The hazards: a key of process scope is asked of the daemon each time, or outlives a write of
+//! this very process; a key of host scope is kept in the process, where no other process's write
+//! reaches it; a forked child reads its parent's cache.
 
 mod fake;
 

@@ -1,5 +1,5 @@
-//! The hazards: a write is done twice or reported as not done when it was; a late answer is taken for
-//! the next question's; a dead connection is reported where a new one would have served.
+//! The hazards: a write is done twice or reported as not done when it was; a late answer is taken
+//! for the next question's; a dead connection is reported where a new one would have served.
 
 mod fake;
 

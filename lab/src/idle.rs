@@ -92,12 +92,12 @@ fn load(client: &Client) -> Result<()> {
     let (begun, mut number) = (Instant::now(), 0_u32);
     while begun.elapsed() < LOAD {
         let key = (number % 10_000).to_le_bytes();
-        match client.set_with(&key, &[7; 64], &options) {
+        match client.set_with(key, [7; 64], &options) {
             Ok(_) => number += 1,
             Err(l1d_client::Error::Busy { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        let _ = client.peek(&key);
+        let _ = client.peek(key);
     }
     client.set(b"last", b"one")?;
     Ok(())

@@ -16,7 +16,7 @@ fn set_until_busy(client: &Client, prefix: &str, mut is_held: impl FnMut() -> bo
     while taken < 100_000 {
         match client.set_with(
             format!("{prefix}:{taken}").as_bytes(),
-            &u32::to_le_bytes(taken),
+            u32::to_le_bytes(taken),
             &NO_WAIT,
         ) {
             Ok(_) => taken += 1,
@@ -95,7 +95,7 @@ fn sets_that_wait_for_room_go_on_when_there_is_some() {
                 let (client, sender) = (&client, sender.clone());
                 scope.spawn(move || {
                     sender.send(gettid()).unwrap();
-                    client.set(&[n], &[n; 30_000])
+                    client.set([n], [n; 30_000])
                 })
             })
             .collect();
@@ -108,7 +108,7 @@ fn sets_that_wait_for_room_go_on_when_there_is_some() {
         }
     });
     for n in 0..8_u8 {
-        assert_eq!(client.peek(&[n]).as_deref(), Some(&[n; 30_000][..]));
+        assert_eq!(client.peek([n]).as_deref(), Some(&[n; 30_000][..]));
     }
     assert_all_there(&client, "taken", taken);
     let [counted] = <[_; 1]>::try_from(clients(&observer)).expect("one client with a mailbox");

@@ -4,4 +4,5 @@
 mod back_pressure;
 mod bench;
 mod processors;
+mod restarts;
 mod threads;

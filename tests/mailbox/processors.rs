@@ -38,7 +38,7 @@ fn asking_from_the_owners_processor(expected: u32, ask: impl FnOnce(&Client)) {
     let client = connect(&daemon);
     pin(other);
     for n in 0..100_u32 {
-        client.set(&n.to_le_bytes(), b"from elsewhere").unwrap();
+        client.set(n.to_le_bytes(), b"from elsewhere").unwrap();
     }
     pin(owners);
     // It may be looking out still for a request from elsewhere.
@@ -63,7 +63,7 @@ fn who_asks_from_another_processor_is_looked_out_for() {
     until("more looks than requests", || {
         let [looks, rings, requests] = counted_while(&observer, || {
             for n in 0..20_u32 {
-                client.set(&n.to_le_bytes(), b"value").unwrap();
+                client.set(n.to_le_bytes(), b"value").unwrap();
             }
         });
         (looks > rings + requests + MORE).then_some(())
@@ -73,7 +73,7 @@ fn who_asks_from_another_processor_is_looked_out_for() {
 /// Sets without waiting for the answers, but for each to be done.
 fn set_one_after_another(client: &Client, requests: u32) {
     for n in 0..requests {
-        client.set_with(b"key", &n.to_le_bytes(), &NO_WAIT).unwrap();
+        client.set_with(b"key", n.to_le_bytes(), &NO_WAIT).unwrap();
         while client.peek(b"key").as_deref() != Some(&n.to_le_bytes()) {
             thread::yield_now();
         }
@@ -97,7 +97,7 @@ fn nobody_is_looked_out_for_who_sets_a_few_without_waiting() {
 fn nobody_is_looked_out_for_who_waits_at_the_descriptor() {
     asking_from_the_owners_processor(REQUESTS, |client| {
         for n in 0..REQUESTS {
-            let mut set = client.request_set(b"key", &n.to_le_bytes(), &SetOptions::default());
+            let mut set = client.request_set(b"key", n.to_le_bytes(), &SetOptions::default());
             while set.poll().is_none() {
                 let Some(descriptor) = set.descriptor() else { continue };
                 let mut ends = [PollFd::new(descriptor, PollFlags::POLLIN)];

@@ -33,7 +33,7 @@ fn ask_for_own_keys(client: &Client, thread: usize) {
         let got = client.get(&below).unwrap();
         assert_eq!(got.as_deref(), Some(&value_of(thread, round % 4)[..]), "{thread} {round}");
         let own = format!("own:{thread}").into_bytes();
-        let stored = client.set_with(&own, &value_of(thread, round), &l1_only).unwrap();
+        let stored = client.set_with(&own, value_of(thread, round), &l1_only).unwrap();
         let there = client.peek(&own).unwrap();
         assert_eq!(there.meta().version, stored.version, "{thread} {round}");
         assert_eq!(&*there, &value_of(thread, round)[..], "{thread} {round}");
@@ -172,7 +172,7 @@ fn mailboxes_that_are_not_used_are_not_looked_into() {
     let before = looks_into_idle();
     assert!(before <= 2 * IDLE as u64, "{before} looks at attaching");
     for n in 0..SETS {
-        busy.set(b"key", &n.to_le_bytes()).unwrap();
+        busy.set(b"key", n.to_le_bytes()).unwrap();
     }
     assert_eq!(looks_into_idle(), before);
     // And each is heard when it has something to say.

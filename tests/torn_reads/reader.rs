@@ -75,7 +75,7 @@ impl Reader {
     }
 
     fn peek(&mut self, number: u64) {
-        let Some(meta) = self.client.peek_into(&key(number), &mut self.bytes) else { return };
+        let Some(meta) = self.client.peek_into(key(number), &mut self.bytes) else { return };
         let version = proven(number, &self.bytes, &mut self.expected);
         self.note(0, number, version, Some(meta));
     }
@@ -83,7 +83,7 @@ impl Reader {
     /// By two copies of parts and a comparison, with what the first look saw.
     fn look(&mut self, number: u64) {
         let (cut, bytes) = (below(&mut self.random, 200), &mut self.bytes);
-        let seen = self.client.read_with(&key(number), |value| copy_in_parts(value, cut, bytes));
+        let seen = self.client.read_with(key(number), |value| copy_in_parts(value, cut, bytes));
         // Without a daemon only what the table holds is answered.
         let Ok(Some(is_same)) = seen else { return };
         assert!(is_same, "key {number}: a value that differs from itself");
@@ -96,7 +96,7 @@ impl Reader {
     pub fn look_for_long(&mut self) {
         let number = next(&mut self.random) % KEYS;
         let (mut is_stopped, mut is_written_over) = (false, false);
-        let seen = self.client.read_with(&key(number), |value| {
+        let seen = self.client.read_with(key(number), |value| {
             let mut bytes = Vec::new();
             let is_same = copy_in_parts(value, value.len() / 2, &mut bytes);
             if std::mem::replace(&mut is_stopped, true) || bytes.is_empty() {
@@ -120,7 +120,7 @@ impl Reader {
         let expected = &mut self.expected;
         let decoded = self
             .memo
-            .decoded(&key(number), |bytes| Ok::<_, Infallible>(proven(number, bytes, expected)));
+            .decoded(key(number), |bytes| Ok::<_, Infallible>(proven(number, bytes, expected)));
         let Ok(Some(version)) = decoded else { return };
         self.note(2, number, *version, None);
     }

@@ -67,9 +67,9 @@ impl Mapping {
             MmapRaw::from(MmapOptions::new().len(reserved_bytes).no_reserve_swap().map_anon()?);
         let base = reserved.as_mut_ptr().map_addr(|address| address.next_multiple_of(alignment));
         let base = NonNull::new(base.cast::<c_void>()).ok_or_else(impossible)?;
-        // SAFETY: the range lies in `reserved` (the next multiple is less than `alignment` away, and
-        // no more than `mapped_bytes` are mapped), which nobody else uses, so that replacing its
-        // pages takes nothing from anybody.
+        // SAFETY: the range lies in `reserved` (the next multiple is less than `alignment` away,
+        // and no more than `mapped_bytes` are mapped), which nobody else uses, so that replacing
+        // its pages takes nothing from anybody.
         unsafe {
             mmap(
                 Some(base.addr()),
@@ -109,8 +109,8 @@ impl Mapping {
         self.reserved.advise_range(Advice::PopulateRead, slack + range.start, range.len())
     }
 
-    /// Whether a large page maps the memory at `offset` in this process: touching one word of it then
-    /// saves the fault on another word a megabyte away. Costs a fault or two.
+    /// Whether a large page maps the memory at `offset` in this process: touching one word of it
+    /// then saves the fault on another word a megabyte away. Costs a fault or two.
     #[must_use]
     pub fn is_large_at(&self, offset: usize) -> bool {
         let first = offset / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;

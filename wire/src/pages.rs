@@ -5,14 +5,15 @@ use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 
-/// The pages that a process has a table mapped with: as `/proc/self/smaps` reports them, not as they
-/// were requested.
+/// The pages that a process has a table mapped with: as `/proc/self/smaps` reports them, not as
+/// they were requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pages {
     /// Bytes of the table.
     pub table_bytes: u64,
-    /// Bytes of it that are in this process's page table; the first touch of any other costs a fault.
+    /// Bytes of it that are in this process's page table; the first touch of any other costs a
+    /// fault.
     pub resident_bytes: u64,
     /// Resident bytes that are in large pages.
     pub large_bytes: u64,
@@ -24,8 +25,8 @@ pub struct Pages {
 
 impl Pages {
     /// Reads the state of this mapping from `/proc/self/smaps`; `None` where that cannot be read.
-    /// Takes about 3 ms per GiB mapped in large pages, 20 ms per GiB in small ones, and the same for
-    /// everything that the process has mapped at lower addresses.
+    /// Takes about 3 ms per GiB mapped in large pages, 20 ms per GiB in small ones, and the same
+    /// for everything that the process has mapped at lower addresses.
     #[must_use]
     pub fn of(mapping: &Mapping) -> Option<Pages> {
         let smaps = BufReader::new(File::open("/proc/self/smaps").ok()?);

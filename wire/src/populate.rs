@@ -6,8 +6,8 @@ use std::ops::Range;
 /// Bytes populated between two calls of `go_on`.
 const PIECE_BYTES: usize = 64 << 20;
 
-/// Populates the parts of the first `bytes_max` bytes of a mapping that are in large pages, piece by
-/// piece while `go_on` says so. Each piece is judged by its first large page. Stops at the first
+/// Populates the parts of the first `bytes_max` bytes of a mapping that are in large pages, piece
+/// by piece while `go_on` says so. Each piece is judged by its first large page. Stops at the first
 /// piece that the kernel refuses.
 pub fn populate_large(mapping: &Mapping, bytes_max: usize, go_on: impl Fn() -> bool) {
     for piece in pieces(0..mapping.bytes().min(bytes_max)) {

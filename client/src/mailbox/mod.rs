@@ -31,8 +31,8 @@ use std::time::Duration;
 
 /// Buffers over this size are given back after use.
 const BUFFER_BYTES_KEPT: usize = 64 << 10;
-/// So many records are pushed without an answer, and without the daemon having read any, before the
-/// daemon is asked whether it is still there. As often it is told where they come from.
+/// The most records that are pushed without an answer, and without the daemon having read any,
+/// before the daemon is asked whether it is still there. As often it is told where they come from.
 const UNWATCHED_MAX: u32 = 32;
 
 /// A mailbox, and the connection whose end is the end of it.
@@ -98,7 +98,7 @@ impl ClientEnd {
     /// The mailbox that came over `socket`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason not to trust it.
     pub(crate) fn open(
         file: &OwnedFd,
         bytes: u64,
@@ -139,7 +139,7 @@ impl ClientEnd {
         self.is_dead.store(true, Ordering::Relaxed);
     }
 
-    /// Reports a hit, which stands for so many.
+    /// Reports a hit that stands for `hits` of them.
     pub(crate) fn report(&self, stripe: usize, hash: u64, hits: u64) {
         self.words.report(stripe, hash, hits);
     }
@@ -157,8 +157,8 @@ impl ClientEnd {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a request and waits for its reply, whose payload `take` sees. `None` where all lanes were
-    /// in use until the deadline.
+    /// Sends a request and waits for its reply, whose payload `take` sees. `None` where all lanes
+    /// were in use until the deadline.
     pub(crate) fn call<T>(
         &self,
         request: &Request<'_>,
@@ -173,8 +173,8 @@ impl ClientEnd {
         Ok(Some(take(exchange.reply())))
     }
 
-    /// Sends a request whose reply is waited for at [`ClientEnd::descriptor`]. `None` where all lanes are in
-    /// use.
+    /// Sends a request whose reply is waited for at [`ClientEnd::descriptor`]. `None` where all
+    /// lanes are in use.
     pub(crate) fn begin(
         self: Arc<ClientEnd>,
         request: &Request<'_>,
@@ -188,7 +188,7 @@ impl ClientEnd {
         Ok(Some(exchange))
     }
 
-    /// Whether a request could be sent now.
+    /// Whether a lane is free, so that a request can be sent now.
     pub(crate) fn has_free_lane(&self) -> bool {
         let mut sender = self.lock();
         if sender.free.is_empty() {
@@ -361,8 +361,8 @@ impl ClientEnd {
 }
 
 impl Unwatched {
-    /// Counts a request. Whether the daemon is to be looked at: now and then only, as the word that tells
-    /// is on its side of the memory.
+    /// Counts a request. Whether the daemon is to be looked at: now and then only, as the word that
+    /// tells is on its side of the memory.
     fn is_due(&mut self) -> bool {
         self.count += 1;
         self.count >= UNWATCHED_MAX

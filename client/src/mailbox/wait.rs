@@ -1,5 +1,5 @@
-//! Waiting: a short spin, then sleep, always within the deadline and never without a look at whether
-//! the daemon is still there.
+//! Waiting: a short spin, then sleep, always within the deadline and never without a look at
+//! whether the daemon is still there.
 //!
 //! Spinning pays only where the daemon answers from another processor and about as fast as a thread
 //! falls asleep and wakes: then a reply costs a fraction of a microsecond instead of two wakes.
@@ -21,8 +21,8 @@ const SPIN_SHORT: Duration = Duration::from_micros(3);
 const LOOKS: u32 = 32;
 
 impl ClientEnd {
-    /// Tells the daemon on which processor this thread is, from which it does not look out for requests
-    /// awake.
+    /// Tells the daemon on which processor this thread is, from which it does not look out for
+    /// requests awake.
     pub(super) fn tell_processor(&self) -> Option<u32> {
         let here = nix::sched::sched_getcpu().ok().and_then(|cpu| u32::try_from(cpu).ok());
         if let Some(here) = here {

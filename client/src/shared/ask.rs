@@ -74,8 +74,8 @@ impl Shared {
         Ok(submitted?.unwrap_or(Submission::NoMailbox))
     }
 
-    /// Sends a request that has no reply. `deadline` is called only if there may be something to wait
-    /// for: reading the clock would be a good part of the cost.
+    /// Sends a request that has no reply. `deadline` is called only if there may be something to
+    /// wait for: reading the clock would be a good part of the cost.
     pub(crate) fn tell(
         &self,
         request: &Request<'_>,
@@ -110,8 +110,8 @@ impl Shared {
         result
     }
 
-    /// Runs `talk` with this process's mailbox, and once more with the next daemon's if it fails in a
-    /// way that allows that. `None` where the daemon gives no mailbox.
+    /// Runs `talk` with this process's mailbox, and once more with the next daemon's if it fails in
+    /// a way that allows that. `None` where the daemon gives no mailbox.
     #[inline]
     fn with_mailbox<T>(
         &self,
@@ -139,9 +139,9 @@ impl Shared {
         Ok(None)
     }
 
-    /// Sends `request` over the control socket and hands its response to `take`. If an old connection
-    /// turns out to be closed, a new one is tried, once: for a read always, for a write only if the
-    /// daemon cannot have received it.
+    /// Sends `request` over the control socket and hands its response to `take`. If an old
+    /// connection turns out to be closed, a new one is tried, once: for a read always, for a write
+    /// only if the daemon cannot have received it.
     pub(crate) fn ask_over_socket<T>(
         &self,
         request: &Request<'_>,

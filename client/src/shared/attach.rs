@@ -183,7 +183,7 @@ impl Shared {
     }
 }
 
-/// What a new connection has brought.
+/// The table that a new connection has brought.
 struct Offer<'a> {
     attached: &'a Attached<'a>,
     descriptors: Vec<OwnedFd>,

@@ -107,7 +107,7 @@ fn l1d(place: &VisitorPlace, populate: Populate, numbers: &[u32]) -> Result<Visi
     let attach = || Ok(builder().deadline(DEADLINE).attach_deadline(DEADLINE).connect()?);
     let mut out = Vec::with_capacity(VALUE_BYTES);
     timed(numbers, attach, |client, number| {
-        Ok(client.peek_into(&key(number), &mut out).is_some() && out == value(number))
+        Ok(client.peek_into(key(number), &mut out).is_some() && out == value(number))
     })
 }
 

@@ -21,7 +21,7 @@ impl ServiceWriter {
     pub fn fill(socket: &Path, keys: u32) -> Result<ServiceWriter> {
         let client = crate::daemon::connect(socket)?;
         for number in 0..keys {
-            client.set(&key(number), &value(0))?;
+            client.set(key(number), value(0))?;
         }
         Ok(ServiceWriter(client))
     }
@@ -30,7 +30,7 @@ impl ServiceWriter {
 impl Sets for ServiceWriter {
     fn set(&mut self, number: u32, value: &Value) -> Result<()> {
         loop {
-            match self.0.set_with(&key(number), value, &NO_WAIT) {
+            match self.0.set_with(key(number), value, &NO_WAIT) {
                 Ok(_) => return Ok(()),
                 Err(Error::Busy { .. }) => std::thread::yield_now(),
                 Err(error) => return Err(error.into()),
@@ -59,7 +59,7 @@ impl ServiceView {
 impl View for ServiceView {
     #[inline(always)]
     fn read(&mut self, ask: &Ask, value: &mut Value) -> bool {
-        if self.client.peek_into(&ask.key, &mut self.buffer).is_none() {
+        if self.client.peek_into(ask.key, &mut self.buffer).is_none() {
             return false;
         }
         self.buffer.first_chunk().is_some_and(|from| {

@@ -168,7 +168,7 @@ impl Read for Peek {
 
     #[inline(always)]
     fn read(&mut self, op: &Op, value: &mut Vec<u8>) -> bool {
-        self.client.peek_into(&op.key, value).is_some()
+        self.client.peek_into(op.key, value).is_some()
     }
 }
 

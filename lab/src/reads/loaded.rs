@@ -60,7 +60,7 @@ pub fn load(
 /// Again while the daemon is behind.
 fn set(client: &Client, number: u32, value: &[u8], options: &SetOptions) -> Result<()> {
     loop {
-        match client.set_with(&key(number), value, options) {
+        match client.set_with(key(number), value, options) {
             Ok(_) => return Ok(()),
             Err(Error::Busy { .. }) => std::thread::yield_now(),
             Err(error) => return Err(error.into()),
@@ -90,7 +90,7 @@ pub fn load_numbered(
 /// More than one in a hundred is not there.
 pub fn absent(client: &Client, keys: usize) -> Result<Vec<u32>> {
     let numbers = 0..u32::try_from(keys).context("too many keys")?;
-    let absent: Vec<u32> = numbers.filter(|&number| client.peek(&key(number)).is_none()).collect();
+    let absent: Vec<u32> = numbers.filter(|&number| client.peek(key(number)).is_none()).collect();
     ensure!(absent.len() * 100 <= keys, "the table holds all but {} of {keys} keys", absent.len());
     Ok(absent)
 }

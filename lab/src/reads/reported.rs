@@ -76,11 +76,11 @@ fn read<const DEPENDENT: bool>(client: &Client, steps: Steps, ops: &[Op]) -> Res
     let mut value = Vec::with_capacity(VALUE_BYTES);
     // The first to be handed over find out where to.
     for op in first {
-        ensure!(client.peek_into(&op.key, &mut value).is_some(), "a key is missing");
+        ensure!(client.peek_into(op.key, &mut value).is_some(), "a key is missing");
     }
     let begun = Instant::now();
     let sum = read_all::<DEPENDENT>(timed, &mut |op: &Op| {
-        let is_there = client.peek_into(&op.key, black_box(&mut value)).is_some();
+        let is_there = client.peek_into(op.key, black_box(&mut value)).is_some();
         if is_there { first_word(&value) } else { MISSING }
     });
     let ns = begun.elapsed().as_secs_f64() * 1e9;

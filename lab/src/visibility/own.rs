@@ -114,7 +114,7 @@ impl Own {
             self.last += 1;
             let value = value(self.last);
             let begun = Instant::now();
-            self.writer.set(key, &value)?;
+            self.writer.set(key, value)?;
             ns.push(begun.elapsed().as_nanos() as f64);
             for client in [&self.writer, &self.other] {
                 let is_seen = client.peek_into(key, &mut seen).is_some() && *seen == value;

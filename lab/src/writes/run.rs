@@ -43,14 +43,13 @@ impl Run {
                 Ok(median(self.peer.round_trips(u32::try_from(asleep)?, Some(PAUSE))?))
             }
             Figure::SetAwake => {
-                self.each(self.requests, None, |key| self.client.set(key, &value).map(drop))
+                self.each(self.requests, None, |key| self.client.set(key, value).map(drop))
             }
             Figure::SetAsleep => {
-                self.each(asleep, Some(PAUSE), |key| self.client.set(key, &value).map(drop))
+                self.each(asleep, Some(PAUSE), |key| self.client.set(key, value).map(drop))
             }
-            Figure::SetOverSocket => self.each(self.requests / 10, None, |key| {
-                self.socket_client.set(key, &value).map(drop)
-            }),
+            Figure::SetOverSocket => self
+                .each(self.requests / 10, None, |key| self.socket_client.set(key, value).map(drop)),
             Figure::GetMissAwake => self.each(self.requests, None, |key| {
                 let unknown = [b"unknown:", key].concat();
                 self.client.get(&unknown).map(drop)

@@ -4,7 +4,7 @@
 //!  u8 format = 2 | u8 number of rules - 1 | rule 0 | rule 1 | ...
 //!
 //!  rule: u8 bytes of the prefix | prefix | u8 scope | u8 write | u8 on_write_error
-//!        u64 ttl | u64 l2_ttl | u64 l3_ttl | u64 negative_ttl     in ns; l3_ttl 2^64-1: for ever
+//!        u64 ttl | u64 l2_ttl | u64 l3_ttl | u64 negative_ttl     in ns; l3_ttl 2^64-1: forever
 //!        u32 value_bytes_max | u16 share_max in thousandths; 2^16-1: no limit
 //! ```
 //!
@@ -58,7 +58,7 @@ pub enum PolicyError {
         bytes: usize,
     },
     /// More than the encoding carries.
-    #[error("a lifetime in rule {id} is over 584 years; use none for what is kept for ever")]
+    #[error("a lifetime in rule {id} is over 584 years; use none for what is kept forever")]
     TtlTooLong {
         /// The rule.
         id: u8,
@@ -81,7 +81,7 @@ pub enum PolicyError {
     },
 }
 
-/// Nanoseconds as they are encoded; `None` for what does not fit or would mean for ever.
+/// Nanoseconds as they are encoded; `None` for what does not fit or would mean forever.
 pub(super) fn nanoseconds(duration: Duration) -> Option<u64> {
     u64::try_from(duration.as_nanos()).ok().filter(|&ns| ns != FOREVER)
 }

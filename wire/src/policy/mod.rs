@@ -32,7 +32,7 @@ pub enum WriteMode {
     L1Only,
 }
 
-/// What a write does when a tier below cannot take it.
+/// The reaction to a tier that cannot take a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnWriteError {
     /// An error; L1 stays as it was.
@@ -54,7 +54,7 @@ pub struct Rule {
     pub ttl: Duration,
     /// Life in L2 of what is written through.
     pub l2_ttl: Duration,
-    /// Life in L3 of what is written through; `None` keeps it for ever.
+    /// Life in L3 of what is written through; `None` keeps it forever.
     pub l3_ttl: Option<Duration>,
     /// How long an absence that L3 confirmed is remembered; zero: not at all.
     pub negative_ttl: Duration,
@@ -64,13 +64,15 @@ pub struct Rule {
     pub on_write_error: OnWriteError,
     /// Largest value in bytes.
     pub value_bytes_max: u32,
-    /// Most of the table that L1 copies under this rule may take, in thousandths; `None`: all of it.
+    /// Most of the table that L1 copies under this rule may take, in thousandths; `None`: all of
+    /// it.
     pub share_max_permille: Option<u16>,
 }
 
 impl Default for Rule {
-    /// What holds where nothing is configured: rule 0, scope host, written through, 30 s in L1, five
-    /// minutes in L2, for ever in L3, absences remembered for a second, values up to 1 MiB, no limit to their share.
+    /// The rule where nothing is configured: rule 0, scope host, written through, 30 s in L1,
+    /// five minutes in L2, forever in L3, absences remembered for a second, values up to 1 MiB, no
+    /// limit to their share.
     fn default() -> Rule {
         Rule {
             id: 0,

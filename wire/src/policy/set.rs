@@ -16,7 +16,8 @@ pub struct PolicySet {
     rules: Vec<Rule>,
     /// Ids in the order of their prefixes; the empty one first.
     order: Vec<u8>,
-    /// By id: the rule with the longest prefix that this rule's prefix begins with. Rule 0 is its own.
+    /// By id: the rule with the longest prefix that this rule's prefix begins with. Rule 0 is its
+    /// own.
     parents: Vec<u8>,
 }
 
@@ -24,10 +25,9 @@ impl PolicySet {
     /// Rules in the order of their ids, which count from 0; the first has the empty prefix.
     ///
     /// # Errors
-    /// No rules or more than [`RULES_MAX`]; other ids; a first rule with a prefix; two rules with the
-    /// same prefix; a prefix longer than [`PREFIX_BYTES_MAX`]; a share of nothing or of more than all; a
-    /// lifetime of 584 years, which the
-    /// encoding cannot carry.
+    /// No rules or more than [`RULES_MAX`]; other ids; a first rule with a prefix; two rules with
+    /// the same prefix; a prefix longer than [`PREFIX_BYTES_MAX`]; a share of nothing or of more
+    /// than all; a lifetime of 584 years, which the encoding cannot carry.
     pub fn new(rules: Vec<Rule>) -> Result<PolicySet, PolicyError> {
         check(&rules)?;
         let mut order: Vec<u8> = rules.iter().map(|rule| rule.id).collect();
@@ -57,8 +57,8 @@ impl PolicySet {
         // with: anything between the two in order begins with the sought prefix.
         //
         // The empty prefix, first in order, is never compared: every write asks for its rule, and a
-        // comparison of no bytes at an empty vector's address, which is no address, costs a processor
-        // with masked loads hundreds of cycles.
+        // comparison of no bytes at an empty vector's address, which is no address, costs a
+        // processor with masked loads hundreds of cycles.
         let prefixes = &self.order[1..];
         let after = prefixes.partition_point(|&id| self.rule_at(id).prefix.as_slice() <= key);
         let mut rule = match prefixes[..after].last() {
@@ -103,7 +103,8 @@ impl PolicySet {
         PolicySet::new(codec::decode(bytes)?)
     }
 
-    /// Tells sets apart: FNV-1a, 64 bits, of the encoding. The same in every build that encodes alike.
+    /// Tells sets apart: FNV-1a, 64 bits, of the encoding. The same in every build that encodes
+    /// alike.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         self.encode().iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {

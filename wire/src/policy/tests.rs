@@ -132,7 +132,7 @@ fn the_default_policy_is_what_new_makes_of_the_default_rule() {
     assert!(!PolicySet::default().has_process_scope());
 }
 
-/// Only in L3 is anything kept for ever; elsewhere the encoding of that is refused.
+/// Only in L3 is anything kept forever; elsewhere the encoding of that is refused.
 #[test]
 fn a_lifetime_without_end_is_refused_where_there_is_none() {
     let bytes = PolicySet::default().encode();

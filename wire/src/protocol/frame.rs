@@ -42,13 +42,13 @@ pub struct FrameTooLong {
 
 /// Finds the first frame in what has been received so far.
 ///
-/// Returns where its payload lies in `buffer`, or `None` while it is incomplete. The frame ends where the
-/// payload ends: what follows belongs to the next one.
+/// Returns where its payload lies in `buffer`, or `None` while it is incomplete. The frame ends
+/// where the payload ends: what follows belongs to the next one.
 ///
 /// # Errors
 ///
-/// [`FrameTooLong`] as soon as a payload of more than `payload_bytes_max` is announced, before any of
-/// it need be held.
+/// [`FrameTooLong`] as soon as a payload of more than `payload_bytes_max` is announced, before any
+/// of it need be held.
 pub fn split(
     buffer: &[u8],
     payload_bytes_max: usize,

@@ -1,8 +1,8 @@
-//! What travels between a client and the daemon.
+//! Messages between a client and the daemon.
 //!
-//! [`Request`] and [`Response`] are the whole vocabulary, however they travel: as frames ([`frame`]) on
-//! the control socket, or as records in a mailbox ([`shm_layout::mailbox`]). The bytes of each
-//! message are in `codec`; both sides use the same functions.
+//! [`Request`] and [`Response`] are the whole vocabulary, however they travel: as frames
+//! ([`frame`]) on the control socket, or as records in a mailbox ([`shm_layout::mailbox`]). The
+//! bytes of each message are in `codec`; both sides use the same functions.
 
 mod codec;
 pub mod frame;
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Version of this vocabulary. A daemon refuses a client of another one.
 pub const PROTOCOL_VERSION: u32 = 4;
 
-/// What a client asks of the daemon. Borrows its bytes from the caller or from a frame.
+/// A request of a client to the daemon. Borrows its bytes from the caller or from a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request<'a> {
     /// First request on every connection: hands over the table.
@@ -40,8 +40,8 @@ pub enum Request<'a> {
     },
     /// Store a value.
     Set(Set<'a>),
-    /// Store many values, each as by a [`Request::Set`]; one [`Response::Many`] answers, in the order
-    /// asked, with one answer for each.
+    /// Store many values, each as by a [`Request::Set`]; one [`Response::Many`] answers, in the
+    /// order asked, with one answer for each.
     SetMany {
         /// The values.
         sets: Vec<Set<'a>>,
@@ -76,8 +76,8 @@ pub enum Request<'a> {
     Resize {
         /// Bytes of the new table; `None`: as many as now.
         table_bytes: Option<u64>,
-        /// Expected bytes of an entry, which sizes the index; `None`: as configured, 0: as entries are
-        /// now.
+        /// Expected bytes of an entry, which sizes the index; `None`: as configured, 0: as entries
+        /// are now.
         entry_bytes: Option<u32>,
     },
 }
@@ -99,11 +99,11 @@ pub struct Set<'a> {
     pub reply: bool,
 }
 
-/// What the daemon answers.
+/// A response of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response<'a> {
-    /// Answer to [`Request::Attach`]; the table's read-only descriptor travels beside it, and behind
-    /// that the mailbox's, if there is one.
+    /// Answer to [`Request::Attach`]; the table's read-only descriptor travels beside it, and
+    /// behind that the mailbox's, if there is one.
     Attached(Attached<'a>),
     /// The key has this value.
     Found {
@@ -150,7 +150,7 @@ pub enum Response<'a> {
     },
 }
 
-/// What a client learns at attach.
+/// The daemon's answer to an attach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached<'a> {
     /// [`PROTOCOL_VERSION`] of the daemon.

@@ -50,8 +50,7 @@ impl Read for Decoded {
 
     #[inline(always)]
     fn read(&mut self, op: &Op, word: &mut [u8; 8]) -> bool {
-        let Ok(Some(book)) =
-            self.memo.decoded(&op.key, |json| serde_json::from_slice::<Book>(json))
+        let Ok(Some(book)) = self.memo.decoded(op.key, |json| serde_json::from_slice::<Book>(json))
         else {
             return false;
         };

@@ -27,7 +27,7 @@ impl Read for ReadWith {
 
     #[inline(always)]
     fn read(&mut self, op: &Op, word: &mut [u8; 8]) -> bool {
-        match self.client.read_with(&op.key, |value| value.array::<8>(0)) {
+        match self.client.read_with(op.key, |value| value.array::<8>(0)) {
             Ok(Some(Some(found))) => {
                 *word = found;
                 true

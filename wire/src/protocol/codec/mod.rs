@@ -106,7 +106,7 @@ fn put_duration(out: &mut Vec<u8>, duration: Duration) {
     out.extend_from_slice(&ns.to_le_bytes());
 }
 
-/// What is left of a message that is being decoded.
+/// The rest of a message that is being decoded.
 struct Fields<'a> {
     rest: &'a [u8],
 }
