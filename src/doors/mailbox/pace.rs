@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// A gap of this length or more says nothing about the next one.
 const GAP_MAX: Duration = Duration::from_millis(10);
+/// A client that asks this often is in use.
+const IN_USE: Duration = Duration::from_millis(1);
 /// Time from waking a thread on another processor, which may have halted, until it runs.
 const WAKE_LATENCY: Duration = Duration::from_micros(50);
 /// Useless polls in a row after which the estimate is no longer used.
@@ -94,9 +96,9 @@ impl Pace {
         polls
     }
 
-    /// Whether the client has asked for something in the last milliseconds.
+    /// Whether the client asks often, and has done so just now. Mailboxes of idle clients cost nothing.
     pub(super) fn is_in_use(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.last_seen) < GAP_MAX
+        self.observed < IN_USE && now.saturating_duration_since(self.last_seen) < IN_USE
     }
 
     /// Whether a next request is expected within `spin`.
