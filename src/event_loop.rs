@@ -173,6 +173,8 @@ mod tests {
         tier: UnixStream,
         calls: Sender<Call>,
         flush_interval: Duration,
+        /// Replies that the tier owes.
+        owed: u32,
     }
 
     impl Service for Tiered {
@@ -183,12 +185,17 @@ mod tests {
         fn tier_ready(&mut self, tier: u64, readiness: Readiness, _: &mut dyn Replies) {
             assert!(readiness.readable);
             self.tier.read_exact(&mut [0]).unwrap();
+            self.owed = self.owed.saturating_sub(1);
             self.calls.send(Call::Ready(tier)).unwrap();
         }
 
         fn advance_tiers(&mut self, _: Instant, _: &mut dyn Replies) -> Option<Instant> {
             self.calls.send(Call::Flush).unwrap();
             Some(Instant::now() + self.flush_interval)
+        }
+
+        fn is_idle(&self) -> bool {
+            self.owed == 0
         }
 
         fn turn(&mut self, _: Instant, _: &mut dyn Replies) -> Option<Instant> {
@@ -208,7 +215,7 @@ mod tests {
         let stop = EventFd::from_flags(flags).unwrap();
         let (tier, server) = UnixStream::pair().unwrap();
         let (sender, calls) = channel();
-        let mut service = Tiered { tier, calls: sender, flush_interval };
+        let mut service = Tiered { tier, calls: sender, flush_interval, owed: 0 };
         let limits = Limits {
             frame_bytes_max: 1000,
             connections_max: 1,

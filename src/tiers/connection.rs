@@ -236,3 +236,29 @@ impl<P: Protocol> fmt::Debug for Connection<P> {
             .finish_non_exhaustive()
     }
 }
+
+/// What the protocols' tests share.
+#[cfg(test)]
+pub mod testing {
+    use super::{Failure, Protocol};
+
+    /// Decodes bytes that arrive in these pieces.
+    pub fn decode<P: Protocol>(protocol: &P, pieces: &[&[u8]]) -> Result<Vec<P::Message>, Failure> {
+        let mut decoder = P::Decoder::default();
+        let mut messages = Vec::new();
+        for mut piece in pieces.iter().copied() {
+            while let Some(message) = protocol.decode(&mut decoder, &mut piece)? {
+                messages.push(message);
+            }
+            assert!(piece.is_empty(), "bytes are left");
+        }
+        Ok(messages)
+    }
+
+    /// `stream`, cut at these places.
+    pub fn cut(stream: &[u8], mut cuts: Vec<usize>) -> Vec<&[u8]> {
+        cuts.extend([0, stream.len()]);
+        cuts.sort_unstable();
+        cuts.windows(2).map(|pair| &stream[pair[0]..pair[1]]).collect()
+    }
+}

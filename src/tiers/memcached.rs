@@ -224,19 +224,12 @@ fn refusal(error: Error) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::connection::testing;
     use super::*;
     use proptest::prelude::*;
 
     fn decode(pieces: &[&[u8]]) -> Result<Vec<Message>, Failure> {
-        let (protocol, mut decoder) = (Memcached::default(), Decoder::default());
-        let mut messages = Vec::new();
-        for mut piece in pieces.iter().copied() {
-            while let Some(message) = protocol.decode(&mut decoder, &mut piece)? {
-                messages.push(message);
-            }
-            assert!(piece.is_empty());
-        }
-        Ok(messages)
+        testing::decode(&Memcached::default(), pieces)
     }
 
     const STREAM: &[u8] = b"EN\r\nVA 12 t-1 f7 O1\r\nline\r\nin it\n\r\nHD O2\r\n\
@@ -246,10 +239,7 @@ mod tests {
         /// The hazard: a response that arrives in pieces is read as another one.
         #[test]
         fn responses_are_the_same_however_they_are_cut(cuts in prop::collection::vec(0..STREAM.len(), 0..9)) {
-            let mut cuts = cuts;
-            cuts.extend([0, STREAM.len()]);
-            cuts.sort_unstable();
-            let pieces: Vec<_> = cuts.windows(2).map(|pair| &STREAM[pair[0]..pair[1]]).collect();
+            let pieces = testing::cut(STREAM, cuts);
             let whole = decode(&[STREAM]).unwrap();
             prop_assert_eq!(whole.len(), 6);
             prop_assert_eq!(whole[1].as_ref().unwrap().1.as_deref(), Some(&b"line\r\nin it\n"[..]));

@@ -6,7 +6,7 @@
 //! A value and its remaining life must belong together: if another client stored the key between
 //! the two commands, the old value would get the new one's life. So they are read in one
 //! transaction. Most keys that reach L3 are absent, though, and an absent key has no life to ask
-//! for: while that holds, each key is asked for by a bare `GET`, which costs Redis a quarter less,
+//! for: while that holds, each key is asked for by a bare `GET`, one command instead of four,
 //! and a key that turns out to be there is asked for once more, in a transaction.
 
 use std::io::{self, Read};
@@ -329,6 +329,7 @@ fn type_name(value: &Value) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::connection::testing;
     use super::*;
     use proptest::prelude::*;
     use redis::IntoConnectionInfo;
@@ -339,15 +340,7 @@ mod tests {
     }
 
     fn decode(pieces: &[&[u8]]) -> Result<Vec<Value>, Failure> {
-        let (protocol, mut decoder) = (protocol("redis://localhost"), Decoder::default());
-        let mut messages = Vec::new();
-        for mut piece in pieces.iter().copied() {
-            while let Some(message) = protocol.decode(&mut decoder, &mut piece)? {
-                messages.push(message);
-            }
-            assert!(piece.is_empty());
-        }
-        Ok(messages)
+        testing::decode(&protocol("redis://localhost"), pieces)
     }
 
     fn asked(key: &[u8], ask: Ask) -> Asked {
@@ -362,10 +355,7 @@ mod tests {
         /// The hazard: a reply that arrives in pieces is read as another one.
         #[test]
         fn replies_are_the_same_however_they_are_cut(cuts in prop::collection::vec(0..STREAM.len(), 0..9)) {
-            let mut cuts = cuts;
-            cuts.extend([0, STREAM.len()]);
-            cuts.sort_unstable();
-            let pieces: Vec<_> = cuts.windows(2).map(|pair| &STREAM[pair[0]..pair[1]]).collect();
+            let pieces = testing::cut(STREAM, cuts);
             let whole = decode(&[STREAM]).unwrap();
             prop_assert_eq!(whole.len(), 6);
             prop_assert_eq!(decode(&pieces).unwrap(), whole);

@@ -308,11 +308,12 @@ impl Tiers for Upstream {
         // L2 first: what it answers at once may be a request for L3.
         let l2 = self.l2.as_mut().and_then(|l2| l2.advance(now, &mut self.replies));
         self.settle();
+        let queued = self.l2.as_ref().map_or(0, Server::queued);
         let l3 = self.l3.as_mut().and_then(|l3| l3.advance(now, &mut self.replies));
         self.settle();
-        // A write that L3 has refused or lost asks L2 for nothing, but a job that L3 has answered at
-        // once may: that is sent in the next turn.
-        let is_late = self.l2.as_ref().is_some_and(Server::has_unsent);
+        // A job that L3 has ended just now may have asked L2 for something: that is sent in the next
+        // turn. What was queued before waits for a reply.
+        let is_late = self.l2.as_ref().map_or(0, Server::queued) > queued;
         if is_late { Some(now) } else { [l2, l3].into_iter().flatten().min() }
     }
 

@@ -4,6 +4,7 @@
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ type Command = Box<dyn FnOnce(&mut Upstream) + Send>;
 pub struct Loop {
     commands: Option<Sender<Command>>,
     wake: Arc<EventFd>,
+    /// Waits of the loop that have ended.
+    turns: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -39,8 +42,11 @@ impl Loop {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_flags(flags).unwrap());
         let woken = Arc::clone(&wake);
-        let thread = std::thread::spawn(move || run(&config, &woken, &commands, &events));
-        Loop { commands: Some(sender), wake, thread: Some(thread) }
+        let turns = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&turns);
+        let thread =
+            std::thread::spawn(move || run(&config, &woken, &commands, (&events, &counter)));
+        Loop { commands: Some(sender), wake, turns, thread: Some(thread) }
     }
 
     fn on_loop<T: Send + 'static>(
@@ -61,6 +67,11 @@ impl Loop {
     /// Submits all of them in one turn of the loop.
     pub fn submit_all(&self, jobs: Vec<Job>) {
         self.on_loop(move |tiers| jobs.into_iter().for_each(|job| tiers.submit(job).unwrap()));
+    }
+
+    /// Waits of the loop that have ended.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
     }
 
     pub fn has(&self, tier: Tier) -> bool {
@@ -91,7 +102,12 @@ impl Drop for Loop {
 }
 
 /// Turns until the commands end and every job has, or could have by its deadlines.
-fn run(config: &TiersConfig, wake: &EventFd, commands: &Receiver<Command>, events: &Sender<Event>) {
+fn run(
+    config: &TiersConfig,
+    wake: &EventFd,
+    commands: &Receiver<Command>,
+    (events, turns): (&Sender<Event>, &AtomicU64),
+) {
     let reactor = Rc::new(Reactor::new().unwrap());
     reactor.register(wake.as_fd(), Token::door(0), Interest::READABLE).unwrap();
     let mut tiers = Upstream::new(config, &reactor).unwrap();
@@ -111,6 +127,7 @@ fn run(config: &TiersConfig, wake: &EventFd, commands: &Receiver<Command>, event
         }
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
         reactor.wait(timeout, &mut ready).unwrap();
+        turns.fetch_add(1, Ordering::Relaxed);
         for event in ready.iter() {
             if let Source::Tier(number) = event.source {
                 tiers.ready(number, event.readiness);

@@ -30,6 +30,27 @@ fn the_queue_is_bounded_and_every_accepted_job_ends() {
     assert_eq!(dones.iter().count(), JOBS_MAX, "what was accepted has ended before the thread did");
 }
 
+/// The hazard: while more waits than may be in flight, the loop turns without a pause.
+#[test]
+fn a_full_window_is_waited_for_asleep() {
+    let l2 = Server::memcached();
+    let proxy = Proxy::before(&l2);
+    let bench = Bench::new(Some((proxy.address(), PATIENCE)), None);
+    assert!(is_absent(&bench.fetch(b"miss"), false));
+    proxy.hold();
+    const JOBS: u64 = 4000;
+    bench.tiers.submit_all((0..JOBS).map(|n| Bench::fetch_job(n, b"key")).collect());
+    proxy.wait_until_held();
+    let before = bench.tiers.turns();
+    std::thread::sleep(Duration::from_millis(100));
+    let turns = bench.tiers.turns() - before;
+    assert!(turns < 100, "{turns} turns for nothing");
+    proxy.release();
+    for _ in 0..JOBS {
+        assert!(matches!(bench.done(), Event::Fetched { .. }));
+    }
+}
+
 #[test]
 fn stopping_does_not_wait_for_a_silent_tier_beyond_its_deadlines() {
     let l3 = Server::redis();

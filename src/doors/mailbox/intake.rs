@@ -126,8 +126,12 @@ impl Doors<'_> {
             mailbox.drain_reports(|hash, times| service.hit(hash, times));
             return Ok(Poll::Served);
         }
-        if in_debt || !service.takes_more() {
+        if in_debt {
             return Ok(Poll::Due);
+        }
+        // The tiers make room, and that ends the wait.
+        if !service.takes_more() {
+            return Ok(Poll::Quiet);
         }
         mailbox.note_empty_poll();
         if !is_leaving && mailbox.should_poll(now, cpu, self.limits.spin) {

@@ -59,8 +59,12 @@ impl<P: Protocol> Server<P> {
             && began + deadline <= now
         {
             // The next probe starts from a new connection.
-            self.lose(&Failure::timeout("probing"), replies);
-            self.probed(Err(Failure::timeout("probing")));
+            let failure = Failure::timeout("probing");
+            self.disconnect(&failure, replies);
+            // Where there was no connection, nothing has ended the probe yet.
+            if let Probe::Running(_) = self.probe {
+                self.probed(Err(failure));
+            }
         }
     }
 

@@ -28,21 +28,16 @@ pub(super) enum Link<P: Protocol> {
 
 impl<P: Protocol> Server<P> {
     pub(super) fn dial(&mut self, now: Instant, replies: &mut Replies) {
-        let begun = match &self.endpoint {
-            Endpoint::Unix(path) => dial::begin_unix(path).map(|socket| Some((socket, None))),
-            Endpoint::Tcp { host, port } => match self.resolver.resolve(host, *port) {
-                Ok(Some(addresses)) => return self.dial_first(addresses, now, None, replies),
-                Ok(None) => Ok(None),
-                Err(error) => Err(error),
+        match &self.endpoint {
+            Endpoint::Unix(path) => match dial::begin_unix(path) {
+                Ok(socket) => self.watch(socket, now, Vec::new().into_iter(), replies),
+                Err(error) => self.cannot_connect(now, error, replies),
             },
-        };
-        match begun {
-            Ok(None) => self.link = Link::Resolving(now),
-            Ok(Some((socket, addresses))) => {
-                let addresses = addresses.unwrap_or_else(|| Vec::new().into_iter());
-                self.watch(socket, now, addresses, replies);
-            }
-            Err(error) => self.cannot_connect(now, error, replies),
+            Endpoint::Tcp { host, port } => match self.resolver.resolve(host, *port) {
+                Ok(Some(addresses)) => self.dial_first(addresses, now, None, replies),
+                Ok(None) => self.link = Link::Resolving(now),
+                Err(error) => self.cannot_connect(now, error, replies),
+            },
         }
     }
 
@@ -96,7 +91,7 @@ impl<P: Protocol> Server<P> {
 
     pub(super) fn resolved(&mut self, replies: &mut Replies) {
         let Some(result) = self.resolver.take() else { return };
-        // The one who asked has given up meanwhile: the next one resolves anew.
+        // Whoever wanted it has given up meanwhile; the next one resolves the name again.
         let Link::Resolving(since) = self.link else { return };
         match result {
             Ok(addresses) => self.dial_first(addresses, since, None, replies),
@@ -123,26 +118,29 @@ impl<P: Protocol> Server<P> {
             end = connection.out().len();
         }
         self.link = Link::Up(connection, began);
-        let opened = self.opened(replies);
-        if let Err(failure) = opened.and_then(|()| self.send()) {
+        self.opened(replies);
+        if let Err(failure) = self.send() {
             self.lose(&failure, replies);
         }
     }
 
     /// If the session is open and it was opened for a probe, sends that.
-    pub(super) fn opened(&mut self, replies: &mut Replies) -> Result<(), Failure> {
+    pub(super) fn opened(&mut self, replies: &mut Replies) {
         if let (Link::Up(connection, _), Probe::Running(_)) = (&self.link, self.probe)
             && connection.state == State::Open
         {
             self.send_probe(Instant::now(), replies);
         }
-        Ok(())
     }
 
     /// A failure of requests sent at `began`: counts it, and lets go of a tier that is lost by it.
     pub(super) fn failed(&mut self, began: Instant, failure: &Failure, replies: &mut Replies) {
         if self.health.failed(began, failure) {
             self.disconnect(failure, replies);
+            // They would wait for their deadlines.
+            for asked in std::mem::take(&mut self.queue) {
+                self.not_sent(asked, "circuit breaker is open", replies);
+            }
             self.probe = Probe::At(Instant::now() + self.health.probe_delay());
         }
     }

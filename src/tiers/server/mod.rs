@@ -103,12 +103,6 @@ impl<P: Protocol> Server<P> {
         }
     }
 
-    /// Whether a request waits that the open connection would take.
-    pub fn has_unsent(&self) -> bool {
-        let is_open = matches!(&self.link, Link::Up(c, _) if c.state == State::Open);
-        !self.queue.is_empty() && (is_open || matches!(self.link, Link::Down))
-    }
-
     /// Requests in the queue.
     pub fn queued(&self) -> usize {
         self.queue.len()

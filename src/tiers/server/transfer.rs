@@ -108,7 +108,7 @@ impl<P: Protocol> Server<P> {
                     if connection.in_flight.is_empty() {
                         connection.state = State::Open;
                         *since = now;
-                        self.opened(replies)?;
+                        self.opened(replies);
                     }
                 }
                 Content::Probe => {
