@@ -204,10 +204,19 @@ mod tests {
         }
     }
 
-    /// Runs the loop with a tier until `script` has got all calls that it wants.
+    /// Runs the loop with a tier until `script` has got all calls that it wants, then stops it.
     fn with_tier(
         flush_interval: Duration,
         script: impl FnOnce(&mut dyn FnMut() -> Call, &UnixStream),
+    ) {
+        with_owing_tier(flush_interval, 0, |next, server, _stop| script(next, server));
+    }
+
+    /// The same with a tier that owes this many replies when the loop begins. `script` may stop it.
+    fn with_owing_tier(
+        flush_interval: Duration,
+        owed: u32,
+        script: impl FnOnce(&mut dyn FnMut() -> Call, &UnixStream, &EventFd),
     ) {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
@@ -215,7 +224,7 @@ mod tests {
         let stop = EventFd::from_flags(flags).unwrap();
         let (tier, server) = UnixStream::pair().unwrap();
         let (sender, calls) = channel();
-        let mut service = Tiered { tier, calls: sender, flush_interval, owed: 0 };
+        let mut service = Tiered { tier, calls: sender, flush_interval, owed };
         let limits = Limits {
             frame_bytes_max: 1000,
             connections_max: 1,
@@ -223,7 +232,7 @@ mod tests {
             buffer_bytes_max: 1000,
             stall: PATIENCE,
             spin: Duration::ZERO,
-            grace: Duration::ZERO,
+            grace: PATIENCE,
         };
         std::thread::scope(|scope| {
             let stop = &stop;
@@ -232,7 +241,7 @@ mod tests {
                 reactor.register(&service.tier, Token::tier(TIER), Interest::READABLE).unwrap();
                 run(&reactor, &listener, stop.as_fd(), &mut service, limits).unwrap();
             });
-            script(&mut || calls.recv_timeout(PATIENCE).expect("a call"), &server);
+            script(&mut || calls.recv_timeout(PATIENCE).expect("a call"), &server, stop);
             stop.write(1).unwrap();
             looping.join().unwrap();
         });
@@ -259,6 +268,21 @@ mod tests {
             for turn in 0..4 {
                 assert_eq!([next(), next()], [Call::Turn, Call::Flush]);
                 assert!(began.elapsed() >= interval * turn);
+            }
+        });
+    }
+
+    /// The hazard: a write that was taken on is dropped by a stop, or a stop hangs.
+    #[test]
+    fn a_stop_waits_for_the_replies_that_a_tier_owes() {
+        with_owing_tier(PATIENCE, 2, |next, mut server: &UnixStream, stop| {
+            assert_eq!([next(), next()], [Call::Turn, Call::Flush]);
+            stop.write(1).unwrap();
+            // No turn any more, but the tier is served.
+            assert_eq!(next(), Call::Flush);
+            for _ in 0..2 {
+                server.write_all(b"x").unwrap();
+                assert_eq!([next(), next()], [Call::Ready(TIER), Call::Flush]);
             }
         });
     }
