@@ -10,7 +10,6 @@ use l1d_wire::pages::Pages;
 use l1d_wire::policy::Rule;
 use l1d_wire::protocol::{ErrorCode, Response};
 use serde_json::json;
-use std::time::Instant;
 
 /// Buckets that a task looks at in one turn.
 const BUCKETS_PER_TURN: u32 = 512;
@@ -214,7 +213,7 @@ impl Owner {
             "buckets": hash.buckets(self.tables.current().writer().geometry().bucket_count()),
             "flight_waiters": self.flights.waiters(key),
             "write_under_way": self.writes.is_changing(key),
-            "blocked_for_fills": self.blocks.is_blocked(key, Instant::now()),
+            "blocked_for_fills": self.blocks.is_blocked(key),
             "has_tiers": self.below.is_some(),
         });
         reply_json(origin, &answer, replies);

@@ -3,7 +3,7 @@
 use crate::doors::{Origin, Replies};
 use l1d_wire::protocol::frame::MANY_BYTES;
 use l1d_wire::protocol::{ErrorCode, Response};
-use std::collections::HashMap;
+use rapidhash::RapidHashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ impl Answer {
 /// Requests for many keys whose answers are not complete.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    open: HashMap<u64, Group>,
+    open: RapidHashMap<u64, Group>,
     next: u64,
 }
 

@@ -1,7 +1,7 @@
 //! Keys for which nothing that a fetch brings is kept for a while: a write of theirs may still land
 //! in a tier behind our back (P2, P7).
 
-use std::collections::HashMap;
+use rapidhash::RapidHashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ const BLOCKS_MAX: usize = 10_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
-    until: HashMap<Arc<[u8]>, Instant>,
+    until: RapidHashMap<Arc<[u8]>, Instant>,
 }
 
 impl Blocks {
@@ -28,8 +28,9 @@ impl Blocks {
         self.until.remove(key);
     }
 
-    pub(super) fn is_blocked(&self, key: &[u8], now: Instant) -> bool {
-        self.until.get(key).is_some_and(|until| *until > now)
+    /// Whether `key` is blocked now. Reads the clock only for a key that was blocked lately.
+    pub(super) fn is_blocked(&self, key: &[u8]) -> bool {
+        !self.until.is_empty() && self.until.get(key).is_some_and(|until| *until > Instant::now())
     }
 
     /// Forgets what is over; returns when the next will be.

@@ -1,7 +1,7 @@
 //! Flights: one fetch from the tiers for everyone on the host who misses a key (P1 to P3, P10).
 
 use super::answer::Waiter;
-use std::collections::HashMap;
+use rapidhash::RapidHashMap;
 use std::sync::Arc;
 
 /// Flights at a time; one more is refused, which whoever asks is told.
@@ -23,9 +23,9 @@ pub(super) struct Flight {
 /// All flights.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
-    by_id: HashMap<u64, Flight>,
+    by_id: RapidHashMap<u64, Flight>,
     /// The flight that a new waiter joins. A killed one is not here any more.
-    joinable: HashMap<Arc<[u8]>, u64>,
+    joinable: RapidHashMap<Arc<[u8]>, u64>,
     next: u64,
     pub(super) begun: u64,
     pub(super) joined: u64,

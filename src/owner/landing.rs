@@ -5,7 +5,7 @@ use super::answer::Answer;
 use super::flight::Flight;
 use super::request::{nanos, rule_with};
 use super::write::{Change, Write};
-use crate::doors::Replies;
+use crate::doors::{Replies, Service};
 use crate::tiers::{Event, Fetched, Job, Tier, Written};
 use l1d_wire::policy::{OnWriteError, Scope};
 use l1d_wire::protocol::ErrorCode;
@@ -24,9 +24,14 @@ impl Owner {
         while let Some(below) = &mut self.below
             && let Some(event) = below.tiers.next_event()
         {
-            any = true;
+            if !any {
+                // One reading of the clock for all that arrived together.
+                self.begin();
+                any = true;
+            }
             self.landed(event, replies);
         }
+        self.end();
         any
     }
 
@@ -56,7 +61,7 @@ impl Owner {
         flight.alive
             && same_epoch
             && !self.writes.is_changing(&flight.key)
-            && !self.blocks.is_blocked(&flight.key, Instant::now())
+            && !self.blocks.is_blocked(&flight.key)
     }
 
     fn fetched(&mut self, flight: &Flight, outcome: Fetched) -> Answer {

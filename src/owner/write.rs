@@ -1,7 +1,8 @@
 //! Changes on their way to the tiers: one at a time for each key, in the order they came (P7).
 
 use super::answer::Waiter;
-use std::collections::{HashMap, VecDeque};
+use rapidhash::RapidHashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +36,8 @@ pub(super) struct Write {
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     /// For each key the change in progress, then those behind it.
-    by_key: HashMap<Arc<[u8]>, VecDeque<Write>>,
-    key_of: HashMap<u64, Arc<[u8]>>,
+    by_key: RapidHashMap<Arc<[u8]>, VecDeque<Write>>,
+    key_of: RapidHashMap<u64, Arc<[u8]>>,
     next: u64,
 }
 

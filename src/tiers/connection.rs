@@ -76,7 +76,9 @@ pub struct Asked {
     /// `None` for a fill, which nobody waits for.
     pub ticket: Option<u32>,
     pub request: Request,
-    pub since: Instant,
+    /// When the first turn began that found it in the queue. Reading the clock for each request
+    /// would be a good part of its cost.
+    pub since: Option<Instant>,
     /// Its value is known to be there: value and remaining life are to be asked for together.
     pub in_full: bool,
 }

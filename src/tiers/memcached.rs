@@ -2,6 +2,10 @@
 //!
 //! The framing of commands and the meaning of responses are the memcache crate's; only the search
 //! for the end of a response is ours, because the crate reads from blocking sockets.
+//!
+//! Gets that wait together are one exchange of quiet commands: the server answers only those that
+//! hit, and a no-op behind them tells that it has come to their end. A miss costs neither side a
+//! response.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,15 +21,47 @@ use super::ttl;
 
 /// No response line of a meta command is longer: a key in base64 and a few flags.
 const LINE_BYTES_MAX: usize = 8 << 10;
+/// The server answers it when it has answered everything before.
+const NO_OP: &[u8] = b"mn\r\n";
 /// Memory reserved on the server's word alone for a value; more grows with what arrives.
 const VALUE_BYTES_RESERVED: usize = 2 << 20;
 
+/// Gets from which on an exchange of quiet commands pays for its no-op.
+const QUIET_GETS_MIN: usize = 3;
+/// Gets of one exchange.
+const QUIET_GETS_MAX: usize = 64;
+/// Bytes of values expected in one exchange, going by their recent size. The first answer waits for
+/// the last one.
+const QUIET_BYTES_MAX: usize = 64 << 10;
+
 /// The meta protocol.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memcached {
     /// Rises with each command. It travels as the opaque token and comes back with the response, so
     /// that an answer can never be taken for another request's.
     next_opaque: u32,
+    /// Mean bytes of the values found lately.
+    value_bytes: usize,
+}
+
+/// How an exchange is answered.
+#[derive(Debug)]
+pub enum Shape {
+    /// By the response with this opaque token.
+    One(u32),
+    /// By a response for each get that hits, or is refused, and the no-op's.
+    Quiet(QuietGets),
+}
+
+/// The responses to an exchange of quiet gets.
+#[derive(Debug)]
+pub struct QuietGets {
+    /// Opaque token of the first get; those of the others follow.
+    first: u32,
+    /// The answers that have come.
+    answers: Vec<Option<Answer>>,
+    /// An error response does not tell which get it answers.
+    refusal: Option<String>,
 }
 
 /// A response, or the server's refusal of this one command.
@@ -48,7 +84,7 @@ struct Value {
 
 impl Protocol for Memcached {
     type Message = Message;
-    type Shape = u32;
+    type Shape = Shape;
     type Decoder = Decoder;
 
     fn greet(&self, _: &mut Vec<u8>) -> usize {
@@ -56,7 +92,7 @@ impl Protocol for Memcached {
     }
 
     fn probe(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"mn\r\n");
+        out.extend_from_slice(NO_OP);
     }
 
     fn check_session(&self, message: Message) -> Result<(), Failure> {
@@ -68,16 +104,29 @@ impl Protocol for Memcached {
         }
     }
 
-    fn encode(&mut self, asked: &[Asked], out: &mut Vec<u8>) -> Result<(usize, u32), String> {
-        let Some(first) = asked.first() else { return Ok((0, 0)) };
-        let opaque = self.next_opaque;
-        let before = out.len();
-        if let Err(error) = command(&first.request, opaque).encode_into(out) {
+    fn encode(&mut self, asked: &[Asked], out: &mut Vec<u8>) -> Result<(usize, Shape), String> {
+        let gets_max = (QUIET_BYTES_MAX / self.value_bytes.max(1)).min(QUIET_GETS_MAX);
+        let gets = asked.iter().take_while(|asked| asked.request.ask.is_read()).take(gets_max);
+        let count = gets.clone().count();
+        if count >= QUIET_GETS_MIN {
+            let (first, before) = (self.next_opaque, out.len());
+            let is_encoded = gets.clone().all(|asked| {
+                let command = get(&asked.request, "q ", self.next_opaque);
+                self.encode_command(&command, out).is_ok()
+            });
+            if is_encoded {
+                out.extend_from_slice(NO_OP);
+                let answers = vec![None; count];
+                return Ok((count, Shape::Quiet(QuietGets { first, answers, refusal: None })));
+            }
+            // Whichever it is that cannot be sent is refused when it is the first.
             out.truncate(before);
-            return Err(format!("cannot encode a request: {error}"));
         }
-        self.next_opaque = opaque.wrapping_add(1);
-        Ok((1, opaque))
+        let opaque = self.next_opaque;
+        if let Some(first) = asked.first() {
+            self.encode_command(&command(&first.request, opaque), out)?;
+        }
+        Ok((1, Shape::One(opaque)))
     }
 
     fn decode(&self, decoder: &mut Decoder, input: &mut &[u8]) -> Result<Option<Message>, Failure> {
@@ -123,20 +172,87 @@ impl Protocol for Memcached {
     fn answer(
         &mut self,
         asked: &[Asked],
-        opaque: &mut u32,
+        shape: &mut Shape,
         message: Message,
         answers: &mut Vec<Answer>,
     ) -> Result<bool, Failure> {
         let Some(first) = asked.first() else { return Ok(true) };
-        answers.push(match message {
-            Err(refusal) => Answer::Refused(refusal),
-            Ok((response, value)) => {
-                let mut result = parse_meta_result(response).map_err(Failure::broken)?;
-                result.value = value;
-                answer(&first.request, *opaque, result)?
+        let is_last = match shape {
+            Shape::One(opaque) => {
+                answers.push(match message {
+                    Err(refusal) => Answer::Refused(refusal),
+                    Ok(response) => {
+                        let result = parse(response)?;
+                        if opaque_of(&result) != Some(*opaque) {
+                            return Err(out_of_order());
+                        }
+                        answer(&first.request, result)?
+                    }
+                });
+                true
             }
-        });
-        Ok(true)
+            Shape::Quiet(gets) => gets.take(asked, message)?,
+        };
+        if is_last && let Shape::Quiet(gets) = shape {
+            answers.extend(gets.finish());
+        }
+        for answer in answers.iter() {
+            if let Answer::Hit { value, .. } = answer {
+                self.value_bytes = (self.value_bytes * 7 + value.len()) / 8;
+            }
+        }
+        Ok(is_last)
+    }
+}
+
+impl Default for Memcached {
+    fn default() -> Memcached {
+        Memcached { next_opaque: 0, value_bytes: 1024 }
+    }
+}
+
+impl Memcached {
+    /// Appends the command that carries the next opaque token, or nothing.
+    fn encode_command(&mut self, command: &MetaCommand, out: &mut Vec<u8>) -> Result<(), String> {
+        let before = out.len();
+        if let Err(error) = command.encode_into(out) {
+            out.truncate(before);
+            return Err(format!("cannot encode a request: {error}"));
+        }
+        self.next_opaque = self.next_opaque.wrapping_add(1);
+        Ok(())
+    }
+}
+
+impl QuietGets {
+    /// Takes one response. `true`: it was the no-op's.
+    fn take(&mut self, asked: &[Asked], message: Message) -> Result<bool, Failure> {
+        let response = match message {
+            Ok((response, _)) if response.rc() == ReturnCode::Mn => return Ok(true),
+            Ok(response) => response,
+            Err(refusal) => {
+                self.refusal.get_or_insert(refusal);
+                return Ok(false);
+            }
+        };
+        let result = parse(response)?;
+        let index = opaque_of(&result).map(|opaque| opaque.wrapping_sub(self.first) as usize);
+        let place = index.and_then(|index| Some((self.answers.get_mut(index)?, asked.get(index)?)));
+        let Some((place @ None, asked)) = place else { return Err(out_of_order()) };
+        *place = Some(answer(&asked.request, result)?);
+        Ok(false)
+    }
+
+    /// All answers: the server had nothing to say to a get that missed.
+    fn finish(&mut self) -> impl Iterator<Item = Answer> {
+        let refusal = self.refusal.take();
+        let silent = move || match &refusal {
+            None => Answer::Miss { absent: true },
+            Some(why) => Answer::Refused(why.clone()),
+        };
+        std::mem::take(&mut self.answers)
+            .into_iter()
+            .map(move |answer| answer.unwrap_or_else(&silent))
     }
 }
 
@@ -168,12 +284,19 @@ fn data_bytes(line: &[u8]) -> Option<usize> {
 fn command(request: &Request, opaque: u32) -> MetaCommand {
     let key = memcached_key(&request.key).into_owned();
     let command = match &request.ask {
-        Ask::Get => MetaCommand::new(MetaOp::Get, key).flag("v").flag("t").flag("f"),
+        Ask::Get => return get(request, "", opaque),
         Ask::Set { value, flags, ttl } => store(key, value, *flags, *ttl),
         Ask::Add { value, flags, ttl } => store(key, value, *flags, Some(*ttl)).flag("ME"),
         Ask::Delete => MetaCommand::new(MetaOp::Delete, key),
     };
     command.flag(format!("O{opaque}"))
+}
+
+/// A get: value, remaining life, client flags. The flags travel as one token, which the crate copies
+/// as it is, because each token costs an allocation.
+fn get(request: &Request, quiet: &str, opaque: u32) -> MetaCommand {
+    let key = memcached_key(&request.key).into_owned();
+    MetaCommand::new(MetaOp::Get, key).flag(format!("v t f {quiet}O{opaque}"))
 }
 
 fn store(key: Vec<u8>, value: &[u8], flags: u32, ttl: Option<Duration>) -> MetaCommand {
@@ -184,10 +307,21 @@ fn store(key: Vec<u8>, value: &[u8], flags: u32, ttl: Option<Duration>) -> MetaC
         .value(value)
 }
 
-fn answer(request: &Request, opaque: u32, result: MetaCommandResult) -> Result<Answer, Failure> {
-    if result.opaque.as_deref() != Some(opaque.to_string().as_bytes()) {
-        return Err(Failure::broken("answers came out of order"));
-    }
+fn parse((response, value): (MetaResponse, Option<Vec<u8>>)) -> Result<MetaCommandResult, Failure> {
+    let mut result = parse_meta_result(response).map_err(Failure::broken)?;
+    result.value = value;
+    Ok(result)
+}
+
+fn opaque_of(result: &MetaCommandResult) -> Option<u32> {
+    std::str::from_utf8(result.opaque.as_deref()?).ok()?.parse().ok()
+}
+
+fn out_of_order() -> Failure {
+    Failure::broken("answers came out of order")
+}
+
+fn answer(request: &Request, result: MetaCommandResult) -> Result<Answer, Failure> {
     match (&request.ask, result.rc) {
         (Ask::Get, ReturnCode::En) => Ok(Answer::Miss { absent: true }),
         // Marked invalid, or a placeholder of a client that is computing the value.
@@ -251,6 +385,66 @@ mod tests {
         #[test]
         fn nonsense_ends_in_an_error_at_worst(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&[&bytes]);
+        }
+    }
+
+    fn asked(key: &str) -> Asked {
+        let request = Request { key: key.as_bytes().into(), ask: Ask::Get };
+        Asked { ticket: Some(1), request, since: None, in_full: false }
+    }
+
+    /// The answers to `asked`, when the server says this; the last message must be the last.
+    fn answers(asked: &[Asked], stream: &[u8]) -> Result<Vec<Answer>, Failure> {
+        let mut memcached = Memcached::default();
+        let (covered, mut shape) = memcached.encode(asked, &mut Vec::new()).unwrap();
+        assert_eq!(covered, asked.len());
+        let mut answers = Vec::new();
+        let mut is_last = false;
+        for message in decode(&[stream])? {
+            assert!(!is_last, "a message behind the last one");
+            is_last = memcached.answer(asked, &mut shape, message, &mut answers)?;
+        }
+        assert!(is_last);
+        Ok(answers)
+    }
+
+    #[test]
+    fn gets_that_wait_together_are_quiet_and_end_with_a_no_op() {
+        let many = ["a", "b", "c"].map(asked);
+        let mut out = Vec::new();
+        let mut memcached = Memcached::default();
+        memcached.encode(&many, &mut out).unwrap();
+        let commands = "mg a v t f q O0\r\nmg b v t f q O1\r\nmg c v t f q O2\r\nmn\r\n";
+        assert_eq!(String::from_utf8_lossy(&out), commands);
+        out.clear();
+        let (covered, _) = memcached.encode(&many[..2], &mut out).unwrap();
+        assert_eq!((covered, &out[..]), (1, &b"mg a v t f O3\r\n"[..]));
+        memcached.value_bytes = 1 << 20;
+        let (covered, _) = memcached.encode(&many, &mut out).unwrap();
+        assert_eq!(covered, 1, "the first of some large values would wait for the last");
+    }
+
+    /// The hazard: an answer goes to another key than the one that was asked for.
+    #[test]
+    fn quiet_gets_are_answered_by_their_tokens_and_misses_by_silence() {
+        let many = ["a", "b", "c", "d"].map(asked);
+        let found = answers(&many, b"VA 1 t9 f7 O2\r\nx\r\nVA 0 t-1 f0 O0\r\n\r\nMN\r\n").unwrap();
+        assert!(
+            matches!(&found[0], Answer::Hit { value, remaining: None, .. } if value.is_empty())
+        );
+        assert!(matches!(&found[2], Answer::Hit { value, flags: 7, .. } if **value == *b"x"));
+        for index in [1, 3] {
+            assert!(matches!(found[index], Answer::Miss { absent: true }), "{index}");
+        }
+        let refused = answers(&many, b"VA 1 t9 f0 O0\r\nx\r\nSERVER_ERROR busy\r\nMN\r\n").unwrap();
+        assert!(matches!(refused[0], Answer::Hit { .. }));
+        assert!(refused[1..].iter().all(|answer| matches!(answer, Answer::Refused(_))));
+        for stream in [
+            &b"VA 1 t9 f0 O4\r\nx\r\nMN\r\n"[..],
+            b"VA 1 t9 f0\r\nx\r\nMN\r\n",
+            b"VA 1 t9 f0 O1\r\nx\r\nVA 1 t9 f0 O1\r\nx\r\nMN\r\n",
+        ] {
+            assert!(answers(&many, stream).is_err(), "{}", String::from_utf8_lossy(stream));
         }
     }
 

@@ -6,8 +6,9 @@
 //! A value and its remaining life must belong together: if another client stored the key between
 //! the two commands, the old value would get the new one's life. So they are read in one
 //! transaction. Most keys that reach L3 are absent, though, and an absent key has no life to ask
-//! for: while that holds, each key is asked for by a bare `GET`, one command instead of four,
-//! and a key that turns out to be there is asked for once more, in a transaction.
+//! for: while that holds, a key is asked for by a bare `GET`, one command instead of four, several
+//! keys by `MGET` and `EXISTS`, and a key that turns out to be there is asked for once more, in a
+//! transaction.
 
 use std::io::{self, Read};
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct Redis {
 pub enum Shape {
     /// By one reply to `GET`.
     Get,
+    /// By the reply to `MGET`, here once it has come, then by that to `EXISTS`.
+    GetMany(Option<Result<Vec<Value>, String>>),
     /// By one reply to a write.
     Write,
     /// By replies to MULTI and to each command inside, then by EXEC's, which has all values.
@@ -132,11 +135,21 @@ impl Protocol for Redis {
             write_command(&first.request).write_packed_command(out);
             return Ok((1, Shape::Write));
         }
-        if self.expects_absence() && !first.in_full {
-            redis::cmd("GET").arg(&*first.request.key).write_packed_command(out);
-            return Ok((1, Shape::Get));
-        }
         let reads = asked.iter().take_while(|asked| asked.request.ask.is_read());
+        if self.expects_absence() && !first.in_full {
+            let keys: Vec<&[u8]> = reads
+                .take_while(|asked| !asked.in_full)
+                .map(|asked| &*asked.request.key)
+                .take(self.transaction_keys())
+                .collect();
+            if let [key] = *keys {
+                redis::cmd("GET").arg(key).write_packed_command(out);
+                return Ok((1, Shape::Get));
+            }
+            redis::cmd("MGET").arg(&keys).write_packed_command(out);
+            redis::cmd("EXISTS").arg(&keys).write_packed_command(out);
+            return Ok((keys.len(), Shape::GetMany(None)));
+        }
         let keys: Vec<&[u8]> =
             reads.map(|asked| &*asked.request.key).take(self.transaction_keys()).collect();
         out.extend_from_slice(&transaction(&keys).get_packed_pipeline());
@@ -167,6 +180,18 @@ impl Protocol for Redis {
         match shape {
             Shape::Write => answers.push(write_answer(message)),
             Shape::Get => answers.push(get_answer(message)?),
+            Shape::GetMany(values @ None) => {
+                *values = Some(match message {
+                    Value::Array(values) if values.len() == asked.len() => Ok(values),
+                    Value::ServerError(error) => Err(error_text(error)),
+                    _ => return Err(Failure::broken("unexpected reply to MGET")),
+                });
+                return Ok(false);
+            }
+            Shape::GetMany(Some(values)) => {
+                let values = std::mem::replace(values, Ok(Vec::new()));
+                answers.extend(get_many_answers(asked.len(), values, message)?);
+            }
             Shape::Transaction { replies_left, refusal } => {
                 *replies_left -= 1;
                 if *replies_left > 0 {
@@ -274,6 +299,33 @@ fn get_answer(message: Value) -> Result<Answer, Failure> {
     }
 }
 
+/// The replies to MGET and EXISTS. MGET says nil for a key of another type, too: only if as many keys
+/// exist as have a value, the others are known to be absent.
+fn get_many_answers(
+    keys: usize,
+    values: Result<Vec<Value>, String>,
+    exist: Value,
+) -> Result<Vec<Answer>, Failure> {
+    let refused = |why: String| Ok(vec![Answer::Refused(why); keys]);
+    let values = match values {
+        Ok(values) => values,
+        Err(why) => return refused(why),
+    };
+    let exist = match exist {
+        Value::Int(exist) => usize::try_from(exist).unwrap_or(0),
+        Value::ServerError(error) => return refused(error_text(error)),
+        _ => return Err(Failure::broken("unexpected reply to EXISTS")),
+    };
+    let nils = values.iter().filter(|value| matches!(value, Value::Nil)).count();
+    let absent = keys - nils == exist;
+    let answer = |value| match value {
+        Value::Nil => Ok(Answer::Miss { absent }),
+        Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => Ok(Answer::AskInFull),
+        _ => Err(Failure::broken("unexpected value in the reply to MGET")),
+    };
+    values.into_iter().map(answer).collect()
+}
+
 fn write_command(request: &Request) -> Cmd {
     let key: &[u8] = &request.key;
     match &request.ask {
@@ -333,7 +385,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use redis::IntoConnectionInfo;
-    use std::time::Instant;
 
     fn protocol(url: &str) -> Redis {
         Redis::new(url.into_connection_info().unwrap())
@@ -345,7 +396,7 @@ mod tests {
 
     fn asked(key: &[u8], ask: Ask) -> Asked {
         let request = Request { key: key.into(), ask };
-        Asked { ticket: Some(1), request, since: Instant::now(), in_full: false }
+        Asked { ticket: Some(1), request, since: None, in_full: false }
     }
 
     const STREAM: &[u8] = b"+OK\r\n+QUEUED\r\n*2\r\n*2\r\n$5\r\nin\r\nx\r\n$-1\r\n:-2\r\n\
@@ -393,7 +444,7 @@ mod tests {
         redis.found_share = 0;
         let mut reads = vec![asked(b"a", Ask::Get), asked(b"b", Ask::Get)];
         let mut out = Vec::new();
-        let (covered, mut shape) = redis.encode(&reads, &mut out).unwrap();
+        let (covered, mut shape) = redis.encode(&reads[..1], &mut out).unwrap();
         assert_eq!((covered, &out[..]), (1, &b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n"[..]));
         let mut answers = Vec::new();
         let found = Value::BulkString(b"v".to_vec());
@@ -406,6 +457,40 @@ mod tests {
         assert_eq!(covered, 2);
         assert!(out.starts_with(b"*1\r\n$5\r\nMULTI\r\n"));
         assert!(matches!(shape, Shape::Transaction { replies_left: 5, .. }));
+    }
+
+    /// The hazard: a key of another type is remembered as absent (P9).
+    #[test]
+    fn keys_are_absent_only_if_none_of_them_exists_without_a_value() {
+        let mut redis = protocol("redis://localhost");
+        redis.found_share = 0;
+        let reads = [b"a", b"b", b"c"].map(|key| asked(key, Ask::Get));
+        let mut out = Vec::new();
+        let mut answers_to = |values: Value, exist: Value| {
+            out.clear();
+            redis.found_share = 0;
+            let (covered, mut shape) = redis.encode(&reads, &mut out).unwrap();
+            assert_eq!(covered, 3);
+            let mut answers = Vec::new();
+            assert!(!redis.answer(&reads, &mut shape, values, &mut answers).unwrap());
+            let is_last = redis.answer(&reads, &mut shape, exist, &mut answers)?;
+            assert!(is_last && answers.len() == 3);
+            Ok::<_, Failure>(answers)
+        };
+        let some = || Value::Array(vec![Value::Nil, Value::BulkString(b"v".to_vec()), Value::Nil]);
+        for (exist, absent) in [(1, true), (2, false), (0, false)] {
+            let answers = answers_to(some(), Value::Int(exist)).unwrap();
+            assert!(matches!(answers[1], Answer::AskInFull));
+            for index in [0, 2] {
+                let is_right =
+                    matches!(answers[index], Answer::Miss { absent: is } if is == absent);
+                assert!(is_right, "{exist} exist");
+            }
+        }
+        assert!(answers_to(some(), Value::Okay).is_err());
+        drop(answers_to);
+        let command = String::from_utf8(out).unwrap().replace("\r\n", " ");
+        assert_eq!(command, "*4 $4 MGET $1 a $1 b $1 c *4 $6 EXISTS $1 a $1 b $1 c ");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::tiers::request::Answer;
 
 impl<P: Protocol> Server<P> {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let queued = self.queue.front().map(|asked| asked.since + self.deadline);
+        let queued = self.queue.front().and_then(|asked| Some(asked.since? + self.deadline));
         let link = match &self.link {
             Link::Down => None,
             Link::Resolving(since) | Link::Dialing(_, since, _) => Some(*since + self.deadline),
@@ -31,7 +31,7 @@ impl<P: Protocol> Server<P> {
 
     pub(super) fn expire_queue(&mut self, now: Instant, replies: &mut Replies) {
         while let Some(asked) = self.queue.front()
-            && asked.since + self.deadline <= now
+            && asked.since.is_some_and(|since| since + self.deadline <= now)
             && let Some(asked) = self.queue.pop_front()
         {
             self.not_sent(asked, "waited in the queue past the deadline", replies);

@@ -95,7 +95,7 @@ impl<P: Protocol> Server<P> {
     /// lost.
     pub fn ask(&mut self, ticket: Option<u32>, request: Request, replies: &mut Replies) {
         self.health.figures.requests += 1;
-        let asked = Asked { ticket, request, since: Instant::now(), in_full: false };
+        let asked = Asked { ticket, request, since: None, in_full: false };
         if self.health.allows() {
             self.queue.push_back(asked);
         } else {
@@ -150,6 +150,9 @@ impl<P: Protocol> Server<P> {
     /// Ends what is past its deadline, connects, probes and sends as needed. Returns the next
     /// moment at which that may be due again.
     pub fn advance(&mut self, now: Instant, replies: &mut Replies) -> Option<Instant> {
+        for asked in self.queue.iter_mut().rev().take_while(|asked| asked.since.is_none()) {
+            asked.since = Some(now);
+        }
         self.expire_queue(now, replies);
         self.expire_link(now, replies);
         self.begin_probe(now, replies);
