@@ -160,6 +160,11 @@ impl Peers {
         self.resting.pop()
     }
 
+    /// How many mailboxes there are.
+    pub(super) fn mailboxes(&self) -> usize {
+        self.mailboxes.len()
+    }
+
     /// The next mailbox to drain hit reports from, round robin.
     pub(super) fn next_reporting(&mut self) -> Option<&mut Mailbox> {
         self.reporting = (self.reporting + 1) % self.mailboxes.len().max(1);

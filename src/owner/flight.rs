@@ -15,18 +15,29 @@ pub(super) struct Flight {
     pub(super) key: Arc<[u8]>,
     /// Id of the rule that holds for the key.
     pub(super) rule: u8,
-    pub(super) waiters: Vec<Waiter>,
+    /// Whoever asked first, then those who joined. Most flights have one waiter.
+    first: Waiter,
+    others: Vec<Waiter>,
     /// No set, delete or invalidation of the key since the fetch was begun: its value may be kept.
     pub(super) alive: bool,
+    id: u64,
 }
 
-/// All flights.
+impl Flight {
+    /// Everyone who waits.
+    pub(super) fn waiters(&self) -> impl Iterator<Item = Waiter> {
+        [self.first].into_iter().chain(self.others.iter().copied())
+    }
+}
+
+/// All flights. The lower bits of a flight's number are its place, the others tell it from those
+/// that had the place before.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
-    by_id: RapidHashMap<u64, Flight>,
+    places: Vec<Option<Flight>>,
+    free: Vec<usize>,
     /// The flight that a new waiter joins. A killed one is not here any more.
     joinable: RapidHashMap<Arc<[u8]>, u64>,
-    next: u64,
     pub(super) begun: u64,
     pub(super) joined: u64,
     pub(super) killed: u64,
@@ -46,26 +57,35 @@ pub(super) enum Boarding {
 impl Flights {
     /// Lets `waiter` wait for `key`, for which the rule with this id holds. A flight is registered before its fetch is sent (P1).
     pub(super) fn board(&mut self, key: &[u8], rule: u8, waiter: Waiter) -> Boarding {
-        if let Some(id) = self.joinable.get(key)
-            && let Some(flight) = self.by_id.get_mut(id)
+        if let Some(&id) = self.joinable.get(key)
+            && let Some(flight) = self.get_mut(id)
         {
-            if flight.waiters.len() >= WAITERS_MAX {
+            if flight.others.len() + 1 >= WAITERS_MAX {
                 return Boarding::Full;
             }
-            flight.waiters.push(waiter);
+            flight.others.push(waiter);
             self.joined += 1;
             return Boarding::Joined;
         }
-        if self.by_id.len() >= FLIGHTS_MAX {
+        if self.count() >= FLIGHTS_MAX {
             return Boarding::Full;
         }
-        self.next += 1;
+        let place = self.free.pop().unwrap_or(self.places.len());
+        let id = self.begun * FLIGHTS_MAX as u64 + place as u64;
         let key: Arc<[u8]> = key.into();
-        let flight = Flight { key: key.clone(), rule, waiters: vec![waiter], alive: true };
-        self.by_id.insert(self.next, flight);
-        self.joinable.insert(key.clone(), self.next);
+        let (first, others) = (waiter, Vec::new());
+        let flight = Some(Flight { key: key.clone(), rule, first, others, alive: true, id });
+        match self.places.get_mut(place) {
+            Some(free) => *free = flight,
+            None => self.places.push(flight),
+        }
+        self.joinable.insert(key.clone(), id);
         self.begun += 1;
-        Boarding::Begun(self.next, key)
+        Boarding::Begun(id, key)
+    }
+
+    fn get_mut(&mut self, id: u64) -> Option<&mut Flight> {
+        self.places.get_mut(place_of(id))?.as_mut().filter(|flight| flight.id == id)
     }
 
     /// Kills the flight of `key` (P2): its value goes to those who wait and is not kept, and later
@@ -76,7 +96,7 @@ impl Flights {
             return;
         }
         if let Some(id) = self.joinable.remove(key)
-            && let Some(flight) = self.by_id.get_mut(&id)
+            && let Some(flight) = self.get_mut(id)
         {
             flight.alive = false;
             self.killed += 1;
@@ -86,16 +106,17 @@ impl Flights {
     /// Kills all flights.
     pub(super) fn kill_all(&mut self) {
         self.killed += self.joinable.len() as u64;
-        for id in self.joinable.drain().map(|(_, id)| id) {
-            if let Some(flight) = self.by_id.get_mut(&id) {
-                flight.alive = false;
-            }
+        self.joinable.clear();
+        for flight in self.places.iter_mut().flatten() {
+            flight.alive = false;
         }
     }
 
     /// Ends a flight. Only its own record goes (P3).
     pub(super) fn land(&mut self, id: u64) -> Option<Flight> {
-        let flight = self.by_id.remove(&id)?;
+        let place = place_of(id);
+        let flight = self.places.get_mut(place)?.take_if(|flight| flight.id == id)?;
+        self.free.push(place);
         if self.joinable.get(&flight.key) == Some(&id) {
             self.joinable.remove(&flight.key);
         }
@@ -104,14 +125,18 @@ impl Flights {
 
     /// How many wait in the flight of `key` that may be joined.
     pub(super) fn waiters(&self, key: &[u8]) -> usize {
-        let flight = self.joinable.get(key).and_then(|id| self.by_id.get(id));
-        flight.map_or(0, |flight| flight.waiters.len())
+        let flight = self.joinable.get(key).and_then(|&id| self.places.get(place_of(id)));
+        flight.and_then(Option::as_ref).map_or(0, |flight| flight.waiters().count())
     }
 
     /// Flights under way.
     pub(super) fn count(&self) -> usize {
-        self.by_id.len()
+        self.places.len() - self.free.len()
     }
+}
+
+fn place_of(id: u64) -> usize {
+    usize::try_from(id % FLIGHTS_MAX as u64).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -132,7 +157,7 @@ mod tests {
         for _ in 0..99 {
             assert_eq!(flights.board(b"k", 0, Waiter::Nobody), Boarding::Joined);
         }
-        assert_eq!(flights.land(id).unwrap().waiters.len(), 100);
+        assert_eq!(flights.land(id).unwrap().waiters().count(), 100);
         assert_eq!(flights.count(), 0);
     }
 

@@ -40,7 +40,7 @@ impl Owner {
             Event::Fetched { flight, outcome } => {
                 let Some(flight) = self.flights.land(flight) else { return };
                 let answer = self.fetched(&flight, outcome);
-                for waiter in flight.waiters {
+                for waiter in flight.waiters() {
                     self.groups.give(waiter, &answer, replies);
                 }
             }

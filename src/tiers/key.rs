@@ -21,9 +21,9 @@ const HASHED_PREFIX: &[u8] = b"l1d:sha256:";
 ///
 /// Redis holds every key under its own bytes.
 pub fn memcached_key(key: &[u8]) -> Cow<'_, [u8]> {
-    let plain = key.iter().all(|&byte| byte > b' ' && byte != 0x7f);
-    let wire_bytes = if plain { key.len() } else { key.len().div_ceil(3) * 4 };
-    if wire_bytes <= WIRE_BYTES_MAX && !key.starts_with(HASHED_PREFIX) {
+    let encoded_bytes = key.len().div_ceil(3) * 4;
+    let fits = encoded_bytes <= WIRE_BYTES_MAX && !key.starts_with(HASHED_PREFIX);
+    if fits || is_plain(key) {
         return Cow::Borrowed(key);
     }
     let mut name = String::from_utf8_lossy(HASHED_PREFIX).into_owned();
@@ -32,6 +32,13 @@ pub fn memcached_key(key: &[u8]) -> Cow<'_, [u8]> {
         let _ = write!(name, "{byte:02x}");
     }
     Cow::Owned(name.into_bytes())
+}
+
+/// Whether memcached holds `key` under its own bytes, and these can stand in a command as they are.
+pub fn is_plain(key: &[u8]) -> bool {
+    (1..=WIRE_BYTES_MAX).contains(&key.len())
+        && key.iter().all(|&byte| byte > b' ' && byte != 0x7f)
+        && !key.starts_with(HASHED_PREFIX)
 }
 
 #[cfg(test)]

@@ -208,7 +208,9 @@ impl Doors<'_> {
             return;
         }
         self.reports_drained = self.now;
-        for _ in 0..due.min(DRAINS_MAX) {
+        // Each of them once at most.
+        let drains = due.min(DRAINS_MAX).min(self.peers.mailboxes() as u128);
+        for _ in 0..drains {
             let Some(mailbox) = self.peers.next_reporting() else { return };
             mailbox.drain_reports(|hash, times| service.hit(hash, times));
         }
