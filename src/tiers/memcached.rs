@@ -1,17 +1,21 @@
 //! L2: meta commands to one memcached server.
 //!
-//! The framing of commands and the meaning of responses are the memcache crate's; only the search
-//! for the end of a response is ours, because the crate reads from blocking sockets.
+//! The framing of commands and the meaning of responses are the memcache crate's. Ours are the search
+//! for the end of a response, because the crate reads from blocking sockets, and the shortest way for
+//! what nearly every command and response looks like.
 //!
 //! Gets that wait together are one exchange of quiet commands: the server answers only those that
 //! hit, and a no-op behind them tells that it has come to their end. A miss costs neither side a
 //! response.
 
+mod header;
+
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use memcache::exp::{
-    Error, MetaCommand, MetaCommandResult, MetaOp, MetaResponse, ReturnCode, parse_meta_result,
-};
+use memcache::exp::{Error, MetaCommand, MetaOp, ReturnCode};
+
+use header::Header;
 
 use super::connection::{Asked, Protocol};
 use super::health::Failure;
@@ -69,7 +73,7 @@ pub struct QuietGets {
 }
 
 /// A response, or the server's refusal of this one command.
-pub type Message = Result<(MetaResponse, Option<Vec<u8>>), String>;
+pub type Message = Result<(Header, Option<Arc<[u8]>>), String>;
 
 /// A response that has come in part.
 #[derive(Debug, Default)]
@@ -81,7 +85,7 @@ pub struct Decoder {
 /// A data block of which bytes are missing; `bytes` includes the line end behind it.
 #[derive(Debug)]
 struct Value {
-    response: MetaResponse,
+    header: Header,
     bytes: Vec<u8>,
     bytes_expected: usize,
 }
@@ -101,7 +105,7 @@ impl Protocol for Memcached {
 
     fn check_session(&self, message: Message) -> Result<(), Failure> {
         match message {
-            Ok((response, _)) if response.rc() == ReturnCode::Mn => Ok(()),
+            Ok((header, _)) if header.rc == ReturnCode::Mn => Ok(()),
             _ => Err(Failure::broken(
                 "answers, but not to meta commands; memcached 1.6 or later is needed",
             )),
@@ -158,14 +162,20 @@ impl Protocol for Memcached {
         };
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let response = match MetaResponse::parse_header(line) {
-            Ok(response) => response,
+        let header = match Header::parse(line) {
+            Ok(header) => header,
             Err(error) => return Ok(Some(Err(refusal(error)?))),
         };
-        let Some(bytes) = data_bytes(line) else { return Ok(Some(Ok((response, None)))) };
+        let Some(bytes) = header.data_bytes else { return Ok(Some(Ok((header, None)))) };
+        if let Some((value, rest)) = input.split_at_checked(bytes)
+            && let Some(rest) = rest.strip_prefix(b"\r\n")
+        {
+            *input = rest;
+            return Ok(Some(Ok((header, Some(value.into())))));
+        }
         let bytes_expected = bytes + 2;
         let bytes = Vec::with_capacity(bytes_expected.min(VALUE_BYTES_RESERVED));
-        let mut value = Value { response, bytes, bytes_expected };
+        let mut value = Value { header, bytes, bytes_expected };
         if value.take(input) {
             return value.finish().map(Some);
         }
@@ -185,13 +195,10 @@ impl Protocol for Memcached {
             Shape::One(opaque) => {
                 answers.push(match message {
                     Err(refusal) => Answer::Refused(refusal),
-                    Ok(response) => {
-                        let result = parse(response)?;
-                        if opaque_of(&result) != Some(*opaque) {
-                            return Err(out_of_order());
-                        }
-                        answer(&first.request, result)?
+                    Ok((header, _)) if header.opaque != Some(*opaque) => {
+                        return Err(out_of_order());
                     }
+                    Ok((header, value)) => answer(&first.request, &header, value)?,
                 });
                 true
             }
@@ -259,19 +266,18 @@ impl Memcached {
 impl QuietGets {
     /// Takes one response. `true`: it was the no-op's.
     fn take(&mut self, asked: &[Asked], message: Message) -> Result<bool, Failure> {
-        let response = match message {
-            Ok((response, _)) if response.rc() == ReturnCode::Mn => return Ok(true),
+        let (header, value) = match message {
+            Ok((header, _)) if header.rc == ReturnCode::Mn => return Ok(true),
             Ok(response) => response,
             Err(refusal) => {
                 self.refusal.get_or_insert(refusal);
                 return Ok(false);
             }
         };
-        let result = parse(response)?;
-        let index = opaque_of(&result).map(|opaque| opaque.wrapping_sub(self.first) as usize);
+        let index = header.opaque.map(|opaque| opaque.wrapping_sub(self.first) as usize);
         let place = index.and_then(|index| Some((self.answers.get_mut(index)?, asked.get(index)?)));
         let Some((place @ None, asked)) = place else { return Err(out_of_order()) };
-        *place = Some(answer(&asked.request, result)?);
+        *place = Some(answer(&asked.request, &header, value)?);
         Ok(false)
     }
 
@@ -303,14 +309,8 @@ impl Value {
             return Err(Failure::broken("a data block without its line end"));
         }
         self.bytes.truncate(self.bytes_expected - 2);
-        Ok(Ok((self.response, Some(self.bytes))))
+        Ok(Ok((self.header, Some(self.bytes.into()))))
     }
-}
-
-/// Bytes of the data block that follows a response line which the crate has accepted.
-fn data_bytes(line: &[u8]) -> Option<usize> {
-    let mut tokens = line.split(|&byte| byte == b' ').filter(|token| !token.is_empty());
-    (tokens.next()? == b"VA").then(|| std::str::from_utf8(tokens.next()?).ok()?.parse().ok())?
 }
 
 fn command(request: &Request, opaque: u32) -> MetaCommand {
@@ -332,33 +332,23 @@ fn store(key: Vec<u8>, value: &[u8], flags: u32, ttl: Option<Duration>) -> MetaC
         .value(value)
 }
 
-fn parse((response, value): (MetaResponse, Option<Vec<u8>>)) -> Result<MetaCommandResult, Failure> {
-    let mut result = parse_meta_result(response).map_err(Failure::broken)?;
-    result.value = value;
-    Ok(result)
-}
-
-fn opaque_of(result: &MetaCommandResult) -> Option<u32> {
-    std::str::from_utf8(result.opaque.as_deref()?).ok()?.parse().ok()
-}
-
 fn out_of_order() -> Failure {
     Failure::broken("answers came out of order")
 }
 
-fn answer(request: &Request, result: MetaCommandResult) -> Result<Answer, Failure> {
-    match (&request.ask, result.rc) {
+fn answer(request: &Request, header: &Header, value: Option<Arc<[u8]>>) -> Result<Answer, Failure> {
+    match (&request.ask, header.rc) {
         (Ask::Get, ReturnCode::En) => Ok(Answer::Miss { absent: true }),
         // Marked invalid, or a placeholder of a client that is computing the value.
-        (Ask::Get, ReturnCode::Va) if result.stale => Ok(Answer::Miss { absent: false }),
-        (Ask::Get, ReturnCode::Va) => match result.value {
-            Some(value) if value.is_empty() && (result.won || result.busy) => {
+        (Ask::Get, ReturnCode::Va) if header.is_stale => Ok(Answer::Miss { absent: false }),
+        (Ask::Get, ReturnCode::Va) => match value {
+            Some(value) if value.is_empty() && header.is_leased => {
                 Ok(Answer::Miss { absent: false })
             }
             Some(value) => Ok(Answer::Hit {
-                value: value.into(),
-                flags: result.client_flags.unwrap_or(0),
-                remaining: ttl::from_memcached_seconds(result.ttl),
+                value,
+                flags: header.client_flags,
+                remaining: ttl::from_memcached_seconds(header.ttl),
             }),
             None => Err(Failure::broken("a value without its bytes")),
         },
