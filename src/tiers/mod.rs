@@ -8,7 +8,7 @@
 //!
 //! | part | file |
 //! |---|---|
-//! | what a job asks of which tier, in which order | `upstream` |
+//! | what a job asks of which tier, in which order | `upstream`, `jobs` |
 //! | one tier: its queue, its connection, its deadlines | `server` |
 //! | one connection, and the requests in flight on it | `connection` |
 //! | names and addresses to a connected socket | `dial` |
@@ -21,6 +21,7 @@ mod config;
 mod connection;
 mod dial;
 mod health;
+mod jobs;
 mod key;
 mod latency;
 mod memcached;

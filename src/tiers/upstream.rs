@@ -1,4 +1,7 @@
 //! The real tiers: what each job asks of which one, and in which order.
+//!
+//! A fetch asks L2, and then L3 if L2 has no value. While L2 hardly ever has one, as where the table
+//! keeps all that L2 has, it asks both at once, and a miss takes one round trip instead of two.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -9,6 +12,7 @@ use redis::ConnectionAddr;
 
 use super::config::{check_deadline, parse_address, parse_url};
 use super::dial::Endpoint;
+use super::jobs::{FetchBoth, Running, Step, fetched};
 use super::memcached::Memcached;
 use super::redis::Redis;
 use super::request::{Answer, Ask, Reply, Request};
@@ -27,51 +31,21 @@ const SCRATCH_BYTES: usize = 64 << 10;
 /// Numbers of L2's descriptors begin at 0, those of L3's here.
 const TOKENS_PER_TIER: u64 = 1 << 48;
 
+/// Fetches of the recent past that decide how the next ones ask: if L2 had fewer than one in
+/// `HISTORY` of the values, both tiers are asked at once. So many more requests reach L3 at most.
+const HISTORY: u32 = 16;
+
 /// L2 and L3, as configured.
 #[derive(Debug)]
 pub struct Upstream {
     l2: Option<Server<Memcached>>,
     l3: Option<Server<Redis>>,
     running: Running,
+    /// Share of fetches that found a value in L2 lately, in units of 1/65536.
+    l2_found_share: u32,
     replies: Replies,
     events: VecDeque<Event>,
     scratch: Vec<u8>,
-}
-
-/// Jobs under way, by ticket.
-#[derive(Debug, Default)]
-struct Running {
-    jobs: Vec<Option<Step>>,
-    free: Vec<u32>,
-}
-
-/// A job and the answer that it waits for.
-#[derive(Debug)]
-enum Step {
-    /// L2's, then L3 is asked.
-    FetchL2 {
-        flight: u64,
-        key: Arc<[u8]>,
-    },
-    FetchL3 {
-        flight: u64,
-    },
-    /// L3's, then L2 is written to.
-    WriteL3 {
-        id: u64,
-        to_l2: Request,
-    },
-    WriteL2 {
-        id: u64,
-        existed: bool,
-        key: Arc<[u8]>,
-        is_set: bool,
-    },
-    /// L2 refused a value: its answer to the delete of the older one.
-    ClearL2 {
-        id: u64,
-        why: String,
-    },
 }
 
 impl Upstream {
@@ -108,6 +82,7 @@ impl Upstream {
             l2,
             l3,
             running: Running::default(),
+            l2_found_share: 1 << 16,
             replies: Replies::new(),
             events: VecDeque::new(),
             scratch: vec![0; SCRATCH_BYTES],
@@ -138,7 +113,11 @@ impl Upstream {
         match job {
             Job::Fetch { flight, key } => {
                 let request = Request { key: key.clone(), ask: Ask::Get };
-                if self.l2.is_some() {
+                if self.l2.is_some() && self.l3.is_some() && self.expects_l2_miss() {
+                    let ticket = self.running.add(Step::FetchBoth(FetchBoth::new(flight)));
+                    self.ask_l2(Some(ticket), request.clone());
+                    self.ask_l3(Some(ticket), request);
+                } else if self.l2.is_some() {
                     let ticket = self.running.add(Step::FetchL2 { flight, key });
                     self.ask_l2(Some(ticket), request);
                 } else if self.l3.is_some() {
@@ -200,9 +179,15 @@ impl Upstream {
     /// that is lost.
     fn settle(&mut self) {
         while let Some((tier, reply)) = self.replies.pop_front() {
+            if let Some(ticket) = reply.ticket
+                && let Some(Step::FetchBoth(_)) = self.running.get_mut(ticket)
+            {
+                self.fetched_both(ticket, tier, reply);
+                continue;
+            }
             let step = reply.ticket.and_then(|ticket| self.running.remove(ticket));
             match step {
-                None => {}
+                None | Some(Step::FetchBoth(_)) => {}
                 Some(Step::FetchL2 { flight, key }) => self.fetched_l2(flight, key, reply),
                 Some(Step::FetchL3 { flight }) => {
                     let outcome = fetched(tier, reply);
@@ -217,7 +202,35 @@ impl Upstream {
         }
     }
 
+    fn expects_l2_miss(&self) -> bool {
+        self.l2_found_share < (1 << 16) / HISTORY
+    }
+
+    fn note_l2(&mut self, answer: &Answer) {
+        let found = match answer {
+            Answer::Hit { .. } => 1 << 16,
+            Answer::Miss { .. } => 0,
+            // No answer says nothing.
+            _ => return,
+        };
+        self.l2_found_share = (self.l2_found_share * (HISTORY - 1) + found) / HISTORY;
+    }
+
+    fn fetched_both(&mut self, ticket: u32, tier: Tier, reply: Reply) {
+        if tier == Tier::L2 {
+            self.note_l2(&reply.answer);
+        }
+        let Some(Step::FetchBoth(fetch)) = self.running.get_mut(ticket) else { return };
+        if let Some(outcome) = fetch.take(tier, reply) {
+            self.events.push_back(Event::Fetched { flight: fetch.flight, outcome });
+        }
+        if fetch.replies_left == 0 {
+            self.running.remove(ticket);
+        }
+    }
+
     fn fetched_l2(&mut self, flight: u64, key: Arc<[u8]>, reply: Reply) {
+        self.note_l2(&reply.answer);
         if self.l3.is_some() && !matches!(reply.answer, Answer::Hit { .. }) {
             let ticket = self.running.add(Step::FetchL3 { flight });
             return self.ask_l3(Some(ticket), Request { key, ask: Ask::Get });
@@ -356,54 +369,6 @@ impl Tiers for Upstream {
             l2: self.l2.as_ref().map(|l2| l2.health.stats()),
             l3: self.l3.as_ref().map(|l3| l3.health.stats()),
             jobs_waiting: self.running.count(),
-        }
-    }
-}
-
-impl Running {
-    fn add(&mut self, step: Step) -> u32 {
-        if let Some(ticket) = self.free.pop()
-            && let Some(place) = self.jobs.get_mut(ticket as usize)
-        {
-            *place = Some(step);
-            return ticket;
-        }
-        self.jobs.push(Some(step));
-        // At most JOBS_MAX are under way.
-        u32::try_from(self.jobs.len() - 1).unwrap_or(u32::MAX)
-    }
-
-    fn remove(&mut self, ticket: u32) -> Option<Step> {
-        let step = self.jobs.get_mut(ticket as usize)?.take()?;
-        self.free.push(ticket);
-        Some(step)
-    }
-
-    fn count(&self) -> usize {
-        self.jobs.len() - self.free.len()
-    }
-}
-
-/// The outcome of a fetch whose last question `tier` has answered.
-fn fetched(tier: Tier, reply: Reply) -> Fetched {
-    match reply.answer {
-        Answer::Hit { value, flags, remaining } => Fetched::Found {
-            tier,
-            value,
-            flags,
-            remaining,
-            sent_at: reply.sent_at,
-            epoch: reply.epoch,
-        },
-        // Only a nil of L3 is an absence to remember (P9).
-        Answer::Miss { absent } => {
-            Fetched::Absent { authoritative: absent && tier == Tier::L3, epoch: reply.epoch }
-        }
-        Answer::Refused(why) | Answer::NotSent(why) | Answer::Unanswered(why) => {
-            Fetched::Failed { tier, why }
-        }
-        Answer::Stored | Answer::Deleted { .. } | Answer::AskInFull => {
-            Fetched::Failed { tier, why: "answered something else".into() }
         }
     }
 }

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use l1d::tiers::{Event, Job, Tier, Written, memcached_key};
+use l1d::tiers::{Event, Fetched, Job, Tier, Written, memcached_key};
 
-use crate::bench::{Bench, HOUR, LONG, found, is_absent, within};
-use test_support::servers::Server;
+use crate::bench::{Bench, HOUR, LONG, SHORT, found, is_absent, within};
+use test_support::servers::{Proxy, Server, until};
 
 #[test]
 fn l2_is_asked_first_then_l3_and_both_say_how_long_a_value_lives() {
@@ -29,6 +29,70 @@ fn l2_is_asked_first_then_l3_and_both_say_how_long_a_value_lives() {
 
     assert_eq!(found(bench.fetch(b"for ever")).3, None);
     assert_eq!(found(bench.fetch(b"for-ever")), (Tier::L2, vec![], u32::MAX, None));
+}
+
+/// The hazard: a reply that nobody waits for any more ends another fetch, or a value of L2 loses its
+/// flags because L3 was faster.
+#[test]
+fn while_l2_has_nothing_both_tiers_are_asked_at_once_and_l2_still_comes_first() {
+    let (l2, l3) = (Server::memcached(), Server::redis());
+    let (before_l2, before_l3) = (Proxy::before(&l2), Proxy::before(&l3));
+    let bench = Bench::new(Some((before_l2.address(), LONG)), Some((before_l3.address(), LONG)));
+    let asked = |tier| {
+        let stats = bench.tiers.stats();
+        if tier == Tier::L2 { stats.l2.unwrap().requests } else { stats.l3.unwrap().requests }
+    };
+    let miss_often = || (0..100).for_each(|_| assert!(is_absent(&bench.fetch(b"none"), true)));
+    let (mut ascii, mut resp) = (l2.client(), l3.client());
+    ascii.ascii_set("both", 7, 500, b"from L2");
+    resp.resp(&[b"SET", b"both", b"from L3"]);
+    resp.resp(&[b"SET", b"below", b"from L3"]);
+
+    miss_often();
+    // L3 answers first, and has to wait for L2.
+    before_l2.hold();
+    for (flight, key) in [(10, &b"below"[..]), (11, b"both"), (12, b"none")] {
+        let before = asked(Tier::L3);
+        bench.submit_fetch(flight, key);
+        until("a request to L3", || (asked(Tier::L3) > before).then_some(()));
+        assert!(bench.dones.recv_timeout(SHORT).is_err(), "L2 has not answered");
+    }
+    before_l2.release();
+    let mut outcomes: Vec<_> = (0..3).map(|_| fetched(bench.done())).collect();
+    outcomes.sort_by_key(|(flight, _)| *flight);
+    let mut outcomes = outcomes.into_iter().map(|(_, outcome)| outcome);
+    assert_eq!(found(outcomes.next().unwrap()).0, Tier::L3);
+    let (tier, value, flags, _) = found(outcomes.next().unwrap());
+    assert_eq!((tier, &value[..], flags), (Tier::L2, &b"from L2"[..], 7));
+    assert!(is_absent(&outcomes.next().unwrap(), true));
+
+    // L2 answers first. What L3 says later concerns nobody, least of all those who ask meanwhile.
+    miss_often();
+    before_l3.hold();
+    assert_eq!(found(bench.fetch(b"both")).0, Tier::L2);
+    // After a value of L2, it is asked alone.
+    let before = asked(Tier::L3);
+    assert_eq!(found(bench.fetch(b"both")).0, Tier::L2);
+    assert_eq!(asked(Tier::L3), before);
+    for n in 0..50 {
+        bench.submit_fetch(100 + n, if n % 2 == 0 { b"below" } else { b"none" });
+    }
+    before_l3.release();
+    for _ in 0..50 {
+        let (flight, outcome) = fetched(bench.done());
+        if flight % 2 == 0 {
+            assert_eq!(found(outcome).0, Tier::L3, "{flight}");
+        } else {
+            assert!(is_absent(&outcome, true), "{flight}");
+        }
+    }
+}
+
+fn fetched(event: Event) -> (u64, Fetched) {
+    match event {
+        Event::Fetched { flight, outcome } => (flight, outcome),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

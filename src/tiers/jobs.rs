@@ -1,0 +1,130 @@
+//! Jobs under way, each with the answers that it waits for.
+
+use std::sync::Arc;
+
+use super::request::{Answer, Reply, Request};
+use super::{Fetched, Tier};
+
+/// Jobs under way, by ticket.
+#[derive(Debug, Default)]
+pub struct Running {
+    jobs: Vec<Option<Step>>,
+    free: Vec<u32>,
+}
+
+/// A job and the answer that it waits for.
+#[derive(Debug)]
+pub enum Step {
+    /// L2's, then L3 is asked.
+    FetchL2 {
+        flight: u64,
+        key: Arc<[u8]>,
+    },
+    FetchL3 {
+        flight: u64,
+    },
+    /// Both tiers'.
+    FetchBoth(FetchBoth),
+    /// L3's, then L2 is written to.
+    WriteL3 {
+        id: u64,
+        to_l2: Request,
+    },
+    WriteL2 {
+        id: u64,
+        existed: bool,
+        key: Arc<[u8]>,
+        is_set: bool,
+    },
+    /// L2 refused a value: its answer to the delete of the older one.
+    ClearL2 {
+        id: u64,
+        why: String,
+    },
+}
+
+impl Running {
+    pub fn add(&mut self, step: Step) -> u32 {
+        if let Some(ticket) = self.free.pop()
+            && let Some(place) = self.jobs.get_mut(ticket as usize)
+        {
+            *place = Some(step);
+            return ticket;
+        }
+        self.jobs.push(Some(step));
+        // At most JOBS_MAX are under way.
+        u32::try_from(self.jobs.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    pub fn get_mut(&mut self, ticket: u32) -> Option<&mut Step> {
+        self.jobs.get_mut(ticket as usize)?.as_mut()
+    }
+
+    pub fn remove(&mut self, ticket: u32) -> Option<Step> {
+        let step = self.jobs.get_mut(ticket as usize)?.take()?;
+        self.free.push(ticket);
+        Some(step)
+    }
+
+    pub fn count(&self) -> usize {
+        self.jobs.len() - self.free.len()
+    }
+}
+
+/// A fetch that has asked both tiers.
+#[derive(Debug)]
+pub struct FetchBoth {
+    pub flight: u64,
+    /// L3's answer. It counts if L2 has no value: L2 keeps client flags, and L3 does not.
+    l3: Option<Fetched>,
+    /// Replies that are to come. The last one frees the ticket.
+    pub replies_left: u8,
+    is_over: bool,
+}
+
+impl FetchBoth {
+    pub fn new(flight: u64) -> FetchBoth {
+        FetchBoth { flight, l3: None, replies_left: 2, is_over: false }
+    }
+
+    /// Takes a reply. Returns the outcome if this reply decides it.
+    pub fn take(&mut self, tier: Tier, reply: Reply) -> Option<Fetched> {
+        self.replies_left = self.replies_left.saturating_sub(1);
+        let outcome = match (tier, &reply.answer) {
+            _ if self.is_over => None,
+            (Tier::L2, Answer::Hit { .. }) => Some(fetched(tier, reply)),
+            (Tier::L2, _) => self.l3.take(),
+            (Tier::L3, _) if self.replies_left == 0 => Some(fetched(tier, reply)),
+            (Tier::L3, _) => {
+                self.l3 = Some(fetched(tier, reply));
+                None
+            }
+        };
+        self.is_over |= outcome.is_some();
+        outcome
+    }
+}
+
+/// The outcome of a fetch whose last question `tier` has answered.
+pub fn fetched(tier: Tier, reply: Reply) -> Fetched {
+    match reply.answer {
+        Answer::Hit { value, flags, remaining } => Fetched::Found {
+            tier,
+            value,
+            flags,
+            remaining,
+            sent_at: reply.sent_at,
+            epoch: reply.epoch,
+        },
+        // Only a nil of L3 is an absence to remember (P9).
+        Answer::Miss { absent } => {
+            Fetched::Absent { authoritative: absent && tier == Tier::L3, epoch: reply.epoch }
+        }
+        Answer::Refused(why) | Answer::NotSent(why) | Answer::Unanswered(why) => {
+            Fetched::Failed { tier, why }
+        }
+        Answer::Stored | Answer::Deleted { .. } | Answer::AskInFull => {
+            Fetched::Failed { tier, why: "answered something else".into() }
+        }
+    }
+}
