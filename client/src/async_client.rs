@@ -179,7 +179,7 @@ fn drain(
 ) -> Result<(), Error> {
     while let Poll::Ready(ready) = readable.poll_read_ready(context) {
         let mut ready = ready.map_err(broken)?;
-        mailbox.hear_rings();
+        mailbox.drain_wakeups();
         ready.clear_ready();
     }
     Ok(())

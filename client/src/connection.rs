@@ -79,7 +79,7 @@ impl Connection {
     }
 
     /// Sends one byte that wakes the daemon. Where the socket takes no more, enough are under way.
-    pub(crate) fn ring(&self) -> Result<(), Reason> {
+    pub(crate) fn send_wakeup(&self) -> Result<(), Reason> {
         loop {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             match send(self.socket.as_raw_fd(), &[1], flags) {
@@ -101,18 +101,18 @@ impl Connection {
     }
 
     /// Takes what the daemon sent to make the descriptor readable. Whether there was anything.
-    pub(crate) fn hear_rings(&self) -> bool {
+    pub(crate) fn drain_wakeups(&self) -> bool {
         let mut bytes = [0; 64];
-        let mut heard = false;
+        let mut drained = false;
         while let Ok(count @ 1..) =
             recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT)
         {
-            heard = true;
+            drained = true;
             if count < bytes.len() {
                 break;
             }
         }
-        heard
+        drained
     }
 
     /// The socket, to wait for.

@@ -78,7 +78,7 @@ impl Client {
     fn send_set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Stored, Error> {
         let request = request(key, value, options);
         if options.no_wait {
-            self.shared.tell(&request, || self.shared.deadline())?;
+            self.shared.post(&request, || self.shared.deadline())?;
             return Ok(Stored { version: 0, degraded: false });
         }
         let deadline = self.shared.deadline();

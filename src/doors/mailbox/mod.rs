@@ -28,7 +28,7 @@ use rustix::thread::futex::{self, Flags};
 use shm_layout::MappedMut;
 use shm_layout::mailbox::lane::Wakes;
 use shm_layout::mailbox::ring::{Broken, Consumer, Kind};
-use shm_layout::mailbox::{Mailbox as SharedMailbox, SHAPE, Told};
+use shm_layout::mailbox::{Counter, Mailbox, SHAPE};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -39,8 +39,8 @@ const BYTES_KEPT: usize = 64 << 10;
 /// The daemon's end of a mailbox: the memory shared with the client, and what the daemon keeps to
 /// itself, as it trusts only that.
 #[derive(Debug)]
-pub(super) struct Mailbox {
-    shared: SharedMailbox<MappedMut>,
+pub(super) struct OwnerEnd {
+    shared: Mailbox<MappedMut>,
     ring: Consumer<MappedMut>,
     lanes: Vec<Lane>,
     reports: Reports,
@@ -78,18 +78,18 @@ enum Taken {
     Assembled { lane: u8, payload: Vec<u8> },
 }
 
-impl Mailbox {
+impl OwnerEnd {
     /// A new mailbox, and the descriptor of its memory for the client.
     ///
     /// # Errors
     /// When the system has no such memory, or no descriptor.
-    pub(super) fn create(now: Instant) -> io::Result<(Mailbox, OwnedFd)> {
+    pub(super) fn create(now: Instant) -> io::Result<(OwnerEnd, OwnedFd)> {
         let (mapping, file) = memory::create()?;
         // SAFETY: page-aligned, and mapped as long as `mapping` lives, which is kept beside it.
         let memory = unsafe { MappedMut::new(mapping.as_mut_ptr()) };
         // SAFETY: `memory::create` maps as many bytes as a mailbox of this shape has.
-        let shared = unsafe { SharedMailbox::new(memory, SHAPE) };
-        let mailbox = Mailbox {
+        let shared = unsafe { Mailbox::new(memory, SHAPE) };
+        let mailbox = OwnerEnd {
             ring: Consumer::new(shared.clone()),
             shared,
             lanes: (0..SHAPE.lanes).map(|_| Lane::default()).collect(),
@@ -299,9 +299,9 @@ impl Mailbox {
             hit_reports_lost: self.reports.lost(),
             client_reported: ClientReported {
                 hits: self.reports.hits(),
-                rings: self.shared.told(Told::Rings),
-                sleeps: self.shared.told(Told::Sleeps),
-                ring_full: self.shared.told(Told::Full),
+                rings: self.shared.counter(Counter::Wakeups),
+                sleeps: self.shared.counter(Counter::Sleeps),
+                ring_full: self.shared.counter(Counter::RingFull),
             },
             ..Figures::default()
         }
@@ -333,7 +333,7 @@ mod tests {
     /// the figures of others.
     #[test]
     fn marks_of_any_value_are_drained_a_stripe_at_a_time() {
-        let (mut mailbox, file) = Mailbox::create(Instant::now()).unwrap();
+        let (mut mailbox, file) = OwnerEnd::create(Instant::now()).unwrap();
         let file = std::fs::File::from(file);
         let fill = |byte| {
             let bytes = vec![byte; SHAPE.bytes()];
