@@ -61,9 +61,9 @@ type Lifecycle<T> = DefaultLifecycle<Key, Decoded<T>>;
 
 struct Decoded<T> {
     table_id: u64,
-    /// Of the entry that the object was made of: where it was last, and its version. A table gives
-    /// each version to one entry, also over restarts of the daemon (W5), and an entry never changes
-    /// (W2).
+    /// Identifies the entry that the object was decoded from: its last place, and its version. A
+    /// table gives each version to one entry, also across restarts of the daemon (W5), and an entry
+    /// never changes (W2).
     sighting: Sighting,
     object: Arc<T>,
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 type Finish<T> = Box<dyn FnMut(Response<'_>) -> Result<T, Error> + Send>;
 
-/// A request under way: a read that L1 did not answer, or a write.
+/// A request in progress: a read that L1 did not answer, or a write.
 ///
 /// Its descriptor becomes readable when its answer comes. All requests of a process share one
 /// descriptor: when it is readable, [`poll`](Self::poll) all of them. Dropping a read has no
@@ -148,8 +148,8 @@ impl<T> Pending<T> {
         };
     }
 
-    /// Whether the answer is already known: [`poll`](Self::poll) gives it, and there is nothing to
-    /// wait for.
+    /// The answer is already known: [`poll`](Self::poll) returns it, and there is nothing to wait
+    /// for.
     #[must_use]
     pub fn is_answered(&self) -> bool {
         matches!(self.state, State::Answered(_))
@@ -177,7 +177,7 @@ impl<T> Pending<T> {
         self.deadline.remaining()
     }
 
-    /// The mailbox that the answer, or a free lane, comes to.
+    /// The mailbox at which the answer, or a free lane, arrives.
     pub(crate) fn mailbox(&self) -> Option<&Arc<ClientEnd>> {
         match &self.state {
             State::Answered(_) => None,
@@ -188,8 +188,8 @@ impl<T> Pending<T> {
 }
 
 impl<T> State<T> {
-    /// Sends the request, or queues it where no lane is free. Where there is no mailbox, it goes
-    /// over the control socket and this waits for the answer.
+    /// Sends the request, or queues it if no lane is free. Without a mailbox, sends it over the
+    /// control socket and waits for the answer.
     fn submit(
         client: &Client,
         request: &Request<'_>,
