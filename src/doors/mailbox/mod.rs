@@ -36,8 +36,8 @@ use std::time::{Duration, Instant};
 /// Memory that a mailbox may keep in buffers without being counted.
 const BYTES_KEPT: usize = 64 << 10;
 
-/// The daemon's end of a mailbox: the memory shared with the client, and what the daemon keeps to
-/// itself, as it trusts only that.
+/// The daemon's end of a mailbox: the memory shared with the client, and the daemon's private
+/// state, because it trusts nothing else.
 #[derive(Debug)]
 pub(super) struct OwnerEnd {
     shared: Mailbox<MappedMut>,
@@ -55,7 +55,7 @@ pub(super) struct OwnerEnd {
     notifies: bool,
     /// Lanes on which a thread sleeps that has its reply.
     sleepers: Vec<u8>,
-    /// What the client was last told of the owner's processor.
+    /// The owner's processor as last published to the client.
     told_cpu: Option<Option<u32>>,
     /// Work done in this turn, and work owed for requests that exceeded the budget of earlier ones.
     work: usize,
@@ -70,7 +70,7 @@ pub(super) struct OwnerEnd {
 enum Taken {
     /// The ring is empty.
     Nothing,
-    /// Not a whole request yet, or none.
+    /// A piece of a request, or the request for the next piece of a reply.
     Piece,
     /// A request, whose payload is the first `bytes` of the scratch memory.
     Request { lane: Option<u8>, bytes: usize },
@@ -251,7 +251,8 @@ impl OwnerEnd {
     /// Returns whether to poll it again rather than wait for a wakeup: its next request is expected
     /// within `spin`, and from another processor.
     fn should_poll(&mut self, now: Instant, owner_cpu: Option<u32>, spin: Duration) -> bool {
-        // Who waits for a reply asks for nothing else; another thread of the client sends a wakeup.
+        // A client that waits for a reply sends nothing else; another thread of the client sends a
+        // wakeup.
         if self.awaits_replies() {
             return false;
         }
@@ -290,7 +291,7 @@ impl OwnerEnd {
         self.reports.drain(&self.shared, take);
     }
 
-    /// Figures of the client besides its requests.
+    /// Figures of the client, apart from its requests.
     pub(super) fn figures(&self) -> Figures {
         Figures {
             empty_polls: self.empty_polls,
@@ -349,7 +350,7 @@ mod tests {
             assert_eq!(taken, SHAPE.stripe_words, "drain {drain}");
         }
         mailbox.drain_reports(|_, _| panic!("they were drained already"));
-        // Counts wrap around, so this mark is behind the last one, and reports nothing new.
+        // Counts wrap around, so this mark is below the last one, and announces nothing new.
         fill(0xff);
         for _ in 1..=SHAPE.stripes {
             mailbox.drain_reports(|_, _| panic!("they were drained already"));

@@ -59,7 +59,7 @@ impl Reports {
         self.lost
     }
 
-    /// Hits that the reports stand for, as the client says.
+    /// Hits that the reports stand for, according to the client.
     pub(super) fn hits(&self) -> u64 {
         self.seen.iter().map(|seen| seen.hits).fold(0, u64::saturating_add)
     }
