@@ -60,7 +60,7 @@ pub enum DaemonError {
 /// Serves on `listener` until `stop` is readable. `ready` is called when clients can attach.
 ///
 /// # Errors
-/// Whatever keeps the daemon from serving.
+/// The reason why the daemon cannot serve.
 pub fn run(
     config: &Config,
     listener: &UnixListener,
@@ -128,10 +128,10 @@ fn prepare_tiers(config: &Config, reactor: &Rc<Reactor>) -> Result<Option<Below>
     Ok(Some(Below { tiers, write_deadline }))
 }
 
-/// Listens on the configured socket; a socket file that nobody listens on any more is replaced.
+/// Listens on the configured socket; replaces a socket file without a listener.
 ///
 /// # Errors
-/// A path that cannot be bound, or that somebody else serves.
+/// A path cannot be bound, or another process serves it.
 pub fn listen(config: &Config) -> Result<UnixListener, DaemonError> {
     use std::os::unix::fs::{FileTypeExt, PermissionsExt};
     let path = &config.daemon.socket;

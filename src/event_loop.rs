@@ -22,11 +22,11 @@ fn cannot(operation: &'static str) -> impl Fn(io::Error) -> EventLoopError {
     move |source| EventLoopError { operation, source }
 }
 
-/// Serves until `stop` becomes readable; then lets what is under way at the tiers end, for `grace` at
+/// Serves until `stop` becomes readable; then lets pending work at the tiers end, for `grace` at
 /// most. The tiers have registered with `reactor`, too.
 ///
 /// # Errors
-/// When the kernel refuses what every event loop needs.
+/// When the kernel refuses a call that every event loop needs.
 pub fn run(
     reactor: &Reactor,
     listener: &UnixListener,
@@ -43,7 +43,7 @@ pub fn run(
     let events = Events::with_capacity(EVENTS);
     let mut turns = EventLoop { reactor, doors, service, events, cores: Cores::new() };
     while turns.turn()? {}
-    // It stays readable, and nobody reads it.
+    // It stays readable, because nothing reads it.
     reactor.deregister(stop).map_err(cannot("forget a descriptor"))?;
     turns.finish(grace)
 }
@@ -58,8 +58,8 @@ struct EventLoop<'a, S> {
 }
 
 impl<S: Service> EventLoop<'_, S> {
-    /// One turn: work that is due, requests, the tiers, the wait, what it brought. Returns whether
-    /// there is to be another.
+    /// One turn: work that is due, requests, the tiers, the wait, and its events. Returns whether
+    /// to continue.
     fn turn(&mut self) -> Result<bool, EventLoopError> {
         let EventLoop { reactor, doors, service, cores, .. } = self;
         doors.begin_turn();
@@ -93,7 +93,8 @@ impl<S: Service> EventLoop<'_, S> {
         let expects = doors.should_poll() && service.is_idle();
         let may_expect = doors.should_poll() || service.should_poll(now);
         let polls = doors.has_work() || expects || (may_expect && cores.has_spare(0, now));
-        // Whoever is not polled for is asked for a wakeup, unless it has asked for something meanwhile.
+        // Clients that are not polled are asked for a wakeup, unless they have sent a request
+        // meanwhile.
         if polls || !doors.ask_for_wakeups(*service) {
             return Some(Duration::ZERO);
         }
@@ -121,8 +122,8 @@ impl<S: Service> EventLoop<'_, S> {
         goes_on
     }
 
-    /// Takes no more requests, and returns when the tiers have answered what they were asked, or
-    /// could have by their deadlines.
+    /// Accepts no more requests, and returns when the tiers have answered, or must have by their
+    /// deadlines.
     fn finish(&mut self, grace: Duration) -> Result<(), EventLoopError> {
         let end = Instant::now() + grace;
         loop {
@@ -247,7 +248,7 @@ mod tests {
         });
     }
 
-    /// The hazard: the loop sleeps before it sends what a tier's answer led to.
+    /// The hazard: the loop sleeps before it sends what follows from a tier's answer.
     #[test]
     fn a_tier_that_is_ready_is_followed_by_a_flush_before_the_next_wait() {
         with_tier(PATIENCE, |next, mut server: &UnixStream| {

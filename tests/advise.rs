@@ -1,5 +1,5 @@
-//! `l1ctl advise` beside what really happens, through the built programs. The hazard: a figure that
-//! somebody buys memory for, and that has nothing to do with what is read.
+//! `l1ctl advise` beside measured hit ratios, through the built programs. The hazard: somebody buys
+//! memory because of a figure that is unrelated to the actual reads.
 
 use l1d_client::Client;
 use serde_json::Value;
@@ -29,7 +29,7 @@ fn connect(daemon: &Daemon) -> Client {
     Client::builder().socket(daemon.socket()).deadline(Duration::from_secs(20)).connect().unwrap()
 }
 
-/// Reads keys as a service would: what is not there is made and stored. Returns reads and hits.
+/// Reads keys as a service would, and stores the missing ones. Returns reads and hits.
 fn serve(client: &Client, reads: u64, seed: u64) -> (u64, u64) {
     let (mut random, mut hits) = (seed, 0);
     for n in 0..reads {
@@ -57,8 +57,8 @@ fn the_advice_is_what_tables_of_these_sizes_really_come_to() {
     let client = connect(&daemon);
     let (reads, hits) = serve(&client, 100_000, 1);
     let told = || -> Value { serde_json::from_str(&client.admin().stats_json().unwrap()).unwrap() };
-    // Hits are reported sixteen at a time and at the owner's leisure, and each report stands for as many
-    // hits as the distance to the next was, which changes.
+    // Hits are reported in batches of sixteen when the owner has time, and each report stands for
+    // one sampling interval of hits, which changes.
     let hits_told = || told()["requests"]["hits_told"].as_u64().unwrap();
     until("the reports to arrive", || (hits_told() + 32 >= hits * 95 / 100).then_some(()));
     assert!(hits_told() <= hits * 105 / 100 + 32, "{} of {hits}", hits_told());
@@ -67,12 +67,12 @@ fn the_advice_is_what_tables_of_these_sizes_really_come_to() {
     #[expect(clippy::cast_precision_loss, reason = "small counts")]
     let real = hits as f64 * 100.0 / reads as f64;
     assert!((percent(1) - real).abs() < 1.0, "{real} %, {advice:#}");
-    // What a daemon with twice the memory comes to.
+    // The measured hit ratio of a daemon with twice the memory.
     let other = Daemon::start(env!("CARGO_BIN_EXE_l1d"), CONFIG, "24MiB");
     let (reads, hits) = serve(&connect(&other), 100_000, 1);
     #[expect(clippy::cast_precision_loss, reason = "small counts")]
     let real = hits as f64 * 100.0 / reads as f64;
-    // Of twice the file somewhat more than twice as much is for live entries.
+    // Twice the file has somewhat more than twice the room for live entries.
     assert!((percent(2) - real).abs() < 5.0, "{real} %, {advice:#}");
     assert!(percent(0) < percent(1) - 5.0 && percent(3) > percent(2), "{advice:#}");
     let once =

@@ -1,5 +1,5 @@
-//! The hazard: a task that waits for an answer which has come, a hit that waits, or a runtime's thread
-//! that is held up. A real daemon, a real tier that is slow.
+//! The hazard: a task that waits for an answer which has already arrived, a hit that waits, or a
+//! runtime's thread that is blocked. With a real daemon and a real but slow tier.
 
 use l1d_client::{AsyncClient, Client, Error, Lookup, SetOptions};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -41,20 +41,20 @@ fn a_hit_never_awaits() {
     let daemon = start("");
     let client = connect(&daemon);
     client.set(b"key", b"value").unwrap();
-    // Outside of any runtime: nothing is registered, and the first poll has the value.
+    // Outside of any runtime: nothing is registered, and the first poll returns the value.
     let cache = AsyncClient::from(client);
     let mut get = pin!(cache.get(b"key"));
     let Poll::Ready(found) = get.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
         panic!("a hit was awaited")
     };
     assert_eq!(&*found.unwrap().unwrap(), b"value");
-    // And what does need one says so.
+    // A request that needs a runtime reports that.
     let mut get = pin!(cache.get(b"other"));
     let polled = get.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(polled, Poll::Ready(Err(Error::System { .. }))), "{polled:?}");
 }
 
-/// Many more than can be under way at once, on one thread and on several.
+/// Far more tasks than requests that can be in flight, on one thread and on several.
 #[test]
 fn many_tasks_get_each_their_answer() {
     let (memcached, redis) = (Server::memcached(), Server::redis());
@@ -91,7 +91,8 @@ fn many_tasks_get_each_their_answer() {
     }
 }
 
-/// More keys than one request carries, and more bytes than one answer: in the table, in the tier, nowhere.
+/// More keys than fit into one request, and more bytes than fit into one answer: in the table, in
+/// the tier, nowhere.
 #[test]
 fn many_keys_at_once_have_each_their_value() {
     let redis = Server::redis();
@@ -122,7 +123,7 @@ fn many_keys_at_once_have_each_their_value() {
             assert_eq!(got.as_deref(), value(n).as_deref(), "{n}");
         }
     }
-    // What is all there needs no runtime, and is there at once.
+    // Keys that are all in the table need no runtime and are returned at once.
     let known = [&keys[2], &keys[3], &keys[2]];
     let mut get = pin!(cache.get_many(&known));
     let Poll::Ready(got) = get.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
@@ -182,7 +183,7 @@ fn a_program_with_a_loop_of_its_own_waits_at_the_descriptor() {
     assert_eq!(looked.unwrap().unwrap(), Lookup::Unknown);
     assert!(stored.unwrap().unwrap().version > 0);
     assert_eq!(client.peek(b"large").unwrap().len(), 60_000);
-    // Given up: nothing is kept of it, and its lane can be used again.
+    // Cancelled: nothing of it remains, and its lane can be used again.
     for _ in 0..100 {
         drop(client.request(b"unknown"));
     }
@@ -191,7 +192,7 @@ fn a_program_with_a_loop_of_its_own_waits_at_the_descriptor() {
 }
 
 #[test]
-fn a_daemon_that_goes_is_noticed_by_who_waits() {
+fn a_waiting_client_notices_that_its_daemon_has_gone() {
     let redis = Server::redis();
     let proxy = Proxy::before(&redis);
     let mut daemon =
@@ -242,7 +243,7 @@ fn a_forked_child_leaves_its_parents_requests_alone() {
     }
 }
 
-/// Many more than can be under way at once, in a loop of the program's own.
+/// Far more requests than can be in flight, on the program's own event loop.
 #[test]
 fn requests_without_a_lane_are_queued_and_sent_as_answers_come() {
     let redis = Server::redis();
@@ -271,7 +272,7 @@ fn requests_without_a_lane_are_queued_and_sent_as_answers_come() {
     assert!(pending.iter().all(|pending| !pending.is_queued()));
 }
 
-/// Busy is what it comes to when no lane was free until the deadline.
+/// The error is `Busy` if no lane was free until the deadline.
 #[test]
 fn a_queued_request_ends_at_its_deadline_as_busy() {
     let redis = Server::redis();

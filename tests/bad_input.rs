@@ -1,5 +1,5 @@
-//! Input that cannot be used: each has its own error and exit code, nothing is lost, nothing is
-//! left behind, and nothing wrong is ever served.
+//! Unusable input: each kind has its own error and exit code, nothing is lost, nothing is left
+//! behind, and nothing wrong is ever served.
 
 use l1d_client::{Client, Error};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -25,7 +25,7 @@ fn fill(daemon: &Daemon) {
     }
 }
 
-/// Reads every key: how many are there, each with its own value or not at all.
+/// Reads every key, asserts that each has its own value or none, and returns how many have one.
 fn held(daemon: &Daemon) -> u32 {
     let client = connect(daemon);
     let mut held = 0;
@@ -38,7 +38,7 @@ fn held(daemon: &Daemon) -> u32 {
     held
 }
 
-/// What a daemon says that does not start, and its exit code.
+/// The message and exit code of a daemon that fails to start.
 fn refused(mut command: Command) -> (String, i32) {
     let Output { status, stderr, .. } = command.output().unwrap();
     let said = String::from_utf8_lossy(&stderr).into_owned();
@@ -58,7 +58,7 @@ fn a_sound_table_is_taken_over() {
 #[test]
 fn a_table_that_is_not_ours_is_left_for_a_new_one_which_says_why() {
     type Spoil = fn(&std::fs::File);
-    // Both identity copies hold the layout version behind the magic; see LAYOUT.md.
+    // Both identity copies hold the layout version after the magic; see LAYOUT.md.
     let cases: [(&str, Spoil, &str); 5] = [
         ("another program's file", |file| file.write_all_at(&[0x55; 4096], 0).unwrap(), "l1d"),
         ("another size", |file| file.set_len((16 << 20) + 4096).unwrap(), "bytes"),
@@ -70,13 +70,13 @@ fn a_table_that_is_not_ours_is_left_for_a_new_one_which_says_why() {
             "others can write",
         ),
         ("empty", |file| file.set_len(0).unwrap(), "bytes"),
-        // Byte 1024: versions up to it were given out.
+        // Byte 1024: the ceiling of the versions that were given out.
         ("no version left", |file| file.write_all_at(&[0xff; 8], 1024).unwrap(), "version ceiling"),
     ];
     for (what, spoil, said) in cases {
         let mut daemon = start();
         fill(&daemon);
-        // A reader that never asks for anything still leaves the old table.
+        // Even a reader that never asks the daemon leaves the old table.
         daemon.terminate();
         let table = daemon.table();
         spoil(&std::fs::OpenOptions::new().read(true).write(true).open(table).unwrap());
@@ -107,7 +107,7 @@ fn damaged_bytes_anywhere_cost_entries_and_serve_nothing_wrong() {
         let table =
             std::fs::OpenOptions::new().read(true).write(true).open(daemon.table()).unwrap();
         let bytes = table.metadata().unwrap().len();
-        // Header, generations, segment headers and index lie in the first part; entries behind.
+        // Header, generations, segment headers and index are in the first part; entries after it.
         let part = [8192, 1 << 20, bytes][round % 3];
         for _ in 0..200 {
             let junk = next(u64::MAX).to_le_bytes();
@@ -121,8 +121,8 @@ fn damaged_bytes_anywhere_cost_entries_and_serve_nothing_wrong() {
     assert!(lost > 0, "nothing was damaged: the test looks in the wrong place");
 }
 
-/// As `held`; a value whose own bytes were damaged on the medium may come back until the owner's
-/// sweep has found it, but never another key's.
+/// Like `held`. A value whose own bytes were damaged on the medium may be returned until the
+/// owner's sweep has found it, but never the value of another key.
 fn held_or_damaged(daemon: &Daemon) -> u32 {
     let client = connect(daemon);
     let mut held = 0;
@@ -131,7 +131,7 @@ fn held_or_damaged(daemon: &Daemon) -> u32 {
             let text = String::from_utf8_lossy(&value).into_owned();
             if let Some(other) = text.strip_prefix("value of ").and_then(|n| n.parse::<u32>().ok())
             {
-                // A digit may have been hit; a whole other value is foreign.
+                // A digit may be damaged; an entirely different value belongs to another key.
                 assert!(
                     other == n
                         || value.len() != format!("value of {other}").len()
@@ -145,14 +145,14 @@ fn held_or_damaged(daemon: &Daemon) -> u32 {
     held
 }
 
-/// Whether one byte of damage could make one number of the other.
+/// One damaged byte could turn one number into the other.
 fn near(a: u32, b: u32) -> bool {
     let (a, b) = (a.to_string(), b.to_string());
     a.len() == b.len() && a.bytes().zip(b.bytes()).filter(|(x, y)| x != y).count() <= 1
 }
 
 #[test]
-fn what_a_daemon_cannot_have_it_refuses_to_start_with() {
+fn a_daemon_refuses_to_start_without_the_memory_or_socket_it_needs() {
     let daemon = start();
     fill(&daemon);
     // The socket and the table have an owner.
@@ -172,7 +172,7 @@ fn what_a_daemon_cannot_have_it_refuses_to_start_with() {
     let (said, code) = refused(other.command());
     assert!(said.contains("the largest has"), "{code}: {said}");
 
-    // Where a table is, the daemon goes on with that one.
+    // A daemon whose table exists goes on with that one.
     std::fs::remove_file(other.table()).unwrap();
     other.resize("4TiB");
     let (said, code) = refused(other.command());

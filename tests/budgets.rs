@@ -1,5 +1,5 @@
-//! A prefix with a share, through the built daemon. The hazard: a flood under one prefix, or of keys
-//! that do not exist, takes the whole table from the others.
+//! A prefix with a share, through the built daemon. The hazard: a flood under one prefix, or of
+//! keys that do not exist, evicts everything else from the table.
 
 use l1d_client::Client;
 use serde_json::Value;

@@ -1,4 +1,5 @@
-//! The hazard: figures of clients that are not theirs, or that a client can make up for another.
+//! The hazard: a client's figures that belong to another client, or that a client can forge for
+//! another.
 
 use l1d_client::{Client, SetOptions};
 use serde_json::Value;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use test_support::daemon::Daemon;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Hits that a thread holds back at the most: 16 reports of up to 640 hits each, and the next.
+/// The most hits that a thread can hold back: 16 reports of up to 640 hits each, and the next.
 const HELD_BACK: u64 = 17 * 640;
 
 fn connect(daemon: &Daemon) -> Client {
@@ -58,7 +59,7 @@ fn each_client_has_its_own_figures() {
         clients.sort_by_key(|client| client["writes"].as_u64());
         let [reading, writing] = <[Value; 2]>::try_from(clients).expect("two");
         let hits = reading["client_reported"]["hits"].as_u64().unwrap();
-        // The daemon takes reports when it is awake, or some time later.
+        // The daemon drains reports when it is awake, or some time later.
         if hits + HELD_BACK >= HITS {
             break [reading, writing];
         }
@@ -74,7 +75,7 @@ fn each_client_has_its_own_figures() {
     assert!(other["request_bytes"].as_u64().unwrap() > 50 * 100, "{other}");
     assert!(other["reply_bytes"].as_u64() > busy["reply_bytes"].as_u64(), "{other}");
     assert_eq!(busy["program"], std::fs::read_to_string("/proc/self/comm").unwrap().trim_end());
-    // What is gone counts still.
+    // The counts of a client that has gone are kept.
     drop(writer);
     let stats: Value = serde_json::from_str(&reader.admin().stats_json().unwrap()).unwrap();
     assert!(stats["clients"]["writes"].as_u64().unwrap() >= 52, "{}", stats["clients"]);

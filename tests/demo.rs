@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A daemon, and for each of the three ways a monitoring process and two web processes.
+/// The daemon, and a monitoring process and two web processes for each of the three ways.
 const CHILDREN: usize = 10;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -23,7 +23,7 @@ fn demo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Polls `ask` until it has an answer: there is no event to wait for.
+/// Polls `ask` until it returns an answer, because there is no event to wait for.
 fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + DEADLINE;
     loop {
@@ -77,7 +77,7 @@ impl Running {
         running
     }
 
-    /// All that it printed on stderr.
+    /// Everything it printed on stderr.
     fn said(&mut self) -> String {
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -95,7 +95,7 @@ impl Running {
     }
 }
 
-/// Whether a process has ended, reaped or not: the init of some containers does not reap.
+/// A process has ended, reaped or not: the init of some containers does not reap.
 fn is_gone(process: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let is_zombie = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z"));
@@ -139,7 +139,7 @@ fn check(document: &Value) {
         assert!(number(&way["signals_published"]) > 0.0, "{name}");
     }
     let [l1d, two, thirty] = ["l1d", "l1-2s", "l1-30s"].map(|name| way(document, name));
-    // A copy of 30 s does not expire within the play, so only its first value was seen.
+    // A copy of 30 s does not expire during the play, so only its first value was seen.
     assert!(number(&thirty["signals_seen_ratio"]) < 0.2, "{thirty}");
     for private in [two, thirty] {
         assert!(
@@ -147,7 +147,7 @@ fn check(document: &Value) {
             "{l1d} {private}"
         );
         assert!(number(&l1d["web"]["hit_ratio"]) > number(&private["web"]["hit_ratio"]));
-        // The monitoring process holds all keys, the others what they read.
+        // The monitoring process holds all keys, the others only those that they read.
         assert!(number(&private["copies"]) > 1002.0, "{private}");
     }
     assert_eq!(l1d["copies"], 1002, "one copy of each key");

@@ -1,5 +1,5 @@
-//! The hazard: what processes read all the time is evicted like what nobody reads, as their hits happen
-//! without the daemon.
+//! The hazard: entries that processes read all the time are evicted like unread ones, because hits
+//! happen without the daemon.
 
 use l1d_client::Client;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use test_support::servers::{PATIENCE, until};
 const VALUE: [u8; 4000] = [7; 4000];
 /// Keys of which every second one is read.
 const KEYS: usize = 100;
-/// Keys that fill the table; then as many again that press on it.
+/// Keys that fill the table; then as many again to press on it.
 const FILL: usize = 4500;
 const PRESS: usize = 2000;
 
@@ -22,12 +22,13 @@ fn key(number: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_read_in_the_table_outlives_what_is_not() {
+fn entries_that_are_read_in_the_table_outlive_others() {
     let config = "[table]\nvalue_bytes_max = \"64KiB\"\n[defaults]\nttl = \"1h\"\n";
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_l1d"), config, "16MiB");
     let builder = Client::builder().socket(daemon.socket());
     let client = builder.deadline(PATIENCE).attach_deadline(PATIENCE).connect().unwrap();
-    // Main is full: newcomers begin in the small queue, and only what is hit there stays.
+    // The main queue is full: new entries begin in the small queue, and stay only if they are hit
+    // there.
     for number in 0..FILL {
         client.set(format!("fill {number}").as_bytes(), VALUE).unwrap();
     }
@@ -38,7 +39,7 @@ fn what_is_read_in_the_table_outlives_what_is_not() {
     let before = stats(&client)["requests"]["gets"].clone();
     let reported = |stats: &Value| stats["clients"]["hit_reports"].as_u64().unwrap();
     let begun = reported(&stats(&client));
-    // Without a request. A thread that reads fast reports a part of its hits, in no rhythm.
+    // Without any request. A thread that reads fast reports a part of its hits at random intervals.
     until("the hits to be reported", || {
         for _ in 0..100 {
             for number in (0..KEYS).step_by(2) {

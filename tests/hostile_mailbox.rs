@@ -1,5 +1,6 @@
-//! A client that writes anything into its mailbox at any moment, against the built daemon. The hazard:
-//! it costs more than its own attachment: another client's, a value, the table, the daemon.
+//! A client that writes anything into its mailbox at any time, against the built daemon. The
+//! hazard: it harms more than its own attachment: another client's attachment, a value, the table,
+//! the daemon.
 
 use l1d_client::WriteMode;
 use l1d_client::{Client, SetOptions};
@@ -16,13 +17,13 @@ use test_support::posted::{Posted, Words, payload};
 use test_support::random::Random;
 use test_support::servers::PATIENCE;
 
-/// What the scribbler does in all; it attaches anew whenever it is dropped.
+/// The scribbler's actions in total; it attaches again whenever it is dropped.
 const ACTIONS: usize = 40_000;
-/// What it does with one attachment at most.
+/// Its actions in one attachment at most.
 const ACTIONS_PER_ATTACHMENT: usize = 60;
-/// Words that its second thread writes over meanwhile.
+/// Words that its second thread overwrites meanwhile.
 const STRAY_WORDS: usize = 4000;
-/// Clients that keep to the rules, and keys of each.
+/// Clients that follow the rules, and the number of keys of each.
 const OTHERS: usize = 2;
 const KEYS: usize = 300;
 
@@ -35,7 +36,7 @@ fn stats(client: &Client) -> Value {
     serde_json::from_str(&client.admin().stats_json().unwrap()).unwrap()
 }
 
-/// Says that something is over, however it ends.
+/// Sets the flag when it is dropped, also in a panic.
 struct AtTheEnd<'a>(&'a AtomicBool);
 
 impl Drop for AtTheEnd<'_> {
@@ -44,7 +45,7 @@ impl Drop for AtTheEnd<'_> {
     }
 }
 
-/// A client that keeps to the rules, and what it has stored.
+/// A client that follows the rules, and the values it has stored.
 struct Honest {
     client: Client,
     name: usize,
@@ -58,7 +59,7 @@ impl Honest {
         format!("honest client {}, key {}", self.name, self.random.below(KEYS)).into_bytes()
     }
 
-    /// A value that tells whose it is.
+    /// A value that identifies its client and key.
     fn value(&mut self, key: &[u8]) -> Vec<u8> {
         let bytes = [self.random.below(200), self.random.below(6000)][self.random.below(2)];
         let mut value = [key, b" ", &self.random.word().to_le_bytes()[..]].concat();
@@ -84,7 +85,8 @@ impl Honest {
                 let value = self.value(&key);
                 let no_wait = SetOptions { no_wait: true, ..SetOptions::default() };
                 self.client.set_with(&key, &value, &no_wait).unwrap();
-                // In one mailbox what was sent first is done first: behind an answer it is visible.
+                // One mailbox is processed in order: once a later request is answered, the earlier
+                // ones are visible.
                 self.client.delete(b"honest, and never there").unwrap();
                 self.stored.insert(key.clone(), value);
                 self.writes += 2;
@@ -125,7 +127,7 @@ impl Honest {
     }
 }
 
-/// A number where a size, a count or a time is, near what is allowed more often than chance has it.
+/// A number for a size, a count or a time, near the limits more often than chance would have it.
 fn size(random: &mut Random) -> u32 {
     let few = u32::try_from(random.below(2000)).unwrap();
     let piece = u32::try_from(SHAPE.piece_bytes()).unwrap();
@@ -133,7 +135,7 @@ fn size(random: &mut Random) -> u32 {
         [random.below(10)]
 }
 
-/// A request, often one that the daemon serves.
+/// A request, often one that the daemon accepts.
 fn request(random: &mut Random) -> Vec<u8> {
     let key = format!("scribbled {}", random.below(50)).into_bytes();
     let value = vec![b's'; [random.below(100), random.below(30_000)][random.below(2)]];
@@ -154,14 +156,14 @@ fn request(random: &mut Random) -> Vec<u8> {
         4 => Request::SetMany { sets: vec![small; many] },
         5 => Request::GetMany { keys: vec![&key; many] },
         6 => Request::Delete { key: &key },
-        // What is not for a mailbox, and would be noticed by everybody.
+        // Not allowed in a mailbox, and it would affect everyone.
         7 => Request::Flush { prefix: b"" },
         8 => Request::Resize { table_bytes: Some(1 << 40), entry_bytes: None },
         _ => Request::Get { key: &key },
     })
 }
 
-/// The same with some bytes or sizes changed, or cut off, or longer.
+/// The same with some bytes or sizes changed, truncated or extended.
 fn damaged(random: &mut Random) -> Vec<u8> {
     let mut bytes = request(random);
     for _ in 0..random.below(4) {
@@ -181,7 +183,7 @@ fn damaged(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// The head of a record, right or not.
+/// The head of a record, valid or not.
 fn head(random: &mut Random) -> u64 {
     let lane = [random.below(SHAPE.lanes), random.below(256), 255][random.below(3)] as u64;
     let kind = random.below(7) as u64;
@@ -189,7 +191,7 @@ fn head(random: &mut Random) -> u64 {
     bytes | kind << 16 | lane << 24 | (random.below(4) as u64) << 32
 }
 
-/// A word, by what it may be read as.
+/// A word, one kind for each way in which it may be read.
 fn word(random: &mut Random) -> u64 {
     match random.below(5) {
         0 => head(random),
@@ -200,7 +202,8 @@ fn word(random: &mut Random) -> u64 {
     }
 }
 
-/// Where in the mailbox nonsense goes: what is read next, the heads of its parts, or anywhere.
+/// Where the nonsense goes: to the words that are read next, to the start of the parts, or
+/// anywhere.
 fn place(random: &mut Random, words: &Words) -> usize {
     let ring = SHAPE.words() - SHAPE.ring_words;
     let produced = usize::try_from(words.peek(0) % SHAPE.ring_words as u64).unwrap();
@@ -246,7 +249,7 @@ fn scribble(client: &mut Posted, words: &Words, random: &mut Random) {
             }
         }
         7 => {
-            // A head of its own making, behind what was written, and told of as if it were a record.
+            // A made-up head after the written records, published as if it were a record.
             let produced = words.peek(0);
             let at = usize::try_from(produced % SHAPE.ring_words as u64).unwrap();
             words.poke(SHAPE.words() - SHAPE.ring_words + at, head(random));
@@ -254,11 +257,11 @@ fn scribble(client: &mut Posted, words: &Words, random: &mut Random) {
         }
         _ => words.poke(place(random, words), word(random)),
     }
-    // Also where the daemon does not ask for it.
+    // A wakeup, even if the daemon does not ask for it.
     let _ = client.stream.write_all(&[1]);
 }
 
-/// Writes over words as fast as it can, for some time.
+/// Overwrites words as fast as it can, for some time.
 fn stray(words: &Words, random: &mut Random, is_over: &AtomicBool) {
     for _ in 0..STRAY_WORDS {
         words.poke(place(random, words), word(random));
@@ -269,8 +272,8 @@ fn stray(words: &Words, random: &mut Random, is_over: &AtomicBool) {
     }
 }
 
-/// Attaches, scribbles until it is dropped or has had enough, and again. How often it attached, and how
-/// often it was dropped.
+/// Attaches, scribbles until it is dropped or has done enough, and repeats. Returns how often it
+/// attached and how often it was dropped.
 fn scribble_on(daemon: &Daemon, random: &mut Random) -> (u64, u64) {
     let (mut attached, mut dropped, mut actions) = (0, 0, 0);
     while actions < ACTIONS {
@@ -290,7 +293,7 @@ fn scribble_on(daemon: &Daemon, random: &mut Random) -> (u64, u64) {
                 client.is_closed()
             })
         });
-        // However slow the daemon is: more than any ring holds is the end.
+        // Even a slow daemon drops a client that claims more than any ring holds.
         if !is_dropped && attached % 4 == 0 {
             words.poke(0, 1 << 50);
             let _ = client.stream.write_all(&[1]);
@@ -302,7 +305,7 @@ fn scribble_on(daemon: &Daemon, random: &mut Random) -> (u64, u64) {
 }
 
 #[test]
-fn whatever_a_client_writes_at_any_moment_nothing_happens_to_anyone_else() {
+fn a_client_that_writes_anything_at_any_time_harms_no_other() {
     let config = "[table]\nvalue_bytes_max = \"64KiB\"\n[defaults]\nttl = \"1h\"\n";
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_l1d"), config, "64MiB");
     let mut random = Random::new();
@@ -338,9 +341,9 @@ fn whatever_a_client_writes_at_any_moment_nothing_happens_to_anyone_else() {
     let writes: u64 = honest.iter().map(|honest| honest.writes).sum();
     let scribbled = grown("/clients/writes") - writes;
     println!("attached {attached}, dropped {dropped}; writes {scribbled}, of others {writes}");
-    // Nobody but the scribbler had to attach again.
+    // Only the scribbler had to attach again.
     assert_eq!(grown("/requests/attaches"), attached);
-    // It was bad enough to be dropped, and good enough to be served meanwhile; others were there.
+    // Bad enough to be dropped, good enough to be served in between; and there were other clients.
     assert!(dropped > attached / 5 && scribbled > 100 && writes > 100);
     assert_eq!(after["table"]["evicted"], 0, "{after:#}");
     assert_eq!(figure(&after, "/daemon/pid"), figure(&before, "/daemon/pid"));

@@ -1,4 +1,4 @@
-//! The tool, through the built binary: answers, exit codes, and what it says when it cannot.
+//! The tool, through the built binary: answers, exit codes, and error messages.
 
 use std::process::{Command, Output};
 use test_support::daemon::Daemon;
@@ -52,7 +52,7 @@ fn every_command_answers_with_its_exit_code() {
 
 /// `l1ctl stats | head -1`, and a full disk.
 #[test]
-fn a_reader_that_has_heard_enough_is_no_failure_and_a_full_disk_is_one() {
+fn a_closed_pipe_is_no_failure_and_a_full_disk_is_one() {
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_l1d"), "", "128MiB");
     let run = |arguments: &[&str], out: std::process::Stdio| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_l1ctl"));
@@ -83,7 +83,7 @@ fn a_reader_that_has_heard_enough_is_no_failure_and_a_full_disk_is_one() {
     }
 }
 
-/// `l1ctl get absent 2>&1 | true`: exit codes do not depend on whether anybody reads the message.
+/// `l1ctl get absent 2>&1 | true`: exit codes do not depend on whether the message can be written.
 #[test]
 fn a_message_that_nobody_reads_changes_no_exit_code() {
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_l1d"), "", "128MiB");
@@ -127,7 +127,8 @@ fn without_a_daemon_it_says_so() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("/nonexistent/l1d.sock"));
 }
 
-/// Bad input to the daemon's start: its own message, its exit code, nothing left behind.
+/// A daemon with bad input fails to start with its own message and exit code, and leaves nothing
+/// behind.
 #[test]
 fn a_daemon_that_cannot_start_says_why() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The hazard: a request of some bytes for which the daemon works, or takes memory, without a bound.
+//! The hazard: a small request that makes the daemon work or allocate without a bound.
 
 use l1d_client::Client;
 use l1d_wire::protocol::{Request, Response, frame};
@@ -9,7 +9,7 @@ use test_support::posted::Posted;
 const VALUE_BYTES: usize = 64 << 10;
 
 #[test]
-fn of_large_values_no_more_are_read_than_one_answer_carries() {
+fn no_more_large_values_are_read_than_fit_one_answer() {
     let config = "[table]\nvalue_bytes_max = \"64KiB\"\n";
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_l1d"), config, "16MiB");
     let client = Client::connect(daemon.socket()).unwrap();
@@ -21,7 +21,7 @@ fn of_large_values_no_more_are_read_than_one_answer_carries() {
     };
     let before = gets();
     let mut other = Posted::attached(&daemon.socket());
-    // Some hundred bytes that would make the daemon copy out 64 MiB.
+    // A few hundred bytes that would make the daemon copy out 64 MiB.
     other.ask(1, &Request::GetMany { keys: vec![b"large"; frame::MANY_KEYS] });
     let reply = other.reply(1);
     let Response::Many(answers) = Response::decode(&reply).unwrap() else { panic!("not many") };
@@ -31,7 +31,7 @@ fn of_large_values_no_more_are_read_than_one_answer_carries() {
         matches!(answer, Response::Found { value, .. } if value.len() == VALUE_BYTES)
     }));
     assert_eq!(gets() - before, fitting as u64);
-    // Where all fit, all are answered.
+    // If all values fit, all are returned.
     other.ask(1, &Request::GetMany { keys: vec![b"small"; frame::MANY_KEYS] });
     let reply = other.reply(1);
     let Response::Many(answers) = Response::decode(&reply).unwrap() else { panic!("not many") };

@@ -1,5 +1,5 @@
-//! Nonsense in one word of a mailbox after the other, against the built daemon. The hazard: a word that
-//! the daemon believes.
+//! Nonsense in each word of a mailbox in turn, against the built daemon. The hazard: a word that
+//! the daemon trusts.
 
 use l1d_client::Client;
 use l1d_wire::protocol::{Request, Response, Set};
@@ -12,7 +12,7 @@ use test_support::posted::{Posted, payload};
 use test_support::random::Random;
 use test_support::servers::PATIENCE;
 
-/// What nonsense in a word comes to for the client whose mailbox it is; for others nothing.
+/// The effect of nonsense in a word on the mailbox's own client; other clients are never affected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// It loses its attachment.
@@ -28,7 +28,7 @@ const REPORTS: usize = MARKS + SHAPE.stripes * LINE;
 const REPLIES: usize = REPORTS + SHAPE.stripes * SHAPE.stripe_words;
 const RING: usize = SHAPE.words() - SHAPE.ring_words;
 
-/// Of a word of a mailbox whose ring is empty, and why.
+/// The fate for a word of a mailbox whose ring is empty, and the reason.
 fn fate(word: usize) -> (Fate, &'static str) {
     match word {
         0 => (Fate::Dropped, "no record is written where it says"),
@@ -55,7 +55,7 @@ fn fate(word: usize) -> (Fate, &'static str) {
     }
 }
 
-/// The daemon, somebody whose mailbox is in order, and what was there before.
+/// The daemon, a client with a sound mailbox, and the figures before the test.
 struct Host {
     daemon: Daemon,
     other: Client,
@@ -85,7 +85,7 @@ impl Host {
         stats["requests"]["attaches"].as_u64().unwrap()
     }
 
-    /// To somebody else nothing has happened.
+    /// Asserts that the other client was not affected.
     fn assert_others_are_well(&mut self, what: &str) {
         self.rounds += 1;
         let value = self.rounds.to_le_bytes();
@@ -95,7 +95,7 @@ impl Host {
         assert_eq!(kept.as_deref(), Some(&b"from the beginning"[..]), "{what}");
     }
 
-    /// Nobody had to attach again but those that this test attached, and the table is whole.
+    /// Asserts that only this test's clients attached again, and that the table is sound.
     fn assert_is_whole(&self) {
         assert_eq!(self.attaches(), self.attached);
         let report: Value =
@@ -109,13 +109,13 @@ fn set(value: &[u8], reply: bool) -> Request<'_> {
     Request::Set(Set { key: b"mine", value, ttl: None, flags: 0, write: None, reply })
 }
 
-/// Has the daemon look, asleep or not.
+/// Makes the daemon poll the mailbox, asleep or not.
 fn ring(client: &mut Posted) {
-    // It may have hung up already.
+    // The daemon may have hung up already.
     let _ = client.stream.write_all(&[1]);
 }
 
-/// A request through this mailbox is answered.
+/// Asserts that a request through this mailbox is answered.
 fn assert_is_served(client: &mut Posted, lane: u8, what: &str) {
     client.ask(lane, &set(what.as_bytes(), true));
     let reply = client.reply(lane);
@@ -130,13 +130,13 @@ fn nonsense_in_any_word_costs_at_most_its_writer() {
     let mut client = host.attach();
     for word in 0..SHAPE.words() {
         let (fate, why) = fate(word);
-        // Words that are read: all that may be special. Elsewhere what comes.
+        // Words with a meaning get all special values, others a random one.
         let special = [0, 1, 1 << 20, 1 << 63, u64::MAX - 1, u64::MAX];
         let some = if word < REPORTS { &special[..] } else { &[] };
         for nonsense in some.iter().copied().chain([random.word() | 1 << 32]) {
             let what = format!("word {word}: {nonsense:#x}; {fate:?}: {why}");
             if word == 0 {
-                // So that what the word should be is none of these.
+                // Advances the words, so that their correct value is none of these.
                 (0..3).for_each(|_| assert_is_served(&mut client, 1, &what));
             }
             client.poke(word, nonsense);
@@ -159,13 +159,13 @@ fn nonsense_in_any_word_costs_at_most_its_writer() {
     host.assert_is_whole();
 }
 
-/// The owner looks into a lane's word when it answers: nonsense has to be there then.
+/// The owner reads a lane's word when it replies, so the nonsense must be there at that time.
 #[test]
 fn nonsense_in_a_lane_that_waits_costs_at_most_its_writer() {
     let mut host = Host::start();
     let mut client = host.attach();
     for lane in 0..SHAPE.lanes {
-        // Waiting, sleeping, polled or answered, in this request or another.
+        // Waiting, sleeping, polled or answered, for this request or another.
         for nonsense in (0..16).chain([1 << 63, u64::MAX - 1, u64::MAX]) {
             let what = format!("lane {lane}: {nonsense:#x}");
             let number = u8::try_from(lane).unwrap();
@@ -180,8 +180,8 @@ fn nonsense_in_a_lane_that_waits_costs_at_most_its_writer() {
     host.assert_is_whole();
 }
 
-/// A record is read once it is told of: a head that is none is the end, and other words of it are part
-/// of a request like any other.
+/// A record is read once it is published: an invalid head drops the client, and the other words of
+/// it are part of a request like any other.
 #[test]
 fn nonsense_in_any_word_of_a_record_costs_at_most_its_writer() {
     let mut random = Random::new();
@@ -190,14 +190,14 @@ fn nonsense_in_any_word_of_a_record_costs_at_most_its_writer() {
     let words = 1 + request.len().div_ceil(8);
     for word in 0..words {
         let bits = random.word();
-        // In a head the bits from 16 on say what kind it is.
+        // Bits 16 and up of a head hold its kind.
         let nonsense: [&dyn Fn(u64) -> u64; 5] =
             [&|_| 0, &|_| u64::MAX, &|word| word ^ 0x40 << 16, &|_| bits | 0x80 << 16, &|_| {
                 bits & !(0xff << 16)
             }];
         for spoil in nonsense {
             let mut client = host.attach();
-            // Written by hand, so that it is told of only when it is spoilt.
+            // Written by hand, so that it is published only after it was corrupted.
             let head = request.len() as u64 | (Kind::Whole as u64) << 16 | 0xff << 24;
             client.poke(RING, head);
             for (index, bytes) in request.chunks(8).enumerate() {

@@ -1,5 +1,5 @@
-//! Many processes on one host and one daemon: they share what is fetched and what is written, a fork
-//! harms nobody, and a tier that goes away is noticed only by those who need it.
+//! Many processes on one host with one daemon: they share fetched and written values, a fork harms
+//! no process, and only clients that need a failed tier notice it.
 
 use l1d_client::WriteMode;
 use l1d_client::{Client, Error, SetOptions, Source};
@@ -13,7 +13,7 @@ use test_support::daemon::Daemon;
 use test_support::servers::{Proxy, Server, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
-/// Says that this process is one that asks, and where the socket is.
+/// Marks a process as an asker, and names the socket.
 const ROLE: &str = "L1D_ASKER_SOCKET";
 const ASKERS: usize = 8;
 
@@ -50,7 +50,7 @@ fn memcached_figure(server: &Server, name: &str) -> u64 {
     figure.expect("the figure")
 }
 
-/// A process that asks for one key: not a test of its own, but it has to be one to be run.
+/// A process that asks for one key. It is a test only because the test binary can run nothing else.
 #[test]
 fn asking_process() {
     let Ok(socket) = std::env::var(ROLE) else { return };
@@ -116,10 +116,10 @@ fn keys_that_wait_together_travel_together() {
     let keys: Vec<_> = (0..50).map(|n| format!("key:{n}").into_bytes()).collect();
     let values = client.get_many(&keys).unwrap();
     assert!(values.iter().all(|value| value.as_deref() == Some(&b"value"[..])));
-    // The first may leave before the others have come; those then wait for it together.
+    // The first request may leave before the others have arrived; those then wait for it together.
     let exchanges = commands() - before;
     assert!(exchanges <= 5, "fifty keys took {exchanges} exchanges");
-    // Now the table has them; an absent one and an unknown one stand between.
+    // Now the table has them; an absent key and an unknown one are among them.
     let mixed: Vec<&[u8]> = keys.iter().map(Vec::as_slice).chain([&b"nowhere"[..]]).rev().collect();
     let values = client.get_many(&mixed).unwrap();
     assert!(values[0].is_none() && values.len() == 51);
@@ -136,7 +136,7 @@ fn children_of_a_forked_server_read_and_write_for_themselves() {
     client.set(b"from the parent", b"value").unwrap();
     let children: Vec<_> = (0..8)
         .map(|child| {
-            // SAFETY: the child uses memory that malloc keeps usable after fork, and ends by `_exit`.
+            // SAFETY: the child uses memory that malloc keeps usable after fork and ends by `_exit`.
             match unsafe { fork() }.unwrap() {
                 ForkResult::Parent { child } => child,
                 ForkResult::Child => {
@@ -190,10 +190,10 @@ fn work_of_a_child(client: &Client, child: usize) -> i32 {
 #[test]
 fn keys_of_process_scope_are_each_process_own_until_their_ttl() {
     let rules = "[[policy]]\nprefix = \"ohlcv:\"\nscope = \"process\"\nttl = \"1s\"\n";
-    // Without a tier below, what is kept in one process is nowhere else.
+    // With no tier below, a value kept in one process is nowhere else.
     let redis = Server::redis();
     let daemon = start(&config(None, Some(&redis.address()), rules));
-    // Two clients are two processes to the daemon, and have a cache each.
+    // To the daemon, two clients are two processes; each has its own cache.
     let (a, b) = (connect(&daemon), connect(&daemon));
     a.set(b"ohlcv:BTC", b"one").unwrap();
     assert_eq!(b.get(b"ohlcv:BTC").unwrap().as_deref(), Some(&b"one"[..]));
@@ -216,7 +216,7 @@ fn keys_of_process_scope_are_each_process_own_until_their_ttl() {
 }
 
 #[test]
-fn tiers_that_die_and_come_back_are_noticed_only_by_who_needs_them() {
+fn only_clients_that_need_a_tier_notice_its_failure_and_return() {
     let (mut memcached, mut redis) = (Server::memcached(), Server::redis());
     let rest = "[[policy]]\nprefix = \"loose:\"\non_write_error = \"publish\"\n";
     let daemon = start(&config(Some(&memcached.address()), Some(&redis.address()), rest));
@@ -263,10 +263,10 @@ fn tiers_that_die_and_come_back_are_noticed_only_by_who_needs_them() {
     assert_eq!(redis.client().resp(&[b"GET", b"strict:key"]), b"again");
 }
 
-/// The hazard: a large value travels in pieces, and where nobody waits for its answer the next one
-/// follows on the same lane before the daemon has handled the first.
+/// The hazard: a large value travels in pieces, and if nothing waits for its answer, the next one
+/// follows on the same lane before the daemon has processed the first.
 #[test]
-fn sets_that_nobody_waits_for_arrive_whatever_their_size() {
+fn unacknowledged_sets_of_every_size_arrive() {
     let daemon = start(&config(None, None, "[defaults]\nttl = \"1h\"\n"));
     let client = connect(&daemon);
     let options = SetOptions { no_wait: true, ..SetOptions::default() };
@@ -277,7 +277,7 @@ fn sets_that_nobody_waits_for_arrive_whatever_their_size() {
                 assert!(matches!(error, Error::Busy { .. }), "{error}");
             }
         }
-        // Behind them all.
+        // Comes after them all.
         client.set(b"last", b"one").unwrap();
         for n in 0..100_u8 {
             let value = client.peek(format!("{bytes}:{n}").as_bytes());

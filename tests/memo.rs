@@ -1,6 +1,6 @@
-//! The hazard: a process hands out an object that it decoded earlier, while the table already holds
-//! another value of the key, or none. And the reverse, that makes the whole thing pointless: it
-//! decodes again what has not changed.
+//! The hazard: a process returns an object that it decoded earlier, although the table holds
+//! another value of the key, or none. And the reverse, which would defeat the purpose: it decodes
+//! an unchanged value again.
 
 use l1d_client::{Client, Error, Lifetime, Memo, MemoError, SetOptions};
 use nix::sys::signal::Signal;
@@ -17,7 +17,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
 const SMALL: &str = "[table]\nvalue_bytes_max = \"64KiB\"\n";
 const KEY: &[u8] = b"market:book";
 
-/// A daemon, a client that writes, and another one whose objects are texts.
+/// A daemon, a client that writes, and another one whose objects are strings.
 struct Setting {
     writer: Client,
     memo: Memo<String>,
@@ -56,7 +56,7 @@ impl Setting {
         self.try_decoded(key).unwrap()
     }
 
-    /// What `KEY` decodes to, and how often the decoder ran for it.
+    /// The decoded object of `KEY`, and how often the decoder ran for it.
     #[track_caller]
     fn text(&self) -> (Option<String>, u64) {
         let before = self.decodes.load(Ordering::Relaxed);
@@ -76,7 +76,7 @@ fn an_unchanged_value_is_decoded_once_and_a_write_is_seen_at_once() {
     for n in 0..50 {
         let text = format!("book {n}");
         setting.writer.set(KEY, text.as_bytes()).unwrap();
-        // Neighbours that come and go change nothing for this key.
+        // Neighbours that come and go do not affect this key.
         setting.writer.set(format!("other {n}").as_bytes(), b"x").unwrap();
         assert_eq!(setting.text(), (Some(text.clone()), 1));
         assert_eq!(setting.text(), (Some(text), 0));
@@ -84,7 +84,7 @@ fn an_unchanged_value_is_decoded_once_and_a_write_is_seen_at_once() {
     let (one, two) = (setting.decoded(KEY).unwrap(), setting.decoded(KEY).unwrap());
     assert!(Arc::ptr_eq(&one, &two));
 
-    // From a process of its own, and the same bytes: another value all the same.
+    // Set by a separate process with the same bytes: a new value all the same.
     let set = Command::new(env!("CARGO_BIN_EXE_l1ctl"))
         .arg("--socket")
         .arg(setting.daemon.socket())
@@ -118,7 +118,7 @@ fn a_key_that_is_deleted_flushed_or_expired_has_no_object() {
     until("the entry to expire", || setting.decoded(KEY).is_none().then_some(()));
     assert!(begun.elapsed() >= ttl / 2, "it was never there");
     assert_eq!(setting.text(), (None, 0));
-    // Stopped, the daemon can neither take the entry away nor say that there is none.
+    // While stopped, the daemon can neither remove the entry nor say that there is none.
     let impatient =
         Client::builder().socket(setting.daemon.socket()).deadline(Duration::from_millis(50));
     let memo = Memo::new(&impatient.connect().unwrap(), 10).unwrap();
@@ -149,7 +149,8 @@ fn objects_outlive_a_daemon_whose_table_is_kept() {
     assert_eq!(setting.text(), (some("after"), 0));
 }
 
-/// A new table counts its versions from the beginning: the key's new value has the version that its
+/// A new table counts its versions from the beginning: the key's new value gets the same version as
+/// its old value.
 /// old value had.
 #[test]
 fn a_new_table_with_the_same_versions_is_not_taken_for_the_old_one() {
@@ -157,13 +158,14 @@ fn a_new_table_with_the_same_versions_is_not_taken_for_the_old_one() {
     let old = setting.writer.set(KEY, b"of the old table").unwrap();
     assert_eq!(setting.text(), (some("of the old table"), 1));
     setting.daemon.terminate();
-    // Of another size it would go on in a new one, which counts on. Nobody can read this one any more.
+    // With another size, the daemon would move to a new table that continues the versions. Now
+    // nothing can read this one.
     let file = std::fs::File::options().write(true).open(setting.daemon.table()).unwrap();
     for word in shm_layout::header::IDENTITY_COPIES {
         file.write_all_at(&[0; 128], 8 * word as u64).unwrap();
     }
     setting.daemon.restart();
-    // The reader does not look in between: what it knows of the key is the old version.
+    // The reader does not read in between: it knows the old version of the key.
     let new = connect(&setting.daemon).set(KEY, b"of the new table").unwrap();
     assert_eq!(new.version, old.version, "the test needs them equal");
     assert_eq!(setting.text(), (some("of the new table"), 1));
@@ -171,7 +173,7 @@ fn a_new_table_with_the_same_versions_is_not_taken_for_the_old_one() {
 }
 
 #[test]
-fn what_cannot_be_decoded_is_an_error_each_time_and_hides_nothing() {
+fn an_undecodable_value_is_an_error_each_time_and_hides_nothing() {
     let setting = setting();
     setting.writer.set(KEY, b"good").unwrap();
     assert_eq!(setting.text(), (some("good"), 1));
@@ -202,7 +204,7 @@ fn what_cannot_be_decoded_is_an_error_each_time_and_hides_nothing() {
 fn a_memo_keeps_no_more_objects_than_it_may() {
     let setting = setting();
     let client = connect(&setting.daemon);
-    // To within the cache's own rounding, whatever the number of cores.
+    // To within the cache's own rounding, on any number of cores.
     for (capacity, at_most) in [(0, 0), (1, 1), (100, 130)] {
         let memo = Memo::new(&client, capacity).unwrap();
         let objects: Vec<_> = (0..1000_u32)
@@ -226,7 +228,7 @@ fn no_reader_gets_an_object_older_than_what_was_acknowledged() {
     const WRITES: u64 = 3000;
     let setting = setting();
     let keys: [Vec<u8>; KEYS] = std::array::from_fn(|key| format!("counter:{key}").into_bytes());
-    // Fewer than keys, so that objects are evicted too.
+    // Fewer than there are keys, so that objects are evicted too.
     let memo = Memo::<u64>::new(&connect(&setting.daemon), 2).unwrap();
     let acknowledged: [AtomicU64; KEYS] = Default::default();
     let write = |key: usize, number: u64| {
@@ -258,7 +260,7 @@ fn no_reader_gets_an_object_older_than_what_was_acknowledged() {
                 }
             });
         }
-        // Also when a write fails: the readers must end.
+        // Even if a write fails, the readers must end.
         let _done = SetWhenDropped(&done);
         for number in 2..WRITES {
             write(usize::try_from(number).unwrap() % KEYS, number);

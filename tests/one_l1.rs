@@ -1,5 +1,5 @@
-//! The hazard that this project exists for: one process writes, another goes on seeing nothing, or
-//! something old. Through the built binaries, with real memcached and redis-server below.
+//! The hazard that this project exists to prevent: one process writes, and another still sees
+//! nothing or an old value. Through the built binaries, with real memcached and redis-server below.
 
 use l1d_client::{Client, Error, Lifetime, Lookup, SetOptions};
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ fn connect(daemon: &Daemon) -> Client {
 }
 
 #[test]
-fn what_one_writes_the_other_reads_at_once_with_any_tiers() {
+fn one_process_reads_at_once_what_another_writes_with_any_tiers() {
     let (memcached, redis) = (Server::memcached(), Server::redis());
     let (l2, l3) = (memcached.address(), redis.address());
     for (l2, l3) in [(None, None), (Some(&l2), None), (None, Some(&l3)), (Some(&l2), Some(&l3))] {
@@ -85,7 +85,7 @@ fn other_clients_of_the_tiers_read_what_was_written() {
     assert_eq!(memcached.client().ascii_get("empty").unwrap().1, b"");
 }
 
-/// A reply that was under way when the key changed must not bring the old value back.
+/// A reply in flight when the key changed must not bring the old value back.
 #[test]
 fn a_reply_held_back_past_a_set_or_delete_never_brings_the_old_value() {
     for with_l2 in [false, true] {
@@ -110,7 +110,7 @@ fn a_reply_held_back_past_a_set_or_delete_never_brings_the_old_value() {
             std::thread::scope(|scope| {
                 let asked = scope.spawn(|| other.get(key.as_bytes()));
                 proxy.wait_until_held();
-                // The fetch has read the old value. Now the key changes, in L1 at once.
+                // The fetch has read the old value. Now the key changes, immediately in L1.
                 let l1_only = SetOptions {
                     write: Some(l1d_client::WriteMode::L1Only),
                     ..SetOptions::default()
@@ -128,7 +128,7 @@ fn a_reply_held_back_past_a_set_or_delete_never_brings_the_old_value() {
                     proxy.release();
                     deleted.join().unwrap().unwrap();
                 }
-                // Whoever asked before may have the old value.
+                // Requests made before the change may return the old value.
                 asked.join().unwrap().unwrap();
             });
             let now = client.get(key.as_bytes()).unwrap().map(l1d_client::Value::into_vec);
@@ -180,7 +180,7 @@ fn nothing_outlives_its_ttl() {
     client.set_with(b"short", b"x", &options).unwrap();
     let gone = until("the entry to expire", || client.peek(b"short").is_none().then(Instant::now));
     assert!(gone - before >= ttl / 2, "it was never there");
-    // Stopped, the daemon cannot hold the clock back.
+    // A stopped daemon does not delay expiry.
     client.set_with(b"short", b"x", &options).unwrap();
     daemon.signal(nix::sys::signal::Signal::SIGSTOP);
     until("the entry to expire", || client.peek(b"short").is_none().then_some(()));
@@ -243,7 +243,7 @@ fn a_killed_daemon_leaves_readers_their_table_and_comes_back_to_it() {
     }
     client.set(b"after", b"restart").unwrap();
     assert_eq!(*client.peek(b"after").unwrap(), *b"restart");
-    // Another size is another table, to which all of it moves: readers follow by themselves.
+    // Another size means another table, to which all entries move; readers follow by themselves.
     assert!(daemon.terminate().success());
     daemon.resize("24MiB");
     daemon.restart();

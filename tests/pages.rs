@@ -1,8 +1,8 @@
-//! The hazard: a table in small pages where large ones were to be had, or none at all on a file system
-//! with huge pages; a daemon or a tool that says something else than the kernel does.
+//! The hazard: a table in small pages although large ones are available, or no table at all on a
+//! file system with huge pages; a daemon or a tool that contradicts the kernel.
 //!
-//! Tests that mount do so in a mount namespace of their own thread, which the processes that it starts
-//! inherit, and say so and pass where they may not.
+//! Tests that mount do so in a mount namespace of their own thread, which its child processes
+//! inherit. Where that is not permitted, they print a notice and pass.
 
 use l1d_client::{Client, Pages, Populate};
 use l1d_wire::mapping::{Access, Mapping};
@@ -57,13 +57,13 @@ fn in_smaps(process: &str, path: &Path, names: &[&str]) -> u64 {
 
 const LARGE: [&str; 4] = ["ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb"];
 
-/// Whether everybody has the whole table in large pages, by the kernel's own word, and says so.
+/// Every process has the whole table in large pages according to the kernel, and reports that.
 fn is_all_large(daemon: &Daemon, bytes: u64) -> bool {
     let whole = bytes / HUGE_PAGE * HUGE_PAGE;
     let told = explain(daemon);
     println!("{told:#}");
     assert_eq!(told["bytes"], bytes);
-    // The table was made under another name.
+    // The table was created under another name.
     let path = daemon.table();
     let pid = Client::connect(daemon.socket()).unwrap().admin().stats_json().unwrap();
     let pid = serde_json::from_str::<Value>(&pid).unwrap()["daemon"]["pid"].to_string();
@@ -73,7 +73,7 @@ fn is_all_large(daemon: &Daemon, bytes: u64) -> bool {
     let client = connect(daemon, Populate::Auto);
     let pages: Pages = client.pages().unwrap();
     assert_eq!(pages.large_bytes, in_smaps("self", &path, &LARGE) - before);
-    // Another process, as this one: it touches nothing, and attaches.
+    // A separate process, like this one: it attaches and touches nothing.
     assert_eq!(told["this_process"]["large_bytes"], pages.large_bytes);
     assert_eq!(told["this_process"]["is_populated"], pages.resident_bytes == bytes);
     let says = |who: &str| told[who]["effect"].as_str().unwrap().contains("all in 2 MiB pages");
@@ -84,7 +84,7 @@ fn is_all_large(daemon: &Daemon, bytes: u64) -> bool {
     of_daemon == whole && pages.large_bytes == whole && says("this_process")
 }
 
-/// Whether this kernel makes large pages of a file when it is asked to.
+/// The kernel collapses a file into large pages on request.
 fn kernel_collapses() -> bool {
     let file = tempfile::tempfile_in("/dev/shm").unwrap();
     nix::fcntl::posix_fallocate(&file, 0, 2 << 20).unwrap();
@@ -99,7 +99,7 @@ fn kernel_collapses() -> bool {
 }
 
 #[test]
-fn what_the_tool_says_of_the_table_is_what_the_kernel_says() {
+fn the_tool_reports_the_pages_that_the_kernel_reports() {
     let bytes = 33 << 20;
     let mut daemon = Daemon::start(PROGRAM, CONFIG, "33MiB");
     let expected = kernel_collapses();
@@ -109,7 +109,8 @@ fn what_the_tool_says_of_the_table_is_what_the_kernel_says() {
     assert_eq!(is_all_large(&daemon, bytes), expected);
 }
 
-/// A directory of this thread alone, on a file system of this type; `None` where that cannot be had.
+/// A directory visible to this thread alone, on a file system of this type; `None` if that is not
+/// possible.
 fn mounted(kind: &str, options: &str) -> Option<tempfile::TempDir> {
     let place = tempfile::tempdir().unwrap();
     let own = unshare(CloneFlags::CLONE_NEWNS).and_then(|()| {
@@ -128,11 +129,11 @@ fn mounted(kind: &str, options: &str) -> Option<tempfile::TempDir> {
     }
 }
 
-/// What a large page of such a file system holds must survive that it is touched by another process.
+/// A large page of such a file system must keep its content when another process touches it.
 #[test]
 fn a_tmpfs_with_huge_pages_needs_nothing_else() {
     for huge in ["always", "within_size", "advise"] {
-        // A thread each, so that each mount goes with it.
+        // One thread each, so that each mount disappears with its thread.
         std::thread::spawn(move || {
             let Some(place) = mounted("tmpfs", &format!("size=100m,huge={huge}")) else { return };
             let daemon = Daemon::start_in(place.path(), PROGRAM, CONFIG, "33MiB");
@@ -143,7 +144,7 @@ fn a_tmpfs_with_huge_pages_needs_nothing_else() {
     }
 }
 
-/// Huge pages of this host, given back at the end.
+/// Huge pages reserved on this host and released at the end.
 struct Reserved(u64);
 
 impl Reserved {
@@ -164,7 +165,7 @@ impl Drop for Reserved {
 
 #[test]
 fn a_hugetlbfs_has_whole_pages_or_says_how_many_are_missing() {
-    // Its size is no multiple of a huge page: it is rounded up.
+    // Its size is not a multiple of a huge page, so it is rounded up.
     let Some(place) = mounted("hugetlbfs", "pagesize=2M") else { return };
     let mut daemon = match Reserved::pages(17) {
         None => return println!("skipped: no 17 huge pages of 2 MiB can be reserved here"),
@@ -185,7 +186,7 @@ fn a_hugetlbfs_has_whole_pages_or_says_how_many_are_missing() {
     assert_eq!(client.peek(b"key").as_deref(), Some(&b"value"[..]));
 }
 
-/// Page faults of this thread in reading all the keys.
+/// Page faults of this thread while it reads all keys.
 fn faults(client: &Client, keys: u32, value: &mut Vec<u8>) -> i64 {
     let count = || getrusage(UsageWho::RUSAGE_THREAD).unwrap().minor_page_faults();
     let before = count();
@@ -204,7 +205,7 @@ fn after_attaching_reads_fault_no_more_where_pages_are_large() {
         writer.set(u32::to_le_bytes(key), [7; 16 << 10]).unwrap();
     }
     let mut value = Vec::with_capacity(64 << 10);
-    // Whatever else is touched first is touched here.
+    // Everything else that reading touches is faulted in here.
     faults(&writer, keys, &mut value);
     let pages = writer.pages().unwrap();
     let lazy = faults(&connect(&daemon, Populate::Nothing), keys, &mut value);
@@ -212,14 +213,15 @@ fn after_attaching_reads_fault_no_more_where_pages_are_large() {
     let all = faults(&connect(&daemon, Populate::All), keys, &mut value);
     let auto = faults(&connect(&daemon, Populate::Auto), keys, &mut value);
     println!("{pages}; faults: {lazy} without, {index}, {all}, {auto} with");
-    // At least 16 large pages hold these values. Reports of hits fault in the mailbox, too.
+    // At least 16 large pages hold these values. Hit reports fault in the mailbox, too.
     assert!(all < 8 && lazy > all + 10);
     if pages.are_large() {
         assert!(index < 8 && auto < 8);
     }
 }
 
-/// The table is populated once a forked child asks something; before that the child reads all the same.
+/// The table is populated once a forked child makes a request; before that the child can read all
+/// the same.
 #[test]
 fn a_forked_child_faults_anew_until_it_asks() {
     let daemon = Daemon::start(PROGRAM, CONFIG, "64MiB");
@@ -239,7 +241,7 @@ fn a_forked_child_faults_anew_until_it_asks() {
                 other => panic!("{other:?}"),
             },
             ForkResult::Child => {
-                // What the child writes to is copied first: not what is counted here.
+                // Copy-on-write faults for memory that the child writes are not counted here.
                 let mut value = value.clone();
                 value.resize(20 << 10, 1);
                 if asks {

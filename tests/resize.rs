@@ -1,6 +1,5 @@
-//! Moving the table to another size while everybody goes on. The hazards: a reader that is left
-//! behind in the old table, a write that only one of the two has, an entry that comes back after it
-//! was deleted.
+//! Moving the table to another size under load. The hazards: a reader that stays in the old table,
+//! a write that reaches only one of the two, an entry that reappears after it was deleted.
 
 use l1d_client::{Client, Error};
 use serde_json::Value;
@@ -39,7 +38,7 @@ fn key(n: u64) -> Vec<u8> {
     format!("key:{n}").into_bytes()
 }
 
-/// A counter as a value, long enough to be torn.
+/// A counter as a value, long enough to tear.
 fn value(count: u64) -> Vec<u8> {
     count.to_le_bytes().repeat(12)
 }
@@ -50,7 +49,7 @@ fn count(value: &[u8]) -> u64 {
     u64::from_le_bytes(first.try_into().unwrap())
 }
 
-/// Ends the other threads also when this one panics.
+/// Ends the other threads, also in a panic.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -84,7 +83,7 @@ fn readers_and_writers_go_on_while_the_table_moves_and_nothing_is_lost_or_old() 
                 let mut n = reader + 1;
                 let mut read = Vec::new();
                 while !is_over.load(Ordering::Relaxed) {
-                    // Hot keys and keys that nobody writes, in turn; none of them may be missing.
+                    // Hot keys and unwritten keys, in turn; none of them may be missing.
                     n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1) >> 1;
                     let number =
                         if n.is_multiple_of(2) { 1 + n / 2 % HOT } else { 1 + n / 2 % (KEYS - 1) };
@@ -124,7 +123,7 @@ fn readers_and_writers_go_on_while_the_table_moves_and_nothing_is_lost_or_old() 
             let after = stats(&administrator);
             assert_eq!(after["table"]["table_bytes"], size * MIB);
             assert_eq!(after["moves"]["moves"], index + 1);
-            // Readers have followed, or do with their next read.
+            // Readers have followed, or will with their next read.
             until("reads of the new table", || {
                 (reads.load(Ordering::Relaxed) > before + 1000).then_some(())
             });
@@ -133,7 +132,7 @@ fn readers_and_writers_go_on_while_the_table_moves_and_nothing_is_lost_or_old() 
     });
     println!("{} reads", reads.load(Ordering::Relaxed));
     assert_ne!(std::fs::metadata(daemon.table()).unwrap().ino(), old_file);
-    // The writer has not read since: it alone keeps former tables alive, until it reads.
+    // The writer has not read since then: only it keeps old tables alive, until it reads.
     let behind = stats(&writer);
     assert_eq!(behind["moves"]["processes_in_former_tables"], 0, "{behind:#}");
     let maps = || std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -149,7 +148,7 @@ fn readers_and_writers_go_on_while_the_table_moves_and_nothing_is_lost_or_old() 
 }
 
 #[test]
-fn what_is_larger_than_the_new_table_is_evicted_and_the_rest_stays() {
+fn entries_beyond_the_new_size_are_evicted_and_the_rest_stays() {
     let daemon = Daemon::start(PROGRAM, CONFIG, "16MiB");
     let client = connect(&daemon);
     for n in 0..8000 {
@@ -165,7 +164,7 @@ fn what_is_larger_than_the_new_table_is_evicted_and_the_rest_stays() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_and_the_table_is_as_it_was() {
+fn an_impossible_resize_is_refused_and_changes_nothing() {
     let daemon = Daemon::start(PROGRAM, CONFIG, "8MiB");
     let client = connect(&daemon);
     client.set(b"key", b"value").unwrap();
@@ -185,7 +184,7 @@ fn what_cannot_be_is_refused_and_the_table_is_as_it_was() {
     assert!(!daemon.table().with_extension("new").exists());
     assert_eq!(client.peek(b"key").as_deref(), Some(&b"value"[..]));
 
-    // A second one, while the first is at work.
+    // A second resize, while the first is in progress.
     std::thread::scope(|scope| {
         let first = scope.spawn(|| client.admin().resize(Some(2048 * MIB), None));
         let second = connect(&daemon);
@@ -236,7 +235,7 @@ fn a_start_with_another_size_or_index_keeps_the_entries() {
     for n in 0..5000 {
         assert_eq!(reader.peek(key(n)).as_deref(), Some(&value(n)[..]));
     }
-    // And now it is as configured.
+    // Now it has the configured size.
     daemon.kill();
     daemon.restart();
     let after = stats(&reader);
@@ -288,12 +287,12 @@ fn a_kill_in_the_middle_of_a_move_loses_no_acknowledged_write() {
             let mover = scope.spawn(|| {
                 let client = Client::builder().socket(&socket).connect().unwrap();
                 started.store(true, Ordering::Relaxed);
-                // Ends with the daemon, or before.
+                // Returns when the daemon ends, or earlier.
                 let _ = client.admin().resize(Some(size), None);
             });
             until("the move to be asked for", || started.load(Ordering::Relaxed).then_some(()));
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            // The move takes some milliseconds: writes in their number decide when it is cut off.
+            // The move takes a few milliseconds: a number of writes decides when it is interrupted.
             for write in 0..random >> 53 {
                 let number = usize::try_from(write % 100).unwrap();
                 last += 1;

@@ -1,5 +1,5 @@
-//! The hazard: a unit that systemd half understands. It ignores what it cannot parse with a warning in
-//! the log, so a misspelt directive costs a protection, or the table, and nobody notices.
+//! The hazard: a unit that systemd partly ignores. It logs only a warning for a line that it cannot
+//! parse, so a misspelt directive silently costs a protection, or the table.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +15,8 @@ fn read(file: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Runs a tool of systemd and gives all that it printed; `None`, and a notice, where it is not installed.
+/// Runs a tool of systemd and returns everything it printed; prints a notice and returns `None` if
+/// it is not installed.
 fn tool(command: &mut Command) -> Option<(bool, String)> {
     match command.output() {
         Ok(output) => {
@@ -30,13 +31,14 @@ fn tool(command: &mut Command) -> Option<(bool, String)> {
     }
 }
 
-/// Past the test harness's capture, which swallows what a passing test prints.
+/// Bypasses the test harness's capture, which swallows the output of a passing test.
 fn notice(reason: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "NOT TESTED: {reason}");
 }
 
-/// What `systemd-analyze verify` has to say of our units, with the unit's text changed by `change`.
+/// The complaints of `systemd-analyze verify` about our units, with the unit's text changed by
+/// `change`.
 fn complaints(change: impl Fn(String) -> String) -> Option<String> {
     let copy = tempfile::tempdir().unwrap();
     for unit in ["l1d.service", "l1d.socket"] {
@@ -47,12 +49,13 @@ fn complaints(change: impl Fn(String) -> String) -> Option<String> {
     let (success, printed) = tool(
         Command::new("systemd-analyze")
             .args(["verify", "./l1d.service", "./l1d.socket"])
-            // Messages of other units on this machine are none of ours.
+            // Messages about other units on this machine are not ours.
             .env("SYSTEMD_LOG_LEVEL", "warning")
             .current_dir(copy.path()),
     )?;
     let ours: Vec<&str> = printed.lines().filter(|line| line.contains("l1d.")).collect();
-    // It succeeds in spite of warnings, so those count; it fails without any where it cannot run at all.
+    // It succeeds in spite of warnings, so those count; if it cannot run at all, it fails without
+    // any.
     assert!(success || !ours.is_empty(), "systemd-analyze verify failed:\n{printed}");
     Some(ours.join("\n"))
 }

@@ -1,9 +1,9 @@
-//! The hazard: a reader returns a mixture of two values, a value of another key, or one that is
-//! older than what it has seen, while the owner overwrites, recycles segments and is killed.
+//! The hazard: a reader returns a mixture of two values, a value of another key, or an older value
+//! than one that it has seen, while the owner overwrites, recycles segments and is killed.
 //!
-//! Eight processes read, in every way that the library has, and this one writes values of many sizes;
-//! every value proves itself. `L1D_TORN_READS` sets how many reads (10^7 by default), `L1D_TEST_SEED` the
-//! order of keys.
+//! Eight processes read in every way that the library offers, and this one writes values of many
+//! sizes; every value can be verified. `L1D_TORN_READS` sets the number of reads (10^7 by default),
+//! `L1D_TEST_SEED` the order of keys.
 
 #[path = "torn_reads/reader.rs"]
 mod reader;
@@ -20,16 +20,16 @@ use test_support::daemon::Daemon;
 use values::{KEYS, VALUE_BYTES_MAX, key, next, number, proven, value};
 
 const READERS: u64 = 8;
-/// Looks of each reader that are stopped until the owner has written over what they look at.
+/// In-place reads of each reader that pause until the owner has overwritten the value.
 const LONG_LOOKS: u64 = 8;
-/// Says that this process is a reader, and where the socket is.
+/// Marks a process as a reader, and names the socket.
 const ROLE: &str = "L1D_TORN_SOCKET";
 
-/// A reader process: not a test of its own, but it has to be one to be run.
+/// A reader process. It is a test only because the test binary can run nothing else.
 #[test]
 fn reader_process() {
     let Ok(socket) = std::env::var(ROLE) else { return };
-    // Where the daemon is killed again and again, it may be away just now.
+    // In the test that keeps killing the daemon, it may not be running at the moment.
     let begun = Instant::now();
     let client = loop {
         match Client::builder().socket(&socket).connect() {
@@ -74,8 +74,8 @@ fn start_readers(
         .collect()
 }
 
-/// Waits for the readers; returns the changes that they saw, the looks under which the owner wrote, and
-/// their hits in each way to read.
+/// Waits for the readers. Returns the changes that they saw, the in-place reads during which the
+/// owner wrote, and their hits for each way to read.
 fn gather(readers: Vec<std::process::Child>) -> (u64, u64, [u64; WAYS.len()]) {
     let (mut changes, mut written_over, mut hits) = (0, 0, [0; WAYS.len()]);
     for mut reader in readers {
@@ -93,7 +93,7 @@ fn gather(readers: Vec<std::process::Child>) -> (u64, u64, [u64; WAYS.len()]) {
 }
 
 fn daemon() -> Daemon {
-    // So small that segments are recycled all the time.
+    // Small enough for segments to be recycled all the time.
     let config = format!("[table]\nvalue_bytes_max = \"{VALUE_BYTES_MAX}\"\n");
     Daemon::start(env!("CARGO_BIN_EXE_l1d"), &config, "8MiB")
 }
@@ -107,8 +107,8 @@ fn connect(daemon: &Daemon) -> Client {
         .unwrap()
 }
 
-/// Sets without waiting, so that a segment is often recycled while one of its readers waits for a
-/// processor; but where the daemon is behind, waits for it.
+/// Sets without waiting, so that a segment is often recycled while a reader in it waits for a
+/// processor; waits if the daemon is behind.
 fn set_soon(client: &Client, key: &[u8], value: &[u8]) {
     match client.set_with(key, value, &SetOptions { no_wait: true, ..SetOptions::default() }) {
         Err(Error::Busy { .. }) => client.set(key, value).map(|_| ()).unwrap(),
@@ -152,7 +152,7 @@ fn readers_go_on_while_the_daemon_is_killed_again_and_again() {
     let mut acknowledged = vec![0; usize::try_from(KEYS).unwrap()];
     while readers.iter_mut().any(|reader| reader.try_wait().unwrap().is_none()) || kills < 5 {
         let sets = 200 + next(&mut random) % 400;
-        // Another thread writes, so that the kill falls anywhere in a set.
+        // Another thread writes, so that the kill can hit any point of a set.
         std::thread::scope(|scope| {
             let (client, acknowledged) = (&client, &mut acknowledged);
             let (random, bytes, version) = (&mut random, &mut bytes, &mut version);
@@ -184,7 +184,8 @@ fn readers_go_on_while_the_daemon_is_killed_again_and_again() {
         assert!(daemon.log().contains("taken_over=true"), "{}", daemon.log());
         let mut expected = Vec::new();
         for (number, acknowledged) in (0..KEYS).zip(&acknowledged) {
-            // A value may be gone where a segment was half recycled; an older one may not be there.
+            // A value may be missing if a segment was half recycled; an older one must not
+            // reappear.
             if client.peek_into(key(number), &mut bytes).is_some() {
                 let Some(found) = proven(number, &bytes, &mut expected) else { continue };
                 assert!(found >= *acknowledged, "key {number}: {found} after {acknowledged}");

@@ -21,8 +21,8 @@ impl Client {
     }
 }
 
-/// Requests of an administrator, over the control socket. Answers are JSON documents, as the daemon
-/// wrote them.
+/// Administrative requests, over the control socket. Answers are JSON documents, exactly as the
+/// daemon wrote them.
 ///
 /// ```no_run
 /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
@@ -44,7 +44,7 @@ impl Admin<'_> {
         self.json(&Request::Stats, &self.client.shared.deadline())
     }
 
-    /// Figures of each connected client: what the daemon has counted, and what the client says.
+    /// Figures of each connected client: the daemon's counts, and those that the client reports.
     ///
     /// # Errors
     ///
@@ -80,8 +80,8 @@ impl Admin<'_> {
         self.json(&Request::Policy, &self.client.shared.deadline())
     }
 
-    /// What hit ratio the table would have at other sizes, by what was read since the daemon
-    /// started.
+    /// The hit ratio that the table would have at other sizes, estimated from the reads since the
+    /// daemon started.
     ///
     /// # Errors
     ///
@@ -91,14 +91,14 @@ impl Admin<'_> {
     }
 
     /// Moves all entries to a table of another size, or with an index for entries of `entry_bytes`
-    /// bytes (0: as they are now), while everybody goes on reading and writing. `None`: as it is,
-    /// and as configured. Returns when that is done; its deadline is ten minutes, and the daemon
-    /// goes on behind it. Only for root and the daemon's own user.
+    /// bytes (0: their current size), while reads and writes continue. `None` keeps the current
+    /// size, or takes the configured entry size. Returns when the move is done; its deadline is ten
+    /// minutes, after which the daemon continues the move. Only for root and the daemon's own user.
     ///
     /// # Errors
     ///
-    /// As for [`stats_json`](Self::stats_json). [`Error::Refused`]: sizes that cannot be had, or
-    /// another move is under way; the table is as it was.
+    /// As for [`stats_json`](Self::stats_json). [`Error::Refused`]: impossible sizes, or another
+    /// move is in progress; the table is unchanged.
     pub fn resize(
         &self,
         table_bytes: Option<u64>,
@@ -110,8 +110,8 @@ impl Admin<'_> {
     }
 
     /// Makes every entry whose key begins with `prefix` invisible in the table and in this
-    /// process's cache; an empty prefix: all. The tiers keep theirs, and so do other processes'
-    /// caches of keys of process scope.
+    /// process's cache; an empty prefix means all entries. The tiers keep their values, and other
+    /// processes' caches keep their keys of process scope.
     ///
     /// # Errors
     ///

@@ -40,7 +40,8 @@ impl From<Client> for AsyncClient {
 }
 
 impl AsyncClient {
-    /// The client beneath, for what does not wait: `peek`, `read_with` of what is there.
+    /// The underlying client, for operations that do not wait: `peek`, and `read_with` of values in
+    /// the table.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
@@ -117,7 +118,7 @@ pub(crate) async fn answer<T>(mut pending: Pending<T>) -> Result<T, Error> {
     }
 }
 
-/// Fails where there is no runtime; tokio would panic.
+/// Fails without a runtime, where tokio would panic.
 fn runtime() -> Result<(), Error> {
     let found = tokio::runtime::Handle::try_current();
     found.map(drop).map_err(|error| broken(std::io::Error::other(error)))
@@ -127,7 +128,7 @@ fn broken(error: std::io::Error) -> Error {
     Error::system("waiting for the daemon", error)
 }
 
-/// Waits for what comes to `mailbox`; `None` when the request has moved on to another one.
+/// Waits for an event of `mailbox`; `None` if the request has moved to another one.
 async fn arrival<T>(
     pending: &mut Pending<T>,
     mailbox: &Arc<ClientEnd>,
@@ -164,7 +165,7 @@ async fn arrival<T>(
 /// The mailbox's descriptor, registered with the runtime.
 fn readable(mailbox: &ClientEnd) -> Result<AsyncFd<OwnedFd>, Error> {
     runtime()?;
-    // A descriptor of its own, as each runtime watches a descriptor once.
+    // A separate descriptor, because each runtime can watch a descriptor only once.
     let own = mailbox.descriptor().try_clone_to_owned().map_err(broken)?;
     // SAFETY: the value owns its descriptor, which it gives out unchanged until it is dropped.
     unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }
@@ -179,7 +180,7 @@ fn drain(
 ) -> Result<(), Error> {
     while let Poll::Ready(ready) = readable.poll_read_ready(context) {
         let mut ready = ready.map_err(broken)?;
-        mailbox.hear_rings();
+        mailbox.drain_wakeups();
         ready.clear_ready();
     }
     Ok(())

@@ -50,8 +50,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Connections at most for what does not travel in the mailbox, and so how many threads can ask
-    /// at once there; 4 by default, at least 1. They are opened when they are needed.
+    /// The most connections for requests that do not travel in the mailbox, and so the number of
+    /// threads that can make such a request at once; 4 by default, at least 1. They are opened on
+    /// demand.
     pub fn connections_max(mut self, connections: usize) -> ClientBuilder {
         self.settings.connections_max = connections;
         self
@@ -64,24 +65,24 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a thread looks out for the daemon's answer before it sleeps; 50 µs by default, zero
-    /// for a thread that must not burn any time. Only where the daemon works on another processor,
-    /// and only while its answers come about as fast.
+    /// How long a thread spins for the daemon's answer before it sleeps; 50 µs by default, zero for
+    /// a thread that must not waste processor time. It spins only if the daemon runs on another
+    /// processor and its answers have been about that fast.
     pub fn spin(mut self, spin: Duration) -> ClientBuilder {
         self.settings.spin = spin;
         self
     }
 
-    /// What attaching enters into this process's page table; by default [`Populate::Auto`]. A
-    /// forked child has an empty one, as far as the table is concerned: it is populated when the
-    /// child first asks the daemon something, and what the child reads before that faults.
+    /// The part of the table that attaching enters into this process's page table; by default
+    /// [`Populate::Auto`]. A forked child's page table does not have the table: it is populated at
+    /// the child's first request to the daemon, and reads before that fault.
     pub fn populate(mut self, populate: Populate) -> ClientBuilder {
         self.settings.populate = populate;
         self
     }
 
-    /// Trust no daemon and no table but this user's (and root's). By default whoever listens at the
-    /// socket is trusted, as only a privileged user can put a socket into `/run/l1d`.
+    /// Trusts only a daemon and a table of this user (or root). By default any process that listens
+    /// at the socket is trusted, because only a privileged user can put a socket into `/run/l1d`.
     pub fn owner_uid(mut self, uid: u32) -> ClientBuilder {
         self.settings.owner_uid = Some(uid);
         self
@@ -94,12 +95,12 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects to the daemon and takes over its table.
+    /// Connects to the daemon and attaches its table.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`] without a daemon, [`Error::WrongProtocol`] with one of another
-    /// version, [`Error::Untrusted`] when the table is not what it should be.
+    /// version, [`Error::Untrusted`] if the table fails a check.
     pub fn connect(self) -> Result<Client, Error> {
         let shared = Shared::new(self.settings)?;
         shared.attach_first()?;

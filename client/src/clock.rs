@@ -12,7 +12,7 @@ pub(crate) fn monotonic_ns() -> u64 {
 /// CLOCK_MONOTONIC_COARSE in ns: a quarter of the price, up to one tick (4 to 10 ms) late.
 #[inline(always)]
 pub(crate) fn monotonic_coarse_ns() -> u64 {
-    // Not by way of nix: its result, out of line, costs a hit half as much again as the clock.
+    // Not through nix: its out-of-line result makes the clock half as expensive again.
     let mut time = MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: the pointer is valid for a timespec, which the call fills in when it returns 0.
     let time = unsafe {

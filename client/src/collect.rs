@@ -1,15 +1,15 @@
-//! Collecting what is known of several keys.
+//! Collecting the results of several keys.
 
 use crate::error::Error;
 use crate::value::{Lookup, Meta, Value};
 
-/// Where the values of several keys are collected: first what L1 knows of each, in the order asked,
+/// The destination of several keys' values: first those that L1 knows, in the order of the keys,
 /// then the daemon's answers for the rest.
 pub(crate) trait Collect {
     /// Where the bytes of the next key's value are appended.
     fn room(&mut self) -> &mut Vec<u8>;
 
-    /// What L1 knows of the next key. Found: the bytes appended to the room are its value.
+    /// L1's result for the next key. If found, the bytes appended to the room are its value.
     fn next(&mut self, known: Lookup<Meta>);
 
     /// The daemon's answer for the key at `index`, of which L1 knew nothing; `value` are its bytes.
@@ -24,7 +24,7 @@ pub(crate) trait Collect {
     ) -> Result<(), Error>;
 }
 
-/// Each value in a vector of its own, for calls that fail as a whole.
+/// Each value in its own vector, for calls that fail as a whole.
 pub(crate) struct Owned {
     pub(crate) values: Vec<Option<Value>>,
     next: Vec<u8>,
@@ -62,7 +62,7 @@ impl Collect for Owned {
     }
 }
 
-/// A result of its own for each key.
+/// A separate result for each key.
 pub(crate) struct Each {
     pub(crate) results: Vec<Result<Lookup, Error>>,
     next: Vec<u8>,

@@ -20,8 +20,8 @@ use std::path::Path;
 /// them means that none is cut off unseen.
 const DESCRIPTORS_MAX: usize = 253;
 
-/// A reply is received in pieces of at least and at most this much, so that what a peer announces
-/// costs memory only as it arrives.
+/// Bounds on the size of a receive: memory is allocated only as bytes arrive, not for the length
+/// that a peer announces.
 const PIECE_BYTES_MIN: usize = 4 << 10;
 const PIECE_BYTES_MAX: usize = 1 << 20;
 
@@ -48,9 +48,9 @@ impl Connection {
             if remaining.is_zero() {
                 return Err(Reason::Deadline);
             }
-            // A unix connect waits only where the daemon's backlog is full, and then as long as the
-            // send timeout says. (A nonblocking one would answer EAGAIN, with nothing to poll for.)
-            // The timeout must not be 0, which means forever.
+            // A unix connect waits only if the daemon's backlog is full, and then as long as the
+            // send timeout says. (A nonblocking one would fail with EAGAIN and have nothing to poll
+            // for.) The timeout must not be 0, which means forever.
             let us = i64::try_from(remaining.as_micros()).unwrap_or(i64::MAX / 2_000_000);
             setsockopt(
                 &socket,
@@ -66,20 +66,21 @@ impl Connection {
         Ok(Connection { socket, request: Vec::new(), reply: Vec::new(), filled: 0 })
     }
 
-    /// User id of whoever listens at the other end.
+    /// User id of the process that listens at the other end.
     pub(crate) fn peer_uid(&self) -> Result<u32, Errno> {
         getsockopt(&self.socket, sockopt::PeerCredentials).map(|peer| peer.uid())
     }
 
-    /// Whether an idle connection can take another request: nothing to be read, not closed.
+    /// An idle connection can take another request: nothing to read, not closed.
     pub(crate) fn is_quiet(&self) -> bool {
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         let peeked = recv(self.socket.as_raw_fd(), &mut [0], flags);
         matches!(peeked, Err(Errno::EAGAIN | Errno::EINTR))
     }
 
-    /// Sends one byte that wakes the daemon. Where the socket takes no more, enough are under way.
-    pub(crate) fn ring(&self) -> Result<(), Reason> {
+    /// Sends one byte that wakes the daemon. If the socket is full, enough wakeups are on their
+    /// way.
+    pub(crate) fn send_wakeup(&self) -> Result<(), Reason> {
         loop {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             match send(self.socket.as_raw_fd(), &[1], flags) {
@@ -91,7 +92,7 @@ impl Connection {
         }
     }
 
-    /// Whether the daemon has closed its end, whatever it sent before.
+    /// The daemon has closed its end, whatever it sent before.
     pub(crate) fn is_closed(&self) -> bool {
         let mut ends = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
         let polled = poll(&mut ends, PollTimeout::ZERO);
@@ -100,19 +101,19 @@ impl Connection {
         polled.is_ok() && end.revents().is_some_and(|events| events.intersects(gone))
     }
 
-    /// Takes what the daemon sent to make the descriptor readable. Whether there was anything.
-    pub(crate) fn hear_rings(&self) -> bool {
+    /// Drains the bytes that made the descriptor readable. Returns whether there were any.
+    pub(crate) fn drain_wakeups(&self) -> bool {
         let mut bytes = [0; 64];
-        let mut heard = false;
+        let mut drained = false;
         while let Ok(count @ 1..) =
             recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT)
         {
-            heard = true;
+            drained = true;
             if count < bytes.len() {
                 break;
             }
         }
-        heard
+        drained
     }
 
     /// The socket, to wait for.
@@ -251,7 +252,7 @@ fn receive_message(
     // happens only where this process may open no more files, and then the error says so.
     for control in message.cmsgs().map_err(|_| Errno::EMFILE)? {
         if let ControlMessageOwned::ScmRights(received) = control {
-            // SAFETY: the kernel has just installed these for us, and nobody else knows of them.
+            // SAFETY: the kernel has just created these for us; nothing else owns them.
             descriptors.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }

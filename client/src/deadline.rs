@@ -6,7 +6,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-/// A moment, and what to say when it has passed.
+/// A point in time, and the error when it has passed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     end: Option<Instant>,

@@ -1,4 +1,4 @@
-//! How an exchange with the daemon fails, and what that means for the caller.
+//! The ways in which a request to the daemon fails, and their meaning for the caller.
 
 use crate::deadline::Deadline;
 use crate::error::{Cause, Error};
@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-/// Whether a request changes anything: decides if it may be sent twice, and what its failure means.
+/// Reads and writes: decides whether a request may be sent twice, and what its failure means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Intent {
     Read,
@@ -37,7 +37,7 @@ pub(crate) enum Reason {
 }
 
 impl Failure {
-    /// Whether the request may be sent once more, to another daemon or over another connection.
+    /// The request may be sent once more, to another daemon or over another connection.
     pub(crate) fn allows_retry(&self, intent: Intent) -> bool {
         match self {
             Failure::NotSent(reason) => !matches!(reason, Reason::Deadline),

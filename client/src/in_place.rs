@@ -1,15 +1,15 @@
-//! Looking at a value where it lies.
+//! Reading a value in place.
 
 use shm_layout::{InPlace, Mapped};
 
-/// A value that [`Client::read_with`](crate::Client::read_with) shows: in the shared table, where
-/// it may change while it is looked at, or as the bytes that the daemon sent.
+/// A value that [`Client::read_with`](crate::Client::read_with) passes to its closure: in the
+/// shared table, where it may change during the call, or as the bytes that the daemon sent.
 ///
-/// What is made of it is given out only after the table has confirmed that nothing changed; until
-/// then it may be torn, so a look must not trust lengths or offsets that the value itself states
-/// beyond what the methods check.
+/// The closure's result is returned only after the table has confirmed that nothing changed; until
+/// then the value may be torn, so the closure must not trust lengths or offsets in the value beyond
+/// the checks of these methods.
 ///
-/// What is made of it may leave the look, as here a copy:
+/// Copies may leave the closure:
 ///
 /// ```no_run
 /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
@@ -18,8 +18,8 @@ use shm_layout::{InPlace, Mapped};
 /// # Ok::<(), l1d_client::Error>(())
 /// ```
 ///
-/// The view itself may not, neither by a variable nor as the result: the memory behind it is
-/// another key's at any time.
+/// The view itself may not, neither through a variable nor as the result: the memory behind it may
+/// belong to another key at any time.
 ///
 /// ```compile_fail,E0521
 /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
@@ -60,7 +60,7 @@ impl<'a> ValueView<'a> {
         }
     }
 
-    /// Whether it has none.
+    /// The value is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -85,7 +85,7 @@ impl<'a> ValueView<'a> {
         self.copy_to(offset, &mut array).then_some(array)
     }
 
-    /// Whether the value has `bytes` at byte `offset`.
+    /// The value has `bytes` at byte `offset`.
     #[must_use]
     pub fn has_at(&self, offset: usize, bytes: &[u8]) -> bool {
         match &self.0 {

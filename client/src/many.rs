@@ -6,7 +6,7 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::failure::Intent;
 use crate::reply::unexpected;
-use crate::table::{TOGETHER, meta};
+use crate::table::{BATCH_KEYS, meta};
 use crate::value::{Lookup, Value};
 use crate::values::Values;
 use l1d_wire::protocol::{Request, Response, frame};
@@ -14,8 +14,9 @@ use shm_layout::NoHit;
 use std::cell::{Cell, OnceCell};
 
 impl Client {
-    /// The values of many keys, in the order asked: what the table does not hold is asked of the
-    /// daemon together. [`get_many_into`](Self::get_many_into) is faster, as it allocates nothing.
+    /// The values of many keys, in the order of the keys. Those that the table does not hold are
+    /// requested from the daemon together. [`get_many_into`](Self::get_many_into) is faster: it
+    /// allocates nothing.
     ///
     /// # Errors
     ///
@@ -72,7 +73,7 @@ impl Client {
     }
 
     /// Collects what L1 knows of the keys. Returns those to ask the daemon for, with their indices.
-    /// Where another table has to be attached, by `deadline` or the shorter one for that.
+    /// Attaches another table if needed, by `deadline` or the shorter deadline for attaching.
     #[inline(always)]
     pub(crate) fn collect_known<'k, 'd, K: AsRef<[u8]>>(
         &self,
@@ -81,21 +82,21 @@ impl Client {
         values: &mut impl Collect,
     ) -> Vec<(usize, &'k [u8])> {
         let mut missing = Vec::new();
-        for (chunk, together) in keys.chunks(TOGETHER).enumerate() {
+        for (chunk, batch) in keys.chunks(BATCH_KEYS).enumerate() {
             let mut collect_anyway = |index: usize, no_hit, values: &mut _| {
-                let key = together.get(index).map_or(&[][..], AsRef::as_ref);
+                let key = batch.get(index).map_or(&[][..], AsRef::as_ref);
                 if self.collect_anyway(no_hit, key, deadline(), values) {
-                    missing.push((chunk * TOGETHER + index, key));
+                    missing.push((chunk * BATCH_KEYS + index, key));
                 }
             };
             let Some(table) = self.shared.table() else {
-                for index in 0..together.len() {
+                for index in 0..batch.len() {
                     collect_anyway(index, NoHit::Detached, values);
                 }
                 continue;
             };
-            let sought = table.seek_together(together);
-            // One look at the clock for all of them.
+            let probes = table.prefetch_batch(batch);
+            // One clock reading for all of them.
             let now = Cell::new(None);
             let clock = || {
                 now.get().unwrap_or_else(|| {
@@ -104,8 +105,8 @@ impl Client {
                     time
                 })
             };
-            for (index, (key, sought)) in together.iter().zip(sought).enumerate() {
-                match table.read_sought(sought, key.as_ref(), values.room(), clock) {
+            for (index, (key, probe)) in batch.iter().zip(probes).enumerate() {
+                match table.read_prefetched(probe, key.as_ref(), values.room(), clock) {
                     Ok(hit) => {
                         self.shared.note_hit(table, key.as_ref());
                         values.next(Lookup::Found(meta(&hit)));
@@ -117,8 +118,8 @@ impl Client {
         missing
     }
 
-    /// What L1 says of the next key, which the short way has not answered. Whether the daemon has
-    /// to be asked.
+    /// Collects what L1 knows of the next key, which the fast path has not answered. Returns
+    /// whether the daemon has to be asked.
     #[inline(never)]
     fn collect_anyway(
         &self,

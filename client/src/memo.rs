@@ -61,9 +61,9 @@ type Lifecycle<T> = DefaultLifecycle<Key, Decoded<T>>;
 
 struct Decoded<T> {
     table_id: u64,
-    /// Of the entry that the object was made of: where it was last, and its version. A table gives
-    /// each version to one entry, also over restarts of the daemon (W5), and an entry never changes
-    /// (W2).
+    /// Identifies the entry that the object was decoded from: its last place, and its version. A
+    /// table gives each version to one entry, also across restarts of the daemon (W5), and an entry
+    /// never changes (W2).
     sighting: Sighting,
     object: Arc<T>,
 }
@@ -111,11 +111,11 @@ impl<T> Memo<T> {
         Ok(Memo { client: client.clone(), capacity, objects: PerProcess::new()? })
     }
 
-    /// What `decode` makes, or made, of the value that `key` has now; `None` where it has none.
-    /// Not a hit in the table: as [`Client::get`].
+    /// The object that `decode` makes, or has made, from the current value of `key`; `None` if it
+    /// has none. If the table does not hold the key, asks the daemon like [`Client::get`].
     ///
-    /// `decode` is called at most once, with a whole copy of the value and no lock held. What it
-    /// refuses is not remembered: the next call decodes again.
+    /// `decode` is called at most once, with a whole copy of the value and no lock held. A failure
+    /// is not remembered: the next call decodes again.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl<T> Memo<T> {
         let key = key.as_ref();
         if let Some(table) = self.client.shared.table()
             // The table's line travels while the object is looked up.
-            && let Some(decoded) = self.objects().get(&Asked { hash: table.seek(key), bytes: key })
+            && let Some(decoded) = self.objects().get(&Asked { hash: table.prefetch(key), bytes: key })
             && decoded.table_id == table.id()
             && table.holds(&decoded.sighting)
         {

@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::failure::Intent;
-use crate::mailbox::{ClientEnd, Exchange};
+use crate::mailbox::{ClientEnd, LaneRequest};
 use crate::shared::{Shared, Submission, too_many};
 use l1d_wire::protocol::frame::HEADER_BYTES;
 use l1d_wire::protocol::{Request, Response};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 type Finish<T> = Box<dyn FnMut(Response<'_>) -> Result<T, Error> + Send>;
 
-/// A request under way: a read that L1 did not answer, or a write.
+/// A request in progress: a read that L1 did not answer, or a write.
 ///
 /// Its descriptor becomes readable when its answer comes. All requests of a process share one
 /// descriptor: when it is readable, [`poll`](Self::poll) all of them. Dropping a read has no
@@ -36,7 +36,7 @@ pub struct Pending<T> {
 
 enum State<T> {
     Answered(Option<Result<T, Error>>),
-    Sent(Exchange<Arc<ClientEnd>>, Finish<T>),
+    Sent(LaneRequest<Arc<ClientEnd>>, Finish<T>),
     Queued(Queued<T>),
 }
 
@@ -103,7 +103,7 @@ impl<T> Pending<T> {
         self.leave_to_parent();
         if let Some(mailbox) = self.mailbox() {
             // Before the lane is looked at: a later reply makes the descriptor readable again.
-            mailbox.hear_rings();
+            mailbox.drain_wakeups();
         }
         self.look()
     }
@@ -121,9 +121,11 @@ impl<T> Pending<T> {
         let answer = match &mut self.state {
             State::Answered(answer) => return answer.take(),
             State::Queued(_) => return None,
-            State::Sent(exchange, finish) => match exchange.poll(&self.deadline) {
+            State::Sent(lane_request, finish) => match lane_request.poll(&self.deadline) {
                 Ok(false) => return None,
-                Ok(true) => Shared::take_reply(exchange.mailbox(), exchange.reply(), finish),
+                Ok(true) => {
+                    Shared::take_reply(lane_request.mailbox(), lane_request.reply(), finish)
+                }
                 Err(failure) => {
                     Err(self.client.shared.failure(failure, self.intent, &self.deadline))
                 }
@@ -146,8 +148,8 @@ impl<T> Pending<T> {
         };
     }
 
-    /// Whether the answer is already known: [`poll`](Self::poll) gives it, and there is nothing to
-    /// wait for.
+    /// The answer is already known: [`poll`](Self::poll) returns it, and there is nothing to wait
+    /// for.
     #[must_use]
     pub fn is_answered(&self) -> bool {
         matches!(self.state, State::Answered(_))
@@ -175,19 +177,19 @@ impl<T> Pending<T> {
         self.deadline.remaining()
     }
 
-    /// The mailbox that the answer, or a free lane, comes to.
+    /// The mailbox at which the answer, or a free lane, arrives.
     pub(crate) fn mailbox(&self) -> Option<&Arc<ClientEnd>> {
         match &self.state {
             State::Answered(_) => None,
-            State::Sent(exchange, _) => Some(exchange.mailbox()),
+            State::Sent(lane_request, _) => Some(lane_request.mailbox()),
             State::Queued(queued) => Some(&queued.mailbox),
         }
     }
 }
 
 impl<T> State<T> {
-    /// Sends the request, or queues it where no lane is free. Where there is no mailbox, it goes
-    /// over the control socket and this waits for the answer.
+    /// Sends the request, or queues it if no lane is free. Without a mailbox, sends it over the
+    /// control socket and waits for the answer.
     fn submit(
         client: &Client,
         request: &Request<'_>,
@@ -197,7 +199,7 @@ impl<T> State<T> {
     ) -> State<T> {
         let submitted = client.shared.submit(request, intent, deadline);
         let answer = match submitted {
-            Ok(Submission::Sent(exchange)) => return State::Sent(exchange, finish),
+            Ok(Submission::Sent(lane_request)) => return State::Sent(lane_request, finish),
             Ok(Submission::Busy(mailbox)) => {
                 let mut frame = Vec::new();
                 match request.encode(&mut frame) {

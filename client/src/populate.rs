@@ -10,16 +10,16 @@ use std::ops::Range;
 /// hundred MiB. In a long-lived one the later faults are soon amortised.
 const AUTO_BYTES_MAX: usize = 1 << 30;
 
-/// The part of the table that attaching enters into the process's page table. The rest costs a page
-/// fault where it is first touched: some microseconds for each 64 KiB, where pages are small.
+/// The part of the table that attaching enters into the process's page table. The rest costs page
+/// faults on first touch: some microseconds per 64 KiB in small pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Populate {
-    /// What is in large pages, at less than a microsecond for each MiB, up to a GiB, which holds
-    /// the index; nothing else. Right for processes that live short and for those that do not care.
+    /// Only what is in large pages, at less than a microsecond per MiB, up to a GiB, which includes
+    /// the index. Right for short-lived processes and as the default.
     #[default]
     Auto,
-    /// The index too, where it is in small pages: tens of microseconds for each MiB of it.
+    /// Also the index if it is in small pages: tens of microseconds per MiB of it.
     Index,
     /// The whole table, in whatever pages. For a process that lives long and in which no read may
     /// fault.
@@ -32,7 +32,7 @@ impl Populate {
     /// Populates `mapping`, whose index is at `index`, as far as it can be done by `deadline`. What
     /// a kernel cannot do is left out.
     pub(crate) fn carry_out(self, mapping: &Mapping, index: Range<usize>, deadline: &Deadline) {
-        // What attaching is for must have its time, too.
+        // Leaves time for the request that attached.
         let deadline = deadline.at_most(deadline.remaining() / 2);
         let until = || !deadline.has_passed();
         match self {
@@ -55,7 +55,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
     use std::time::Duration;
 
-    /// A file in memory of which nobody has made large pages.
+    /// A file in memory without large pages.
     fn small_pages(bytes: u64) -> Mapping {
         let file = tempfile::tempfile_in("/dev/shm").unwrap();
         let content = vec![1; usize::try_from(bytes).unwrap()];

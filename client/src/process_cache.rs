@@ -1,10 +1,11 @@
 //! The cache of one process, for keys whose policy says `scope = "process"`.
 //!
 //! Reads fill it from the daemon's answers, writes go to the daemon first and then here. Between a
-//! question and its answer another thread may write the same key; the answer is then older than the
-//! write and must not be kept. So keys are spread over stripes, each with a count of what was
-//! ticket in it: an answer is kept only where nothing has ticket since the question, and of two
-//! writes at once neither is, as nobody here knows which came last at the daemon.
+//! request and its answer another thread may write the same key; the answer is then older than the
+//! write and must not be kept. So keys are spread over stripes, each with a count of the writes in
+//! it: an answer is kept only if no write has begun or ended in its stripe since the request, and
+//! of two concurrent writes neither is kept, because this process cannot know which came last at
+//! the daemon.
 
 use crate::clock;
 use crate::value::{Meta, Source};
@@ -57,7 +58,7 @@ pub(crate) struct Fresh<'a> {
     pub ttl: Duration,
 }
 
-/// A question or a write under way; see [`ProcessCache::begin_read`].
+/// A read or write in progress; see [`ProcessCache::begin_read`].
 pub(crate) struct Ticket {
     stripe: usize,
     count: u64,
@@ -81,7 +82,7 @@ impl ProcessCache {
         }
     }
 
-    /// Reads `key` into `into`, replacing what is there.
+    /// Reads `key` into `into`, replacing its content.
     pub(crate) fn read(&self, key: &[u8], into: &mut Vec<u8>) -> ProcessRead {
         let Some(kept) = self.cache.get(key) else {
             return ProcessRead::Miss;
@@ -129,7 +130,7 @@ impl ProcessCache {
     pub(crate) fn end_write(&self, ticket: &Ticket, key: &[u8], fresh: Option<&Fresh<'_>>) {
         let mut count = self.lock(ticket.stripe);
         let alone = *count == ticket.count;
-        // Questions asked while the write was under way may have been answered before it.
+        // Reads begun during the write may have been answered before it.
         *count = count.wrapping_add(1);
         match fresh {
             Some(fresh) if alone => self.keep(ticket, key, fresh),
@@ -137,7 +138,7 @@ impl ProcessCache {
         }
     }
 
-    /// Forgets every key that begins with `prefix`, and what is under way.
+    /// Forgets every key that begins with `prefix`, and everything in progress.
     pub(crate) fn forget(&self, prefix: &[u8]) {
         for stripe in 0..STRIPES {
             let mut count = self.lock(stripe);

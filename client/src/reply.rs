@@ -20,8 +20,8 @@ pub(crate) fn unexpected(response: &Response<'_>) -> Error {
     }
 }
 
-/// Whether requests and replies may have lost each other on this connection, or it is being closed:
-/// it must not be used again.
+/// Requests and replies may no longer match on this connection, or it is being closed: it must not
+/// be used again.
 pub(crate) fn is_out_of_step<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::Internal { .. } | Error::WrongProtocol { .. }))
 }

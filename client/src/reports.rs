@@ -1,12 +1,12 @@
-//! Which hits a thread reports to the daemon.
+//! Sampling of the hits that a thread reports to the daemon.
 //!
-//! The daemon needs to know what is used, not every use of what is used all the time. So a thread
-//! that reads at leisure reports every hit, and one that reads fast reports some tens of thousands
-//! a second, further and further apart. Reports are handed over sixteen at a time, as finding the
-//! mailbox takes locked instructions, for which a processor waits with every load that it has under
-//! way. The distance of two reports is drawn anew with each handing over, so that no rhythm of a
-//! program hides a key for long; in between it stays, so that processors foresee it. All that a hit
-//! costs then is a countdown that nobody else has.
+//! The daemon needs to know which keys are in use, not every use of a hot key. So a thread that
+//! reads rarely reports every hit, and one that reads fast reports some tens of thousands a second,
+//! at growing intervals. Reports are handed over in batches of sixteen, because finding the mailbox
+//! takes locked instructions, for which a processor waits until all its outstanding loads are done.
+//! The sampling interval is re-randomised per batch, so that no periodic pattern of a program hides
+//! a key for long; within a batch it is constant, so that the branch is predictable. Otherwise a
+//! hit only costs a thread-local countdown.
 
 use crate::clock;
 use std::cell::Cell;
@@ -36,19 +36,19 @@ struct Reports {
     drawn_interval: Cell<u32>,
     /// When handings over began to be counted, and how many there were.
     window: Cell<(u64, u64)>,
-    /// Whose hits are held: those of one client at a time.
+    /// The client whose hits are held: one at a time.
     client: Cell<u64>,
     held: [Cell<u64>; HELD],
     count: Cell<usize>,
-    /// This thread's stripe, and the state of what draws; 0: none yet.
+    /// This thread's stripe, and the state of the random generator; 0: none yet.
     drawn: Cell<(usize, u64)>,
 }
 
 /// Counts a hit. Whether it is to be [reported](report).
 #[inline(always)]
 pub(crate) fn is_due() -> bool {
-    // Not `with`, which is a call, and one through a pointer: it alone would cost a hit a tenth,
-    // and where reads could overlap, a third.
+    // Not `with`, which is an indirect call: it alone would cost a hit a tenth, and a third where
+    // reads could overlap.
     let is_due = LEFT.try_with(|left| {
         let rest = left.get() - 1;
         left.set(rest);
@@ -79,7 +79,7 @@ impl Reports {
 
     fn take(&self, client: u64, hash: u64, hand_over: impl FnOnce(usize, &[u64], u64)) {
         LEFT.set(self.drawn_interval.get());
-        // Another client's: nobody misses a few.
+        // Another client's hits: losing a few does not matter.
         if self.client.replace(client) != client {
             self.count.set(0);
         }
@@ -127,7 +127,7 @@ impl Reports {
         state ^= state >> 7;
         state ^= state << 17;
         self.drawn.set((stripe, state));
-        // Three quarters to five quarters of the interval; exactly 1 where it is 1.
+        // Three quarters to five quarters of the interval; exactly 1 if it is 1.
         let interval = self.interval.get();
         let span = u64::from(interval / 2 + 1);
         let drawn = interval - interval / 4 + u32::try_from((state >> 33) % span).unwrap_or(0);
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn who_reads_at_leisure_reports_every_hit_and_who_reads_fast_some() {
         let reports = Reports::new();
-        // One handing over in so many ns, for a second, by a clock that ticks every 4 ms.
+        // One batch per this number of ns, for a second, by a clock that ticks every 4 ms.
         let mut now_ns = 1_000_000_000;
         let mut second = |every_ns: u64| -> Vec<u32> {
             let begun = now_ns;
@@ -172,7 +172,7 @@ mod tests {
         let reports = Reports::new();
         let mut all = Vec::new();
         for hit in 0..160 {
-            // As if sixteen hits took a second.
+            // As if sixteen hits had taken a second.
             reports.window.set((0, 0));
             reports.take(1, hit, |_, hashes, hits| {
                 assert_eq!(hits, 1);
@@ -187,7 +187,7 @@ mod tests {
         let stripe = || {
             let mut found = None;
             for hit in 0..100 {
-                // What was held for one client is not handed over for another.
+                // Hits held for one client are not handed over for another.
                 let client = if hit < 10 { 1 } else { 2 };
                 report(client, hit, |stripe, hashes, _| {
                     assert_eq!(hashes[0] % 16, 10);

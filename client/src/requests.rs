@@ -1,4 +1,4 @@
-//! Requests that no call waits for: for programs with an event loop of their own.
+//! Requests that do not block: for programs with their own event loop.
 
 use crate::client::{Client, check_key};
 use crate::error::Error;
@@ -106,7 +106,7 @@ impl Client {
     }
 }
 
-/// A delete under way: whenever the daemon does it, this process forgets the key afterwards.
+/// A delete in progress: whenever the daemon does it, this process forgets the key afterwards.
 struct Forgotten {
     client: Client,
     key: Box<[u8]>,
@@ -125,7 +125,7 @@ impl Drop for Forgotten {
     }
 }
 
-/// A set under way. If it is given up, the process cache keeps nothing that may be older than it.
+/// A set in progress. If it is dropped, the process cache keeps nothing that may be older than it.
 struct Unfinished {
     client: Client,
     ticket: Option<process_cache::Ticket>,

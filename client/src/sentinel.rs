@@ -26,7 +26,7 @@ pub(crate) struct PerProcess<T> {
     owns: PhantomData<T>,
 }
 
-// SAFETY: hands out `&T` to any thread and drops the `T` in any, as a `Box<T>` behind a `&` would.
+// SAFETY: hands out `&T` to any thread and drops the `T` in any thread, as a shared `Box<T>` would.
 unsafe impl<T: Send + Sync> Send for PerProcess<T> {}
 // SAFETY: as above; the pointer is an atomic.
 unsafe impl<T: Send + Sync> Sync for PerProcess<T> {}
@@ -58,7 +58,7 @@ impl<T> PerProcess<T> {
 
     /// This process's `T`.
     pub(crate) fn get_or_make(&self, make: impl FnOnce() -> T) -> &T {
-        // Acquire here and Release below: who sees the pointer sees what was made.
+        // Acquire here and Release below: a thread that sees the pointer sees the value.
         let present = self.pointer().load(Ordering::Acquire);
         let made = match NonNull::new(present) {
             Some(present) => present,
@@ -81,7 +81,7 @@ impl<T> PerProcess<T> {
         match offered.err().and_then(NonNull::new) {
             None => made,
             Some(first) => {
-                // SAFETY: leaked from a Box above, and nobody else has seen it.
+                // SAFETY: leaked from a Box above, and no other thread has seen it.
                 drop(unsafe { Box::from_raw(made.as_ptr()) });
                 first
             }
@@ -99,7 +99,8 @@ impl<T> PerProcess<T> {
 impl<T> Drop for PerProcess<T> {
     fn drop(&mut self) {
         if let Some(made) = NonNull::new(self.pointer().load(Ordering::Acquire)) {
-            // SAFETY: made from a Box in this process, and `&mut self` says that nobody uses it.
+            // SAFETY: made from a Box in this process, and `&mut self` proves that it is not in
+            // use.
             drop(unsafe { Box::from_raw(made.as_ptr()) });
         }
         // SAFETY: the mapping made in `new`, not used from here on. It cannot fail for a whole

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Where the daemon's unit puts its socket.
 const SOCKET: &str = "/run/l1d/l1d.sock";
 
-/// What [`ClientBuilder`](crate::ClientBuilder) sets; its methods say what each field means.
+/// The settings of [`ClientBuilder`](crate::ClientBuilder), whose methods document each field.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub socket: PathBuf,

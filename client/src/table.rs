@@ -1,4 +1,4 @@
-//! One mapped table and how it is read.
+//! One mapped table, and reading it.
 
 use crate::clock;
 use crate::deadline::Deadline;
@@ -13,8 +13,8 @@ use shm_layout::{
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Keys that are read together: as many lines as a core can wait for at once, and some.
-pub(crate) const TOGETHER: usize = 16;
+/// Keys per batch: slightly more than the cache lines that a core can wait for at once.
+pub(crate) const BATCH_KEYS: usize = 16;
 
 /// The outcome of a read of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,17 +25,17 @@ pub(crate) enum TableRead {
     Absent,
     /// The table does not hold the key.
     Miss,
-    /// The table is not in use (any more): attach anew.
+    /// The table is no longer in use: attach again.
     Detached,
 }
 
 /// A checked table.
 pub(crate) struct Table {
-    /// Before `mapping`, whose memory it reads.
+    /// Dropped before `mapping`, whose memory it reads.
     reader: Reader<Mapped>,
     mapping: Mapping,
-    /// What to add (wrapping) to this process's CLOCK_MONOTONIC to get the daemon's. Measured anew
-    /// with each connection, as a forked child may live in another time namespace.
+    /// Added (wrapping) to this process's CLOCK_MONOTONIC, it gives the daemon's. Measured again
+    /// for each connection, because a forked child may live in another time namespace.
     clock_difference_ns: AtomicU64,
 }
 
@@ -49,7 +49,7 @@ impl Table {
         let mapping = Mapping::of_file(file, bytes, Access::Read)
             .map_err(|error| format!("mmap: {error}"))?;
         // SAFETY: `base` is aligned to 2 MiB; `bytes` bytes stay mapped for reading as long as
-        // `mapping` lives, which is dropped with the reader; nobody else in this process reaches
+        // `mapping` lives, which is dropped after the reader; nothing else in this process accesses
         // them.
         let reader = unsafe { Reader::attach(Mapped::new(mapping.base()), bytes) }
             .map_err(|error| error.to_string())?;
@@ -72,76 +72,75 @@ impl Table {
         self.clock_difference_ns.store(ns, Ordering::Relaxed);
     }
 
-    /// The hash of a key in this table, as the daemon knows it.
+    /// The hash of a key in this table, which the daemon uses, too.
     #[inline]
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
         self.reader.geometry().hasher().hash(key).0
     }
 
-    /// [`hash`](Self::hash), and asks for the line of the table in which the key most likely
-    /// stands.
+    /// [`hash`](Self::hash); also prefetches the line of the table in which the key most likely is.
     #[inline(always)]
-    pub(crate) fn seek(&self, key: &[u8]) -> u64 {
+    pub(crate) fn prefetch(&self, key: &[u8]) -> u64 {
         self.reader.prefetch_index(key).hash().0
     }
 
-    /// Reads `key` into `value`, replacing what is there. Not a hit: `value` is empty.
+    /// Reads `key` into `value`, replacing its content. Without a hit, `value` is empty.
     #[inline]
     pub(crate) fn read(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
         self.read_by(key, value, move || self.daemon_clock())
     }
 
-    /// Nearly every hit, as [`read`](Self::read), and with little code. No hit: what `value` holds
-    /// is void, and unless it is clear why, [`read_slow`](Self::read_slow) finds out.
+    /// [`read`](Self::read) for nearly every hit, with little code. Without a hit, the content of
+    /// `value` is undefined, and [`read_slow`](Self::read_slow) decides the unclear cases.
     #[inline(always)]
     pub(crate) fn read_fast(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Hit, NoHit> {
-        let mut over = Over(value);
+        let mut overwrite = Overwrite(value);
         let clock = move || self.daemon_clock();
-        let hit = self.reader.read_fast(self.reader.probe(key), key, clock, &mut over)?;
-        over.keep(&hit);
+        let hit = self.reader.read_fast(self.reader.probe(key), key, clock, &mut overwrite)?;
+        overwrite.keep(&hit);
         Ok(hit)
     }
 
-    /// Asks for the lines and entries of up to [`TOGETHER`] keys, so that the waits for memory of
-    /// what [`read_sought`](Self::read_sought) then reads overlap.
+    /// Prefetches the lines and entries of up to [`BATCH_KEYS`] keys, so that the cache misses of
+    /// the following calls of [`read_prefetched`](Self::read_prefetched) overlap.
     #[inline]
-    pub(crate) fn seek_together<K: AsRef<[u8]>>(&self, keys: &[K]) -> [Probe; TOGETHER] {
-        let mut sought = [Probe::default(); TOGETHER];
-        for (key, sought) in keys.iter().zip(&mut sought) {
-            *sought = self.reader.prefetch_index(key.as_ref());
+    pub(crate) fn prefetch_batch<K: AsRef<[u8]>>(&self, keys: &[K]) -> [Probe; BATCH_KEYS] {
+        let mut probes = [Probe::default(); BATCH_KEYS];
+        for (key, probe) in keys.iter().zip(&mut probes) {
+            *probe = self.reader.prefetch_index(key.as_ref());
         }
         let mut elsewhere = 0_u32;
-        for (index, sought) in sought.iter_mut().take(keys.len()).enumerate() {
-            elsewhere |= u32::from(!self.reader.prefetch_entry(sought)) << index;
+        for (index, probe) in probes.iter_mut().take(keys.len()).enumerate() {
+            elsewhere |= u32::from(!self.reader.prefetch_entry(probe)) << index;
         }
-        while let Some(sought) = sought.get_mut(elsewhere.trailing_zeros() as usize) {
-            self.reader.prefetch_second_entry(sought);
+        while let Some(probe) = probes.get_mut(elsewhere.trailing_zeros() as usize) {
+            self.reader.prefetch_second_entry(probe);
             elsewhere &= elsewhere - 1;
         }
-        sought
+        probes
     }
 
-    /// Nearly every hit of a key that was sought together with others, appended to `value`; `now`
-    /// is what [`daemon_clock`](Self::daemon_clock) shows, or showed for another of them.
+    /// [`read_fast`](Self::read_fast) for a key of a prefetched batch; appends to `value`. `now` is
+    /// a reading of [`daemon_clock`](Self::daemon_clock), which the keys of a batch may share.
     #[inline(always)]
-    pub(crate) fn read_sought(
+    pub(crate) fn read_prefetched(
         &self,
-        sought: Probe,
+        probe: Probe,
         key: &[u8],
         value: &mut Vec<u8>,
         now: impl Fn() -> u64 + Copy,
     ) -> Result<Hit, NoHit> {
-        self.short(sought, key, value, now)
+        self.append_fast(probe, key, value, now)
     }
 
-    /// The daemon's CLOCK_MONOTONIC, at most a tick of the coarse clock late.
+    /// The daemon's CLOCK_MONOTONIC, at most one tick of the coarse clock late.
     #[inline(always)]
     pub(crate) fn daemon_clock(&self) -> u64 {
         let difference = self.clock_difference_ns.load(Ordering::Relaxed);
         clock::monotonic_coarse_ns().wrapping_add(difference)
     }
 
-    /// [`read`](Self::read) by a given CLOCK_MONOTONIC of the daemon.
+    /// [`read`](Self::read) with a given CLOCK_MONOTONIC of the daemon.
     #[inline(always)]
     fn read_by(
         &self,
@@ -150,75 +149,75 @@ impl Table {
         clock: impl Fn() -> u64 + Copy,
     ) -> TableRead {
         value.clear();
-        let sought = self.reader.probe(key);
-        match self.short(sought, key, value, clock) {
+        let probe = self.reader.probe(key);
+        match self.append_fast(probe, key, value, clock) {
             Ok(hit) => TableRead::Hit(meta(&hit)),
             Err(NoHit::Miss) => TableRead::Miss,
             Err(NoHit::Detached) => TableRead::Detached,
-            Err(NoHit::Unclear) => self.whole(sought, key, value, clock),
+            Err(NoHit::Unclear) => self.append_slow(probe, key, value, clock),
         }
     }
 
-    /// [`read`](Self::read) without its short way. `value` is empty.
+    /// [`read`](Self::read) without the fast path. `value` must be empty.
     pub(crate) fn read_slow(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
-        self.whole(self.reader.probe(key), key, value, move || self.daemon_clock())
+        self.append_slow(self.reader.probe(key), key, value, move || self.daemon_clock())
     }
 
     #[inline(always)]
-    fn short(
+    fn append_fast(
         &self,
-        sought: Probe,
+        probe: Probe,
         key: &[u8],
         value: &mut Vec<u8>,
         clock: impl Fn() -> u64 + Copy,
     ) -> Result<Hit, NoHit> {
-        let mut behind = Behind(value);
-        let hit = self.reader.read_fast(sought, key, clock, &mut behind)?;
-        behind.keep(&hit);
+        let mut append = Append(value);
+        let hit = self.reader.read_fast(probe, key, clock, &mut append)?;
+        append.keep(&hit);
         Ok(hit)
     }
 
-    /// What is not for the short way. Out of line, so that a hit there need not share its
-    /// registers.
+    /// The cases that the fast path leaves open. Out of line, so that it takes no registers from a
+    /// hit.
     #[cold]
     #[inline(never)]
-    fn whole(
+    fn append_slow(
         &self,
-        sought: Probe,
+        probe: Probe,
         key: &[u8],
         value: &mut Vec<u8>,
         clock: impl Fn() -> u64 + Copy,
     ) -> TableRead {
-        let mut behind = Behind(value);
-        let outcome = self.reader.read_slow(sought, key, clock, &mut behind);
+        let mut append = Append(value);
+        let outcome = self.reader.read_slow(probe, key, clock, &mut append);
         if let Outcome::Hit(hit) = &outcome {
-            behind.keep(hit);
+            append.keep(hit);
         }
         outcome.into()
     }
 
-    /// Shows the value of `key` to `look`, where it lies. What `look` made of it counts only with a
-    /// hit; it may have been called before, or several times.
+    /// Passes the value of `key` to `look` in place. The result of `look` is valid only with a hit;
+    /// it may be called several times, and without a hit, too.
     pub(crate) fn read_with(&self, key: &[u8], look: impl FnMut(InPlace<'_, Mapped>)) -> TableRead {
         self.reader.read(key, move || self.daemon_clock(), &mut Look(look)).into()
     }
 
-    /// Reads `key` without a look at its value. A hit: how to find out later whether it is the
-    /// key's value still.
+    /// Reads `key` without its value. For a hit, returns a sighting, which shows later whether it
+    /// is still the key's value.
     pub(crate) fn sight(&self, key: &[u8]) -> Option<Sighting> {
         let mut sight = Sight(None);
         let outcome = self.reader.read(key, move || self.daemon_clock(), &mut sight);
         sight.0.filter(|_| matches!(outcome, Outcome::Hit(_)))
     }
 
-    /// Whether what was sighted in this table is still its key's value, and at that place.
+    /// The sighted entry of this table is still its key's value, and in the same place.
     #[inline(always)]
     pub(crate) fn holds(&self, sighting: &Sighting) -> bool {
         self.reader.holds(sighting, move || self.daemon_clock())
     }
 
-    /// Enters the table into this process's page table, as far as is wanted and can be done in
-    /// time.
+    /// Populates this process's page table with the table, as far as requested and possible by the
+    /// deadline.
     pub(crate) fn populate(&self, populate: Populate, deadline: &Deadline) {
         let geometry = self.reader.geometry();
         let begin = geometry.bucket(0).word() * WORD_BYTES;
@@ -226,17 +225,17 @@ impl Table {
         populate.carry_out(&self.mapping, begin..end, deadline);
     }
 
-    /// In what pages this process has the table.
+    /// The pages in which this process has mapped the table.
     pub(crate) fn pages(&self) -> Option<Pages> {
         Pages::of(&self.mapping)
     }
 
-    /// Gives the table's memory back; every read from now on, and any under way, is `Detached` or a
-    /// miss.
+    /// Releases the table's memory; every read from now on, even one in progress, is `Detached` or
+    /// a miss.
     pub(crate) fn give_back(&self) {
-        // Where the kernel cannot (no more mappings allowed), the file stays mapped until the
-        // client is dropped. That costs memory and nothing else: its state no longer says
-        // "serving", or another table was handed out in its place.
+        // If the kernel cannot do that (no more mappings allowed), the file stays mapped until the
+        // client is dropped. That only costs memory: its state no longer says "serving", or another
+        // table was handed out in its place.
         let _ = self.mapping.give_back();
     }
 }
@@ -259,7 +258,7 @@ pub(crate) fn meta(hit: &Hit) -> Meta {
     Meta { flags: hit.flags, version: hit.version, source: Source::Table }
 }
 
-/// Receives no value, but where it is.
+/// Receives no value, only its place.
 struct Sight(Option<Sighting>);
 
 impl Receiver<Mapped> for Sight {
@@ -272,39 +271,39 @@ impl Receiver<Mapped> for Sight {
     }
 }
 
-/// The spare capacity of a vector, after its content.
-struct Behind<'a>(&'a mut Vec<u8>);
+/// Appends to a vector, in its spare capacity.
+struct Append<'a>(&'a mut Vec<u8>);
 
-impl Behind<'_> {
-    /// Adds the value of this hit, which has just been received, to what the vector holds.
+impl Append<'_> {
+    /// Appends the value of this hit, which has just been received.
     #[inline(always)]
     fn keep(self, hit: &Hit) {
         let bytes = hit.value_bytes as usize;
         debug_assert!(bytes <= self.0.capacity() - self.0.len());
         // SAFETY: a hit has received `value_bytes` bytes in the room that it asked for last, which
-        // begins behind this vector's bytes and of which there is as much.
+        // begins after this vector's bytes and is at least as large.
         unsafe { self.0.set_len(self.0.len() + bytes) };
     }
 }
 
-/// The room of a vector whose content is replaced, and void until then.
-struct Over<'a>(&'a mut Vec<u8>);
+/// Replaces the content of a vector, which is undefined until then.
+struct Overwrite<'a>(&'a mut Vec<u8>);
 
-impl Over<'_> {
-    /// Makes the value of this hit, which has just been received, what the vector holds.
+impl Overwrite<'_> {
+    /// Makes the value of this hit, which has just been received, the vector's content.
     #[inline(always)]
     fn keep(self, hit: &Hit) {
         let bytes = hit.value_bytes as usize;
         debug_assert!(bytes <= self.0.capacity());
         // SAFETY: a hit has received `value_bytes` bytes in the room that it asked for last, which
-        // is this vector's from its first byte on and of which there is as much.
+        // begins at this vector's first byte and is at least as large.
         unsafe { self.0.set_len(bytes) };
     }
 }
 
-// SAFETY: the memory of a vector that is borrowed exclusively: it has room for as many bytes as
-// asked for, and does not move before it grows.
-unsafe impl Destination for Over<'_> {
+// SAFETY: the memory of an exclusively borrowed vector: it has room for the requested bytes, and
+// does not move before it grows.
+unsafe impl Destination for Overwrite<'_> {
     #[inline(always)]
     fn room(&mut self, bytes: usize) -> *mut u8 {
         if bytes > self.0.capacity() {
@@ -315,16 +314,16 @@ unsafe impl Destination for Over<'_> {
     }
 }
 
-/// Apart, and not a method of what lives in registers on the way to a hit.
+/// Out of line, and not a method: then the fast path can keep its receiver in registers.
 #[cold]
 #[inline(never)]
 fn grow(value: &mut Vec<u8>, bytes: usize) {
     value.reserve(bytes);
 }
 
-// SAFETY: the memory behind the bytes of a vector that is borrowed exclusively: it has room for as
-// many bytes as asked for, and does not move before it grows.
-unsafe impl Destination for Behind<'_> {
+// SAFETY: the memory after the bytes of an exclusively borrowed vector: it has room for the
+// requested bytes, and does not move before it grows.
+unsafe impl Destination for Append<'_> {
     #[inline(always)]
     fn room(&mut self, bytes: usize) -> *mut u8 {
         if bytes > self.0.capacity() - self.0.len() {
@@ -351,7 +350,7 @@ pub(crate) mod tests {
         file.set_len(BYTES).unwrap();
         let memory = MmapOptions::new().map_raw(&file).unwrap();
         // SAFETY: page-aligned, of the geometry's size, mapped as long as `memory` lives, and
-        // written by nobody else.
+        // written by nothing else.
         let writer = unsafe { Writer::create(MappedMut::new(memory.as_mut_ptr()), geometry) };
         writer.open_for_readers();
         let table = Table::map(&file, BYTES, 0).unwrap();
@@ -376,7 +375,7 @@ pub(crate) mod tests {
         let mut value = Vec::new();
         assert_eq!(table.read_by(b"key", &mut value, || 0), TableRead::Miss);
 
-        // The clock is asked behind the check of the generation, and then its offset is loaded.
+        // The clock is read after the check of the generation, and only then its offset is loaded.
         let read = table.read_by(b"key", &mut value, || {
             table.give_back();
             0
@@ -425,7 +424,7 @@ pub(crate) mod tests {
         });
         assert!(matches!(read, TableRead::Hit(_)));
         assert_eq!(looks, 1);
-        // The segment is recycled while somebody looks.
+        // The segment is recycled during the read.
         let read = table.read_with(b"key", |_| {
             looks += 1;
             writer.begin_recycling(0);

@@ -1,4 +1,4 @@
-//! Values, what is known of them, and how they are stored.
+//! Values, their metadata, and how they are stored.
 
 use l1d_wire::policy::WriteMode;
 use std::num::NonZeroU64;
@@ -23,16 +23,16 @@ pub enum Source {
 pub struct Meta {
     /// Client flags, as they were stored.
     pub flags: u32,
-    /// Version of the table's entry, ever rising over all keys; 0 where the table holds none.
+    /// Version of the table's entry, ever rising over all keys; 0 if the table has no entry.
     pub version: u64,
     /// Where it was read.
     pub source: Source,
 }
 
 impl Meta {
-    /// Stands for exactly this value of its key, for operations that depend on the key not having
-    /// changed. `None` where the table holds no entry of it: under process scope, and where the
-    /// daemon did not keep it.
+    /// Identifies exactly this value of its key, for operations that require the key to be
+    /// unchanged. `None` if the table has no entry of it: under process scope, and if the daemon
+    /// did not keep it.
     #[must_use]
     pub fn token(&self) -> Option<Token> {
         NonZeroU64::new(self.version).map(Token)
@@ -44,7 +44,7 @@ impl Meta {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(NonZeroU64);
 
-/// A value and what is known of it. Derefs to its bytes.
+/// A value and its metadata. Derefs to its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
     bytes: Vec<u8>,
@@ -89,15 +89,15 @@ impl From<Value> for Vec<u8> {
     }
 }
 
-/// What is known of a key. `T` is a [`Value`], or the [`Meta`] of one whose bytes were read into a
-/// destination of the caller's.
+/// The state of a key. `T` is a [`Value`], or the [`Meta`] of one whose bytes were read into the
+/// caller's destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup<T = Value> {
     /// It has this value, which may be of zero bytes.
     Found(T),
     /// It is known to have none.
     Absent,
-    /// Nobody who was asked knows it.
+    /// None of the levels asked knows it.
     Unknown,
 }
 
@@ -130,11 +130,11 @@ pub enum Lifetime {
     /// As long as the key's policy says.
     #[default]
     Rule,
-    /// As long as this, and no longer than the key's policy allows.
+    /// This long, but no longer than the key's policy allows.
     For(Duration),
     /// As long as the key's policy allows.
     Forever,
-    /// Not at all: the table forgets the key's former value and does not keep this one.
+    /// Not at all: the table forgets the key's old value and does not keep this one.
     DoNotKeep,
 }
 
@@ -159,22 +159,21 @@ pub struct SetOptions {
     pub flags: u32,
     /// How far down; `None`: by policy.
     pub write: Option<WriteMode>,
-    /// Do not wait for the daemon's answer, nor for room: without any,
+    /// Do not wait for the daemon's answer, nor for room: without room the call returns
     /// [`Error::Busy`](crate::Error::Busy), and nothing was sent.
     ///
-    /// `Ok` means that the value is in this process's ring, which the daemon empties in order, also
-    /// when this process has ended meanwhile. Two things may still keep it from being stored, and
-    /// nobody is told:
+    /// `Ok` means that the value is in this process's ring, which the daemon empties in order, even
+    /// if this process has ended by then. In two cases it is not stored, and no error is reported:
     ///
     /// - The daemon or a tier refuses it: it is larger than the policy allows, or the tier is down.
-    /// - The daemon itself ends before it has read it. What is in the ring then is lost, and with
-    ///   it what a process puts there until it finds out, which is with its 63rd such call at the
-    ///   latest, or with the first that waits for an answer: that one fails, or goes to the next
-    ///   daemon.
+    /// - The daemon ends before it has read it. The ring's contents are then lost, and so are
+    ///   further values until the process notices, which is at the latest with its 63rd such call,
+    ///   or with the first that waits for an answer: that one fails, or goes to the next daemon.
     ///
-    /// Where that matters wait for the answer, or let a set that does follow: within one process
-    /// what went before it was read before it. (Where the daemon can give no mailbox, the socket
-    /// takes its place: it waits for room until the deadline, and a daemon with too many writes on
+    /// If that matters, wait for the answer, or let a later set wait: one process's requests are
+    /// read in order. (If the daemon cannot provide a mailbox, the socket takes its place: it waits
+    /// for room until the deadline, and a daemon with too many writes on their way to the tiers
+    /// drops unacknowledged ones.)
     /// their way to the tiers drops what nobody waits for.)
     pub no_wait: bool,
 }
@@ -183,7 +182,7 @@ pub struct SetOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stored {
-    /// Version of the table's entry; 0 where the table holds none, or where it was not awaited.
+    /// Version of the table's entry; 0 if the table has none, or if the call did not wait for it.
     pub version: u64,
     /// A tier below did not take it, and the policy said to publish all the same.
     pub degraded: bool,

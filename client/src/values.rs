@@ -43,15 +43,15 @@ impl Values {
         self.places.is_empty()
     }
 
-    /// The value of the key that was the `index`th, counted from 0; `None` where it has none, or
-    /// where fewer keys were asked for.
+    /// The value of the key with this index, counted from 0; `None` if it has none, or if fewer
+    /// keys were requested.
     #[inline]
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         self.of((*self.places.get(index)?)?)
     }
 
-    /// What is known of the value of that key besides its bytes.
+    /// The metadata of that key's value.
     #[inline]
     #[must_use]
     pub fn meta(&self, index: usize) -> Option<Meta> {

@@ -12,7 +12,7 @@ const ROOT: u32 = 0;
 /// The users that may own a table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Owners {
-    /// User id of whoever listens at the daemon's socket.
+    /// User id of the process that listens at the daemon's socket.
     pub peer_uid: u32,
     /// The only user id that this client was told to trust.
     pub expected_uid: Option<u32>,
@@ -29,8 +29,8 @@ impl Owners {
             }
             return Ok(());
         }
-        // A socket that systemd listens at names root as the peer, whoever serves it: root chose
-        // the daemon, so its table is root's choice too.
+        // A socket of systemd names root as the peer, whichever daemon serves it: root chose the
+        // daemon, so its table is root's choice, too.
         if table_uid == peer_uid || table_uid == ROOT || peer_uid == ROOT {
             return Ok(());
         }

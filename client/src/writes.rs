@@ -10,8 +10,8 @@ use crate::value::{SetOptions, Stored};
 use l1d_wire::protocol::{Request, Response, Set, frame};
 
 impl Client {
-    /// Stores a value for every process of the host, and in the tiers as the key's policy says.
-    /// When this returns, every process that reads the key sees this value or a later one.
+    /// Stores a value for every process of the host, and in the tiers according to the key's
+    /// policy. When this returns, every process that reads the key sees this value or a later one.
     ///
     /// # Errors
     ///
@@ -21,7 +21,7 @@ impl Client {
         self.set_bytes(key.as_ref(), value.as_ref(), &SetOptions::default())
     }
 
-    /// [`set`](Self::set) with a life, flags or a way of writing of its own.
+    /// [`set`](Self::set) with a lifetime, flags and write mode.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl Client {
         stored
     }
 
-    /// Before the daemon is told of a value, which it may take.
+    /// Called before the value is sent to the daemon, which may accept it.
     pub(crate) fn begin_set(&self, key: &[u8], value: &[u8]) -> Result<Option<Ticket>, Error> {
         check_key(key)?;
         let process = self.shared.process();
@@ -64,7 +64,7 @@ impl Client {
         stored: &Result<Stored, Error>,
     ) {
         let process = self.shared.process();
-        // What nobody waited for may have been refused.
+        // An unacknowledged value may have been refused.
         let is_taken = stored.is_ok() && !options.no_wait;
         let rule = process.cache_of(key).filter(|_| is_taken).and_then(|_| process.rule(key));
         let fresh = rule.map(|rule| Fresh {
@@ -78,7 +78,7 @@ impl Client {
     fn send_set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Stored, Error> {
         let request = request(key, value, options);
         if options.no_wait {
-            self.shared.tell(&request, || self.shared.deadline())?;
+            self.shared.post(&request, || self.shared.deadline())?;
             return Ok(Stored { version: 0, degraded: false });
         }
         let deadline = self.shared.deadline();
@@ -86,8 +86,8 @@ impl Client {
         self.shared.ask(&request, intent, &deadline, |response| stored(&response))
     }
 
-    /// [`set`](Self::set) for many values at once: the daemon is asked together, and each has an
-    /// answer of its own, in the order given. One that fails does not keep the others from being
+    /// [`set`](Self::set) for many values at once: they are sent to the daemon together, and each
+    /// has its own answer, in the order given. A failure of one does not keep the others from being
     /// stored.
     ///
     /// ```no_run
@@ -124,7 +124,7 @@ impl Client {
                     continue;
                 }
                 bytes = bytes.saturating_add(key.len() + value.len());
-                // What is put here stands until the daemon's answer takes its place.
+                // A placeholder until the daemon's answer replaces it.
                 let reason = "the daemon did not answer for this one";
                 stored.push(Err(Error::unknown_outcome(reason)));
                 places.push((stored.len() - 1, process.begin_write(key)));
@@ -166,7 +166,7 @@ impl Client {
         })
     }
 
-    /// Removes a key, in the tiers too as its policy says. Whether there was one.
+    /// Removes a key, also in the tiers according to its policy. Returns whether it existed.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! The hazards: a process maps memory that somebody else can change or cut off, takes a daemon's
-//! word for it, waits for ever for one that says nothing, or leaks a descriptor with each refusal.
+//! The hazards: a process maps memory that another user can change or truncate, trusts a daemon's
+//! claims, waits forever for a silent daemon, or leaks a descriptor with each refusal.
 
 mod fake;
 
@@ -12,7 +12,8 @@ fn connect(socket: &Path) -> Result<Client, Error> {
     Client::builder().socket(socket).attach_deadline(Duration::from_millis(300)).connect()
 }
 
-/// What connecting comes to with this fault; descriptors to the table's directory that stay open.
+/// The error of connecting with this fault. Asserts that no descriptor to the table's directory
+/// stays open.
 fn refusal(fault: AttachFault) -> Error {
     let directory = tempfile::tempdir().unwrap();
     let table = FakeTable::new(directory.path(), 5);
@@ -25,7 +26,7 @@ fn refusal(fault: AttachFault) -> Error {
     assert_eq!(open, Vec::<String>::new(), "left open after {fault:?}");
     let mapped = std::fs::read_to_string("/proc/self/maps").unwrap();
     let table = table.path.to_str().unwrap().to_owned();
-    // The test's own writer maps it once, writable; the client's would be read-only.
+    // The test's own writer has one writable mapping; the client's would be read-only.
     let readers = mapped.lines().filter(|line| line.contains(&table) && line.contains(" r--s "));
     assert_eq!(readers.count(), 0, "left mapped after {fault:?}");
     error
@@ -101,7 +102,7 @@ fn a_full_backlog_costs_the_deadline_and_no_more() {
 }
 
 #[test]
-fn no_daemon_is_told_at_once_and_by_name() {
+fn a_missing_daemon_is_reported_at_once_and_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("none");
     let error = connect(&socket).expect_err("it attached");
@@ -122,8 +123,9 @@ fn descriptors_beyond_the_table_are_closed() {
     daemon.set_fault(AttachFault::ExtraDescriptor);
     let cache = connect(&socket).unwrap();
     assert_eq!(&*cache.peek(b"key").unwrap(), b"value");
-    // The extra one is the daemon's end of this very connection. Were a copy of it still open here,
-    // the client would never see the daemon close it, and would wait for the whole deadline.
+    // The extra descriptor is the daemon's end of this very connection. If a copy of it were still
+    // open here, the client would never see the daemon close it, and would wait for the whole
+    // deadline.
     drop(daemon);
     let error = cache.get(b"other").expect_err("it answered");
     assert!(matches!(error, Error::Unavailable { .. }), "{error}");

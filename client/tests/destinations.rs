@@ -1,4 +1,4 @@
-//! The hazards: a read writes past a buffer, says that one was filled which was not, or fails for
+//! The hazards: a read writes past a buffer, reports a buffer as filled that is not, or fails for
 //! lack of room as if the key were absent; one key's failure hides the others' values.
 
 mod fake;
@@ -11,7 +11,7 @@ use shm_layout::entry::NEVER;
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-/// A buffer of a fixed size, as C has it.
+/// A buffer of a fixed size, as in C.
 struct Buffer {
     bytes: [MaybeUninit<u8>; 8],
     filled: Option<usize>,
@@ -32,7 +32,7 @@ impl Buffer {
 impl Destination for Buffer {
     fn room(&mut self, bytes: usize) -> Option<&mut [MaybeUninit<u8>]> {
         self.filled = None;
-        // All of it, where the value needs only a part.
+        // The whole buffer, even if the value needs less.
         (bytes <= 8).then_some(&mut self.bytes)
     }
 
@@ -41,7 +41,7 @@ impl Destination for Buffer {
     }
 }
 
-/// Gives less room than it is asked for.
+/// Provides less room than requested.
 struct Short([MaybeUninit<u8>; 2]);
 
 impl Destination for Short {
@@ -54,7 +54,7 @@ impl Destination for Short {
     }
 }
 
-/// Dropped in this order: the daemon ends by connecting to its socket in the directory.
+/// Field order matters for dropping: the daemon ends by connecting to its socket in the directory.
 struct Setting {
     cache: Client,
     _daemon: FakeDaemon,
@@ -109,7 +109,7 @@ fn a_value_fills_the_destination_from_the_table_and_from_below() {
         let mut buffer = Buffer::new();
         let found = cache.get_to(key, &mut buffer).unwrap().found().unwrap();
         assert_eq!((found.source, buffer.content()), (source, Some(value.into())));
-        // A vector is a destination, too; it had other content.
+        // A vector is a destination, too; its old content is replaced.
         let mut vector = b"former".to_vec();
         assert!(cache.get_to(key, &mut vector).unwrap().found().is_some());
         assert_eq!(vector, value.as_bytes());
@@ -137,7 +137,7 @@ fn a_destination_without_room_is_told_how_much_it_takes() {
     }
     assert!(matches!(cache.peek_to("long", &mut buffer), Err(NoRoom { bytes: 21, .. })));
     assert_eq!(buffer.content(), None);
-    // It can be read again, with room.
+    // With enough room, it can be read again.
     assert_eq!(&*cache.get("long").unwrap().unwrap(), b"more than eight bytes");
 }
 
@@ -154,7 +154,7 @@ fn finding_and_asking_are_apart() {
 }
 
 #[test]
-fn of_many_keys_each_has_a_result_of_its_own() {
+fn each_of_many_keys_has_its_own_result() {
     let Setting { cache, .. } = &setting();
     let keys = ["key", "below", "failing", "absent", "", "nowhere"];
     let results = cache.lookup_many(&keys);
@@ -167,7 +167,7 @@ fn of_many_keys_each_has_a_result_of_its_own() {
     assert!(matches!(results[4], Err(Error::TooLarge { .. })), "{:?}", results[4]);
     assert_eq!(results[5], Ok(Lookup::Unknown));
     assert_eq!(results.len(), keys.len());
-    // As a whole such a call fails.
+    // The call as a whole fails.
     assert!(matches!(cache.get_many(&keys), Err(Error::TooLarge { .. })));
     assert!(matches!(cache.get_many(&["key", "failing"]), Err(Error::TierFailed { .. })));
 }

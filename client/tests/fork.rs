@@ -1,5 +1,5 @@
 //! The hazard (R9): parent and child share a connection and read each other's answers, or the child
-//! waits for a lock that another thread of the parent held when it forked.
+//! waits for a lock that another thread of the parent held at the fork.
 
 mod fake;
 
@@ -33,7 +33,7 @@ fn setting() -> (tempfile::TempDir, FakeDaemon, Client) {
     (directory, daemon, cache)
 }
 
-/// What went wrong in a child, as its exit code: 0 is nothing.
+/// The failure in a child, as its exit code; 0 if there is none.
 fn ask(cache: &Client, who: &str, rounds: usize) -> i32 {
     for round in 0..rounds {
         let key = format!("{who} {round}");
@@ -63,12 +63,12 @@ fn child(work: impl FnOnce() -> i32) -> nix::unistd::Pid {
     }
 }
 
-/// Runs each in a thread of its own. Not by the standard library, whose threads begin with a lock
-/// that another thread may have held at the fork.
+/// Runs each in a separate thread. Not by the standard library, whose threads begin by taking a
+/// lock that another thread may have held at the fork.
 fn in_threads(works: &[Box<dyn Fn() -> i32 + Sync + '_>]) -> i32 {
     use nix::libc::{c_void, pthread_create, pthread_join};
     extern "C" fn run(work: *mut c_void) -> *mut c_void {
-        // SAFETY: a work of `in_threads`, which joins this thread before it returns.
+        // SAFETY: one of the works of `in_threads`, which joins this thread before it returns.
         let work = unsafe { &*work.cast::<Box<dyn Fn() -> i32 + Sync>>() };
         std::ptr::without_provenance_mut(usize::try_from(work()).unwrap_or(5))
     }
@@ -76,14 +76,14 @@ fn in_threads(works: &[Box<dyn Fn() -> i32 + Sync + '_>]) -> i32 {
         .iter()
         .map(|work| {
             let (mut thread, work) = (0, std::ptr::from_ref(work).cast_mut().cast::<c_void>());
-            // SAFETY: `run` takes what it is given as what it is.
+            // SAFETY: `run` uses its argument as the type that is passed here.
             let failed = unsafe { pthread_create(&raw mut thread, std::ptr::null(), run, work) };
             (failed == 0).then_some(thread)
         })
         .collect();
     let ended = begun.into_iter().map(|thread| {
         let (Some(thread), mut outcome) = (thread, std::ptr::null_mut()) else { return 6 };
-        // SAFETY: a thread begun above, joined once.
+        // SAFETY: a thread started above, joined once.
         let failed = unsafe { pthread_join(thread, &raw mut outcome) };
         if failed == 0 { i32::try_from(outcome.addr()).unwrap_or(5) } else { 6 }
     });
@@ -94,7 +94,7 @@ fn in_threads(works: &[Box<dyn Fn() -> i32 + Sync + '_>]) -> i32 {
 fn children_and_threads_of_the_parent_get_their_own_answers() {
     let (_directory, _daemon, cache) = setting();
     let stop = Arc::new(AtomicBool::new(false));
-    // These hold the pool's lock, its connections and the cache's stripes at any moment.
+    // At any time these hold the pool's lock, its connections and the cache's stripes.
     let threads: Vec<_> = (0..3)
         .map(|thread| {
             let (cache, stop) = (cache.clone(), Arc::clone(&stop));
@@ -108,7 +108,7 @@ fn children_and_threads_of_the_parent_get_their_own_answers() {
     let children: Vec<_> = (0..CHILDREN)
         .map(|number| {
             child(|| {
-                // The first to ask race for making the child's own state.
+                // Several threads race to create the child's own state with their first request.
                 let asking: Vec<_> = (0..3)
                     .map(|thread| {
                         let (cache, who) = (&cache, format!("child {number} {thread}"));
@@ -152,7 +152,7 @@ fn a_child_and_a_grandchild_drop_the_client_without_harm_to_the_parent() {
         }
     });
     assert_eq!(waitpid(one, None), Ok(WaitStatus::Exited(one, 0)));
-    // And one that drops it without ever having used it: what it inherited is not its own to drop.
+    // A child that drops it without having used it must not drop the parent's state.
     let idle = child(|| {
         drop(handle.take());
         0

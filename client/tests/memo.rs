@@ -1,6 +1,6 @@
-//! The hazards that need a daemon of one's own making: two tables that agree in everything but
-//! their identity; values that the table does not hold, of which nobody can say later whether they
-//! are still the same; a forked child that waits for a lock which nobody in it holds.
+//! The hazards that need a fake daemon: two tables that differ only in their identity; values
+//! outside the table, which cannot be recognised as unchanged later; a forked child that waits for
+//! a lock whose holder does not exist in it.
 
 mod fake;
 
@@ -21,11 +21,11 @@ struct Setting {
     cache: Client,
     memo: Memo<Vec<u8>>,
     decodes: AtomicU64,
-    /// Last, as the daemon's socket is in it.
+    /// Last, because the daemon's socket is in it.
     directory: tempfile::TempDir,
 }
 
-/// `answer` is what the daemon does when it is asked for a key that the table does not hold.
+/// `answer` is the daemon's reaction to a get of a key that is not in the table.
 fn setting(answer: impl Fn(&FakeTable, &[u8]) -> Act + Send + Sync + 'static) -> Setting {
     let directory = tempfile::tempdir().unwrap();
     let table = FakeTable::new(directory.path(), 1);
@@ -45,7 +45,7 @@ fn setting(answer: impl Fn(&FakeTable, &[u8]) -> Act + Send + Sync + 'static) ->
 }
 
 impl Setting {
-    /// What `key` decodes to, and how often the decoder ran for it.
+    /// The decoded object of `key`, and how often the decoder ran for it.
     fn decoded(&self, key: &[u8]) -> (Option<Vec<u8>>, u64) {
         let before = self.decodes.load(Ordering::Relaxed);
         let object = self.memo.decoded(key, |value| {
@@ -70,14 +70,14 @@ fn tables_that_agree_in_hash_and_version_are_told_apart() {
     second.put(b"key", b"two");
     setting.daemon.set_table(&second);
     setting.table.writer().supersede();
-    // Another read goes to the new table first, so that the memo meets nothing but its versions.
+    // Another read attaches to the new table first, so that the memo sees only its versions.
     assert_eq!(setting.cache.peek(b"key").as_deref(), Some(&b"two"[..]));
     assert_eq!(setting.decoded(b"key"), (some(b"two"), 1));
     assert_eq!(setting.decoded(b"key"), (some(b"two"), 0));
 }
 
 #[test]
-fn a_version_tells_two_values_of_a_key_apart_and_two_keys() {
+fn a_version_distinguishes_two_values_of_a_key_and_two_keys() {
     let setting = setting(|_, _| Act::Close);
     let publish = |key, value, version| {
         let expiry = shm_layout::entry::NEVER;
@@ -90,25 +90,25 @@ fn a_version_tells_two_values_of_a_key_apart_and_two_keys() {
     publish(b"key", b"two", 3);
     assert_eq!(setting.decoded(b"key"), (some(b"two"), 1));
     assert_eq!(setting.decoded(b"other"), (some(b"other"), 0));
-    // Moved by the owner: the same version at another place.
+    // Moved by the owner: the same version in another place.
     publish(b"key", b"two", 3);
     assert_eq!(setting.decoded(b"key"), (some(b"two"), 0));
     assert_eq!(setting.decoded(b"key"), (some(b"two"), 0));
-    // A floor hides them; the daemon, which then is asked, has gone.
+    // A floor hides them, and the daemon that would then be asked has gone.
     setting.table.writer().raise_policy_floor(0, 4);
     let hidden = setting.memo.decoded(b"key", |value| Ok::<_, Infallible>(value.to_vec()));
     assert!(hidden.is_err(), "{hidden:?}");
 }
 
 #[test]
-fn what_the_table_does_not_hold_is_decoded_each_time() {
+fn a_value_outside_the_table_is_decoded_each_time() {
     let answers = AtomicU64::new(0);
     let setting = setting(move |_, _| {
         Act::Reply(found(answers.fetch_add(1, Ordering::Relaxed).to_string().as_bytes()))
     });
     assert_eq!(setting.decoded(b"host:key"), (some(b"0"), 1));
     assert_eq!(setting.decoded(b"host:key"), (some(b"1"), 1));
-    // Of process scope: the bytes are kept, and this process's own write is seen.
+    // With process scope, the bytes are kept, and this process sees its own write.
     assert_eq!(setting.decoded(b"local:key"), (some(b"2"), 1));
     assert_eq!(setting.decoded(b"local:key"), (some(b"2"), 1));
     setting.cache.set(b"local:key", b"set").unwrap();
@@ -116,7 +116,7 @@ fn what_the_table_does_not_hold_is_decoded_each_time() {
 }
 
 #[test]
-fn what_the_daemon_fetched_is_decoded_once_where_the_table_keeps_it() {
+fn a_fetched_value_that_the_table_keeps_is_decoded_once() {
     let setting = setting(|table, key| {
         table.put(key, b"fetched");
         Act::Reply(found(b"fetched"))
@@ -134,7 +134,7 @@ fn a_child_begins_with_an_empty_memo_and_waits_for_no_lock_of_its_parent() {
         let expiry = shm_layout::entry::NEVER;
         setting.table.publish(&Entry { key, value: key, version, expiry, ..Entry::default() });
     }
-    // Smaller than the keys: its locks are taken for writing at any moment.
+    // Smaller than the number of keys, so that its locks are taken for writing at any time.
     let small = Memo::<Vec<u8>>::new(&setting.cache, 2).unwrap();
     let ask = |memo: &Memo<Vec<u8>>, key: &[u8], mark: u8| {
         memo.decoded(key, |value| Ok::<_, Infallible>([value, &[mark]].concat()))
@@ -180,7 +180,7 @@ fn a_child_begins_with_an_empty_memo_and_waits_for_no_lock_of_its_parent() {
                     assert_eq!(ended, Ok(WaitStatus::Exited(child, 0)));
                 }
                 ForkResult::Child => {
-                    // SAFETY: touches no memory. A child that waits for a lock ends by SIGALRM.
+                    // SAFETY: touches no memory. SIGALRM ends a child that waits for a lock.
                     unsafe { nix::libc::alarm(30) };
                     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
                     // SAFETY: ends the child at once, without the parent's exit handlers.

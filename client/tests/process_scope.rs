@@ -1,6 +1,6 @@
-//! The hazards: a key of process scope is asked of the daemon each time, or outlives a write of
-//! this very process; a key of host scope is kept in the process, where no other process's write
-//! reaches it; a forked child reads its parent's cache.
+//! The hazards: a key of process scope is requested from the daemon each time, or outlives a write
+//! of its own process; a key of host scope is kept in the process, where writes of other processes
+//! do not reach it; a forked child reads its parent's cache.
 
 mod fake;
 
@@ -17,11 +17,11 @@ struct Setting {
     daemon: FakeDaemon,
     cache: Client,
     gets: Arc<AtomicU64>,
-    /// Last, as the daemon's socket is in it.
+    /// Last, because the daemon's socket is in it.
     _directory: tempfile::TempDir,
 }
 
-/// A daemon whose answer to every get is its number, and a client that knows the policy.
+/// A daemon that answers each get with its number, and a client that knows the policy.
 fn setting() -> Setting {
     let directory = tempfile::tempdir().unwrap();
     let table = FakeTable::new(directory.path(), 1);
@@ -82,7 +82,7 @@ fn the_daemon_is_asked_once() {
 
     cache.get_many(&[b"local:1", b"local:2"]).unwrap();
     assert_eq!(&*cache.peek(b"local:2").unwrap(), b"many");
-    // Hits of the process cache need no daemon either.
+    // Hits in the process cache need no daemon either.
     drop(setting.daemon);
     assert_reads(cache, KEY, b"0", Source::Process);
 }
@@ -126,14 +126,14 @@ fn a_new_policy_empties_the_cache() {
     let setting = setting();
     assert_reads(&setting.cache, KEY, b"0", Source::Daemon);
     setting.daemon.set_process_scope(b"elsewhere:");
-    // It comes with the next connection.
+    // The policy comes with the next connection.
     setting.daemon.close_connections();
     assert_reads(&setting.cache, b"host:key", b"1", Source::Daemon);
     assert_eq!(setting.cache.peek(KEY), None);
     assert_reads(&setting.cache, b"elsewhere:key", b"2", Source::Daemon);
     assert!(setting.cache.peek(b"elsewhere:key").is_some());
 
-    // What was kept under the first policy is not there again under a third one like it.
+    // Values kept under the first policy do not return under a third one that equals it.
     setting.daemon.set_process_scope(b"local:");
     setting.daemon.close_connections();
     assert_reads(&setting.cache, b"host:key", b"3", Source::Daemon);

@@ -1,5 +1,6 @@
-//! The hazards: a write is done twice or reported as not done when it was; a late answer is taken
-//! for the next question's; a dead connection is reported where a new one would have served.
+//! The hazards: a write is done twice, or reported as not done although it was; a late answer is
+//! taken for the next request's; a dead connection is reported although a new one would have
+//! worked.
 
 mod fake;
 
@@ -38,7 +39,7 @@ fn client(daemon: &FakeDaemon, deadline_ms: u64) -> Client {
         .unwrap()
 }
 
-/// The key itself, so that every answer shows which question it belongs to.
+/// Returns the key itself, so that every answer identifies its request.
 fn echo(request: &Request<'_>) -> Act {
     match request {
         Request::Get { key } => Act::Reply(found(key)),
@@ -86,7 +87,7 @@ fn a_write_that_may_have_happened_is_not_sent_again() {
 }
 
 #[test]
-fn a_write_after_the_daemon_came_back_is_no_doubtful_one() {
+fn a_write_after_the_daemon_came_back_has_a_known_outcome() {
     let setting = Setting::new();
     let daemon = setting.daemon(|_, _| Act::Silence);
     let cache = client(&daemon, 5000);
@@ -104,7 +105,7 @@ fn a_late_answer_is_not_the_next_questions() {
     let release = std::sync::Mutex::new(release);
     let daemon = setting.daemon(move |_, request| match request {
         Request::Get { key: b"slow" } => {
-            // Until the test lets go, or has ended.
+            // Until the test releases it or has ended.
             let _ = release.lock().unwrap().recv();
             echo(request)
         }
@@ -143,7 +144,7 @@ fn a_connection_that_lost_step_is_not_used_again() {
 }
 
 #[test]
-fn what_comes_unasked_over_an_idle_connection_answers_nothing() {
+fn unsolicited_bytes_on_an_idle_connection_answer_no_request() {
     let setting = Setting::new();
     let (release, held) = mpsc::channel();
     let (done, wait) = mpsc::channel();
@@ -168,7 +169,7 @@ fn a_write_without_an_answer_is_doubtful_after_its_deadline() {
 }
 
 #[test]
-fn a_write_that_nobody_waits_for_arrives() {
+fn an_unacknowledged_write_arrives() {
     let setting = Setting::new();
     let (arrived, wait) = mpsc::channel();
     let daemon = setting.daemon(move |_, request| {

@@ -1,5 +1,5 @@
-//! The hazard: a read of the table that enters the kernel, by a lock, a clock that is no vDSO's or
-//! a check that crept in.
+//! The hazard: a read of the table that enters the kernel, because of a lock, a clock outside the
+//! vDSO or a check that crept in.
 
 mod fake;
 
@@ -10,9 +10,9 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use shm_layout::Entry;
 
-/// Runs `work` in a child that the kernel kills at its first system call; `true` when it was not.
+/// Runs `work` in a child that the kernel kills at its first system call; `true` if it survived.
 fn runs_without_system_calls(work: impl FnOnce() -> bool) -> bool {
-    // SAFETY: the child runs `work` alone, which neither allocates nor locks, and ends by itself.
+    // SAFETY: the child only runs `work`, which neither allocates nor locks, and ends itself.
     match unsafe { fork() }.unwrap() {
         ForkResult::Parent { child } => match waitpid(child, None).unwrap() {
             WaitStatus::Exited(_, 0) => true,
@@ -21,12 +21,12 @@ fn runs_without_system_calls(work: impl FnOnce() -> bool) -> bool {
             _ => false,
         },
         ForkResult::Child => {
-            // SAFETY: restricts this process alone, to read, write, exit and sigreturn.
+            // SAFETY: restricts only this process, to read, write, exit and sigreturn.
             let code = match unsafe { libc::prctl(libc::PR_SET_SECCOMP, 1) } {
                 0 => i64::from(!work()),
                 _ => 9,
             };
-            // SAFETY: ends the only thread of this process; `_exit` would be another call.
+            // SAFETY: ends the only thread of this process; `_exit` would be another system call.
             unsafe { libc::syscall(libc::SYS_exit, code) };
             unreachable!()
         }
@@ -49,7 +49,7 @@ fn reads_of_the_table_make_no_system_call() {
     let _daemon = FakeDaemon::start(&socket, &table, |_, _| Act::Close);
     let cache = Client::connect(&socket).unwrap();
     let mut value = Vec::with_capacity(100);
-    // Maps the table's pages: a fault is no system call, but the first use of a clock may be one.
+    // Maps the table's pages: a fault is no system call, but the first use of a clock may make one.
     assert!(cache.peek_into(b"expires", &mut value).is_some());
 
     assert!(runs_without_system_calls(|| {
@@ -60,6 +60,6 @@ fn reads_of_the_table_make_no_system_call() {
                 && cache.get_into(b"key", &mut value).is_ok_and(|hit| hit.is_some())
         })
     }));
-    // The measure itself: a miss that has to ask is not of that kind.
+    // Checks the method itself: a miss that has to ask the daemon makes system calls.
     assert!(!runs_without_system_calls(|| cache.get(b"other").is_err()));
 }

@@ -1,5 +1,5 @@
-//! The hazards: hits end with the daemon; a client goes on reading a table that nobody feeds any
-//! more; an old table's memory is never given back.
+//! The hazards: hits end with the daemon; a client keeps reading a table that is no longer updated;
+//! an old table's memory is never released.
 
 mod fake;
 
@@ -86,7 +86,7 @@ fn a_replaced_table_is_left_and_given_back() {
     assert!(!is_mapped_read_only(&new), "left behind");
 }
 
-/// The writer of the test maps the table too, for writing.
+/// The test's writer also maps the table, writable.
 fn is_mapped_read_only(table: &FakeTable) -> bool {
     let path = table.path.to_str().unwrap();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -103,7 +103,7 @@ fn a_client_that_began_without_a_daemon_attaches_when_it_comes() {
     assert_eq!(cache.peek(b"key"), None);
     assert!(matches!(cache.get(b"key"), Err(Error::Unavailable { .. })));
     let _daemon = FakeDaemon::start(&socket, &table, |_, _| Act::Silence);
-    // The pause after a failed attempt ends by itself; peek is all that is called.
+    // The pause after a failed attempt ends by itself; nothing but peek is called.
     while cache.peek(b"key").is_none() {
         std::thread::yield_now();
     }
@@ -139,15 +139,15 @@ fn an_older_connections_table_does_not_replace_a_newer_one() {
 
 #[test]
 fn readers_go_on_through_many_replacements() {
-    // A reader that is inside a table while its memory is given back must see its key's value of
-    // some table, or nothing: never another's bytes, never a fault. Values tell their table.
+    // A reader inside a table while its memory is released must see its key's value from some
+    // table, or nothing: never another key's bytes, never a fault. Each value identifies its table.
     const TABLES: u64 = 60;
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("socket");
     let table_of = |id: u64| {
         let table = FakeTable::new(directory.path(), id);
         table.put(b"key", &[u8::try_from(id).unwrap(); 800]);
-        // What a floor has hidden must not come back when the words of the floor become zero.
+        // An entry hidden by a floor must not return when the words of the floor become zero.
         table.put(b"hidden", b"hidden");
         table.writer().raise_policy_floor(0, 1);
         table.publish(&Entry {

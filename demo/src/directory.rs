@@ -98,7 +98,7 @@ fn lock_leftover(entry: &DirEntry) -> Option<Flock<File>> {
     if !entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
         return None;
     }
-    // Does not follow links. Nobody else can replace a directory of ours: both places are sticky.
+    // Does not follow links. No other user can replace a directory of ours: both places are sticky.
     let found = entry.metadata().ok()?;
     if !found.is_dir() || found.uid() != getuid().as_raw() {
         return None;

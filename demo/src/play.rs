@@ -22,7 +22,7 @@ const END_DEADLINE: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(250);
 
 /// Web processes continue for this time after the last signal is published. Each reads every signal
-/// twice a second, so it will never see what it has not seen by then.
+/// twice a second, so it will never see a signal that it has not seen by then.
 const LAST_LOOK: Duration = Duration::from_millis(700);
 
 /// One process of the play, as its parent knows it.

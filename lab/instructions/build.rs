@@ -1,4 +1,4 @@
-//! Which compiler this is built with: the counts depend on it.
+//! Records the compiler of this build, because the counts depend on it.
 
 use std::process::Command;
 

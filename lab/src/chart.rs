@@ -1,4 +1,4 @@
-//! Lines over an axis, as SVG.
+//! A line chart as SVG.
 
 use std::fmt::Write;
 
@@ -11,30 +11,30 @@ const PLOT_HEIGHT: f64 = HEIGHT - TOP - 80.0;
 const COLOURS: [&str; 8] =
     ["#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#222222", "#17becf"];
 
-/// A line of places, from left to right.
+/// One line, from left to right.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// In the legend.
+    /// Its label in the legend.
     pub name: String,
-    /// x and y.
+    /// Points, as x and y.
     pub places: Vec<(f64, f64)>,
 }
 
-/// What a chart shows.
+/// A chart.
 #[derive(Debug, Clone)]
 pub struct Chart {
-    /// Above it.
+    /// The title, above it.
     pub title: String,
-    /// Below the horizontal axis.
+    /// Label of the horizontal axis.
     pub x: String,
-    /// Above the vertical axis, which begins at 0.
+    /// Label of the vertical axis, which begins at 0.
     pub y: String,
     /// The lines.
     pub lines: Vec<Line>,
 }
 
 impl Chart {
-    /// The picture.
+    /// Draws the chart.
     pub fn svg(&self) -> String {
         let all = || self.lines.iter().flat_map(|line| line.places.iter().copied());
         let least = all().map(|place| place.0).fold(f64::INFINITY, f64::min);
@@ -99,12 +99,12 @@ impl Chart {
     }
 }
 
-/// Where the legend of a line begins.
+/// Position of a line's entry in the legend.
 fn key(number: usize) -> (f64, f64) {
     (LEFT + 140.0 * (number % 4) as f64, TOP + PLOT_HEIGHT + 48.0 + 16.0 * (number / 4) as f64)
 }
 
-/// The next of 1, 2, 2.5, 5 times a power of ten.
+/// Rounds up to 1, 2, 2.5 or 5 times a power of ten.
 fn nice(most: f64) -> f64 {
     if most <= 0.0 {
         return 1.0;

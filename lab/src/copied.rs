@@ -1,5 +1,5 @@
-//! `l1d-lab copied`: what overwriting costs. A log that is nearly full of live entries has to copy them
-//! to get at the dead ones between them, or to evict some.
+//! `l1d-lab copied`: the cost of overwriting. A log nearly full of live entries has to copy them to
+//! reclaim the dead ones between them, or evict some.
 
 use crate::chart::{Chart, Line};
 use crate::progress::Progress;
@@ -25,13 +25,13 @@ pub struct CopiedOptions {
     /// Bytes of the table, in MiB
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(16..=65_536))]
     table_mib: u64,
-    /// How often the log is written over at each point
+    /// How many times over the log is written at each point
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(2..=1000))]
     times: u64,
     /// Also draw the curve into this SVG file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// Seed of what is drawn
+    /// Seed of all random choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// One JSON document instead of a table
@@ -39,7 +39,7 @@ pub struct CopiedOptions {
     json: bool,
 }
 
-/// A log of which so much would be live if nothing were evicted.
+/// A log with this live share if nothing were evicted.
 #[derive(Debug, Serialize)]
 struct Point {
     asked_live_percent: u64,
@@ -47,9 +47,9 @@ struct Point {
     live_percent: f64,
     dead_percent: f64,
     copied_per_byte: f64,
-    /// Live entries evicted, for a thousand stored.
+    /// Live entries evicted per thousand stored.
     evicted_per_thousand: f64,
-    /// Most of the log that was dead when a live entry was evicted; 0: none was.
+    /// The largest dead share of the log when a live entry was evicted; 0 if none was.
     dead_percent_at_eviction: f64,
 }
 
@@ -64,7 +64,7 @@ struct Report {
 /// Runs `copied`.
 ///
 /// # Errors
-/// No memory for the table, or a file that cannot be written.
+/// The table gets no memory, or the file cannot be written.
 pub fn copied(options: &CopiedOptions) -> Result<()> {
     let progress = Progress::new();
     let mut points = Vec::new();
@@ -143,7 +143,8 @@ fn overwrite(options: &CopiedOptions, percent: u64) -> Result<Point> {
     let geometry = Geometry::plan(&plan)?;
     let memory = MmapOptions::new().len(geometry.words() * 8).map_anon();
     let memory = MmapRaw::from(memory.context("no memory for the table")?);
-    // SAFETY: page-aligned, and mapped until after the table is dropped, which is declared later.
+    // SAFETY: page-aligned, and mapped until after the table is dropped, because it is declared
+    // earlier.
     let words = unsafe { MappedMut::new(memory.as_mut_ptr()) };
     // SAFETY: the mapping has the bytes of this geometry, all zero.
     let mut table = Table::new(unsafe { Writer::create(words, geometry) });
@@ -170,7 +171,7 @@ fn overwrite(options: &CopiedOptions, percent: u64) -> Result<Point> {
             begun = table.stats();
         }
         put(&mut table, owners[zipf.rank(&mut random)])?;
-        // Often enough to see the log as it was when something went.
+        // Often enough to catch the state of the log at an eviction.
         if number % 8 == 0 {
             let stats = table.stats();
             let dead_percent = stats.dead_bytes as f64 * 100.0 / log as f64;

@@ -1,4 +1,4 @@
-//! A real daemon with a private table and socket, for the length of an experiment.
+//! A real daemon with a private table and socket, for the duration of an experiment.
 
 use crate::failure::Failure;
 use crate::interrupt;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
-/// Of requests, which a busy machine keeps, too.
+/// Deadline of requests, long enough for a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 
@@ -26,7 +26,7 @@ pub struct TableShape {
     pub table_bytes: u64,
     /// Largest value.
     pub value_bytes_max: u64,
-    /// Expected bytes of an entry, header included.
+    /// Expected bytes of an entry, including its header.
     pub entry_bytes: u64,
 }
 
@@ -38,8 +38,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one and returns when clients can attach. `program`: the binary, or else the `l1d`
-    /// beside this program. `rules`: TOML after the `[table]` section.
+    /// Starts a daemon and returns when clients can attach. `program`: the binary, `None` for the
+    /// `l1d` beside this program. `rules`: TOML after the `[table]` section.
     pub fn start(program: Option<&Path>, shape: TableShape, rules: &str) -> Result<Daemon> {
         let program = program_at(program)?;
         let directory = scratch::directory()?;
@@ -84,10 +84,10 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Keeps all its threads on one core.
+    /// Pins all its threads to one core.
     ///
     /// # Errors
-    /// It has ended, or may not be moved.
+    /// It has ended, or may not be pinned.
     pub fn pin(&self, core: usize) -> Result<()> {
         let mut set = CpuSet::new();
         set.set(core).context("a core beyond what the kernel can name")?;
@@ -100,12 +100,12 @@ impl Daemon {
         Ok(())
     }
 
-    /// A client of it.
+    /// Attaches a client to it.
     pub fn client(&self) -> Result<Client> {
         connect(&self.socket())
     }
 
-    /// Bytes of memory that the table's files hold, untouched ones included.
+    /// Bytes of memory in the table's files, including untouched pages.
     pub fn table_memory_bytes(&self) -> u64 {
         use std::os::unix::fs::MetadataExt;
         let Ok(files) = std::fs::read_dir(self.directory.path().join("table")) else { return 0 };
@@ -141,13 +141,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Its table goes with the directory, so there is nothing that it could save.
+        // Its table goes with the directory, so it has nothing to save.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A client of the daemon behind this socket, with deadlines that a busy machine keeps.
+/// A client of the daemon at this socket, with deadlines long enough for a busy machine.
 pub fn connect(socket: &Path) -> Result<Client> {
     let builder = Client::builder().socket(socket).deadline(DEADLINE).attach_deadline(DEADLINE);
     builder.connect().with_context(|| {
@@ -155,7 +155,7 @@ pub fn connect(socket: &Path) -> Result<Client> {
     })
 }
 
-/// The daemon's program: the one named, or else the `l1d` beside this program.
+/// The daemon's program: the named one, or else the `l1d` beside this program.
 ///
 /// # Errors
 /// There is no such file.

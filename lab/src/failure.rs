@@ -1,13 +1,13 @@
-//! What an experiment's failure means to whoever started it.
+//! Failures of an experiment, by exit code.
 
 use anyhow::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-/// Kinds of failure that have an exit code of their own; attach one with `context`.
+/// Kinds of failure that have their own exit code; attach one with `context`.
 #[derive(Debug)]
 pub enum Failure {
-    /// A file or program that the command line names cannot be used.
+    /// A file or program named on the command line cannot be used.
     Usage(String),
     /// The daemon cannot be reached.
     Daemon(String),
@@ -25,7 +25,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// The exit code of an error: 2 usage, 3 the daemon, 5 a tier; 4, refused, for all others, such as
-/// a machine without room.
+/// too little memory.
 pub fn exit_code(error: &Error) -> ExitCode {
     ExitCode::from(match error.downcast_ref::<Failure>() {
         Some(Failure::Usage(_)) => 2,

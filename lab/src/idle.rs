@@ -1,4 +1,4 @@
-//! `l1d-lab idle`: what a daemon does while nobody wants anything of it.
+//! `l1d-lab idle`: the activity of an idle daemon.
 
 use crate::daemon::{Daemon, TableShape};
 use crate::machine::{self, Machine};
@@ -11,7 +11,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Sets of the load, as fast as one client can.
+/// Length of the load: sets as fast as one client can.
 const LOAD: Duration = Duration::from_secs(1);
 const SHAPE: TableShape =
     TableShape { table_bytes: 64 << 20, value_bytes_max: 4096, entry_bytes: 128 };
@@ -19,7 +19,7 @@ const SHAPE: TableShape =
 /// Options of `idle`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct IdleOptions {
-    /// Clients that are attached and do nothing
+    /// Idle clients that are attached
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=500))]
     clients: u32,
     /// Seconds of each measurement
@@ -33,13 +33,13 @@ pub struct IdleOptions {
     json: bool,
 }
 
-/// A thread of the daemon while nobody wanted anything.
+/// A thread of the idle daemon.
 #[derive(Debug, Serialize)]
 struct Row {
     when: &'static str,
     /// Its name, or `all`.
     thread: String,
-    /// Of one core.
+    /// Percent of one core.
     cpu_percent: f64,
     wakeups_per_second: f64,
 }
@@ -56,7 +56,7 @@ struct Report {
 /// Runs `idle`.
 ///
 /// # Errors
-/// The daemon does not start, or `/proc` does not tell of its threads.
+/// The daemon does not start, or `/proc` lacks the counts of its threads.
 pub fn idle(options: &IdleOptions) -> Result<()> {
     let (progress, machine) = (Progress::new(), Machine::this()?);
     let daemon = Daemon::start(options.l1d.as_deref(), SHAPE, "[defaults]\nttl = \"1h\"\n")?;
@@ -70,7 +70,7 @@ pub fn idle(options: &IdleOptions) -> Result<()> {
     };
     rest("since the start")?;
     load(clients.first().context("no client")?)?;
-    // The daemon looks out for the next request a moment longer, and its timer ticks.
+    // The daemon polls for the next request a moment longer, and its timer ticks.
     std::thread::sleep(Duration::from_millis(500));
     rest("after a load")?;
     let report = Report {
@@ -86,7 +86,7 @@ pub fn idle(options: &IdleOptions) -> Result<()> {
     Ok(())
 }
 
-/// Sets and reads, until the daemon has had enough to do.
+/// Sets and reads, to give the daemon enough to do.
 fn load(client: &Client) -> Result<()> {
     let options = SetOptions { no_wait: true, ..SetOptions::default() };
     let (begun, mut number) = (Instant::now(), 0_u32);
@@ -138,7 +138,7 @@ fn text(report: &Report) -> String {
     }
     let Machine { cpu, kernel, .. } = &report.machine;
     format!(
-        "{cpu}, kernel {kernel}. A daemon with {} clients attached, for {} s in which nobody wants anything.\n{lines}",
+        "{cpu}, kernel {kernel}. An idle daemon with {} clients attached, over {} s.\n{lines}",
         report.clients, report.seconds
     )
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C at any moment of an experiment: its processes end, and what it left in /dev/shm goes.
+//! Ctrl-C at any moment of an experiment: ends its processes and removes its files in /dev/shm.
 
 use anyhow::{Context, Result};
 use nix::sys::prctl::set_pdeathsig;
@@ -11,18 +11,18 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// As a shell reports a program that SIGINT ended.
+/// The exit code that a shell reports for a program ended by SIGINT.
 const EXIT_CODE: i32 = 130;
 
 static HAPPENED: AtomicBool = AtomicBool::new(false);
 static LEFTOVERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Handles SIGINT, SIGTERM and SIGHUP from here on. To be called before any thread or process is
-/// started: all of them inherit that these signals are blocked, so that this process alone decides
-/// what a terminal's Ctrl-C, which goes to every process of its group, means.
+/// Handles SIGINT, SIGTERM and SIGHUP from now on. Must be called before any thread or process is
+/// started: they inherit the blocked signals, so that this process alone handles a Ctrl-C, which
+/// the terminal sends to the whole process group.
 ///
 /// # Errors
-/// The system gives no thread.
+/// The system cannot start a thread. The system gives no thread.
 pub fn watch() -> Result<()> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
     signals.thread_block().context("cannot block signals")?;
@@ -35,58 +35,57 @@ pub fn watch() -> Result<()> {
     Ok(())
 }
 
-/// Does not return if the experiment has been interrupted: that ends the process soon, and whatever
-/// fails meanwhile fails because of it.
+/// Does not return if the experiment has been interrupted: the process is about to end, and
+/// failures meanwhile are a consequence of that.
 pub fn hold_if_interrupted() {
     while HAPPENED.load(Ordering::SeqCst) {
         std::thread::park();
     }
 }
 
-/// Has a file or directory removed if the experiment is interrupted. Whoever made it removes it
-/// otherwise.
+/// Registers a file or directory to be removed if the experiment is interrupted. Otherwise its
+/// creator removes it.
 pub fn remove_if_interrupted(path: &Path) {
     LEFTOVERS.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
 }
 
-/// Has the command's process killed when this one ends, however it does. To be started by the
-/// main thread: the signal comes when the thread ends that started it.
+/// Makes the kernel kill the command's process when this one ends in any way. Must be started by
+/// the main thread: the signal comes when the thread that started it ends.
 pub fn die_together(command: &mut Command) {
     let parent = getpid();
     let prepare = move || {
         set_pdeathsig(Signal::SIGKILL)?;
-        // The parent may have died before it could be asked for.
+        // The parent may have died before prctl was called.
         if getppid() != parent {
             return Err(std::io::ErrorKind::NotConnected.into());
         }
         Ok(())
     };
-    // SAFETY: between fork and exec only async-signal-safe calls may be made. `prepare` makes the
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. `prepare` makes the
     // system calls prctl and getppid and allocates nothing: its errors are an errno or a kind.
     unsafe { command.pre_exec(prepare) };
 }
 
-/// Ends the process. The main thread may be anywhere; nothing that it holds is waited for.
+/// Ends the process. The main thread may be anywhere; locks that it holds are not waited for.
 fn end() -> ! {
     HAPPENED.store(true, Ordering::SeqCst);
-    // The latest first, so that none complains about a server that is gone.
+    // Latest first, so that none complains about a server that is gone.
     for child in children().into_iter().rev() {
         let _ = kill(child, Signal::SIGKILL);
     }
     for path in LEFTOVERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        // What is gone already was removed by its maker.
+        // A file that is gone was removed by its creator.
         let _ =
             if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     }
-    // Nobody may be listening any more. The first characters wipe the line that shows progress.
+    // The terminal may be gone. The first characters erase the progress line.
     let wipe = if std::io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
     let text = "l1d-lab: interrupted; its servers and processes are stopped";
     let _ = writeln!(std::io::stderr(), "{wipe}{text}");
     std::process::exit(EXIT_CODE)
 }
 
-/// Processes that this one has started and not waited for, by id; servers that other code has
-/// started included.
+/// Ids of the unreaped child processes of this one, including servers started by other crates.
 fn children() -> Vec<Pid> {
     let own = getpid().to_string();
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };

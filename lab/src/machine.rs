@@ -1,11 +1,11 @@
-//! The machine that a run was made on, and keeping a process on one of its cores.
+//! The machine of a run, and pinning a thread to one of its cores.
 
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
 
-/// What a figure needs beside it to mean anything.
+/// The machine, without which no figure means anything.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
     /// CPU model.
@@ -17,7 +17,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This one.
+    /// The machine of this process.
     pub fn this() -> Result<Machine> {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model =
@@ -31,7 +31,7 @@ impl Machine {
     }
 }
 
-/// The command that this run was started with, as typed.
+/// The command line of this run, as typed.
 pub fn command() -> String {
     let words = std::env::args().skip(1);
     std::iter::once("l1d-lab".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
@@ -43,7 +43,7 @@ pub fn cores() -> Result<Vec<usize>> {
     Ok((0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect())
 }
 
-/// Keeps this thread on one core.
+/// Pins this thread to a core.
 pub fn pin(core: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(core).with_context(|| format!("core {core} is beyond what the kernel can name"))?;

@@ -1,4 +1,4 @@
-//! `l1d-lab`: what l1d gains and what it costs, measured. One subcommand per experiment.
+//! `l1d-lab`: measures the gains and costs of l1d. One subcommand per experiment.
 
 // These macros panic on a closed pipe; `output::print` and `l1d::cli::print_error` do not.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -40,12 +40,12 @@ use std::process::ExitCode;
 
 /// Measures l1d against the physical limit and against an L1 in each process.
 ///
-/// Every experiment brings its own daemon and servers and leaves nothing behind. Run the release
-/// build, on a machine that does nothing else; compare ratios of one run, never figures of two.
+/// Every experiment starts its own daemon and servers and leaves nothing behind. Use the release
+/// build on an otherwise idle machine; compare ratios within one run, never figures of two.
 #[derive(Debug, Parser)]
 #[command(name = "l1d-lab", version, max_term_width = 100)]
 struct Arguments {
-    /// Put the experiment's JSON document into this file, too
+    /// Save the experiment's JSON document in this file, too
     #[arg(long, global = true, value_name = "FILE", help_heading = "All experiments")]
     save: Option<std::path::PathBuf>,
     #[command(subcommand)]
@@ -54,49 +54,49 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The physical limit of a read: one line of an index, then the entry, and nothing else
+    /// The physical limit of a read: one line of an index, then the entry
     Limit(reads::ReadOptions),
     /// Reads of the client, beside the limit and other stores in the same rounds
     ///
-    /// Cases: `hit`: 64 bytes copied out, all rivals beside it. `miss`: keys that nobody has. `batch`:
-    /// `get_many` of 16 keys, beside 16 reads of the limit that overlap. `copy`: values of 1 and 16 KiB,
-    /// beside a memcpy of as much from a known place. `in-place`: 8 bytes of a value of 16 KiB, beside
-    /// an Arc of the value from quick_cache. `decoded`: a JSON value of 16 KiB as an object, beside an
-    /// Arc of the object from quick_cache.
+    /// Cases: `hit`: 64 bytes copied out, beside all rivals. `miss`: keys that do not exist.
+    /// `batch`: `get_many` of 16 keys, beside 16 overlapping reads of the limit. `copy`: values of
+    /// 1 and 16 KiB, beside a memcpy of the same size from a known place. `in-place`: 8 bytes of a
+    /// value of 16 KiB, beside an Arc of the value from quick_cache. `decoded`: a JSON value of 16
+    /// KiB as an object, beside an Arc of the object from quick_cache.
     Read(reads::ReadCommand),
-    /// Bytes that l1d needs beyond keys and values
+    /// Bytes per entry that l1d needs in addition to key and value
     Bytes(reads::BytesOptions),
-    /// l1d against no L1 and an L1 in each process: several readers, a writer, real memcached and Redis
+    /// l1d against no L1 and an L1 in each process, with several readers, a writer and real tiers
     Compare(compare::CompareOptions),
-    /// What a set costs its client, beside round trips of two processes and other stores
+    /// The cost of a set for its client, beside round trips of two processes and other stores
     Write(writes::WriteOptions),
-    /// From when on a value is seen that was set, by its writer and by others, beside other stores
+    /// Time until a set value is visible to its writer and to others, beside other stores
     Visibility(visibility::VisibilityOptions),
-    /// How long others wait for the owner: while a million entries expire, and while the table moves
+    /// The owner's longest turns: while a million entries expire, and while the table moves
     Turns(turns::TurnsOptions),
-    /// Misses and writes: l1d, a connection of one's own, and a bare forwarder as the limit
+    /// Misses and writes: l1d, private connections, and a bare forwarder as the limit
     Misses(misses::MissesOptions),
-    /// What overwriting costs: bytes copied, and entries evicted, over the dead share of the log
+    /// The cost of overwriting: bytes copied and entries evicted, over the dead share of the log
     Copied(copied::CopiedOptions),
     /// Hit ratios on request traces: l1d's table, other caches, LRU and the offline optimum
     HitRatio(hit_ratio::HitRatioOptions),
     /// A few keys, readers, and a writer that never rests
     ///
-    /// Readers run on cores of their own, the writer on the last core: with fewer readers than cores it
-    /// has that one for itself and sets at an even pace, otherwise it shares it with a reader and sets
-    /// what is due each millisecond. `--keys 10000 --readers 1` is a reader alone on its core while the
-    /// owner on the other applies sets to the same keys.
+    /// Readers run on cores of their own, the writer on the last core: with fewer readers than
+    /// cores it has that core for itself and sets at an even pace, otherwise it shares it with a
+    /// reader and makes the sets that are due once a millisecond. `--keys 10000 --readers 1` is a
+    /// reader alone on its core while the owner on the other applies sets to the same keys.
     HotKey(hot_key::HotKeyOptions),
-    /// Everything of the above, once, into one document: goals, tables and plots
+    /// All of the above in one document: goals, tables and plots
     Results(results::ResultsOptions),
-    /// What each part of a hit adds to the limit, in ns and in instructions
+    /// The cost that each part of a hit adds to the limit, in ns and in instructions
     Costs(reads::CostsOptions),
-    /// What `costs` counts the instructions of; started by it, not by people
+    /// The steps whose instructions `costs` counts; started by it, not by people
     #[command(hide = true)]
     CountedSteps,
-    /// What the daemon does while nobody wants anything of it
+    /// The activity of an idle daemon
     Idle(idle::IdleOptions),
-    /// What a process pays that attaches, reads a hundred keys and ends
+    /// The cost of a process that attaches, reads a hundred keys and ends
     Attach(attach::AttachOptions),
     /// One process of `attach`; started by it, not by people
     #[command(hide = true)]
@@ -132,7 +132,7 @@ fn main() -> ExitCode {
     if let Some(file) = save {
         output::save_in(file);
     }
-    // Workers and readers are ended by the process that started them.
+    // Workers and readers are killed by the process that started them.
     let result = match command {
         Command::Worker(_)
         | Command::Reader(_)

@@ -1,10 +1,10 @@
-//! Memory of processes, without counting shared pages twice.
+//! Memory of processes, with shared pages counted once.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-/// What one process holds, from `/proc/PID/smaps_rollup`. Pages that several processes map count
-/// in parts (PSS), so that the sum over all of them counts each page once.
+/// Memory of one process, from `/proc/PID/smaps_rollup`. A page shared by several processes counts
+/// proportionally (PSS), so that the sum over all of them counts it once.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Memory {
     /// Heap, stacks, data: `Pss_Anon`.
@@ -19,15 +19,15 @@ impl Memory {
         self.anonymous_bytes + self.file_bytes
     }
 
-    /// Adds another process's.
+    /// Adds the memory of another process.
     pub fn add(&mut self, other: Memory) {
         self.anonymous_bytes += other.anonymous_bytes;
         self.file_bytes += other.file_bytes;
     }
 }
 
-/// Of one process. Shared memory (`Pss_Shmem`) is left out: a table is counted by its file, as it
-/// also holds pages that nobody has touched.
+/// Reads the memory of a process. Shared memory (`Pss_Shmem`) is left out: a table is counted by
+/// its file, which also has pages that no process has touched.
 pub fn of_process(pid: u32) -> Result<Memory> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
@@ -48,7 +48,7 @@ mod tests {
         let before = of_process(std::process::id()).unwrap();
         let block = std::hint::black_box(vec![1u8; 64 << 20]);
         let after = of_process(std::process::id()).unwrap();
-        // Tests beside this one, in the same process, take and give back some MiB meanwhile.
+        // Other tests in the same process allocate and free some MiB meanwhile.
         let grown = after.anonymous_bytes.saturating_sub(before.anonymous_bytes);
         assert!(grown >= 48 << 20, "{before:?} {after:?}");
         assert!(after.file_bytes > 0);

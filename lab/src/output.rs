@@ -1,5 +1,5 @@
-//! The result of an experiment: a table for people or a document for programs. The document is also
-//! saved in a file on request.
+//! The result of an experiment: a table for people or a document for programs. The document can
+//! also be saved in a file.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -9,13 +9,13 @@ use std::sync::OnceLock;
 
 static SAVE: OnceLock<PathBuf> = OnceLock::new();
 
-/// From now on [`json`] saves the document in this file, too.
+/// Makes [`json`] save the document in this file from now on.
 pub fn save_in(file: PathBuf) {
     let _ = SAVE.set(file);
 }
 
-/// Saves `report` if a file was named, and prints it if JSON is wanted. Returns whether it printed;
-/// if not, the experiment prints its table.
+/// Saves `report` if a file was named, and prints it if JSON was asked for. Returns whether it
+/// printed; if not, the experiment prints its table.
 ///
 /// # Errors
 /// The file or standard output cannot be written.

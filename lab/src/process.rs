@@ -1,5 +1,5 @@
-//! A process of an experiment, as the lab that started it sees it: orders go to its stdin, answers come
-//! from its stdout, one JSON document or word a line.
+//! A process of an experiment, as the lab that started it sees it: orders go to its stdin, answers
+//! come from its stdout, one JSON document or word per line.
 
 use crate::failure::Failure;
 use crate::interrupt;
@@ -20,7 +20,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts this program with a subcommand and its options; to be called by the main thread.
+    /// Starts this program with a subcommand and its options. Must be called by the main thread.
     ///
     /// # Errors
     /// The system cannot start another process.
@@ -62,7 +62,8 @@ impl Process {
             .context("a process does not listen")
     }
 
-    /// Waits for an answer. The process lives on, so that its memory and processor time can be read.
+    /// Waits for an answer. The process stays alive, so that its memory and processor time can be
+    /// read.
     ///
     /// # Errors
     /// The process ended, or its answer cannot be read.
@@ -94,10 +95,10 @@ impl Drop for Process {
     }
 }
 
-/// The other side: prints a line to the lab.
+/// The process's side: prints a line to the lab.
 ///
 /// # Errors
-/// Nobody listens.
+/// The lab has closed the pipe.
 pub fn say(line: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;

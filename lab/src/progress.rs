@@ -1,20 +1,20 @@
-//! One line on stderr that says where the run is, where stderr is a terminal.
+//! A progress line on stderr, if stderr is a terminal.
 
 use std::io::{IsTerminal, Write};
 
-/// The line. Wiped when dropped.
+/// The line. Erased when dropped.
 #[derive(Debug)]
 pub struct Progress {
     shown: bool,
 }
 
 impl Progress {
-    /// Shows nothing yet.
+    /// A progress line that is still empty.
     pub fn new() -> Progress {
         Progress { shown: std::io::stderr().is_terminal() }
     }
 
-    /// Replaces the line. A terminal that is gone does not matter.
+    /// Replaces the line. Errors do not matter: the terminal may be gone.
     pub fn say(&self, what: &str) {
         if self.shown {
             let _ = write!(std::io::stderr(), "\r\x1b[K{what}");

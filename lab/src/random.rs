@@ -1,4 +1,4 @@
-//! Seeded randomness: the same seed, the same run.
+//! Seeded randomness: the same seed gives the same run.
 
 /// SplitMix64.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Uniform in `0..bound`; 0 where the bound is 0.
+    /// Uniform in `0..bound`; 0 if the bound is 0.
     pub fn below(&mut self, bound: usize) -> usize {
         let product = u128::from(self.word()) * bound as u128;
         usize::try_from(product >> 64).unwrap_or(0)

@@ -1,11 +1,11 @@
-//! Directories in memory, gone with the experiment.
+//! Directories in memory that are removed with the experiment.
 
 use crate::interrupt;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-/// The name that everything begins with that this process has in /dev/shm. The process id tells
-/// whose it is that a killed run has left.
+/// The prefix of all names of this process in /dev/shm. The process id tells which killed run left
+/// a file.
 pub fn prefix() -> String {
     format!("l1d-lab.{}.", std::process::id())
 }
@@ -13,7 +13,7 @@ pub fn prefix() -> String {
 /// An empty directory in /dev/shm, removed when dropped or interrupted.
 ///
 /// # Errors
-/// There is no room, or no such place.
+/// /dev/shm does not exist or is full.
 pub fn directory() -> Result<TempDir> {
     let directory = tempfile::Builder::new().prefix(&prefix()).tempdir_in("/dev/shm");
     let directory = directory.context("cannot make a directory in /dev/shm")?;

@@ -3,19 +3,19 @@
 use serde::Serialize;
 use std::fmt;
 
-/// The median of some rounds, with the least and the greatest of them.
+/// The median of some rounds, with the minimum and maximum.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Spread {
-    /// The middle one.
+    /// The median.
     pub median: f64,
-    /// The least.
+    /// The minimum.
     pub min: f64,
-    /// The greatest.
+    /// The maximum.
     pub max: f64,
 }
 
 impl Spread {
-    /// Of these rounds; zeros where there are none.
+    /// The spread of these rounds; zeros if there are none.
     pub fn of(mut rounds: Vec<f64>) -> Spread {
         rounds.sort_by(f64::total_cmp);
         let at = |position: usize| rounds.get(position).copied().unwrap_or(0.0);
@@ -28,7 +28,7 @@ impl Spread {
         Spread { median, min: at(0), max: at(rounds.len().saturating_sub(1)) }
     }
 
-    /// Of the quotients of two contestants' figures, round by round.
+    /// The spread of two contestants' ratios, taken round by round.
     pub fn of_ratios(figures: &[f64], base: &[f64]) -> Spread {
         Spread::of(figures.iter().zip(base).map(|(figure, base)| figure / base).collect())
     }

@@ -1,4 +1,4 @@
-//! Processor time and sleeps of each thread of a process, by the kernel's count.
+//! Processor time and sleeps of each thread of a process, as counted by the kernel.
 
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::path::Path;
 pub struct Count {
     /// Time on a processor.
     pub cpu_ns: u64,
-    /// Voluntary context switches: each is a sleep that something ended.
+    /// Voluntary context switches, one for each sleep.
     pub sleeps: u64,
 }
 
@@ -32,7 +32,7 @@ pub fn counts(pid: u32) -> Result<BTreeMap<(u32, String), Count>> {
     Ok(counts)
 }
 
-/// Processor time of all threads of a process together, in ns. Threads that have ended are not in it.
+/// Processor time of all threads of a process together, in ns. Excludes threads that have ended.
 ///
 /// # Errors
 /// The process has ended, or `/proc` does not have these counts.

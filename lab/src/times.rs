@@ -1,27 +1,28 @@
-//! Latencies: histograms of nanoseconds that travel between processes and add up.
+//! Latencies: histograms of nanoseconds that can be sent between processes and added.
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::time::Duration;
 
-/// The longest time that is told apart, in ns: a little over a minute.
+/// The longest time that is distinguished, in ns: a little over a minute.
 pub const NS_MAX: u64 = 70_000_000_000;
 
-/// A histogram of nanoseconds, three digits deep. Travels as pairs of value and count.
+/// A histogram of nanoseconds with three significant digits. Serialised as pairs of value and
+/// count.
 #[derive(Debug, Clone)]
 pub struct Times {
     histogram: Histogram<u64>,
 }
 
 impl Times {
-    /// Counts one; the longest that is told apart stands for all above.
+    /// Counts a time; longer ones count as [`NS_MAX`].
     #[inline]
     pub fn record(&mut self, ns: u64) {
         self.histogram.saturating_record(ns);
     }
 
-    /// The time that a share of all (0.99: 99 of 100) did not exceed.
+    /// The quantile of a share: 0.99 is the time that 99 of 100 did not exceed.
     pub fn quantile(&self, share: f64) -> u64 {
         self.histogram.value_at_quantile(share)
     }
@@ -43,7 +44,7 @@ impl Times {
 impl Default for Times {
     fn default() -> Times {
         let histogram = Histogram::new_with_max(NS_MAX, 3);
-        // Bounds and digits are constants that the type allows, which a test shows.
+        // The bounds and digits are constants that the type allows, which a test checks.
         Times { histogram: histogram.unwrap_or_else(|_| unreachable!("constant bounds")) }
     }
 }

@@ -1,5 +1,5 @@
-//! Request traces: one key per line, in request order, plain or xz; all lines or none with the
-//! object's size behind the key.
+//! Request traces: one key per line, in request order, plain or xz; either all lines or none have
+//! the object's size after the key.
 
 use crate::failure::Failure;
 use anyhow::{Context, Result, bail, ensure};
@@ -9,11 +9,11 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::Path;
 
-/// What an xz file begins with.
+/// Magic bytes of an xz file.
 const XZ: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 /// Bytes of the longest line: what l1d takes as a key.
 const LINE_BYTES_MAX: usize = shm_layout::entry::KEY_BYTES_MAX;
-/// What may stand between a key and its size.
+/// Separators between a key and its size.
 const SEPARATORS: [u8; 3] = [b' ', b'\t', b','];
 
 /// The requests of a file.
@@ -23,7 +23,7 @@ pub struct Trace {
     pub keys: Vec<Box<[u8]>>,
     /// The requests, as positions in `keys`.
     pub requests: Vec<u32>,
-    /// Bytes of each object, as its first request said; `None` without a size column.
+    /// Bytes of each object, from its first request; `None` without a size column.
     pub sizes: Option<Vec<u32>>,
 }
 
@@ -58,7 +58,8 @@ impl Trace {
         let mut line = Vec::new();
         for number in 1.. {
             line.clear();
-            // Two more: a line end of two bytes. A file without line ends is not read as a whole.
+            // Two more for a line end of two bytes. A file without line ends must not be read as a
+            // whole.
             let limit = LINE_BYTES_MAX as u64 + 2;
             let place = || format!("line {number}");
             if lines.by_ref().take(limit).read_until(b'\n', &mut line).with_context(place)? == 0 {

@@ -1,4 +1,4 @@
-//! `l1d-lab turns`: the owner's longest turn, and what readers notice of it, while a million entries
+//! `l1d-lab turns`: the owner's longest turn and its effect on readers, while a million entries
 //! expire at once under full load, and while a gigabyte moves to another table.
 
 use crate::daemon::{Daemon, TableShape, connect};
@@ -16,15 +16,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Sets that are not waited for, between two that are.
+/// Unacknowledged sets between two acknowledged ones.
 const UNANSWERED: u64 = 256;
-/// Life of the entries that expire together.
+/// TTL of the entries that expire together.
 const TTL: Duration = Duration::from_secs(6);
 
 /// Options of `turns`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TurnsOptions {
-    /// Rounds of each experiment, each with a daemon of its own
+    /// Rounds of each experiment, each with its own daemon
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Entries that expire at once
@@ -45,7 +45,7 @@ pub struct TurnsOptions {
 #[derive(Debug, Default, Clone, Copy)]
 struct Round {
     longest_turn_us: f64,
-    /// Before, and during.
+    /// Before and during the experiment.
     p50_ns: [f64; 2],
     p99_ns: [f64; 2],
     max_us: [f64; 2],
@@ -162,8 +162,7 @@ fn line(experiment: &'static str, rounds: &[Round]) -> Line {
     }
 }
 
-/// A writer as fast as it can, while so many entries reach the end of their lives together, or a
-/// writer alone.
+/// A writer at full speed while this number of entries expires together, or the writer alone.
 fn expire(options: &TurnsOptions, expires: bool) -> Result<Round> {
     const STAYING: u64 = 10_000;
     let table_bytes = (options.expirations + STAYING) * 160 * 9 / 8 + (32 << 20);
@@ -179,11 +178,12 @@ fn expire(options: &TurnsOptions, expires: bool) -> Result<Round> {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| overwrite(&daemon.socket(), STAYING, &is_over));
-        // Nobody reads: with two processors, a third who never sleeps would be in the owner's way.
+        // Nothing reads meanwhile: on two processors, a third busy thread would compete with the
+        // owner.
         std::thread::sleep(Duration::from_secs(1));
         let _ = stats(&client)?;
         let began = Instant::now();
-        // From before the first goes to behind the last.
+        // Sleeps until the last entry has expired.
         std::thread::sleep(TTL + filled);
         let seconds = began.elapsed().as_secs_f64();
         let longest_turn_us = turn(&stats(&client)?);
@@ -194,8 +194,8 @@ fn expire(options: &TurnsOptions, expires: bool) -> Result<Round> {
     })
 }
 
-/// What the machine itself does: the longest that a thread which only looks at the clock is away from
-/// its processor, while another one spins as the writer does.
+/// The machine's own pauses: the longest time that a thread which only reads the clock is off its
+/// processor, while another one spins as the writer does.
 fn pause_of_nobody() -> Round {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -216,7 +216,7 @@ fn pause_of_nobody() -> Round {
     })
 }
 
-/// The table moves to one of another size, under a reader and a writer at leisure.
+/// The table moves to one of another size, under a reader and a writer with light load.
 fn moved(options: &TurnsOptions) -> Result<Round> {
     const VALUE_BYTES: usize = 960;
     let entries = options.moved_mib << 10;
@@ -285,7 +285,7 @@ fn fill(client: &Client, what: &str, keys: u64, bytes: usize, ttl: Duration) -> 
     Ok(())
 }
 
-/// Overwrites the keys that stay, as fast as the daemon takes it. Returns sets per second.
+/// Overwrites the keys that stay, as fast as the daemon allows. Returns sets per second.
 fn overwrite(socket: &Path, keys: u64, is_over: &AtomicBool) -> Result<f64> {
     let client = connect(socket)?;
     let (began, mut sets) = (Instant::now(), 0);
@@ -296,7 +296,7 @@ fn overwrite(socket: &Path, keys: u64, is_over: &AtomicBool) -> Result<f64> {
     Ok(sets as f64 / began.elapsed().as_secs_f64())
 }
 
-/// Reads random keys for a time, each timed; and how many were not there.
+/// Reads random keys for a time and times each read; also counts the missing keys.
 fn read(client: &Client, keys: u64, time: Duration, is_over: impl Fn() -> bool) -> Result<Reads> {
     let mut random = Random::new(7);
     let mut times = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
@@ -319,7 +319,7 @@ fn stats(client: &Client) -> Result<Value> {
     Ok(serde_json::from_str(&client.admin().stats_json()?)?)
 }
 
-/// The longest turn since statistics were last asked for, in us.
+/// The longest turn since statistics were last requested, in us.
 fn turn(stats: &Value) -> f64 {
     let figure = stats.pointer("/daemon/longest_turn_since_last_asked_us").and_then(Value::as_u64);
     figure.unwrap_or_default() as f64

@@ -1,4 +1,5 @@
-//! `l1d-lab compare` through its binary, with real servers: what would make its figures lies.
+//! `l1d-lab compare` through its binary, with real servers: the hazards that would falsify its
+//! figures.
 
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use test_support::servers::until;
 
-/// Ends with the code 130 when it is interrupted.
+/// The exit code of an interrupted run.
 const INTERRUPTED: i32 = 130;
 
 /// A run of `l1d-lab compare`.
@@ -18,7 +19,7 @@ struct Run {
 
 impl Run {
     fn start(options: &[&str], path: Option<&str>) -> Run {
-        // What a run leaves running becomes a child of this process.
+        // Processes that a run leaves behind become children of this process.
         set_child_subreaper(true).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_l1d-lab"));
         command.arg("compare").args(options);
@@ -37,12 +38,12 @@ impl Run {
         kill(Pid::from_raw(self.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     }
 
-    /// Waits for its end and looks for what it has left behind.
+    /// Waits for its end and checks that it leaves nothing behind.
     fn end(mut self) -> Output {
         let id = self.id();
         let output = self.child.take().unwrap().wait_with_output().expect("an end");
         assert_eq!(files(id), [""; 0], "left in /dev/shm: {output:?}");
-        // A process that was killed a moment ago may still be on its way out.
+        // A process that was just killed may not be gone yet.
         until("no process to be left", || orphans().is_empty().then_some(()));
         output
     }
@@ -56,7 +57,7 @@ impl Drop for Run {
     }
 }
 
-/// Processes alive whose parent is `parent`, and their command lines.
+/// Command lines of the live processes whose parent is `parent`.
 fn children(parent: u32) -> Vec<String> {
     let of = |pid: u32, file: &str| {
         std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
@@ -73,19 +74,19 @@ fn children(parent: u32) -> Vec<String> {
         .collect()
 }
 
-/// Processes that any run has left: the runs themselves are this process's only other children.
+/// Processes left by any run: the runs themselves are the only other children of this process.
 fn orphans() -> Vec<String> {
     let mut children = children(std::process::id());
     children.retain(|command| {
         let mut words = command.split(' ');
         !words.next().unwrap().ends_with("l1d-lab") || words.next() == Some("worker")
     });
-    // Between fork and exec a run has the name of this program.
+    // Between fork and exec a run still has this program's name.
     children.retain(|command| !command.contains("/deps/"));
     children
 }
 
-/// What the lab's process `id` has in /dev/shm.
+/// Files of the lab's process `id` in /dev/shm.
 fn files(id: u32) -> Vec<String> {
     let begin = format!("l1d-lab.{id}.");
     let names = std::fs::read_dir("/dev/shm").unwrap();
@@ -107,7 +108,7 @@ fn report(options: &[&str]) -> Value {
     report
 }
 
-/// What holds of every contestant in every workload.
+/// Asserts the properties that every contestant has in every workload.
 fn plausible(report: &Value) {
     for one in report["contestants"].as_array().expect("contestants") {
         assert_eq!((figure(one, "/damaged"), figure(one, "/errors")), (0.0, 0.0), "{one}");
@@ -131,7 +132,7 @@ fn l2_gets(report: &Value, name: &str) -> f64 {
     figure(contestant(report, name), "/tier_requests_per_second/l2_gets")
 }
 
-/// The daemon's program; this package's tests do not build it by themselves.
+/// The daemon's program, which this package's tests do not build themselves.
 fn daemon() -> PathBuf {
     let lab = Path::new(env!("CARGO_BIN_EXE_l1d-lab"));
     let daemon = lab.with_file_name("l1d");
@@ -173,7 +174,7 @@ fn single_keys_are_counted_by_readers_and_servers_alike() {
         let most = if name == "l1d" { 500.0 } else { 1500.0 };
         assert!(copies > 0.0 && copies <= most, "{name}: {copies} copies");
     }
-    // Without an L1 each read asks memcached once, and the two look at the clock by themselves.
+    // Without an L1 each read asks memcached once, although the two are counted at different times.
     let none = contestant(&report, "no-l1");
     let ratio =
         figure(none, "/tier_requests_per_second/l2_gets") / figure(none, "/reads_per_second");
@@ -203,14 +204,14 @@ fn an_interrupted_run_leaves_nothing_behind() {
         let options = ["--contestants", contestant, "--seconds", "600", "--l1d"];
         let mut run = Run::start(&[&options[..], &[daemon.to_str().unwrap()]].concat(), None);
         let id = run.id();
-        // Two servers, two readers, the writer and, of l1d, the daemon with its directory.
+        // Two servers, two readers, the writer and, for l1d, the daemon with its directory.
         let (all, left) = if contestant == "l1d" { (6, 2) } else { (5, 1) };
         until("the whole run", || {
             (children(id).len() == all && files(id).len() == left).then_some(())
         });
         let is_heard = contestant == "l1d";
         if !is_heard {
-            // As when whoever read what it says was interrupted, too.
+            // As if the reader of its output had been interrupted, too.
             run.child.as_mut().unwrap().stderr.take();
         }
         run.interrupt();
@@ -231,7 +232,7 @@ fn missing_servers_are_named_with_their_packages() {
 }
 
 #[test]
-fn what_cannot_be_run_is_said_and_has_its_exit_code() {
+fn a_run_that_is_impossible_says_why_and_has_its_exit_code() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let file = directory.path().join(name);

@@ -1,10 +1,10 @@
-//! `l1d-lab costs`, `attach` and `idle` through the binary: who takes part, and what is counted.
+//! `l1d-lab costs`, `attach` and `idle` through the binary: the contestants, and what is counted.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The daemon's program; this package's tests do not build it by themselves.
+/// The daemon's program, which this package's tests do not build themselves.
 fn daemon() -> PathBuf {
     let lab = Path::new(env!("CARGO_BIN_EXE_l1d-lab"));
     let daemon = lab.with_file_name("l1d");
@@ -57,15 +57,16 @@ fn each_step_of_a_hit_is_timed_and_counted() {
         };
         let [with, without] =
             ["+ hit report, of every hit", "l1d peek_into, entries without expiry"].map(of);
-        // A key that is reported is hashed once more, and every sixteenth hands over: a tenth and a third.
+        // A reported key is hashed once more, and every sixteenth report hands a batch over: a
+        // tenth and a third.
         assert!(with > without * 1.25, "{with} with a report, {without} without");
-        // The first five are steps, each with more to do than the one before.
+        // The first five are steps, each of which does more than the one before.
         assert!(counts.windows(2).take(4).all(|pair| pair[0] < pair[1]), "{counts:?}");
     }
 }
 
 #[test]
-fn who_attaches_finds_every_key_in_every_way() {
+fn attaching_processes_find_every_key_in_every_way() {
     let daemon = daemon();
     let report = report(&[
         "attach",
@@ -90,7 +91,7 @@ fn who_attaches_finds_every_key_in_every_way() {
 }
 
 #[test]
-fn who_is_not_attached_to_is_named_with_the_reason() {
+fn contestants_without_a_row_are_named_with_the_reason() {
     let daemon = daemon();
     let few = ["attach", "--entries", "11000", "--reads", "1", "--rounds", "1"];
     let more = ["--without-servers", "--l1d", daemon.to_str().unwrap()];

@@ -1,11 +1,11 @@
-//! `l1d-lab misses` through the binary: every contestant does every operation, and the daemon's system calls
-//! stay within their bounds.
+//! `l1d-lab misses` through the binary: every contestant does every operation, and the daemon's
+//! system calls stay within their bounds.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The daemon's program; this package's tests do not build it by themselves.
+/// The daemon's program, which this package's tests do not build themselves.
 fn daemon() -> PathBuf {
     let lab = Path::new(env!("CARGO_BIN_EXE_l1d-lab"));
     let daemon = lab.with_file_name("l1d");
@@ -60,7 +60,7 @@ fn tiers_that_are_away_answer_no_sooner_than_the_distance_allows() {
     let report = report(&[&few[..], &["--seconds", "0.2", "--distance", "5ms"]].concat());
     for row in rows(&report, "rows") {
         assert_eq!(row["errors"], 0, "{row}");
-        // One round trip for what memcached has, two for what both tiers are asked.
+        // One round trip if memcached has the key, two if both tiers are asked.
         let trips = if row["operation"] == "in-l2" { 1.0 } else { 2.0 };
         let p50 = row["p50_us"][0].as_f64().unwrap();
         assert!(p50 >= trips * 5000.0, "{row}");
@@ -69,11 +69,11 @@ fn tiers_that_are_away_answer_no_sooner_than_the_distance_allows() {
     }
 }
 
-/// The daemon's system calls for an operation, empty polls apart, at most.
+/// Bounds on the daemon's system calls per operation, without empty polls.
 const CALLS_MAX: [(&str, u64, f64); 4] =
     [("absent", 1, 9.0), ("in-l2", 1, 6.0), ("absent", 8, 4.0), ("in-l2", 8, 3.0)];
 
-/// The hazard: one more wake, read or write for each miss, which no test of behaviour would notice.
+/// The hazard: one more wakeup, read or write per miss, which no test of behaviour would notice.
 #[test]
 fn the_daemons_system_calls_for_a_miss_stay_within_their_bounds() {
     if Command::new("strace").arg("-V").output().is_err() {

@@ -1,5 +1,5 @@
 //! `l1d-lab read` and `hot-key` through the binary, with a real daemon, real servers and reader
-//! processes: who takes part, and what is counted. What is read is checked by the lab itself.
+//! processes: the contestants, and what is counted. The lab itself checks the values it reads.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 const QUICK: [&str; 6] = ["--rounds", "2", "--round-ms", "1", "--warm-up-ms", "1"];
 
-/// Runs to the end, and looks for what is left behind.
+/// Runs to the end, and checks that nothing is left behind.
 fn lab(arguments: &[&str], path: Option<&str>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_l1d-lab"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -24,7 +24,7 @@ fn lab(arguments: &[&str], path: Option<&str>) -> Output {
     output
 }
 
-/// The daemon's program; this package's tests do not build it by themselves.
+/// The daemon's program, which this package's tests do not build themselves.
 fn daemon() -> PathBuf {
     let lab = Path::new(env!("CARGO_BIN_EXE_l1d-lab"));
     let daemon = lab.with_file_name("l1d");
@@ -50,14 +50,14 @@ fn all<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value[name].as_array().unwrap_or_else(|| panic!("{name} in {value}"))
 }
 
-/// Two rounds of figures, none of them nothing.
+/// The figures of two rounds, none of them zero.
 fn figures(value: &Value, name: &str) -> Vec<f64> {
     let figures: Vec<f64> = all(value, name).iter().map(|ns| ns.as_f64().unwrap()).collect();
     assert!(figures.len() == 2 && figures.iter().all(|figure| *figure > 0.0), "{name} in {value}");
     figures
 }
 
-/// Each row's ratios are those of its figures to its yardstick's.
+/// Asserts that a row's ratios are those of its figures to its yardstick's.
 fn ratios_hold<'a>(row: &'a Value, mut yardstick: impl FnMut(&Value) -> Option<&'a Value>) {
     let base = yardstick(row).unwrap_or_else(|| panic!("no yardstick of {row}"));
     let quotients = figures(row, "ns").into_iter().zip(figures(base, "ns")).map(|(a, b)| a / b);
@@ -68,7 +68,7 @@ fn ratios_hold<'a>(row: &'a Value, mut yardstick: impl FnMut(&Value) -> Option<&
 
 /// `l1d-lab limit | head -1` and `l1d-lab frobnicate 2>&1 | true`.
 #[test]
-fn output_that_nobody_reads_is_no_failure_and_a_full_disk_is_one() {
+fn a_closed_pipe_is_no_failure_and_a_full_disk_is_one() {
     let run = |arguments: &[&str], out: Stdio| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_l1d-lab"));
         command.args(arguments).args(QUICK).stdin(Stdio::null()).stdout(out);
@@ -156,7 +156,7 @@ fn each_case_has_its_yardsticks() {
 }
 
 #[test]
-fn nobody_but_the_limit_hands_out_a_torn_value_of_a_hot_key() {
+fn only_the_limit_returns_a_torn_value_of_a_hot_key() {
     let few = ["hot-key", "--readers", "1", "--keys", "2", "--sets", "50000"];
     let report = report(&few);
     let rows = all(&report, "rows");
@@ -216,7 +216,7 @@ fn two_readers_of_one_key_stand_beside_each_alone_and_beside_the_limits() {
 }
 
 #[test]
-fn what_cannot_be_run_is_said_and_has_its_exit_code() {
+fn a_run_that_is_impossible_says_why_and_has_its_exit_code() {
     let daemon = daemon();
     let daemon = daemon.to_str().unwrap();
     for (arguments, path, said, code) in [

@@ -1,5 +1,5 @@
-//! `l1d-lab results` through the binary: one document of experiments that really ran, the same again of
-//! what was kept, and what it says of what it cannot read.
+//! `l1d-lab results` through the binary: one document of real experiments, the same document again
+//! from the kept results, and its messages for unreadable ones.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -29,7 +29,7 @@ fn a_document_is_made_of_what_ran_and_again_of_what_was_kept() {
         let found = first.lines().find(|line| line.starts_with(&format!("| {name} ")));
         found.unwrap_or_else(|| panic!("{name} in {first}")).to_owned()
     };
-    // A thousand entries have an index for many more.
+    // A thousand entries share an index sized for many more.
     assert!(row("bytes").contains("no, see below"), "{}", row("bytes"));
     assert!(first.contains("**bytes.** Few entries."), "{first}");
     assert!(row("dead").contains("| yes |") || row("dead").contains(" yes "), "{}", row("dead"));
@@ -46,7 +46,7 @@ fn a_document_is_made_of_what_ran_and_again_of_what_was_kept() {
     assert!(text().contains("bytes.json is no document"), "{}", text());
 }
 
-/// The daemon's program is beside the lab; this package's tests do not build it by themselves.
+/// The daemon's program is beside the lab; this package's tests do not build it themselves.
 #[test]
 fn every_experiment_of_speed_has_its_table_and_its_plot() {
     let directory = tempfile::tempdir().unwrap();
@@ -68,7 +68,7 @@ fn every_experiment_of_speed_has_its_table_and_its_plot() {
 }
 
 #[test]
-fn what_is_no_experiment_is_refused_by_name() {
+fn an_unknown_experiment_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let output = results(directory.path(), &["--only", "bytes,speed"]);
     assert_eq!(output.status.code(), Some(2));

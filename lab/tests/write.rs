@@ -1,11 +1,11 @@
 //! `l1d-lab write` and `visibility` through the binary, with a real daemon, real servers and the
-//! processes on the other side: who takes part, who does not and why, and what is compared with what.
+//! processes on the other side: the contestants, those left out and the reason, and the yardsticks.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The daemon's program; this package's tests do not build it by themselves.
+/// The daemon's program, which this package's tests do not build themselves.
 fn daemon() -> PathBuf {
     let lab = Path::new(env!("CARGO_BIN_EXE_l1d-lab"));
     let daemon = lab.with_file_name("l1d");
@@ -17,7 +17,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Runs to the end, and looks for what is left behind.
+/// Runs to the end, and checks that nothing is left behind.
 fn report(arguments: &[&str]) -> Value {
     let daemon = daemon();
     let child = Command::new(env!("CARGO_BIN_EXE_l1d-lab"))
@@ -81,7 +81,7 @@ fn every_store_that_another_process_sees_shows_every_value() {
     for line in lines(&report) {
         assert!(line["ns"]["min"].as_f64().unwrap() > 0.0, "{line}");
     }
-    // The bound: with these weights it is once itself, in the middle of two rounds as well.
+    // The bound: with these weights its ratio to itself is 1, even for a median between two rounds.
     let times = |place: usize| lines(&report)[place]["times_limit"]["median"].as_f64().unwrap();
     let bound = times(0) + 2.0 * times(1);
     assert!((bound - 1.0).abs() < 1e-9, "{bound} in {report}");
@@ -92,7 +92,7 @@ fn a_set_stands_beside_those_of_all_other_stores() {
     if cores() < 2 {
         return eprintln!("not run: two cores are needed");
     }
-    // Not iceoryx2 and mmap-sync, for which ten thousand keys take many seconds here.
+    // Without iceoryx2 and mmap-sync, which take many seconds for ten thousand keys.
     let rivals = [
         "quick_cache",
         "moka",
@@ -137,7 +137,7 @@ fn a_set_stands_beside_those_of_all_other_stores() {
 }
 
 #[test]
-fn on_one_core_nobody_spins_for_another() {
+fn on_one_core_neither_side_spins_for_the_other() {
     let one = ["--placement", "one-core", "--rounds", "1", "--requests", "1000", "--rivals"];
     let report = report(&[&["write"], &one[..], &["none"]].concat());
     assert!(!figures(&report).contains(&"spin_round_trip"), "{report}");

@@ -1,4 +1,4 @@
-//! What a read is made of, each by itself and with everything in the processor's caches: the hash of a
+//! The parts of a read, measured one by one with everything in the processor caches: the hash of a
 //! key, finding its entry, copying the value out. `./dev bench`; whole reads: `./dev lab read`.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -33,7 +33,7 @@ fn probe(criterion: &mut Criterion) {
     let plan = Plan { table_bytes: 16 << 20, value_bytes_max: 1 << 16, ..Plan::default() };
     let geometry = Geometry::plan(&plan).expect("a table of 16 MiB");
     let table = HeapTable::new(&geometry);
-    // SAFETY: zeroed memory of the geometry's size, written by nobody else.
+    // SAFETY: zeroed memory of the geometry's size, written by nothing else.
     let writer = unsafe { Writer::create(table.memory_mut(), geometry) };
     writer.open_for_readers();
     let mut word = 0;
@@ -66,7 +66,7 @@ fn copy(criterion: &mut Criterion) {
     let geometry = Geometry::plan(&plan).expect("a table of 16 MiB");
     let table = HeapTable::new(&geometry);
     let memory = table.memory();
-    // Where a value begins: at a whole word, rarely at a line.
+    // A value begins at a whole word, rarely at a line.
     let from = 4096 / 8 + 3;
     let mut to = vec![0_u8; 1 << 16];
     let mut group = criterion.benchmark_group("copy");
@@ -79,7 +79,7 @@ fn copy(criterion: &mut Criterion) {
             });
         });
         group.bench_function(BenchmarkId::new("memcpy", bytes), |bencher| {
-            // SAFETY: as above; nobody writes to the table.
+            // SAFETY: as above; nothing writes to the table.
             bencher.iter(|| unsafe {
                 let source = table.base().add(8 * black_box(from));
                 black_box(to.as_mut_ptr()).copy_from_nonoverlapping(source, black_box(bytes));

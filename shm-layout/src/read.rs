@@ -16,7 +16,7 @@ use crate::slot::SlotWord;
 /// How often a read is tried before it is a miss (R6): a reader never waits for the owner.
 pub const TRIES: usize = 3;
 
-/// Lines of an entry that are prefetched: a small entry spans at most so many.
+/// Lines of an entry that are prefetched: the most that a small entry spans.
 const PREFETCHED_LINES: usize = 3;
 
 /// One attempt at one slot.

@@ -1,5 +1,5 @@
-//! LAYOUT.md says what the code does, both ways: a row that the code does not bear out fails, and a
-//! public constant of the code without a row fails.
+//! LAYOUT.md matches the code in both directions: a row that contradicts the code fails, and so
+//! does a public constant without a row.
 
 use shm_layout::header::{self, IDENTITY_WORDS, Identity};
 use shm_layout::segment::{self, Role};
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 const DOCUMENT: &str = include_str!("../LAYOUT.md");
 
-/// The sources whose public constants say what bytes mean.
+/// The sources whose public constants define the meaning of bytes.
 const SOURCES: [&str; 7] = [
     include_str!("../src/entry.rs"),
     include_str!("../src/geometry.rs"),
@@ -41,7 +41,7 @@ fn placed() -> Vec<(&'static str, usize)> {
     ]
 }
 
-/// All others, from the tables of values.
+/// All other constants, from the tables of values.
 fn values() -> Vec<(&'static str, u64)> {
     vec![
         ("ENTRIES_PER_SEGMENT_MIN", geometry::ENTRIES_PER_SEGMENT_MIN),
@@ -76,7 +76,7 @@ fn values() -> Vec<(&'static str, u64)> {
     ]
 }
 
-/// The rows of the tables with these first columns: name and the figures that follow it.
+/// The rows of the tables with these first columns: name, and the figures after it.
 fn rows_of(section: &str, columns: &str) -> BTreeMap<String, Vec<Option<u64>>> {
     let mut rows = BTreeMap::new();
     for table in section.split("\n\n").map(str::trim).filter(|part| part.starts_with(columns)) {
@@ -94,7 +94,7 @@ fn figure(cell: &str) -> Option<u64> {
     cell.strip_prefix("0x").map_or_else(|| cell.parse(), |hex| u64::from_str_radix(hex, 16)).ok()
 }
 
-/// What stands below a heading, up to the next one.
+/// The text below a heading, up to the next one.
 fn section(heading: &str) -> &'static str {
     let section = DOCUMENT.split(&format!("\n{heading}\n")).nth(1).expect(heading);
     &section[..section.find("\n#").unwrap_or(section.len())]
@@ -124,7 +124,7 @@ fn every_public_constant_has_a_row() {
         .filter_map(|rest| rest.split_once(':'))
         .map(|(name, _)| name.to_owned())
         .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
-        // Of `SlotWord`: a word of zero, as the drawing says.
+        // Of `SlotWord`: an all-zero word, as the drawing says.
         .filter(|name| name != "EMPTY")
         .collect();
     in_code.sort_unstable();
@@ -151,7 +151,7 @@ fn values_are_the_constants() {
     assert_eq!(Role::from_word(3), None, "a role without a row");
 }
 
-/// The document alone is enough to work the fingerprint out.
+/// The document alone is enough to compute the fingerprint.
 #[test]
 fn fingerprint() {
     let (placed, values) = (BTreeMap::from_iter(placed()), BTreeMap::from_iter(values()));
@@ -202,7 +202,7 @@ fn areas() {
         ("unused", end, Some(bytes(identity.table_bytes) - end)),
     ];
     assert_same("### Example", "| name | byte | bytes |", &code);
-    // And the rule from which the example follows.
+    // And the rule that the example follows from.
     let mut behind = header::HEADER_BYTES;
     for (name, at, bytes) in code {
         let aligned = if name == "segments" { 4096 } else { 64 };
@@ -234,7 +234,7 @@ fn header() {
     assert!(DOCUMENT.contains(&format!("up to {} are zero", header::HEADER_BYTES)));
 }
 
-/// Each field's place, found by packing an identity in which only that field is set.
+/// Finds each field's position by packing an identity in which only that field is set.
 #[test]
 fn identity() {
     let zero = Identity {
@@ -312,7 +312,7 @@ fn entries() {
         expiry: 0,
         checksum: 0,
     };
-    // Place and size of a field: the bytes that change when all its bits are set.
+    // Position and size of a field: the bytes that change when all its bits are set.
     let place = |header: EntryHeader| {
         let bytes: Vec<u8> = header.pack().iter().flat_map(|word| word.to_le_bytes()).collect();
         let first = bytes.iter().position(|byte| *byte != 0).expect("a byte");

@@ -1,5 +1,5 @@
-//! Both ends of the mailbox in one thread: everything that a client may write arrives as it was,
-//! and whatever else it writes is refused and nothing more.
+//! Both ends of the mailbox in one thread: every valid record of a client arrives unchanged, and
+//! everything else it writes is refused without further effect.
 
 use proptest::prelude::*;
 use shm_layout::mailbox::lane::Wakes;
@@ -29,7 +29,7 @@ impl Heap {
 
     fn mailbox(&mut self) -> Mailbox<MappedMut> {
         assert_eq!(self.lines[0].0.len(), 8);
-        // SAFETY: aligned to a line; used no longer than `self`, which is not moved meanwhile.
+        // SAFETY: aligned to a line; used no longer than `self`, which does not move meanwhile.
         let memory = unsafe { MappedMut::new(self.lines.as_mut_ptr().cast()) };
         // SAFETY: the memory has the words of the shape.
         unsafe { Mailbox::new(memory, self.shape) }
@@ -62,7 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// The hazard: a record that changes on its way, around the ring's end or when it is full.
+    /// The hazard: a record that changes on its way, around the ring's end or in a full ring.
     #[test]
     fn records_arrive_as_they_were(steps in prop::collection::vec(step(), 1..200)) {
         let mut heap = Heap::new(SMALL);
@@ -94,7 +94,7 @@ proptest! {
         }
     }
 
-    /// The hazard: an index or a length of a hostile client that leads out of the ring (W9).
+    /// The hazard: an index or a length of a hostile client that points outside the ring (W9).
     #[test]
     fn nonsense_is_refused(
         produced: u64, low in 0..200u64, use_low: bool, words in prop::collection::vec(any::<u64>(), 64),
@@ -110,7 +110,7 @@ proptest! {
             // SAFETY: a word of the mailbox.
             unsafe { memory.store(ring + index, word) };
         }
-        // SAFETY: as above; word 0 says how far the client has written.
+        // SAFETY: as above; word 0 is the client's write position.
         unsafe { memory.store(0, if use_low { low } else { produced }) };
         let mut consumer = Consumer::new(mailbox);
         let mut bytes = vec![0; SMALL.piece_bytes()];

@@ -1,4 +1,4 @@
-//! The layout's properties: packed words, damaged tables, assembly, hashes. Each part opens with
+//! The layout's properties: packed words, damaged tables, assembly, hashes. Each part begins with
 //! the hazard that it would catch.
 
 #[path = "properties/assembly.rs"]

@@ -1,7 +1,8 @@
-//! The hazard: a copy that is torn by the owner's writing is taken for a value, whichever code
-//! copies.
+//! The hazard: a copy that was torn by the owner's writes is taken for a value, in any of the copy
+//! routines.
 //!
-//! One thread recycles a segment and puts another value of the same key into the same place, over
+//! One thread keeps recycling a segment and putting another value of the same key into the same
+//! place; another one reads it. Every word of a value identifies the value.
 //! and over; another one reads it. Every word of a value says which one it is.
 
 use shm_layout::entry::NEVER;
@@ -13,12 +14,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const KEY: &[u8] = b"torn";
 const AT: Location = Location { segment: 0, word: 0 };
-/// One size for each way in which bytes are copied, and some of many lines.
+/// One size for each of the copy routines, and some of many lines.
 const SIZES: [usize; 9] = [9, 15, 31, 64, 127, 256, 1000, 4096, 32_768];
-/// Values that are read of each size.
+/// Values to read of each size.
 const HITS: usize = 100;
 
-/// The same memory, copied by words: the definition of the trait alone.
+/// The same memory, copied by words: the trait's default implementation.
 #[derive(Clone)]
 struct ByWords(Mapped);
 
@@ -37,7 +38,7 @@ impl Memory for ByWords {
 #[expect(dead_code, reason = "the library uses it")]
 mod assembly;
 
-/// Copied as by a processor without AVX: its memory, and where that begins.
+/// Copied as on a processor without AVX: the memory and its base address.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone)]
 struct Narrow(Mapped, *const u8);
@@ -70,13 +71,13 @@ impl Memory for Narrow {
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn what_is_copied_without_avx_is_whole_or_no_hit() {
+fn copying_without_avx_gives_a_whole_value_or_no_hit() {
     for bytes in SIZES {
         read_while_written(|table| Narrow(table.memory(), table.base()), bytes);
     }
 }
 
-/// A value that is one number over and over, up to its last byte.
+/// A value that repeats one number up to its last byte.
 fn fill(value: &mut [u8], number: u64) {
     for chunk in value.chunks_mut(8) {
         chunk.copy_from_slice(&number.to_le_bytes()[..chunk.len()]);
@@ -110,7 +111,7 @@ fn read_while_written<M: Memory + Send + Sync>(memory: impl FnOnce(&HeapTable) -
             let entry = Entry { key: KEY, value, version, expiry: NEVER, ..Entry::default() };
             writer.append(AT, &writer.prepare(&entry).unwrap(), hash).unwrap();
             writer.publish(slot, hash, AT);
-            // Each second value stays until it was read from beginning to end; the others go at
+            // Every second value stays until it was read completely; the others are replaced at
             // once.
             let until = reads.load(Ordering::Relaxed) + 2 * (number % 2);
             while reads.load(Ordering::Relaxed) < until && !reading.is_finished() {
@@ -136,14 +137,14 @@ fn read_hits<M: Memory>(reader: &Reader<M>, bytes: usize, reads: &AtomicU64) {
 }
 
 #[test]
-fn what_this_processor_copies_is_whole_or_no_hit() {
+fn copying_on_this_processor_gives_a_whole_value_or_no_hit() {
     for bytes in SIZES {
         read_while_written(HeapTable::memory, bytes);
     }
 }
 
 #[test]
-fn what_is_copied_by_words_is_whole_or_no_hit() {
+fn copying_by_words_gives_a_whole_value_or_no_hit() {
     for bytes in SIZES {
         read_while_written(|table| ByWords(table.memory()), bytes);
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 pub struct Figures {
     /// Requests taken from it.
     pub requests: u64,
-    /// Keys that it asked the daemon for, as it did not find them in the table.
+    /// Keys that it requested from the daemon because they were not in the table.
     pub reads: u64,
     /// Keys that it set or deleted.
     pub writes: u64,
@@ -27,7 +27,7 @@ pub struct Figures {
     pub hit_reports: u64,
     /// Hit reports that were overwritten before they were drained.
     pub hit_reports_lost: u64,
-    /// What the client reports of itself. Not to be trusted.
+    /// Figures that the client reports. Not to be trusted.
     pub client_reported: ClientReported,
 }
 

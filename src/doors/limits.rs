@@ -1,8 +1,8 @@
-//! Limits on what clients may cost.
+//! Limits on the resources that clients may use.
 
 use std::time::Duration;
 
-/// Limits on what clients may cost.
+/// Limits on the resources that clients may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Longest payload of a request.
@@ -20,6 +20,6 @@ pub struct Limits {
     /// The event loop polls a mailbox as long as its next request is expected within this time, and
     /// sleeps otherwise. Zero never polls.
     pub spin: Duration,
-    /// When the daemon is to stop, how long what is under way may still take.
+    /// How long pending work may still take when the daemon is to stop.
     pub grace: Duration,
 }

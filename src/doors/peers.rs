@@ -1,7 +1,7 @@
 //! All connections, their deadlines and their memory.
 
 use super::figures::{ClientFigures, Figures, Totals};
-use super::mailbox::Mailbox;
+use super::mailbox::OwnerEnd;
 use super::unix::{Closed, Connection, LISTENER};
 use super::{Limits, Origin, Peer};
 use crate::reactor::{Reactor, Token};
@@ -166,13 +166,13 @@ impl Peers {
     }
 
     /// The next mailbox to drain hit reports from, round robin.
-    pub(super) fn next_reporting(&mut self) -> Option<&mut Mailbox> {
+    pub(super) fn next_reporting(&mut self) -> Option<&mut OwnerEnd> {
         self.reporting = (self.reporting + 1) % self.mailboxes.len().max(1);
         let origin = *self.mailboxes.get(self.reporting)?;
         self.mailbox_mut(origin)
     }
 
-    pub(super) fn mailbox_mut(&mut self, origin: Origin) -> Option<&mut Mailbox> {
+    pub(super) fn mailbox_mut(&mut self, origin: Origin) -> Option<&mut OwnerEnd> {
         self.connections.get_mut(&origin)?.phase.mailbox_mut()
     }
 

@@ -69,7 +69,7 @@ pub trait Service {
     /// The batch is over.
     fn end(&mut self) {}
 
-    /// Nobody waits for replies to `origin` any more. Its requests may still be carried out.
+    /// The requester `origin` has gone. Its requests may still be carried out.
     fn gone(&mut self, origin: Origin);
 
     /// A client reports `times` hits of the key with this hash. Neither can be trusted.

@@ -1,4 +1,4 @@
-//! What the administrator asks: answered in JSON, and in bounded steps where it takes long.
+//! The administrator's requests: answered in JSON, and in bounded steps if they take long.
 
 use super::Owner;
 use super::request::remaining;
@@ -11,10 +11,10 @@ use l1d_wire::policy::Rule;
 use l1d_wire::protocol::{ErrorCode, Response};
 use serde_json::json;
 
-/// Buckets that a task looks at in one turn.
+/// Buckets that a task visits in one turn.
 const BUCKETS_PER_TURN: u32 = 512;
 
-/// Work that goes on over many turns.
+/// Work that spans several turns.
 #[derive(Debug)]
 pub(super) enum Task {
     Check {
@@ -28,7 +28,7 @@ pub(super) enum Task {
         prefix: Vec<u8>,
         below_version: u64,
         removed: u64,
-        /// The table in force is done; its successor is walked.
+        /// The table in force is done; its successor is being walked.
         in_successor: bool,
     },
 }
@@ -48,7 +48,7 @@ impl Task {
         }
     }
 
-    /// Whether only `origin` waits for it. A flush goes on without whoever asked.
+    /// Only `origin` waits for it. A flush continues even if its requester has gone.
     pub(super) fn is_for(&self, origin: Origin) -> bool {
         matches!(self, Task::Check { origin: asked, .. } if *asked == origin)
     }
@@ -77,7 +77,7 @@ impl Owner {
         self.flights.kill_all();
     }
 
-    /// A step of the oldest task.
+    /// Runs a step of the oldest task.
     pub(super) fn work_on_tasks(&mut self, replies: &mut dyn Replies) {
         let Some(mut task) = (!self.tasks.is_empty()).then(|| self.tasks.remove(0)) else { return };
         let finished = match &mut task {
@@ -163,7 +163,7 @@ impl Owner {
         reply_json(origin, &stats, replies);
     }
 
-    /// Where the table is, and in what pages the daemon has it.
+    /// The table's file, and the pages in which the daemon has mapped it.
     fn table_file_json(&self) -> serde_json::Value {
         let file = self.tables.file();
         json!({
@@ -173,7 +173,7 @@ impl Owner {
         })
     }
 
-    /// What the entries of a rule take of the table.
+    /// The space that the entries of a rule take in the table.
     fn share_json(&self, rule: &Rule) -> serde_json::Value {
         let bytes = self.tables.current().policy_bytes(rule.id);
         let log_bytes = self.tables.current().writer().geometry().log_bytes();
@@ -256,7 +256,7 @@ impl Owner {
     }
 }
 
-/// In what pages a process has the table, and what the effect is.
+/// The pages in which a process has mapped the table, and the effect.
 pub(crate) fn pages_json(pages: &Pages) -> serde_json::Value {
     json!({
         "table_bytes": pages.table_bytes,

@@ -1,4 +1,4 @@
-//! Who waits for an answer, and answers that outlive the turn in which they came to be.
+//! The waiters for answers, and answers that outlive the turn in which they were made.
 
 use crate::doors::{Origin, Replies};
 use l1d_wire::protocol::frame::MANY_BYTES;
@@ -7,14 +7,14 @@ use rapidhash::RapidHashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Somebody who waits.
+/// The receiver of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiter {
     /// The whole answer goes to this origin.
     Origin(Origin),
     /// The answer is one of many that a group collects.
     Member { group: u64, index: usize },
-    /// Nobody.
+    /// The answer is dropped.
     Nobody,
 }
 
@@ -68,7 +68,7 @@ struct Group {
     origin: Origin,
     answers: Vec<Option<Answer>>,
     missing: usize,
-    /// Of the values that are there.
+    /// Bytes of the values so far.
     bytes: usize,
 }
 
@@ -81,12 +81,12 @@ impl Groups {
         self.next
     }
 
-    /// Whether a group has as many bytes as one response carries: further answers would not go out.
+    /// A group has as many bytes as one response carries: further answers would not be sent.
     pub(super) fn is_full(&self, id: u64) -> bool {
         self.open.get(&id).is_some_and(|group| group.bytes >= MANY_BYTES)
     }
 
-    /// The group ends behind its first `count` answers.
+    /// Ends the group after its first `count` answers.
     pub(super) fn cut(&mut self, id: u64, count: usize, replies: &mut dyn Replies) {
         let Some(group) = self.open.get_mut(&id) else { return };
         let behind = group.answers.drain(count.min(group.answers.len())..);
@@ -96,12 +96,12 @@ impl Groups {
         }
     }
 
-    /// Whoever asked is gone.
+    /// Forgets the groups of a client that has gone.
     pub(super) fn forget(&mut self, origin: Origin) {
         self.open.retain(|_, group| group.origin != origin);
     }
 
-    /// Gives `answer` to `waiter`; a group that is complete goes out as one response.
+    /// Gives `answer` to `waiter`; a group that is complete is sent as one response.
     pub(super) fn give(&mut self, waiter: Waiter, answer: &Answer, replies: &mut dyn Replies) {
         match waiter {
             Waiter::Nobody => {}
@@ -122,7 +122,7 @@ impl Groups {
 
     fn send(&mut self, id: u64, replies: &mut dyn Replies) {
         let Some(group) = self.open.remove(&id) else { return };
-        // As many of the first as fit; the client asks again for the rest.
+        // The first answers that fit; the client asks again for the rest.
         let mut bytes = 0;
         let fitting = group.answers.iter().flatten().take_while(|answer| {
             let fits = bytes < MANY_BYTES;

@@ -1,11 +1,11 @@
-//! Keys for which nothing that a fetch brings is kept for a while: a write of theirs may still land
-//! in a tier behind our back (P2, P7).
+//! Keys whose fetched values are not kept for a while, because an unconfirmed write may still reach
+//! a tier (P2, P7).
 
 use rapidhash::RapidHashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Keys blocked at a time.
+/// The most keys that can be blocked at once.
 const BLOCKS_MAX: usize = 10_000;
 
 #[derive(Debug, Default)]
@@ -28,12 +28,12 @@ impl Blocks {
         self.until.remove(key);
     }
 
-    /// Whether `key` is blocked now. Reads the clock only for a key that was blocked lately.
+    /// `key` is blocked now. Reads the clock only for a key that was blocked lately.
     pub(super) fn is_blocked(&self, key: &[u8]) -> bool {
         !self.until.is_empty() && self.until.get(key).is_some_and(|until| *until > Instant::now())
     }
 
-    /// Forgets what is over; returns when the next will be.
+    /// Drops the blocks that have expired; returns when the next one will.
     pub(super) fn expire(&mut self, now: Instant) -> Option<Instant> {
         self.until.retain(|_, until| *until > now);
         self.until.values().min().copied()

@@ -4,21 +4,21 @@ use super::answer::Waiter;
 use rapidhash::RapidHashMap;
 use std::sync::Arc;
 
-/// Flights at a time; one more is refused, which whoever asks is told.
+/// The most concurrent flights; one more is refused, and its requester gets an error.
 pub(super) const FLIGHTS_MAX: usize = 8192;
-/// Waiters of one flight; one more is refused.
+/// The most waiters of one flight; one more is refused.
 const WAITERS_MAX: usize = 10_000;
 
-/// A fetch under way.
+/// A fetch in progress.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) key: Arc<[u8]>,
-    /// Id of the rule that holds for the key.
+    /// Id of the key's rule.
     pub(super) rule: u8,
-    /// Whoever asked first, then those who joined. Most flights have one waiter.
+    /// The first requester, then those that joined. Most flights have one waiter.
     first: Waiter,
     others: Vec<Waiter>,
-    /// No set, delete or invalidation of the key since the fetch was begun: its value may be kept.
+    /// The key had no set, delete or invalidation since the fetch began, so its value may be kept.
     pub(super) alive: bool,
     id: u64,
 }
@@ -36,26 +36,27 @@ impl Flight {
 pub(super) struct Flights {
     places: Vec<Option<Flight>>,
     free: Vec<usize>,
-    /// The flight that a new waiter joins. A killed one is not here any more.
+    /// The flights that new waiters join. Excludes killed ones.
     joinable: RapidHashMap<Arc<[u8]>, u64>,
     pub(super) begun: u64,
     pub(super) joined: u64,
     pub(super) killed: u64,
 }
 
-/// What becomes of somebody who misses a key.
+/// The result of a miss.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Boarding {
-    /// Waits for a flight that is under way.
+    /// The waiter joined a flight in progress.
     Joined,
     /// A flight with this number was registered; fetch the key now.
     Begun(u64, Arc<[u8]>),
-    /// Too many wait already.
+    /// Too many are waiting already.
     Full,
 }
 
 impl Flights {
-    /// Lets `waiter` wait for `key`, for which the rule with this id holds. A flight is registered before its fetch is sent (P1).
+    /// Makes `waiter` wait for `key`, whose rule has the id `rule`. A flight is registered before
+    /// its fetch is sent (P1).
     pub(super) fn board(&mut self, key: &[u8], rule: u8, waiter: Waiter) -> Boarding {
         if let Some(&id) = self.joinable.get(key)
             && let Some(flight) = self.get_mut(id)
@@ -88,10 +89,10 @@ impl Flights {
         self.places.get_mut(place_of(id))?.as_mut().filter(|flight| flight.id == id)
     }
 
-    /// Kills the flight of `key` (P2): its value goes to those who wait and is not kept, and later
-    /// callers begin a new one.
+    /// Kills the flight of `key` (P2): its waiters still get its value, but the value is not kept,
+    /// and later requests begin a new flight.
     pub(super) fn kill(&mut self, key: &[u8]) {
-        // Every write comes here, and mostly nothing is under way.
+        // Every write comes here, and usually nothing is in flight.
         if self.joinable.is_empty() {
             return;
         }
@@ -112,7 +113,7 @@ impl Flights {
         }
     }
 
-    /// Ends a flight. Only its own record goes (P3).
+    /// Ends a flight. Removes only its own record (P3).
     pub(super) fn land(&mut self, id: u64) -> Option<Flight> {
         let place = place_of(id);
         let flight = self.places.get_mut(place)?.take_if(|flight| flight.id == id)?;
@@ -123,13 +124,13 @@ impl Flights {
         Some(flight)
     }
 
-    /// How many wait in the flight of `key` that may be joined.
+    /// The number of waiters in the joinable flight of `key`.
     pub(super) fn waiters(&self, key: &[u8]) -> usize {
         let flight = self.joinable.get(key).and_then(|&id| self.places.get(place_of(id)));
         flight.and_then(Option::as_ref).map_or(0, |flight| flight.waiters().count())
     }
 
-    /// Flights under way.
+    /// Number of flights in progress.
     pub(super) fn count(&self) -> usize {
         self.places.len() - self.free.len()
     }

@@ -1,4 +1,4 @@
-//! What the tiers brought or took: fills, answers to those who wait, ends of writes.
+//! Results of the tiers: fills, answers to waiters, ends of writes.
 
 use super::Owner;
 use super::answer::Answer;
@@ -14,11 +14,11 @@ use shm_layout::entry::expiry_tick;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A life in L1 shorter than this is not worth an entry.
+/// A shorter TTL in L1 is not worth an entry.
 const TTL_MIN: Duration = Duration::from_millis(50);
 
 impl Owner {
-    /// Handles every event that the tiers have. `true`: there was one.
+    /// Handles all pending events of the tiers. Returns whether there was one.
     pub(super) fn land_all(&mut self, replies: &mut dyn Replies) -> bool {
         let mut any = false;
         while let Some(below) = &mut self.below
@@ -47,7 +47,7 @@ impl Owner {
             Event::Written { id, outcome } => {
                 let Some(write) = self.writes.end(id) else { return };
                 let answer = self.written(&write, outcome);
-                // A fetch that began while the write was on its way may have read either value.
+                // A fetch that began while the write was in progress may have read either value.
                 self.flights.kill(&write.key);
                 self.groups.give(write.waiter, &answer, replies);
                 self.begin_write(&write.key, replies);
@@ -55,7 +55,7 @@ impl Owner {
         }
     }
 
-    /// P3: what a fetch brought is kept only while nothing speaks against it.
+    /// P3: a fetched value is kept only if nothing has invalidated it.
     fn may_keep(&self, flight: &Flight, tier: Tier, epoch: u64) -> bool {
         let same_epoch = self.below.as_ref().is_some_and(|below| below.tiers.epoch(tier) == epoch);
         flight.alive
@@ -68,7 +68,7 @@ impl Owner {
         match outcome {
             Fetched::Found { tier, value, flags, remaining, sent_at, epoch } => {
                 let keep = self.may_keep(flight, tier, epoch);
-                // P8: never longer than the tier says, counted from when it was asked.
+                // P8: never longer than the tier's TTL, counted from the time of the request.
                 let remaining = remaining.map(|left| left.saturating_sub(sent_at.elapsed()));
                 let answer = self.found(flight, value, flags, remaining, keep);
                 if tier == Tier::L3 && keep && matches!(answer, Answer::Found { .. }) {
@@ -95,7 +95,7 @@ impl Owner {
         }
     }
 
-    /// Keeps a value that a tier had, if it may, and makes the answer.
+    /// Keeps a value from a tier if allowed, and makes the answer.
     fn found(
         &mut self,
         flight: &Flight,
@@ -129,9 +129,9 @@ impl Owner {
         Answer::Found { value, flags, version, ttl }
     }
 
-    /// P8: up to a tenth shorter, so that what was filled together does not expire together.
+    /// P8: shortens by up to a tenth, so that entries filled together do not expire together.
     fn shortened(&mut self, ttl: Duration) -> Duration {
-        // xorshift64*: any spread will do.
+        // xorshift64*: any distribution will do.
         self.jitter ^= self.jitter >> 12;
         self.jitter ^= self.jitter << 25;
         self.jitter ^= self.jitter >> 27;
@@ -140,8 +140,8 @@ impl Owner {
         ttl.saturating_sub(Duration::from_nanos(u64::try_from(less).unwrap_or(0)))
     }
 
-    /// Gives L2 what L3 had. A change of the key that comes later cannot be overtaken: L2 carries
-    /// out requests in the order of their submission.
+    /// Copies a value of L3 to L2. It cannot overtake a later change of the key: L2 carries out
+    /// requests in the order of their submission.
     fn fill_l2(&mut self, flight: &Flight, answer: &Answer, remaining: Option<Duration>) {
         let Answer::Found { value, flags, .. } = answer else { return };
         let l2_ttl = rule_with(&self.policy, flight.rule).l2_ttl;
@@ -150,12 +150,12 @@ impl Owner {
             && below.tiers.available(Tier::L2)
         {
             let (key, value) = (flight.key.clone(), value.clone());
-            // A fill that is turned away costs the next host a look into L3.
+            // A rejected fill only costs the next host a lookup in L3.
             let _ = below.tiers.submit(Job::Fill { key, value, flags: *flags, l2_ttl });
         }
     }
 
-    /// P9. Returns for how long.
+    /// P9. Returns for how long the absence is remembered.
     fn remember_absence(&mut self, rule: u8, key: &[u8]) -> Duration {
         let rule = rule_with(&self.policy, rule);
         let ttl = rule.negative_ttl;
@@ -220,7 +220,7 @@ impl Owner {
             Change::Delete => {
                 let existed = self.tables.remove(&write.key, self.now_ns()) || existed;
                 if degraded {
-                    // The tiers still have it: L1 goes on saying no for a while.
+                    // The tiers still have it: L1 keeps reporting its absence for a while.
                     self.remember_absence(write.rule, &write.key);
                 }
                 Answer::Deleted { existed, degraded }
@@ -228,7 +228,8 @@ impl Owner {
         }
     }
 
-    /// P7: a write may still land; until it must have, nothing that is fetched is kept.
+    /// P7: a write may still arrive at a tier; until it can no longer do so, fetched values are not
+    /// kept.
     fn doubt(&mut self, key: &Arc<[u8]>) {
         let deadline = self.below.as_ref().map_or(Duration::ZERO, |below| below.write_deadline);
         let until = Instant::now() + deadline + Duration::from_secs(1);

@@ -1,14 +1,14 @@
-//! The owner: what requests mean. It alone changes the table, in one thread, and never waits:
-//! whatever needs a tier is answered in a later turn.
+//! The owner: carries out requests. Only the owner changes the table, in one thread, and it never
+//! waits: a request that needs a tier is answered in a later turn.
 //!
 //! | part | file |
 //! |---|---|
 //! | one fetch for everyone who misses a key | `flight` |
 //! | changes on their way through the tiers | `write` |
-//! | keys whose state below is in doubt | `block` |
+//! | keys whose state in the tiers is in doubt | `block` |
 //! | get, set, delete | `request` |
-//! | what the tiers brought or took | `landing` |
-//! | what the administrator asks | `admin` |
+//! | results of the tiers | `landing` |
+//! | the administrator's requests | `admin` |
 //! | moving to a table of another shape | `resize` |
 
 mod admin;
@@ -40,15 +40,15 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use write::Writes;
 
-/// Entries that background work looks at in one turn.
+/// Entries that background work visits in one turn.
 const SWEEP_ENTRIES: usize = 128;
-/// How often the clock offset is looked at: a suspend shows within this time.
+/// How often the clock offset is checked: a suspend shows within this time.
 const CLOCK_CHECK: Duration = Duration::from_secs(1);
 /// A change of the clock offset below this is the noise of reading two clocks.
 const CLOCK_NOISE_NS: u64 = 1_000_000;
 
-/// Each flight has one job for the tiers, and each key one for the first of its changes. So a change that
-/// was taken is never turned away there, when nobody may be left to be told.
+/// Each flight has one job for the tiers, and each key one for the first of its changes. So an
+/// accepted change is never rejected there, when its requester may no longer be waiting.
 const _: () = assert!(flight::FLIGHTS_MAX + write::CHANGES_MAX <= JOBS_MAX);
 
 /// The tiers below the table.
@@ -56,8 +56,8 @@ const _: () = assert!(flight::FLIGHTS_MAX + write::CHANGES_MAX <= JOBS_MAX);
 pub struct Below {
     /// Jobs go down, events come up.
     pub tiers: Box<dyn Tiers>,
-    /// The longest that a write may take: for this long and a second more, a key whose write ended
-    /// in doubt is not filled.
+    /// The longest that a write may take: a key whose write ended in doubt is not filled for this
+    /// long plus a second.
     pub write_deadline: Duration,
 }
 
@@ -77,21 +77,21 @@ pub struct Owner {
     started: Instant,
     clock_checked: Instant,
     jitter: u64,
-    /// The time, while several requests are served at once.
+    /// The current time, while several requests are served at once.
     now_ns: Option<u64>,
     longest_turn: Duration,
-    /// Since statistics were last asked for.
+    /// The longest turn since statistics were last requested.
     longest_turn_lately: Duration,
     resizing: Resizing,
 }
 
-/// What clients have asked.
+/// Counters of client requests.
 #[derive(Debug, Default, Clone, Copy, serde::Serialize)]
 struct Counters {
     attaches: u64,
     gets: u64,
     gets_found_in_table: u64,
-    /// Reads that clients say hit the table, by their reports and what these stand for.
+    /// Table hits reported by clients, each report with the number of hits that it stands for.
     hits_told: u64,
     sets: u64,
     deletes: u64,
@@ -103,7 +103,7 @@ struct Counters {
 }
 
 impl Owner {
-    /// An owner of `tables`. Known absences take at most so many thousandths of the table.
+    /// An owner of `tables`. Known absences take at most this number of thousandths of the table.
     #[must_use]
     pub fn new(
         tables: Tables,
@@ -148,7 +148,7 @@ impl Owner {
             .saturating_sub(self.tables.current().writer().geometry().identity().epoch_ns)
     }
 
-    /// R7: what readers add to their clock.
+    /// R7: sets the offset that readers add to their clock.
     fn set_clock(&mut self) {
         let writer = self.tables.current().writer();
         let offset = clock::offset_ns(writer.geometry().identity().epoch_ns);
@@ -263,8 +263,8 @@ impl Service for Owner {
 
     fn advance_tiers(&mut self, now: Instant, replies: &mut dyn Replies) -> Option<Instant> {
         let due = self.below.as_mut()?.tiers.advance(now);
-        // A job that a lost tier turned away, or whose deadline has passed, ends here; what its
-        // waiters do next may be a job again.
+        // A job that a lost tier rejected, or whose deadline has passed, ends here; its waiters may
+        // then submit another job.
         if self.land_all(replies) { Some(now) } else { due }
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl Owner {
-    /// The table, then a flight.
+    /// Looks in the table, then joins or begins a flight.
     pub(super) fn get(&mut self, key: &[u8], waiter: Waiter, replies: &mut dyn Replies) {
         self.counters.gets += 1;
         if let Err(answer) = key_fits(key) {
@@ -117,7 +117,7 @@ impl Owner {
         self.line_up(&key.into(), id, Change::Delete, waiter, replies);
     }
 
-    /// Puts a change in line behind others of its key, and begins it if it is the first.
+    /// Queues a change after earlier ones of its key, and begins it if it is the first.
     pub(super) fn line_up(
         &mut self,
         key: &Arc<[u8]>,
@@ -133,8 +133,8 @@ impl Owner {
         }
     }
 
-    /// Sends the first change in line for `key` to the tiers. The old value stays visible: it is
-    /// legal until the new one is acknowledged, and a hot key must not miss (P7).
+    /// Sends the first queued change of `key` to the tiers. The old value stays visible: that is
+    /// allowed until the new one is acknowledged, and a hot key must not miss (P7).
     pub(super) fn begin_write(&mut self, key: &Arc<[u8]>, replies: &mut dyn Replies) {
         while let (Some(write), Some(below)) = (self.writes.first(key), &mut self.below) {
             let (id, rule, key) = (write.id, write.rule, key.clone());
@@ -147,7 +147,7 @@ impl Owner {
                 }
                 Change::Delete => Job::Delete { id, key: key.clone() },
             };
-            // P2: whatever is on its way up is older than this write.
+            // P2: every value in flight is older than this write.
             self.flights.kill(&key);
             if below.tiers.submit(job).is_ok() {
                 return;
@@ -158,7 +158,7 @@ impl Owner {
         }
     }
 
-    /// Stores a value in L1, where the policy keeps L1 copies in the table.
+    /// Stores a value in L1, if the policy keeps L1 copies in the table.
     pub(super) fn publish(
         &mut self,
         rule: u8,
@@ -180,8 +180,8 @@ impl Owner {
     }
 }
 
-/// The rule with an id that [`PolicySet::rule`] has given: it is looked up once for each flight or
-/// write, and its id travels along.
+/// The rule with an id from [`PolicySet::rule`]: a rule is looked up once for each flight or write,
+/// which then carries its id.
 pub(super) fn rule_with(policy: &PolicySet, id: u8) -> &Rule {
     // The fallback is never needed: rules are not removed.
     policy.by_id(id).unwrap_or_else(|| policy.rule(b""))
@@ -191,7 +191,7 @@ pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What remains of an entry's life.
+/// The remaining TTL of an entry.
 pub(super) fn remaining(expiry: u32, now_ns: u64) -> Duration {
     if expiry == NEVER {
         return Duration::MAX;

@@ -1,4 +1,4 @@
-//! Moving all entries to a table of another shape, while everybody goes on.
+//! Moves all entries to a table of another shape, while service continues.
 
 use super::Owner;
 use super::admin::{Task, reply_json};
@@ -10,27 +10,27 @@ use shm_layout::{MappedMut, Plan};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// How long entries are copied in one turn: what others wait for it.
+/// Copying time per turn, which bounds the delay for other requests.
 const STEP: Duration = Duration::from_micros(200);
-/// How often it is asked whether the memory of the new table is cleared.
+/// How often to check whether the memory of the new table is cleared.
 const PAUSE: Duration = Duration::from_millis(2);
-/// The index is rebuilt by itself no more often than that.
+/// The shortest time between two automatic rebuilds of the index.
 const FIT_PAUSE: Duration = Duration::from_secs(600);
 
-/// Moves, and who has followed them.
+/// The moves, and the processes that have followed them.
 #[derive(Debug, Default)]
 pub(super) struct Resizing {
-    /// Since when one is under way.
+    /// When the move in progress began.
     began: Option<Instant>,
-    /// Who waits for it.
+    /// The requester that waits for it.
     origin: Option<Origin>,
-    /// Tables that were left since the daemon started.
+    /// Number of moves since the daemon started.
     moves: u64,
     fits_index: bool,
     fitted: Option<Instant>,
-    /// Which table each connection was given, and to which process.
+    /// The table that each connection was given, and its process.
     given: HashMap<Origin, (i32, u64)>,
-    /// Bytes of the tables that were left.
+    /// Bytes of the former tables.
     former: HashMap<u64, u64>,
 }
 
@@ -46,8 +46,8 @@ impl Resizing {
         }
     }
 
-    /// Processes that have not asked for the table in force, though they are connected; and bytes of
-    /// the tables that they keep alive, at the most.
+    /// The connected processes that have not yet asked for the current table, and the most bytes of
+    /// former tables that they keep alive.
     fn behind(&self, current: u64) -> (usize, u64) {
         let up_to_date: HashSet<i32> =
             self.given.values().filter(|given| given.1 == current).map(|given| given.0).collect();
@@ -60,8 +60,8 @@ impl Resizing {
 }
 
 impl Owner {
-    /// Whether the table moves to one with a better index, by itself, where its entries turn out to
-    /// be of another size than was planned for.
+    /// Whether the table moves by itself to one with a better index when its entries turn out to be
+    /// of another size than planned.
     pub fn fit_index(&mut self, yes: bool) {
         self.resizing.fits_index = yes;
     }
@@ -104,7 +104,7 @@ impl Owner {
         }
     }
 
-    /// Begins to rebuild the index where it does not suit, if that is wanted.
+    /// Begins to rebuild an unsuitable index, if enabled.
     pub(super) fn look_at_index(&mut self) {
         let lately = self.resizing.fitted.is_some_and(|fitted| fitted.elapsed() < FIT_PAUSE);
         if !self.resizing.fits_index || lately || self.tables.progress().is_some() {
@@ -125,7 +125,7 @@ impl Owner {
         }
     }
 
-    /// A step of the move. Returns after what time it goes on, if it does.
+    /// Runs a step of the move. Returns the pause until the next one, if there is one.
     pub(super) fn go_on_moving(&mut self, replies: &mut dyn Replies) -> Option<Duration> {
         let identity = *self.tables.current().writer().geometry().identity();
         let result = match self.tables.step(self.now_ns(), STEP) {
@@ -149,7 +149,7 @@ impl Owner {
         self.resizing.former.insert(identity.table_id, identity.table_bytes);
         let given: HashSet<u64> = self.resizing.given.values().map(|given| given.1).collect();
         self.resizing.former.retain(|table, _| given.contains(table));
-        // What was on its way through the table begins anew in this one.
+        // Tasks that were walking the old table start again in this one.
         self.tasks.iter_mut().for_each(Task::begin_anew);
         let stats = self.tables.current().stats();
         tracing::info!(
@@ -171,7 +171,7 @@ impl Owner {
         None
     }
 
-    /// What `stats` says of moves.
+    /// The moves in `stats`.
     pub(super) fn moves_json(&self) -> serde_json::Value {
         let table_id = self.tables.current().writer().geometry().identity().table_id;
         let (processes, bytes) = self.resizing.behind(table_id);

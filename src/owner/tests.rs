@@ -1,7 +1,7 @@
 //! The hazard: a value that a fetch read before a set, delete or flush lands after it, and every
 //! process reads the old value until it expires (P1 to P3, P7, P10).
 //!
-//! A real table file, and tiers in name only: the test sees the jobs and answers them when and as it
+//! A real table file and scripted tiers: the test sees the jobs and answers them when and as it
 //! likes.
 
 use super::*;
@@ -21,7 +21,7 @@ const ALICE: Origin = Origin(16);
 const BOB: Origin = Origin(17);
 const WRITER: Origin = Origin(18);
 
-/// Answers in the order they were given.
+/// Answers in the order in which they were sent.
 #[derive(Default)]
 struct Given(Vec<(Origin, Vec<u8>)>);
 
@@ -37,14 +37,14 @@ impl Replies for Given {
     }
 }
 
-/// Jobs that the tiers were given, and events that they will report.
+/// Jobs that the tiers received, and events that they will report.
 #[derive(Debug, Default)]
 struct Script {
     jobs: VecDeque<Job>,
     events: VecDeque<Event>,
 }
 
-/// Tiers that do as the script says.
+/// Tiers that follow the script.
 #[derive(Debug)]
 struct ScriptedTiers(Rc<RefCell<Script>>);
 
@@ -152,7 +152,7 @@ impl Scene {
         self.script.borrow_mut().jobs.pop_front().expect("a job for the tiers")
     }
 
-    /// The flight that the tiers are asked for next.
+    /// The next flight that the tiers are asked for.
     fn flight(&self) -> u64 {
         match self.job() {
             Job::Fetch { flight, .. } => flight,
@@ -160,7 +160,7 @@ impl Scene {
         }
     }
 
-    /// The write that the tiers are asked for next.
+    /// The next write that the tiers are asked for.
     fn write(&self) -> u64 {
         match self.job() {
             Job::Set { id, .. } | Job::Delete { id, .. } => id,
@@ -168,7 +168,7 @@ impl Scene {
         }
     }
 
-    /// The value that L2 is given next.
+    /// The next value that L2 is filled with.
     fn fill(&self) -> Vec<u8> {
         match self.job() {
             Job::Fill { value, .. } => value.to_vec(),
@@ -201,7 +201,7 @@ impl Scene {
         self.land(Event::Written { id, outcome: Written::Applied { existed: true } });
     }
 
-    /// What `origin` has been told; nobody else was told anything.
+    /// The answer to `origin`; asserts that no other origin got one.
     fn told(&mut self, origin: Origin) -> Vec<u8> {
         let given = std::mem::take(&mut self.given.0);
         let [(told, payload)] = given.as_slice() else { panic!("{} answers", given.len()) };
@@ -217,13 +217,13 @@ impl Scene {
         }
     }
 
-    /// What every process reads.
+    /// The value that every process reads.
     fn visible(&mut self) -> Option<Vec<u8>> {
         let now_ns = self.owner.now_ns();
         self.owner.tables.current().peek(b"k", now_ns).map(|held| held.value.to_vec())
     }
 
-    /// The tiers have got no job that the test has not seen.
+    /// Asserts that the tiers have no job that the test has not seen.
     fn assert_no_other_job(&mut self) {
         assert!(self.script.borrow().jobs.is_empty(), "{:?}", self.script.borrow().jobs);
     }
@@ -267,7 +267,7 @@ fn a_fetch_older_than_a_set_through_the_tiers_does_not_land() {
     scene.land_write(write);
     scene.told(WRITER);
     scene.land_value(flight, b"old");
-    // Alice asked before the set: the old value is a right answer to her, and to nobody else.
+    // Alice asked before the set: only for her the old value is a correct answer.
     scene.assert_told_value(ALICE, b"old");
     assert_eq!(scene.visible().as_deref(), Some(&b"new"[..]));
 }
@@ -329,7 +329,7 @@ fn a_fetch_older_than_a_flush_does_not_land() {
 
 #[test]
 fn a_fetch_begun_while_a_write_is_under_way_does_not_land() {
-    // It may have read either value, whether it lands before the write or after it.
+    // It may have read either value, whether it lands before or after the write.
     for lands_first in [true, false] {
         let mut scene = Scene::new();
         scene.set(b"new", WriteMode::Through);
@@ -367,7 +367,7 @@ fn after_a_write_whose_outcome_is_unknown_no_fetch_lands_for_a_while() {
     scene.land_value(flight, b"either");
     scene.assert_told_value(ALICE, b"either");
     assert_eq!(scene.visible(), None);
-    // A write that certainly was applied ends the doubt.
+    // A write that was certainly applied ends the doubt.
     scene.set(b"sure", WriteMode::Through);
     let write = scene.write();
     scene.land_write(write);
@@ -403,7 +403,7 @@ fn who_asks_after_an_invalidation_gets_nothing_older() {
     assert_ne!(old, new);
     scene.land_value(old, b"old");
     scene.assert_told_value(ALICE, b"old");
-    // The old flight took only its own record along: this one joins Bob's.
+    // The old flight removed only its own record: this request joins Bob's flight.
     scene.get(WRITER);
     scene.assert_no_other_job();
     scene.land_value(new, b"new");

@@ -1,4 +1,4 @@
-//! Changes on their way to the tiers: one at a time for each key, in the order they came (P7).
+//! Changes on their way to the tiers: one at a time for each key, in order of arrival (P7).
 
 use super::answer::Waiter;
 use rapidhash::RapidHashMap;
@@ -6,43 +6,43 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Changes waiting at a time; one more is refused.
+/// The most changes in progress or waiting; one more is refused.
 pub(super) const CHANGES_MAX: usize = 8192;
-/// Of these, kept for sets that nobody waits for: so many may come between two looks at whether there is
-/// room for more (`doors/mailbox/intake.rs` hands over eight requests at a time).
+/// Reserved for unacknowledged sets: the most that can arrive between two capacity checks
+/// (`doors/mailbox/intake.rs` hands over eight requests at a time).
 const UNAWAITED: usize = 64;
 
-/// What is to become of a key.
+/// The change of a key.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// A value, through the tiers.
+    /// Set the key to a value, through the tiers.
     Set { value: Arc<[u8]>, flags: u32, ttl: Duration },
-    /// No value, through the tiers.
+    /// Delete the key, through the tiers.
     Delete,
 }
 
-/// A change and who waits for it.
+/// A change and its waiter.
 #[derive(Debug)]
 pub(super) struct Write {
     pub(super) id: u64,
     pub(super) key: Arc<[u8]>,
-    /// Id of the rule that holds for the key.
+    /// Id of the key's rule.
     pub(super) rule: u8,
     pub(super) change: Change,
     pub(super) waiter: Waiter,
 }
 
-/// All changes under way.
+/// All changes in progress and waiting.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    /// For each key the change in progress, then those behind it.
+    /// For each key the change in progress, then the later ones.
     by_key: RapidHashMap<Arc<[u8]>, VecDeque<Write>>,
     key_of: RapidHashMap<u64, Arc<[u8]>>,
     next: u64,
 }
 
 impl Writes {
-    /// Puts a change in line; `Ok(true)`: it is first, begin it. `Err`: too many wait.
+    /// Queues a change; `Ok(true)`: it is the first, begin it. `Err`: the queue is full.
     pub(super) fn line_up(
         &mut self,
         key: &Arc<[u8]>,
@@ -82,18 +82,19 @@ impl Writes {
         write
     }
 
-    /// Whether a set or delete of `key` is in progress or waits: what a fetch brings may be older.
+    /// A set or delete of `key` is in progress or waiting, so a fetched value may be older.
     pub(super) fn is_changing(&self, key: &[u8]) -> bool {
         self.by_key.contains_key(key)
     }
 
-    /// Whether no client should ask for more: what is left is for what has been taken out of its ring.
-    /// Who waits for an answer may be told that there is no room; a set that nobody waits for has some.
+    /// No client should ask for more: the remaining room is reserved for requests that have already
+    /// been taken out of a ring. A request that waits for an answer can be refused; an
+    /// unacknowledged set has reserved room.
     pub(super) fn is_full(&self) -> bool {
         self.key_of.len() >= CHANGES_MAX / 2
     }
 
-    /// Changes in progress and waiting.
+    /// Number of changes in progress and waiting.
     pub(super) fn count(&self) -> usize {
         self.key_of.len()
     }
@@ -118,7 +119,7 @@ mod tests {
         assert_eq!(writes.count(), 0);
     }
 
-    /// The hazard: a set that has left its ring, of which nobody is left to be told that there is no room.
+    /// The hazard: a set that has left its ring is refused when no requester is left to be told.
     #[test]
     fn those_who_wait_for_an_answer_leave_room_for_sets_that_nobody_waits_for() {
         let mut writes = Writes::default();

@@ -1,4 +1,4 @@
-//! Whether the machine has a core to spare for polling.
+//! Detects whether the machine has a core to spare for polling.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks. One costs 2 us, as much as eight empty polls.
 const INTERVAL: Duration = Duration::from_micros(100);
-/// Questions between two looks: who hardly polls has nothing to save.
+/// Queries between two measurements: a loop that hardly polls has nothing to save.
 const QUESTIONS: u32 = 32;
 /// Counts are kept in this fraction of a thread.
 const UNIT: usize = 16;
@@ -40,8 +40,8 @@ impl Cores {
         }
     }
 
-    /// Whether hardly anybody waits for a core while the caller, who is running, keeps its own, and
-    /// `more` threads that sleep now could run as well. `false` where that cannot be known.
+    /// Hardly any thread waits for a core while the caller, which is running, keeps its own, and
+    /// `more` sleeping threads could run as well. `false` if that cannot be known.
     pub fn has_spare(&mut self, more: usize, now: Instant) -> bool {
         if self.cores < 2 {
             return false;

@@ -147,11 +147,11 @@ impl Reactor {
     }
 
     /// Waits until something is ready or `timeout` has passed, rounded up to milliseconds: waking
-    /// early would be a turn for nothing. `None` waits without limit, zero polls. A signal ends the
+    /// early would be a useless turn. `None` waits without limit, zero polls. A signal ends the
     /// wait without events.
     ///
     /// # Errors
-    /// Whatever the kernel says; none is expected.
+    /// Errors of the kernel; none is expected.
     pub fn wait(&self, timeout: Option<Duration>, events: &mut Events) -> io::Result<()> {
         let timeout = timeout.map_or(EpollTimeout::NONE, |timeout| {
             let ms = timeout.as_nanos().div_ceil(1_000_000);
@@ -207,7 +207,7 @@ mod tests {
             Some(Readiness { readable: true, ..writable })
         );
 
-        // Nobody reads: it is reported by each wait until the interest is dropped.
+        // Nothing reads it, so each wait reports it until the interest is dropped.
         assert_eq!(readiness(&reactor, Source::Door(7)), Some(readable));
         reactor.modify(&door, Token::door(7), Interest::NONE).unwrap();
         assert_eq!(readiness(&reactor, Source::Door(7)), None);
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(poll(&reactor), []);
     }
 
-    /// The hazard: a wakeup that is not read hides the next one, or is reported for ever.
+    /// The hazard: an unread wakeup hides the next one, or is reported forever.
     #[test]
     fn each_wakeup_is_reported_once_without_being_read() {
         let reactor = Reactor::new().unwrap();

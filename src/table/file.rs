@@ -102,7 +102,7 @@ pub enum FileError {
         page_bytes: u64,
         /// Pages that the table needs.
         wanted: u64,
-        /// Pages that nobody has, of this size.
+        /// Free pages of this size.
         free: u64,
         /// Pages that there are, of this size.
         reserved: u64,
@@ -169,7 +169,7 @@ impl Opened {
 
     /// An empty table, not yet open for readers, in a file of zeros of this geometry's size.
     pub(super) fn create(file: TableFile, geometry: Geometry) -> Opened {
-        // SAFETY: page-aligned, dropped after the table; nobody else has the file yet.
+        // SAFETY: page-aligned, dropped after the table; no other process has the file yet.
         let memory = unsafe { MappedMut::new(file.mapping.base()) };
         // SAFETY: the mapping has the bytes of this geometry, all zero.
         let table = Table::new(unsafe { Writer::create(memory, geometry) });

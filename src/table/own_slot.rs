@@ -84,7 +84,7 @@ mod tests {
         for (kills, store) in [0, 1, 1, 1, 2].into_iter().enumerate() {
             let stores_left = Cell::new(u64::MAX);
             let memory = Mortal { memory: heap.memory_mut(), stores_left: &stores_left };
-            // SAFETY: the heap has these bytes; nobody else writes.
+            // SAFETY: the heap has these bytes; nothing else writes.
             let writer = unsafe { Writer::take_over(memory, heap.bytes()) }.unwrap();
             let fingerprint = writer.policy_fingerprint();
             let mut table = Table::take_over(writer, fingerprint);

@@ -1,14 +1,14 @@
 //! Large pages under the table.
 //!
-//! A read of a large table waits for address translation as much as for data; pages of 2 MiB take
-//! most of that away, and a short-lived process faults once for 512 small pages. No mount option is
-//! needed: the kernel collapses the pages of any tmpfs file on request, and whoever maps the file
-//! at a multiple of 2 MiB has the use of them. A tmpfs that gives large pages by itself (`huge=`)
-//! and a hugetlbfs do as well; of the latter, files have whole huge pages, which must have been
-//! reserved.
+//! A read of a large table waits for address translation as much as for data; pages of 2 MiB save
+//! most of that, and a short-lived process faults once instead of for 512 small pages. No mount
+//! option is needed: the kernel collapses the pages of any tmpfs file on request, and a process
+//! that maps the file at a multiple of 2 MiB benefits. A tmpfs that provides large pages itself
+//! (`huge=`) and a hugetlbfs work as well; on the latter, files consist of whole huge pages, which
+//! must have been reserved.
 //!
-//! What was had in the end is never known from these calls, some of which fail on kernels that have
-//! done it: see [`l1d_wire::pages::Pages`].
+//! These calls never tell what was achieved, and some of them fail on kernels that have done it:
+//! see [`l1d_wire::pages::Pages`].
 
 use super::file::FileError;
 use l1d_wire::mapping::{HUGE_PAGE_BYTES, Mapping, hugetlb_page_bytes};

@@ -15,7 +15,7 @@ impl<M: MemoryMut> Table<M> {
     /// which their rule numbers would mean other rules.
     #[must_use]
     pub fn take_over(writer: Writer<M>, policy_fingerprint: u64) -> Table<M> {
-        // S3, in this order. Nobody received invalidations of strict entries meanwhile.
+        // S3, in this order. Invalidations of strict entries were not received meanwhile.
         writer.set_lease_until(0);
         writer.raise_strict_floor(writer.version_ceiling() + 1);
         let instance = writer.next_instance();

@@ -1,4 +1,4 @@
-//! The table against what it promises, on a heap buffer.
+//! The table against its promises, on a heap buffer.
 
 use super::*;
 use proptest::prelude::*;
@@ -175,8 +175,8 @@ fn a_flush_hides_everything_and_the_sweep_gives_it_back() {
     assert_sound(&mut table);
 }
 
-/// The hazard: an index that is full moves entries between their lines, and one that moves from
-/// where a flush has yet to come to where it has been stays visible after the flush was
+/// The hazard: a full index moves entries between their lines, and an entry that moves from a
+/// bucket that a flush has not reached to one that it has passed stays visible after the flush was
 /// acknowledged.
 #[test]
 fn a_flush_in_steps_misses_no_entry_that_moves_meanwhile() {
@@ -204,8 +204,8 @@ fn a_flush_in_steps_misses_no_entry_that_moves_meanwhile() {
     assert_sound(&mut table);
 }
 
-/// The hazard: an entry that moves from where a carrier has yet to come to where it has been is in
-/// the old table only, and gone with it.
+/// The hazard: an entry that moves from a bucket that a carrier has not reached to one that it has
+/// passed is only in the old table, and lost with it.
 #[test]
 fn what_moves_while_entries_are_carried_is_carried() {
     let (larger, geometry) = (geometry(64, 16 << 20), geometry(64, 8 << 20));
@@ -271,8 +271,8 @@ fn what_moves_while_a_table_is_verified_is_counted_once() {
     assert_eq!(counted, live);
 }
 
-/// The hazard: a reader that is inside an entry while its segment's header turns out to be damaged,
-/// and the segment is filled anew, finds the generation that it began with.
+/// The hazard: a reader is inside an entry while its segment's header turns out to be damaged and
+/// the segment is filled again, and then finds the generation that it began with.
 #[test]
 fn a_segment_that_a_restart_gives_back_has_another_generation() {
     let (heap, mut table) = small();
@@ -326,8 +326,8 @@ fn value_of(version_like: usize, bytes: usize) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// Whatever is done, a read gives the last value or, only where memory had to be found or time
-    /// has passed, nothing.
+    /// After any sequence of operations, a read returns the last value or, only if memory was
+    /// needed or time has passed, nothing.
     #[test]
     fn a_read_gives_the_last_value_or_nothing(steps in steps()) {
         let geometry = geometry(1000, 5 << 20);
@@ -409,7 +409,7 @@ fn an_owner_killed_at_any_store_leaves_old_or_new_values_only() {
     let heap = HeapTable::new(&geometry);
     let image = RefCell::new(Vec::new());
     let bytes = usize::try_from(heap.bytes()).unwrap();
-    // SAFETY: the heap has so many bytes, and no reader or writer is at work while it is copied.
+    // SAFETY: the heap has that many bytes, and no reader or writer accesses it while it is copied.
     let save = || image.replace(unsafe { std::slice::from_raw_parts(heap.base(), bytes) }.to_vec());
     // SAFETY: as above; the image has the same length.
     let restore = || unsafe {
@@ -437,7 +437,7 @@ fn an_owner_killed_at_any_store_leaves_old_or_new_values_only() {
     save();
 
     let new = |n: usize| value_of(n + 100, 650);
-    // What is done until the owner dies: enough to recycle several segments.
+    // The work until the owner dies: enough to recycle several segments.
     let work = |table: &mut Table<Mortal<'_>>, done: &mut Vec<&'static str>| {
         let recycled = table.stats().recycled;
         let mut filler = 0;
@@ -459,7 +459,7 @@ fn an_owner_killed_at_any_store_leaves_old_or_new_values_only() {
         restore();
         let stores_left = Cell::new(limit);
         let memory = Mortal { memory: heap.memory_mut(), stores_left: &stores_left };
-        // SAFETY: the heap has these bytes; nobody else writes.
+        // SAFETY: the heap has these bytes; nothing else writes.
         let writer = unsafe { Writer::take_over(memory, heap.bytes()) }.unwrap();
         let fingerprint = writer.policy_fingerprint();
         let mut table = Table::take_over(writer, fingerprint);

@@ -1,4 +1,4 @@
-//! The hazard: a request that is lost without a word when the daemon is slow, or one that waits for ever.
+//! The hazard: a request that is lost silently when the daemon is slow, or one that waits forever.
 
 use crate::bench::{NO_WAIT, builder, clients, connect, figure, observer, sleeps, start};
 use l1d_client::{Client, Error};
@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 use test_support::servers::{Proxy, Server, until};
 
-/// Sets keys with this prefix until the ring is full, and `is_held` says that nothing more is taken out of
-/// it. How many were taken.
+/// Sets keys with this prefix until the ring is full and `is_held` confirms that the daemon takes
+/// nothing more out of it. Returns how many were accepted.
 fn set_until_busy(client: &Client, prefix: &str, mut is_held: impl FnMut() -> bool) -> u32 {
     let (mut taken, mut held) = (0, false);
     while taken < 100_000 {
@@ -36,7 +36,7 @@ fn assert_all_there(client: &Client, prefix: &str, count: u32) {
 }
 
 #[test]
-fn sets_that_nobody_waits_for_are_taken_and_done_or_refused() {
+fn unacknowledged_sets_are_accepted_and_done_or_refused() {
     let daemon = start("");
     let (client, observer) = (connect(&daemon), observer(&daemon));
     client.set(b"before", b"1").unwrap();
@@ -44,14 +44,14 @@ fn sets_that_nobody_waits_for_are_taken_and_done_or_refused() {
         daemon.stop();
         let taken = set_until_busy(&client, round, || true);
         assert!(taken > 100, "{taken} sets until it was full");
-        // Refused is refused: nothing of it is done later.
+        // A refused set has no effect later.
         for _ in 0..100 {
             let refused = client.set_with(b"refused", b"1", &NO_WAIT);
             assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
         }
         assert_eq!(client.peek(b"before").as_deref(), Some(&b"1"[..]), "hits go on");
         daemon.resume();
-        // Behind them all, and through a ring that is full.
+        // Comes after them all, through a ring that is full.
         client.set(b"behind", b"1").unwrap();
         assert_all_there(&client, round, taken);
         assert_eq!(client.peek(b"refused"), None);
@@ -116,8 +116,8 @@ fn sets_that_wait_for_room_go_on_when_there_is_some() {
     assert!(figure(&counted, "/client_reported/ring_full") > 8, "{counted}");
 }
 
-/// Fetches must not take the place of writes on their way to a slow tier: a set that nobody waits for could
-/// be refused there only where nobody is told.
+/// Fetches must not crowd out writes on their way to a slow tier: an unacknowledged set that is
+/// refused there would be lost silently.
 #[test]
 fn sets_through_a_slow_tier_are_done_however_much_is_being_fetched() {
     const FETCHES: u64 = 8192;
@@ -133,7 +133,8 @@ fn sets_through_a_slow_tier_are_done_however_much_is_being_fetched() {
             let asking = &asking;
             scope.spawn(move || {
                 let keys: Vec<_> = (0..1000).map(|n| format!("missing:{asker}:{n}")).collect();
-                // Some of them are refused, which ends it when the others have come.
+                // Some of them are refused, which ends the call when the other answers have
+                // arrived.
                 let _ = asking.get_many(&keys);
             });
         }
@@ -158,10 +159,10 @@ fn sets_through_a_slow_tier_are_done_however_much_is_being_fetched() {
     });
 }
 
-/// The hazard: a process that says what it has to say and ends, as short-lived ones do, before the daemon has
-/// come to it.
+/// The hazard: a process that sends its requests and exits, as short-lived ones do, before the
+/// daemon has processed them.
 #[test]
-fn what_a_process_sent_before_it_went_is_done() {
+fn requests_of_a_process_that_has_exited_are_done() {
     let daemon = start("");
     let (going, staying) = (connect(&daemon), connect(&daemon));
     going.set(b"before", b"1").unwrap();
@@ -178,9 +179,10 @@ fn what_a_process_sent_before_it_went_is_done() {
     until("its mailbox to be given back", || (clients(&observer).len() == 1).then_some(()));
 }
 
-/// What `SetOptions::no_wait` says of a daemon that is killed while it is awake, so that nobody rings it.
+/// The guarantee of `SetOptions::no_wait` for a daemon that is killed while it is awake, so that no
+/// client sends it a wakeup.
 #[test]
-fn a_killed_daemon_is_noticed_by_who_waits_for_nothing() {
+fn an_unacknowledged_set_notices_a_killed_daemon() {
     let mut daemon = start("");
     let client = connect(&daemon);
     client.set(b"kept", b"1").unwrap();

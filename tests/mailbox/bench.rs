@@ -1,4 +1,4 @@
-//! A daemon, its clients, and what it counts of them.
+//! A daemon, its clients, and its figures about them.
 
 use l1d_client::{Client, ClientBuilder, Lifetime, SetOptions};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -11,7 +11,7 @@ use test_support::servers::PATIENCE;
 pub const NO_WAIT: SetOptions =
     SetOptions { lifetime: Lifetime::Rule, flags: 0, write: None, no_wait: true };
 
-/// A daemon; `rest` comes behind the tables' configuration.
+/// Starts a daemon; `rest` follows the configuration of the table.
 pub fn start(rest: &str) -> Daemon {
     let config = format!("[table]\nvalue_bytes_max = \"64KiB\"\n{rest}");
     Daemon::start(env!("CARGO_BIN_EXE_l1d"), &config, "16MiB")
@@ -25,24 +25,24 @@ pub fn connect(daemon: &Daemon) -> Client {
     builder(daemon).connect().unwrap()
 }
 
-/// A client that asks for figures and has no mailbox, of which there would be figures too.
+/// A client for the figures. It has no mailbox, because that would have figures too.
 pub fn observer(daemon: &Daemon) -> Client {
     builder(daemon).mailbox(false).connect().unwrap()
 }
 
-/// Figures of all clients with a mailbox.
+/// The figures of all clients with a mailbox.
 pub fn clients(observer: &Client) -> Vec<Value> {
     let told: Value = serde_json::from_str(&observer.admin().clients_json().unwrap()).unwrap();
     let clients = told["clients"].as_array().unwrap().iter();
     clients.filter(|client| client["has_mailbox"] == true).cloned().collect()
 }
 
-/// What is counted at this place of a client's figures.
+/// The count at this path in a client's figures.
 pub fn figure(client: &Value, at: &str) -> u64 {
     client.pointer(at).and_then(Value::as_u64).expect("a figure")
 }
 
-/// How often a thread of this process has gone to sleep by itself.
+/// How often a thread of this process has gone to sleep voluntarily.
 pub fn sleeps(thread: Pid) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
@@ -60,13 +60,13 @@ pub fn two_processors() -> Option<[usize; 2]> {
     two.map(|(one, other)| [one, other])
 }
 
-/// For tests that want the same two processors.
+/// A lock for tests that want the same two processors.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps this thread on a processor, and what it starts from now on.
+/// Pins this thread to a processor, and with it everything that it starts from now on.
 pub fn pin(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu).unwrap();

@@ -1,5 +1,5 @@
-//! The mailbox between real clients and a real daemon: who sleeps and who is looked at, what happens when
-//! one side is slow, stopped or killed.
+//! The mailbox between real clients and a real daemon: sleeping, polling, and a peer that is slow,
+//! stopped or killed.
 
 mod back_pressure;
 mod bench;

@@ -1,5 +1,5 @@
-//! The hazard: an owner that looks out awake for requests from its own processor, and so keeps whoever
-//! would send them from running.
+//! The hazard: an owner that polls for requests from its own processor, and so keeps the sending
+//! thread from running.
 
 use crate::bench::{
     NO_WAIT, alone, clients, connect, figure, observer, pin, start, two_processors,
@@ -10,26 +10,26 @@ use std::thread;
 use test_support::servers::until;
 
 const REQUESTS: u32 = 3000;
-/// Looks that a request may come to beside those that the bound counts: at attaching.
+/// Empty polls in addition to those in the bound: those at attach.
 const MORE: u64 = 8;
 
-/// Looks in vain, times the daemon was rung, requests.
-fn counted(observer: &Client) -> [u64; 3] {
+/// Empty polls, wakeups of the daemon, and requests so far.
+fn counts(observer: &Client) -> [u64; 3] {
     let [client] = <[_; 1]>::try_from(clients(observer)).expect("one client with a mailbox");
     ["/empty_polls", "/client_reported/rings", "/requests"].map(|at| figure(&client, at))
 }
 
-/// How much of each there was while `ask` asked.
+/// The increase of each while `ask` ran.
 fn counted_while(observer: &Client, ask: impl FnOnce()) -> [u64; 3] {
-    let before = counted(observer);
+    let before = counts(observer);
     ask();
-    let after = counted(observer);
+    let after = counts(observer);
     [0, 1, 2].map(|place| after[place] - before[place])
 }
 
-/// A daemon and its client's thread on one processor, after the client has asked from another one. What
-/// `ask` does then: it sends so many requests.
-fn asking_from_the_owners_processor(expected: u32, ask: impl FnOnce(&Client)) {
+/// Pins the daemon and its client's thread to one processor, after the client has asked from
+/// another one. Then calls `ask`, which sends at least `expected` requests.
+fn ask_from_the_owners_processor(expected: u32, ask: impl FnOnce(&Client)) {
     let Some([owners, other]) = two_processors() else { return };
     let _alone = alone();
     pin(owners);
@@ -41,18 +41,21 @@ fn asking_from_the_owners_processor(expected: u32, ask: impl FnOnce(&Client)) {
         client.set(n.to_le_bytes(), b"from elsewhere").unwrap();
     }
     pin(owners);
-    // It may be looking out still for a request from elsewhere.
+    // The owner may still be polling for a request from the other processor.
     client.set_with(b"moved", b"1", &NO_WAIT).unwrap();
     until("the first request from here", || client.peek(b"moved"));
-    let [looks, rings, requests] = counted_while(&observer, || ask(&client));
+    let [empty_polls, wakeups, requests] = counted_while(&observer, || ask(&client));
     assert!(requests >= expected.into(), "{requests} requests");
-    // After each of them it sleeps until it is rung, or finds one that came as it was about to.
-    assert!(looks <= rings + requests + MORE, "{looks} looks, {rings} rings, {requests} requests");
+    // After each of them it sleeps until a wakeup, or finds one that arrived just before it slept.
+    assert!(
+        empty_polls <= wakeups + requests + MORE,
+        "{empty_polls} empty polls, {wakeups} wakeups, {requests} requests"
+    );
 }
 
-/// What the others rely on: that looking out can be told by the figures.
+/// The other tests rely on this: the figures show polling.
 #[test]
-fn who_asks_from_another_processor_is_looked_out_for() {
+fn the_owner_polls_for_requests_from_another_processor() {
     let Some([owners, other]) = two_processors() else { return };
     let _alone = alone();
     pin(owners);
@@ -60,17 +63,17 @@ fn who_asks_from_another_processor_is_looked_out_for() {
     let observer = observer(&daemon);
     let client = connect(&daemon);
     pin(other);
-    until("more looks than requests", || {
-        let [looks, rings, requests] = counted_while(&observer, || {
+    until("more empty polls than requests", || {
+        let [empty_polls, wakeups, requests] = counted_while(&observer, || {
             for n in 0..20_u32 {
                 client.set(n.to_le_bytes(), b"value").unwrap();
             }
         });
-        (looks > rings + requests + MORE).then_some(())
+        (empty_polls > wakeups + requests + MORE).then_some(())
     });
 }
 
-/// Sets without waiting for the answers, but for each to be done.
+/// Sets without waiting for the answers, but waits until each set is done.
 fn set_one_after_another(client: &Client, requests: u32) {
     for n in 0..requests {
         client.set_with(b"key", n.to_le_bytes(), &NO_WAIT).unwrap();
@@ -81,21 +84,21 @@ fn set_one_after_another(client: &Client, requests: u32) {
 }
 
 #[test]
-fn nobody_is_looked_out_for_who_sets_without_waiting() {
-    asking_from_the_owners_processor(REQUESTS, |client| set_one_after_another(client, REQUESTS));
+fn the_owner_does_not_poll_for_unacknowledged_sets() {
+    ask_from_the_owners_processor(REQUESTS, |client| set_one_after_another(client, REQUESTS));
 }
 
-/// Fewer than come between two times that it is told where they come from while it is awake.
+/// Fewer requests than the interval at which the owner checks the client's processor while awake.
 #[test]
-fn nobody_is_looked_out_for_who_sets_a_few_without_waiting() {
+fn the_owner_does_not_poll_for_a_few_unacknowledged_sets() {
     const FEW: u32 = 20;
     let ask = |client: &Client| set_one_after_another(client, FEW);
-    asking_from_the_owners_processor(FEW, ask);
+    ask_from_the_owners_processor(FEW, ask);
 }
 
 #[test]
-fn nobody_is_looked_out_for_who_waits_at_the_descriptor() {
-    asking_from_the_owners_processor(REQUESTS, |client| {
+fn the_owner_does_not_poll_for_a_client_that_waits_at_the_descriptor() {
+    ask_from_the_owners_processor(REQUESTS, |client| {
         for n in 0..REQUESTS {
             let mut set = client.request_set(b"key", n.to_le_bytes(), &SetOptions::default());
             while set.poll().is_none() {
@@ -108,8 +111,8 @@ fn nobody_is_looked_out_for_who_waits_at_the_descriptor() {
 }
 
 #[test]
-fn nobody_is_looked_out_for_who_awaits() {
-    asking_from_the_owners_processor(REQUESTS, |client| {
+fn the_owner_does_not_poll_for_a_client_that_awaits() {
+    ask_from_the_owners_processor(REQUESTS, |client| {
         let cache = AsyncClient::from(client.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(async {

@@ -1,5 +1,5 @@
-//! The hazard: the first request after a restart of the daemon fails, although nobody has acted on it
-//! and the next daemon would answer.
+//! The hazard: the first request after a restart of the daemon fails, although it was never
+//! executed and the new daemon would answer it.
 
 use crate::bench::{NO_WAIT, connect, start};
 use l1d_client::{Client, Lookup, SetOptions};
@@ -7,12 +7,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Asks a daemon that has been replaced, by a client whose mailbox is the former daemon's.
+/// Makes a request to a daemon that has been replaced, by a client whose mailbox belongs to the old
+/// daemon.
 fn after_a_restart(ask: impl FnOnce(&Client)) {
     let mut daemon = start("");
     let client = connect(&daemon);
     client.set("before", "1").unwrap();
-    // Long enough for the daemon to sleep.
+    // Long enough for the daemon to go to sleep.
     sleep(Duration::from_millis(100));
     daemon.kill();
     daemon.restart();
@@ -33,16 +34,17 @@ fn a_write_that_nobody_has_read_goes_to_the_next_daemon() {
 }
 
 #[test]
-fn a_write_that_nobody_waits_for_goes_to_the_next_daemon() {
+fn an_unacknowledged_write_goes_to_the_next_daemon() {
     after_a_restart(|client| {
         client.set_with("key", "2", &NO_WAIT).unwrap();
-        // What goes before it in the ring is read before it.
+        // Requests before it in the ring are read before it.
         assert_eq!(client.lookup("nowhere"), Ok(Lookup::Unknown));
         assert_eq!(&*client.peek("key").unwrap(), b"2");
     });
 }
 
-/// The end of the former daemon is noticed when it has to be rung, and so while sending: it slept.
+/// The old daemon was asleep, so the client has to send it a wakeup and notices its end while
+/// sending.
 #[test]
 fn a_request_that_is_polled_goes_to_the_next_daemon() {
     after_a_restart(|client| {

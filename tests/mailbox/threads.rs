@@ -1,5 +1,5 @@
-//! The hazard: an answer that reaches another thread than the one that asked, a thread that burns a
-//! processor while nothing comes, and idle mailboxes that cost the busy ones something.
+//! The hazard: an answer that reaches a thread other than the one that asked, a thread that keeps a
+//! processor busy while nothing arrives, and idle mailboxes that slow down busy ones.
 
 use crate::bench::{
     alone, builder, clients, connect, figure, observer, pin, sleeps, start, two_processors,
@@ -15,17 +15,17 @@ use std::thread;
 use std::time::Duration;
 use test_support::servers::{Proxy, Server, until};
 
-/// Requests of one process that can wait at a time; see `shm_layout::mailbox::SHAPE`.
+/// Requests of one process that can wait at once; see `shm_layout::mailbox::SHAPE`.
 const LANES: u64 = 16;
 const THREADS: usize = 40;
 
-/// A value of a thread's own, small or of several pieces.
+/// A value specific to a thread, small or of several pieces.
 fn value_of(thread: usize, round: usize) -> Vec<u8> {
     let bytes = if round.is_multiple_of(4) { 20_000 + thread } else { 10 * thread + round };
     vec![u8::try_from(thread).unwrap(); bytes]
 }
 
-/// Sets, reads and deletes a thread's own keys; each answer is one that no other request has.
+/// Sets, reads and deletes a thread's own keys; each expected answer is unique to its request.
 fn ask_for_own_keys(client: &Client, thread: usize) {
     let l1_only = SetOptions { write: Some(WriteMode::L1Only), ..SetOptions::default() };
     for round in 0..20 {
@@ -41,7 +41,7 @@ fn ask_for_own_keys(client: &Client, thread: usize) {
             assert_eq!(client.delete(&own).unwrap(), existed, "{thread} {round}");
         }
         assert_eq!(client.get(&own).unwrap(), None, "{thread} {round}");
-        // The next round asks the tier again.
+        // Makes the next round ask the tier again.
         client.admin().flush(&below).unwrap();
     }
 }
@@ -83,7 +83,7 @@ fn more_threads_than_can_wait_at_a_time_get_each_their_own_answers() {
     assert!(!daemon.log().contains("dropped"), "{}", daemon.log());
 }
 
-/// Of this thread, in system and user mode.
+/// User and system time of this thread.
 fn processor_time() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
     let us = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
@@ -91,8 +91,8 @@ fn processor_time() -> Duration {
 }
 
 #[test]
-fn who_waits_for_a_daemon_that_stands_still_sleeps() {
-    // On the daemon's own processor it would not spin anyway.
+fn a_thread_that_waits_for_a_stopped_daemon_sleeps() {
+    // On the daemon's own processor it would not spin in any case.
     let Some([owners, own]) = two_processors() else { return };
     let _alone = alone();
     pin(owners);
@@ -106,7 +106,7 @@ fn who_waits_for_a_daemon_that_stands_still_sleeps() {
     client.set(b"key", b"2").unwrap_err();
     let (slept, spent) = (sleeps(gettid()) - slept, processor_time() - spent);
     daemon.resume();
-    // In slices of 50 ms, however late it wakes: 20, or fewer on a busy machine.
+    // It sleeps in slices of 50 ms but may wake late: 20 slices, or fewer on a busy machine.
     assert!((2..=100).contains(&slept), "{slept} sleeps");
     assert!(spent < deadline / 4, "{spent:?} of {deadline:?}");
     until("the daemon to answer", || client.set(b"key", b"3").ok());
@@ -114,9 +114,9 @@ fn who_waits_for_a_daemon_that_stands_still_sleeps() {
     assert!(figure(&counted, "/client_reported/sleeps") >= 2, "{counted}");
 }
 
-/// Where answers take long anyway, spinning first costs a processor and gains nothing.
+/// If answers take long, spinning first wastes a processor and gains nothing.
 #[test]
-fn who_gets_late_answers_stops_spinning_for_them() {
+fn a_thread_whose_answers_are_late_stops_spinning() {
     const ROUNDS: u32 = 10;
     const SPIN: Duration = Duration::from_millis(5);
     let Some([owners, own]) = two_processors() else { return };
@@ -144,7 +144,8 @@ fn who_gets_late_answers_stops_spinning_for_them() {
             daemon.stop();
             let before = sleeps(id);
             go.send(()).unwrap();
-            // Once it may be for the word to go on, so that at least one slice of its sleep is over.
+            // The first sleep may be on a lock, so wait until at least one slice of its sleep for
+            // the answer is over.
             until("it to sleep over its answer", || (sleeps(id) > before + 2).then_some(()));
             daemon.resume();
             is_done.recv().unwrap();
@@ -156,7 +157,7 @@ fn who_gets_late_answers_stops_spinning_for_them() {
 }
 
 #[test]
-fn mailboxes_that_are_not_used_are_not_looked_into() {
+fn unused_mailboxes_are_not_polled() {
     const IDLE: usize = 300;
     const SETS: u32 = 3000;
     let daemon = start("");
@@ -175,7 +176,7 @@ fn mailboxes_that_are_not_used_are_not_looked_into() {
         busy.set(b"key", n.to_le_bytes()).unwrap();
     }
     assert_eq!(looks_into_idle(), before);
-    // And each is heard when it has something to say.
+    // The daemon still notices each of them when it sends a request.
     for client in &idle {
         client.set(b"key", b"last").unwrap();
     }

@@ -1,5 +1,5 @@
-//! The tiers on an event loop of their own, driven from a test: submit a job, wait for its end, look
-//! at the outcome.
+//! The tiers on their own event loop, driven from a test: submit a job, wait for its end, look at
+//! the outcome.
 
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -18,20 +18,20 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use test_support::servers::{PATIENCE, Server, until};
 
-/// Long enough for a busy machine, where a server is meant to answer.
+/// A timeout for a server that should answer, long enough for a busy machine.
 pub const LONG: Duration = Duration::from_secs(10);
-/// Short, where it is meant not to.
+/// A timeout for a server that should not answer.
 pub const SHORT: Duration = Duration::from_millis(60);
 pub const HOUR: Duration = Duration::from_secs(3600);
 
-/// Something to do on the loop's thread.
+/// A function to run on the loop's thread.
 type Command = Box<dyn FnOnce(&mut Upstream) + Send>;
 
-/// The tiers on their loop. Dropping it lets what is under way end, as a daemon that stops does.
+/// The tiers on their loop. Dropping it lets pending jobs end, as a daemon does when it stops.
 pub struct Loop {
     commands: Option<Sender<Command>>,
     wake: Arc<EventFd>,
-    /// Waits of the loop that have ended.
+    /// Number of completed waits of the loop.
     turns: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
@@ -64,12 +64,12 @@ impl Loop {
         self.on_loop(move |tiers| tiers.submit(job))
     }
 
-    /// Submits all of them in one turn of the loop.
+    /// Submits all jobs in one turn of the loop.
     pub fn submit_all(&self, jobs: Vec<Job>) {
         self.on_loop(move |tiers| jobs.into_iter().for_each(|job| tiers.submit(job).unwrap()));
     }
 
-    /// Waits of the loop that have ended.
+    /// Number of completed waits of the loop.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
     }
@@ -101,7 +101,7 @@ impl Drop for Loop {
     }
 }
 
-/// Turns until the commands end and every job has, or could have by its deadlines.
+/// Runs the loop until the commands end and every job has ended, or must have by its deadlines.
 fn run(
     config: &TiersConfig,
     wake: &EventFd,
@@ -148,7 +148,7 @@ fn run(
     }
 }
 
-/// The tiers under test and the ends of their jobs.
+/// The tiers under test, and the events of their jobs.
 pub struct Bench {
     pub tiers: Loop,
     pub dones: Receiver<Event>,
@@ -219,7 +219,7 @@ impl Bench {
         self.written()
     }
 
-    /// Submits a fill, and returns when L2 has carried it out: it answers in order.
+    /// Submits a fill, and returns when L2 has carried it out, which answers in order.
     pub fn fill(&self, key: &[u8], value: &[u8], l2_ttl: Duration) {
         let job = Job::Fill { key: key.into(), value: value.into(), flags: 9, l2_ttl };
         self.tiers.submit(job).unwrap();
@@ -239,7 +239,7 @@ impl Bench {
     }
 }
 
-/// Tier, value, flags and remaining life of what was found.
+/// The tier, value, flags and remaining TTL of a found key.
 pub fn found(fetched: Fetched) -> (Tier, Vec<u8>, u32, Option<Duration>) {
     match fetched {
         Fetched::Found { tier, value, flags, remaining, .. } => {

@@ -1,5 +1,5 @@
 //! Hazards: a dead or silent tier that stalls the other one, or never comes back; a late reply that
-//! reaches another request.
+//! is taken for another request's.
 
 use l1d::tiers::{Event, Fetched, Tier, Written};
 
@@ -21,7 +21,7 @@ fn a_lost_l2_is_left_out_and_comes_back() {
     });
     assert!(bench.tiers.epoch(Tier::L2) > epoch);
     assert!(bench.tiers.has(Tier::L2) && bench.tiers.available(Tier::L3));
-    // Nothing is begun while a tier that the write needs is lost.
+    // No write is started while a tier that it needs is lost.
     assert!(matches!(bench.set(b"key", b"new"), Written::NotApplied { tier: Tier::L2, .. }));
     assert!(matches!(bench.delete(b"key"), Written::NotApplied { tier: Tier::L2, .. }));
     assert_eq!(l3.client().resp(&[b"GET", b"key"]), b"from L3");
@@ -87,7 +87,7 @@ fn a_silent_l3_does_not_hold_up_l2() {
     let (l2, l3) = (Server::memcached(), Server::redis());
     let proxy = Proxy::before(&l3);
     l2.client().ascii_set("hit", 0, 0, b"v");
-    // L3 never answers within this test, nor gives up.
+    // L3 neither answers nor times out during this test.
     let bench = Bench::new(Some((l2.address(), LONG)), Some((proxy.address(), PATIENCE * 3)));
     assert!(is_absent(&bench.fetch(b"miss"), true));
     proxy.hold();
@@ -143,7 +143,7 @@ fn replies_held_back_past_the_deadline_end_in_doubt_and_never_reach_another_requ
     before_l2.release();
     bench.until_available(Tier::L2);
     warm(Tier::L2);
-    // Late replies are somebody else's: each key still gets its own value.
+    // Late replies belong to other requests: each key still gets its own value.
     for n in 0..50 {
         let (key, value) = (format!("own:{n}"), format!("value {n}"));
         until("the write", || {

@@ -1,4 +1,4 @@
-//! Hazards: a queue without end; a job without end; a stop that hangs.
+//! Hazards: an unbounded queue; a job that never ends; a stop that hangs.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn the_queue_is_bounded_and_every_accepted_job_ends() {
     assert_eq!(dones.iter().count(), JOBS_MAX, "what was accepted has ended before the thread did");
 }
 
-/// The hazard: while more waits than may be in flight, the loop turns without a pause.
+/// The hazard: a busy loop while more requests wait than may be in flight.
 #[test]
 fn a_full_window_is_waited_for_asleep() {
     let l2 = Server::memcached();

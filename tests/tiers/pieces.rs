@@ -1,4 +1,4 @@
-//! Hazards: a reply that arrives in pieces is taken for another one; a large one holds up the rest.
+//! Hazards: a reply that arrives in pieces is taken for another one; a large one delays the others.
 
 use l1d::tiers::{Event, Fetched, Tier, Written};
 
@@ -82,7 +82,7 @@ fn large_values_at_once_and_small_ones_between_them_all_arrive() {
     let mut resp = l3.client();
     for fill in [1, 2, 3] {
         resp.resp(&[b"SET", format!("large:{fill}").as_bytes(), &large(fill)]);
-        // What memcached takes by default is a little less than 1 MiB.
+        // memcached's default limit is slightly less than 1 MiB.
         let most = vec![fill; 1000 << 10];
         l2.client().ascii_set(&format!("most:{fill}"), 0, 0, &most);
     }

@@ -1,5 +1,5 @@
-//! Hazards: a value that outlives what its tier says remains; an error taken for an absence; bytes
-//! that other clients of the same servers would not recognise.
+//! Hazards: a value that outlives the TTL of its tier; an error taken for an absence; bytes that
+//! other clients of the same servers would not recognise.
 
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ fn fetched(event: Event) -> (u64, Fetched) {
 }
 
 #[test]
-fn what_is_set_can_be_read_by_other_clients_with_its_flags_and_ttl() {
+fn other_clients_can_read_a_set_value_with_its_flags_and_ttl() {
     let (l2, l3) = (Server::memcached(), Server::redis());
     let (mut ascii, mut resp) = (l2.client(), l3.client());
     let bench = Bench::both(&l2, &l3);
@@ -213,12 +213,12 @@ fn only_a_nil_of_redis_is_an_authoritative_absence() {
     assert!(is_absent(&bench.fetch(b"list"), false));
     assert!(is_absent(&Bench::new(Some((l2.address(), LONG)), None).fetch(b"nothing"), false));
     assert!(is_absent(&Bench::new(None, None).fetch(b"nothing"), false));
-    // Marked invalid by another client: not a value to serve.
+    // Marked as invalid by another client: not a value to serve.
     let mut ascii = l2.client();
     ascii.ascii_set("marked", 0, 0, b"old");
     assert_eq!(ascii.ascii("md marked I T30"), "HD");
     assert!(is_absent(&bench.fetch(b"marked"), true));
-    // A placeholder that another client is filling: no value either.
+    // A placeholder that another client is filling is no value either.
     assert!(ascii.ascii("mg lease N30 s").starts_with("HD"));
     assert!(is_absent(&bench.fetch(b"lease"), true));
 }

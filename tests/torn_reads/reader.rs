@@ -1,13 +1,13 @@
-//! A process that reads in every way that there is, and believes nothing.
+//! A process that reads in every possible way, and verifies everything.
 
 use super::values::{KEYS, below, key, next, proven};
 use l1d_client::{Client, Memo, Meta, ValueView, Values};
 use std::convert::Infallible;
 use std::time::Duration;
 
-/// Most keys that are asked for together: more than the library reads at once.
+/// Maximum keys per batch: more than the library reads at once.
 const TOGETHER: usize = 24;
-/// Fewer than there are keys, so that objects are also thrown out and decoded anew.
+/// Fewer than there are keys, so that objects are also evicted and decoded again.
 const OBJECTS: usize = 40;
 
 /// Ways to read.
@@ -20,12 +20,12 @@ pub struct Reader {
     values: Values,
     bytes: Vec<u8>,
     expected: Vec<u8>,
-    /// Of each key, what was seen last: the version in its value, and the table's.
+    /// For each key, the last version seen: the one in its value, and the table's.
     seen: Vec<(u64, u64)>,
-    /// Hits, of each way, and how many of them were newer than the one before.
+    /// Hits for each way, and how many of them were newer than the one before.
     pub hits: [u64; WAYS.len()],
     pub changes: u64,
-    /// Looks under which the owner wrote.
+    /// In-place reads during which the owner wrote.
     pub written_over: u64,
 }
 
@@ -45,7 +45,7 @@ impl Reader {
         }
     }
 
-    /// Reads in one way or another; how many keys.
+    /// Reads in a random way; returns the number of keys.
     pub fn read(&mut self) -> u64 {
         let number = next(&mut self.random) % KEYS;
         match next(&mut self.random) % 64 {
@@ -57,8 +57,8 @@ impl Reader {
         1
     }
 
-    /// A hit, with the version in the value and the table's where they are known: neither goes back, and
-    /// they go on together.
+    /// Records a hit, with the version in the value and the table's version if they are known:
+    /// neither goes back, and they advance together.
     fn note(&mut self, way: usize, number: u64, version: Option<u64>, meta: Option<Meta>) {
         self.hits[way] += 1;
         let (last, last_stored) = &mut self.seen[usize::try_from(number).unwrap()];
@@ -80,19 +80,19 @@ impl Reader {
         self.note(0, number, version, Some(meta));
     }
 
-    /// By two copies of parts and a comparison, with what the first look saw.
+    /// Reads in place: two partial copies, and a comparison of the value with the copied bytes.
     fn look(&mut self, number: u64) {
         let (cut, bytes) = (below(&mut self.random, 200), &mut self.bytes);
         let seen = self.client.read_with(key(number), |value| copy_in_parts(value, cut, bytes));
-        // Without a daemon only what the table holds is answered.
+        // Without a daemon, only keys in the table are answered.
         let Ok(Some(is_same)) = seen else { return };
         assert!(is_same, "key {number}: a value that differs from itself");
         let version = proven(number, &self.bytes, &mut self.expected);
         self.note(1, number, version, None);
     }
 
-    /// A look that is stopped in its midst until the owner has recycled what is looked at, or for some
-    /// seconds, where the value is what the daemon sent.
+    /// An in-place read that pauses until the owner has recycled the segment, or for some seconds
+    /// if the value came from the daemon.
     pub fn look_for_long(&mut self) {
         let number = next(&mut self.random) % KEYS;
         let (mut is_stopped, mut is_written_over) = (false, false);
@@ -152,7 +152,7 @@ impl Reader {
     }
 }
 
-/// Copies the value in two parts that meet at `cut`. Whether it has what was copied, still.
+/// Copies the value in two parts that meet at `cut`. Returns whether it still has the copied bytes.
 fn copy_in_parts(value: &ValueView<'_>, cut: usize, bytes: &mut Vec<u8>) -> bool {
     bytes.clear();
     bytes.resize(value.len(), 0);

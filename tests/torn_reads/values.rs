@@ -1,7 +1,7 @@
-//! Values that prove themselves.
+//! Values that can be verified.
 
 pub const KEYS: u64 = 64;
-/// Bytes of the version that a value begins with.
+/// Bytes of the version at the start of a value.
 const VERSION_BYTES: usize = size_of::<u32>();
 pub const VALUE_BYTES_MAX: usize = 40_000;
 
@@ -27,8 +27,8 @@ pub fn key(number: u64) -> Vec<u8> {
     format!("torn:{number}").into_bytes()
 }
 
-/// Each way in which values are copied has its share: by words, by two and four blocks of 16, by more of
-/// them, by blocks of 32; and now and then one of many lines.
+/// Exercises each way in which values are copied: by words, by two and four blocks of 16, by more
+/// of them, by blocks of 32; and occasionally a value of many lines.
 fn length(random: &mut u64) -> usize {
     let (from, to) = match below(random, 128) {
         0 => (1025, VALUE_BYTES_MAX),
@@ -40,7 +40,7 @@ fn length(random: &mut u64) -> usize {
     from + below(random, to - from + 1)
 }
 
-/// The version, then bytes that follow from key and version, as the length does.
+/// Writes the version, then bytes that are derived from key and version, like the length.
 pub fn value(key: u64, version: u64, into: &mut Vec<u8>) {
     let mut state = key << 48 ^ version;
     let bytes = length(&mut state);
@@ -52,7 +52,7 @@ pub fn value(key: u64, version: u64, into: &mut Vec<u8>) {
     into.truncate(bytes);
 }
 
-/// The version in a value that proves itself; none in one that has no room for it.
+/// Verifies a value and returns its version, or `None` if the value has no room for one.
 pub fn proven(key: u64, bytes: &[u8], expected: &mut Vec<u8>) -> Option<u64> {
     let version = bytes.first_chunk::<VERSION_BYTES>()?;
     let version = u64::from(u32::from_le_bytes(*version));

@@ -7,7 +7,7 @@ use shm_layout::MappedMut;
 use shm_layout::mailbox::{Mailbox, SHAPE};
 use std::os::fd::OwnedFd;
 
-/// Maps the mailbox in `file`, of which the daemon says that it has `bytes` bytes.
+/// Maps the mailbox in `file`, which the daemon claims to have `bytes` bytes.
 pub(super) fn map(file: &OwnedFd, bytes: u64) -> Result<(Mailbox<MappedMut>, MmapRaw), String> {
     if bytes != SHAPE.bytes() as u64 {
         return Err(format!("a mailbox of {bytes} bytes; {} are right", SHAPE.bytes()));
@@ -25,12 +25,12 @@ pub(super) fn map(file: &OwnedFd, bytes: u64) -> Result<(Mailbox<MappedMut>, Mma
         .len(SHAPE.bytes())
         .map_raw(file)
         .map_err(|error| format!("mapping the mailbox: {error}"))?;
-    // A child has its own (R9); with this one it would write into its parent's requests. Not
-    // essential, as nothing in the child leads here.
+    // A child has a mailbox of its own (R9); with this one it would write into its parent's
+    // requests. Not essential, because nothing in the child refers to it.
     let _ = mapping.advise(Advice::DontFork);
     let _ = mapping.advise(Advice::DontDump);
     // SAFETY: page-aligned, and mapped as long as the mapping lives, which the caller keeps beside
-    // it; it cannot shrink.
+    // it; the file cannot shrink.
     let memory = unsafe { MappedMut::new(mapping.as_mut_ptr()) };
     // SAFETY: the mapping has the bytes of this shape.
     Ok((unsafe { Mailbox::new(memory, SHAPE) }, mapping))

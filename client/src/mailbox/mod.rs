@@ -3,17 +3,17 @@
 //! | part | file |
 //! |---|---|
 //! | requests into the ring | `mod` |
-//! | a request that waits, on its lane | `exchange` |
+//! | a request that waits, on its lane | `lane_request` |
 //! | waiting for a reply, or for room in the ring | `wait` |
 //! | the memory, verified before it is trusted | `memory` |
 //!
-//! The lock is held for the copy of one record and never while anything is waited for.
+//! The lock is held while one record is copied, and never while waiting.
 
-mod exchange;
+mod lane_request;
 mod memory;
 mod wait;
 
-pub(crate) use exchange::Exchange;
+pub(crate) use lane_request::LaneRequest;
 
 use crate::connection::Connection;
 use crate::deadline::Deadline;
@@ -23,34 +23,34 @@ use l1d_wire::protocol::frame::HEADER_BYTES;
 use memmap2::MmapRaw;
 use shm_layout::MappedMut;
 use shm_layout::mailbox::ring::{Head, Kind, Producer};
-use shm_layout::mailbox::{Mailbox, Told};
+use shm_layout::mailbox::{Counter, Mailbox};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Buffers over this size are given back after use.
+/// Larger buffers are freed after use.
 const BUFFER_BYTES_KEPT: usize = 64 << 10;
-/// The most records that are pushed without an answer, and without the daemon having read any,
-/// before the daemon is asked whether it is still there. As often it is told where they come from.
+/// The most records that are pushed without a reply, and without the daemon having read any, before
+/// the client checks that the daemon is still there. The client's processor is published as often.
 const UNWATCHED_MAX: u32 = 32;
 
-/// A mailbox, and the connection whose end is the end of it.
+/// A mailbox, and the connection that keeps it alive.
 pub(crate) struct ClientEnd {
     words: Mailbox<MappedMut>,
     socket: Connection,
     sender: Mutex<Sender>,
     /// A lane became free.
     freed: Condvar,
-    /// The daemon is gone, or has made no sense; somebody else opens another one.
+    /// The daemon is gone, or has violated the protocol; another mailbox must be opened.
     is_dead: AtomicBool,
-    /// How long a reply is waited for before the thread sleeps.
+    /// How long to spin for a reply before the thread sleeps.
     spin: Duration,
-    /// How long recent replies took, in ns: of reads, of writes.
+    /// Moving averages of the latency of reads and of writes, in ns.
     latency_ns: [AtomicU64; 2],
-    /// By [`Told`].
+    /// Indexed by [`Counter`].
     counts: [AtomicU64; 3],
-    /// Tasks that wait at the descriptor.
+    /// Tasks that wait for the descriptor.
     #[cfg(feature = "tokio")]
     pub(crate) waiters: crate::waiters::Waiters,
     /// Mapped as long as `words` is used.
@@ -61,32 +61,32 @@ struct Sender {
     producer: Producer<MappedMut>,
     /// Lanes without a request.
     free: Vec<Lane>,
-    /// Lanes whose thread has stopped waiting; the reply may still come.
+    /// Lanes whose thread has stopped waiting; their reply may still arrive.
     abandoned: Vec<Lane>,
-    /// A request without an answer, being written.
+    /// The encoding buffer of a request without a reply.
     frame: Vec<u8>,
     unwatched: Unwatched,
 }
 
-/// Requests without an answer since the daemon was last seen to read.
+/// Requests without a reply since the daemon was last seen to read.
 #[derive(Default)]
 struct Unwatched {
     position: u64,
     count: u32,
 }
 
-/// A request at a time.
+/// A lane, which carries one request at a time.
 #[derive(Default)]
 struct Lane {
     number: u8,
     sequence: u32,
-    /// A piece of the reply was taken, and the next one not yet asked for.
+    /// A piece of the reply was taken, and the next one has not been requested yet.
     owes_more: bool,
     request: Vec<u8>,
     reply: Vec<u8>,
 }
 
-/// Why a request without an answer was not sent.
+/// The reason why a request without a reply was not sent.
 #[derive(Debug)]
 pub(crate) enum Unsent {
     /// The ring has no room.
@@ -95,7 +95,7 @@ pub(crate) enum Unsent {
 }
 
 impl ClientEnd {
-    /// The mailbox that came over `socket`.
+    /// Opens the mailbox that came over `socket`.
     ///
     /// # Errors
     /// The reason not to trust it.
@@ -129,35 +129,36 @@ impl ClientEnd {
         })
     }
 
-    /// Whether another one has to be opened.
+    /// Another mailbox has to be opened.
     pub(crate) fn is_dead(&self) -> bool {
         self.is_dead.load(Ordering::Relaxed)
     }
 
-    /// Nobody is to ask this mailbox any more.
+    /// Stops all further use of this mailbox.
     pub(crate) fn give_up(&self) {
         self.is_dead.store(true, Ordering::Relaxed);
     }
 
-    /// Reports a hit that stands for `hits` of them.
+    /// Reports a hit that stands for `hits` hits.
     pub(crate) fn report(&self, stripe: usize, hash: u64, hits: u64) {
         self.words.report(stripe, hash, hits);
     }
 
-    /// Counts what the daemon shows to people. Only where there is a system call or a wait anyway.
-    fn count(&self, what: Told) {
-        if let Some(count) = self.counts.get(what as usize) {
-            // Of two threads, one may publish the lesser count last, until the next one counts.
-            self.words.tell(what, count.fetch_add(1, Ordering::Relaxed) + 1);
+    /// Increments a counter that the daemon displays. Only called next to a system call or a wait.
+    fn count(&self, counter: Counter) {
+        if let Some(count) = self.counts.get(counter as usize) {
+            // If two threads race, the lower count may stay until the next increment.
+            self.words.set_counter(counter, count.fetch_add(1, Ordering::Relaxed) + 1);
         }
     }
 
-    /// Nothing panics while it holds this lock; a caller's panic elsewhere must not end the cache.
+    /// Nothing panics while it holds this lock, and a caller's panic elsewhere must not end the
+    /// cache.
     fn lock(&self) -> MutexGuard<'_, Sender> {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a request and waits for its reply, whose payload `take` sees. `None` where all lanes
+    /// Sends a request, waits for its reply and passes the payload to `take`. `None` if all lanes
     /// were in use until the deadline.
     pub(crate) fn call<T>(
         &self,
@@ -166,29 +167,29 @@ impl ClientEnd {
         deadline: &Deadline,
         take: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, Failure> {
-        let Some(lane) = self.lease(Some(deadline)) else { return Ok(None) };
-        let mut exchange = Exchange::on(self, lane);
-        exchange.send(request, deadline)?;
-        exchange.wait(usize::from(is_write), deadline)?;
-        Ok(Some(take(exchange.reply())))
+        let Some(lane) = self.take_lane(Some(deadline)) else { return Ok(None) };
+        let mut lane_request = LaneRequest::on(self, lane);
+        lane_request.send(request, deadline)?;
+        lane_request.wait(usize::from(is_write), deadline)?;
+        Ok(Some(take(lane_request.reply())))
     }
 
-    /// Sends a request whose reply is waited for at [`ClientEnd::descriptor`]. `None` where all
+    /// Sends a request whose caller waits for the reply at [`ClientEnd::descriptor`]. `None` if all
     /// lanes are in use.
     pub(crate) fn begin(
         self: Arc<ClientEnd>,
         request: &Request<'_>,
         deadline: &Deadline,
-    ) -> Result<Option<Exchange<Arc<ClientEnd>>>, Failure> {
-        let Some(lane) = self.lease(None) else { return Ok(None) };
-        self.tell_processor();
-        let mut exchange = Exchange::on(self, lane);
-        exchange.is_polled = true;
-        exchange.send(request, deadline)?;
-        Ok(Some(exchange))
+    ) -> Result<Option<LaneRequest<Arc<ClientEnd>>>, Failure> {
+        let Some(lane) = self.take_lane(None) else { return Ok(None) };
+        self.publish_processor();
+        let mut lane_request = LaneRequest::on(self, lane);
+        lane_request.is_polled = true;
+        lane_request.send(request, deadline)?;
+        Ok(Some(lane_request))
     }
 
-    /// Whether a lane is free, so that a request can be sent now.
+    /// A lane is free, so a request can be sent now.
     pub(crate) fn has_free_lane(&self) -> bool {
         let mut sender = self.lock();
         if sender.free.is_empty() {
@@ -197,25 +198,25 @@ impl ClientEnd {
         !sender.free.is_empty()
     }
 
-    /// Becomes readable when a reply comes that is waited for here, or the daemon goes.
+    /// Becomes readable when a reply arrives for a request that waits here, or the daemon exits.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.socket.descriptor()
     }
 
-    /// Takes what made the descriptor readable.
-    pub(crate) fn hear_rings(&self) {
-        let heard = self.socket.hear_rings();
-        // Whoever hears it hears it for all.
+    /// Drains the wakeups that made the descriptor readable.
+    pub(crate) fn drain_wakeups(&self) {
+        let drained = self.socket.drain_wakeups();
+        // All tasks share the descriptor: the one that drains it wakes the others.
         #[cfg(feature = "tokio")]
-        if heard {
+        if drained {
             self.waiters.wake();
         }
-        let _ = heard;
+        let _ = drained;
     }
 
-    /// Sends a request that has no answer. Does not wait where the ring is full, unless the request
-    /// has begun: one that is larger than a piece.
-    pub(crate) fn tell(
+    /// Sends a request that has no reply. Does not wait for room in the ring, except between the
+    /// pieces of a request that is larger than one.
+    pub(crate) fn post(
         &self,
         request: &Request<'_>,
         deadline: impl FnOnce() -> Deadline,
@@ -228,7 +229,7 @@ impl ClientEnd {
         if payload.len() > self.words.shape().piece_bytes() {
             *frame = Vec::new();
             drop(sender);
-            return self.tell_in_pieces(request, &deadline());
+            return self.post_in_pieces(request, &deadline());
         }
         let head = Head { kind: Kind::Whole, lane: None, sequence: 0 };
         let pushed = producer.push(head, payload);
@@ -237,31 +238,31 @@ impl ClientEnd {
         let is_watched = !due || unwatched.is_watched(&self.words, position);
         drop(sender);
         if pushed.is_err() {
-            self.count(Told::Full);
+            self.count(Counter::RingFull);
             self.check(position + 1).map_err(Unsent::Failed)?;
             return Err(Unsent::Busy);
         }
         if due {
-            self.tell_processor();
+            self.publish_processor();
         }
         if !is_watched {
             self.check(position).map_err(Unsent::Failed)?;
         }
-        self.ring(position).map_err(Unsent::Failed)
+        self.wake_daemon(position).map_err(Unsent::Failed)
     }
 
-    fn tell_in_pieces(&self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Unsent> {
-        // Put together in a lane, which nothing comes back to.
-        let lane = self.lease(None).ok_or(Unsent::Busy)?;
-        self.tell_processor();
-        let mut exchange = Exchange::on(self, lane);
-        let sent = exchange.send(request, deadline);
-        exchange.expect_nothing();
+    fn post_in_pieces(&self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Unsent> {
+        // Assembled in a lane, to which no reply comes.
+        let lane = self.take_lane(None).ok_or(Unsent::Busy)?;
+        self.publish_processor();
+        let mut lane_request = LaneRequest::on(self, lane);
+        let sent = lane_request.send(request, deadline);
+        lane_request.expect_nothing();
         sent.map_err(Unsent::Failed)
     }
 
-    /// Puts a record into the ring, when there is room before the deadline, and rings if the daemon
-    /// sleeps. Where the record ends.
+    /// Pushes a record, waiting for room in the ring until the deadline, and wakes the daemon if it
+    /// sleeps. Returns the end of the record.
     fn push(
         &self,
         lane: &Lane,
@@ -280,32 +281,32 @@ impl ClientEnd {
             let position = sender.producer.position();
             drop(sender);
             if pushed.is_ok() {
-                self.ring(position)?;
+                self.wake_daemon(position)?;
                 return Ok(position);
             }
-            self.count(Told::Full);
+            self.count(Counter::RingFull);
             self.wait_for_room(deadline).map_err(Failure::NotSent)?;
         }
     }
 
-    /// Wakes the daemon if it sleeps, because of what was pushed up to `position`.
-    fn ring(&self, position: u64) -> Result<(), Failure> {
+    /// Wakes the daemon if it sleeps, for the records up to `position`.
+    fn wake_daemon(&self, position: u64) -> Result<(), Failure> {
         if !self.words.must_ring() {
             return Ok(());
         }
-        self.count(Told::Rings);
-        // Before it wakes and decides whether to look out for the next request.
-        self.tell_processor();
-        self.socket.ring().map_err(|reason| self.end(reason, position))
+        self.count(Counter::Wakeups);
+        // Before the daemon wakes and decides whether to poll for the next request.
+        self.publish_processor();
+        self.socket.send_wakeup().map_err(|reason| self.end(reason, position))
     }
 
-    /// Fails when the daemon is gone.
+    /// Fails if the daemon has gone.
     fn check(&self, position: u64) -> Result<(), Failure> {
         if self.socket.is_closed() { Err(self.end(Reason::Closed, position)) } else { Ok(()) }
     }
 
-    /// What the end of the daemon means to a request that ends at `position`: what was not read by
-    /// then was not acted on.
+    /// The failure of a request that ends at `position` when the daemon has gone: a request that
+    /// was not read was not executed.
     fn end(&self, reason: Reason, position: u64) -> Failure {
         self.give_up();
         match self.words.is_consumed(position) {
@@ -314,8 +315,8 @@ impl ClientEnd {
         }
     }
 
-    /// A lane, when one is free before the deadline, or now.
-    fn lease(&self, deadline: Option<&Deadline>) -> Option<Lane> {
+    /// Takes a free lane, or waits for one until the deadline; without a deadline it does not wait.
+    fn take_lane(&self, deadline: Option<&Deadline>) -> Option<Lane> {
         let mut sender = self.lock();
         loop {
             if sender.free.is_empty() {
@@ -325,14 +326,14 @@ impl ClientEnd {
                 return Some(lane);
             }
             let deadline = deadline.filter(|deadline| !deadline.has_passed())?;
-            // In slices, as nobody tells when the reply for an abandoned lane comes.
+            // In slices, because nothing signals that the reply for an abandoned lane has arrived.
             let slice = deadline.remaining().min(wait::SLICE);
             let waited = self.freed.wait_timeout(sender, slice);
             sender = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Frees lanes that nobody waits for and whose whole reply has come.
+    /// Frees abandoned lanes whose whole reply has arrived.
     fn reclaim(&self, sender: &mut Sender) {
         for mut lane in std::mem::take(&mut sender.abandoned) {
             if !lane.owes_more {
@@ -352,8 +353,8 @@ impl ClientEnd {
                 let number = Some(lane.number);
                 let head = Head { kind: Kind::More, lane: number, sequence: lane.sequence };
                 lane.owes_more = sender.producer.push(head, &[]).is_err();
-                // A daemon that is gone is found so by whoever asks next.
-                let _ = self.ring(sender.producer.position());
+                // If the daemon has gone, the next request will find out.
+                let _ = self.wake_daemon(sender.producer.position());
             }
             sender.abandoned.push(lane);
         }
@@ -361,14 +362,14 @@ impl ClientEnd {
 }
 
 impl Unwatched {
-    /// Counts a request. Whether the daemon is to be looked at: now and then only, as the word that
-    /// tells is on its side of the memory.
+    /// Counts a request. Returns whether to check on the daemon: only now and then, because the
+    /// word to check is on a line that the daemon writes.
     fn is_due(&mut self) -> bool {
         self.count += 1;
         self.count >= UNWATCHED_MAX
     }
 
-    /// Whether the daemon has read from the ring since this was last asked.
+    /// Returns whether the daemon has read from the ring since the last call.
     fn is_watched(&mut self, words: &Mailbox<MappedMut>, position: u64) -> bool {
         let is_watched = words.is_consumed(self.position + 1);
         *self = Unwatched { position, count: 0 };

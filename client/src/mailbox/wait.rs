@@ -1,10 +1,10 @@
-//! Waiting: a short spin, then sleep, always within the deadline and never without a look at
-//! whether the daemon is still there.
+//! Waiting: a short spin, then sleep, always within the deadline and with regular checks that the
+//! daemon is still there.
 //!
-//! Spinning pays only where the daemon answers from another processor and about as fast as a thread
-//! falls asleep and wakes: then a reply costs a fraction of a microsecond instead of two wakes.
+//! Spinning pays only if the daemon replies from another processor and about as fast as a thread
+//! falls asleep and wakes: then a reply costs a fraction of a microsecond instead of two wakeups.
 
-use super::{ClientEnd, Lane, Told};
+use super::{ClientEnd, Counter, Lane};
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Reason};
 use rustix::thread::futex::{self, Flags, Timespec};
@@ -13,17 +13,17 @@ use std::hint::spin_loop;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Longest sleep without a look at the daemon (W9).
+/// Longest sleep without checking on the daemon (W9).
 pub(super) const SLICE: Duration = Duration::from_millis(50);
-/// Where replies take long, so long a spin shows whether they still do.
+/// Spin time while replies take long: enough to notice when they become fast again.
 const SPIN_SHORT: Duration = Duration::from_micros(3);
-/// Looks at the reply between two looks at the clock.
-const LOOKS: u32 = 32;
+/// Checks of the reply between two clock readings.
+const CHECKS: u32 = 32;
 
 impl ClientEnd {
-    /// Tells the daemon on which processor this thread is, from which it does not look out for
-    /// requests awake.
-    pub(super) fn tell_processor(&self) -> Option<u32> {
+    /// Publishes this thread's processor, so that the daemon does not poll for requests from its
+    /// own processor.
+    pub(super) fn publish_processor(&self) -> Option<u32> {
         let here = nix::sched::sched_getcpu().ok().and_then(|cpu| u32::try_from(cpu).ok());
         if let Some(here) = here {
             self.words.set_client_cpu(here);
@@ -31,9 +31,9 @@ impl ClientEnd {
         here
     }
 
-    /// Whether spinning takes no core from the daemon or from a tier.
+    /// Spinning takes no core from the daemon or from a tier.
     fn may_spin(&self) -> bool {
-        self.tell_processor().is_none_or(|here| self.words.may_spin(here))
+        self.publish_processor().is_none_or(|here| self.words.may_spin(here))
     }
 
     /// Waits for the reply in `lane`, or a piece of it; the request ends at `position`.
@@ -51,7 +51,8 @@ impl ClientEnd {
         };
         let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         if let Some(latency) = self.latency_ns.get(is_write) {
-            // An eighth of the new one. Racing threads lose one of theirs; any of them will do.
+            // The new value has a weight of 1/8. Racing threads lose an update, which does not
+            // matter.
             let before = latency.load(Ordering::Relaxed);
             latency.store(before - before / 8 + took.min(1 << 40) / 8, Ordering::Relaxed);
         }
@@ -63,7 +64,7 @@ impl ClientEnd {
         if let Some(piece) = self.words.reply(number, lane.sequence) {
             return Some(piece);
         }
-        // Told also by who does not spin.
+        // Called even if the thread will not spin, because it publishes the processor.
         if !self.may_spin() || self.spin.is_zero() {
             return None;
         }
@@ -73,7 +74,7 @@ impl ClientEnd {
             false => self.spin.min(SPIN_SHORT),
         };
         loop {
-            for _ in 0..LOOKS {
+            for _ in 0..CHECKS {
                 if let Some(piece) = self.words.reply(number, lane.sequence) {
                     return Some(piece);
                 }
@@ -105,7 +106,7 @@ impl ClientEnd {
                 continue;
             }
             if self.socket.is_closed() {
-                // Its last act may have been the reply.
+                // The daemon's last act may have been the reply.
                 return match self.words.reply(number, lane.sequence) {
                     Some(piece) => Ok(piece),
                     None => Err(self.end(Reason::Closed, position)),
@@ -114,7 +115,7 @@ impl ClientEnd {
         }
     }
 
-    /// Waits until the ring has room, or a slice of time has passed.
+    /// Waits until the ring has room, or a time slice has passed.
     pub(super) fn wait_for_room(&self, deadline: &Deadline) -> Result<(), Reason> {
         if deadline.has_passed() {
             return Err(Reason::Deadline);
@@ -127,15 +128,15 @@ impl ClientEnd {
         Ok(())
     }
 
-    /// Sleeps while the low half of the word is `value`, for a slice at most. Returns whether it was
-    /// woken: then what it waits for is more likely there than the daemon gone.
+    /// Sleeps while the low half of the word is `value`, for a slice at most. Returns whether it
+    /// was woken: then the reply or the room is more likely to be there than the daemon to be gone.
     fn sleep(&self, index: usize, value: u32, deadline: &Deadline) -> bool {
-        self.count(Told::Sleeps);
+        self.count(Counter::Sleeps);
         let slice = deadline.remaining().min(SLICE);
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(slice.subsec_nanos()) };
         // SAFETY: a word of the mailbox; only the kernel uses the reference.
         let word = unsafe { self.words.memory().futex(index) };
-        // Woken, timed out, or the word is another already: whoever sleeps looks at once again.
+        // Woken, timed out, or the word has changed already: the caller checks again in any case.
         futex::wait(word, Flags::empty(), value, Some(&timeout)).is_ok()
     }
 }

@@ -6,7 +6,7 @@ use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::failure::{Failure, Intent};
-use crate::mailbox::{ClientEnd, Exchange, Unsent};
+use crate::mailbox::{ClientEnd, LaneRequest, Unsent};
 use crate::process::Process;
 use crate::reply::{decode, is_out_of_step};
 use crate::table::Table;
@@ -20,7 +20,7 @@ const REPLY_BYTES_MAX: usize = 16 << 20;
 /// Where a request went that nobody waits for in a call.
 pub(crate) enum Submission {
     /// It was sent.
-    Sent(Exchange<Arc<ClientEnd>>),
+    Sent(LaneRequest<Arc<ClientEnd>>),
     /// It was not sent, as every lane of this mailbox is taken.
     Busy(Arc<ClientEnd>),
     /// It was not sent, as the daemon gives no mailbox.
@@ -66,7 +66,7 @@ impl Shared {
             || *deadline,
             |mailbox| {
                 Ok(match mailbox.clone().begin(request, deadline)? {
-                    Some(exchange) => Submission::Sent(exchange),
+                    Some(lane_request) => Submission::Sent(lane_request),
                     None => Submission::Busy(mailbox.clone()),
                 })
             },
@@ -76,22 +76,22 @@ impl Shared {
 
     /// Sends a request that has no reply. `deadline` is called only if there may be something to
     /// wait for: reading the clock would be a good part of the cost.
-    pub(crate) fn tell(
+    pub(crate) fn post(
         &self,
         request: &Request<'_>,
         deadline: impl FnOnce() -> Deadline,
     ) -> Result<(), Error> {
         let deadline = LazyCell::new(deadline);
-        let told = self.with_mailbox(
+        let posted = self.with_mailbox(
             Intent::Write,
             || *deadline,
-            |mailbox| match mailbox.tell(request, || *deadline) {
+            |mailbox| match mailbox.post(request, || *deadline) {
                 Ok(()) => Ok(Ok(())),
                 Err(Unsent::Busy) => Ok(Err(ring_full())),
                 Err(Unsent::Failed(failure)) => Err(failure),
             },
         );
-        match told? {
+        match posted? {
             Some(result) => result,
             None => self.send(request, &deadline),
         }

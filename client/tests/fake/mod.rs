@@ -1,4 +1,4 @@
-//! A daemon that does what a test tells it, faults above all, over a real table.
+//! A daemon over a real table that behaves as a test demands, faults above all.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use l1d_wire::policy::{PolicySet, Rule, Scope};
@@ -84,19 +84,20 @@ fn entry_words(entry: &Entry<'_>) -> usize {
     4 + entry.key.len().div_ceil(8) + entry.value.len().div_ceil(8)
 }
 
-/// What the daemon does after it has read a request.
+/// The daemon's reaction to a request.
 pub enum Act {
     Reply(Vec<u8>),
-    /// Says nothing, and reads on.
+    /// Sends nothing, and reads on.
     Silence,
     Close,
-    /// Sends the first bytes at once, the second when the receiver is let go, and then tells.
+    /// Sends the first bytes at once; when the receiver gets a message or is disconnected, sends
+    /// the second and reports that.
     Late(Vec<u8>, Vec<u8>, mpsc::Receiver<()>, mpsc::Sender<()>),
     /// Sends these bytes, then closes.
     Cut(Vec<u8>),
 }
 
-/// What is wrong with the attach handshake.
+/// The fault in the attach handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttachFault {
     None,
@@ -127,7 +128,7 @@ struct Shared {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Stops one attach between reading the request and answering it with the table of that moment.
+/// Pauses one attach after reading the request, before answering it with the table of that time.
 struct Hold {
     reached: mpsc::Sender<()>,
     release: mpsc::Receiver<()>,
@@ -156,7 +157,7 @@ pub fn found(value: &[u8]) -> Vec<u8> {
 }
 
 impl FakeDaemon {
-    /// Answers at `socket`. `behaviour` gets the number of the connection (from 0) and the request.
+    /// Listens at `socket`. `behaviour` gets the number of the connection (from 0) and the request.
     pub fn start(
         socket: &Path,
         table: &Arc<FakeTable>,
@@ -183,19 +184,20 @@ impl FakeDaemon {
         *self.shared.fault.lock().unwrap() = fault;
     }
 
-    /// Closes every connection that there is; new ones are welcome.
+    /// Closes every open connection; new ones are accepted.
     pub fn close_connections(&self) {
         for stream in self.shared.streams.lock().unwrap().drain(..) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
 
-    /// From the next attach on, keys that begin with `prefix` are of process scope.
+    /// From the next attach on, keys that begin with `prefix` have process scope.
     pub fn set_process_scope(&self, prefix: &[u8]) {
         *self.shared.policy.lock().unwrap() = policy(Some(prefix));
     }
 
-    /// Holds the next attach up: the receiver tells when it is there, dropping the sender lets go.
+    /// Pauses the next attach: the receiver reports that it has arrived, dropping the sender lets
+    /// it go on.
     pub fn hold_next_attach(&self) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
         let (reached, wait) = mpsc::channel();
         let (held, release) = mpsc::channel();
@@ -268,7 +270,7 @@ fn serve(number: u64, mut stream: UnixStream, shared: &Shared) {
             Act::Close => break,
         }
     }
-    // The clone in `streams` keeps the socket open otherwise.
+    // Otherwise the clone in `streams` keeps the socket open.
     let _ = stream.shutdown(std::net::Shutdown::Both);
 }
 
@@ -325,7 +327,7 @@ fn attach(stream: &UnixStream, shared: &Shared) -> Act {
     }
 }
 
-/// A policy with the default rule, and one of process scope for this prefix, with `ttl = "30s"`.
+/// A policy with the default rule, and one with process scope and `ttl = "30s"` for this prefix.
 fn policy(process_prefix: Option<&[u8]>) -> Vec<u8> {
     let everyone = PolicySet::default().rules()[0].clone();
     let everyone = Rule { value_bytes_max: 4 << 20, ..everyone };

@@ -1,7 +1,7 @@
 //! Legs of work whose instructions callgrind counts.
 //!
-//! The program that is counted marks its legs with [`leg`]; [`count`] runs it under valgrind, which
-//! collects in nothing but [`counted_work`] and writes a file at each end of it.
+//! The counted program marks its legs with [`leg`]; [`count`] runs it under valgrind, which counts
+//! only inside [`counted_work`] and writes a file at the end of each call.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -10,16 +10,16 @@ use std::hint::black_box;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// As valgrind knows [`counted_work`].
+/// The name of [`counted_work`] for valgrind.
 const FUNCTION: &str = "l1d_instructions::callgrind::counted_work";
 const FILE: &str = "counts";
 
-/// What one leg came to.
+/// The count of a leg.
 #[derive(Debug, Clone, Serialize)]
 pub struct Count {
-    /// What was done.
+    /// The leg's name.
     pub name: String,
-    /// Instructions, each time.
+    /// Instructions per repetition.
     pub instructions: f64,
 }
 
@@ -29,8 +29,8 @@ struct Leg {
     times: u64,
 }
 
-/// Does `work`, which does something `times` times, as a leg of this name. A name may have several
-/// legs, of which the least counts.
+/// Runs `work`, which repeats an operation `times` times, as a leg with this name. If a name has
+/// several legs, the smallest count is taken.
 pub fn leg(name: &str, times: u64, mut work: impl FnMut() -> bool) -> bool {
     let leg = Leg { name: name.to_owned(), times };
     println!("{}", serde_json::to_string(&leg).unwrap_or_default());
@@ -39,19 +39,19 @@ pub fn leg(name: &str, times: u64, mut work: impl FnMut() -> bool) -> bool {
     is_right
 }
 
-/// The function in which valgrind counts: not generic, as it is known by its name.
+/// The function in which valgrind counts. Not generic, because valgrind finds it by name.
 #[inline(never)]
 pub fn counted_work(work: &mut dyn FnMut()) {
     work();
-    // Behind the call, so that this function's end is behind the work's.
+    // After the call, so that it is no tail call and this function ends after the work.
     black_box(());
 }
 
-/// Runs a program that does legs, and nothing else on stdout, under callgrind. In the order of the
-/// first leg of each name.
+/// Runs a program that runs legs and prints nothing else on stdout under callgrind. Returns the
+/// counts in the order of each name's first leg.
 ///
 /// # Errors
-/// There is no valgrind, the program failed, or what it did is not what was counted.
+/// There is no valgrind, the program failed, or the counts do not match its legs.
 pub fn count(program: &Path, arguments: &[&str]) -> Result<Vec<Count>> {
     let directory = tempfile::tempdir().context("cannot make a directory for callgrind's files")?;
     let file = directory.path().join(FILE);

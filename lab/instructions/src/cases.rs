@@ -1,5 +1,6 @@
-//! What is counted. Each is done often before it is counted, so that nothing is done for the first
-//! time; of several counts the least stands, as now and then a hit is due to be reported.
+//! The counted operations. Each is repeated before it is counted, so that nothing happens for the
+//! first time. The smallest of several counts is taken, because now and then a hit is due to be
+//! reported.
 
 use anyhow::{Context, Result, ensure};
 use l1d_client::{Client, Memo, Values};
@@ -10,21 +11,21 @@ use shm_layout::{Destination, Entry, Location, Mapped, Outcome, Plan, Reader};
 use std::convert::Infallible;
 use std::hint::black_box;
 
-/// Bytes of a key of these cases: as `market:overview:00000001`.
+/// Bytes of a key in these cases, such as `market:overview:00000001`.
 const KEY_BYTES: usize = 24;
-/// Times that an operation is done before it is counted, enough that no longer every hit is reported.
+/// Repetitions of an operation before it is counted: enough that hits are no longer all reported.
 const WARM_UP: u32 = 20_000;
 const LEGS: u32 = 24;
-/// Hits that a thread hands over together when it has collected them.
+/// Hits that a thread hands over in one batch.
 const HANDED_OVER: u64 = 16;
-/// As many as fill the table.
+/// Enough puts to fill the table.
 const PUTS: u32 = 50_000;
 const HOT_KEYS: u32 = 1000;
 
-/// Room for a value.
+/// A buffer for a value.
 struct Room([u8; 2048]);
 
-// SAFETY: the array is borrowed exclusively and has room for what is asked for, which is checked.
+// SAFETY: the array is borrowed exclusively and has the requested room, which is checked.
 unsafe impl Destination for Room {
     #[inline(always)]
     fn room(&mut self, bytes: usize) -> *mut u8 {
@@ -33,10 +34,10 @@ unsafe impl Destination for Room {
     }
 }
 
-/// Does all of it, each as a leg.
+/// Runs all operations, each as a leg.
 ///
 /// # Errors
-/// No memory, or something was not found that is there.
+/// No memory, or a key is missing.
 pub fn run() -> Result<()> {
     let plan =
         Plan { table_bytes: 16 << 20, value_bytes_max: 2048, table_id: 1, ..Plan::default() };
@@ -65,7 +66,7 @@ const SECOND_LINE: u32 = 3;
 const STRICT: u32 = 4;
 const LARGE: u32 = 5;
 const ABSENT: u32 = 6;
-/// And fifteen more.
+/// Keys of a batch.
 const TOGETHER: u32 = 16;
 
 fn fill(served: &Served) -> Result<()> {
@@ -90,7 +91,7 @@ fn fill(served: &Served) -> Result<()> {
         writer.append(at, &entry, hash)?;
         word += u32::try_from(entry.words())?;
         let bucket = geometry.buckets(hash)[line];
-        // Its own slot, where it stands in its first line: as most that are read do.
+        // If it is in its first line, it is in its own slot, like most keys that are read.
         let own = (line == 0).then(|| bucket.slot(hash.own_slot()));
         let free = own.filter(|own| writer.slot(*own).is_empty());
         let free = free.or_else(|| writer.empty_slot(bucket));
@@ -139,7 +140,8 @@ fn peeks(client: &Client) -> Result<()> {
     let mut value = Vec::with_capacity(2048);
     let mut peek = |name: &str, number, is_hit| {
         let key = key(number);
-        // As a slice: the compiler must not know its length, as few callers' keys have one in common.
+        // Passed as a slice: the compiler must not know its length, because few callers have keys
+        // of a constant length.
         count(name, || {
             client.peek_into(black_box(&key[..]), black_box(&mut value)).is_some() == is_hit
         })
@@ -165,8 +167,8 @@ fn others(client: &Client) -> Result<()> {
     })
 }
 
-/// Every hit of a slow reader is reported. A thread is one at first, for some hundred hits; here
-/// are as many as are handed over together.
+/// A thread that reads rarely reports every hit. Every thread does so for its first few hundred
+/// hits; this counts as many hits as are handed over in one batch.
 fn reported(client: &Client) -> Result<()> {
     let single = || {
         let (key, mut value) = (key(NEVER_EXPIRES), Vec::with_capacity(64));
@@ -196,7 +198,7 @@ fn reported(client: &Client) -> Result<()> {
     })
 }
 
-/// The owner's side, over and over the same keys: recycling of the log included.
+/// The owner's side: puts of the same keys over and over, including the recycling of the log.
 fn puts() -> Result<()> {
     let plan = Plan { table_bytes: 5 << 20, value_bytes_max: 64, table_id: 1, ..Plan::default() };
     let mut served = Served::new(&plan)?;

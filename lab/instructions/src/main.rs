@@ -1,4 +1,5 @@
-//! `l1d-instructions`: how many instructions reads and writes take, and whether that became more.
+//! `l1d-instructions`: counts the instructions of reads and writes, and checks that they did not
+//! increase.
 
 mod cases;
 mod record;
@@ -10,20 +11,20 @@ use record::{Build, Record};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Counts the instructions of l1d's reads and writes under valgrind, and compares them with what was
-/// recorded.
+/// Counts the instructions of l1d's reads and writes under valgrind, and compares them with the
+/// recorded counts.
 ///
-/// Counts of one build are the same in every run, on a busy machine too. They depend on the compiler
-/// and, where memory is allocated, on the C library: with others than the recorded ones nothing is
-/// compared, which is said; where the environment variable CI is set, that is a failure. Counts are of
-/// x86-64.
+/// Counts of one build are the same in every run, even on a busy machine. They depend on the
+/// compiler and, where memory is allocated, on the C library: if these differ from the recorded
+/// ones, nothing is compared and a message says so; if the environment variable CI is set, that is
+/// a failure. Counts are for x86-64.
 ///
-/// Exit codes: 0 no count is more than 3 % above its record; 1 one is; 4 it could not be counted or, in
-/// CI, not compared.
+/// Exit codes: 0 no count is more than 3 % above its record; 1 one is; 4 counting failed or, in CI,
+/// nothing was compared.
 #[derive(Debug, Parser)]
 #[command(name = "l1d-instructions", version, max_term_width = 100)]
 struct Options {
-    /// Record what is counted now
+    /// Record the current counts
     #[arg(long)]
     record: bool,
     /// The recorded counts
@@ -32,7 +33,7 @@ struct Options {
     /// One JSON document instead of a table
     #[arg(long)]
     json: bool,
-    /// What runs under valgrind; started by this program, not by people
+    /// Run the legs for valgrind; used by this program, not by people
     #[arg(long, hide = true)]
     counted: bool,
 }
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all is as it was, or nothing was to be compared.
+/// Returns whether all counts hold, or nothing was to be compared.
 fn run(options: &Options) -> Result<bool> {
     if options.counted {
         return cases::run().map(|()| true);

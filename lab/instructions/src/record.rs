@@ -1,4 +1,4 @@
-//! Recorded counts, and what became of them.
+//! Recorded counts, and comparing counts with them.
 
 use anyhow::{Context, Result, ensure};
 use comfy_table::presets::ASCII_MARKDOWN;
@@ -10,22 +10,22 @@ use std::ffi::CStr;
 use std::fmt::Write;
 use std::path::Path;
 
-/// So much more than recorded is told and fails.
+/// A count this far above its record is a failure.
 const MORE_MAX_PERCENT: f64 = 3.0;
 
-/// What counts depend on, besides the code.
+/// The tools that counts depend on, apart from the code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
-    /// As `rustc --version` has it.
+    /// In the form of `rustc --version`.
     pub rustc: String,
     /// The target's triple.
     pub target: String,
-    /// Version of the C library, whose allocator and copies are counted with what calls them.
+    /// Version of the C library, whose allocator and copies are included in the counts.
     pub libc: String,
 }
 
 impl Build {
-    /// Of this program.
+    /// The tools of this program.
     pub fn this() -> Build {
         Build {
             rustc: l1d_instructions::RUSTC.to_owned(),
@@ -34,7 +34,7 @@ impl Build {
         }
     }
 
-    /// Whether there are counts of its target.
+    /// There are counts for its target.
     pub fn is_counted(&self) -> bool {
         self.target.starts_with("x86_64-")
     }
@@ -52,7 +52,7 @@ fn libc_version() -> String {
     "not glibc".to_owned()
 }
 
-/// The file.
+/// The contents of the file.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Record {
     build: Build,
@@ -69,21 +69,21 @@ pub struct Row {
     is_too_many: bool,
 }
 
-/// All of them.
+/// The comparison of all counts.
 #[derive(Debug, Serialize)]
 pub struct Comparison {
     build: Build,
     recorded_build: Build,
-    /// Whether both are of the same tools; counts of others say nothing about the code.
+    /// Both have the same tools; counts from other tools say nothing about the code.
     is_compared: bool,
     more_max_percent: f64,
     rows: Vec<Row>,
-    /// Recorded, and not counted any more.
+    /// Recorded counts that do not exist any more.
     gone: Vec<String>,
 }
 
 impl Record {
-    /// Of these counts.
+    /// A record of these counts.
     pub fn new(build: Build, counts: &[Count]) -> Record {
         let tenths = |count: &Count| (count.instructions * 10.0).round() / 10.0;
         let instructions = counts.iter().map(|count| (count.name.clone(), tenths(count))).collect();
@@ -93,7 +93,7 @@ impl Record {
     /// Reads the file.
     ///
     /// # Errors
-    /// There is none, or something else is in it.
+    /// It does not exist, or is malformed.
     pub fn read(path: &Path) -> Result<Record> {
         let text = std::fs::read_to_string(path).with_context(|| {
             format!("cannot read {}; `./dev instructions --record` writes it", path.display())
@@ -104,7 +104,7 @@ impl Record {
     /// Writes the file.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system call failed.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = format!(
             "# Instructions of single operations, counted by callgrind in the release build.\n\
@@ -114,7 +114,7 @@ impl Record {
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// What is counted now beside this record.
+    /// Compares new counts with this record.
     pub fn compare(&self, build: Build, counts: &[Count]) -> Comparison {
         let is_compared = build == self.build;
         let row = |count: &Count| {
@@ -141,21 +141,20 @@ impl Record {
 }
 
 impl Comparison {
-    /// Whether no count is above its record, and none without one; where nothing was compared, nothing
-    /// is.
+    /// No count is above its record, and none is without one; always true if nothing was compared.
     pub fn holds(&self) -> bool {
         !self.is_compared || (self.gone.is_empty() && !self.rows.iter().any(|row| row.is_too_many))
     }
 
-    /// Refuses to pass where nothing was compared and nobody reads what is said: in CI a check would be
-    /// gone without a word.
+    /// Fails in CI if nothing was compared. There, nobody would read the message, and the check
+    /// would be lost silently.
     ///
     /// # Errors
-    /// That, and what to do.
+    /// Nothing was compared; the message says what to do.
     pub fn ensure_compared(&self, is_ci: bool) -> Result<()> {
         ensure!(
             self.is_compared || !is_ci,
-            "nothing was compared: {}. CI is set, and a check that checks nothing fails there; record anew with these tools: `./dev instructions --record`",
+            "nothing was compared: {}. CI is set, and a check that checks nothing fails there; record again with these tools: `./dev instructions --record`",
             self.tools()
         );
         Ok(())
@@ -166,7 +165,7 @@ impl Comparison {
         format!("recorded with {}, counted with {}", of(&self.recorded_build), of(&self.build))
     }
 
-    /// For people.
+    /// The table with explanations.
     pub fn text(&self) -> String {
         let mut table = Table::new();
         table.load_style(ASCII_MARKDOWN).set_header(["", "recorded", "now", "change"]);
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_or_gone_is_told() {
+    fn new_and_missing_counts_are_reported() {
         let record = Record::new(Build::this(), &counts(100.0, 50.0));
         assert!(!record.compare(Build::this(), &counts(100.0, 50.0)[..1]).holds());
         let less = Record::new(Build::this(), &counts(100.0, 50.0)[..1]);
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn with_another_compiler_nothing_is_compared_which_is_said_and_fails_in_ci() {
+    fn another_compiler_compares_nothing_says_so_and_fails_in_ci() {
         let old = Build { rustc: "rustc 1.0.0".to_owned(), ..Build::this() };
         let record = Record::new(old, &counts(1.0, 1.0)[..1]);
         let comparison = record.compare(Build::this(), &counts(9.0, 9.0));

@@ -1,5 +1,5 @@
 //! A table in shared memory that clients attach to, without a daemon: a thread hands it out as a
-//! daemon does, with a mailbox that nobody reads, and does nothing else.
+//! daemon does, with a mailbox that nothing reads.
 
 use crate::steps::Steps;
 use anyhow::{Context, Result};
@@ -21,9 +21,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use tempfile::TempDir;
 
-/// The table, and the socket at which it is handed out.
+/// The table, and the socket at which clients attach.
 pub struct Served {
-    /// Its owner's side. Before the memory, which it writes.
+    /// The owner's side. Declared before the memory that it writes to, so that it is dropped first.
     pub table: Table<MappedMut>,
     geometry: Geometry,
     file: OwnedFd,
@@ -35,18 +35,18 @@ impl Served {
     /// Makes an empty table, and hands it out to any number of clients until the process ends.
     ///
     /// # Errors
-    /// A shape that no table has, or no memory.
+    /// The plan is impossible, or there is no memory.
     pub fn new(plan: &Plan) -> Result<Served> {
         let geometry = Geometry::plan(plan)?;
         let file = memfd_create(c"l1d-table", MFdFlags::MFD_CLOEXEC).context("memfd_create")?;
         let file = File::from(file);
         file.set_len(plan.table_bytes).context("no memory for the table")?;
-        // A client trusts only what nobody but its owner can write.
+        // A client trusts only a file that nobody but its owner can write.
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         file.set_permissions(permissions).context("fchmod")?;
         let memory = MmapOptions::new().map_raw(&file).context("cannot map the table")?;
         // SAFETY: page-aligned, of the geometry's size and all zero; mapped as long as the table is
-        // used, which is declared before it.
+        // used, because that is declared first.
         let writer = unsafe { Writer::create(MappedMut::new(memory.as_mut_ptr()), geometry) };
         writer.open_for_readers();
         let directory = tempfile::tempdir().context("cannot make a directory for the socket")?;
@@ -57,7 +57,7 @@ impl Served {
             .spawn(move || {
                 let mut attached = Vec::new();
                 for stream in listener.incoming().flatten() {
-                    // Who does not get it says so.
+                    // A client that does not get the table reports the error itself.
                     if let Ok(kept) =
                         hand_out(stream, &read_only, identity.table_id, identity.table_bytes)
                     {
@@ -69,18 +69,18 @@ impl Served {
         Ok(Served { table: Table::new(writer), geometry, file, directory, memory })
     }
 
-    /// A client of it.
+    /// A client of the table.
     ///
     /// # Errors
-    /// As of [`Client::connect`].
+    /// The same as for [`Client::connect`].
     pub fn client(&self) -> Result<Client> {
         Ok(Client::connect(self.directory.path().join("socket"))?)
     }
 
-    /// A reader of it, over a mapping that lasts as long as `self`.
+    /// A reader of the table, over a mapping that lasts as long as `self`.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no valid table.
     pub fn reader(&self) -> Result<Reader<Mapped>> {
         // SAFETY: page-aligned, and mapped as long as `self` lives.
         let memory = unsafe { Mapped::new(self.memory.as_mut_ptr()) };
@@ -88,31 +88,31 @@ impl Served {
         Ok(unsafe { Reader::attach(memory, self.geometry.identity().table_bytes) }?)
     }
 
-    /// Reads it step by step, from a mapping like a client's.
+    /// A step-by-step reader of the table, over a mapping like a client's.
     ///
     /// # Errors
     /// No memory.
     pub fn steps(&self) -> Result<(Steps, Mapping)> {
         let bytes = self.geometry.identity().table_bytes;
         let mapping = Mapping::of_file(&self.file, bytes, Access::Read).context("cannot map")?;
-        // SAFETY: mapped, and of this geometry, as long as the mapping that is handed out with it.
+        // SAFETY: mapped with this geometry as long as the mapping that is returned with it.
         Ok((unsafe { Steps::of(Mapped::new(mapping.base()), self.geometry) }, mapping))
     }
 
-    /// A path by which another process opens the memory.
+    /// A path at which another process can open the memory.
     #[must_use]
     pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
     }
 }
 
-/// The same file, for reading only.
+/// The same file, opened read-only.
 fn reopen(file: &OwnedFd) -> Result<File> {
     File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).context("cannot open the table again")
 }
 
-/// Answers what can only be a request to attach. What it returns is to be kept as long as the client
-/// is to think that its daemon is there.
+/// Answers the request to attach, which is the only request it gets. The client considers its
+/// daemon alive as long as the returned stream is open.
 fn hand_out(mut stream: UnixStream, table: &File, id: u64, bytes: u64) -> Result<UnixStream> {
     let mailbox =
         memfd_create(c"l1d-mailbox", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;

@@ -1,5 +1,5 @@
-//! A hit, put together step by step: what each adds. Every step is as the read protocol has it, and the
-//! last one does all that `Reader::read` does for an entry without marks.
+//! A hit, assembled step by step to see what each step adds. Every step follows the read protocol,
+//! and the last one does everything that `Reader::read` does for an entry without marks.
 
 use crate::callgrind::leg;
 use crate::served::Served;
@@ -11,21 +11,21 @@ use shm_layout::memory::{WORD_BYTES, words_for};
 use shm_layout::{Entry, Geometry, Mapped, Memory, Plan, SlotWord};
 use std::hint::black_box;
 
-/// Bytes of the values that are read.
+/// Bytes of a value.
 pub const VALUE_BYTES: usize = 64;
 
 /// Find the key's slot in its first line, go to the entry, compare the key, copy the value.
 pub const FIND: u8 = 1;
-/// Ask for the second line meanwhile, and go there where the first has no such tag.
+/// Prefetch the second line meanwhile, and search it if the first lacks the tag.
 pub const SECOND_LINE: u8 = 2;
 /// Load the slot again, and the generation before and after (R4, R6).
 pub const GENERATION: u8 = 3;
 /// The floor of the entry's policy, and whether the table is in use (R8, R0).
 pub const FLOORS: u8 = 4;
-/// Whether the entry has expired (R7).
+/// The expiry of the entry (R7).
 pub const EXPIRY: u8 = 5;
 
-/// A table that is read step by step.
+/// A table with a step-by-step reader.
 #[derive(Debug, Clone, Copy)]
 pub struct Steps {
     memory: Mapped,
@@ -33,16 +33,16 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Of this table, as long as it is mapped.
+    /// A reader of this table.
     ///
     /// # Safety
-    /// `memory` is mapped and a table of this geometry as long as this value or a copy is used.
+    /// `memory` is mapped and is a table of this geometry as long as this value or a copy is used.
     #[must_use]
     pub unsafe fn of(memory: Mapped, geometry: Geometry) -> Steps {
         Steps { memory, geometry }
     }
 
-    /// Reads up to step `LAST`. Whether the value is in `to`.
+    /// Reads up to step `LAST`. Returns whether the value is in `to`.
     #[inline(always)]
     pub fn read<const LAST: u8>(
         &self,
@@ -51,7 +51,7 @@ impl Steps {
         to: &mut [u8; VALUE_BYTES],
     ) -> bool {
         let Steps { memory, geometry } = self;
-        // SAFETY: of all loads: words of a checked geometry, in memory that is mapped.
+        // SAFETY: for all loads: words of a validated geometry, in mapped memory.
         let load = |word: usize| unsafe { memory.load(word) };
         let hash = geometry.hasher().hash(key);
         let [first, second] = geometry.buckets(hash);
@@ -121,7 +121,7 @@ impl Steps {
     }
 }
 
-/// CLOCK_MONOTONIC as a client has it: late by a tick of the kernel's at most.
+/// CLOCK_MONOTONIC as a client reads it: at most a kernel tick late.
 #[inline(always)]
 #[must_use]
 pub fn coarse_clock() -> u64 {
@@ -131,7 +131,7 @@ pub fn coarse_clock() -> u64 {
     time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned()
 }
 
-/// Names of what is counted, as [`legs`] has them.
+/// Names of the counted steps, which [`legs`] uses.
 pub mod names {
     /// See [`super::FIND`].
     pub const FIND: &str = "hash, slot, entry, key, copy";
@@ -141,7 +141,7 @@ pub mod names {
     pub const GENERATION: &str = "+ generation";
     /// See [`super::FLOORS`].
     pub const FLOORS: &str = "+ floor, state";
-    /// See [`super::EXPIRY`], of entries that have one.
+    /// See [`super::EXPIRY`]; the entries have an expiry.
     pub const EXPIRY: &str = "+ expiry, clock";
     /// `Client::peek_into` of entries that do not expire.
     pub const CLIENT: &str = "l1d peek_into, entries without expiry";
@@ -149,10 +149,10 @@ pub mod names {
     pub const CLIENT_EXPIRY: &str = "l1d peek_into";
 }
 
-/// Does each step as a leg, in a small table.
+/// Runs each step as a leg, on a small table.
 ///
 /// # Errors
-/// No memory, or something was not found that is there.
+/// No memory, or a key is missing.
 pub fn legs() -> Result<()> {
     let plan =
         Plan { table_bytes: 16 << 20, value_bytes_max: 2048, table_id: 1, ..Plan::default() };
@@ -184,7 +184,7 @@ pub fn legs() -> Result<()> {
     peeks(&client, (names::CLIENT_EXPIRY, &expiring))
 }
 
-/// Of several counts the least stands: now and then a hit is due to be reported.
+/// The smallest of several counts is taken: now and then a hit is due to be reported.
 fn peeks(client: &Client, (name, key): (&str, &[u8])) -> Result<()> {
     let mut value = Vec::with_capacity(VALUE_BYTES);
     let mut peek = || client.peek_into(black_box(key), black_box(&mut value)).is_some();

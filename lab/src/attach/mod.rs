@@ -1,5 +1,5 @@
-//! `l1d-lab attach`: what a process pays that begins, reads a hundred keys, and ends: a cron job, a
-//! command, a worker of the kind that PHP has.
+//! `l1d-lab attach`: the cost of a process that starts, reads a hundred keys and ends, such as a
+//! cron job, a command or a PHP worker.
 
 mod visitor;
 
@@ -28,19 +28,19 @@ pub use visitor::{VisitorPlace, visitor};
 /// Options of `attach`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AttachOptions {
-    /// Entries of 24 + 64 bytes that are there to be read
+    /// Entries of 24 + 64 bytes in the table
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
     entries: u32,
     /// Random keys that each process reads
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     reads: u32,
-    /// Processes of each kind, in turns
+    /// Processes of each kind; the kinds take turns
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
-    /// Without memcached and Redis, whose filling takes a while
+    /// Leave out memcached and Redis, which take a while to fill
     #[arg(long)]
     without_servers: bool,
-    /// Seed of the keys that are drawn
+    /// Seed of the random keys
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// The daemon's program [default: the l1d beside this program]
@@ -51,19 +51,19 @@ pub struct AttachOptions {
     json: bool,
 }
 
-/// Who has no row, and why.
+/// The contestants without a row, and the reason.
 const OWN: &str = "caches and maps of the process's own";
 const BEGINS_EMPTY: &str = "a process that begins has nothing in them";
 const NOT_ASKED_FOR: &str = "left out by --without-servers";
 
-/// What a process says of itself.
+/// The figures that a process reports about itself.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Visit {
-    /// Until it could read.
+    /// From the start until it could read.
     attach_us: f64,
-    /// The reads, all together.
+    /// All reads together.
     reads_us: f64,
-    /// Page faults during both.
+    /// Page faults while it attached and read.
     faults: f64,
 }
 
@@ -72,7 +72,7 @@ struct Row {
     contestant: String,
     attach_us: Spread,
     reads_us: Spread,
-    /// Both.
+    /// Attaching and reading.
     total_us: Spread,
     faults: Spread,
 }
@@ -88,11 +88,11 @@ struct Report {
     skipped: Vec<Skipped>,
 }
 
-/// One kind of process: its name, and how it is told where to read.
+/// One kind of process: its name, and the options that tell it where to read.
 struct Kind {
     name: String,
     place: [String; 2],
-    /// What its files in /dev/shm begin with, where it has any.
+    /// The prefix of its files in /dev/shm, if it has any.
     prefix: String,
     visits: Vec<Visit>,
 }
@@ -100,7 +100,7 @@ struct Kind {
 /// Runs `attach`.
 ///
 /// # Errors
-/// A daemon or server that does not start, or a process that did not find what is there.
+/// A daemon or server does not start, or a process did not find a key that exists.
 pub fn attach(options: &AttachOptions) -> Result<()> {
     let report = measure(options)?;
     if !crate::output::json(options.json, &report)? {
@@ -178,10 +178,10 @@ fn measure(options: &AttachOptions) -> Result<Report> {
     })
 }
 
-/// Runs `start` so that nothing which it starts has large pages.
+/// Runs `start` so that nothing it starts gets large pages.
 fn without_large_pages<T>(start: impl FnOnce() -> Result<T>) -> Result<T> {
     let set = |off: c_ulong| {
-        // SAFETY: takes numbers and changes nothing but what new mappings get.
+        // SAFETY: takes only numbers, and changes nothing but the pages of new mappings.
         unsafe {
             nix::libc::prctl(
                 nix::libc::PR_SET_THP_DISABLE,
@@ -204,7 +204,7 @@ impl Kind {
         Kind { name: name.to_owned(), place, prefix: String::new(), visits: Vec::new() }
     }
 
-    /// A process that begins, reads and ends.
+    /// Runs one process that attaches, reads and ends.
     fn visit(&self, options: &AttachOptions, seed: u64) -> Result<Visit> {
         let own = std::env::current_exe().context("this program's own file cannot be found")?;
         let mut command = Command::new(own);

@@ -1,4 +1,4 @@
-//! The process that begins, reads and ends.
+//! The process that attaches, reads and ends.
 
 use super::Visit;
 use crate::daemon::DEADLINE;
@@ -17,14 +17,14 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// What it is told.
+/// Its options.
 #[derive(Debug, Clone, clap::Args)]
 pub struct VisitorPlace {
-    /// Which way to read
+    /// The kind of store to read
     how: String,
     /// A socket, file or directory
     place: PathBuf,
-    /// What its files in /dev/shm begin with, where it has any
+    /// Prefix of its files in /dev/shm, if it has any
     #[arg(long, default_value = "")]
     prefix: String,
     #[arg(long)]
@@ -37,10 +37,10 @@ pub struct VisitorPlace {
     arena_seed: u64,
 }
 
-/// Attaches and reads; says how long it took.
+/// Attaches and reads; reports how long it took.
 ///
 /// # Errors
-/// Nobody is there, or a key that should be.
+/// The store cannot be reached, or lacks a key that it should have.
 pub fn visitor(place: &VisitorPlace) -> Result<()> {
     let mut random = Random::new(place.seed);
     let numbers: Vec<u32> = (0..place.reads)
@@ -62,7 +62,8 @@ pub fn visitor(place: &VisitorPlace) -> Result<()> {
     Ok(())
 }
 
-/// Times `attach`, and then `read` of every number, which says whether the value is the key's.
+/// Times `attach`, and then `read` of each number. `read` returns whether the value is the right
+/// one.
 fn timed<T>(
     numbers: &[u32],
     attach: impl FnOnce() -> Result<T>,
@@ -89,7 +90,7 @@ fn faults() -> Result<i64> {
 
 fn limit(place: &VisitorPlace, numbers: &[u32]) -> Result<Visit> {
     let keys = place.entries as usize;
-    // Where keys are is known to this reader, and no part of what it does.
+    // This reader knows where the keys are, so finding that out is not timed.
     let slots = slots(keys, place.arena_seed);
     let map = || {
         let file = File::open(&place.place).context("cannot open the limit's memory")?;
@@ -125,8 +126,8 @@ fn lmdb(place: &VisitorPlace, numbers: &[u32]) -> Result<Visit> {
 fn snapshot(place: &VisitorPlace, numbers: &[u32]) -> Result<Visit> {
     let open = || Ok(mmap_sync::synchronizer::Synchronizer::new(place.place.as_os_str()));
     timed(numbers, open, |reader, number| {
-        // SAFETY: the archive is of this type and not written any more, in a directory of this run's
-        // own; the guard ends with this call.
+        // SAFETY: the archive has this type and is not written any more, in a directory private to
+        // this run; the guard is dropped before this call returns.
         let entries = unsafe { reader.read::<Entries>(false) };
         let entries = entries.ok().context("cannot read the archive")?;
         Ok(entries.get(&key(number)).is_some_and(|found| *found == value(number)))
@@ -148,7 +149,7 @@ fn blackboard(place: &VisitorPlace, numbers: &[u32]) -> Result<Visit> {
     })
 }
 
-/// Reads through a socket: `ask` writes a request, and says how many bytes the answer has.
+/// Reads through a socket: `ask` writes a request and returns the length of the answer.
 fn server(
     place: &VisitorPlace,
     numbers: &[u32],

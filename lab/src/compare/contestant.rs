@@ -1,4 +1,4 @@
-//! The ways to keep an L1.
+//! The contestants: the ways to keep an L1.
 
 use serde::Serialize;
 use std::time::Duration;
@@ -11,11 +11,12 @@ pub enum Contestant {
     #[value(name = "no-l1")]
     #[serde(rename = "no-l1")]
     NoL1,
-    /// In each process, every key for 30 s.
+    /// In each process, for 30 s.
     #[value(name = "own-30s")]
     #[serde(rename = "own-30s")]
     Own30s,
-    /// In each process; keys that another process writes for 2 s, the usual cure, all others 30 s.
+    /// In each process: 2 s for keys that another process writes, the usual cure, and 30 s for
+    /// others.
     #[value(name = "own-2s")]
     #[serde(rename = "own-2s")]
     Own2s,
@@ -24,7 +25,7 @@ pub enum Contestant {
 }
 
 impl Contestant {
-    /// What the command line and the report call it.
+    /// Its name on the command line and in the report.
     pub fn name(self) -> &'static str {
         match self {
             Contestant::NoL1 => "no-l1",
@@ -34,7 +35,7 @@ impl Contestant {
         }
     }
 
-    /// The same for people.
+    /// Its title in tables.
     pub fn title(self) -> &'static str {
         match self {
             Contestant::NoL1 => "no L1",
@@ -44,7 +45,8 @@ impl Contestant {
         }
     }
 
-    /// How long a process keeps a copy of its own. `is_shared`: other processes write the key.
+    /// How long a process keeps a copy of its own; `is_shared` means that other processes write the
+    /// key.
     pub fn own_ttl(self, is_shared: bool) -> Option<Duration> {
         match self {
             Contestant::NoL1 | Contestant::L1d => None,

@@ -1,4 +1,4 @@
-//! The keys of a run, and who asks for which, in which order.
+//! The keys of a run, and the order in which each process asks for them.
 
 use crate::failure::Failure;
 use crate::random::Random;
@@ -11,10 +11,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Writes a second where nothing else is said.
+/// Default rate of writes per second.
 const RATE: f64 = 100.0;
 const THETA: f64 = 0.99;
-/// memcached takes 250, with the prefix.
+/// memcached's limit is 250, including the prefix.
 const TRACE_KEY_BYTES_MAX: usize = 200;
 
 /// A key and its values.
@@ -24,18 +24,18 @@ pub struct Key {
     pub name: Box<[u8]>,
     /// Bytes of a value.
     pub value_bytes: usize,
-    /// Other processes write it; a copy of one's own goes stale.
+    /// Other processes write it, so a private copy goes stale.
     pub is_shared: bool,
 }
 
-/// All keys, and how they are used.
+/// All keys and how they are used.
 pub struct Load {
     /// The keys.
     pub keys: Vec<Key>,
-    /// Whether the tiers hold version 1 of every key from the start. If not, a reader that finds
-    /// nothing loads it from the origin and sets it.
+    /// The tiers hold version 1 of every key from the start. Otherwise a reader that finds nothing
+    /// loads it from the origin and sets it.
     pub is_preloaded: bool,
-    /// Of the writer, a second.
+    /// Writes per second.
     pub rate: f64,
     kind: Kind,
 }
@@ -91,7 +91,7 @@ impl Load {
     /// The requests of a file.
     ///
     /// # Errors
-    /// The file is no trace, or has a key of more than 200 bytes, or of others than printable ASCII.
+    /// The file is no trace, or has a key over 200 bytes or with unprintable characters.
     pub fn trace(file: &Path, value_bytes: usize, rate: Option<f64>) -> Result<Load> {
         let trace = Trace::read(file)?;
         for (line, position) in (1..).zip(&trace.requests) {
@@ -112,7 +112,7 @@ impl Load {
         })
     }
 
-    /// Whether a run ends with the requests, and begins with empty caches.
+    /// The run ends with the requests, and begins with empty caches.
     pub fn is_trace(&self) -> bool {
         matches!(self.kind, Kind::Trace { .. })
     }
@@ -125,8 +125,8 @@ impl Load {
         }
     }
 
-    /// Positions of the keys that one of `readers` readers asks for, in order. A trace is dealt out
-    /// in turn and ends; others never end.
+    /// Positions of the keys that this one of `readers` readers asks for, in order. The requests of
+    /// a trace are dealt out in turn and end; others never end.
     pub fn reads(&self, reader: u32, readers: u32, seed: u64) -> Box<dyn Iterator<Item = usize>> {
         let mut random = Random::new(seed ^ (u64::from(reader) + 1) << 32);
         match self.kind.clone() {
@@ -150,7 +150,7 @@ impl Load {
         }
     }
 
-    /// What the writer writes, and when.
+    /// The writes: when, and to which key.
     pub fn writes(&self, seed: u64) -> Box<dyn Iterator<Item = (Duration, usize)>> {
         let mut random = Random::new(!seed);
         let interval = Duration::from_secs_f64(1.0 / self.rate);

@@ -1,5 +1,5 @@
-//! `l1d-lab compare`: several processes that read and one that writes, with real tiers below, in
-//! four ways: no L1, an L1 in each process (30 s, or 2 s for shared keys), and l1d.
+//! `l1d-lab compare`: several reader processes and one writer, with real tiers below, in four ways:
+//! no L1, an L1 in each process (30 s, or 2 s for shared keys), and l1d.
 
 mod contestant;
 mod keys;

@@ -1,4 +1,4 @@
-//! What `compare` is told, and what it tells its processes.
+//! Options of `compare` and of its processes.
 
 use super::contestant::Contestant;
 use super::keys::Load;
@@ -12,18 +12,17 @@ use std::path::PathBuf;
 pub struct CompareOptions {
     #[command(flatten)]
     pub load: LoadOptions,
-    /// Who takes part, several with commas
+    /// Contestants, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "no-l1,own-30s,own-2s,l1d")]
     pub contestants: Vec<Contestant>,
-    /// Seconds that are measured; a copy with a TTL of 30 s shows its age only after 30 s [default:
-    /// 10, for a trace until its requests end]
+    /// Seconds to measure; a copy with a TTL of 30 s shows its age only after 30 s [default: 10,
+    /// for a trace until its requests end]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: Option<u64>,
-    /// How often everybody has a turn; counts and times of all turns are put together, reads/s are
-    /// the median's
+    /// Turns of each contestant; counts and times of all turns are added up, reads/s is the median
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
-    /// Seconds before that are not counted; a trace has none
+    /// Seconds of warm-up that are not counted; a trace has none
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub warm_up_seconds: u64,
     /// Put the tiers this round trip away, such as 0.5ms, by a proxy [default: on this host]
@@ -40,7 +39,7 @@ pub struct CompareOptions {
     pub json: bool,
 }
 
-/// What is read and written.
+/// The workload.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LoadOptions {
     /// dashboard: pages over market data that one process publishes; zipf: single keys; trace: the
@@ -62,16 +61,16 @@ pub struct LoadOptions {
     /// Writes a second of the writer process [default: 2404 for "dashboard", 100 for others]
     #[arg(long)]
     pub rate: Option<f64>,
-    /// Seed of all that is drawn
+    /// Seed of all random choices
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
 
 impl LoadOptions {
-    /// The keys and requests that this means.
+    /// The keys and requests of these options.
     ///
     /// # Errors
-    /// A combination that means nothing, or a file that is no trace.
+    /// The options contradict each other, or the file is no trace.
     pub fn load(&self) -> Result<Load> {
         if let Some(rate) = self.rate
             && !(0.001..=1e6).contains(&rate)
@@ -101,12 +100,12 @@ fn usage(text: String) -> crate::failure::Failure {
     crate::failure::Failure::Usage(text)
 }
 
-/// What one process is told.
+/// Options of one process.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WorkerOptions {
     #[command(flatten)]
     pub load: LoadOptions,
-    /// Number of the reader; none: the writer.
+    /// Number of the reader; `None` for the writer.
     #[arg(long)]
     pub reader: Option<u32>,
     #[arg(long)]

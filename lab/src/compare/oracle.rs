@@ -1,11 +1,12 @@
-//! What everybody may know without asking a cache: the version of each key that the writer had
-//! acknowledged last, when each of the latest was, and the version at the pretend origin.
+//! The truth that every process can know without asking a cache: for each key, the version that was
+//! acknowledged to the writer last, when each of the latest versions was acknowledged, and the
+//! version at the pretend origin.
 //!
 //! A small read-write region that all processes of a run share. One process, the writer, stores.
 //!
 //! ```text
-//!  word 0: stop | for each key: acknowledged, at the origin, time of acknowledgement of the last
-//!               | `ring` versions in ns, at version % ring
+//!  word 0: stop | for each key: acknowledged version, version at the origin, times in ns at which
+//!               | the last `ring` versions were acknowledged, at version % ring
 //! ```
 
 use crate::interrupt;
@@ -17,14 +18,14 @@ use shared_memory::{Shmem, ShmemConf};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Words for all rings together, at most: 32 MiB.
+/// Bound on the words of all rings together: 32 MiB.
 const RING_WORDS_MAX: usize = 4 << 20;
 const RING_MAX: usize = 512;
 
-/// Regions that this process has made.
+/// Number of regions that this process has created.
 static CREATED: AtomicU32 = AtomicU32::new(0);
 
-/// The region.
+/// The shared region.
 pub struct Oracle {
     region: Shmem,
     keys: usize,
@@ -32,7 +33,7 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// A new one, with every key at version `version` since `now_ns`.
+    /// Creates a region with every key at version `version` since `now_ns`.
     pub fn create(keys: usize, version: u64, now_ns: u64) -> Result<Oracle> {
         let bytes = words(keys) * 8;
         let error = || format!("cannot make {bytes} bytes of shared memory");
@@ -40,7 +41,7 @@ impl Oracle {
         let file = format!("l1d-lab.{}.oracle.{number}", std::process::id());
         interrupt::remove_if_interrupted(&Path::new("/dev/shm").join(&file));
         let name = format!("/{file}");
-        // What a killed run with this very process id has left.
+        // A killed run with the same process id may have left one.
         let _ = shm_unlink(&name[..]);
         let region = ShmemConf::new().size(bytes).os_id(&name).create().with_context(error)?;
         reserve(&name, bytes).with_context(error)?;
@@ -52,7 +53,7 @@ impl Oracle {
         Ok(oracle)
     }
 
-    /// The one that another process has made, by its name.
+    /// Opens the region that another process created.
     pub fn open(name: &str, keys: usize) -> Result<Oracle> {
         let region = ShmemConf::new()
             .os_id(name)
@@ -66,22 +67,22 @@ impl Oracle {
         Ok(Oracle { region, keys, ring: ring(keys) })
     }
 
-    /// By which another process opens it.
+    /// The name by which another process opens it.
     pub fn name(&self) -> &str {
         self.region.get_os_id()
     }
 
-    /// Tells all to end.
+    /// Tells all processes to end.
     pub fn stop(&self) {
         self.word(0).store(1, Ordering::Relaxed);
     }
 
-    /// Whether all are to end.
+    /// All processes are to end.
     pub fn is_stopped(&self) -> bool {
         self.word(0).load(Ordering::Relaxed) != 0
     }
 
-    /// The origin has a new version; nobody has heard of it yet.
+    /// The origin has a new version, which no cache knows yet.
     pub fn at_origin(&self, key: usize, version: u64) {
         self.of(key, 1).store(version, Ordering::Release);
     }
@@ -93,25 +94,25 @@ impl Oracle {
 
     /// The writer was told that this version is stored.
     pub fn acknowledge(&self, key: usize, version: u64, now_ns: u64) {
-        // Versions between, whose own store failed, have this one as their successor's time.
+        // Versions in between, whose own store failed, take this time as their successor's.
         let first = (self.of(key, 0).load(Ordering::Relaxed) + 1)
             .max((version + 1).saturating_sub(self.ring as u64));
         for version in first..=version {
             self.time(key, version).store(now_ns, Ordering::Relaxed);
         }
-        // Pairs with the load in `acknowledged`: who sees the version sees its time.
+        // Pairs with the load in `acknowledged`: a process that sees the version sees its time.
         self.of(key, 0).store(version, Ordering::Release);
     }
 
-    /// The last acknowledged version. Whoever begins to read after this must not see an older one.
+    /// The last acknowledged version. A read that begins after this must not return an older one.
     pub fn acknowledged(&self, key: usize) -> u64 {
         self.of(key, 0).load(Ordering::Acquire)
     }
 
-    /// Since when `version`, which is older than the acknowledged one, has been outdated: the time at
-    /// which its successor was acknowledged, or the oldest time after that which is still known.
+    /// Since when `version`, which is older than the acknowledged one, has been outdated: the time
+    /// at which its successor was acknowledged, or the oldest later time that is still known.
     pub fn outdated_since_ns(&self, key: usize, version: u64) -> u64 {
-        // The writer may be about to store over the oldest place.
+        // The writer may be about to overwrite the oldest entry.
         let known = (self.acknowledged(key) + 2).saturating_sub(self.ring as u64);
         self.time(key, (version + 1).max(known)).load(Ordering::Relaxed)
     }
@@ -128,15 +129,15 @@ impl Oracle {
 
     fn word(&self, word: usize) -> &AtomicU64 {
         assert!(word < words(self.keys));
-        // SAFETY: the region holds `words(keys)` words (made so by `create`, checked by `open`) and
-        // is page-aligned, writable and mapped as long as `self`; every process touches its words
-        // as AtomicU64 only.
+        // SAFETY: the region holds `words(keys)` words (created so, checked by `open`), is
+        // page-aligned and writable, and stays mapped as long as `self`; every process accesses its
+        // words only as AtomicU64.
         unsafe { &*self.region.as_ptr().cast::<AtomicU64>().add(word) }
     }
 }
 
-/// Gives the region its memory. `shared_memory` only sets its size, and a page that the system
-/// cannot give later would end the process that touches it (SIGBUS).
+/// Allocates the region's memory. `shared_memory` only sets its size, and a page that the system
+/// cannot provide later would kill the process that touches it (SIGBUS).
 fn reserve(name: &str, bytes: usize) -> Result<()> {
     let file = shm_open(name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
     posix_fallocate(file, 0, i64::try_from(bytes)?).context("there is no room for it in /dev/shm")

@@ -1,4 +1,4 @@
-//! What one contestant did, in raw figures.
+//! The raw figures of one contestant.
 
 use super::contestant::Contestant;
 use super::servers::Requests;
@@ -10,28 +10,28 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-/// Of one turn or several.
+/// The figures of one turn or several.
 pub struct Outcome {
-    /// Who.
+    /// The contestant.
     pub contestant: Contestant,
-    /// Reads a second, by turn.
+    /// Reads per second, by turn.
     pub reads_per_second: Vec<f64>,
-    /// All readers together. Its elapsed time is that of all turns.
+    /// All readers together. Its elapsed time is the sum over all turns.
     pub read: Tally,
     /// The writer.
     pub written: Tally,
-    /// What the tiers counted meanwhile.
+    /// The requests that the tiers counted meanwhile.
     pub requests: Requests,
-    /// Of readers, writer and daemon together; of several turns, the most.
+    /// Memory of readers, writer and daemon together; the largest of several turns.
     pub memory: Memory,
-    /// l1d's table; of several turns, the last.
+    /// l1d's table; of several turns, the last one's.
     pub table: Option<Table>,
-    /// How the proxy was loaded, by turn; empty where the tiers are on the host.
+    /// The load of the proxy, by turn; empty if the tiers are on the host.
     pub proxy: Vec<Load>,
 }
 
 impl Outcome {
-    /// Of one turn. `tallies`: of the readers and of the writer.
+    /// The outcome of one turn. `tallies`: of the readers and of the writer.
     pub fn new(
         contestant: Contestant,
         (read, written): (Tally, Tally),
@@ -44,10 +44,10 @@ impl Outcome {
         Outcome { contestant, reads_per_second, read, written, requests, memory, table, proxy }
     }
 
-    /// Adds another turn's.
+    /// Adds another turn.
     ///
     /// # Errors
-    /// Times that cannot be put together.
+    /// The histograms cannot be added.
     pub fn add(&mut self, other: Outcome) -> Result<()> {
         self.reads_per_second.extend(other.reads_per_second);
         add(&mut self.read, other.read)?;
@@ -62,7 +62,7 @@ impl Outcome {
     }
 }
 
-/// Turns come after each other: their times add up, and their copies are not there at once.
+/// Turns run one after the other: their times add up, their copies do not exist at once.
 fn add(turns: &mut Tally, turn: Tally) -> Result<()> {
     let elapsed_ns = turns.elapsed_ns + turn.elapsed_ns;
     let copies = (turn.copies, turn.copies_bytes);
@@ -79,15 +79,15 @@ pub struct Table {
     pub bytes: u64,
     /// Entries that it holds.
     pub entries: u64,
-    /// Bytes of these, headers included.
+    /// Bytes of these entries, including headers.
     pub live_bytes: u64,
 }
 
 impl Table {
-    /// Of a running daemon.
+    /// The table of a running daemon.
     ///
     /// # Errors
-    /// It does not answer, or answers something else.
+    /// The daemon does not answer, or its answer lacks a figure.
     pub fn of(daemon: &Daemon) -> Result<Table> {
         let stats: Value = serde_json::from_str(&daemon.client()?.admin().stats_json()?)
             .context("the daemon's stats are no JSON")?;

@@ -1,4 +1,4 @@
-//! How the processes of a run are started.
+//! Starts the processes of a run.
 
 use super::contestant::Contestant;
 use super::options::CompareOptions;

@@ -1,4 +1,4 @@
-//! What `compare` prints.
+//! The report of `compare`.
 
 use super::contestant::Contestant;
 use super::keys::Load;
@@ -13,75 +13,75 @@ use serde::Serialize;
 /// A run.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Where.
+    /// The machine.
     pub machine: Machine,
-    /// Its name.
+    /// Name of the workload.
     pub workload: String,
     /// Keys of the workload.
     pub keys: usize,
     /// Reader processes.
     pub readers: u32,
-    /// Round trip to the tiers, in ms; none: they are on the host.
+    /// Round trip to the tiers, in ms; `None` if they are on the host.
     pub distance_ms: Option<Distance>,
     /// Turns of each contestant.
     pub rounds: u32,
-    /// Requests of the trace, in each turn.
+    /// Requests of the trace in each turn.
     pub trace_requests: Option<u64>,
-    /// What the writer was told.
+    /// The rate that the writer was asked for.
     pub writes_per_second_wanted: f64,
     /// In the order of the command line.
     pub contestants: Vec<Figures>,
 }
 
-/// What one contestant did, per second and in shares.
+/// The figures of one contestant, per second and as shares.
 #[derive(Debug, Serialize)]
 pub struct Figures {
-    /// Who.
+    /// The contestant.
     pub contestant: Contestant,
-    /// Measured, all turns together.
+    /// Seconds measured, all turns together.
     pub seconds: f64,
-    /// Answered reads, those that found nothing included.
+    /// Answered reads, including those that found nothing.
     pub reads: u64,
-    /// Of all readers together; of several turns, the median.
+    /// Of all readers together; the median of several turns.
     pub reads_per_second: f64,
     /// The same, by turn.
     pub reads_per_second_by_round: Vec<f64>,
-    /// Of a read, whatever answered it.
+    /// Latency of a read, whichever level answered it.
     pub read_ns: Quantiles,
     /// Shares of all reads.
     pub hits: Hits,
-    /// Reads that gave a value older than the last acknowledged before they began.
+    /// Reads that returned a value older than the last one acknowledged before they began.
     pub stale: u64,
-    /// Of all reads.
+    /// Stale reads as a share of all reads.
     pub stale_share: f64,
-    /// Of the stale ones: of keys that other processes write, host scope in l1d. The others are as
+    /// The stale reads of keys that other processes write (host scope in l1d). The others are as
     /// old as their policy allows.
     pub stale_shared: u64,
-    /// How long these values had been outdated.
+    /// How long the stale values had been outdated.
     pub stale_ms: Option<StaleAges>,
-    /// Of these, those of shared keys.
+    /// The same of shared keys only.
     pub stale_shared_ms: Option<StaleAges>,
     /// Values that were torn or belonged to another key.
     pub damaged: u64,
     /// Reads and writes that failed.
     pub errors: u64,
-    /// What the last of these said.
+    /// Message of the last error.
     pub last_error: Option<String>,
     /// Loads from the origin after a miss.
     pub loads: u64,
-    /// Acknowledged to the writer.
+    /// Writes acknowledged to the writer.
     pub writes_per_second: f64,
-    /// Until all levels had acknowledged.
+    /// Latency of a write, until all levels had acknowledged it.
     pub write_ns: Quantiles,
-    /// As the servers count.
+    /// Requests as the servers count them.
     pub tier_requests_per_second: TierRequests,
-    /// At the end of a turn.
+    /// Memory at the end of a turn.
     pub memory: MemoryFigures,
-    /// How the proxy was loaded, by turn; empty where the tiers are on the host.
+    /// The load of the proxy, by turn; empty if the tiers are on the host.
     pub proxy: Vec<crate::distance::Load>,
 }
 
-/// In ns: what half, 99 % and 99.9 % of all did not exceed, and the longest.
+/// In ns: the median, the 99th and 99.9th percentile, and the maximum.
 #[derive(Debug, Serialize)]
 pub struct Quantiles {
     pub p50: u64,
@@ -90,19 +90,19 @@ pub struct Quantiles {
     pub max: u64,
 }
 
-/// Where reads were answered.
+/// Shares of reads by the level that answered.
 #[derive(Debug, Serialize)]
 pub struct Hits {
-    /// In the process's own L1, or l1d's table or process cache.
+    /// The process's own L1, or l1d's table or process cache.
     pub l1: f64,
-    /// By memcached.
+    /// memcached.
     pub l2: f64,
-    /// By Redis.
+    /// Redis.
     pub l3: f64,
-    /// By the daemon without a fetch of its own: the read joined one that another process had begun,
+    /// The daemon, without a fetch of its own: the read joined one that another process had begun,
     /// or the value had just arrived (l1d only).
     pub joined: f64,
-    /// By nobody.
+    /// No level had it.
     pub missing: f64,
 }
 
@@ -114,7 +114,7 @@ pub struct StaleAges {
     pub max: f64,
 }
 
-/// Of all processes together.
+/// Requests of all processes together.
 #[derive(Debug, Serialize)]
 pub struct TierRequests {
     /// Keys asked for.
@@ -127,23 +127,24 @@ pub struct TierRequests {
     pub l3_sets: f64,
 }
 
-/// What all processes hold.
+/// Memory of all processes.
 #[derive(Debug, Serialize)]
 pub struct MemoryFigures {
-    /// All processes (readers, writer, daemon), shared pages counted once, and the table's file.
+    /// All processes (readers, writer, daemon) with shared pages counted once, and the table's
+    /// file.
     pub bytes: u64,
-    /// Of these, private memory of the processes.
+    /// The private memory of the processes, which is part of that.
     pub anonymous_bytes: u64,
-    /// Copies of values in L1, of all processes.
+    /// Copies of values in L1, over all processes.
     pub copies: u64,
-    /// Bytes that the copies take: keys and values, in l1d's table also entry headers.
+    /// Bytes of the copies: keys and values, in l1d's table also entry headers.
     pub copies_bytes: u64,
-    /// l1d's.
+    /// l1d's table.
     pub table: Option<Table>,
 }
 
 impl Report {
-    /// From the raw figures.
+    /// Computes them from the raw figures.
     pub fn new(
         options: &CompareOptions,
         load: &Load,
@@ -171,7 +172,7 @@ impl Figures {
         let seconds = read.elapsed_ns as f64 / 1e9;
         let share = |count: u64| count as f64 / read.reads.max(1) as f64;
         let rate = |count: u64| count as f64 / seconds;
-        // The daemon does not tell a reader which tier answered; the tiers know.
+        // The daemon does not tell a reader which tier answered; the tiers' counters do.
         let (l2, l3) = match contestant {
             Contestant::L1d => {
                 (requests.l2_hits.min(read.daemon), requests.l3_hits.min(read.daemon))

@@ -1,4 +1,4 @@
-//! The contestants in turn, each with fresh tiers and fresh processes every time.
+//! The contestants take turns, each turn with fresh tiers and fresh processes.
 
 use super::contestant::Contestant;
 use super::keys::Load;
@@ -23,25 +23,25 @@ use l1d::clock::monotonic_ns;
 use l1d_demo::stamped::{self, Stamp};
 use std::time::Duration;
 
-/// From telling all processes to begin until they do.
+/// Lead time between telling the processes to begin and the begin.
 const AHEAD_NS: u64 = 50_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
-/// Measured where nothing else is said.
+/// Default length of a measurement.
 const SECONDS: u64 = 10;
-/// A trace ends with its requests; a day is longer than any.
+/// A trace ends with its requests, which never takes a day.
 const TRACE_SECONDS: u64 = 86_400;
-/// Values that are put into Redis with one round trip.
+/// Values that are put into Redis in one round trip.
 const BATCH: usize = 1000;
 
 /// Runs `compare`.
 ///
 /// # Errors
-/// A combination of options that means nothing, servers or a daemon that do not start, or a process
-/// that failed.
+/// The options contradict each other, servers or a daemon do not start, or a process failed. that
+/// failed.
 pub fn compare(options: &CompareOptions) -> Result<()> {
     let load = options.load.load()?;
     if options.contestants.contains(&Contestant::L1d) {
-        // Before the others have run for minutes.
+        // Checked before the other contestants have run for minutes.
         daemon::program_at(options.l1d.as_deref())?;
     }
     let progress = Progress::new();
@@ -95,7 +95,7 @@ fn play(
     let doing = if is_trace { "replaying" } else { "warming up" };
     progress.say(&format!("{}: {doing}", contestant.title()));
     sleep_until(window.count_ns);
-    // A trace begins with empty tiers, and counts from there.
+    // A trace begins with empty tiers and is counted from there.
     let mark = servers.proxy().map(Proxy::mark).transpose()?;
     let before = if is_trace { Requests::default() } else { servers.requests()? };
     if !is_trace {

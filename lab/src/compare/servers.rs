@@ -1,4 +1,4 @@
-//! The tiers of a run, and what they say about it.
+//! The tiers of a run and their counters.
 
 use super::tiers::connect_redis;
 use crate::distance::{Distance, Proxy};
@@ -10,32 +10,32 @@ use std::net::TcpStream;
 use std::time::Duration;
 use test_support::servers::Server;
 
-/// Fresh servers on ports of their own, perhaps behind a proxy; gone when dropped.
+/// Fresh servers on private ports, behind a proxy if there is a distance. Stopped when dropped.
 pub struct Servers {
     proxy: Option<Proxy>,
     memcached: Server,
     redis: Server,
 }
 
-/// What the servers have done so far.
+/// The counters of the servers.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Requests {
     /// Keys that memcached was asked for.
     pub l2_gets: u64,
-    /// Of these, found.
+    /// Of these, the keys it found.
     pub l2_hits: u64,
     /// Values stored in memcached.
     pub l2_sets: u64,
     /// Keys that Redis was asked for.
     pub l3_gets: u64,
-    /// Of these, found.
+    /// Of these, the keys it found.
     pub l3_hits: u64,
     /// Values stored in Redis.
     pub l3_sets: u64,
 }
 
 impl Requests {
-    /// Adds those of another run.
+    /// Adds the counters of another run.
     pub fn add(&mut self, other: Requests) {
         self.l2_gets += other.l2_gets;
         self.l2_hits += other.l2_hits;
@@ -45,7 +45,7 @@ impl Requests {
         self.l3_sets += other.l3_sets;
     }
 
-    /// What happened between two looks.
+    /// The difference between two readings.
     pub fn since(self, before: Requests) -> Requests {
         Requests {
             l2_gets: self.l2_gets - before.l2_gets,
@@ -59,7 +59,7 @@ impl Requests {
 }
 
 impl Servers {
-    /// Starts both, `distance` away from everybody.
+    /// Starts both, `distance` away from all processes.
     ///
     /// # Errors
     /// A program is not in the PATH.
@@ -80,22 +80,22 @@ impl Servers {
         Ok(Servers { proxy, memcached, redis })
     }
 
-    /// Where those who are measured reach memcached, as host:port.
+    /// Where the measured processes reach memcached, as host:port.
     pub fn memcached(&self) -> String {
         self.proxy.as_ref().map_or_else(|| self.memcached.address(), |proxy| proxy.address(0))
     }
 
-    /// Where those who are measured reach Redis, as host:port.
+    /// Where the measured processes reach Redis, as host:port.
     pub fn redis(&self) -> String {
         self.proxy.as_ref().map_or_else(|| self.redis.address(), |proxy| proxy.address(1))
     }
 
-    /// memcached and Redis without the distance, for the experiment's own preparations.
+    /// memcached and Redis without the distance, for the preparations of the experiment.
     pub fn near(&self) -> [String; 2] {
         [self.memcached.address(), self.redis.address()]
     }
 
-    /// The proxy, where there is a distance.
+    /// The proxy, if there is a distance.
     pub fn proxy(&mut self) -> Option<&mut Proxy> {
         self.proxy.as_mut()
     }
@@ -105,10 +105,10 @@ impl Servers {
         [self.memcached.pid(), self.redis.pid()]
     }
 
-    /// What they have done so far, by their own count.
+    /// The counters so far.
     ///
     /// # Errors
-    /// A server that does not answer.
+    /// A server does not answer.
     pub fn requests(&self) -> Result<Requests> {
         let memcached = self
             .memcached_stats()
@@ -142,22 +142,22 @@ impl Servers {
     }
 }
 
-/// The number after a line's beginning; 0 where there is no such line.
+/// The number after the line's prefix `begin`; 0 without such a line.
 fn figure(text: &str, begin: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(begin));
     let digits = line.map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
     digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-/// Keys that were asked for, out of Redis' count of lookups. l1d asks for a value together with its
-/// remaining life (PTTL), or for several values together with how many exist (EXISTS), and Redis
-/// counts each key twice.
+/// The requested keys, computed from the lookups that Redis counts. l1d asks for a value with its
+/// TTL (PTTL), or for several values with the number that exist (EXISTS), and Redis counts
+/// each key twice.
 fn keys_asked_for(lookups: u64, calls: impl Fn(&str) -> u64) -> u64 {
     let others = lookups.saturating_sub(calls("pttl"));
     if calls("exists") == 0 {
         return others;
     }
-    // What is left of GET and the transactions' MGET is one half MGET, the other EXISTS.
+    // Without GET and the transactions' MGET, half of the rest is MGET and the other half EXISTS.
     let once = calls("get") + calls("pttl");
     once.min(others) + others.saturating_sub(once) / 2
 }

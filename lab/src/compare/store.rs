@@ -1,4 +1,4 @@
-//! How one process reads and writes, by contestant.
+//! How one process reads and writes, for each contestant.
 
 use super::contestant::Contestant;
 use super::keys::Key;
@@ -9,30 +9,30 @@ use anyhow::{Context, Result};
 use l1d_client::{Client, Source};
 use l1d_demo::private_l1::PrivateL1;
 
-/// Where a read was answered.
+/// The level that answered a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// In L1.
+    /// L1.
     L1,
-    /// By memcached.
+    /// memcached.
     L2,
-    /// By Redis.
+    /// Redis.
     L3,
-    /// By the daemon, which asked the tiers, or let it wait for one who had asked.
+    /// The daemon, which asked the tiers or joined the read to one already in flight.
     Daemon,
-    /// Nowhere.
+    /// None.
     Missing,
 }
 
 /// A process's access to the keys.
 pub enum Store {
-    /// No L1, or one of its own.
+    /// No L1, or a private one.
     Own(Box<Own>),
     /// The table of the host.
     L1d(Client),
 }
 
-/// Tiers, and perhaps an L1 before them.
+/// Tiers, and an L1 before them if the contestant has one.
 pub struct Own {
     contestant: Contestant,
     l1: Option<PrivateL1>,
@@ -40,10 +40,10 @@ pub struct Own {
 }
 
 impl Store {
-    /// Connects to what the contestant needs.
+    /// Connects to everything that the contestant needs.
     ///
     /// # Errors
-    /// It cannot be reached.
+    /// Something cannot be reached.
     pub fn open(options: &WorkerOptions) -> Result<Store> {
         if options.contestant == Contestant::L1d {
             let socket = options.socket.as_ref().context("l1d without a socket")?;
@@ -75,7 +75,7 @@ impl Store {
         }
     }
 
-    /// Writes through all levels; returns when the last has acknowledged.
+    /// Writes through all levels; returns when the last one has acknowledged.
     ///
     /// # Errors
     /// The daemon or a tier failed.
@@ -92,7 +92,7 @@ impl Store {
         Ok(())
     }
 
-    /// Copies in this process's own L1, and bytes of their keys and values.
+    /// Copies in this process's own L1, and the bytes of their keys and values.
     pub fn copies(&self) -> (u64, u64) {
         match self {
             Store::Own(own) => {

@@ -1,4 +1,4 @@
-//! What a process counts, and how the counts of several become one.
+//! The counters of a process, and adding those of several processes.
 
 use super::store::Level;
 use crate::times::{Times, nanoseconds};
@@ -9,9 +9,9 @@ use std::time::Duration;
 /// Counts of one or more processes over the measured time.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Tally {
-    /// Reads that were answered or found nothing.
+    /// Reads that succeeded, including those that found nothing.
     pub reads: u64,
-    /// Of these, by L1.
+    /// Reads answered by L1.
     pub l1: u64,
     /// By memcached.
     pub l2: u64,
@@ -19,7 +19,7 @@ pub struct Tally {
     pub l3: u64,
     /// By the daemon.
     pub daemon: u64,
-    /// By nobody.
+    /// Reads that found nothing.
     pub missing: u64,
     /// Values loaded from the origin and set, after a miss.
     pub loads: u64,
@@ -29,25 +29,25 @@ pub struct Tally {
     pub errors: u64,
     /// Values that were torn or belonged to another key.
     pub damaged: u64,
-    /// Values older than the last that was acknowledged before the read began.
+    /// Values older than the last one acknowledged before the read began.
     pub stale: u64,
-    /// Of these, of keys that other processes write.
+    /// The stale values of keys that other processes write.
     pub stale_shared: u64,
-    /// Of each read.
+    /// Latency of each read.
     pub read_ns: Times,
-    /// Of each write.
+    /// Latency of each write.
     pub write_ns: Times,
-    /// Of each stale value: how long it had been outdated when the read began.
+    /// For each stale value, how long it had been outdated when the read began.
     pub stale_ns: Times,
-    /// Of these, of keys that other processes write.
+    /// The same for keys that other processes write.
     pub stale_shared_ns: Times,
-    /// Measured time; of several processes, the longest.
+    /// Measured time; the longest of several processes.
     pub elapsed_ns: u64,
-    /// Copies in L1s of single processes.
+    /// Copies in the L1s of single processes.
     pub copies: u64,
     /// Bytes of their keys and values.
     pub copies_bytes: u64,
-    /// What the last failure said.
+    /// Message of the last failure.
     pub last_error: Option<String>,
 }
 

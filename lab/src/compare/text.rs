@@ -7,7 +7,7 @@ use crate::table::table;
 use bytesize::ByteSize;
 use comfy_table::Table;
 
-/// For people.
+/// The tables.
 pub fn of(report: &Report) -> String {
     let mut text = format!(
         "{}, kernel {}, {} cores. {} over {} keys, {} readers as fast as they can, a writer at {} writes/s;\n\
@@ -111,7 +111,7 @@ fn cost(report: &Report) -> Table {
     cost
 }
 
-/// What a reader of the tables must know besides.
+/// Remarks below the tables.
 fn remarks(figures: &Figures, report: &Report) -> Vec<String> {
     let name = figures.contestant.title();
     let mut remarks = Vec::new();

@@ -1,11 +1,11 @@
-//! memcached and Redis as a process speaks to them that has no l1d: by itself, one after the other.
+//! memcached and Redis as a process without l1d uses them: directly, one after the other.
 
 use crate::failure::Failure;
 use anyhow::{Context, Result};
 use memcache::exp::{MetaClient, Ttl};
 use redis::{Commands, Connection};
 
-/// Life of what is stored in memcached, as by l1d's own policy in these runs.
+/// TTL of values in memcached, the same as l1d's policy in these runs.
 pub const L2_TTL_SECONDS: u32 = 3600;
 
 /// Where a value was found.
@@ -24,7 +24,7 @@ pub struct Tiers {
 }
 
 impl Tiers {
-    /// Connects to `host:port` each.
+    /// Connects to both, each given as `host:port`.
     pub fn connect(memcached: &str, redis: &str) -> Result<Tiers> {
         let l2 = MetaClient::connect(memcached).with_context(|| {
             Failure::Tier(format!("cannot connect to memcached at {memcached}"))
@@ -32,8 +32,8 @@ impl Tiers {
         Ok(Tiers { l2, l3: connect_redis(redis)? })
     }
 
-    /// Reads memcached, then Redis; what Redis has goes up into memcached, unless something newer
-    /// got there first.
+    /// Asks memcached, then Redis; a value found in Redis is put into memcached unless something
+    /// newer got there first.
     pub fn get(&mut self, key: &[u8]) -> Result<Option<(Vec<u8>, Tier)>> {
         if let Some(value) = self.l2.get(key).send().with_context(l2_failed)?.value {
             return Ok(Some((value, Tier::L2)));
@@ -69,7 +69,7 @@ fn l3_failed() -> Failure {
 /// A connection to Redis at `host:port`.
 pub fn connect_redis(address: &str) -> Result<Connection> {
     let error = || Failure::Tier(format!("cannot connect to Redis at {address}"));
-    // Nagle's algorithm is on by default, and no service in its right mind leaves it so.
+    // Nagle's algorithm is on by default, and every sensible service turns it off.
     let info = redis::IntoConnectionInfo::into_connection_info(format!("redis://{address}"))
         .with_context(error)?;
     let info = info.set_tcp_settings(redis::io::tcp::TcpSettings::default().set_nodelay(true));

@@ -1,7 +1,7 @@
 //! One process of a run: a reader or the writer.
 //!
-//! It says `ready` on stdout, is told on stdin when the measured time begins, says its tally when
-//! the run ends, and lives on until its stdin closes, so that its memory can be measured.
+//! It prints `ready`, learns on stdin when the measured time begins, prints its tally when the run
+//! ends, and stays alive until its stdin closes, so that its memory can be measured.
 
 use super::keys::Load;
 use super::options::WorkerOptions;
@@ -17,31 +17,31 @@ use serde::{Deserialize, Serialize};
 use std::io::BufRead;
 use std::time::{Duration, Instant};
 
-/// When a run begins and ends, on CLOCK_MONOTONIC.
+/// The begin and end of a run, on CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Window {
-    /// Everybody begins.
+    /// All processes begin.
     pub begin_ns: u64,
-    /// What happens from here on counts.
+    /// Counting begins.
     pub count_ns: u64,
-    /// Everybody ends.
+    /// All processes end.
     pub end_ns: u64,
 }
 
 impl Window {
-    /// When counting begins anew, if there is a time before that does not count.
+    /// When the warm-up ends and counting restarts, if there is a warm-up.
     fn warm_up_ends(self) -> Option<u64> {
         (self.count_ns > self.begin_ns).then_some(self.count_ns)
     }
 }
 
-/// Failures in a row after which a process gives up.
+/// Consecutive failures after which a process gives up.
 const FAILURES_MAX: u32 = 20;
 
 /// Runs one process.
 ///
 /// # Errors
-/// Nothing can be reached, or everything fails.
+/// A contestant cannot be reached, or every request fails.
 pub fn run(options: &WorkerOptions) -> Result<()> {
     let load = options.load.load()?;
     let oracle = Oracle::open(&options.oracle, load.keys.len())?;
@@ -99,7 +99,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Reads one key; returns the time before it.
+    /// Reads one key; returns the time before the read.
     fn read(&mut self, position: usize) -> Result<u64> {
         let Some(key) = self.load.keys.get(position) else { bail!("there is no key {position}") };
         let acknowledged = self.oracle.acknowledged(position);
@@ -134,7 +134,7 @@ impl Worker {
         Ok(now_ns)
     }
 
-    /// Cache-aside: what no cache has is loaded where it comes from, and set for all.
+    /// Cache-aside: loads what no cache has from the origin and sets it.
     fn load_from_origin(&mut self, position: usize) -> Result<()> {
         if self.load.is_preloaded {
             return Ok(());
@@ -149,7 +149,7 @@ impl Worker {
         let mut since_ns = window.begin_ns;
         for (due, position) in self.load.writes(options.load.seed) {
             let due_ns = window.begin_ns + nanoseconds(due);
-            // In short steps, so that a stop is noticed.
+            // Sleeps in short steps, to notice a stop.
             while monotonic_ns() < due_ns.min(window.end_ns) && !self.oracle.is_stopped() {
                 wait_until(due_ns.min(window.end_ns).min(monotonic_ns() + 20_000_000));
             }
@@ -175,7 +175,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Stores a version of a key. Whether that was acknowledged.
+    /// Stores a version of a key. Returns whether it was acknowledged.
     fn store(&mut self, position: usize, version: u64) -> Result<bool> {
         let Some(key) = self.load.keys.get(position) else { bail!("there is no key {position}") };
         let stamp = Stamp { version, published_ns: monotonic_ns() };
@@ -199,7 +199,7 @@ impl Worker {
     }
 }
 
-/// The least time between two looks at the clock: what measuring takes by itself.
+/// The shortest time between two clock readings: the overhead of measuring.
 fn clock() -> Duration {
     (0..1000).map(|_| Instant::now().elapsed()).min().unwrap_or_default()
 }

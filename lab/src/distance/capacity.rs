@@ -1,24 +1,26 @@
-//! How much the proxy can carry: many connections that ask again as soon as they have their answers.
+//! Measures how much the proxy can carry: many connections that ask again as soon as they have
+//! their answers.
 
 use anyhow::{Context, Result, ensure};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Threads, so that the proxy always has something to do while one waits.
+/// Threads, so that the proxy has work while one of them waits.
 const THREADS: usize = 2;
-/// Of each thread.
+/// Connections of each thread.
 const CONNECTIONS: usize = 64;
-/// How long it is measured, after a first round that is not.
+/// Length of the measurement, after one unmeasured round.
 const TIME: Duration = Duration::from_millis(250);
 /// memcached's shortest command and its reply.
 const ASK: &[u8; 4] = b"mn\r\n";
 const REPLY: &[u8; 4] = b"MN\r\n";
 
-/// Messages a second, both ways together, that go through the proxy to the memcached behind `address`.
+/// Messages per second, in both directions together, that the proxy carries to the memcached at
+/// `address`.
 ///
 /// # Errors
-/// The proxy or memcached does not do what it must.
+/// The proxy or memcached does not answer as expected.
 pub fn measure(address: &str) -> Result<f64> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| load(address))).collect();

@@ -1,11 +1,11 @@
-//! Tiers that are some distance away: a proxy between everybody and the servers that holds all bytes for
-//! half the round trip, each way.
+//! Distant tiers: a proxy between all processes and the servers that holds all bytes for half the
+//! round trip in each direction.
 //!
 //! | part | file |
 //! |---|---|
 //! | the proxy as the experiment sees it | here |
 //! | its process | `proxy` |
-//! | what it can carry | `capacity` |
+//! | its capacity | `capacity` |
 
 mod capacity;
 mod proxy;
@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-/// Share of its capacity that the proxy may carry: beyond it, the proxy may bound what is measured.
+/// Share of its capacity that the proxy may carry. Above it, the proxy may limit the measurement.
 const SHARE_MAX: f64 = 1.0 / 3.0;
 
-/// A round trip to the tiers and back, beyond what the host itself takes.
+/// The round trip to the tiers, in addition to the host's own latency.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Distance(Duration);
 
@@ -55,30 +55,30 @@ impl std::fmt::Display for Distance {
     }
 }
 
-/// The proxy, before several servers. Ends when dropped.
+/// The proxy before several servers. Ends when dropped.
 pub struct Proxy {
     process: Process,
     addresses: Vec<String>,
     capacity_per_second: f64,
 }
 
-/// What the proxy has carried since it was asked last.
+/// Traffic of the proxy since the last query.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Carried {
-    /// Reads that brought something, each written on as a whole.
+    /// Reads that returned bytes, each forwarded as a whole.
     pub messages: u64,
-    /// How much later than due half of them left.
+    /// Median lateness of the messages.
     pub late_p50_us: f64,
-    /// The same of 99 in 100.
+    /// The 99th percentile of the lateness.
     pub late_p99_us: f64,
 }
 
-/// How the proxy was loaded during a measurement.
+/// The load of the proxy during a measurement.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Load {
-    /// Messages a second, both ways together.
+    /// Messages per second, in both directions together.
     pub per_second: f64,
-    /// Most messages a second that it carried before the measurement, when nobody else did anything.
+    /// The messages per second that it carried at most, measured on the idle machine.
     pub capacity_per_second: f64,
     /// As in [`Carried`].
     pub late_p50_us: f64,
@@ -86,12 +86,12 @@ pub struct Load {
     pub late_p99_us: f64,
 }
 
-/// A look at the proxy, to be compared with a later one.
+/// The start of a measurement of the proxy's load.
 pub struct Mark(Instant);
 
 impl Proxy {
-    /// Starts one before the servers at these addresses, the first of which is a memcached, and measures
-    /// how much it can carry.
+    /// Starts a proxy before the servers at these addresses, the first of which is a memcached, and
+    /// measures its capacity.
     ///
     /// # Errors
     /// The process does not start.
@@ -109,7 +109,7 @@ impl Proxy {
         Ok(Proxy { process, addresses, capacity_per_second })
     }
 
-    /// Where the server with this number is reached through the proxy.
+    /// The address of a server, given by its number, through the proxy.
     pub fn address(&self, server: usize) -> String {
         self.addresses.get(server).cloned().unwrap_or_default()
     }
@@ -123,7 +123,7 @@ impl Proxy {
         Ok(Mark(Instant::now()))
     }
 
-    /// How it was loaded since then.
+    /// Its load since then.
     ///
     /// # Errors
     /// The proxy has ended.
@@ -145,13 +145,13 @@ impl Proxy {
 }
 
 impl Load {
-    /// The proxy could have carried three times as much: it did not bound what was measured.
+    /// The proxy could have carried three times as much, so it did not limit the measurement.
     pub fn is_light(&self) -> bool {
         self.per_second <= self.capacity_per_second * SHARE_MAX
     }
 }
 
-/// Where the tiers are, for a table's heading.
+/// The place of the tiers, for a table's heading.
 pub fn place(distance: Option<Distance>) -> String {
     distance.map_or_else(
         || "on the same host".to_owned(),
@@ -159,7 +159,7 @@ pub fn place(distance: Option<Distance>) -> String {
     )
 }
 
-/// How the proxy was loaded while `who` was measured; figures that it may have bounded are void.
+/// The load of the proxy while `who` was measured; figures that it may have limited are void.
 pub fn remark(who: &str, loads: &[Load]) -> Option<String> {
     let most = loads.iter().max_by(|a, b| a.per_second.total_cmp(&b.per_second))?;
     let void = match loads.iter().all(Load::is_light) {

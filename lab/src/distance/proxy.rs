@@ -1,5 +1,5 @@
-//! The proxy's process: one thread with an event loop, as all bytes are held for the same time and so leave
-//! in the order in which they came. A timer of the kernel wakes it on time; nothing spins.
+//! The proxy's process: one thread with an event loop, because all bytes are held for the same time
+//! and so leave in the order of arrival. A kernel timer wakes it on time; nothing spins.
 
 use super::Carried;
 use crate::process::say;
@@ -15,10 +15,10 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What the proxy stands before.
+/// Options of the proxy.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ProxyOptions {
-    /// That bytes are held, each way.
+    /// How long bytes are held in each direction.
     #[arg(long)]
     pub half_ns: u64,
     /// host:port of each server.
@@ -26,11 +26,11 @@ pub struct ProxyOptions {
     pub to: Vec<String>,
 }
 
-/// Tokens of the listeners are their numbers; then the timer's; then two for each connection.
+/// Tokens: listeners have their numbers, then comes the timer, then two for each connection.
 const TIMER: u64 = 1 << 32;
 const FIRST_END: u64 = TIMER + 1;
 
-/// What was read from one end and is to be written to the other, if anything; nothing is the end.
+/// Bytes read from one end that are due at the other; none stands for the end of the stream.
 struct Held {
     due_ns: u64,
     to: usize,
@@ -49,18 +49,18 @@ struct Carrier {
     timer: TimerFd,
     armed_ns: u64,
     listeners: Vec<(TcpListener, String)>,
-    /// Of the connection `n`, the client's at `2 * n`, the server's behind it.
+    /// Of connection `n`, the client's end is at `2 * n`, the server's after it.
     ends: Vec<TcpStream>,
     held: VecDeque<Held>,
     buffer: Vec<u8>,
     counts: Arc<Mutex<Counts>>,
 }
 
-/// Runs the proxy: says its addresses, carries, and answers each line on stdin with what it has carried since
-/// the last.
+/// Runs the proxy: prints its addresses, forwards, and answers each line on stdin with its traffic
+/// since the last one.
 ///
 /// # Errors
-/// No sockets, or a server that does not listen.
+/// No sockets, or a server does not listen.
 pub fn run(options: &ProxyOptions) -> Result<()> {
     let counts = Arc::new(Mutex::new(Counts::default()));
     let mut carrier = Carrier::open(options, Arc::clone(&counts))?;
@@ -70,8 +70,8 @@ pub fn run(options: &ProxyOptions) -> Result<()> {
         .map(|(listener, _)| listener.local_addr().map(|address| address.to_string()))
         .collect();
     say(&serde_json::to_string(&addresses?)?)?;
-    // A real network needs none of the contestants' processor time. Where this is not permitted, the proxy is late
-    // more often, which the report shows.
+    // A real network takes no processor time from the contestants. Without the permission for this,
+    // the proxy is late more often, which the report shows.
     let _ = rustix::process::setpriority_process(None, -20);
     std::thread::spawn(move || {
         if let Err(error) = carrier.carry() {
@@ -124,7 +124,7 @@ impl Carrier {
             let count = self.epoll.wait(&mut events, EpollTimeout::NONE)?;
             for event in events.get(..count).unwrap_or_default() {
                 match event.data() {
-                    // Edge-triggered: to be told of it is all that there is to it.
+                    // Edge-triggered: the event itself is the message.
                     TIMER => {}
                     listener @ 0..TIMER => self.accept(usize::try_from(listener)?)?,
                     end => self.take(usize::try_from(end - FIRST_END)?)?,
@@ -149,24 +149,24 @@ impl Carrier {
         Ok(())
     }
 
-    /// Takes what has come to an end.
+    /// Reads the bytes that have arrived at an end.
     fn take(&mut self, from: usize) -> Result<()> {
         let end = self.ends.get_mut(from).context("no such end")?;
         let count = match end.read(&mut self.buffer) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            // A connection that was reset is at its end, too.
+            // A reset connection is at its end, too.
             count => count.unwrap_or(0),
         };
         if count == 0 {
             self.epoll.delete(&*end)?;
         }
         let bytes = self.buffer.get(..count).unwrap_or_default().to_vec();
-        // The two ends of a connection differ in the last bit.
+        // The numbers of the two ends of a connection differ in the last bit.
         self.held.push_back(Held { due_ns: monotonic_ns() + self.half_ns, to: from ^ 1, bytes });
         Ok(())
     }
 
-    /// Gives on what is due.
+    /// Forwards the bytes that are due.
     fn give(&mut self) -> Result<()> {
         let mut counts = None;
         while let Some(held) = self.held.front() {
@@ -190,7 +190,7 @@ impl Carrier {
         Ok(())
     }
 
-    /// Sets the timer for what is due next.
+    /// Sets the timer to the next due time.
     fn arm(&mut self) -> Result<()> {
         let Some(&Held { due_ns, .. }) = self.held.front() else { return Ok(()) };
         if due_ns != self.armed_ns {
@@ -202,7 +202,7 @@ impl Carrier {
     }
 }
 
-/// Writes all; waits for a peer that does not read at once. One that has gone gets nothing.
+/// Writes everything and waits for a slow peer. A peer that has gone gets nothing.
 fn write(end: &mut TcpStream, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match end.write(bytes) {

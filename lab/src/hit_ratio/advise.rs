@@ -1,4 +1,4 @@
-//! What the table estimates for other sizes than its own, beside replays at those sizes.
+//! The table's own estimates for other sizes, beside replays at those sizes.
 
 use super::contestant::{Contestant, Name, Room};
 use super::options::HitRatioOptions;
@@ -12,13 +12,13 @@ use crate::table::table;
 use anyhow::Result;
 use serde::Serialize;
 
-/// Fewer objects than this are not judged.
+/// A table with fewer objects is not judged.
 const JUDGED: u64 = 1000;
 
 #[derive(Debug, Serialize)]
 struct Point {
     trace: String,
-    /// Of the table that estimates.
+    /// Capacity of the table that estimates.
     capacity: u64,
     times: f64,
     estimated_hit_percent: f64,
@@ -29,7 +29,7 @@ struct Point {
 #[derive(Debug, Serialize)]
 struct Report {
     points: Vec<Point>,
-    /// Of judged points.
+    /// Mean over the judged points.
     mean_error: f64,
     greatest_error: f64,
 }
@@ -84,19 +84,19 @@ pub fn advise(streams: &[Stream], sizes: &[Size], options: &HitRatioOptions) -> 
 
 fn estimates(stream: &Stream, room: Room, options: &HitRatioOptions) -> Result<Vec<Point>> {
     let reports = options.reports();
-    // What even half of the table takes: objects that are refused at one size and not at another are
-    // nothing that an estimate could know of.
+    // Objects that even half of the table takes: an estimate cannot know about objects that are
+    // refused at one size and accepted at another.
     let largest = Some(Shape::largest(room.capacity / 2));
     let mut stream = stream.clone();
     stream.largest = largest;
     let stream = &stream;
     let replayed = |room: Room| match replay(Name::L1d, stream, room, reports) {
         Ok(outcome) => Ok(Some(outcome)),
-        // There is no table so small.
+        // A table cannot be that small.
         Err(error) if error.downcast_ref::<shm_layout::LayoutError>().is_some() => Ok(None),
         Err(error) => Err(error),
     };
-    // The very table that holds no more than the capacity.
+    // The same table that holds no more than the capacity.
     let Some(own) = replayed(room)? else { return Ok(Vec::new()) };
     let mut shared = SharedTable::new(stream, room, reports, own.segments_less)?.with_advisor();
     for &id in &stream.requests {

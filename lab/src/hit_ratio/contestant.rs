@@ -1,4 +1,4 @@
-//! Who takes part, and what is asked of each.
+//! The contestants, and the operations of each.
 
 use super::foyer::{Foyer, FoyerPolicy};
 use super::lru::Lru;
@@ -11,30 +11,31 @@ use super::table::SharedTable;
 use anyhow::Result;
 use serde::Serialize;
 
-/// A cache that is asked for objects one after another.
+/// A cache that gets one request after another.
 pub trait Contestant {
-    /// Asks for object `id`, which weighs `weight`, and stores it if it was not there. Whether it was.
+    /// Requests object `id`, which weighs `weight`, and stores it if it is missing. Returns whether
+    /// it was a hit.
     fn request(&mut self, id: u32, weight: u32) -> bool;
 
-    /// What it holds, in units of its capacity.
+    /// The weight it holds, in units of its capacity.
     fn held(&self) -> u64;
 
-    /// What a segment can hold, in units of its capacity, where the cache has segments and could be
-    /// made with fewer.
+    /// The capacity of a segment, in units of the cache's capacity, if the cache has segments and
+    /// could be made with fewer.
     fn segment_weight(&self) -> Option<u64> {
         None
     }
 
-    /// Bytes copied again for each byte stored, where the cache has a log.
+    /// Bytes copied again per byte stored, if the cache has a log.
     fn copied(&self) -> Option<f64> {
         None
     }
 }
 
-/// How much a contestant may hold.
+/// The capacity of a contestant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Room {
-    /// Objects, or bytes of a size column.
+    /// In objects, or in bytes if the trace has sizes.
     pub capacity: u64,
     /// About how many objects that is.
     pub objects: u64,
@@ -74,12 +75,12 @@ impl Name {
         Name::Lru,
     ];
 
-    /// Whether l1d is to be better: a cache that others use and that does not know the future.
+    /// l1d is to beat it: a cache in common use that does not know the future.
     pub fn is_rival(self) -> bool {
         !matches!(self, Name::Optimum | Name::L1d)
     }
 
-    /// As it is printed.
+    /// Its printed name.
     pub fn text(self) -> &'static str {
         match self {
             Name::Optimum => "optimum",
@@ -93,11 +94,11 @@ impl Name {
         }
     }
 
-    /// An empty cache of this kind, for this stream. l1d's table is made
-    /// smaller by `segments_less`.
+    /// An empty cache of this kind for this stream. l1d's table gets `segments_less` fewer
+    /// segments.
     ///
     /// # Errors
-    /// No table can be made for so little or so much.
+    /// The capacity is too small or too large for a table.
     pub fn cache(
         self,
         stream: &Stream,

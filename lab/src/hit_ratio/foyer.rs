@@ -6,18 +6,18 @@ use anyhow::{Context, Result};
 use foyer_memory::{Cache, CacheBuilder, CacheProperties, EvictionConfig};
 use foyer_memory::{LfuConfig, LruConfig, S3FifoConfig};
 
-/// Which of its policies, each with foyer's own settings.
+/// The policy, with foyer's own settings.
 #[derive(Debug, Clone, Copy)]
 pub enum FoyerPolicy {
-    /// Small, main and ghost queue.
+    /// S3-FIFO: small, main and ghost queue.
     S3Fifo,
-    /// A window, segmented LRU, a frequency sketch.
+    /// W-TinyLFU: a window, segmented LRU, a frequency sketch.
     TinyLfu,
-    /// One list.
+    /// LRU: one list.
     Lru,
 }
 
-/// The cache, in one piece: its shards would only cost it hits.
+/// The cache, in one piece: sharding would only cost it hits.
 pub struct Foyer {
     cache: Cache<u32, u32, FixedHasher, CacheProperties>,
 }
@@ -26,7 +26,7 @@ impl Foyer {
     /// An empty cache.
     ///
     /// # Errors
-    /// A capacity beyond the machine's words.
+    /// The capacity does not fit into a machine word.
     pub fn new(policy: FoyerPolicy, capacity: u64) -> Result<Foyer> {
         let policy = match policy {
             FoyerPolicy::S3Fifo => EvictionConfig::from(S3FifoConfig::default()),

@@ -1,4 +1,4 @@
-//! One hash for all rivals, the same in every run: sketches and shards depend on it.
+//! One fixed hash for all rivals: sketches and shards depend on it.
 
 use std::hash::{BuildHasherDefault, DefaultHasher};
 

@@ -2,7 +2,7 @@
 
 use super::contestant::Contestant;
 
-/// No object.
+/// Stands for no object.
 const NONE: u32 = u32::MAX;
 
 /// Links of one object in the list.
@@ -25,7 +25,7 @@ pub struct Lru {
 }
 
 impl Lru {
-    /// An empty cache for objects below `objects`.
+    /// An empty cache for objects numbered below `objects`.
     pub fn new(objects: usize, capacity: u64) -> Lru {
         let links = vec![Link { newer: NONE, older: NONE, weight: 0 }; objects];
         Lru { links, newest: NONE, oldest: NONE, capacity, held: 0 }

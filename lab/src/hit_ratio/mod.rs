@@ -1,15 +1,15 @@
-//! `l1d-lab hit-ratio`: what stays in memory, and what of it is asked for again.
+//! `l1d-lab hit-ratio`: the share of requests that each cache answers from memory.
 //!
 //! | part | file |
 //! |---|---|
-//! | the command: every stream, at every size, with every contestant | `run` |
+//! | the command: each stream, at each size, with each contestant | `run` |
 //! | one replay | `replay` |
-//! | requests as numbers: of a trace, or drawn | `stream`, `synthetic` |
+//! | requests as numbers, of a trace or synthetic | `stream`, `synthetic` |
 //! | capacities | `size` |
-//! | who takes part | `contestant`, and a file for each |
-//! | l1d: how large a table, how hits are reported | `table`, `shape`, `reports` |
+//! | the contestants | `contestant`, and a file for each |
+//! | l1d: the size of its table, how hits are reported | `table`, `shape`, `reports` |
 //! | the table's own estimate of other sizes, beside replays | `advise` |
-//! | what it came to | `report`, `text`, `plot` |
+//! | the results | `report`, `text`, `plot` |
 
 mod advise;
 mod contestant;

@@ -4,8 +4,8 @@ use super::contestant::Contestant;
 use super::hasher::FixedHasher;
 use moka::sync::Cache;
 
-/// The cache, with its housekeeping done after each store instead of now and then, so that it
-/// neither holds too much nor learns late.
+/// The cache. Its housekeeping runs after each store instead of now and then, so that it neither
+/// holds too much nor learns late.
 #[derive(Debug)]
 pub struct Moka {
     cache: Cache<u32, u32, FixedHasher>,

@@ -1,33 +1,34 @@
-//! The offline optimum: whoever is asked for again last goes, and a newcomer may be the one (Belady,
-//! "A study of replacement algorithms for virtual-storage computers", 1966).
+//! The offline optimum: evicts the object whose next request is farthest in the future, which may
+//! be the new one (Belady, "A study of replacement algorithms for virtual-storage computers",
+//! 1966).
 //!
-//! Nothing hits more objects where all weigh the same. Where they do not, the best choice cannot be
-//! had in any useful time; the same rule is then a strong mark, not a bound.
+//! No policy hits more where all objects weigh the same. Where they do not, the best choice cannot
+//! be computed in useful time; the same rule is then a strong reference, not a bound.
 
 use super::contestant::Contestant;
 use super::stream::Stream;
 use std::collections::BTreeSet;
 
-/// Never asked for again.
+/// No next request.
 const NEVER: u64 = u64::MAX;
 
-/// The cache, which knows the stream.
+/// The cache, which knows the stream in advance.
 #[derive(Debug)]
 pub struct Optimum {
     /// For each request, the next one for the same object.
     next: Vec<u64>,
     now: usize,
-    /// The next request of each object in the cache; 0: not there.
+    /// The next request of each cached object; 0: not cached.
     filed: Vec<u64>,
     weights: Vec<u32>,
-    /// Last is the first to go.
+    /// The last one is evicted first.
     order: BTreeSet<(u64, u32)>,
     capacity: u64,
     held: u64,
 }
 
 impl Optimum {
-    /// An empty cache that will be asked for exactly this stream.
+    /// An empty cache that will get exactly this stream.
     pub fn new(stream: &Stream, capacity: u64) -> Optimum {
         let mut last = vec![NEVER; stream.objects()];
         let mut next = vec![NEVER; stream.requests.len()];
@@ -83,7 +84,8 @@ mod tests {
     use crate::random::Random;
     use std::collections::HashMap;
 
-    /// The most hits that any sequence of choices gives: every set of objects a cache could hold.
+    /// The most hits that any sequence of choices gives, found by trying every set of cached
+    /// objects.
     fn best(requests: &[u32], capacity: usize) -> u64 {
         let mut states = HashMap::from([(0u32, 0u64)]);
         for &id in requests {

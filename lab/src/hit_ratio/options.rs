@@ -1,4 +1,4 @@
-//! What `hit-ratio` is told.
+//! Options of `hit-ratio`.
 
 use super::reports::Reports;
 use super::size::Size;
@@ -9,33 +9,33 @@ use std::path::PathBuf;
 /// Options of `hit-ratio`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct HitRatioOptions {
-    /// Request traces: one key per line, or a key and its size in bytes behind a blank, tab or comma;
-    /// plain or xz
+    /// Request traces: one key per line, or a key and its size in bytes after a blank, tab or
+    /// comma; plain or xz
     #[arg(value_name = "TRACE", required_unless_present = "synthetic")]
     pub traces: Vec<PathBuf>,
-    /// Capacities in percent of a trace's objects (of their bytes, where it has a size column)
+    /// Capacities in percent of a trace's objects (of their bytes, if it has a size column)
     #[arg(long, value_name = "P%,...", value_delimiter = ',', default_value = "1%,5%,20%")]
     pub sizes: Vec<Size>,
-    /// Also six drawn streams: zipf with drift, a loop, scans over zipf, one-hit wonders, and two of
-    /// objects of unequal size
+    /// Also six synthetic streams: zipf with drift, a loop, scans over zipf, one-hit wonders, and
+    /// two of objects of unequal size
     #[arg(long)]
     pub synthetic: bool,
-    /// Seed of the drawn streams and of lost reports
+    /// Seed of the synthetic streams and of lost reports
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Readers report one hit in N to the table, drawn
+    /// Readers report one hit in N to the table, chosen at random
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub report_one_in: u32,
-    /// Reports that are lost on their way, in percent
+    /// Percentage of reports that are lost
     #[arg(long, value_name = "PERCENT", default_value_t = 30, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub report_loss: u8,
-    /// Reports that a reader holds back and hands over together
+    /// Reports that a reader collects and hands over together
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub report_batch: u32,
-    /// Replays at the same time [default: one for each core]
+    /// Parallel replays [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// Instead: at each size, what the table itself estimates for half, twice and four times of it
+    /// Instead: at each size, the table's own estimate for half, twice and four times the size
     /// (`l1ctl advise`), beside replays at these sizes
     #[arg(long, conflicts_with = "plot")]
     pub advise: bool,
@@ -58,7 +58,7 @@ impl HitRatioOptions {
         }
     }
 
-    /// The sizes, least first.
+    /// The sizes in ascending order.
     ///
     /// # Errors
     /// There is none.

@@ -13,7 +13,7 @@ const PLOT_HEIGHT: f64 = PANEL_HEIGHT - TOP - 44.0;
 const COLUMNS: usize = 3;
 const LEGEND_HEIGHT: f64 = 30.0;
 
-/// The whole picture.
+/// Draws the whole picture.
 pub fn svg(report: &Report) -> String {
     let mut panels: Vec<(String, Measure, Vec<&Point>)> = Vec::new();
     for measure in [Measure::Objects, Measure::Bytes] {
@@ -63,7 +63,7 @@ fn legend(svg: &mut String, width: f64) {
     }
 }
 
-/// Sizes on a logarithmic axis, hit ratio from 0 to the next ten above all.
+/// Sizes on a logarithmic axis, hit ratio from 0 to the next multiple of ten above all.
 fn panel(svg: &mut String, trace: &str, measure: Measure, points: &[&Point]) {
     let sizes: Vec<f64> = points.iter().map(|point| point.size_percent.percent().ln()).collect();
     let (least, most) =

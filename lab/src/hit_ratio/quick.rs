@@ -1,16 +1,16 @@
-//! quick_cache: a CLOCK-Pro kin with a hot queue, a cold queue and a ghost.
+//! quick_cache: a relative of CLOCK-Pro with a hot queue, a cold queue and a ghost queue.
 
 use super::contestant::{Contestant, Room};
 use super::hasher::FixedHasher;
 use quick_cache::Weighter;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 
-/// The cache, in one piece: its shards would only cost it hits.
+/// The cache, in one piece: sharding would only cost it hits.
 pub struct Quick {
     cache: Cache<u32, u32, ByValue, FixedHasher, DefaultLifecycle<u32, u32>>,
 }
 
-/// A value is its object's weight.
+/// The weight of an entry is its value.
 #[derive(Debug, Clone)]
 struct ByValue;
 

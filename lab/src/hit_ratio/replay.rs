@@ -6,34 +6,34 @@ use super::stream::Stream;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-/// A table that has held too much is made smaller and replayed again, at most so often.
+/// Attempts to replay with a smaller table after one that held too much.
 const ATTEMPTS: u32 = 8;
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
-    /// Who.
+    /// The contestant.
     pub name: Name,
-    /// Requests that hit, in percent.
+    /// Percentage of requests that hit.
     pub object_hit_percent: f64,
-    /// Bytes of the requests that hit, in percent of all; with sizes only.
+    /// Bytes of the requests that hit, in percent of all; only with sizes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub byte_hit_percent: Option<f64>,
     /// The most that it ever held, in units of the capacity.
     pub held_max: u64,
-    /// Segments that l1d's table was made smaller by, so that it held no more.
+    /// Segments removed from l1d's table so that it held no more than the capacity.
     #[serde(skip)]
     pub segments_less: u32,
-    /// Bytes copied again for each byte stored, where there is a log.
+    /// Bytes copied again per byte stored, if there is a log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copied_per_byte: Option<f64>,
 }
 
-/// Replays all requests, beginning with an empty cache. l1d's table is made smaller until what lives
-/// in it is never more than the capacity.
+/// Replays all requests, beginning with an empty cache. l1d's table is made smaller until its live
+/// entries never exceed the capacity.
 ///
 /// # Errors
-/// There is no table so small or so large.
+/// The capacity is too small or too large for a table.
 pub fn replay(name: Name, stream: &Stream, room: Room, reports: Reports) -> Result<Outcome> {
     let what = || {
         format!("{}, {} of {} in {}", name.text(), room.capacity, stream.footprint(), stream.name)

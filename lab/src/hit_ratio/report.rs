@@ -1,4 +1,4 @@
-//! What `hit-ratio` found, and what it means.
+//! The results of `hit-ratio` and their summary.
 
 use super::contestant::Name;
 use super::replay::Outcome;
@@ -6,8 +6,8 @@ use super::reports::Reports;
 use super::size::Size;
 use serde::Serialize;
 
-/// Means are taken over capacities of at least so many objects: below, a table of segments is
-/// mostly edges.
+/// Means are taken over capacities of at least this number of objects: a smaller segmented table is
+/// mostly edge effects.
 pub const JUDGED_OBJECTS_MIN: u64 = 1000;
 
 /// Everything that was measured.
@@ -15,13 +15,13 @@ pub const JUDGED_OBJECTS_MIN: u64 = 1000;
 pub struct Report {
     /// How hits reached the table.
     pub reports: Reports,
-    /// Capacities of fewer objects are shown, and left out of the means.
+    /// Smaller capacities are shown but left out of the means.
     pub judged_objects_min: u64,
     /// One for each stream and size.
     pub points: Vec<Point>,
-    /// Over the judged points; `None` where there are none.
+    /// Summary of the judged points; `None` if there are none.
     pub object_hits: Option<Summary>,
-    /// The same of bytes, over the judged points with sizes.
+    /// The same for bytes, over the judged points with sizes.
     pub byte_hits: Option<Summary>,
 }
 
@@ -34,15 +34,15 @@ pub struct Point {
     pub requests: u64,
     /// Capacity in percent of all objects or bytes.
     pub size_percent: Size,
-    /// The capacity: objects, or bytes where there are sizes.
+    /// The capacity in objects, or in bytes if there are sizes.
     pub capacity: u64,
     /// About how many objects that is.
     pub objects: u64,
-    /// One for each contestant that could be had at this capacity.
+    /// One for each contestant that can be made with this capacity.
     pub outcomes: Vec<Outcome>,
 }
 
-/// Which ratio.
+/// The kind of hit ratio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
     /// Of requests.
@@ -51,34 +51,34 @@ pub enum Measure {
     Bytes,
 }
 
-/// What it comes to.
+/// A summary of points.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
-    /// How many points.
+    /// Number of points.
     pub points: usize,
-    /// Each contestant's mean, and its mean share of the optimum.
+    /// Each contestant's mean hit ratio and mean share of the optimum.
     pub means: Vec<Mean>,
-    /// Mean of how far l1d is below the best rival, in points; negative: above.
+    /// Mean gap of l1d to the best rival, in points; negative if l1d is above.
     pub gap_mean: f64,
-    /// The greatest of them.
+    /// The largest gap.
     pub gap_max: f64,
-    /// Where that is.
+    /// The point of the largest gap.
     pub gap_max_at: String,
 }
 
 /// One contestant over all points.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Mean {
-    /// Who.
+    /// The contestant.
     pub name: Name,
     /// Mean hit ratio.
     pub hit_percent: f64,
-    /// Mean of the fractions of the optimum.
+    /// Mean share of the optimum.
     pub of_optimum: f64,
 }
 
 impl Report {
-    /// Of these points.
+    /// Summarises the points.
     pub fn new(reports: Reports, points: Vec<Point>) -> Report {
         let object_hits = Summary::of(&points, Measure::Objects);
         let byte_hits = Summary::of(&points, Measure::Bytes);
@@ -109,13 +109,13 @@ impl Point {
         Some(self.best_rival(measure)?.1 - self.hit(Name::L1d, measure)?)
     }
 
-    /// Which part of the optimum a contestant has.
+    /// A contestant's share of the optimum.
     pub fn of_optimum(&self, name: Name, measure: Measure) -> Option<f64> {
         let optimum = self.hit(Name::Optimum, measure)?;
         (optimum > 0.0).then_some(self.hit(name, measure)? / optimum)
     }
 
-    /// Whether it counts in the means.
+    /// The point counts in the means.
     pub fn is_judged(&self) -> bool {
         self.objects >= JUDGED_OBJECTS_MIN
     }

@@ -1,22 +1,22 @@
-//! How hits reach the owner: readers hold them back, and some are lost.
+//! How hits reach the owner: readers collect them in batches, and some are lost.
 
 use crate::random::Random;
 use serde::Serialize;
 
-/// What is lost and what is late.
+/// Losses and delays of hit reports.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Reports {
-    /// One hit in so many is reported.
+    /// One hit in this number is reported.
     pub one_in: u32,
-    /// Share of the reports that are lost on the way, 0 to 1.
+    /// Share of the reports that are lost, 0 to 1.
     pub loss: f64,
-    /// Reports that a reader holds back before it hands them over together.
+    /// Reports that a reader collects and hands over together.
     pub batch: usize,
-    /// Of what is drawn.
+    /// Seed of the random choices.
     pub seed: u64,
 }
 
-/// Reports on their way.
+/// The reports that are still on their way.
 #[derive(Debug)]
 pub struct Ring<T> {
     reports: Reports,
@@ -25,12 +25,12 @@ pub struct Ring<T> {
 }
 
 impl<T> Ring<T> {
-    /// Nothing is on its way.
+    /// An empty ring.
     pub fn new(reports: Reports) -> Ring<T> {
         Ring { reports, random: Random::new(reports.seed), held: Vec::new() }
     }
 
-    /// Takes a hit, and gives what arrives at the owner now.
+    /// Takes a hit, and returns the reports that reach the owner now.
     pub fn hit(&mut self, report: T) -> Vec<T> {
         let is_sampled =
             self.reports.one_in <= 1 || self.random.below(self.reports.one_in as usize) == 0;

@@ -1,4 +1,4 @@
-//! The command: every stream, at every size, with every contestant.
+//! The command: each stream, at each size, with each contestant.
 
 use super::advise;
 use super::contestant::Name;
@@ -23,10 +23,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Runs `hit-ratio`.
 ///
 /// # Errors
-/// A file that is no trace or cannot be written; no memory for a table.
+/// A file is no trace or cannot be written, or a table gets no memory.
 pub fn hit_ratio(options: &HitRatioOptions) -> Result<()> {
     let sizes = options.sizes()?;
-    // Before minutes of work, not after.
+    // Opened before minutes of work, not after.
     let plot = options.plot.as_deref().map(|path| Ok::<_, anyhow::Error>((path, create(path)?)));
     let plot = plot.transpose()?;
     let mut streams = Vec::new();
@@ -52,7 +52,7 @@ pub fn hit_ratio(options: &HitRatioOptions) -> Result<()> {
     Ok(())
 }
 
-/// All replays, several at a time; the outcome does not depend on how many.
+/// All replays, several in parallel; the results do not depend on how many.
 fn measure(points: &[(&Stream, Size)], options: &HitRatioOptions) -> Result<Vec<Point>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = options.threads.map_or(cores, usize::from);
@@ -102,7 +102,7 @@ fn measure(points: &[(&Stream, Size)], options: &HitRatioOptions) -> Result<Vec<
     points.iter().map(point).collect()
 }
 
-/// `None` where there is no table so small.
+/// `None` if a table cannot be that small.
 fn one(name: Name, stream: &Stream, size: Size, reports: Reports) -> Result<Option<Outcome>> {
     match replay(name, stream, size.of(stream), reports) {
         Ok(outcome) => Ok(Some(outcome)),
@@ -116,7 +116,7 @@ fn create(path: &Path) -> Result<File> {
     File::create(path).with_context(error)
 }
 
-/// A file's name without what says how it is kept.
+/// A file's name without the extensions for its format.
 fn name(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let name = name.strip_suffix(".xz").unwrap_or(&name);

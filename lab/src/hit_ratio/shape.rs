@@ -1,8 +1,8 @@
-//! How large a table stands for a capacity, and how objects become entries.
+//! The size of the table that stands for a capacity, and how objects become entries.
 //!
 //! A table takes keys and values of any length, and each segment must have room for a few of the
-//! longest. So the shorter the entries, the fewer segments; values are made as long as it takes for
-//! 128 segments, as a table in use has. What is compared is the choice of what stays.
+//! longest. So the shorter the entries, the fewer the segments; values are made long enough for 128
+//! segments, as a table in use has. The comparison is about the choice of what to keep.
 
 use super::contestant::Room;
 use super::stream::Stream;
@@ -14,26 +14,26 @@ use shm_layout::geometry::ENTRIES_PER_SEGMENT_MIN;
 pub const KEY_BYTES: usize = 8;
 /// Bytes of an entry besides its value.
 pub const ENTRY_BYTES_FIXED: u64 = (ENTRY_HEADER_BYTES + KEY_BYTES) as u64;
-/// Of a table, this share is for live entries. The rest is index, segments that are being filled,
-/// and one to copy to.
+/// Share of a table for live entries. The rest is index, segments that are being filled, and one to
+/// copy to.
 const LIVE_PERCENT: u64 = 90;
 /// Segments of a table.
 const SEGMENTS: u64 = 128;
-/// Entries of a segment where the table is too small for so many segments.
+/// Entries of a segment if the table is too small for that number of segments.
 const SEGMENT_ENTRIES_MIN: u64 = 8;
-/// Values of at least so many bytes keep the index a small part of the table.
+/// Values of at least this size keep the index a small part of the table.
 const VALUE_BYTES_MIN: u64 = 224;
-/// Segments where objects differ, if the largest is large.
+/// Segments if objects differ in size and the largest is large.
 const SEGMENTS_UNEQUAL: u64 = 64;
-/// The largest object that the table takes is at most this part of it; l1d refuses larger ones.
+/// The largest object that the table takes is this fraction of it; l1d refuses larger ones.
 const LARGEST_PART: u64 = 400;
-/// Bytes that the longest key and its header take, with room to spare.
+/// Bytes of the longest key and its header, with room to spare.
 const LONGEST_KEY: u64 = (KEY_BYTES_MAX + 64) as u64;
 
 /// A table for a capacity.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
-    /// Its sizes.
+    /// Its dimensions.
     pub plan: Plan,
     /// Bytes of a value for each unit of weight.
     pub scale: f64,
@@ -42,14 +42,14 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// For so many objects of equal weight, or so many bytes.
+    /// The shape for a number of objects of equal weight, or for a number of bytes.
     pub fn of(stream: &Stream, room: Room) -> Shape {
         match &stream.sizes {
             None => Shape::equal(room.capacity),
             Some(sizes) => {
                 let largest = sizes.iter().copied().max().unwrap_or(1);
                 let largest = largest.min(stream.largest.unwrap_or(u32::MAX));
-                // What is asked for tells what an index must have room for: of large objects that come
+                // The requests determine the capacity of the index: of large objects that come
                 // once, few are in the table at a time.
                 let mut asked: Vec<u32> =
                     stream.requests.iter().map(|id| stream.weight(*id)).collect();
@@ -85,7 +85,7 @@ impl Shape {
         // scale * capacity = segments * 4 * (longest key + scale * largest), solved for the scale.
         let per_key = (SEGMENTS_UNEQUAL * ENTRIES_PER_SEGMENT_MIN) as f64;
         let scale = per_key * LONGEST_KEY as f64 / (capacity - per_key * largest);
-        // Short values would drown in headers.
+        // Short values would be dominated by headers.
         let scale = scale.max(VALUE_BYTES_MIN as f64 * room.objects as f64 / capacity);
         let values = whole(scale * capacity);
         let entries = values + room.objects * ENTRY_BYTES_FIXED;
@@ -103,7 +103,7 @@ impl Shape {
         u32::try_from(capacity / LARGEST_PART).unwrap_or(u32::MAX)
     }
 
-    /// Bytes of the value of an object; `None` where the table does not take it.
+    /// Bytes of the value of an object; `None` if the table refuses it.
     pub fn value_bytes(&self, weight: u32) -> Option<usize> {
         let bytes = whole((f64::from(weight) * self.scale).floor()).max(1);
         (bytes <= u64::from(self.plan.value_bytes_max))
@@ -111,8 +111,8 @@ impl Shape {
             .flatten()
     }
 
-    /// The weight of so many entries with so many bytes in all. Rounds entries up to whole words, so
-    /// it is never too little.
+    /// The weight of `entries` entries with `live_bytes` bytes in total. Rounds entries up to whole
+    /// words, so it is never too small.
     pub fn weight(&self, live_bytes: u64, entries: u64) -> u64 {
         whole((live_bytes - entries * ENTRY_BYTES_FIXED) as f64 / self.scale)
     }

@@ -1,4 +1,4 @@
-//! A capacity as a part of what a trace asks for.
+//! A capacity as a share of the objects of a trace.
 
 use super::contestant::Room;
 use super::stream::Stream;
@@ -16,12 +16,12 @@ pub struct Size {
 }
 
 impl Size {
-    /// As a figure, for an axis.
+    /// The percentage as a number, for an axis.
     pub fn percent(self) -> f64 {
         self.parts as f64 / PARTS as f64
     }
 
-    /// What that is of this stream; at least one object.
+    /// The capacity for this stream; at least one object.
     pub fn of(self, stream: &Stream) -> Room {
         let part = |whole: u64| {
             let part = u128::from(whole) * u128::from(self.parts) / u128::from(100 * PARTS);

@@ -1,4 +1,5 @@
-//! Streams that are drawn, each with what breaks some policy. The same seed, the same stream.
+//! Synthetic streams, each with a pattern that defeats some policy. The same seed gives the same
+//! stream.
 
 use super::stream::Stream;
 use crate::random::Random;
@@ -6,7 +7,7 @@ use crate::zipf::Zipf;
 
 /// Requests of each.
 const REQUESTS: usize = 400_000;
-/// Objects that popularity is spread over.
+/// Objects that the popularity is spread over.
 const OBJECTS: usize = 100_000;
 /// As skewed as web traffic is.
 const THETA: f64 = 0.9;
@@ -27,7 +28,7 @@ fn sized(seed: u64) -> Stream {
     stream
 }
 
-/// The same, and every tenth request for a large object that nobody asks for again.
+/// The same, but every tenth request is for a large object that is never requested again.
 fn sized_scan(seed: u64) -> Stream {
     let mut random = Random::new(seed ^ 0x5c12);
     let zipf = Zipf::new(OBJECTS, THETA);
@@ -48,14 +49,14 @@ fn sized_scan(seed: u64) -> Stream {
 
 /// About a kilobyte, log-normal: e^N(7, 1.2).
 fn size(random: &mut Random) -> u32 {
-    // Twelve uniform figures make one that is nearly normal.
+    // The sum of twelve uniform numbers is nearly normal.
     let normal: f64 = (0..12).map(|_| random.unit()).sum::<f64>() - 6.0;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "e^2 to e^13")]
     let bytes = (7.0 + 1.2 * normal).exp().clamp(8.0, 400_000.0) as u32;
     bytes
 }
 
-/// Zipf whose popular objects change: of each thousand requests, ten ranks pass to new owners.
+/// Zipf with changing popular objects: in each thousand requests, ten ranks pass to other objects.
 fn drift(seed: u64) -> Stream {
     let mut random = Random::new(seed ^ 0xd1f7);
     let zipf = Zipf::new(OBJECTS, THETA);
@@ -70,7 +71,7 @@ fn drift(seed: u64) -> Stream {
     Stream::new("zipf with drift", dense(requests))
 }
 
-/// The same objects again and again in the same order, a third of the requests zipf beside it.
+/// The same objects over and over in the same order, mixed with a third of zipf requests.
 fn looped(seed: u64) -> Stream {
     let mut random = Random::new(seed ^ 0x100b);
     let zipf = Zipf::new(OBJECTS, THETA);
@@ -99,7 +100,7 @@ fn scan(seed: u64) -> Stream {
     Stream::new("scan over zipf", dense(requests))
 }
 
-/// Zipf, and every third request for an object that nobody asks for again.
+/// Zipf, but every third request is for an object that is never requested again.
 fn one_hit(seed: u64) -> Stream {
     let mut random = Random::new(seed ^ 0x0e41);
     let zipf = Zipf::new(OBJECTS, THETA);
@@ -110,7 +111,8 @@ fn one_hit(seed: u64) -> Stream {
     Stream::new("one-hit wonders", dense(requests))
 }
 
-/// Numbers in order of first request, so that sizes in percent mean objects that are asked for.
+/// Renumbers the objects in order of first request, so that sizes in percent refer to requested
+/// objects.
 fn dense(requests: impl Iterator<Item = u32>) -> Vec<u32> {
     let mut numbers: Vec<Option<u32>> = Vec::new();
     let mut count = 0;

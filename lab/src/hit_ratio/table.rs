@@ -1,5 +1,5 @@
-//! l1d's table in memory of the lab's own: its real index, log and eviction. Hits reach it as they
-//! reach the daemon, some lost and all late.
+//! l1d's table in private memory of the lab: its real index, log and eviction. Hits reach it as
+//! they reach the daemon, some lost and all late.
 
 use super::contestant::{Contestant, Room};
 use super::reports::{Reports, Ring};
@@ -19,7 +19,7 @@ pub struct SharedTable {
     shape: Shape,
     value: Vec<u8>,
     advised: Option<Advised>,
-    /// Mapped as long as the table is there.
+    /// Mapped as long as the table exists.
     _memory: MmapRaw,
 }
 
@@ -27,7 +27,7 @@ impl SharedTable {
     /// An empty table for this capacity, less some segments.
     ///
     /// # Errors
-    /// So little or so much cannot be a table.
+    /// The capacity is too small or too large for a table.
     pub fn new(
         stream: &Stream,
         room: Room,
@@ -43,7 +43,8 @@ impl SharedTable {
             .map_anon()
             .context("no memory for the table")?;
         let memory = MmapRaw::from(memory);
-        // SAFETY: page-aligned, and mapped until after the table is dropped, which is declared first.
+        // SAFETY: page-aligned, and mapped until after the table is dropped, because that is
+        // declared first.
         let words = unsafe { MappedMut::new(memory.as_mut_ptr()) };
         // SAFETY: the mapping has the bytes of this geometry, all zero.
         let writer = unsafe { Writer::create(words, geometry) };
@@ -59,29 +60,29 @@ impl SharedTable {
         })
     }
 
-    /// The same, asked afterwards what other sizes would have come to.
+    /// The same, with an advisor that estimates other sizes.
     pub fn with_advisor(mut self) -> SharedTable {
         let advisor = Advisor::new(self.table.room_bytes());
         self.advised = Some(Advised { advisor, hits: 0, misses: 0 });
         self
     }
 
-    /// What the advisor says.
+    /// The advisor's estimates.
     pub fn advice(&self) -> Option<Advice> {
         self.advised.as_ref().map(|advised| advised.advisor.advice())
     }
 }
 
-/// The advisor, and what it hears.
+/// The advisor and its input.
 struct Advised {
     advisor: Advisor,
-    /// Hits since reports last arrived.
+    /// Hits since reports arrived last.
     hits: usize,
     misses: u32,
 }
 
 impl Advised {
-    /// Reports that have arrived stand for all hits since the last ones.
+    /// The reports that arrive stand for all hits since the last ones.
     fn hits(&mut self, arrived: &[KeyHash], table: &Table<MappedMut>) {
         self.hits += 1;
         let Some(all) = self.hits.checked_sub(arrived.len()).filter(|_| !arrived.is_empty()) else {
@@ -99,7 +100,7 @@ impl Advised {
     fn missed(&mut self, hash: KeyHash, table: &Table<MappedMut>) {
         self.advisor.missed(hash, 0, 0);
         self.misses += 1;
-        // A daemon does so once a second.
+        // A daemon does this once a second.
         if self.misses.is_multiple_of(100) {
             self.advisor.set_capacity(table.room_bytes());
         }
@@ -127,7 +128,7 @@ impl Contestant for SharedTable {
             self.shape.value_bytes(weight).and_then(|bytes| self.value.get(..bytes))
         {
             let entry = Entry { key: &key, value, expiry: NEVER, ..Entry::default() };
-            // Sizes are those that the table was planned for; one that it refuses stays a miss.
+            // The table was planned for these sizes; an object that it refuses stays a miss.
             let stored = self.table.put(&entry, 0);
             if let (Some(advised), Ok(_)) = (&mut self.advised, stored)
                 && let Some(header) = self.table.header_by_hash(hash)

@@ -1,11 +1,11 @@
-//! The report for people.
+//! The report as text.
 
 use super::contestant::Name;
 use super::report::{JUDGED_OBJECTS_MIN, Measure, Report, Summary};
 use crate::table::table;
 
 impl Report {
-    /// A table for objects, another for bytes where sizes are known, and what they come to.
+    /// A table for objects, another for bytes if sizes are known, and a summary.
     pub fn text(&self) -> String {
         let mut text = self.one("objects", Measure::Objects, self.object_hits.as_ref());
         if self.byte_hits.is_some()

@@ -1,4 +1,4 @@
-//! iceoryx2's blackboard: a handle for each key, on both sides.
+//! iceoryx2's blackboard, with a handle for each key on both sides.
 
 use super::view::{Ask, Value, View, value};
 use super::writer::Sets;
@@ -21,7 +21,7 @@ pub struct BlackboardWriter {
 }
 
 impl BlackboardWriter {
-    /// Makes the blackboard; every key has a value.
+    /// Creates the blackboard; every key has a value.
     ///
     /// # Errors
     /// iceoryx2's own.

@@ -1,5 +1,5 @@
-//! The limit: values at known places in shared memory, loaded and stored word by word, and nothing that
-//! keeps a reader from half of one value and half of the next.
+//! The limit: values at known places in shared memory, loaded and stored word by word, with no
+//! protection against torn reads.
 
 use super::view::{Ask, Value, View, value};
 use super::writer::Sets;
@@ -21,7 +21,7 @@ impl Cells {
     /// Maps a file that has a line for each key.
     ///
     /// # Errors
-    /// The system's.
+    /// The system call failed.
     pub fn map(file: &File, keys: u32, access: Access) -> Result<Cells> {
         let bytes = bytes(keys);
         let length = file.metadata().context("cannot measure the cells")?.len();
@@ -37,7 +37,7 @@ impl Cells {
     }
 }
 
-/// Of the file.
+/// Bytes of the file.
 pub fn bytes(keys: u32) -> u64 {
     u64::from(keys) * VALUE_BYTES as u64
 }
@@ -45,8 +45,9 @@ pub fn bytes(keys: u32) -> u64 {
 impl View for Cells {
     #[inline(always)]
     fn read(&mut self, ask: &Ask, value: &mut Value) -> bool {
-        // SAFETY: the cell lies within the mapping by its assertion, is aligned as the mapping is, and
-        // everybody touches it by atomic words only; relaxed loads may be made of read-only memory.
+        // SAFETY: the cell lies within the mapping by its assertion, is aligned as the mapping is,
+        // and every process accesses it only by atomic words; relaxed loads of read-only memory are
+        // allowed.
         let cell = unsafe { &*self.cell(ask.number) };
         let (words, _) = value.as_chunks_mut::<8>();
         for (word, from) in words.iter_mut().zip(cell) {
@@ -56,11 +57,11 @@ impl View for Cells {
     }
 }
 
-/// Who stores them.
+/// The writer of the cells.
 pub struct CellWriter(Cells);
 
 impl CellWriter {
-    /// Gives each a value. To be mapped for writing.
+    /// Gives each cell a value. The mapping must be writable.
     ///
     /// # Errors
     /// None so far.

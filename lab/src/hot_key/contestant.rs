@@ -1,4 +1,4 @@
-//! Who takes part, each with its writer and its readers started.
+//! The contestants, each with its writer and readers.
 
 use super::blackboard::BlackboardWriter;
 use super::cells::{self, CellWriter, Cells};
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
-/// One of them.
+/// A contestant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Name {
     /// Loads and stores of words at known places.
@@ -31,11 +31,11 @@ pub enum Name {
     Service,
     /// A table whose owner is this process.
     Owner,
-    /// Another.
+    /// A rival.
     Rival(Rival),
 }
 
-/// One that was started. What is declared first ends first.
+/// A running contestant. Fields are dropped in order of declaration.
 pub struct Contestant {
     /// Its name in tables and JSON.
     pub name: &'static str,
@@ -43,12 +43,12 @@ pub struct Contestant {
     pub readers_are: &'static str,
     /// In the order of their cores.
     pub readers: Vec<Handle>,
-    /// The writer, resting.
+    /// The writer, which is not writing yet.
     pub writer: Writer,
     _home: Home,
 }
 
-/// What it lives in.
+/// The resources that the contestant lives in.
 #[expect(dead_code, reason = "held until the contestant ends")]
 enum Home {
     Nowhere,
@@ -57,20 +57,20 @@ enum Home {
     Place(blackboard::Place),
 }
 
-/// How readers and writer are started.
+/// The settings of readers and writer.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting<'a> {
     /// The readers' cores.
     pub cores: &'a [usize],
     /// The writer's pace and core.
     pub pace: Pace,
-    /// Of the keys' order.
+    /// Seed of the order of keys.
     pub seed: u64,
     /// The daemon's program.
     pub program: Option<&'a Path>,
 }
 
-/// What becomes of a contestant.
+/// The result of starting a contestant.
 pub enum Entry {
     /// It takes part.
     Takes(Box<Contestant>),
@@ -79,7 +79,7 @@ pub enum Entry {
 }
 
 impl Name {
-    /// In tables and JSON.
+    /// Its name in tables and JSON.
     pub fn text(self) -> &'static str {
         match self {
             Name::Limit => "limit",
@@ -92,7 +92,7 @@ impl Name {
     /// Starts it.
     ///
     /// # Errors
-    /// No memory, no daemon, or the rival's own.
+    /// No memory, no daemon, or the rival failed.
     pub fn start(self, setting: Setting<'_>) -> Result<Entry> {
         let keys = setting.pace.keys;
         match self {
@@ -120,7 +120,7 @@ impl Name {
             }
             Name::Rival(Rival::RwLockMap) => self.map::<maps::RwLockMap>(setting),
             Name::Rival(Rival::Snapshot) => Ok(Entry::Skips(
-                "a set makes the whole archive anew, and waits a second for each reader that it meets",
+                "a set archives all entries again, and waits a second for each reader that it meets",
             )),
             Name::Rival(Rival::Memcached | Rival::Redis) => Ok(Entry::Skips(
                 "its readers share no memory with its writer: see `read` and `visibility`",
@@ -128,7 +128,7 @@ impl Name {
         }
     }
 
-    /// In a file that has no name.
+    /// In an unnamed file.
     fn file(
         self,
         setting: Setting<'_>,
@@ -143,7 +143,7 @@ impl Name {
         let at = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
         let writers = file.try_clone().context("cannot share a memfd")?;
         let writer = Writer::start(Box::new(move || make(writers, keys)), setting.pace)?;
-        // The file stays open until they have opened it.
+        // The file stays open until the readers have opened it.
         let readers = processes(setting, (shared, at, String::new()))?;
         Ok(self.takes(("processes", readers), writer, Home::Nowhere))
     }
@@ -185,7 +185,7 @@ impl Name {
         Ok(self.takes(("processes", readers), writer, Home::Daemon(daemon)))
     }
 
-    /// In this process.
+    /// In threads of this process.
     fn map<S: Store>(self, setting: Setting<'_>) -> Result<Entry> {
         let keys = setting.pace.keys;
         let store = maps::Shared::<S>::fill(keys).0;

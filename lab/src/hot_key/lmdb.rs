@@ -1,4 +1,4 @@
-//! LMDB: a transaction for each read, and one for what is due of the writes.
+//! LMDB: a transaction for each read, and one for all writes that are due.
 
 use super::view::{Ask, Value, View, value};
 use super::writer::Sets;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use heed::Env;
 use std::path::Path;
 
-/// Of the map: room for the pages that a reader keeps the writer from using again.
+/// Bytes of the map: includes room for pages that a reader keeps the writer from reusing.
 const MAP_BYTES: usize = 1 << 30;
 
 /// The writer.

@@ -1,5 +1,4 @@
-//! Maps and caches of one process, shared by threads: values behind an Arc, as such caches hand them
-//! out.
+//! Maps and caches of one process, shared by threads: values in an Arc, as such caches return them.
 
 use super::view::{Ask, Value, View, value};
 use super::writer::Sets;
@@ -13,21 +12,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 type Key = Box<[u8]>;
 type Held = Arc<[u8]>;
 
-/// What they have in common.
+/// The operations that they share.
 pub trait Store: Send + Sync + 'static {
-    /// One with room for so many keys.
+    /// An empty one with room for this number of keys.
     fn new(keys: u32) -> Self;
     /// Stores a value.
     fn set(&self, key: &[u8], value: Held);
-    /// Copies one out. Whether it was found.
+    /// Copies a value out. Returns whether it was found.
     fn read(&self, key: &[u8], value: &mut Value) -> bool;
 }
 
-/// A thread's handle, to read by and to write by.
+/// A thread's handle, for reading and writing.
 pub struct Shared<S>(pub Arc<S>);
 
 impl<S: Store> Shared<S> {
-    /// With a value for every key.
+    /// Fills one with a value for every key.
     pub fn fill(keys: u32) -> Shared<S> {
         let store = S::new(keys);
         for number in 0..keys {
@@ -122,7 +121,7 @@ impl Store for dashmap::DashMap<Key, Held, RandomState> {
     }
 }
 
-/// The standard library's map behind its lock.
+/// The standard library's map and lock.
 pub type RwLockMap = RwLock<HashMap<Key, Held, RandomState>>;
 
 impl Store for RwLockMap {

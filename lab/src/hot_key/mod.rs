@@ -1,15 +1,15 @@
-//! `l1d-lab hot-key`: readers of a few keys while another writes them all the time.
+//! `l1d-lab hot-key`: readers of a few keys while a writer updates them all the time.
 //!
 //! | part | file |
 //! |---|---|
 //! | the command: rounds without and with the writer | `run` |
-//! | the loop that is timed | `view` |
+//! | the timed loop | `view` |
 //! | a reader in a process or a thread of its own | `reader` |
 //! | the writer, at a steady pace | `writer` |
-//! | who takes part: the limit, l1d, its owner alone | `cells`, `service`, `owner` |
+//! | contestants: the limit, l1d, its owner alone | `cells`, `service`, `owner` |
 //! | rivals in shared memory, and in one process | `lmdb`, `blackboard`, `maps` |
-//! | who is started how | `contestant` |
-//! | what it came to | `report` |
+//! | how each contestant is started | `contestant` |
+//! | the results | `report` |
 
 pub mod blackboard;
 pub mod cells;

@@ -1,5 +1,5 @@
-//! l1d's table with its owner in this process: what a write of the owner alone costs a reader, without
-//! the way from a client to it.
+//! l1d's table with its owner in this process: the cost that the owner's writes alone have for a
+//! reader, without the path from a client to the owner.
 
 use super::view::{Ask, Value, View, value};
 use super::writer::Sets;
@@ -14,7 +14,7 @@ use std::fs::File;
 const TABLE_BYTES: u64 = 16 << 20;
 const VALUE_BYTES_MAX: u32 = 4096;
 
-/// Bytes of the table's file: keys are few.
+/// Bytes of the table's file, for a few keys.
 pub fn bytes(keys: u32) -> u64 {
     (TABLE_BYTES + u64::from(keys) * 256).next_multiple_of(2 << 20)
 }
@@ -22,7 +22,7 @@ pub fn bytes(keys: u32) -> u64 {
 /// The owner.
 pub struct Owner {
     table: Table<MappedMut>,
-    /// Mapped as long as the table is there.
+    /// Mapped as long as the table exists.
     _mapping: Mapping,
 }
 
@@ -41,7 +41,8 @@ impl Owner {
         let geometry = Geometry::plan(&plan)?;
         let mapping =
             Mapping::of_file(file, bytes(keys), Access::Write).context("cannot map the table")?;
-        // SAFETY: aligned, and mapped until after the table is dropped, which is declared first.
+        // SAFETY: aligned, and mapped until after the table is dropped, because that is declared
+        // first.
         let words = unsafe { MappedMut::new(mapping.base()) };
         // SAFETY: the mapping has the bytes that the geometry was planned for, all zero.
         let writer = unsafe { Writer::create(words, geometry) };
@@ -63,7 +64,7 @@ impl Sets for Owner {
     }
 }
 
-/// A reader of the table: what the client's `peek_into` does in it.
+/// A reader of the table, which does the same as the client's `peek_into`.
 pub struct OwnerView {
     reader: Reader<Mapped>,
     buffer: Buffer,
@@ -74,13 +75,13 @@ impl OwnerView {
     /// Maps and checks it.
     ///
     /// # Errors
-    /// It is no table, or the system's.
+    /// The file holds no table, or the system call failed.
     pub fn attach(file: &File) -> Result<OwnerView> {
         let bytes = file.metadata().context("cannot measure the table")?.len();
         let mapping =
             Mapping::of_file(file, bytes, Access::Read).context("cannot map the table")?;
-        // SAFETY: aligned, of so many bytes, and mapped until after the reader is dropped, which is
-        // declared first.
+        // SAFETY: aligned, of that size, and mapped until after the reader is dropped, because that
+        // is declared first.
         let reader = unsafe { Reader::attach(Mapped::new(mapping.base()), bytes) }?;
         let buffer = Buffer(vec![0; VALUE_BYTES]);
         Ok(OwnerView { reader, buffer, _mapping: mapping })
@@ -101,7 +102,8 @@ impl View for OwnerView {
 
 struct Buffer(Vec<u8>);
 
-// SAFETY: the room is this vector's bytes, at least as many as asked for, and nobody else has it.
+// SAFETY: the room is this vector's bytes, at least as many as requested, and nothing else refers
+// to it.
 unsafe impl Destination for Buffer {
     #[inline(always)]
     fn room(&mut self, bytes: usize) -> *mut u8 {

@@ -1,5 +1,5 @@
-//! A reader in a process or a thread of its own, which does as it is told: from when on, and for how
-//! long.
+//! A reader in its own process or thread. It carries out orders: when to begin, and for how long to
+//! read.
 
 use super::blackboard::BlackboardView;
 use super::cells::Cells;
@@ -20,7 +20,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-/// What a process reads.
+/// The store that a process reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Shared {
     /// The limit's cells, in a file.
@@ -38,28 +38,29 @@ pub enum Shared {
 /// Options of a reader process.
 #[derive(Debug, Clone, clap::Args)]
 pub struct HotReaderOptions {
-    /// What it reads
+    /// The store to read
     #[arg(long)]
     pub shared: Shared,
-    /// Where that is
+    /// Its path
     #[arg(long)]
     pub at: PathBuf,
-    /// What its files in /dev/shm begin with, where it has any
+    /// Prefix of its files in /dev/shm, if it has any
     #[arg(long, default_value = "")]
     pub prefix: String,
-    /// How many keys
+    /// Number of keys
     #[arg(long)]
     pub keys: u32,
 }
 
-/// When to read, and for how long.
+/// An order to read.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Order {
-    /// On CLOCK_MONOTONIC: a little ahead, so that all readers begin together.
+    /// When to begin, on CLOCK_MONOTONIC: slightly in the future, so that all readers begin
+    /// together.
     pub begin_ns: u64,
-    /// Before what counts.
+    /// Warm-up, which is not counted.
     pub warm_up_ms: u64,
-    /// What counts.
+    /// Measured time.
     pub round_ms: u64,
 }
 
@@ -71,34 +72,34 @@ fn carry_out(reader: &mut dyn Reader, order: Order) -> Figures {
     reader.pass(Duration::from_millis(order.round_ms))
 }
 
-/// Makes a reader in the thread that will use it, for this seed.
+/// Makes a reader with this seed, in the thread that will use it.
 pub type MakeReader = Box<dyn FnOnce(u64) -> Box<dyn Reader> + Send>;
 
-/// A reader that was started. Its process ends when it is dropped, its thread soon after.
+/// A running reader. Its process ends when it is dropped, its thread soon after.
 pub enum Handle {
     /// In a process.
     Process {
         /// The process.
         child: Child,
-        /// To it.
+        /// Orders to the process.
         orders: ChildStdin,
-        /// From it.
+        /// Its answers.
         answers: BufReader<ChildStdout>,
     },
     /// In a thread.
     Thread {
-        /// To it.
+        /// Orders to the thread.
         orders: Sender<Order>,
-        /// From it.
+        /// Its answers.
         answers: Receiver<Result<Figures>>,
     },
 }
 
 impl Handle {
-    /// Starts a process; to be called by the main thread.
+    /// Starts a process. Must be called by the main thread.
     ///
     /// # Errors
-    /// It does not start, or cannot read.
+    /// It does not start, or cannot read the store.
     pub fn process(options: &HotReaderOptions, core: usize, seed: u64) -> Result<Handle> {
         let HotReaderOptions { shared, at, prefix, keys } = options;
         let shared = clap::ValueEnum::to_possible_value(shared).context("no such reader")?;
@@ -162,7 +163,7 @@ impl Handle {
         }
     }
 
-    /// Waits for what came of it.
+    /// Waits for the figures of an order.
     ///
     /// # Errors
     /// It has ended.
@@ -189,7 +190,7 @@ impl Drop for Handle {
     }
 }
 
-/// Where a reader process runs, and in which order it reads.
+/// The place of a reader process: its core, and the seed of its order of keys.
 #[derive(Debug, Clone, clap::Args)]
 pub struct HotReaderPlace {
     #[command(flatten)]
@@ -200,10 +201,10 @@ pub struct HotReaderPlace {
     seed: u64,
 }
 
-/// One reader process: carries out orders until its stdin ends.
+/// Runs a reader process: carries out orders until its stdin ends.
 ///
 /// # Errors
-/// Nothing to read.
+/// The store cannot be read.
 pub fn hot_reader(place: &HotReaderPlace) -> Result<()> {
     let HotReaderPlace { options, core, seed } = place;
     let HotReaderOptions { shared, at, prefix, keys } = options;

@@ -1,4 +1,4 @@
-//! What `hot-key` prints.
+//! The report of `hot-key`.
 
 use crate::machine::Machine;
 use crate::reads::rivals::Skipped;
@@ -11,68 +11,68 @@ use serde::Serialize;
 pub struct Row {
     /// `quiet` or `written`.
     pub case: &'static str,
-    /// How many readers.
+    /// Number of readers.
     pub readers: usize,
-    /// Who reads.
+    /// The contestant.
     pub contestant: &'static str,
     /// `processes` or `threads`.
     pub readers_are: &'static str,
-    /// `limit` in the same case, or `quiet`: itself without the writer.
+    /// `limit` in the same case, or `quiet`: the contestant itself without the writer.
     pub yardstick: &'static str,
     /// ns per read, mean of the readers, by round.
     pub ns: Vec<f64>,
-    /// Times the yardstick's, by round.
+    /// Ratio to the yardstick, by round.
     pub ratio: Vec<f64>,
-    /// What the writer came to, by round; nothing where it rests.
+    /// Sets per second of the writer, by round; empty without the writer.
     pub sets_per_second: Vec<f64>,
     /// Reads that found nothing.
     pub missed: u64,
-    /// Values that were of two sets.
+    /// Values that mix two sets.
     pub torn: u64,
 }
 
-/// How well readers of the same keys go together, without the writer.
+/// How well readers of the same keys scale, without the writer.
 #[derive(Debug, Serialize)]
 pub struct Scaling {
-    /// How many readers.
+    /// Number of readers.
     pub readers: usize,
-    /// Who reads.
+    /// The contestant.
     pub contestant: &'static str,
-    /// ns per read of one reader while the others rest, mean of them, by round.
+    /// ns per read of one reader while the others rest, mean over the readers, by round.
     pub alone_ns: Vec<f64>,
     /// The same while all read.
     pub together_ns: Vec<f64>,
-    /// Alone, through together, by round: 1 where none slows another.
+    /// Time alone divided by time together, by round: 1 if readers do not slow each other.
     pub scaling: Vec<f64>,
-    /// That, times the limit's in the same round.
+    /// The limit's scaling divided by this one in the same round.
     pub to_limit: Vec<f64>,
 }
 
-/// Everything that was measured.
+/// The whole report.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Where.
+    /// The machine.
     pub machine: Machine,
-    /// By what.
+    /// The command line.
     pub command: String,
     /// Rounds that count.
     pub rounds: usize,
-    /// Of each contestant in each round, in ms, without and with the writer.
+    /// Length of a turn, without and with the writer, in ms.
     pub round_ms: u64,
     /// Keys, read at random and set in turn.
     pub keys: u32,
-    /// Sets per second that were asked for.
+    /// The requested rate of sets per second.
     pub sets: u32,
     /// All rows.
     pub rows: Vec<Row>,
-    /// Where there are several readers.
+    /// Scaling, if there are several readers.
     pub scaling: Vec<Scaling>,
-    /// Who did not take part.
+    /// The contestants that did not take part.
     pub skipped: Vec<Skipped>,
 }
 
 impl Report {
-    /// For people, with what it means.
+    /// The tables with explanations.
     pub fn text(&self) -> String {
         let mut lines = table(
             3,
@@ -148,7 +148,7 @@ impl Report {
             ]);
         }
         format!(
-            "\nReaders together, each on a core of its own, against each of them alone; nobody writes (1.00: as fast as alone):\n{lines}"
+            "\nReaders together, each on a core of its own, against each of them alone, without writes (1.00: as fast as alone):\n{lines}"
         )
     }
 }

@@ -12,13 +12,13 @@ use anyhow::{Context, Result, ensure};
 use l1d::clock::monotonic_ns;
 use std::path::PathBuf;
 
-/// From telling readers to begin until they do.
+/// Lead time between telling readers to begin and the begin.
 const AHEAD_NS: u64 = 5_000_000;
 
 /// Options of `hot-key`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct HotKeyOptions {
-    /// How many readers at once, several with commas
+    /// Numbers of concurrent readers, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "1,2", value_parser = clap::value_parser!(u16).range(1..=256))]
     readers: Vec<u16>,
     /// Sets per second
@@ -27,8 +27,8 @@ pub struct HotKeyOptions {
     /// Keys, read at random and set in turn
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     keys: u32,
-    /// Who takes part besides: `none`, `all`, or of quick_cache, moka, papaya, dashmap,
-    /// rwlock-hashmap (threads of one process), lmdb, iceoryx2 (processes) some with commas
+    /// Rivals: `none`, `all`, or names separated by commas: quick_cache, moka, papaya, dashmap,
+    /// rwlock-hashmap (threads of one process), lmdb, iceoryx2 (processes)
     #[arg(long, default_value = "all")]
     rivals: Rivals,
     /// Rounds; in each, the contestants take turns, each without and with the writer
@@ -61,14 +61,15 @@ struct Rounds {
     missed: [u64; 2],
     torn: [u64; 2],
     sets_per_second: Vec<f64>,
-    /// Without the writer, of each reader while the others rest, mean of them; where there are several.
+    /// Without the writer: one reader while the others rest, mean over the readers; if there are
+    /// several.
     alone_ns: Vec<f64>,
 }
 
 /// Runs `hot-key`.
 ///
 /// # Errors
-/// No memory, no core, no daemon, or a rival's own.
+/// No memory, no core, no daemon, or a rival failed.
 pub fn hot_key(options: &HotKeyOptions) -> Result<()> {
     let progress = Progress::new();
     let machine = Machine::this()?;
@@ -140,7 +141,8 @@ fn measure(
     Ok((all, skipped))
 }
 
-/// Reads without the writer, each reader alone where there are several and all together, then with it.
+/// Reads without the writer (each reader alone if there are several, then all together), then with
+/// it.
 fn turn(options: &HotKeyOptions, contestant: &mut Contestant, rounds: &mut Rounds) -> Result<()> {
     if contestant.readers.len() > 1 {
         let alone = contestant.readers.iter_mut().map(|reader| {
@@ -183,7 +185,7 @@ fn turn(options: &HotKeyOptions, contestant: &mut Contestant, rounds: &mut Round
     Ok(())
 }
 
-/// To begin a little later, all that get it together.
+/// An order to begin slightly in the future, so that all readers that get it begin together.
 fn order(options: &HotKeyOptions) -> Order {
     Order {
         begin_ns: monotonic_ns() + AHEAD_NS,
@@ -196,7 +198,8 @@ fn mean(figures: &[f64]) -> f64 {
     figures.iter().sum::<f64>() / figures.len() as f64
 }
 
-/// Readers together against each alone, and against how well the limit's do; nothing where there is one.
+/// Scaling of readers together against each alone, and relative to the limit's; empty for one
+/// reader.
 fn scaling(readers: usize, all: &[Rounds]) -> Vec<Scaling> {
     let of = |rounds: &Rounds| -> Vec<f64> {
         let [both, _] = &rounds.ns;
@@ -216,7 +219,7 @@ fn scaling(readers: usize, all: &[Rounds]) -> Vec<Scaling> {
         .collect()
 }
 
-/// Each beside the limit, without and with the writer, and beside itself without.
+/// Each contestant beside the limit, without and with the writer, and beside itself without.
 fn rows(readers: usize, all: &[Rounds]) -> Vec<Row> {
     let Some(limit) = all.first() else { return Vec::new() };
     let mut rows = Vec::new();

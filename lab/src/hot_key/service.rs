@@ -1,4 +1,4 @@
-//! l1d as it is used: a daemon, a client that writes, clients that read.
+//! l1d in normal use: a daemon, a client that writes, clients that read.
 
 use super::view::{Ask, Value, View, value};
 use super::writer::Sets;

@@ -1,4 +1,4 @@
-//! One reader's way to the values, and the loop around it that is timed.
+//! A reader's access to the values, and the timed loop around it.
 
 use crate::random::Random;
 use crate::reads::workload::{KEY_BYTES, VALUE_BYTES, key};
@@ -6,15 +6,16 @@ use serde::{Deserialize, Serialize};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// A value: one number, eight times, so that a torn one shows.
+/// A value: one number, repeated eight times, so that a torn value shows.
 pub type Value = [u8; VALUE_BYTES];
 
-/// Reads between two looks at the clock.
+/// Reads between two clock readings.
 const CHUNK: usize = 1024;
-/// Reads until keys come in the same order again, at most: a list that the caches of a core hold.
+/// Reads after which keys come in the same order again, at most: a list that fits into the caches
+/// of a core.
 const ORDER_MAX: usize = 1 << 16;
 
-/// The value that a set of this number stores.
+/// The value that the set with this number stores.
 pub fn value(number: u64) -> Value {
     let mut value = [0; VALUE_BYTES];
     let (words, _) = value.as_chunks_mut::<8>();
@@ -22,7 +23,7 @@ pub fn value(number: u64) -> Value {
     value
 }
 
-/// A key that is asked for: making it must not be part of what is timed.
+/// A key to ask for, made in advance so that making it is not timed.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(32))]
 pub struct Ask {
@@ -32,30 +33,30 @@ pub struct Ask {
     pub number: u32,
 }
 
-/// How a reader finds a value.
+/// Access to the values.
 pub trait View {
-    /// Copies the value of a key out. Whether it was found.
+    /// Copies the value of a key out. Returns whether it was found.
     fn read(&mut self, ask: &Ask, value: &mut Value) -> bool;
 }
 
-/// What a pass came to.
+/// The result of a pass.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Figures {
-    /// Per read.
+    /// ns per read.
     pub ns: f64,
     /// Reads that found nothing.
     pub missed: u64,
-    /// Values whose first and last words are of two sets.
+    /// Values whose first and last words come from different sets.
     pub torn: u64,
 }
 
-/// A view with its loop, which the compiler sees through.
+/// A view with its loop, which the compiler can inline.
 pub trait Reader {
-    /// Reads for so long.
+    /// Reads for this time.
     fn pass(&mut self, time: Duration) -> Figures;
 }
 
-/// A view, and the order in which it is asked for keys.
+/// A view, and the order of keys that it is asked for.
 pub struct Looping<V> {
     view: V,
     order: Vec<Ask>,

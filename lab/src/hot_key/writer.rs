@@ -1,4 +1,4 @@
-//! The writer: a thread with a core of its own where there is one to spare.
+//! The writer: a thread, with a core of its own if there is one to spare.
 
 use super::view::{Value, value};
 use crate::machine::pin;
@@ -9,30 +9,30 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Sets come together where the writer has no core of its own.
+/// Pause between batches of sets if the writer shares its core.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Who sets values.
+/// A store that values are set in.
 pub trait Sets {
     /// Stores a value.
     ///
     /// # Errors
-    /// The store's own.
+    /// The store failed.
     fn set(&mut self, key: u32, value: &Value) -> Result<()>;
 
-    /// Makes visible what was set since the last time, where that takes a step of its own.
+    /// Makes the sets since the last call visible, if the store needs a step for that.
     ///
     /// # Errors
-    /// As above.
+    /// The store failed.
     fn publish(&mut self) -> Result<()> {
         Ok(())
     }
 }
 
-/// Makes one in the thread that will use it; every key has a value then.
+/// Makes a store in the thread that will use it, with a value for every key.
 pub type MakeSets = Box<dyn FnOnce() -> Result<Box<dyn Sets>> + Send>;
 
-/// How fast, and where.
+/// The writer's speed and place.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// Keys, set in turn.
@@ -41,13 +41,13 @@ pub struct Pace {
     pub rate: u32,
     /// The writer's core.
     pub core: usize,
-    /// Whether no reader runs there: then it spins from one set to the next.
+    /// No reader runs on that core, so the writer spins from one set to the next.
     pub is_alone: bool,
 }
 
 /// The thread. Ends when dropped.
 pub struct Writer {
-    /// Taken away when it is to end.
+    /// Dropped to end the thread.
     orders: Option<SyncSender<()>>,
     stop: Arc<AtomicBool>,
     answers: Receiver<Result<f64>>,
@@ -58,7 +58,7 @@ impl Writer {
     /// Starts it, and returns when every key has a value.
     ///
     /// # Errors
-    /// Why they have none.
+    /// The store could not be filled.
     pub fn start(make: MakeSets, pace: Pace) -> Result<Writer> {
         let (orders, to_do) = sync_channel::<()>(1);
         let (done, answers) = sync_channel(1);
@@ -90,10 +90,10 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Begins to set, until told to end. Returns after the first set.
+    /// Begins to set. Returns after the first set.
     ///
     /// # Errors
-    /// It has ended, or the store's own.
+    /// The thread has ended, or the store failed.
     pub fn begin(&self) -> Result<()> {
         self.stop.store(false, Ordering::Relaxed);
         let orders = self.orders.as_ref().context("the writer has ended")?;
@@ -101,10 +101,10 @@ impl Writer {
         self.answer().map(drop)
     }
 
-    /// Ends. Sets per second that it has come to.
+    /// Stops setting. Returns the sets per second that were achieved.
     ///
     /// # Errors
-    /// The store's own.
+    /// The store failed.
     pub fn end(&self) -> Result<f64> {
         self.stop.store(true, Ordering::Relaxed);
         self.answer()
@@ -119,7 +119,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.orders = None;
-        // A panic has been printed.
+        // A panic has been printed already.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
@@ -143,7 +143,7 @@ fn write(
     while !stop.load(Ordering::Relaxed) {
         let due = begin.elapsed().as_nanos() * u128::from(pace.rate) / 1_000_000_000;
         let due = u64::try_from(due).unwrap_or(u64::MAX);
-        // Who cannot keep up stops when told, all the same.
+        // Bounded, so that a writer that cannot keep up still stops when told.
         let behind = due.saturating_sub(done).min(1024);
         for _ in 0..behind {
             set(sets)?;

@@ -1,4 +1,4 @@
-//! How one process does an operation, by contestant.
+//! How one process performs an operation, for each contestant.
 
 use super::contestant::Contestant;
 use super::direct::Direct;
@@ -8,9 +8,9 @@ use super::worker::WorkerOptions;
 use anyhow::{Context, Result};
 use l1d_client::Client;
 
-/// A process's way to the tiers.
+/// A process's access to the tiers.
 pub enum Access {
-    /// Connections of its own.
+    /// Private connections.
     Direct(Box<Direct>),
     /// The daemon's client.
     L1d(Client),
@@ -22,7 +22,7 @@ impl Access {
     /// Connects.
     ///
     /// # Errors
-    /// The other side does not listen.
+    /// Nothing listens at the other end.
     pub fn open(options: &WorkerOptions) -> Result<Access> {
         let socket = || options.socket.as_deref().context("a contestant without its socket");
         Ok(match options.contestant {
@@ -34,7 +34,7 @@ impl Access {
         })
     }
 
-    /// Does an operation once. Gives the keys for which a value was found; 0 for a write.
+    /// Performs an operation once. Returns how many keys had a value; 0 for a write.
     ///
     /// # Errors
     /// The daemon or a tier failed.

@@ -1,5 +1,6 @@
-//! All that runs while one number of client processes is measured: servers, daemon, forwarder, and the
-//! client processes of every contestant, of which those of one work at a time.
+//! Everything that runs while one number of client processes is measured: servers, daemon,
+//! forwarder, and the client processes of every contestant. Only one contestant's clients work at a
+//! time.
 
 use super::contestant::Contestant;
 use super::options::MissesOptions;
@@ -12,7 +13,7 @@ use anyhow::{Context, Result};
 use std::path::PathBuf;
 use tempfile::TempDir;
 
-/// Smaller than what a run stores: the table evicts, as it does in use.
+/// Smaller than the data of a run, so that the table evicts, as it does in use.
 const SHAPE: TableShape =
     TableShape { table_bytes: 64 << 20, value_bytes_max: 128 << 10, entry_bytes: 256 };
 
@@ -25,9 +26,9 @@ pub struct Cast {
     pub servers: Servers,
 }
 
-/// A contestant's client processes.
+/// The client processes of a contestant.
 pub struct Team {
-    /// Whose.
+    /// The contestant.
     pub contestant: Contestant,
     /// Each with a connection that stays open.
     pub processes: Vec<Process>,
@@ -70,7 +71,7 @@ impl Cast {
         team.context("a contestant without processes")
     }
 
-    /// Processor time so far of all processes that a contestant's operations need, in ns.
+    /// Processor time so far, in ns, of all processes that take part in a contestant's operations.
     ///
     /// # Errors
     /// One of them has ended.
@@ -105,7 +106,8 @@ impl Cast {
 }
 
 fn start_daemon(options: &MissesOptions, servers: &Servers) -> Result<Daemon> {
-    // Redis keeps a value for an hour: then its TTL has to be asked for, as where TTLs are in use.
+    // Redis keeps a value for an hour, so its TTL has to be asked for, as in production use of
+    // TTLs.
     let rules = format!(
         "[l2]\naddress = \"{}\"\n\n[l3]\nurl = \"redis://{}\"\n\n[defaults]\nl3_ttl = \"1h\"\n",
         servers.memcached(),

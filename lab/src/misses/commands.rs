@@ -1,19 +1,19 @@
-//! Commands and replies of memcached and Redis, written by hand: no more than `misses` needs, and nothing
-//! between the bytes and the socket.
+//! Commands and replies of memcached and Redis, hand-written: only those that `misses` needs,
+//! straight to and from bytes.
 
 use anyhow::{Result, bail, ensure};
 use std::io::Write;
 
-/// Life of a value in memcached, in seconds, as by l1d's default policy.
+/// TTL of a value in memcached, in seconds; the same as l1d's default policy.
 const L2_TTL_SECONDS: u32 = 300;
-/// Life of a value in Redis, in ms, as by the policy of the daemon that is measured.
+/// TTL of a value in Redis, in ms; the same as the policy of the measured daemon.
 pub const L3_TTL_MS: u32 = 3_600_000;
 
 /// A command to memcached.
 pub mod l2 {
     use super::{L2_TTL_SECONDS, push};
 
-    /// `mg`, which answers with the value.
+    /// `mg`, which returns the value.
     pub fn get(out: &mut Vec<u8>, key: &[u8]) {
         push(out, &[b"mg ", key, b" v\r\n"]);
     }
@@ -23,17 +23,17 @@ pub mod l2 {
         store(out, key, value, "");
     }
 
-    /// `ms`, unless there is a value.
+    /// `ms`, unless a value exists.
     pub fn add(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
         store(out, key, value, " ME");
     }
 
-    /// `ms`, without an answer where it succeeds.
+    /// `ms`, without a reply on success.
     pub fn set_quietly(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
         store(out, key, value, " q");
     }
 
-    /// `mn`, whose answer says that all commands before it were carried out.
+    /// `mn`, whose reply says that all commands before it were carried out.
     pub fn nothing(out: &mut Vec<u8>) {
         push(out, &[b"mn\r\n"]);
     }
@@ -101,9 +101,9 @@ pub enum Reply<'a> {
     Value(&'a [u8]),
     /// There is no such key.
     Absent,
-    /// Stored, deleted, or nothing to do.
+    /// Stored, deleted, or there was nothing to do.
     Done,
-    /// So many replies follow (MGET).
+    /// The header of several replies (MGET).
     Many,
 }
 

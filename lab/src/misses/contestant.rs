@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Contestant {
-    /// Each process has its own blocking connections to memcached and Redis.
+    /// Each process has private blocking connections to memcached and Redis.
     Direct,
     /// The client library and a daemon.
     L1d,

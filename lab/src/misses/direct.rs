@@ -1,5 +1,5 @@
-//! The contestant *direct*: a process with connections of its own, blocking, as lean as can be. Each step
-//! is one write and, as replies of this size come whole, one read.
+//! The contestant *direct*: a process with private blocking connections, as lean as possible. Each
+//! step is one write and, because replies of this size arrive whole, one read.
 
 use super::commands::{Reply, l2, l3};
 use super::stream::Stream;
@@ -14,7 +14,7 @@ pub struct Direct {
 }
 
 impl Direct {
-    /// Connects to `host:port` each.
+    /// Connects to both, each given as `host:port`.
     ///
     /// # Errors
     /// A tier does not listen.
@@ -23,7 +23,7 @@ impl Direct {
         Ok(Direct { l2, l3, request: Vec::new() })
     }
 
-    /// memcached, then Redis; a value of Redis goes up into memcached.
+    /// Asks memcached, then Redis; puts a value of Redis into memcached.
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let value = ask(&mut self.l2, &mut self.request, |out| l2::get(out, key))?;
         if value.is_some() {
@@ -36,19 +36,20 @@ impl Direct {
         Ok(value)
     }
 
-    /// Redis, then memcached.
+    /// Writes Redis, then memcached.
     pub fn set(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         order(&mut self.l3, &mut self.request, |out| l3::set(out, key, value))?;
         order(&mut self.l2, &mut self.request, |out| l2::set(out, key, value))
     }
 
-    /// Redis, then memcached.
+    /// Deletes from Redis, then memcached.
     pub fn delete(&mut self, key: &[u8]) -> Result<()> {
         order(&mut self.l3, &mut self.request, |out| l3::delete(out, key))?;
         order(&mut self.l2, &mut self.request, |out| l2::delete(out, key))
     }
 
-    /// All of memcached in one exchange, then what it lacks of Redis in another, and the fills in a third.
+    /// Asks memcached for all keys in one exchange, then Redis for the missing ones in another, and
+    /// fills memcached in a third.
     pub fn get_many(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
         self.request.clear();
         for key in keys {

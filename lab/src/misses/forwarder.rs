@@ -1,6 +1,6 @@
-//! The contestant *forwarder*: a bare event loop of one thread between the processes and the tiers. Requests
-//! that arrive together leave together. No table, no policy, no deadlines: the limit of what a daemon with
-//! sockets can do.
+//! The contestant *forwarder*: a bare single-threaded event loop between the processes and the
+//! tiers. Requests that arrive together leave together. No table, no policy, no deadlines: the
+//! limit for any daemon with sockets.
 
 use super::commands::{Reply, l2, l3, reply};
 use super::frame::{self, DELETE, GET, SET};
@@ -13,7 +13,7 @@ use std::net::TcpStream;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
-/// Where it listens and what it forwards to.
+/// Its socket and the tiers.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ForwarderOptions {
     #[arg(long)]
@@ -28,35 +28,35 @@ const LISTENER: u64 = u64::MAX;
 const L2: u64 = u64::MAX - 1;
 const L3: u64 = u64::MAX - 2;
 
-/// A connection and the bytes that came in and are to go out.
+/// A connection with its input and output buffers.
 struct Link<S> {
     stream: S,
     input: Vec<u8>,
     output: Vec<u8>,
 }
 
-/// A process, whose one request waits for `left` replies.
+/// A process. Its only request waits for `left` replies.
 struct Client {
     link: Link<UnixStream>,
     left: usize,
 }
 
-/// What a tier's next reply is for.
+/// The request that a tier's next reply belongs to.
 struct Waiting {
-    /// Client and place of the key in its request; a fill has none.
+    /// The client, and the position of the key in its request; `None` for a fill.
     asker: Option<(usize, u8)>,
     next: Next,
 }
 
-/// What follows a tier's reply.
+/// The step after a tier's reply.
 enum Next {
-    /// The client gets the reply.
+    /// Pass the reply to the client.
     Answer,
-    /// Where memcached has nothing, Redis is asked for this key.
+    /// If memcached has no value, ask Redis for this key.
     AskL3(Vec<u8>),
-    /// A value goes up into memcached.
+    /// Put the value into memcached.
     FillL2(Vec<u8>),
-    /// Redis is done; this is the command for memcached.
+    /// Redis is done; send this command to memcached.
     WriteL2(Vec<u8>),
 }
 
@@ -71,7 +71,7 @@ struct Forwarder {
 /// Runs the forwarder until it is killed.
 ///
 /// # Errors
-/// A tier or the socket cannot be used, or somebody sends nonsense.
+/// A tier or the socket cannot be used, or a peer violates the protocol.
 pub fn run(options: &ForwarderOptions) -> Result<()> {
     let listener = UnixListener::bind(&options.socket).context("the forwarder cannot listen")?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -121,7 +121,7 @@ pub fn run(options: &ForwarderOptions) -> Result<()> {
 }
 
 impl Forwarder {
-    /// Reads a client's request and turns it into commands. False: the client has gone.
+    /// Reads a client's request and turns it into commands. Returns false if the client has gone.
     fn take_request(&mut self, number: usize) -> Result<bool> {
         let client = self.clients.get_mut(number).context("no such client")?;
         if !client.link.read()? {
@@ -201,7 +201,7 @@ impl Forwarder {
         })
     }
 
-    /// Sends what this turn has brought about: one write for each connection.
+    /// Sends the output of this turn with one write for each connection.
     fn flush(&mut self) -> Result<()> {
         self.l2.flush()?;
         self.l3.flush()?;
@@ -212,16 +212,16 @@ impl Forwarder {
     }
 }
 
-/// Adds a tier's reply to its asker's.
+/// Adds a tier's reply to the reply to its client.
 fn answer(clients: &mut [Client], asker: Option<(usize, u8)>, reply: &Reply<'_>) -> Result<()> {
-    let Some((number, place)) = asker else { return Ok(()) };
+    let Some((number, position)) = asker else { return Ok(()) };
     let client = clients.get_mut(number).context("no such client")?;
     let value = match reply {
         Reply::Value(value) => Some(*value),
         Reply::Done => Some(&[][..]),
         Reply::Absent | Reply::Many => None,
     };
-    frame::answer(&mut client.link.output, place, value);
+    frame::answer(&mut client.link.output, position, value);
     client.left -= 1;
     if client.left == 0 {
         frame::end(&mut client.link.output, 4);
@@ -230,7 +230,7 @@ fn answer(clients: &mut [Client], asker: Option<(usize, u8)>, reply: &Reply<'_>)
 }
 
 impl<S: Read + Write> Link<S> {
-    /// Reads what has come. False: the other side has closed the connection.
+    /// Reads the bytes that have arrived. Returns false if the peer has closed the connection.
     fn read(&mut self) -> Result<bool> {
         let start = self.input.len();
         self.input.resize(start + (1 << 16), 0);
@@ -242,7 +242,7 @@ impl<S: Read + Write> Link<S> {
         }
     }
 
-    /// Reads, and takes each reply that is complete.
+    /// Reads, and passes on each complete reply.
     fn replies(&mut self, mut take: impl FnMut(Reply<'_>) -> Result<()>) -> Result<()> {
         if !self.read()? {
             bail!("a tier has closed its connection");
@@ -256,7 +256,7 @@ impl<S: Read + Write> Link<S> {
         Ok(())
     }
 
-    /// Writes what is to go out. A peer that does not read is waited for.
+    /// Writes the output. Waits for a peer that does not read.
     fn flush(&mut self) -> Result<()> {
         let mut output = self.output.as_slice();
         while !output.is_empty() {

@@ -1,9 +1,9 @@
 //! The frames between a process and the forwarder. Numbers are little-endian.
 //!
 //! ```text
-//! request:  bytes: u32 | kind: u8 | for each key: bytes: u8, key | of a set: the value
-//! reply:    bytes: u32 | for each key, in the order in which the tiers answer:
-//!                        place: u8 | found: u8 | bytes: u32 | value
+//! request:  bytes: u32 | kind: u8 | for each key: bytes: u8, key | for a set: the value
+//! reply:    bytes: u32 | for each key, in the order in which the tiers reply:
+//!                        position: u8 | found: u8 | bytes: u32 | value
 //! ```
 
 use super::stream::Stream;
@@ -26,7 +26,7 @@ pub fn request<'a>(
     let start = begin(out);
     out.push(kind);
     for key in keys {
-        // Keys of this experiment are far shorter than 256 bytes.
+        // Keys in this experiment are far shorter than 256 bytes.
         out.push(u8::try_from(key.len()).unwrap_or(u8::MAX));
         out.extend_from_slice(key);
     }
@@ -35,21 +35,21 @@ pub fn request<'a>(
 }
 
 /// Appends the answer for one key to a reply.
-pub fn answer(out: &mut Vec<u8>, place: u8, value: Option<&[u8]>) {
-    out.push(place);
+pub fn answer(out: &mut Vec<u8>, position: u8, value: Option<&[u8]>) {
+    out.push(position);
     out.push(u8::from(value.is_some()));
     let value = value.unwrap_or_default();
     out.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.extend_from_slice(value);
 }
 
-/// Makes room for a frame's length.
+/// Reserves space for a frame's length.
 pub fn begin(out: &mut Vec<u8>) -> usize {
     out.extend_from_slice(&[0; 4]);
     out.len()
 }
 
-/// Puts the length of the frame that began at `start` before it.
+/// Stores the length of the frame that began at `start`.
 pub fn end(out: &mut [u8], start: usize) {
     let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
     if let Some(place) = out.get_mut(start - 4..start) {
@@ -57,7 +57,7 @@ pub fn end(out: &mut [u8], start: usize) {
     }
 }
 
-/// Takes a string behind its length off a frame.
+/// Takes a length-prefixed string off a frame.
 pub fn take<'a>(frame: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (&length, rest) = frame.split_first()?;
     let (taken, rest) = rest.split_at_checked(usize::from(length))?;
@@ -75,16 +75,16 @@ impl Forwarded {
     /// Connects.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// Nothing listens there.
     pub fn connect(socket: &Path) -> Result<Forwarded> {
         let stream = UnixStream::connect(socket).context("cannot connect to the forwarder")?;
         Ok(Forwarded { stream: Stream::over(stream), request: Vec::new() })
     }
 
-    /// Asks, and gives the values in the order of the keys.
+    /// Sends a request, and returns the values in the order of the keys.
     ///
     /// # Errors
-    /// The forwarder has ended, or sends nonsense.
+    /// The forwarder has ended, or violates the protocol.
     pub fn ask<'a>(
         &mut self,
         kind: u8,
@@ -100,8 +100,8 @@ impl Forwarded {
         while let Some((head, rest)) = frame.split_at_checked(6) {
             let bytes = number(head.get(2..).unwrap_or_default())?;
             let (value, rest) = rest.split_at_checked(bytes).context("a reply is cut short")?;
-            let place = head.first().and_then(|&place| values.get_mut(usize::from(place)));
-            *place.context("a reply for a key that was not asked")? =
+            let slot = head.first().and_then(|&at| values.get_mut(usize::from(at)));
+            *slot.context("a reply for a key that was not asked")? =
                 (head.get(1) == Some(&1)).then(|| value.to_vec());
             frame = rest;
         }

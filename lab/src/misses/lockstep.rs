@@ -1,6 +1,6 @@
-//! `misses --syscalls`: the daemon's system calls for each operation. All processes ask at one moment and
-//! rest until both sides sleep, so that the count does not depend on who spins when, and a regression
-//! shows as one of instructions does.
+//! `misses --syscalls`: the daemon's system calls for each operation. All processes ask at the same
+//! moment and pause until both sides sleep, so that the count does not depend on the timing of
+//! spins, and a regression shows as reliably as one of instructions.
 
 use super::cast::Cast;
 use super::contestant::Contestant;
@@ -17,11 +17,11 @@ use l1d::clock::monotonic_ns;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Between two steps: everybody has long gone to sleep.
+/// Pause between two steps, long enough for both sides to be asleep.
 const PAUSE_NS: u64 = 6_000_000;
-/// Steps before the count begins, with strace attached.
+/// Steps before counting begins, with strace attached.
 const WARM_UP: u32 = 20;
-/// Numbers of processes where the command line names none.
+/// Default numbers of processes.
 const PROCESSES: [u32; 2] = [1, 8];
 
 #[derive(Debug, Serialize)]
@@ -39,7 +39,7 @@ struct Row {
     processes: u32,
     /// All but empty polls.
     total: f64,
-    /// `epoll_wait` that returned 0.
+    /// `epoll_wait` calls that returned 0.
     empty_polls: f64,
     by_name: BTreeMap<String, f64>,
 }
@@ -85,7 +85,7 @@ fn count(
     let mut from = now();
     for step in 0..steps {
         if step == WARM_UP {
-            // Within the rest between two steps.
+            // Within the pause between two steps.
             from = now();
         }
         let begin_ns = monotonic_ns() + PAUSE_NS;

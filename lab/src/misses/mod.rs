@@ -1,5 +1,5 @@
-//! `l1d-lab misses`: what a miss and a write cost through l1d, beside a connection of one's own and beside a
-//! bare forwarder.
+//! `l1d-lab misses`: the cost of a miss and of a write through l1d, beside private connections and
+//! a bare forwarder.
 //!
 //! | part | file |
 //! |---|---|
@@ -7,9 +7,9 @@
 //! | operations and contestants | `operation`, `contestant` |
 //! | commands and replies of the tiers | `commands`, `stream` |
 //! | the contestants | `direct`, `forwarder` with its `frame`; l1d is the client library |
-//! | one client process | `worker`, and how it reaches the tiers: `access` |
+//! | one client process | `worker`, and its access to the tiers: `access` |
 //! | servers, daemon, forwarder and client processes | `cast` |
-//! | keys that are in the tiers beforehand | `prepare` |
+//! | filling the tiers beforehand | `prepare` |
 //! | rounds | `run` |
 //! | the daemon's system calls | `lockstep`, `strace` |
 //! | figures and tables | `report`, `text` |

@@ -62,7 +62,8 @@ impl Operation {
         }
     }
 
-    /// Keys that all processes together cannot use up in a second: some three times what two cores do.
+    /// More keys than all processes together can use in a second: about three times the rate of two
+    /// cores.
     pub fn keys_per_second(self) -> u32 {
         match self {
             Operation::GetMany16 | Operation::GetMany64 => 400_000,

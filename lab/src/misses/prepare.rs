@@ -1,4 +1,4 @@
-//! Puts keys into the tiers before an operation is measured that is to find them there.
+//! Puts keys into the tiers before an operation is measured that needs them there.
 
 use super::commands::{Reply, l2, l3};
 use super::operation::Operation;
@@ -7,10 +7,10 @@ use super::worker::key;
 use crate::compare::Servers;
 use anyhow::{Result, ensure};
 
-/// Keys of one exchange.
+/// Keys per exchange.
 const BATCH: usize = 500;
 
-/// Puts `keys` keys of each process into the tiers where `operation` wants them.
+/// Puts `keys` keys of each process into the tiers that `operation` expects them in.
 ///
 /// # Errors
 /// A tier does not store them.

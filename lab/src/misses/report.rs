@@ -9,7 +9,7 @@ use crate::machine::{self, Machine};
 use crate::statistics::Spread;
 use serde::Serialize;
 
-/// The document.
+/// The report.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub machine: Machine,
@@ -17,29 +17,29 @@ pub struct Report {
     pub rounds: u32,
     pub seconds: f64,
     pub value_bytes: u32,
-    /// Round trip to the tiers, in ms; none: they are on the host.
+    /// Round trip to the tiers, in ms; `None` if they are on the host.
     pub distance_ms: Option<Distance>,
     pub rows: Vec<Row>,
-    /// Of two contestants' figures, taken round by round.
+    /// Ratios of two contestants' figures, taken round by round.
     pub ratios: Vec<Ratio>,
 }
 
-/// A contestant's figures of an operation with a number of processes, by round.
+/// A contestant's figures for an operation with a number of processes, by round.
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub operation: Operation,
     pub processes: u32,
     pub contestant: Contestant,
-    /// Of all processes together.
+    /// Operations per second of all processes together.
     pub per_second: Vec<f64>,
     pub p50_us: Vec<f64>,
     pub p99_us: Vec<f64>,
-    /// Processor time of all processes and servers, for each operation.
+    /// Processor time of all processes and servers, per operation.
     pub cpu_us: Vec<f64>,
-    /// Operations that failed or brought a wrong result, in all rounds.
+    /// Operations that failed or returned a wrong result, in all rounds.
     pub errors: u64,
     pub last_error: Option<String>,
-    /// How the proxy was loaded, by round; empty where the tiers are on the host.
+    /// The load of the proxy, by round; empty if the tiers are on the host.
     pub proxy: Vec<Load>,
 }
 
@@ -56,11 +56,11 @@ pub struct Ratio {
     pub cpu: Spread,
 }
 
-/// Rows while they are filled.
+/// The rows of a run in progress.
 pub struct Rows(Vec<Row>);
 
 impl Rows {
-    /// One for each combination, empty, in the order of the tables.
+    /// An empty row for each combination, in the order of the tables.
     pub fn new(options: &MissesOptions, counts: &[u32]) -> Rows {
         let mut rows = Vec::new();
         for &operation in &options.operations {
@@ -106,7 +106,7 @@ impl Rows {
 }
 
 impl Report {
-    /// Of all rounds.
+    /// The report of these rows.
     pub fn new(options: &MissesOptions, machine: Machine, Rows(rows): Rows) -> Report {
         let mut ratios = Vec::new();
         for row in &rows {

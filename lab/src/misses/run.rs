@@ -1,4 +1,4 @@
-//! Rounds in which everybody takes a turn at everything.
+//! Rounds in which every contestant takes a turn at every operation.
 
 use super::cast::Cast;
 use super::contestant::Contestant;
@@ -16,17 +16,17 @@ use anyhow::{Context, Result};
 use l1d::clock::monotonic_ns;
 use std::time::Duration;
 
-/// Numbers of processes where the command line names none.
+/// Default numbers of processes.
 const PROCESSES: [u32; 4] = [1, 4, 8, 16];
-/// From telling the processes to begin until they do.
+/// Lead time between telling the processes to begin and the begin.
 const AHEAD_NS: u64 = 20_000_000;
-/// Before counting begins: until whoever adapts to the load has done so.
+/// Warm-up: time for everything that adapts to the load.
 const WARM_UP_NS: u64 = 150_000_000;
 
 /// Runs `misses`.
 ///
 /// # Errors
-/// Servers or a daemon that do not start, or a process that gives up.
+/// Servers or a daemon do not start, or a process gives up.
 pub fn misses(options: &MissesOptions) -> Result<()> {
     if options.syscalls {
         return lockstep::syscalls(options);
@@ -61,19 +61,19 @@ pub fn misses(options: &MissesOptions) -> Result<()> {
     Ok(())
 }
 
-/// Of one measurement.
+/// One measurement.
 pub struct Measured {
-    /// Of all client processes together.
+    /// Results of all client processes together.
     pub done: Done,
-    /// Operations a second, of all client processes together.
+    /// Operations per second of all client processes together.
     pub per_second: f64,
-    /// Processor time of all processes and servers, for each operation.
+    /// Processor time of all processes and servers, per operation.
     pub cpu_ns: f64,
-    /// How the proxy was loaded, where there is a distance.
+    /// The load of the proxy, if there is a distance.
     pub proxy: Option<Load>,
 }
 
-/// The contestants, each round beginning with another one.
+/// The contestants, rotated so that each round begins with another one.
 fn in_turn(contestants: &[Contestant], round: u32) -> impl Iterator<Item = Contestant> {
     let skip = round as usize % contestants.len().max(1);
     contestants.iter().cycle().skip(skip).take(contestants.len()).copied()

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
-/// Calls that ended, by name. A wait for events that brought none is told apart.
+/// Completed calls by name. Waits for events that returned none are counted apart.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Calls {
     /// Calls by name, without empty polls.
@@ -34,7 +34,8 @@ impl Strace {
         let directory = scratch::directory()?;
         let mut command = Command::new("strace");
         interrupt::die_together(&mut command);
-        // Times tell what belongs to the measurement; arguments are not needed, and are cut short.
+        // Timestamps tell which calls belong to the measurement; arguments are not needed and
+        // truncated.
         command.args(["-f", "-ttt", "-s", "0", "-e", "signal=none", "-p", &pid.to_string(), "-o"]);
         command.arg(directory.path().join("calls")).env("LC_ALL", "C");
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -51,7 +52,7 @@ impl Strace {
         Ok(strace)
     }
 
-    /// Detaches, and counts the calls that ended between two times of [`now`].
+    /// Detaches, and counts the calls that completed between two timestamps of [`now`].
     ///
     /// # Errors
     /// strace has written nothing that can be read.
@@ -61,8 +62,8 @@ impl Strace {
         Ok(count(&text.context("strace has left no record")?, from, to))
     }
 
-    /// Kills it: signals that could be handled are blocked in all processes of the lab. The kernel lets go of
-    /// the traced process, and every line was written before the call that it tells of returned.
+    /// Kills strace, because all processes of the lab block the signals that it could handle. The
+    /// kernel releases the traced process, and each line was written before its call returned.
     fn detach(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -80,8 +81,8 @@ pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Counts the calls in a record. A call that strace shows in two lines, as another thread's came between,
-/// is counted with the second, which has its result.
+/// Counts the calls in a trace. A call that strace splits into two lines because another thread's
+/// call came between is counted by the second line, which has its result.
 fn count(record: &str, from: f64, to: f64) -> Calls {
     let mut calls = Calls::default();
     for line in record.lines() {

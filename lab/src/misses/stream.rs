@@ -7,10 +7,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Longest wait for a reply.
+/// Timeout of a reply.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A stream and the bytes that were read from it and not yet used.
+/// A stream and the bytes that were read from it but not yet used.
 pub struct Stream<S> {
     stream: S,
     input: Vec<u8>,
@@ -22,7 +22,7 @@ impl Stream<TcpStream> {
     /// Connects to a tier at `host:port`.
     ///
     /// # Errors
-    /// Nobody listens there.
+    /// Nothing listens there.
     pub fn connect(address: &str) -> Result<Stream<TcpStream>> {
         let error = || Failure::Tier(format!("cannot connect to {address}"));
         let stream = TcpStream::connect(address).with_context(error)?;
@@ -49,7 +49,7 @@ impl Stream<TcpStream> {
 }
 
 impl<S: Read + Write> Stream<S> {
-    /// Over a stream that is connected.
+    /// Wraps a connected stream.
     pub fn over(stream: S) -> Stream<S> {
         Stream { stream, input: vec![0; 1 << 16], start: 0, end: 0 }
     }

@@ -7,7 +7,7 @@ use crate::statistics::Spread;
 use crate::table::table;
 use comfy_table::Table;
 
-/// For people.
+/// The tables.
 pub fn of(report: &Report) -> String {
     let mut text = format!(
         "{}, kernel {}, {} cores. Values of {} bytes, keys that L1 does not hold; medians of {} rounds of {} s \

@@ -1,4 +1,4 @@
-//! One client process of `misses`: does an operation on fresh keys, over and over, for the time of an order.
+//! One client process of `misses`: repeats an operation on fresh keys for the duration of an order.
 
 use super::access::Access;
 use super::contestant::Contestant;
@@ -12,10 +12,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Failures in a row after which a process gives up.
+/// Consecutive failures after which a process gives up.
 const FAILURES_MAX: u32 = 20;
 
-/// What a process is started with.
+/// Options of the process.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WorkerOptions {
     #[arg(long)]
@@ -33,12 +33,12 @@ pub struct WorkerOptions {
     pub number: u32,
 }
 
-/// What a process is to do.
+/// An order to a process.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Order {
-    /// Over and over.
+    /// The operation to repeat.
     pub operation: Operation,
-    /// Number of the measurement: its keys are nobody else's.
+    /// Number of the measurement, which makes its keys unique.
     pub measurement: u32,
     /// Number of the first key.
     pub first: u32,
@@ -52,14 +52,14 @@ pub struct Order {
     pub end_ns: u64,
 }
 
-/// What a process has done.
+/// The result of an order.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Done {
-    /// Of each operation that succeeded.
+    /// Latency of each operation that succeeded.
     pub ns: Times,
     /// Operations that succeeded.
     pub count: u64,
-    /// Operations that failed, or brought another result than they must.
+    /// Operations that failed or returned an unexpected result.
     pub errors: u64,
     /// The last failure's message.
     pub last_error: Option<String>,
@@ -67,7 +67,7 @@ pub struct Done {
     pub elapsed_ns: u64,
 }
 
-/// The key with this number, of a process in a measurement.
+/// The key with this number, unique to a process and measurement.
 pub fn key(out: &mut Vec<u8>, measurement: u32, process: u32, number: u32) {
     out.clear();
     // Writing to a vector does not fail.
@@ -77,7 +77,7 @@ pub fn key(out: &mut Vec<u8>, measurement: u32, process: u32, number: u32) {
 /// Carries out orders until stdin ends.
 ///
 /// # Errors
-/// Nothing can be reached, or everything fails.
+/// A contestant cannot be reached, or every operation fails.
 pub fn run(options: &WorkerOptions) -> Result<()> {
     let access = Access::open(options)?;
     let value = vec![7; options.value_bytes as usize];

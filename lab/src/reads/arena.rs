@@ -1,13 +1,13 @@
-//! The memory that the limit reads: the same span, the same strides and the same kind of pages as
-//! l1d's table, and nothing of what makes it a table.
+//! The memory that the limit reads: the same size, strides and kind of pages as l1d's table,
+//! without anything else that makes it a table.
 //!
 //! ```text
 //!  lines of 64 bytes, eight words each | entries, one after another
 //!                                      | 24 bytes unused, 24 bytes key, then the value
 //! ```
 //!
-//! Four of five words hold an entry's offset, as in a table that is full by plan; which ones is
-//! random.
+//! Four of five words, chosen at random, hold an entry's offset, as in a table that is as full as
+//! planned.
 
 use super::workload::{KEY_BYTES, Op, fill, key};
 use crate::random::Random;
@@ -22,7 +22,7 @@ const WORD_BYTES: usize = 8;
 const LINE_WORDS: usize = 8;
 const LOAD_PERCENT: usize = 80;
 
-/// The memory, filled.
+/// The filled memory.
 #[derive(Debug)]
 pub struct Arena {
     file: File,
@@ -56,7 +56,7 @@ impl Shape {
 }
 
 impl Arena {
-    /// Makes and fills one.
+    /// Creates and fills one.
     pub fn fill(keys: usize, value_bytes: usize, seed: u64) -> Result<Arena> {
         let shape = Shape::of(keys, value_bytes);
         let slots = slots(keys, seed);
@@ -88,31 +88,31 @@ impl Arena {
         Ok(Arena { file, shape })
     }
 
-    /// Maps it for reading.
+    /// Maps it read-only.
     pub fn reader<const VALUE_BYTES: usize>(&self) -> Result<ArenaReader<VALUE_BYTES>> {
         ArenaReader::map(&self.file, self.shape.keys)
     }
 
-    /// A path by which another process opens the memory.
+    /// A path at which another process can open the memory.
     pub fn path(&self) -> String {
         use std::os::fd::AsRawFd;
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
     }
 }
 
-/// Puts a file of shared memory into large pages, as the daemon does with its table, where the
-/// kernel can.
+/// Moves a file of shared memory into large pages if the kernel can, as the daemon does with its
+/// table.
 pub fn collapse(file: &File, bytes: usize) -> Result<()> {
     let mapping = Mapping::of_file(file, bytes as u64, Access::Write)
         .context("cannot map the limit's memory")?;
     let whole = bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
     // SAFETY: a range of this process's own mapping; the advice moves pages and changes no content.
-    // Where the kernel refuses, pages stay as small as the table's.
+    // If the kernel refuses, pages stay as small as the table's.
     unsafe { nix::libc::madvise(mapping.base().cast(), whole, nix::libc::MADV_COLLAPSE) };
     Ok(())
 }
 
-/// Where the arena of these keys and this seed keeps each key's offset, as a number of words.
+/// The slot of each key in the arena for these keys and this seed, as an index of words.
 pub fn slots(keys: usize, seed: u64) -> Vec<u32> {
     let mut slots = Random::new(seed).permutation(Shape::of(keys, 0).words);
     slots.truncate(keys);
@@ -127,7 +127,7 @@ pub struct ArenaReader<const VALUE_BYTES: usize> {
 }
 
 impl<const VALUE_BYTES: usize> ArenaReader<VALUE_BYTES> {
-    /// Maps the file of an arena of that many keys.
+    /// Maps the file of an arena with that number of keys.
     pub fn map(file: &File, keys: usize) -> Result<ArenaReader<VALUE_BYTES>> {
         ensure!(keys > 0, "an arena without an entry");
         let shape = Shape::of(keys, VALUE_BYTES);
@@ -142,15 +142,15 @@ impl<const VALUE_BYTES: usize> ArenaReader<VALUE_BYTES> {
         Ok(ArenaReader { map, shape })
     }
 
-    /// The least a table can do: load the known word of the index, go where it says, compare the
-    /// key, copy the value out. Returns whether the key was there.
+    /// The minimum that any table has to do: load the known word of the index, follow its offset,
+    /// compare the key, copy the value out. Returns whether the key was there.
     #[inline(always)]
     pub fn read(&self, op: &Op, value: &mut [u8; VALUE_BYTES]) -> bool {
         let offset = self.word(op);
         assert!(offset <= self.last_entry());
         let base = self.map.base();
-        // SAFETY: the key of an entry at `offset` ends within the mapping by the assertion; arrays of
-        // bytes have no alignment; nobody writes after `fill`.
+        // SAFETY: the key of an entry at `offset` ends within the mapping by the assertion; arrays
+        // of bytes have no alignment; nothing writes after `fill`.
         let key = unsafe { *base.add(offset + HEADER_BYTES).cast::<[u8; KEY_BYTES]>() };
         if key != op.key {
             return false;
@@ -159,18 +159,18 @@ impl<const VALUE_BYTES: usize> ArenaReader<VALUE_BYTES> {
         true
     }
 
-    /// The offset of an entry that the index names for a key.
+    /// The entry offset that the index holds for a key.
     #[inline(always)]
     pub fn word(&self, op: &Op) -> usize {
         let slot = op.slot as usize;
         assert!(slot < self.shape.words);
-        // SAFETY: the word lies within the index by the assertion, the mapping holds the index, is
-        // page-aligned, and nobody writes to it after `fill`.
+        // SAFETY: the word lies within the index by the assertion, the mapping holds the index and
+        // is page-aligned, and nothing writes to it after `fill`.
         let offset = unsafe { self.map.base().cast::<u64>().add(slot).read() };
         usize::try_from(offset).unwrap_or(usize::MAX)
     }
 
-    /// Copies the value of a key from where it is known to be: no index, no key.
+    /// Copies the value of a key from its known place, without index and key.
     #[inline(always)]
     pub fn copy_known(&self, op: &Op, value: &mut [u8; VALUE_BYTES]) {
         let offset = self.shape.offset(op.number as usize);
@@ -178,13 +178,13 @@ impl<const VALUE_BYTES: usize> ArenaReader<VALUE_BYTES> {
         self.copy(offset, value);
     }
 
-    /// Asks for the index's word of a key.
+    /// Prefetches a key's index word.
     #[inline(always)]
     pub fn prefetch_word(&self, op: &Op) {
         prefetch(self.map.base().wrapping_add(op.slot as usize * WORD_BYTES));
     }
 
-    /// Asks for the lines of a small entry.
+    /// Prefetches the lines of a small entry.
     #[inline(always)]
     pub fn prefetch_entry(&self, offset: usize) {
         let first = self.map.base().wrapping_add(offset + HEADER_BYTES);
@@ -195,26 +195,26 @@ impl<const VALUE_BYTES: usize> ArenaReader<VALUE_BYTES> {
     #[inline(always)]
     fn copy(&self, offset: usize, value: &mut [u8; VALUE_BYTES]) {
         assert!(offset <= self.last_entry());
-        // SAFETY: an entry with a value of so many bytes ends within the mapping by the assertion;
-        // nobody writes after `fill`, and `value` is private.
+        // SAFETY: an entry with a value of that size ends within the mapping by the assertion;
+        // nothing writes after `fill`, and `value` is private.
         unsafe {
             let from = self.map.base().add(offset + HEADER_BYTES + KEY_BYTES);
             std::ptr::copy_nonoverlapping(from, value.as_mut_ptr(), VALUE_BYTES);
         }
     }
 
-    /// Where the last entry begins: there is one at least.
+    /// Offset of the last entry; there is at least one.
     #[inline(always)]
     fn last_entry(&self) -> usize {
         self.shape.bytes() - (HEADER_BYTES + KEY_BYTES + VALUE_BYTES)
     }
 }
 
-/// A hint, which touches nothing.
+/// A prefetch hint, which accesses no memory.
 #[inline(always)]
 fn prefetch(place: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE is part of every x86_64, and a prefetch of any address has no effect but on caches.
+    // SAFETY: SSE is part of every x86_64, and a prefetch of any address only affects caches.
     unsafe {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(place.cast());
     }

@@ -1,4 +1,4 @@
-//! `l1d-lab bytes`: what an entry costs beyond its key and its value.
+//! `l1d-lab bytes`: the bytes that an entry costs in addition to its key and value.
 
 use super::loaded::load_numbered;
 use super::workload::{KEY_BYTES, VALUE_BYTES};
@@ -23,34 +23,34 @@ pub struct BytesOptions {
     json: bool,
 }
 
-/// Bytes for each entry, and what the table holds besides entries.
+/// Bytes per entry, and the other contents of the table.
 #[derive(Debug, Serialize)]
 struct Report {
     entries: u64,
     key_bytes: usize,
     value_bytes: usize,
-    /// Header and padding, for each entry.
+    /// Header and padding, per entry.
     header_bytes_per_entry: f64,
-    /// Index, its empty slots included, for each entry.
+    /// Index including its empty slots, per entry.
     index_bytes_per_entry: f64,
-    /// The daemon's private bytes for the table, for each entry.
+    /// The daemon's private bytes for the table, per entry.
     owner_private_bytes_per_entry: f64,
-    /// All of these: what the goal is about.
+    /// The sum of these, which the goal limits.
     overhead_bytes_per_entry: f64,
     index_load_percent: f64,
-    /// Keys that found both their lines full; each cost an entry its place.
+    /// Keys that found both their lines full; each displaced another entry.
     displaced: u64,
     dead_bytes: u64,
     free_bytes: u64,
     table_bytes: u64,
-    /// Resident private memory of the whole daemon: code, runtime, buffers and all.
+    /// Resident private memory of the whole daemon, including code, runtime and buffers.
     daemon_anonymous_bytes: u64,
 }
 
 /// Runs `bytes`.
 ///
 /// # Errors
-/// The daemon does not start, does not hold what it was given, or says something else than expected.
+/// The daemon does not start, does not hold the keys it was given, or lacks a statistic.
 pub fn bytes(options: &BytesOptions) -> Result<()> {
     let report = measure(options)?;
     if !crate::output::json(options.json, &report)? {
@@ -76,7 +76,7 @@ fn measure(options: &BytesOptions) -> Result<Report> {
     let entries = figure("entries")?;
     let header = figure("live_bytes")? / entries - (KEY_BYTES + VALUE_BYTES) as f64;
     let index = figure("index_bytes")? / entries;
-    // What l1ctl advise lives on, too.
+    // Memory for l1ctl advise, which is part of the daemon's.
     let advisor = stats.pointer("/advisor_private_bytes").and_then(Value::as_f64);
     let advisor = advisor.context("the daemon's stats have no advisor_private_bytes")?;
     let private = (figure("owner_private_bytes")? + advisor) / entries;

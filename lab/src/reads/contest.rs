@@ -1,5 +1,5 @@
-//! Contestants take turns: each round runs every one of them from the same place in the same
-//! stream, so that a slow spell of the machine meets all alike.
+//! Contestants take turns: each round runs all of them from the same place in the same stream, so
+//! that a slow phase of the machine affects all alike.
 
 use super::arena::ArenaReader;
 use super::pass::{Chain, Leg, MISSING, pass};
@@ -12,19 +12,19 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Something that reads keys.
+/// A reader of keys.
 ///
-/// A contestant owns its loop (one call to [`pass`] with its own `read`), so that the compiler sees
-/// through it: a dynamic call per read would be part of what is measured.
+/// A contestant owns its loop (one call to [`pass`] with its own `read`), so that the compiler can
+/// inline it: a dynamic call per read would be part of the measurement.
 pub trait Contestant {
     /// Its name in tables and JSON.
     fn name(&self) -> &'static str;
 
-    /// What a read gives before the value is in the reader's own buffer.
+    /// The form in which a read returns the value, before the copy to the reader's own buffer.
     fn hands_out(&self) -> &'static str;
 
-    /// Whether every read is a round trip to a server, so that reading each key once to map its
-    /// pages would take minutes and map none.
+    /// Every read is a round trip to a server. Reading each key once to map its pages would then
+    /// take minutes and map none.
     fn is_remote(&self) -> bool {
         false
     }
@@ -32,11 +32,11 @@ pub trait Contestant {
     /// Reads one leg; returns ns per read.
     ///
     /// # Errors
-    /// A value that is missing or wrong.
+    /// A value is missing or wrong.
     fn pass(&mut self, leg: Leg<'_>) -> Result<f64>;
 }
 
-/// How one key is read: what contestants differ in.
+/// The read of one key, which is where contestants differ.
 pub trait Read {
     /// As [`Contestant::name`].
     const NAME: &'static str;
@@ -45,17 +45,17 @@ pub trait Read {
     /// As [`Contestant::is_remote`].
     const IS_REMOTE: bool = false;
 
-    /// Where values are copied to.
+    /// The buffer that values are copied to.
     type Buffer: AsRef<[u8]>;
 
-    /// A buffer, made before anything is timed.
+    /// Makes a buffer before anything is timed.
     fn buffer(&self) -> Self::Buffer;
 
-    /// Copies the value of a key into the buffer. Whether it was there.
+    /// Copies the value of a key into the buffer. Returns whether it was there.
     fn read(&mut self, op: &Op, value: &mut Self::Buffer) -> bool;
 }
 
-/// Reads keys that are there.
+/// Reads keys that exist.
 pub struct Held<R>(pub R);
 
 impl<R: Read> Contestant for Held<R> {
@@ -93,7 +93,7 @@ impl<R: Read> Held<R> {
     }
 }
 
-/// Reads keys that are not there: what must not be found counts as its own number.
+/// Reads keys that do not exist: each one that is rightly not found counts as its own number.
 pub struct Absent<R>(pub R);
 
 impl<R: Read> Contestant for Absent<R> {
@@ -153,7 +153,7 @@ impl<const VALUE_BYTES: usize> Read for Limit<VALUE_BYTES> {
 pub struct Peek {
     /// Attached to the daemon that owns the table.
     pub client: Client,
-    /// Room that the reader's buffer begins with.
+    /// Initial capacity of the reader's buffer.
     pub value_bytes: usize,
 }
 
@@ -172,23 +172,24 @@ impl Read for Peek {
     }
 }
 
-/// A vector for values of `bytes`, at another place each time: see [`placed`].
+/// A vector for values of `bytes`, at a different address each time: see [`placed`].
 fn buffer_somewhere(bytes: usize) -> Vec<u8> {
     static MADE: AtomicUsize = AtomicUsize::new(0);
-    // A size that the allocator keeps apart from others', and nobody needs.
+    // A size class of the allocator that nothing else uses.
     let spare = MADE.fetch_add(1, Ordering::Relaxed) % PLACES * 16;
     Vec::with_capacity(bytes + spare)
 }
 
-/// Places that are tried: a page's lines, but for a few.
+/// Number of addresses to try: almost one for each line of a page.
 const PLACES: usize = 61;
 
-/// Calls `work` with the stack at another place each `turn`.
+/// Calls `work` with the stack at a different address each `turn`.
 ///
-/// A processor compares the low 12 bits of addresses to find out whether a load needs a store before it. By
-/// where stack and buffers happen to lie, a contestant that stores what it read may seem to store
-/// where it reads next, in every single read, which costs it half as much again. That is chance, and a
-/// round each is what chance is given: the median is of places where nothing collides.
+/// A processor compares the low 12 bits of addresses to find out whether a load depends on an
+/// earlier store. If stack and buffers happen to collide in these bits, each store of a contestant
+/// seems to hit the address of its next load, which makes every read take half as long again. A
+/// different address in each round leaves that to chance: the median is of addresses without a
+/// collision.
 fn placed<R>(turn: usize, work: &mut dyn FnMut() -> R) -> R {
     let mut line = [0_u8; 64];
     black_box(&mut line);
@@ -203,17 +204,17 @@ pub fn first_word(value: &[u8]) -> u64 {
     value.first_chunk::<8>().map_or(MISSING, |word| u64::from_le_bytes(*word))
 }
 
-/// Times the warm-up that each contestant reads before the first round.
+/// Length of the first warm-up, as a multiple of the others.
 const SETTLING: u64 = 20;
 
-/// How long each contestant reads, and how often.
+/// Number and length of the rounds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Pace {
     /// Rounds that count.
     pub rounds: usize,
-    /// Of each contestant in each round, in ms.
+    /// Length of each contestant's turn, in ms.
     pub round_ms: u64,
-    /// Before it, on the same path, not counted, in ms.
+    /// Length of the warm-up before it, on the same path, in ms.
     pub warm_up_ms: u64,
 }
 
@@ -222,7 +223,7 @@ pub struct Pace {
 pub struct Entrant {
     /// Its name.
     pub name: &'static str,
-    /// What a read gives before the value is in the reader's own buffer.
+    /// The form in which a read returns the value, before the copy to the reader's own buffer.
     pub hands_out: &'static str,
     /// ns per dependent read, by round.
     pub dependent_ns: Vec<f64>,
@@ -231,7 +232,7 @@ pub struct Entrant {
 }
 
 impl Entrant {
-    /// Of one kind of read.
+    /// The rounds of one kind of read.
     pub fn rounds(&self, chain: Chain) -> &[f64] {
         match chain {
             Chain::Dependent => &self.dependent_ns,
@@ -240,23 +241,23 @@ impl Entrant {
     }
 }
 
-/// What is read: its name, the reads, each key once, and which kinds of reads.
+/// The reads of a contest.
 #[derive(Debug, Clone, Copy)]
 pub struct Reads<'a> {
-    /// What progress calls it.
+    /// Their name in the progress line.
     pub name: &'a str,
     /// The reads.
     pub stream: &'a Stream,
     /// Each key once, in order.
     pub every_key: &'a Stream,
-    /// In this order in each round.
+    /// Kinds of read, in this order in each round.
     pub chains: &'a [Chain],
 }
 
-/// Runs them all. `every_key` is read once by each first, so that every page is mapped.
+/// Runs all contestants. Each first reads `every_key` once, so that every page is mapped.
 ///
 /// # Errors
-/// A contestant that read a wrong value.
+/// A contestant read a wrong value.
 pub fn contest(
     contestants: &mut [Box<dyn Contestant>],
     Reads { name, stream, every_key, chains }: Reads<'_>,
@@ -271,7 +272,7 @@ pub fn contest(
         contestant
             .pass(Leg::whole(every_key))
             .with_context(|| format!("{}, reading each key once", contestant.name()))?;
-        // As long as it takes until everybody who arranges itself by what is read has heard of it.
+        // Long enough for every contestant that adapts to the reads to have done so.
         let time = Duration::from_millis(pace.warm_up_ms * SETTLING);
         let leg = Leg { stream, chunk: 0, chunks_min: 1, time, chain: Chain::Independent };
         contestant.pass(leg).context(contestant.name())?;
@@ -316,7 +317,7 @@ mod tests {
     use super::super::workload::{Places, Popularity, VALUE_BYTES, Workload, value};
     use super::*;
 
-    /// Has the value of the key that is so far behind.
+    /// Returns the value of a neighbouring key, at this distance.
     struct Beside(u32);
 
     impl Read for Beside {

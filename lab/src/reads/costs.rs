@@ -1,4 +1,4 @@
-//! `l1d-lab costs`: what each part of a hit adds to the limit, in ns and in instructions.
+//! `l1d-lab costs`: the cost that each part of a hit adds to the limit, in ns and in instructions.
 
 use super::arena::{Arena, ArenaReader, collapse, slots};
 use super::command::ReadOptions;
@@ -30,7 +30,7 @@ pub struct CostsOptions {
     options: ReadOptions,
 }
 
-/// A step of the ladder, in one workload.
+/// A step of the ladder, for one workload.
 #[derive(Debug, Serialize)]
 struct Row {
     workload: String,
@@ -38,12 +38,12 @@ struct Row {
     /// By round.
     dependent_ns: Vec<f64>,
     independent_ns: Vec<f64>,
-    /// Times the limit's, by round.
+    /// Ratio to the limit, by round.
     dependent_ratio: Vec<f64>,
     independent_ratio: Vec<f64>,
-    /// Times the limit's with the hash of the key.
+    /// Ratio to the limit with the hash of the key, by round.
     independent_hashed_ratio: Vec<f64>,
-    /// By callgrind; absent where nothing is counted.
+    /// By callgrind; `None` if nothing is counted.
     instructions: Option<f64>,
 }
 
@@ -51,19 +51,19 @@ struct Row {
 struct Report {
     machine: Machine,
     command: String,
-    /// Of an entry, beside key and value: the layout that `bytes` counts.
+    /// Bytes of an entry in addition to key and value; `bytes` counts the same layout.
     entry_header_bytes: usize,
     index_load_percent: f64,
-    /// Why no instructions are there.
+    /// The reason why there are no instruction counts.
     without_instructions: Option<String>,
     rows: Vec<Row>,
 }
 
-/// The limit, with the key's hash on the way to its index.
+/// The limit, with the key's hash before its index lookup.
 struct Hashed {
     arena: ArenaReader<VALUE_BYTES>,
     hasher: TableHasher,
-    /// 0, which only this knows.
+    /// Always 0, which the compiler does not know.
     mask: u32,
 }
 
@@ -84,7 +84,7 @@ impl Read for Hashed {
     }
 }
 
-/// A read up to a step.
+/// A read up to a certain step.
 struct Step<const LAST: u8>(Steps);
 
 macro_rules! step {
@@ -132,7 +132,7 @@ impl Read for Lasting {
 /// Runs `costs`.
 ///
 /// # Errors
-/// No memory, no core, or a value that was wrong.
+/// No memory, no core, or a wrong value.
 pub fn costs(options: &CostsOptions) -> Result<()> {
     let report = measure(&options.options)?;
     if !crate::output::json(options.options.is_json(), &report)? {
@@ -141,7 +141,7 @@ pub fn costs(options: &CostsOptions) -> Result<()> {
     Ok(())
 }
 
-/// What runs under callgrind.
+/// Runs under callgrind.
 ///
 /// # Errors
 /// No memory.
@@ -216,8 +216,8 @@ fn measure(options: &ReadOptions) -> Result<Report> {
     })
 }
 
-/// A table of these keys at the load that `bytes` has, in large pages where the kernel gives them, and
-/// how full its index is, in percent.
+/// A table of these keys with the same load as in `bytes`, in large pages if the kernel provides
+/// them, and the percentage of its index that is in use.
 fn fill(keys: usize, expiry: u32) -> Result<(Served, f64)> {
     let entry_bytes = ENTRY_HEADER_BYTES + KEY_BYTES + VALUE_BYTES;
     let table_bytes = (keys * (entry_bytes + 10) * 9 / 8 + (6 << 20)) as u64;
@@ -244,7 +244,7 @@ fn fill(keys: usize, expiry: u32) -> Result<(Served, f64)> {
     Ok((served, load))
 }
 
-/// Lets the table's owner know what is read, as a daemon does of its clients' reports.
+/// Reports the workload's hits to the table's owner, as a daemon learns them from its clients.
 fn hear_of_hits(served: &mut Served, workload: Workload, seed: u64) {
     let places = Places { slots: slots(workload.keys, seed), absent: Vec::new(), shift: 0 };
     let hasher = *served.table.writer().geometry().hasher();
@@ -253,8 +253,8 @@ fn hear_of_hits(served: &mut Served, workload: Workload, seed: u64) {
     }
 }
 
-/// Keys that do not stand in their first line, which the first step does not read, or whose tag a
-/// neighbour before them has: the others are read in their place by all.
+/// Keys that the first step cannot read, because they are not in their first line or a neighbour
+/// before them has the same tag. All contestants skip them and read other keys instead.
 fn first_line_absent(steps: Steps, keys: usize) -> Result<Vec<u32>> {
     let mut to = [0; VALUE_BYTES];
     let found = |number: &u32, to: &mut _| steps.read::<{ steps::FIND }>(&key(*number), || 0, to);
@@ -320,7 +320,7 @@ fn text(report: &Report) -> String {
     let without =
         without.map_or_else(String::new, |reason| format!("\nWithout instructions: {reason}"));
     format!(
-        "{cpu}, kernel {kernel}. What each part of a hit adds; {} bytes of header, index {:.0} % full, keys in their first line.\n{lines}{without}",
+        "{cpu}, kernel {kernel}. The cost of each part of a hit; {} bytes of header, index {:.0} % full, keys in their first line.\n{lines}{without}",
         report.entry_header_bytes, report.index_load_percent
     )
 }

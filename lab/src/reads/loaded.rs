@@ -7,17 +7,17 @@ use anyhow::{Context, Result, ensure};
 use l1d_client::{Client, Error, SetOptions};
 use std::path::Path;
 
-/// Of an entry, beyond key and value.
+/// Bytes of an entry in addition to key and value.
 const HEADER_BYTES: usize = 24;
-/// Entries must not expire under a reader.
+/// Entries must not expire during the measurement.
 const RULES: &str = "[defaults]\nttl = \"24h\"\n";
-/// Sets without an answer between two with one: bounds what waits in the socket.
+/// Unacknowledged sets between two acknowledged ones, which bounds the backlog in the socket.
 const UNANSWERED: u32 = 256;
-/// Values that a request carries whole.
+/// Largest value that travels in one request.
 const SMALL_BYTES: usize = 1 << 10;
 
-/// Starts a daemon whose table fits `keys` keys, with an eighth to spare, and sets them all to what
-/// `value` makes of their numbers: values of `value_bytes` bytes at most.
+/// Starts a daemon whose table fits `keys` keys, with an eighth to spare, and sets each key to the
+/// value that `value` makes from its number, at most `value_bytes` bytes.
 ///
 /// # Errors
 /// The daemon does not start or refuses a set.
@@ -30,11 +30,11 @@ pub fn load(
     let entry_bytes = (HEADER_BYTES + KEY_BYTES + value_bytes) as u64;
     let slots_bytes = keys as u64 * 10;
     let value_bytes_max = value_bytes.max(4096) as u64;
-    // Of few keys, the least table that there is: 64 of the largest entries, and some.
+    // For few keys, the smallest table: a little more than 64 of the largest entries.
     let least = 64 * (value_bytes_max + 70_000) + (1 << 20);
     let table_bytes = (keys as u64 * entry_bytes + slots_bytes) * 9 / 8 + least;
-    // The index for as many keys as there are, so that it is as full as in a table full of them: what
-    // `bytes` counts is what is read.
+    // Size the index for the actual number of keys, so that it is as full as in a full table:
+    // then the table that is read is the one that `bytes` counts.
     let entry_bytes = entry_bytes.max(table_bytes * 8 / 9 / (keys as u64).max(1));
     let shape = TableShape {
         table_bytes: table_bytes.next_multiple_of(4096),
@@ -57,7 +57,7 @@ pub fn load(
     Ok(daemon)
 }
 
-/// Again while the daemon is behind.
+/// Sets a key; retries while the daemon is busy.
 fn set(client: &Client, number: u32, value: &[u8], options: &SetOptions) -> Result<()> {
     loop {
         match client.set_with(key(number), value, options) {
@@ -68,7 +68,7 @@ fn set(client: &Client, number: u32, value: &[u8], options: &SetOptions) -> Resu
     }
 }
 
-/// As [`load`], with the values that reads are checked by.
+/// Like [`load`], with values that readers can verify.
 pub fn load_numbered(
     keys: usize,
     value_bytes: usize,
@@ -83,11 +83,11 @@ pub fn load_numbered(
     load(keys, (value_bytes, value), program, progress)
 }
 
-/// Keys that the table does not hold. A key has two lines of eight places; where both are full, one
-/// entry is displaced. Contestants read the others.
+/// Keys that the table does not hold: a key has two lines of eight slots, and if both are full, one
+/// entry is displaced. Contestants read the other keys.
 ///
 /// # Errors
-/// More than one in a hundred is not there.
+/// More than one in a hundred is missing.
 pub fn absent(client: &Client, keys: usize) -> Result<Vec<u32>> {
     let numbers = 0..u32::try_from(keys).context("too many keys")?;
     let absent: Vec<u32> = numbers.filter(|&number| client.peek(key(number)).is_none()).collect();

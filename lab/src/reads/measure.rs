@@ -1,4 +1,4 @@
-//! One workload after the other, all contestants in turns.
+//! One workload after the other, with all contestants taking turns.
 
 use super::arena::{Arena, slots};
 use super::cases::{self, Case, Setting};
@@ -15,23 +15,23 @@ use crate::machine::{self, Machine, cores, pin};
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 
-/// Bytes of memory that each key takes for the limit, for l1d and for the list of reads.
+/// Bytes of memory per key for the limit, l1d and the list of reads.
 pub const KEY_BYTES_USED: u64 = 122 + 140 + 96;
 
-/// What is read: the same keys in both.
+/// The stores that are read; both have the same keys.
 #[derive(Debug)]
 pub struct Subject {
     /// The limit's memory.
     pub arena: Arena,
-    /// A daemon that holds all keys, where l1d takes part.
+    /// A daemon that holds all keys, if l1d takes part.
     pub daemon: Option<Daemon>,
 }
 
-/// Measures the limit; with a command, all the cases that it names, l1d and its rivals beside the
+/// Measures the limit; with a command, also all its cases, with l1d and its rivals beside the
 /// limit.
 ///
 /// # Errors
-/// No memory, no core, no daemon, or a contestant that read a wrong value.
+/// No memory, no core, no daemon, or a contestant read a wrong value.
 pub fn measure(options: &ReadOptions, command: Option<&ReadCommand>) -> Result<Report> {
     let progress = Progress::new();
     let machine = Machine::this()?;
@@ -79,7 +79,7 @@ fn hits(
     let load =
         |of: &ReadCommand| load_numbered(workload.keys, VALUE_BYTES, of.l1d.as_deref(), progress);
     let subject = Subject { arena, daemon: command.map(load).transpose()? };
-    // Another process must not inherit the pin, so the processes come first.
+    // Child processes would inherit the pinning, so they are started first.
     let scaling = if options.processes == 2 {
         scale(options, workload, &subject, progress)?
     } else {
@@ -90,8 +90,8 @@ fn hits(
     Ok((Run { workload: workload.to_string(), entrants, scaling }, skipped))
 }
 
-/// Runs on a core, in a thread of its own so that nothing else of this process is pinned. Servers that
-/// it starts are: on the core of the only one who asks them, they answer soonest.
+/// Runs on a core, in its own thread so that nothing else in this process is pinned. Servers
+/// started by it inherit the core: next to their only client they answer fastest.
 pub fn pinned<T: Send>(core: usize, run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let run = || {
         pin(core)?;

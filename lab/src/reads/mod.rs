@@ -1,18 +1,18 @@
-//! Reads: the physical limit, l1d, and what else keeps values near a reader.
+//! Reads: the physical limit, l1d, and other stores that keep values near a reader.
 //!
 //! | part | file |
 //! |---|---|
 //! | the commands and their options | `command` |
-//! | hits of keys that are there, the limit first | `measure`, `processes` |
+//! | hits, the limit first | `measure`, `processes` |
 //! | misses, batches, large values, values in place, decoded objects | `cases` |
 //! | the limit's memory | `arena` |
-//! | which keys, in which order | `workload` |
-//! | the loop that is timed, and the turns of contestants | `pass`, `contest` |
-//! | who takes part | `contest`, `rivals` |
+//! | the keys and their order | `workload` |
+//! | the timed loop, and the turns of contestants | `pass`, `contest` |
+//! | the contestants | `contest`, `rivals` |
 //! | a daemon that holds all keys | `loaded` |
-//! | what it came to | `report` |
-//! | bytes that an entry costs | `bytes` |
-//! | what each part of a hit adds | `costs`, `reported` |
+//! | the report | `report` |
+//! | bytes per entry | `bytes` |
+//! | the cost of each part of a hit | `costs`, `reported` |
 
 pub mod arena;
 mod bytes;

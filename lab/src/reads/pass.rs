@@ -1,31 +1,31 @@
-//! One pass of one contestant over the reads: the loop that is timed.
+//! One pass of one contestant over the reads: the timed loop.
 
 use super::workload::{CHUNK, Op, Stream};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
-/// Keys that are asked for at once: a divisor of [`CHUNK`].
+/// Keys per batch, a divisor of [`CHUNK`].
 pub const TOGETHER: usize = 16;
 
-/// What a contestant returns for a key that it does not have. No number of a key is as large.
+/// Returned by a contestant for a key that it does not have. No key has this number.
 pub const MISSING: u64 = u64::MAX;
 
-/// Whether a read has to wait for the one before.
+/// The dependency of a read on the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Chain {
-    /// The next key is found by way of the value just read: true latency.
+    /// The next key depends on the value just read, which shows the true latency.
     Dependent,
-    /// Keys are known ahead: the core overlaps as many reads as it can.
+    /// Keys are known in advance, so the core overlaps reads as far as it can.
     Independent,
 }
 
 impl Chain {
-    /// Both, in the order they are shown.
+    /// Both, in display order.
     pub const ALL: [Chain; 2] = [Chain::Dependent, Chain::Independent];
 
-    /// What tables call it.
+    /// Its name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Chain::Dependent => "dependent",
@@ -34,18 +34,18 @@ impl Chain {
     }
 }
 
-/// Which part of the stream to read, and how.
+/// A part of the stream to read, and how to read it.
 #[derive(Debug, Clone, Copy)]
 pub struct Leg<'a> {
     /// The reads.
     pub stream: &'a Stream,
     /// First chunk; the stream is a ring.
     pub chunk: usize,
-    /// Chunks to read, even if the time is over before.
+    /// Chunks to read at least, even if the time is over.
     pub chunks_min: usize,
     /// Time after which to stop.
     pub time: Duration,
-    /// Whether a read waits for the one before.
+    /// The dependency of a read on the one before.
     pub chain: Chain,
 }
 
@@ -63,22 +63,22 @@ impl<'a> Leg<'a> {
 }
 
 /// Reads until the time is over; returns ns per read. `read` copies the value of a key out and
-/// returns its first word. `DEPENDENT` is what the leg says: the loop that is timed is the only place
-/// where `read` is called, so that every contestant is compiled into it, however long it is.
+/// returns its first word. `DEPENDENT` must match the leg: the timed loop is the only place that
+/// calls `read`, so that the compiler inlines every contestant, however large.
 ///
 /// # Errors
-/// A chunk whose first words do not add up to the numbers of its keys: a key was missing, or the
-/// value of another one came back.
+/// The first words of a chunk do not add up to the numbers of its keys: a key was missing, or the
+/// value of another key was returned.
 #[inline(always)]
 pub fn pass<const DEPENDENT: bool>(leg: Leg<'_>, mut read: impl FnMut(&Op) -> u64) -> Result<f64> {
     pass_chunks(leg, |ops| read_all::<DEPENDENT>(ops, &mut read))
 }
 
-/// [`pass`] over keys that are asked for `TOGETHER` at a time; `read` returns the sum of their values'
-/// first words. What the next ones are is known ahead.
+/// [`pass`] over batches of `TOGETHER` keys; `read` returns the sum of their values' first words.
+/// The keys are known in advance.
 ///
 /// # Errors
-/// As for [`pass`].
+/// The same as for [`pass`].
 #[inline(always)]
 pub fn pass_together(leg: Leg<'_>, mut read: impl FnMut(&[Op; TOGETHER]) -> u64) -> Result<f64> {
     pass_chunks(leg, |ops| {
@@ -108,8 +108,8 @@ fn pass_chunks(leg: Leg<'_>, mut read: impl FnMut(&[Op]) -> u64) -> Result<f64> 
 
 /// Reads these keys; returns the sum of the values' first words.
 ///
-/// The top bit of a key's number is never set, but only the loaded value says so: where reads are to
-/// depend on each other, the address of the next one cannot be known before this one has ended.
+/// The top bit of a key's number is never set, but only the loaded value says so: for dependent
+/// reads, the address of the next one cannot be known before this one has ended.
 #[inline(always)]
 pub fn read_all<const DEPENDENT: bool>(ops: &[Op], read: &mut impl FnMut(&Op) -> u64) -> u64 {
     let (mut sum, mut word, mut position) = (0u64, 0u64, 0usize);

@@ -1,8 +1,8 @@
 //! Two reader processes at once against each of them alone.
 //!
-//! The readers do as they are told, a line at a time: which contestant, how, from where, for how
-//! long and from when on; they answer with ns per read. The moment to begin is on CLOCK_MONOTONIC,
-//! a little ahead, so that both begin together.
+//! The readers carry out orders, one per line: which contestant, kind of read, position, duration
+//! and begin; they answer with ns per read. The begin is a time on CLOCK_MONOTONIC slightly in the
+//! future, so that both begin together.
 
 use super::arena::{ArenaReader, slots};
 use super::contest::{Contestant, Held, Limit, Pace, Peek};
@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// From telling both to begin until they do.
+/// Lead time between telling both to begin and the begin.
 const AHEAD_NS: u64 = 5_000_000;
 
 /// One contestant's rounds with two processes.
@@ -36,7 +36,8 @@ pub struct Scaling {
     pub alone_ns: Vec<f64>,
     /// The same while both read.
     pub both_ns: Vec<f64>,
-    /// Reads per second of a process with two, through the same alone, mean of the two, by round.
+    /// Reads per second of a process while both read divided by reads per second alone, mean of the
+    /// two, by round.
     pub scaling: Vec<f64>,
 }
 
@@ -67,7 +68,7 @@ struct Order {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
-    /// Every key was read once; these take part.
+    /// Every key was read once; these contestants take part.
     Ready(Vec<String>),
     /// An order was carried out.
     Read { ns: f64 },
@@ -76,7 +77,7 @@ enum Answer {
 /// Measures how well two processes read at once.
 ///
 /// # Errors
-/// A reader that does not start, ends, or reads a wrong value (it says so on stderr).
+/// A reader does not start, ends, or reads a wrong value (reported on stderr).
 pub fn scaling(
     workload: Workload,
     subject: &Subject,
@@ -201,10 +202,10 @@ impl Drop for Reader {
     }
 }
 
-/// One reader process: carries out orders until its stdin ends.
+/// Runs a reader process: carries out orders until its stdin ends.
 ///
 /// # Errors
-/// Nothing to read, or a wrong value.
+/// A store cannot be read, or holds a wrong value.
 pub fn reader(options: &ReaderOptions) -> Result<()> {
     pin(options.core)?;
     let workload = options.workload;
@@ -224,7 +225,7 @@ pub fn reader(options: &ReaderOptions) -> Result<()> {
     for contestant in &mut contestants {
         contestant.pass(Leg::whole(&every_key))?;
     }
-    // Each process reads in an order of its own.
+    // Each process reads in its own order.
     let stream = Stream::draw(workload, &places, options.seed ^ (options.core as u64 + 1) << 32);
     answer(&Answer::Ready(
         contestants.iter().map(|contestant| contestant.name().to_owned()).collect(),

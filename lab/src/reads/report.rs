@@ -1,4 +1,4 @@
-//! What `limit` and `read` print.
+//! The report of `limit` and `read`.
 
 use super::cases::{Case, Row};
 use super::contest::{Entrant, Pace};
@@ -12,18 +12,18 @@ use crate::table::table;
 use comfy_table::Table;
 use serde::Serialize;
 
-/// What one workload gave.
+/// The results of one workload.
 #[derive(Debug, Serialize)]
 pub struct Run {
     /// Its name.
     pub workload: String,
     /// Every contestant; the first is the limit.
     pub entrants: Vec<Entrant>,
-    /// Two processes against one, where that was asked for; the first is the limit.
+    /// Two processes against one, if requested; the first is the limit.
     pub scaling: Vec<Scaling>,
 }
 
-/// Who did not take part in what, and why.
+/// A contestant that did not take part in a case, and the reason.
 #[derive(Debug, Serialize)]
 pub struct Skip {
     case: Case,
@@ -33,33 +33,33 @@ pub struct Skip {
 }
 
 impl Skip {
-    /// Of a case and a workload.
+    /// For a case and a workload.
     pub fn new(case: Case, workload: Workload, Skipped { name, reason }: Skipped) -> Skip {
         Skip { case, workload: workload.to_string(), contestant: name, reason }
     }
 }
 
-/// Everything that was measured.
+/// The whole report.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Where.
+    /// The machine.
     pub machine: Machine,
-    /// By what.
+    /// The command line.
     pub command: String,
     /// The core that a single reader was pinned to.
     pub core: usize,
-    /// How long and how often.
+    /// Number and length of the rounds.
     pub pace: Pace,
     /// Hits: one for each workload.
     pub runs: Vec<Run>,
     /// The other cases: one for each contestant, kind of read and yardstick.
     pub rows: Vec<Row>,
-    /// Who did not take part.
+    /// The contestants that did not take part.
     pub skipped: Vec<Skip>,
 }
 
 impl Report {
-    /// For people, with what it means.
+    /// The tables with explanations.
     pub fn text(&self) -> String {
         let mut text = format!(
             "{}, kernel {}, core {}. Keys of 24 bytes. Medians (least-greatest) of {} rounds of {} ms each, in\n\

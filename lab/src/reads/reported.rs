@@ -1,5 +1,6 @@
-//! A hit of a thread that reports every hit. One that reads fast reports ever fewer, but every one of its
-//! first few hundred; so each of these threads is new, and ends before that.
+//! A hit in a thread that reports every hit. A thread that reads fast reports ever fewer hits, but
+//! it reports all of its first few hundred; so each of these threads is new, and ends before that
+//! point.
 
 use super::contest::{Contestant, Held, Peek, first_word};
 use super::pass::{Chain, Leg, MISSING, read_all};
@@ -14,20 +15,20 @@ use shm_layout::{Entry, Plan};
 use std::hint::black_box;
 use std::time::Instant;
 
-/// In tables and JSON.
+/// Its name in tables and JSON.
 pub const NAME: &str = "+ hit report, of every hit";
 
-/// Hits that a thread hands over together when it has collected them.
+/// Hits that a thread hands over in one batch.
 const HANDED_OVER: usize = 16;
-/// Hits that are timed: reports come further apart after 26 times as many as are handed over together.
+/// Hits to time: reports become rarer after 26 batches.
 const TIMED: usize = 22 * HANDED_OVER;
 const ENDED: &str = "the reading thread panicked";
 
-/// `peek_into` of a table whose entries do not expire, by such threads.
+/// `peek_into` in such threads, of a table whose entries do not expire.
 pub struct Reported {
-    /// In the same table.
+    /// A client of the table.
     pub peek: Peek,
-    /// Of the same table: reads that are not reported, to begin with caches as warm as others have them.
+    /// Unreported reads of the same table, which warm the caches as they are for other contestants.
     pub steps: Steps,
 }
 
@@ -41,7 +42,7 @@ impl Contestant for Reported {
     }
 
     fn pass(&mut self, leg: Leg<'_>) -> Result<f64> {
-        // Reading each key once is for its pages.
+        // The pass that reads each key once only maps pages.
         if leg.chunks_min > 1 {
             let client = self.peek.client.clone();
             return Held(Peek { client, value_bytes: VALUE_BYTES }).pass(leg);
@@ -65,7 +66,8 @@ impl Contestant for Reported {
     }
 }
 
-/// A thread's whole life: ns of each of its timed hits, which are the last of these reads.
+/// The whole life of a thread: returns ns of each of its timed hits, which are the last of these
+/// reads.
 fn read<const DEPENDENT: bool>(client: &Client, steps: Steps, ops: &[Op]) -> Result<f64> {
     let (before, timed) = ops.split_at(ops.len().saturating_sub(TIMED));
     let (unreported, first) = before.split_at(before.len().saturating_sub(HANDED_OVER));
@@ -74,7 +76,7 @@ fn read<const DEPENDENT: bool>(client: &Client, steps: Steps, ops: &[Op]) -> Res
         ensure!(steps.read::<EXPIRY>(&op.key, || 0, black_box(&mut to)), "a key is missing");
     }
     let mut value = Vec::with_capacity(VALUE_BYTES);
-    // The first to be handed over find out where to.
+    // The first batch finds out where reports go.
     for op in first {
         ensure!(client.peek_into(op.key, &mut value).is_some(), "a key is missing");
     }
@@ -89,10 +91,10 @@ fn read<const DEPENDENT: bool>(client: &Client, steps: Steps, ops: &[Op]) -> Res
     Ok(ns / timed.len() as f64)
 }
 
-/// What runs under callgrind: as many hits as are handed over together.
+/// Runs under callgrind: the hits of one batch.
 ///
 /// # Errors
-/// No memory, or something was not found that is there.
+/// No memory, or a key is missing.
 pub fn counted() -> Result<()> {
     let plan =
         Plan { table_bytes: 16 << 20, value_bytes_max: 2048, table_id: 1, ..Plan::default() };

@@ -1,4 +1,4 @@
-//! Which keys are read, in which order.
+//! The keys of the reads, and their order.
 
 use crate::random::Random;
 use crate::zipf::Zipf;
@@ -10,16 +10,16 @@ use std::str::FromStr;
 pub const KEY_BYTES: usize = 24;
 /// Bytes of a value.
 pub const VALUE_BYTES: usize = 64;
-/// Reads between two looks at the clock.
+/// Reads between two clock readings.
 pub const CHUNK: usize = 1024;
 
 const THETA: f64 = 0.99;
 
-/// How often which key.
+/// The popularity of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Popularity {
-    /// All keys alike.
+    /// All keys are equally popular.
     Uniform,
     /// YCSB's zipf 0.99, ranks scattered over the keys.
     Zipf,
@@ -28,9 +28,9 @@ pub enum Popularity {
 /// A number of keys and their popularity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Workload {
-    /// How many keys.
+    /// Number of keys.
     pub keys: usize,
-    /// How often which.
+    /// Their popularity.
     pub popularity: Popularity,
 }
 
@@ -81,7 +81,7 @@ impl fmt::Display for Workload {
     }
 }
 
-/// One read, on its own half of a cache line: generating keys must not be part of what is timed.
+/// One read, on half a cache line of its own; made in advance so that making keys is not timed.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(32))]
 pub struct Op {
@@ -99,14 +99,15 @@ impl AsRef<[u8]> for Op {
     }
 }
 
-/// Where the limit keeps each key, and which keys are not to be read.
+/// Where the limit keeps each key, and the keys to leave out.
 #[derive(Debug)]
 pub struct Places {
     /// The limit's slots.
     pub slots: Vec<u32>,
-    /// Numbers of keys that a contestant does not hold, ascending; their neighbours are read.
+    /// Numbers of keys that a contestant does not hold, ascending; their neighbours are read
+    /// instead.
     pub absent: Vec<u32>,
-    /// Added to every number: by as many keys as there are, so that nobody holds those that are read.
+    /// Added to every number. The total number of keys makes all reads misses.
     pub shift: u32,
 }
 
@@ -123,7 +124,7 @@ impl Places {
     }
 }
 
-/// The reads of a run, in order, and what the first words of each chunk's values add up to.
+/// The reads of a run, in order, and the sum of the first words of each chunk's values.
 #[derive(Debug)]
 pub struct Stream {
     /// The reads: whole chunks.
@@ -139,7 +140,7 @@ impl Stream {
         let scatter = random.permutation(workload.keys);
         let zipf =
             (workload.popularity == Popularity::Zipf).then(|| Zipf::new(workload.keys, THETA));
-        // Enough that rounds begin at different places and none wraps within cached reads.
+        // Enough for rounds to begin at different places and not to wrap around into cached reads.
         let chunks = (2 * workload.keys).clamp(1 << 20, 1 << 22) / CHUNK;
         let draw = || {
             let number = match &zipf {
@@ -169,7 +170,7 @@ impl Stream {
     }
 }
 
-/// The key of a number.
+/// The key with this number.
 pub fn key(number: u32) -> [u8; KEY_BYTES] {
     let mut key = *b"market:overview:00000000";
     let mut rest = number;
@@ -180,15 +181,15 @@ pub fn key(number: u32) -> [u8; KEY_BYTES] {
     key
 }
 
-/// The value of a number: its first word is the number itself, so that a reader can prove which
-/// values it got by adding first words, and derive the place of its next read from them.
+/// The value with this number. Its first word is the number itself, so that a reader can verify
+/// values by adding first words, and derive the place of its next read from them.
 pub fn value(number: u32) -> [u8; VALUE_BYTES] {
     let mut value = [0; VALUE_BYTES];
     fill(number, &mut value);
     value
 }
 
-/// The same of any size.
+/// The same for any size.
 pub fn fill(number: u32, value: &mut [u8]) {
     value.fill(b'v');
     if let Some(word) = value.first_chunk_mut::<8>() {

@@ -1,4 +1,4 @@
-//! Bars with whiskers, over a logarithmic axis: who took how long.
+//! Bars with whiskers over a logarithmic axis, one for each contestant's time.
 
 use super::Outcome;
 use crate::statistics::Spread;
@@ -12,10 +12,10 @@ const WIDTH: f64 = 420.0;
 const ROW: f64 = 18.0;
 const TOP: f64 = 34.0;
 
-/// Draws what has rows of contestants.
+/// Draws a chart for each document with rows of contestants.
 ///
 /// # Errors
-/// A file that cannot be written.
+/// A file cannot be written.
 pub fn draw(outcomes: &[Outcome], plots: &Path) -> Result<()> {
     for outcome in outcomes {
         let Ok((document, _)) = &outcome.result else { continue };
@@ -33,7 +33,7 @@ pub fn draw(outcomes: &[Outcome], plots: &Path) -> Result<()> {
 /// A name, and a figure above zero.
 type Bar = (String, Spread);
 
-/// What a document has of figures that can be put side by side.
+/// The figures of a document that can be compared with each other.
 fn bars(document: &Value) -> Vec<Bar> {
     let list = |value: &Value, name: &str| {
         value.get(name).and_then(Value::as_array).cloned().unwrap_or_default()
@@ -78,7 +78,7 @@ fn bars(document: &Value) -> Vec<Bar> {
             bars.push((text(&line, "figure").replace('_', " "), spread));
         }
     }
-    // The same figure may stand there once more, beside another yardstick.
+    // The same figure may appear again beside another yardstick.
     bars.dedup_by(|one, other| one.0 == other.0);
     bars.retain(|(_, figure)| figure.min > 0.0);
     bars
@@ -135,7 +135,7 @@ fn svg(title: &str, bars: &[Bar]) -> String {
     svg + "</svg>\n"
 }
 
-/// Whether a bar is l1d's: its own figures of writes have no contestant's name.
+/// The bar is l1d's. Its figures of writes have no contestant's name.
 fn is_own(name: &str) -> bool {
     let of_writes = ["set ", "get ", "owner ", "visibility"];
     name.contains("l1d") || of_writes.iter().any(|begin| name.starts_with(begin))

@@ -1,4 +1,4 @@
-//! The text.
+//! The text of the document.
 
 use super::Outcome;
 use super::goals::{self, Verdict};
@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-/// The document of these outcomes; `plots`: the directory in which the plots are, beside it;
-/// `instructions`: the section of their counts, which stands behind what each part of a hit costs.
+/// The document of these outcomes. `plots`: the directory of the plots, beside it; `instructions`:
+/// the section on instruction counts, which follows the costs of each part of a hit.
 pub fn of(
     about: &str,
     outcomes: &[Outcome],
@@ -27,7 +27,7 @@ pub fn of(
         .collect();
     // Writing to a String does not fail.
     if missed.iter().any(|name| evidence.contains_key(*name)) {
-        text += "\n### What bounds those that are not reached\n";
+        text += "\n### What limits the goals that are missed\n";
     }
     for name in missed {
         if let Some(why) = evidence.get(name) {

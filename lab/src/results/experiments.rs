@@ -1,30 +1,30 @@
-//! What is run.
+//! The list of experiments.
 
 /// An experiment of the lab.
 #[derive(Debug)]
 pub struct Experiment {
-    /// Its name in the document, and of the files that are kept of it.
+    /// Its name in the document and in the names of its files.
     pub name: &'static str,
-    /// What it is about.
+    /// Its subject.
     pub title: &'static str,
     /// The command line.
     full: &'static str,
-    /// The same with little to do.
+    /// The command line of a quick run.
     quick: &'static str,
-    /// The traces that it is told of.
+    /// The traces that it gets.
     pub traces: Traces,
     /// The plot that it draws itself.
     pub plot: Option<&'static str>,
 }
 
-/// Of the traces that `results` is told of, those that an experiment gets.
+/// The subset of the traces given to `results` that an experiment gets.
 #[derive(Debug, Clone, Copy)]
 pub enum Traces {
     /// None of them.
     None,
     /// All of them.
     All,
-    /// The one with this in its file's name; without it the experiment is not run.
+    /// The one whose file name contains this; without it the experiment is not run.
     Named(&'static str),
 }
 
@@ -45,7 +45,7 @@ impl Experiment {
     }
 }
 
-/// All of them, in the document's order.
+/// All experiments, in the document's order.
 pub const EXPERIMENTS: &[Experiment] = &[
     Experiment::new(
         "limit",
@@ -67,7 +67,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
     ),
     Experiment::new(
         "costs",
-        "What each part of a hit adds",
+        "The cost of each part of a hit",
         "costs",
         "costs --workload 1k-zipf --rounds 2 --round-ms 1 --warm-up-ms 1",
     ),
@@ -103,7 +103,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
     ),
     Experiment::new(
         "visibility",
-        "From when on a value is seen that was set",
+        "Time until a set value is visible",
         "visibility",
         "visibility --rounds 2 --requests 100 --keys 10 --rivals lmdb",
     ),
@@ -173,11 +173,11 @@ pub const EXPERIMENTS: &[Experiment] = &[
         "attach",
         "attach --entries 2000 --rounds 2 --without-servers",
     ),
-    Experiment::new("idle", "A daemon of which nobody wants anything", "idle", "idle --seconds 1"),
+    Experiment::new("idle", "An idle daemon", "idle", "idle --seconds 1"),
     Experiment::new("bytes", "Bytes beyond keys and values", "bytes", "bytes --entries 1000"),
     Experiment::new(
         "turns",
-        "How long others wait for the owner",
+        "The owner's longest turns",
         "turns",
         "turns --rounds 1 --moved-mib 64",
     ),
@@ -185,7 +185,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
         plot: Some("copied.svg"),
         ..Experiment::new(
             "copied",
-            "What overwriting costs",
+            "The cost of overwriting",
             "copied",
             "copied --table-mib 16 --times 2",
         )

@@ -1,5 +1,5 @@
-//! Instructions of a hit, with and without reports: from the record that `./dev instructions` compares
-//! with.
+//! Instructions of a hit, with and without reports, from the record that `./dev instructions`
+//! compares with.
 
 use crate::table::table;
 use anyhow::{Context, Result};
@@ -7,9 +7,9 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Who reports fast reads only now and then, as most do.
+/// A thread that reads fast reports only now and then, so most hits only count down.
 const COUNTDOWN: &str = "peek_into: hit";
-/// A hit, and what it has more than the first.
+/// A hit, and the instructions that it adds to the first.
 const HITS: [(&str, &str); 7] = [
     (COUNTDOWN, "hit, without a report: its countdown only"),
     ("peek_into: hit, all reported", "with a report of every hit"),

@@ -1,9 +1,9 @@
-//! `l1d-lab results`: everything once, and one document of it.
+//! `l1d-lab results`: runs every experiment once and writes one document.
 //!
 //! | part | file |
 //! |---|---|
-//! | what is run, and with which options | `experiments` |
-//! | what was to be reached, and how that is read out of an experiment's document | `goals` |
+//! | the experiments and their options | `experiments` |
+//! | the goals, and how to check them with an experiment's document | `goals` |
 //! | the text | `document` |
 //! | instructions, from their record | `instructions` |
 //! | bars with whiskers | `bars` |
@@ -27,46 +27,47 @@ use std::process::{Command, Stdio};
 /// Options of `results`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ResultsOptions {
-    /// The document; plots go into a directory beside it, of its name without `.md`, in small letters
+    /// The document; plots go into a directory beside it with the same name in lower case, without
+    /// `.md`
     #[arg(long, value_name = "FILE", default_value = "lab/RESULTS.md")]
     file: PathBuf,
-    /// Where each experiment's own document and table are kept
+    /// Directory that keeps each experiment's own document and table
     #[arg(long, value_name = "DIRECTORY", default_value = "target/lab-results")]
     keep: PathBuf,
-    /// Only these experiments, with commas; of the others what is kept
+    /// Run only these experiments, separated by commas; use the kept results of the others
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     only: Option<Vec<String>>,
-    /// Run nothing; write the document of what is kept
+    /// Run nothing; write the document from the kept results
     #[arg(long, conflicts_with = "only")]
     reuse: bool,
-    /// Few rounds of little, to see that it works; no figure of it means anything
+    /// A few short rounds, to see that it works; the figures mean nothing
     #[arg(long)]
     quick: bool,
-    /// Request traces for the experiments on hit ratios, besides the drawn streams
+    /// Request traces for the experiments on hit ratios, in addition to the synthetic streams
     #[arg(long, value_name = "TRACE,...", value_delimiter = ',')]
     traces: Vec<PathBuf>,
-    /// What bounds goals that are not reached: a section `## NAME` for each
+    /// Evidence on the goals that are not reached: a section `## NAME` for each
     #[arg(long, value_name = "FILE", default_value = "lab/evidence.md")]
     evidence: PathBuf,
-    /// The recorded counts of instructions
+    /// The recorded instruction counts
     #[arg(long, value_name = "FILE", default_value = "lab/instructions.toml")]
     instructions: PathBuf,
 }
 
-/// What an experiment came to.
+/// The outcome of an experiment.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What was run.
+    /// The experiment.
     experiment: &'static Experiment,
-    /// Its document and its table, or why there is none.
+    /// Its document and its table, or the reason why there is none.
     result: Result<(Value, String), String>,
 }
 
 /// Runs `results`.
 ///
 /// # Errors
-/// A name that is no experiment's, or a file that cannot be written. An experiment that fails is told in
-/// the document.
+/// A name is no experiment's, or a file cannot be written. The document reports an experiment that
+/// fails.
 pub fn results(options: &ResultsOptions) -> Result<()> {
     for name in options.only.iter().flatten() {
         if !EXPERIMENTS.iter().any(|experiment| experiment.name == name) {
@@ -118,7 +119,7 @@ pub fn results(options: &ResultsOptions) -> Result<()> {
     Ok(())
 }
 
-/// Runs an experiment as a process of its own, and keeps what it says.
+/// Runs an experiment in its own process, and keeps its output.
 fn run(experiment: &Experiment, options: &ResultsOptions, plots: &Path) -> Result<()> {
     let at = |end: &str| options.keep.join(format!("{}.{end}", experiment.name));
     for end in ["json", "txt", "failed"] {
@@ -150,7 +151,7 @@ fn run(experiment: &Experiment, options: &ResultsOptions, plots: &Path) -> Resul
     std::fs::write(at("txt"), output.stdout).context("cannot keep its table")
 }
 
-/// What is kept of an experiment.
+/// Reads the kept output of an experiment.
 fn kept(experiment: &'static Experiment, keep: &Path) -> Outcome {
     let at = |end: &str| keep.join(format!("{}.{end}", experiment.name));
     let read = || -> Result<(Value, String), String> {
@@ -166,7 +167,7 @@ fn kept(experiment: &'static Experiment, keep: &Path) -> Outcome {
     Outcome { experiment, result: read() }
 }
 
-/// Of a text, its sections that begin with `## NAME`.
+/// The sections of a text that begin with `## NAME`.
 fn sections(text: &str) -> BTreeMap<String, String> {
     let mut sections = BTreeMap::new();
     for section in text.split("\n## ").skip(usize::from(!text.starts_with("## "))) {
@@ -176,8 +177,8 @@ fn sections(text: &str) -> BTreeMap<String, String> {
     sections
 }
 
-/// Where and with what the run was made: kept beside the figures, so that writing the document anew does
-/// not change it.
+/// Machine and versions of the run: kept beside the figures, so that writing the document again
+/// does not change them.
 fn about(options: &ResultsOptions) -> Result<String> {
     let file = options.keep.join("about.txt");
     if let Ok(text) = std::fs::read_to_string(&file)
@@ -193,7 +194,7 @@ fn about(options: &ResultsOptions) -> Result<String> {
     };
     let Machine { cpu, cores, kernel } = Machine::this()?;
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    // Not where they lie here.
+    // Names only, without the local directories.
     let names: Vec<_> =
         options.traces.iter().filter_map(|trace| trace.file_name()?.to_str()).collect();
     let traces = match names.is_empty() {
@@ -223,7 +224,7 @@ fn about(options: &ResultsOptions) -> Result<String> {
     Ok(text)
 }
 
-/// Versions of the rivals that are built in.
+/// Versions of the rivals that are compiled in.
 fn versions() -> String {
     const RIVALS: [&str; 8] = [
         "quick_cache",

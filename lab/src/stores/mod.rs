@@ -1,11 +1,11 @@
-//! Stores that `write` and `visibility` set values in: every rival with its writer in this process, and
-//! how another process finds what it has set.
+//! Stores that `write` and `visibility` set values in: every rival with its writer in this process,
+//! and its place, from which another process can read.
 //!
 //! | part | file |
 //! |---|---|
 //! | memcached and Redis | `servers` |
 //! | mmap-sync | `snapshot` |
-//! | all others | `hot_key`, whose writers and readers they are |
+//! | all others use the writers and readers of `hot_key` | |
 
 mod servers;
 mod snapshot;
@@ -27,35 +27,35 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
-/// Why a store of one process is not seen from another.
+/// The reason why another process cannot see a store of one process.
 pub const OF_ONE_PROCESS: &str =
     "it belongs to one process: another one does not see its values at all";
 
-/// A store that was started, with a value for every key.
+/// A running store with a value for every key.
 pub struct Started {
     /// Its name in tables and JSON.
     pub name: &'static str,
-    /// The writer. What a set has stored is there after `publish`.
+    /// The writer. A value that was set is visible after `publish`.
     pub sets: Box<dyn Sets>,
-    /// Where another process reads it; nowhere where it belongs to this one.
+    /// Where another process can read it; `None` if it belongs to this process.
     pub place: Option<Place>,
-    /// One in so many of the requests that others get is enough for it, as each takes as much longer.
+    /// It gets one of this number of requests, because each takes that much longer than others'.
     pub one_in: usize,
     _home: Home,
 }
 
-/// Where a store is, and what its files in /dev/shm begin with, where it has any.
+/// The place of a store.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Whose it is.
+    /// The kind of store.
     pub rival: Rival,
     /// A directory, file or socket.
     pub at: PathBuf,
-    /// As above.
+    /// The prefix of its files in /dev/shm, if it has any.
     pub prefix: String,
 }
 
-/// What it lives in.
+/// The resources that the store lives in.
 #[expect(dead_code, reason = "held until the store ends")]
 enum Home {
     Nowhere,
@@ -66,13 +66,13 @@ enum Home {
 }
 
 impl Started {
-    /// One that lives nowhere else than in its writer.
+    /// A store that has no resources except its writer.
     pub fn of(name: &'static str, sets: Box<dyn Sets>) -> Started {
         Started { name, sets, place: None, one_in: 1, _home: Home::Nowhere }
     }
 }
 
-/// What becomes of a rival.
+/// The result of starting a rival.
 pub enum Entry {
     /// It takes part.
     Takes(Box<Started>),
@@ -80,10 +80,10 @@ pub enum Entry {
     Skips(&'static str),
 }
 
-/// Starts a rival with this many keys.
+/// Starts a rival with this number of keys.
 ///
 /// # Errors
-/// A server that is not installed or does not start, no room, or the rival's own.
+/// A server is not installed or does not start, no memory, or the rival's own.
 pub fn start(rival: Rival, keys: u32) -> Result<Entry> {
     let place = |at: &Path| Some(Place { rival, at: at.to_owned(), prefix: String::new() });
     let (sets, place, home): (Box<dyn Sets>, _, _) = match rival {
@@ -142,20 +142,20 @@ fn map<S: Store>(keys: u32) -> Box<dyn Sets> {
     Box::new(Shared::<S>::fill(keys))
 }
 
-/// What is done with a reader of a store, of whatever type it is, so that the compiler sees through it.
+/// Work with a reader of a store, generic over its type so that the compiler can inline it.
 pub trait Use {
-    /// Does it.
+    /// Does the work.
     ///
     /// # Errors
-    /// Its own.
+    /// The work's own.
     fn with(self, view: impl View) -> Result<()>;
 }
 
 impl Place {
-    /// Opens it in another process than the writer's.
+    /// Opens the store in a process other than the writer's.
     ///
     /// # Errors
-    /// It is not there, belongs to one process, or what `work` says.
+    /// It does not exist, belongs to one process, or `work` fails.
     pub fn read(&self, keys: u32, work: impl Use) -> Result<()> {
         let Place { rival, at, prefix } = self;
         match rival {

@@ -1,5 +1,5 @@
-//! memcached and Redis: what was set since the last answer goes in one request, and is stored when the
-//! answers to all of it have come.
+//! memcached and Redis: all sets since the last reply go in one request, and are visible when all
+//! its replies have arrived.
 
 use crate::failure::Failure;
 use crate::hot_key::view::{Ask, Value, View};
@@ -14,25 +14,25 @@ use std::path::Path;
 pub struct ServerWriter {
     connection: Connection,
     request: Vec<u8>,
-    /// Sets in it.
+    /// Number of sets in the request.
     count: usize,
     append: fn(&mut Vec<u8>, &[u8; KEY_BYTES], &Value),
     stored: &'static [u8],
 }
 
 impl ServerWriter {
-    /// Of the memcached behind this socket.
+    /// A writer to the memcached behind this socket.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// Nothing listens there.
     pub fn memcached(socket: &Path) -> Result<ServerWriter> {
         ServerWriter::open(socket, memcached::set, memcached::STORED)
     }
 
-    /// Of the Redis behind this socket.
+    /// A writer to the Redis behind this socket.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// Nothing listens there.
     pub fn redis(socket: &Path) -> Result<ServerWriter> {
         ServerWriter::open(socket, redis::set, redis::STORED)
     }
@@ -78,19 +78,19 @@ pub struct ServerView {
 }
 
 impl ServerView {
-    /// Of the memcached behind this socket.
+    /// A reader of the memcached behind this socket.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// Nothing listens there.
     pub fn memcached(socket: &Path) -> Result<ServerView> {
         let connection = Connection::open(socket)?;
         Ok(ServerView { connection, request: Vec::new(), get: memcached::get })
     }
 
-    /// Of the Redis behind this socket.
+    /// A reader of the Redis behind this socket.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// Nothing listens there.
     pub fn redis(socket: &Path) -> Result<ServerView> {
         let connection = Connection::open(socket)?;
         Ok(ServerView { connection, request: Vec::new(), get: redis::get })

@@ -1,4 +1,4 @@
-//! mmap-sync: each publication is an archive of all entries anew.
+//! mmap-sync: each publication archives all entries again.
 
 use crate::hot_key::view::{Ask, Value, View, value};
 use crate::hot_key::writer::Sets;
@@ -9,7 +9,7 @@ use mmap_sync::synchronizer::Synchronizer;
 use std::path::Path;
 use std::time::Duration;
 
-/// That the writer waits for a reader that is still in the archive to be overwritten.
+/// How long the writer waits for a reader that is still in the archive to be overwritten.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The writer.
@@ -22,7 +22,7 @@ impl SnapshotWriter {
     /// Gives every key a value.
     ///
     /// # Errors
-    /// No room, or its own.
+    /// No memory, or mmap-sync's own.
     pub fn fill(path: &Path, keys: u32) -> Result<SnapshotWriter> {
         let entries = (0..keys).map(|number| (key(number), value(0))).collect();
         let mut writer = SnapshotWriter { archive: Synchronizer::new(path.as_os_str()), entries };
@@ -47,7 +47,7 @@ impl Sets for SnapshotWriter {
 pub struct SnapshotView(Synchronizer);
 
 impl SnapshotView {
-    /// Opens it in another process than the writer's.
+    /// Opens it in a process other than the writer's.
     pub fn open(path: &Path) -> SnapshotView {
         SnapshotView(Synchronizer::new(path.as_os_str()))
     }
@@ -56,10 +56,10 @@ impl SnapshotView {
 impl View for SnapshotView {
     #[inline(always)]
     fn read(&mut self, ask: &Ask, value: &mut Value) -> bool {
-        // SAFETY: the archive is of this type, in a directory of this run's own, and the guard ends with
-        // this call. Of its two files the writer takes the one that the latest version is not in, and
-        // waits for the reader's word of each version before it writes the next one: nobody is in that
-        // file any more.
+        // SAFETY: the archive has this type, in a directory private to this run, and the guard is
+        // dropped before this call returns. Of its two files the writer overwrites the one that
+        // does not hold the latest version, and it waits until the reader has confirmed each
+        // version before it writes the next: no reader is in that file any more.
         let Ok(entries) = (unsafe { self.0.read::<Entries>(false) }) else { return false };
         entries.get(&ask.key).is_some_and(|from| {
             *value = *from;

@@ -1,4 +1,4 @@
-//! Who sets a value and who sees it.
+//! The contestants: a writer, and a process that sees its values.
 
 use super::watcher::{Subject, Watcher};
 use crate::daemon::Daemon;
@@ -23,7 +23,7 @@ pub struct Contestant {
     keys: u32,
     /// Number of the last value.
     last: u64,
-    /// What the other process opens.
+    /// The memory that the other process opens.
     _memory: Option<File>,
 }
 
@@ -60,10 +60,10 @@ impl Contestant {
         Contestant::start(store, &Subject::Service(socket), (keys, core), None)
     }
 
-    /// A rival that is seen from another process.
+    /// A rival that another process can read.
     ///
     /// # Errors
-    /// It is not, or no process.
+    /// Another process cannot read it, or no process could be started.
     pub fn rival(store: Started, keys: u32, core: usize) -> Result<Contestant> {
         let place = store.place.clone().context(OF_ONE_PROCESS)?;
         Contestant::start(store, &Subject::Rival(place), (keys, core), None)
@@ -84,10 +84,11 @@ impl Contestant {
         self.store.name
     }
 
-    /// The median of single sets, each from its begin until the other process has seen it, in ns.
+    /// The median of single sets, each from its start until the other process has seen the value,
+    /// in ns.
     ///
     /// # Errors
-    /// It is not seen, or the store's own.
+    /// The value is not seen, or the store fails.
     pub fn measure(&mut self, requests: usize) -> Result<f64> {
         let count = (requests / self.store.one_in).max(1) as u64;
         let first = self.last + 2;
@@ -106,7 +107,7 @@ impl Contestant {
     }
 }
 
-/// Memory without a name, and the path by which another process opens it.
+/// Anonymous memory, and the path at which another process can open it.
 fn memory(bytes: u64) -> Result<(File, PathBuf)> {
     let memory = memfd_create(c"l1d-lab-visibility", MFdFlags::MFD_CLOEXEC);
     let file = File::from(memory.context("cannot make a memfd")?);

@@ -1,10 +1,10 @@
-//! `l1d-lab visibility`: from when on a value is seen that was set, by its writer and by others.
+//! `l1d-lab visibility`: the time until a set value is visible to its writer and to others.
 //!
 //! | part | file |
 //! |---|---|
-//! | l1d's own figures, and what bounds them | `own` |
-//! | who sets, with a process that watches | `contestant` |
-//! | that process | `watcher` |
+//! | l1d's own figures and their bounds | `own` |
+//! | the writers, each with a watching process | `contestant` |
+//! | the watching process | `watcher` |
 
 mod contestant;
 mod own;
@@ -32,18 +32,18 @@ const TOO_FEW_CORES: &str =
 /// Options of `visibility`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct VisibilityOptions {
-    /// Rounds; in each, everything takes its turn
+    /// Rounds; in each, every figure takes its turn
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Sets of each kind in each round; a tenth of it through sockets, a hundredth for mmap-sync, fifty
-    /// times as many by the owner
+    /// Sets of each kind in each round; a tenth of that through sockets, a hundredth for mmap-sync,
+    /// fifty times as many by the owner
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
     requests: u32,
-    /// Keys, set in turn by everybody
+    /// Keys, set in turn by every contestant
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     keys: u32,
-    /// Who takes part besides: `none`, `all`, or of lmdb, iceoryx2, mmap-sync (in shared memory),
-    /// memcached, redis (over a unix socket) some with commas
+    /// Rivals: `none`, `all`, or names separated by commas: lmdb, iceoryx2, mmap-sync (in shared
+    /// memory), memcached, redis (over a unix socket)
     #[arg(long, default_value = "all")]
     rivals: Rivals,
     /// The daemon's program [default: the l1d beside this program]
@@ -57,12 +57,12 @@ pub struct VisibilityOptions {
 #[derive(Debug, Serialize)]
 struct Line {
     figure: &'static str,
-    /// Who sees what was set.
+    /// The process that sees the value.
     seen_by: &'static str,
     #[serde(skip)]
     text: &'static str,
     ns: Spread,
-    /// Times a spinning round trip and two of the owner's sets.
+    /// Ratio to a spinning round trip plus two of the owner's sets.
     times_limit: Spread,
 }
 
@@ -81,7 +81,7 @@ struct Report {
 /// Runs `visibility`.
 ///
 /// # Errors
-/// The daemon does not start, a value is not seen, or a rival's own.
+/// The daemon does not start, a value is not seen, or a rival fails.
 pub fn visibility(options: &VisibilityOptions) -> Result<()> {
     let report = measure(options)?;
     if !crate::output::json(options.json, &report)? {
@@ -96,7 +96,7 @@ fn measure(options: &VisibilityOptions) -> Result<Report> {
     let [daemon_core, writer_core] = cores;
     progress.say("starting the daemon");
     let daemon = Daemon::start(options.l1d.as_deref(), SHAPE, "")?;
-    // Before anything is pinned: their servers run where the kernel puts them.
+    // Before anything is pinned, so that their servers run where the kernel puts them.
     let (stores, mut skipped) = rivals(options, &progress)?;
     let peer = place(Some(cores), &daemon, || Peer::start(Some(daemon_core)))?;
     pin(writer_core)?;
@@ -129,7 +129,7 @@ fn measure(options: &VisibilityOptions) -> Result<Report> {
             say(other.name());
             ns.push(other.measure(requests).with_context(|| other.name())?);
         }
-        // The first one warms up.
+        // The first round is a warm-up.
         if round > 0 {
             rounds.iter_mut().zip(ns).for_each(|(rounds, ns)| rounds.push(ns));
         }
@@ -146,7 +146,7 @@ fn measure(options: &VisibilityOptions) -> Result<Report> {
     })
 }
 
-/// Starts those that are seen from another process.
+/// Starts those that can be read from another process.
 fn rivals(
     options: &VisibilityOptions,
     progress: &Progress,

@@ -1,4 +1,4 @@
-//! l1d's own: from when on a client sees what it has set itself, beside what bounds that.
+//! l1d's own figures: the time until a client sees its own set, beside the bounds of that.
 
 use crate::daemon::Daemon;
 use crate::hot_key::view::value;
@@ -8,28 +8,28 @@ use anyhow::{Result, ensure};
 use l1d_client::Client;
 use std::time::{Duration, Instant};
 
-/// That a value takes at most until it is seen.
+/// Timeout until a value is seen.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Figure {
-    /// Of two processes that spin.
+    /// A round trip of two processes that spin.
     SpinRoundTrip,
-    /// By who owns the table.
+    /// A set by the owner of the table.
     OwnerSet,
-    /// A set that nobody waits for, until its writer's own peek shows it.
+    /// An unacknowledged set, until its writer's own peek finds the value.
     OwnPeek,
-    /// An acknowledged set, which everyone sees then.
+    /// An acknowledged set, whose value every process then sees.
     Acknowledged,
 }
 
 impl Figure {
-    /// All, in the order in which they take turns.
+    /// All figures, in the order of their turns.
     pub const ALL: [Figure; 4] =
         [Figure::SpinRoundTrip, Figure::OwnerSet, Figure::OwnPeek, Figure::Acknowledged];
 
-    /// In JSON.
+    /// The name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Figure::SpinRoundTrip => "spin_round_trip",
@@ -39,7 +39,7 @@ impl Figure {
         }
     }
 
-    /// In tables: what, and who sees it.
+    /// The texts in tables: the figure, and the process that sees the value.
     pub fn text(self) -> [&'static str; 2] {
         match self {
             Figure::SpinRoundTrip => ["limit: round trip, both spin", "-"],
@@ -50,11 +50,11 @@ impl Figure {
     }
 }
 
-/// What is there to measure with.
+/// The processes that take part.
 pub struct Own {
     peer: Peer,
     writer: Client,
-    /// Attached on its own: sees what the writer has set as any other process does.
+    /// A separate client, which sees the writer's values as any other process does.
     other: Client,
     keys: Vec<[u8; KEY_BYTES]>,
     /// Number of the last value.
@@ -63,10 +63,10 @@ pub struct Own {
 }
 
 impl Own {
-    /// Of this daemon.
+    /// The measurement with this daemon.
     ///
     /// # Errors
-    /// It cannot be reached.
+    /// The daemon cannot be reached.
     pub fn of(daemon: &Daemon, peer: Peer, keys: u32, requests: usize) -> Result<Own> {
         Ok(Own {
             peer,
@@ -81,7 +81,7 @@ impl Own {
     /// One round of a figure, in ns.
     ///
     /// # Errors
-    /// The daemon refuses a request, has gone, or does not show what it has acknowledged.
+    /// The daemon refuses a request, has gone, or does not show a value that it acknowledged.
     pub fn measure(&mut self, figure: Figure) -> Result<f64> {
         match figure {
             Figure::SpinRoundTrip => {

@@ -1,7 +1,7 @@
-//! Another process, which looks for the next value until it is there, and says when.
+//! Another process, which polls for the next value and reports when it saw it.
 //!
-//! The moment goes through a line of shared memory, on the clock that both have, so that the way back
-//! is no part of the figure.
+//! The time is reported through a line of shared memory, on a clock that both processes share, so
+//! that the way back is not part of the figure.
 
 use crate::hot_key::cells::Cells;
 use crate::hot_key::owner::OwnerView;
@@ -26,18 +26,18 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// That a value takes at most until it is seen.
+/// Timeout until a value is seen.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Looks at a word between two at the clock.
+/// Loads of a word between two clock readings.
 const LOOKS: u32 = 1 << 16;
 const BYTES: u64 = 4096;
 
-/// What the watcher says; all zero at first.
+/// The watcher's report; all zero at first.
 #[repr(C, align(128))]
 struct Sighting {
     /// When it saw the value.
     ns: AtomicU64,
-    /// The value's number, stored behind the moment.
+    /// The value's number, stored after the time.
     number: AtomicU64,
 }
 
@@ -50,20 +50,21 @@ impl Shared {
     }
 
     fn sighting(&self) -> &Sighting {
-        // SAFETY: the mapping is larger than that, aligned to pages, lives as long as `self`, and
-        // everybody touches it by these atomic words only, which may have any value.
+        // SAFETY: the mapping is larger than that, page-aligned, lives as long as `self`, and both
+        // processes access it only by these atomic words, which may have any value.
         unsafe { &*self.0.base().cast::<Sighting>() }
     }
 }
 
-/// Which values to look for, one after another; it says that it does by the number before the first.
+/// The values to watch for, one after another. The watcher reports the number before the first to
+/// signal that it has begun.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Order {
     first: u64,
     count: u64,
 }
 
-/// What another process looks at.
+/// The store that another process watches.
 #[derive(Debug, Clone)]
 pub enum Subject {
     /// The limit's cells, in a file.
@@ -76,7 +77,7 @@ pub enum Subject {
     Rival(Place),
 }
 
-/// The process. Ends when dropped.
+/// The watching process. Ends when dropped.
 pub struct Watcher {
     child: Child,
     orders: ChildStdin,
@@ -85,10 +86,10 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Starts it; to be called by the main thread.
+    /// Starts it. Must be called by the main thread.
     ///
     /// # Errors
-    /// It does not start, or cannot read.
+    /// It does not start, or cannot read the store.
     pub fn start(subject: &Subject, keys: u32, core: usize) -> Result<Watcher> {
         let memory = memfd_create(c"l1d-lab-watcher", MFdFlags::MFD_CLOEXEC);
         let file = File::from(memory.context("cannot make a memfd")?);
@@ -116,22 +117,22 @@ impl Watcher {
         Ok(Watcher { child, orders, shared, _file: file })
     }
 
-    /// Has it look for values of these numbers, and waits until it does. `first` is at least two above
-    /// the last.
+    /// Tells it to watch for values with these numbers, and waits until it has begun. `first` is at
+    /// least two above the last number.
     ///
     /// # Errors
     /// It has ended, or does not begin.
     pub fn watch(&mut self, first: u64, count: u64) -> Result<()> {
         let order = serde_json::to_string(&Order { first, count })?;
         writeln!(self.orders, "{order}").context("a watcher does not listen")?;
-        // Opening its store may take seconds the first time.
+        // Opening the store may take seconds the first time.
         self.wait(first - 1, 6 * PATIENCE, true).map(drop)
     }
 
-    /// Waits until it has seen a value. When, on CLOCK_MONOTONIC in ns.
+    /// Waits until it has seen a value. Returns the time on CLOCK_MONOTONIC in ns.
     ///
     /// # Errors
-    /// It does not.
+    /// It does not see the value.
     pub fn seen(&mut self, number: u64) -> Result<u64> {
         self.wait(number, PATIENCE, false)
     }
@@ -141,7 +142,7 @@ impl Watcher {
         loop {
             let sighting = self.shared.sighting();
             for _ in 0..LOOKS {
-                // With the store in `say`.
+                // Pairs with the store in `say`.
                 if sighting.number.load(Ordering::Acquire) == number {
                     return Ok(sighting.ns.load(Ordering::Relaxed));
                 }
@@ -167,7 +168,7 @@ impl Drop for Watcher {
     }
 }
 
-/// What a watcher is told.
+/// Options of a watcher.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WatcherPlace {
     #[arg(long)]
@@ -184,10 +185,10 @@ pub struct WatcherPlace {
     sighting: PathBuf,
 }
 
-/// The process: looks for what it is told until its stdin ends.
+/// Runs the process: watches until its stdin ends.
 ///
 /// # Errors
-/// Nothing to look at.
+/// The store cannot be opened.
 pub fn watcher(place: &WatcherPlace) -> Result<()> {
     pin(place.core)?;
     let sighting = File::options().read(true).write(true).open(&place.sighting);
@@ -241,7 +242,7 @@ impl Use for Watch {
 impl Sighting {
     fn say(&self, number: u64, ns: u64) {
         self.ns.store(ns, Ordering::Relaxed);
-        // With the load in `wait`: who finds the number finds the moment.
+        // Pairs with the load in `wait`: a process that sees the number sees the time.
         self.number.store(number, Ordering::Release);
     }
 }

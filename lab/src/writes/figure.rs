@@ -1,11 +1,11 @@
-//! What `write` measures of l1d, and what it is compared with.
+//! The figures that `write` measures of l1d, and their limits.
 
 /// One figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Figure {
-    /// Of two processes that spin.
+    /// A round trip of two processes that spin.
     SpinRoundTrip,
-    /// Of two processes that sleep.
+    /// A round trip of two processes that sleep.
     FutexRoundTrip,
     /// `set`, the daemon awake.
     SetAwake,
@@ -13,18 +13,18 @@ pub enum Figure {
     SetAsleep,
     /// `set` without a mailbox.
     SetOverSocket,
-    /// `get` of what nobody has.
+    /// `get` of a key that no tier has.
     GetMissAwake,
-    /// `set_with(no_wait)`, on and on.
+    /// Sustained `set_with(no_wait)`.
     SetNoWait,
     /// `set_many`.
     SetMany,
-    /// By who owns the table.
+    /// A set by the owner of the table.
     OwnerSet,
 }
 
 impl Figure {
-    /// All, in the order in which they take turns.
+    /// All figures, in the order of their turns.
     pub const ALL: [Figure; 9] = [
         Figure::SpinRoundTrip,
         Figure::FutexRoundTrip,
@@ -37,7 +37,7 @@ impl Figure {
         Figure::OwnerSet,
     ];
 
-    /// In JSON.
+    /// The name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Figure::SpinRoundTrip => "spin_round_trip",
@@ -52,7 +52,7 @@ impl Figure {
         }
     }
 
-    /// In tables.
+    /// The text in tables.
     pub fn text(self) -> &'static str {
         match self {
             Figure::SpinRoundTrip => "limit: round trip of two processes, both spin",
@@ -67,7 +67,7 @@ impl Figure {
         }
     }
 
-    /// What it is compared with.
+    /// The figure that it is compared with.
     pub fn limit(self) -> Option<Figure> {
         match self {
             Figure::SetAsleep => Some(Figure::FutexRoundTrip),
@@ -77,7 +77,7 @@ impl Figure {
         }
     }
 
-    /// Whether it can be measured where both sides share a core: not what one side spins for.
+    /// It can be measured with both sides on one core: neither side spins for the other.
     pub fn is_for_one_core(self) -> bool {
         self != Figure::SpinRoundTrip
     }

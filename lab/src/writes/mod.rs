@@ -1,14 +1,14 @@
-//! `l1d-lab write`: what a set costs its client, beside what two processes that share memory can do at
-//! best, and beside other stores.
+//! `l1d-lab write`: the cost of a set for its client, beside the best that two processes with
+//! shared memory can do, and beside other stores.
 //!
 //! | part | file |
 //! |---|---|
-//! | what is measured, and beside what | `figure` |
-//! | the client's side of it | `run` |
+//! | the figures and their limits | `figure` |
+//! | the client's side | `run` |
 //! | the other process of a round trip | `peer` |
-//! | a table's owner alone | `owner` |
+//! | the owner of a table alone | `owner` |
 //! | other stores | `rivals` |
-//! | who runs where | `place` |
+//! | the placement on cores | `place` |
 
 mod figure;
 mod owner;
@@ -36,32 +36,32 @@ use run::Run;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Of values.
+/// Bytes of a value.
 const VALUE_BYTES: usize = 64;
-/// Hot keys that are written over and over.
+/// Hot keys that are written repeatedly.
 const KEYS: u32 = 10_000;
-/// Of sustained sets, in each round.
+/// Bursts of sustained sets in each round.
 const BURSTS: usize = 50;
-/// Ten times what the keys take: the log is recycled over and over.
+/// Ten times the size of the keys' entries, so that the log is recycled repeatedly.
 pub const SHAPE: TableShape =
     TableShape { table_bytes: 64 << 20, value_bytes_max: 4096, entry_bytes: 128 };
 
 /// Options of `write`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WriteOptions {
-    /// Rounds; in each, everything takes its turn
+    /// Rounds; in each, every figure takes its turn
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Requests of each kind in each round; a hundredth of it where the daemon sleeps before each,
-    /// fifty times as many that are not waited for
+    /// Requests of each kind in each round; a hundredth of that if the daemon sleeps before each,
+    /// fifty times as many unacknowledged ones
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
     requests: u32,
-    /// Where daemon and client run
+    /// Placement of daemon and client on cores
     #[arg(long, value_enum, default_value_t = Placement::TwoCores)]
     placement: Placement,
-    /// Who takes part besides: `none`, `all`, or of quick_cache, moka, papaya, dashmap, rwlock-hashmap
-    /// (in the client's process), lmdb, iceoryx2, mmap-sync (in shared memory), memcached, redis (over a
-    /// unix socket, where the daemon runs) some with commas
+    /// Rivals: `none`, `all`, or names separated by commas: quick_cache, moka, papaya, dashmap,
+    /// rwlock-hashmap (in the client's process), lmdb, iceoryx2, mmap-sync (in shared memory),
+    /// memcached, redis (over a unix socket, on the daemon's core)
     #[arg(long, default_value = "all")]
     rivals: Rivals,
     /// The daemon's program [default: the l1d beside this program]
@@ -93,7 +93,7 @@ struct Report {
     skipped: Vec<Skipped>,
 }
 
-/// One figure of somebody's, by round.
+/// A figure by round.
 struct Rounds {
     name: String,
     text: String,
@@ -104,7 +104,7 @@ struct Rounds {
 /// Runs `write`.
 ///
 /// # Errors
-/// The daemon does not start, or refuses a request; or a rival's own.
+/// The daemon does not start or refuses a request, or a rival fails.
 pub fn write(options: &WriteOptions) -> Result<()> {
     let report = measure(options)?;
     if !crate::output::json(options.json, &report)? {
@@ -179,7 +179,7 @@ fn measure(options: &WriteOptions) -> Result<Report> {
             ns.push(rivals::single(store, KEYS, run.requests).context(store.name)?);
             ns.push(rivals::sustained(store, KEYS, run.requests).context(store.name)?);
         }
-        // The first one warms up.
+        // The first round is a warm-up.
         if round > 0 {
             all.iter_mut().zip(ns).for_each(|(rounds, ns)| rounds.ns.push(ns));
         }
@@ -207,7 +207,7 @@ impl Rounds {
         }
     }
 
-    /// A set that is there when it returns, and sets on and on.
+    /// A set that is visible when it returns, and sustained sets.
     fn of_rival(name: &str) -> [Rounds; 2] {
         let rounds = |what: &str, limit| {
             let name = format!("{name}: {what}");
@@ -227,7 +227,7 @@ impl Rounds {
     }
 }
 
-/// Of requests, or of bursts.
+/// The median of requests or bursts.
 pub fn median(figures: Vec<f64>) -> f64 {
     Spread::of(figures).median
 }

@@ -1,4 +1,4 @@
-//! A set by who owns the table: what no way to an owner can be faster than.
+//! A set by the owner of the table: the lower bound of any set by a client.
 
 use super::{BURSTS, median};
 use anyhow::{Result, ensure};
@@ -9,8 +9,8 @@ use std::time::Instant;
 
 const TABLE_BYTES: u64 = 64 << 20;
 
-/// ns of one in a table that this process owns itself, of which the log is recycled on the way: the
-/// median of the means of bursts of `count`.
+/// ns per set in a table that this process owns itself, with the log recycled meanwhile: the median
+/// of the means of bursts of `count`.
 ///
 /// # Errors
 /// No memory, or a refused put.

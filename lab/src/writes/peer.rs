@@ -1,5 +1,5 @@
-//! What two processes that share memory can do at best: a round trip by spinning, and one by waking.
-//! The other process stands where a daemon would.
+//! The best that two processes with shared memory can do: a round trip by spinning, and one by
+//! waking. The other process takes the daemon's place.
 
 use crate::interrupt;
 use crate::machine::pin;
@@ -17,9 +17,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// That a round trip takes at most, before the other process is taken for gone.
+/// Timeout of a round trip, after which the other process is considered gone.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Looks at a word between two at the clock.
+/// Loads of a word between two clock readings.
 const LOOKS: u32 = 1 << 16;
 const BYTES: u64 = 4096;
 
@@ -43,18 +43,18 @@ impl Shared {
     }
 
     fn words(&self) -> &Words {
-        // SAFETY: the mapping is larger than that, aligned to pages, lives as long as `self`, and
-        // everybody touches it by these atomic words only, which may have any value.
+        // SAFETY: the mapping is larger than that, page-aligned, lives as long as `self`, and both
+        // processes access it only by these atomic words, which may have any value.
         unsafe { &*self.0.base().cast::<Words>() }
     }
 }
 
-/// What the other process is to answer.
+/// The round trips that the other process is to answer.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Order {
     first: u32,
     count: u32,
-    /// Each side sleeps until the other wakes it; else both spin.
+    /// Each side sleeps until the other wakes it; otherwise both spin.
     sleeps: bool,
 }
 
@@ -69,7 +69,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts it; to be called by the main thread. It is kept on `core`.
+    /// Starts it, pinned to `core`. Must be called by the main thread.
     ///
     /// # Errors
     /// It does not start.
@@ -97,8 +97,8 @@ impl Peer {
         Ok(Peer { child, orders, answers, shared, last: 0, _file: file })
     }
 
-    /// Round trips between this thread and the other process, in ns. `pause`: each side sleeps when the
-    /// next one begins; without one both spin.
+    /// Round trips between this thread and the other process, in ns. With `pause`, both sides sleep
+    /// when the next one begins; without it both spin.
     ///
     /// # Errors
     /// It has ended.
@@ -122,7 +122,7 @@ impl Peer {
         (order.first..order.first + count).map(trip).collect()
     }
 
-    /// Waits until it has taken an order.
+    /// Waits until it has accepted an order.
     fn ready(&mut self) -> Result<()> {
         let mut line = String::new();
         if self.answers.read_line(&mut line)? == 0 {
@@ -139,7 +139,7 @@ impl Drop for Peer {
     }
 }
 
-/// Where the words are, and where it runs.
+/// Options of the process: the words, and its core.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PeerPlace {
     #[arg(long)]
@@ -148,10 +148,10 @@ pub struct PeerPlace {
     core: Option<usize>,
 }
 
-/// The other process: answers until its stdin ends.
+/// Runs the other process: answers until its stdin ends.
 ///
 /// # Errors
-/// No words, or no such core.
+/// It cannot map the words, or there is no such core.
 pub fn peer(place: &PeerPlace) -> Result<()> {
     if let Some(core) = place.core {
         pin(core)?;
@@ -175,26 +175,27 @@ pub fn peer(place: &PeerPlace) -> Result<()> {
 }
 
 fn tell(word: &Word, number: u32, wakes: bool) {
-    // With the load in `wait`; what wakes is a system call behind it.
+    // Pairs with the load in `wait`. A wake-up is a system call after the store.
     word.0.store(number, Ordering::Release);
     if wakes {
-        // Fails for nothing that could be done about.
+        // It fails only for reasons that nothing can be done about.
         let _ = futex::wake(&word.0, Flags::empty(), 1);
     }
 }
 
-/// Whether the number came.
+/// Returns whether the number came.
 fn wait(Word(word): &Word, number: u32, sleeps: bool) -> bool {
     let mut begun = None;
     loop {
         for _ in 0..LOOKS {
-            // With the store in `tell`.
+            // Pairs with the store in `tell`.
             let found = word.load(Ordering::Acquire);
             if found == number {
                 return true;
             }
             if sleeps {
-                // Not of this process alone. It may return for no reason, or as the word has changed.
+                // Not private to this process. It may return spuriously, or because the word has
+                // changed.
                 let time = Timespec { tv_sec: 1, tv_nsec: 0 };
                 let _ = futex::wait(word, Flags::empty(), found, Some(&time));
                 break;

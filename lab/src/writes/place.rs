@@ -1,27 +1,27 @@
-//! Where daemon and client run, and the two sides of the limits.
+//! The placement of daemon and client, or of the two sides of the limits.
 
 use crate::daemon::Daemon;
 use crate::machine::{Machine, pin};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-/// As the command line says.
+/// The placement named on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Placement {
     /// Each on a core of its own
     TwoCores,
-    /// Both on one core, where nobody can spin for the other
+    /// Both on one core, where neither can spin for the other
     OneCore,
-    /// Wherever the kernel puts them, which may be either
+    /// Wherever the kernel puts them
     Free,
 }
 
 impl Placement {
-    /// The daemon's core and the client's; nothing where the kernel decides.
+    /// The daemon's core and the client's; `None` if the kernel decides.
     ///
     /// # Errors
-    /// There are not as many.
+    /// There are not enough cores.
     pub fn cores(self, machine: &Machine) -> Result<Option<[usize; 2]>> {
         let (first, last) = (machine.cores.first().copied(), machine.cores.last().copied());
         let (first, last) = first.zip(last).context("no core to run on")?;
@@ -36,11 +36,11 @@ impl Placement {
     }
 }
 
-/// Puts the daemon on its core, starts what stands where a daemon does, and then puts this thread on
-/// its own: what is started inherits where it runs.
+/// Pins the daemon to its core, calls `start` for the process that takes the daemon's place, and
+/// then pins this thread to its own core: child processes inherit the pinning.
 ///
 /// # Errors
-/// No such core, or what `start` says.
+/// No such core, or `start` fails.
 pub fn place<T>(
     cores: Option<[usize; 2]>,
     daemon: &Daemon,

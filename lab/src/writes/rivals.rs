@@ -1,4 +1,4 @@
-//! The rivals of `write`: a set that is there when it returns, and sets on and on.
+//! The rivals of `write`: a set that is visible when it returns, and sustained sets.
 
 use super::{BURSTS, median};
 use crate::hot_key::view::value;
@@ -7,13 +7,13 @@ use crate::stores::{self, Entry, Started};
 use anyhow::{Context, Result};
 use std::time::Instant;
 
-/// Sets that are made visible together, where that takes a step of its own.
+/// Sets that are published together, if publishing is a step of its own.
 const TOGETHER: usize = 100;
 
-/// Starts them, and says which do not take part.
+/// Starts them, and collects those that do not take part.
 ///
 /// # Errors
-/// As of [`stores::start`].
+/// The same as for [`stores::start`].
 pub fn start(
     rivals: &Rivals,
     keys: u32,
@@ -30,10 +30,10 @@ pub fn start(
     Ok((started, skipped))
 }
 
-/// The median of single sets, each there for others when it is over.
+/// The median of single sets, each visible to others when it returns.
 ///
 /// # Errors
-/// The store's own.
+/// The store fails.
 pub fn single(store: &mut Started, keys: u32, requests: usize) -> Result<f64> {
     let mut ns = Vec::new();
     for number in (0..keys).cycle().take(requests / store.one_in) {
@@ -46,10 +46,10 @@ pub fn single(store: &mut Started, keys: u32, requests: usize) -> Result<f64> {
     Ok(median(ns))
 }
 
-/// The median of the means of bursts, as of sets that nobody waits for.
+/// The median of the means of bursts, like unacknowledged sets.
 ///
 /// # Errors
-/// The store's own.
+/// The store fails.
 pub fn sustained(store: &mut Started, keys: u32, requests: usize) -> Result<f64> {
     let requests = (requests / store.one_in).max(TOGETHER);
     let mut numbers = (0..keys).cycle();

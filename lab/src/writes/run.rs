@@ -8,22 +8,22 @@ use anyhow::Result;
 use l1d_client::{Client, Error, Lifetime, SetOptions};
 use std::time::{Duration, Instant};
 
-/// Between two requests that find the other side asleep.
+/// Pause before each request that is to find the other side asleep.
 const PAUSE: Duration = Duration::from_millis(2);
 const NO_WAIT: SetOptions =
     SetOptions { lifetime: Lifetime::Rule, flags: 0, write: None, no_wait: true };
 
-/// What is there to measure with.
+/// The processes that take part.
 pub struct Run {
     /// The other side of the limits.
     pub peer: Peer,
-    /// With a mailbox.
+    /// A client with a mailbox.
     pub client: Client,
-    /// Without.
+    /// A client without one.
     pub socket_client: Client,
-    /// Hot keys that are written over and over.
+    /// Hot keys that are written repeatedly.
     pub keys: Vec<Vec<u8>>,
-    /// Of each kind.
+    /// Number of requests of each kind.
     pub requests: usize,
 }
 
@@ -79,8 +79,9 @@ impl Run {
         Ok(median(ns))
     }
 
-    /// Sets that nobody waits for, each burst until the daemon has done all of it. The median of the
-    /// bursts' means: a shared machine takes a core away for milliseconds, from few of them.
+    /// Unacknowledged sets, in bursts that end when the daemon has done all of them. The median of
+    /// the bursts' means: a shared machine takes a core away for milliseconds, which only affects a
+    /// few.
     fn sustained(&self, value: &[u8]) -> Result<f64> {
         let mut ns = Vec::with_capacity(BURSTS);
         for _ in 0..BURSTS {
@@ -88,7 +89,7 @@ impl Run {
             for key in self.keys.iter().cycle().take(self.requests) {
                 tell(&self.client, key, value)?;
             }
-            // Behind them all in the ring.
+            // Comes last in the ring, so its acknowledgement covers all.
             self.client.set(b"last", value)?;
             ns.push(begun.elapsed().as_nanos() as f64 / self.requests as f64);
         }
@@ -110,10 +111,10 @@ impl Run {
     }
 }
 
-/// Sets without waiting for the answer; again while the daemon is behind.
+/// Sets without waiting for the answer; retries while the daemon is busy.
 ///
 /// # Errors
-/// What the daemon says else.
+/// Any other error of the daemon.
 pub fn tell(client: &Client, key: &[u8], value: &[u8]) -> Result<()> {
     loop {
         match client.set_with(key, value, &NO_WAIT) {

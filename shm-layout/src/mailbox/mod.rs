@@ -14,8 +14,8 @@
 //! | replies: a lane for each request that awaits one | [`lane`] |
 //! | hits: lossy rings | [`report`] |
 //!
-//! Some words are only for display: the client's counters ([`Told`]), and the number of hits beside
-//! each stripe's mark.
+//! Some words are only for display: the client's counters ([`Counter`]), and the number of hits
+//! beside each stripe's mark.
 //!
 //! The owner trusts nothing in the mailbox (W9): its own ends are in private memory, and it loads
 //! each word of the client once, bounds it, and copies records before it interprets them. A new
@@ -69,13 +69,13 @@ pub const SHAPE: Shape =
 /// Counters of a client, for display; its hits are counted in [`report`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
-pub enum Told {
+pub enum Counter {
     /// System calls that woke the owner.
-    Rings,
+    Wakeups,
     /// Times a thread slept until a reply came or the ring had room.
     Sleeps,
     /// Requests that found the ring full, and waited or were refused.
-    Full,
+    RingFull,
 }
 
 /// Words of the client: how far it has written requests.
@@ -90,8 +90,8 @@ const OWNER_CPU: usize = LINE_WORDS + 1;
 const RING_ME: usize = 2 * LINE_WORDS;
 /// Word of both, a futex: 1 while a thread of the client sleeps until the ring has room.
 const ROOM_WANTED: usize = 3 * LINE_WORDS;
-/// Words of the client: its counters ([`Told`]), on a line that nobody polls.
-const TOLD: usize = 4 * LINE_WORDS;
+/// Words of the client: its counters ([`Counter`]), on a line that nobody polls.
+const COUNTERS: usize = 4 * LINE_WORDS;
 const LANES: usize = 5 * LINE_WORDS;
 
 impl Shape {
@@ -188,13 +188,13 @@ impl<M: AtomicMemory> Mailbox<M> {
     }
 
     /// Client: publishes the value of a counter.
-    pub fn tell(&self, what: Told, count: u64) {
-        self.store(TOLD + what as usize, count);
+    pub fn set_counter(&self, counter: Counter, count: u64) {
+        self.store(COUNTERS + counter as usize, count);
     }
 
     /// Owner: the value of a counter. Not to be trusted.
-    pub fn told(&self, what: Told) -> u64 {
-        self.load(TOLD + what as usize)
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.load(COUNTERS + counter as usize)
     }
 
     /// Owner: publishes the processor that it runs on.

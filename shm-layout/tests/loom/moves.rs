@@ -3,13 +3,13 @@
 use super::reads::{neighbour, seen};
 use super::sightings::sighted_and_asked;
 use super::table::{
-    A, FIRST, NEW, OLD, PLACES, SECOND, Shared, THIRD, Told, entry, hash, model, model_of_reads,
+    A, Ack, FIRST, NEW, OLD, PLACES, SECOND, Shared, THIRD, entry, hash, model, model_of_reads,
     put, slot, table, table_and_memory,
 };
 use loom::thread;
 use shm_layout::{Location, Memory, Writer};
 
-/// A place of the line that this one is not of.
+/// A slot of the line that the given one is not in.
 fn other(place: usize) -> usize {
     usize::from(place != 1)
 }
@@ -19,17 +19,17 @@ fn move_from(writer: &Writer<Shared>, line: usize, at: Location) {
     writer.move_slot(slot(A, line), slot(A, other(line)), hash(A), at);
 }
 
-/// A read in the midst of it may miss; one that begins later, or that found the old slot before,
-/// does not.
+/// A read during the move may miss; one that begins later, or that found the old slot before, does
+/// not.
 #[test]
 fn an_entry_that_moved_is_found_where_it_is_now() {
     model_of_reads(|read, line| {
         let seen = seen(read, line, |writer| move_from(writer, line, FIRST));
-        assert!(seen.is(OLD) || seen.is_none() && !seen.heard);
+        assert!(seen.is(OLD) || seen.is_none() && !seen.acknowledged);
     });
 }
 
-/// The slot that it left is the newcomer's.
+/// The slot that it left belongs to the new entry.
 #[test]
 fn an_entry_that_moved_is_not_taken_for_the_one_that_came_in_its_slot() {
     model_of_reads(|read, line| {
@@ -37,11 +37,12 @@ fn an_entry_that_moved_is_not_taken_for_the_one_that_came_in_its_slot() {
             move_from(writer, line, FIRST);
             put(writer, slot(A, line), SECOND, &entry(neighbour(), NEW, 2));
         });
-        assert!(seen.is(OLD) || seen.is_none() && !seen.heard);
+        assert!(seen.is(OLD) || seen.is_none() && !seen.acknowledged);
     });
 }
 
-/// The slot that it left does not show what was replaced in the new one, though its segment stays.
+/// The slot that it left does not show a value that was replaced in the new slot, although its
+/// segment stays.
 #[test]
 fn an_entry_that_moved_and_was_replaced_is_not_seen_any_more() {
     model_of_reads(|read, line| {
@@ -49,22 +50,22 @@ fn an_entry_that_moved_and_was_replaced_is_not_seen_any_more() {
             move_from(writer, line, FIRST);
             put(writer, slot(A, other(line)), SECOND, &entry(A, NEW, 2));
         });
-        if seen.heard {
-            assert!(seen.is(NEW), "not what it has heard of");
+        if seen.acknowledged {
+            assert!(seen.is(NEW), "not the acknowledged value");
         }
         let version = seen.value.as_ref().map(|(version, _)| *version);
         assert!(seen.is_none() || version == Some(if seen.is(OLD) { 1 } else { 2 }));
     });
 }
 
-/// Nor by a reader that nobody tells, after it has seen the new value.
+/// Nor does a reader without an acknowledgement see it after it has seen the new value.
 #[test]
-fn a_reader_does_not_go_back_to_what_was_there_before_the_move() {
+fn a_reader_never_goes_back_to_the_value_before_the_move() {
     model_of_reads(|read, line| {
         let (writer, reader) = table(line);
         let reading = thread::spawn(move || {
-            let nobody = Told::nobody();
-            [read(&reader, &nobody), read(&reader, &nobody)]
+            let no_ack = Ack::none();
+            [read(&reader, &no_ack), read(&reader, &no_ack)]
         });
         move_from(&writer, line, FIRST);
         put(&writer, slot(A, other(line)), SECOND, &entry(A, NEW, 2));
@@ -73,7 +74,7 @@ fn a_reader_does_not_go_back_to_what_was_there_before_the_move() {
     });
 }
 
-/// W10: what a kill at any moment leaves.
+/// W10: the state that a kill at any point leaves.
 #[test]
 fn at_no_moment_has_a_key_two_slots() {
     for line in 0..PLACES {
@@ -93,9 +94,9 @@ fn at_no_moment_has_a_key_two_slots() {
     }
 }
 
-/// A sighting names the slot that the entry has left, whatever has come into it since.
+/// A sighting names the slot that the entry has left, whichever entry has come into it since.
 #[test]
-fn a_sighting_does_not_hold_for_what_moved_and_was_replaced() {
+fn a_sighting_of_an_entry_that_moved_and_was_replaced_does_not_hold() {
     let changes: [fn(&Writer<Shared>); 3] = [
         |writer| {
             move_from(writer, 0, FIRST);
@@ -114,20 +115,20 @@ fn a_sighting_does_not_hold_for_what_moved_and_was_replaced() {
     ];
     for change in changes {
         model(move || {
-            let (heard, held) = sighted_and_asked(change);
-            assert!(!(heard && held), "held after a new value was acknowledged");
+            let (acknowledged, held) = sighted_and_asked(change);
+            assert!(!(acknowledged && held), "held after a new value was acknowledged");
         });
     }
 }
 
 /// It is the same entry, in the same slot as when it was sighted.
 #[test]
-fn a_sighting_holds_again_for_what_moved_there_and_back() {
+fn a_sighting_of_an_entry_that_moved_there_and_back_holds_again() {
     model(|| {
-        let (heard, held) = sighted_and_asked(|writer| {
+        let (acknowledged, held) = sighted_and_asked(|writer| {
             move_from(writer, 0, FIRST);
             move_from(writer, 1, FIRST);
         });
-        assert!(held || !heard);
+        assert!(held || !acknowledged);
     });
 }

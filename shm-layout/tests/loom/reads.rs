@@ -1,21 +1,21 @@
-//! What a read sees of an entry that is replaced, deleted, hidden or recycled under it.
+//! What a read sees of an entry that is replaced, deleted, hidden or recycled meanwhile.
 
 use super::table::{
-    A, B, ENTRY_WORDS, FIRST, NEW, OLD, Read, SECOND, Seen, Shared, Told, entry, hash,
+    A, Ack, B, ENTRY_WORDS, FIRST, NEW, OLD, Read, SECOND, Seen, Shared, entry, hash,
     model_of_reads, put, recycle, slot, table,
 };
 use loom::thread;
 use shm_layout::Writer;
 use std::sync::OnceLock;
 
-/// What one reader sees of `A`, which stands in this line, while the owner makes a change.
+/// What one reader sees of `A`, which is in this line, while the owner makes a change.
 pub fn seen(read: Read, line: usize, change: impl Fn(&Writer<Shared>)) -> Seen {
     let (writer, reader) = table(line);
-    let told = Told::nobody();
-    let heard = told.clone();
-    let reading = thread::spawn(move || read(&reader, &heard));
+    let ack = Ack::none();
+    let acknowledged = ack.clone();
+    let reading = thread::spawn(move || read(&reader, &acknowledged));
     change(&writer);
-    told.tell();
+    ack.give();
     reading.join().unwrap()
 }
 
@@ -27,14 +27,14 @@ pub fn neighbour() -> &'static [u8] {
     KEY.get_or_init(find).as_bytes()
 }
 
-/// W3 against R4: who sees the slot sees the entry.
+/// W3 against R4: a reader that sees the slot sees the entry.
 #[test]
 fn an_overwrite_shows_the_old_value_or_the_new_one() {
     model_of_reads(|read, line| {
         let seen = seen(read, line, |writer| {
             put(writer, slot(A, line), SECOND, &entry(A, NEW, 2));
         });
-        assert!(seen.is(NEW) || seen.is(OLD) && !seen.heard);
+        assert!(seen.is(NEW) || seen.is(OLD) && !seen.acknowledged);
     });
 }
 
@@ -46,11 +46,11 @@ fn a_recycled_segment_never_shows_another_entry() {
             recycle(writer, slot(A, line));
             put(writer, slot(B, 0), FIRST, &entry(B, NEW, 2));
         });
-        assert!(seen.is_none() || seen.is(OLD) && !seen.heard, "bytes of another entry");
+        assert!(seen.is_none() || seen.is(OLD) && !seen.acknowledged, "bytes of another entry");
     });
 }
 
-/// The same key again, at the same words, under the same slot word: the generation tells.
+/// The same key again, at the same words, under the same slot word: only the generation differs.
 #[test]
 fn a_key_that_returns_to_its_place_is_whole() {
     model_of_reads(|read, line| {
@@ -58,15 +58,15 @@ fn a_key_that_returns_to_its_place_is_whole() {
             recycle(writer, slot(A, line));
             put(writer, slot(A, line), FIRST, &entry(A, NEW, 2));
         });
-        if seen.heard {
-            assert!(seen.is(NEW), "not what it has heard of");
+        if seen.acknowledged {
+            assert!(seen.is(NEW), "not the acknowledged value");
         } else {
             assert!(seen.is_none() || seen.is(OLD) || seen.is(NEW));
         }
     });
 }
 
-/// The slot in which the key was found is another key's when it is looked at.
+/// The slot in which the key was found belongs to another key by the time it is read.
 #[test]
 fn a_slot_that_became_another_keys_never_shows_its_value() {
     model_of_reads(|read, line| {
@@ -74,11 +74,11 @@ fn a_slot_that_became_another_keys_never_shows_its_value() {
             writer.clear(slot(A, line));
             put(writer, slot(A, line), SECOND, &entry(neighbour(), NEW, 2));
         });
-        assert!(seen.is_none() || seen.is(OLD) && !seen.heard, "another key's value");
+        assert!(seen.is_none() || seen.is(OLD) && !seen.acknowledged, "another key's value");
     });
 }
 
-/// The same, with the other key's entry in the place where the key's was.
+/// The same, with the other key's entry in the place of the key's former entry.
 #[test]
 fn a_slot_that_became_another_keys_at_the_same_place_never_shows_its_value() {
     model_of_reads(|read, line| {
@@ -86,11 +86,11 @@ fn a_slot_that_became_another_keys_at_the_same_place_never_shows_its_value() {
             recycle(writer, slot(A, line));
             put(writer, slot(A, line), FIRST, &entry(neighbour(), NEW, 2));
         });
-        assert!(seen.is_none() || seen.is(OLD) && !seen.heard, "another key's value");
+        assert!(seen.is_none() || seen.is(OLD) && !seen.acknowledged, "another key's value");
     });
 }
 
-/// What is kept is copied and its slot pointed there, before its segment is recycled.
+/// A kept entry is copied and its slot redirected, before its segment is recycled.
 #[test]
 fn an_entry_that_is_kept_is_found_where_it_is_now() {
     model_of_reads(|read, line| {
@@ -101,24 +101,24 @@ fn an_entry_that_is_kept_is_found_where_it_is_now() {
             writer.end_recycling(0);
             put(writer, slot(B, 0), FIRST, &entry(B, NEW, 2));
         });
-        assert!(seen.is(OLD) || seen.is_none() && !seen.heard);
+        assert!(seen.is(OLD) || seen.is_none() && !seen.acknowledged);
     });
 }
 
-/// A delete that was acknowledged is seen by whoever heard of it.
+/// A reader that knows of the acknowledged delete does not see the entry.
 #[test]
 fn a_delete_that_is_known_of_is_seen() {
     model_of_reads(|read, line| {
         let seen = seen(read, line, |writer| writer.clear(slot(A, line)));
-        assert!(seen.is_none() || !seen.heard, "read after its delete was acknowledged");
+        assert!(seen.is_none() || !seen.acknowledged, "read after its delete was acknowledged");
     });
 }
 
-/// R8: a floor that was raised hides what is older from whoever heard of it.
+/// R8: a raised floor hides older entries from a reader that knows of it.
 #[test]
-fn a_raised_floor_hides_what_is_older() {
+fn a_raised_floor_hides_older_entries() {
     model_of_reads(|read, line| {
         let seen = seen(read, line, |writer| writer.raise_policy_floor(0, 2));
-        assert!(seen.is_none() || !seen.heard, "read below a floor that was known of");
+        assert!(seen.is_none() || !seen.acknowledged, "read below a floor that it knew of");
     });
 }

@@ -1,4 +1,4 @@
-//! A table of which the few words that a model touches are loom's atomics.
+//! A table in which the few words that a model touches are loom's atomics.
 
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use shm_layout::entry::NEVER;
@@ -12,7 +12,7 @@ use shm_layout::{
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-/// All other words are plain zero or part of the identity, and never change while a model runs.
+/// All other words are zero or part of the identity, and never change while a model runs.
 struct Words {
     live: HashMap<usize, AtomicU64>,
     identity: [u64; IDENTITY_WORDS],
@@ -47,7 +47,7 @@ pub const A: &[u8] = b"a000000";
 pub const B: &[u8] = b"b000000";
 pub const OLD: &[u8] = b"oldvalue";
 pub const NEW: &[u8] = b"newvalue";
-/// Where the entries of a model are.
+/// The positions of a model's entries.
 pub const FIRST: Location = Location { segment: 0, word: 0 };
 pub const SECOND: Location = Location { segment: 1, word: 0 };
 pub const THIRD: Location = Location { segment: 1, word: 5 };
@@ -65,8 +65,8 @@ pub fn hash(key: &[u8]) -> KeyHash {
     geometry().hasher().hash(key)
 }
 
-/// The places of a key in models: a slot of its first line that is not its own, one of its second,
-/// and its own.
+/// The places of a key in models: a slot of its first line that is not its own, one of its second
+/// line, and its own.
 pub const OWN: usize = 2;
 pub const PLACES: usize = 3;
 
@@ -85,8 +85,8 @@ pub fn entry(key: &'static [u8], value: &'static [u8], version: u64) -> Entry<'s
     Entry { key, value, version, expiry: NEVER, ..Entry::default() }
 }
 
-/// A table in which `A` has the value `OLD` at `FIRST`, in this line of it, with a writer and a
-/// reader.
+/// A table in which `A` has the value `OLD` at `FIRST`, in this line of the key, with a writer and
+/// a reader.
 pub fn table(line: usize) -> (Writer<Shared>, Reader<Shared>) {
     table_with(&entry(A, OLD, 1), line)
 }
@@ -96,7 +96,7 @@ pub fn table_with(first: &Entry<'_>, line: usize) -> (Writer<Shared>, Reader<Sha
     (writer, reader)
 }
 
-/// The same with the memory, for a thread that looks at single words.
+/// The same with the memory, for a thread that accesses single words.
 pub fn table_and_memory(
     first: &Entry<'_>,
     line: usize,
@@ -119,7 +119,7 @@ pub fn table_and_memory(
         unsafe { memory.store(generation, 2) };
     }
     let bytes = geometry.identity().table_bytes;
-    // SAFETY: the model answers for every word of the table.
+    // SAFETY: the model defines every word of the table.
     let writer = unsafe { Writer::take_over(memory.clone(), bytes) }.unwrap();
     writer.open_for_readers();
     put(&writer, slot(A, line), FIRST, first);
@@ -135,33 +135,34 @@ pub fn put(writer: &Writer<Shared>, slot: usize, at: Location, entry: &Entry<'_>
     writer.publish(slot, hash, at);
 }
 
-/// Clears the slot, which is all that refers to segment 0, and opens that for new entries.
+/// Clears the slot, which is the only one that refers to segment 0, and opens the segment for new
+/// entries.
 pub fn recycle(writer: &Writer<Shared>, slot: usize) {
     writer.begin_recycling(0);
     writer.clear(slot);
     writer.end_recycling(0);
 }
 
-/// Word of what the owner has done.
+/// The owner's acknowledgement of a change.
 #[derive(Clone)]
-pub struct Told(Arc<AtomicU64>);
+pub struct Ack(Arc<AtomicU64>);
 
-impl Told {
-    pub fn nobody() -> Told {
-        Told(Arc::new(AtomicU64::new(0)))
+impl Ack {
+    pub fn none() -> Ack {
+        Ack(Arc::new(AtomicU64::new(0)))
     }
-    pub fn tell(&self) {
+    pub fn give(&self) {
         self.0.store(1, Ordering::Release);
     }
-    pub fn is_heard(&self) -> bool {
+    pub fn is_given(&self) -> bool {
         self.0.load(Ordering::Acquire) == 1
     }
 }
 
-/// What a read of `A` came to: the version and the value, and whether the reader had heard before
-/// its last step.
+/// The result of a read of `A`: its version and value, and whether the reader had the
+/// acknowledgement before its last step.
 pub struct Seen {
-    pub heard: bool,
+    pub acknowledged: bool,
     pub value: Option<(u64, Vec<u8>)>,
 }
 
@@ -174,26 +175,26 @@ impl Seen {
     }
 }
 
-pub type Read = fn(&Reader<Shared>, &Told) -> Seen;
+pub type Read = fn(&Reader<Shared>, &Ack) -> Seen;
 
-pub fn read(reader: &Reader<Shared>, told: &Told) -> Seen {
-    let heard = told.is_heard();
+pub fn read(reader: &Reader<Shared>, ack: &Ack) -> Seen {
+    let acknowledged = ack.is_given();
     let mut value = VecDestination::default();
     let value = match reader.read(A, || 5, &mut value) {
         Outcome::Hit(hit) => Some((hit.version, value.bytes().to_vec())),
         _ => None,
     };
-    Seen { heard, value }
+    Seen { acknowledged, value }
 }
 
-/// As several keys at once are read: the slot that is looked at was found, and its entry asked for,
-/// an arbitrary time before.
-pub fn read_by_steps(reader: &Reader<Shared>, told: &Told) -> Seen {
+/// Reads as a batch does: the slot was found, and its entry prefetched, an arbitrary time before
+/// the slot is read.
+pub fn read_by_steps(reader: &Reader<Shared>, ack: &Ack) -> Seen {
     let mut probe = reader.prefetch_index(A);
     if !reader.prefetch_entry(&mut probe) {
         reader.prefetch_second_entry(&mut probe);
     }
-    let heard = told.is_heard();
+    let acknowledged = ack.is_given();
     let mut value = VecDestination::default();
     let hit = match reader.read_fast(probe, A, || 5, &mut value) {
         Err(NoHit::Unclear) => match reader.read_slow(probe, A, || 5, &mut value) {
@@ -202,10 +203,10 @@ pub fn read_by_steps(reader: &Reader<Shared>, told: &Told) -> Seen {
         },
         short => short.ok(),
     };
-    Seen { heard, value: hit.map(|hit| (hit.version, value.bytes().to_vec())) }
+    Seen { acknowledged, value: hit.map(|hit| (hit.version, value.bytes().to_vec())) }
 }
 
-/// [`model`] for both ways to read and for all places in which the key may stand.
+/// [`model`] for both ways to read and for every place in which the key may be.
 pub fn model_of_reads(run: impl Fn(Read, usize) + Copy + Sync + Send + 'static) {
     for read in [read, read_by_steps] {
         for place in 0..PLACES {

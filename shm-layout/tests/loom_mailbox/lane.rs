@@ -1,4 +1,4 @@
-//! Replies: whole when they are seen, and told to whoever waits for them.
+//! Replies: whole when they are seen, and a sleeping client is woken.
 
 use super::words::{SHAPE, Words, mailbox, mailbox_of, model};
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ fn take(mailbox: &Mailbox<Words>, lane: usize, piece: Piece) -> Vec<u8> {
     bytes
 }
 
-/// A reply is whole when it is seen, and wakes whoever went to sleep before it.
+/// A reply is whole when it is seen, and wakes a thread that went to sleep before it.
 #[test]
 fn a_sleeping_client_is_woken_and_reads_the_whole_reply() {
     model(|| {
@@ -36,7 +36,7 @@ fn a_sleeping_client_is_woken_and_reads_the_whole_reply() {
     });
 }
 
-/// A sleep ends after a slice of time, too; its thread looks around and goes to sleep again.
+/// A sleep also ends after a time slice; its thread checks and goes to sleep again.
 #[test]
 fn a_client_that_slept_in_vain_is_woken_from_its_next_sleep() {
     model(|| {
@@ -56,7 +56,7 @@ fn a_client_that_slept_in_vain_is_woken_from_its_next_sleep() {
     });
 }
 
-/// A client gives up, and its lane is asked again while the answer to the former request comes.
+/// A client gives up, and its lane is asked again while the reply to the former request arrives.
 #[test]
 fn a_lane_that_is_asked_again_shows_no_reply_to_the_former_request() {
     model(|| {
@@ -71,13 +71,13 @@ fn a_lane_that_is_asked_again_shows_no_reply_to_the_former_request() {
         });
         let wakes = mailbox.answer(0, 7, b"answered", false);
         let slept = asking.join().unwrap();
-        // A thread that sleeps over the next request is not told of this one.
+        // A thread that sleeps on the next request is not woken by this reply.
         assert!(slept || wakes == Wakes::Nobody, "a thread that does not sleep is woken");
         assert_ne!(wakes, Wakes::Thread);
     });
 }
 
-/// As a thread of a client does: sleeps until there is a piece.
+/// Waits like a client's thread: sleeps until there is a piece.
 fn wait(client: &Mailbox<Words>) -> Piece {
     loop {
         if let Some(piece) = client.reply(0, 7) {
@@ -89,7 +89,7 @@ fn wait(client: &Mailbox<Words>) -> Piece {
     }
 }
 
-/// As a client does when it has taken a piece: the lane is opened before the owner hears of it.
+/// Continues like a client that has taken a piece: opens the lane before it tells the owner.
 fn ask_for_more(mailbox: &Mailbox<Words>, producer: &mut Producer<Words>, lane: u8, open: Open) {
     open(mailbox, lane.into(), 7);
     producer.push(Head { kind: Kind::More, lane: Some(lane), sequence: 7 }, &[]).unwrap();
@@ -97,7 +97,7 @@ fn ask_for_more(mailbox: &Mailbox<Words>, producer: &mut Producer<Words>, lane: 
 
 type Open = fn(&Mailbox<Words>, usize, u32);
 
-/// As the owner does: sleeps until the client has taken a piece.
+/// Waits like the owner: sleeps until the client has taken a piece.
 fn wait_for_more(consumer: &mut Consumer<Words>) {
     loop {
         if consumer.look().unwrap() {
@@ -113,7 +113,7 @@ fn wait_for_more(consumer: &mut Consumer<Words>) {
 
 const PIECES: [&[u8]; 3] = [b"piece 1,", b"piece 2,", b"the end"];
 
-/// Each piece lies where the one before lay, and either side may be asleep when the other is done.
+/// Each piece overwrites the one before, and either side may be asleep when the other is done.
 #[test]
 fn a_reply_in_pieces_arrives_whole_however_often_either_side_sleeps() {
     model(|| {
@@ -150,7 +150,7 @@ fn a_reply_in_pieces_arrives_whole_however_often_either_side_sleeps() {
     });
 }
 
-/// The descriptor of a client: how many bytes wait in it.
+/// The descriptor of a client, as the number of bytes waiting in it.
 #[derive(Clone)]
 struct Descriptor(Arc<AtomicU64>);
 
@@ -172,7 +172,7 @@ impl Descriptor {
 }
 
 /// Two requests that no thread sleeps on share a descriptor; the reply to the first has two pieces.
-/// Whoever waits for the descriptor hears it, looks at both lanes, and waits again.
+/// A thread that waits for the descriptor drains it, checks both lanes, and waits again.
 #[test]
 fn replies_that_are_polled_for_make_the_descriptor_readable() {
     const TWO: Shape = Shape { lanes: 2, ..SHAPE };

@@ -1,4 +1,4 @@
-//! Hit reports: what is drained was reported, or is a report of before; nothing is made up.
+//! Hit reports: every drained report was reported now or earlier; none is made up.
 
 use super::words::{SHAPE, Words, mailbox_of, model};
 use loom::thread;
@@ -7,13 +7,13 @@ use shm_layout::mailbox::{Mailbox, Shape};
 
 const STRIPE: Shape = Shape { stripe_words: 2, ..SHAPE };
 
-/// What the owner has counted.
+/// The owner's counts.
 #[derive(Default)]
 struct Drained {
     seen: Seen,
-    /// Reports that there have been, by what `drain` says.
+    /// Reports made so far, as returned by `drain`.
     reports: u64,
-    /// Reports that were handed over, and the hits that they stand for.
+    /// Reports that were passed on, and the hits that they stand for.
     taken: u64,
     hits: u64,
     last: u64,
@@ -24,7 +24,7 @@ impl Drained {
         let before = self.taken;
         let Drained { seen, taken, hits, last, .. } = self;
         let new = mailbox.drain(0, seen, |hash, each| {
-            // 0: not yet written, though counted.
+            // 0: counted, but not yet written.
             assert!(hash == 0 || HASHES.contains(&hash), "{hash} was never reported");
             *taken += 1;
             *hits += u64::from(each);
@@ -38,9 +38,9 @@ impl Drained {
 const HASHES: [u64; 4] = [0x51, 0x52, 0x53, 0x54];
 const HITS: u64 = 3;
 
-/// More reports than the stripe keeps, while the owner takes some of them.
+/// More reports than the stripe holds, while the owner takes some of them.
 #[test]
-fn one_threads_reports_are_counted_once_and_lost_ones_are_told() {
+fn one_threads_reports_are_counted_once_and_losses_are_reported() {
     model(|| {
         let mailbox = mailbox_of(STRIPE);
         let client = mailbox.clone();
@@ -63,8 +63,8 @@ fn one_threads_reports_are_counted_once_and_lost_ones_are_told() {
     });
 }
 
-/// Two threads in one stripe lose each other's reports, and may set its mark back to where it was;
-/// no hit is made up of that, and later reports are taken.
+/// Two threads in one stripe lose each other's reports, and may set its mark back to its old value;
+/// that makes up no hits, and later reports are taken.
 #[test]
 fn threads_that_share_a_stripe_lose_reports_and_invent_none() {
     model(|| {

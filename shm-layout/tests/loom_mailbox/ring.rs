@@ -1,4 +1,4 @@
-//! Requests: what is pushed comes out whole and in order, and whoever sleeps is woken.
+//! Requests: every pushed record comes out whole and in order, and a sleeping side is woken.
 
 use super::words::{SHAPE, Words, drain, mailbox, mailbox_of, model, pull, push};
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use shm_layout::mailbox::ring::{Consumer, Head, Kind, Producer};
 use shm_layout::mailbox::{Mailbox, Shape};
 use std::sync::Arc;
 
-/// Four records through a ring of two: each is whole, none is lost, none is written over.
+/// Four records through a ring of two: each is whole, none is lost or overwritten.
 #[test]
 fn records_wrap_whole_and_in_order() {
     model(|| {
@@ -30,7 +30,7 @@ fn records_wrap_whole_and_in_order() {
     });
 }
 
-/// Records of three words in a ring of eight: of the third, the last word is the ring's first.
+/// Records of three words in a ring of eight: the third one ends in the ring's first word.
 #[test]
 fn a_record_that_is_split_by_the_end_of_the_ring_is_whole() {
     const EIGHT: Shape = Shape { ring_words: 8, ..SHAPE };
@@ -60,7 +60,7 @@ fn a_record_that_is_split_by_the_end_of_the_ring_is_whole() {
         }
         pull(0);
         let producing = thread::spawn(move || {
-            // The second one goes over the record that is still to be read.
+            // The second one would overwrite the record that has not been read yet.
             for sequence in 2..4 {
                 while producer.push(head(sequence), &record(sequence)).is_err() {
                     thread::yield_now();
@@ -74,9 +74,9 @@ fn a_record_that_is_split_by_the_end_of_the_ring_is_whole() {
     });
 }
 
-/// Whoever pushes rings, or the owner does not sleep: then it sees the record.
+/// Either the client sends a wakeup, or the owner does not sleep, because it sees the record.
 #[test]
-fn a_sleeping_owner_is_rung() {
+fn a_sleeping_owner_is_woken() {
     model(|| {
         let mailbox = mailbox();
         let mut producer = Producer::new(mailbox.clone());
@@ -96,9 +96,9 @@ fn a_sleeping_owner_is_rung() {
     });
 }
 
-/// Whoever waits for room is woken, or finds room before it sleeps.
+/// A thread that waits for room is woken, or finds room before it sleeps.
 #[test]
-fn a_full_ring_wakes_who_waits_for_room() {
+fn a_full_ring_wakes_a_thread_that_waits_for_room() {
     model(|| {
         let mailbox = mailbox();
         let mut producer = Producer::new(mailbox.clone());
@@ -107,7 +107,7 @@ fn a_full_ring_wakes_who_waits_for_room() {
         let waiting = mailbox.clone();
         let producing = thread::spawn(move || {
             waiting.want_room();
-            // Found no room: the thread would sleep.
+            // It found no room: the thread would sleep.
             push(&mut producer, 2).is_err()
         });
         let mut consumer = Consumer::new(mailbox);
@@ -121,7 +121,7 @@ fn a_full_ring_wakes_who_waits_for_room() {
     });
 }
 
-/// The client's end, for one thread at a time. loom's own lock is opened by any wake.
+/// The client's end, for one thread at a time. loom's own lock is no use here: any unpark opens it.
 struct Locked {
     is_taken: AtomicU64,
     producer: std::sync::Mutex<Producer<Words>>,
@@ -142,8 +142,7 @@ impl Locked {
     }
 }
 
-/// Pushes as a thread of a client does: sleeps while there is no room, and rings an owner that
-/// sleeps.
+/// Pushes like a client's thread: sleeps while there is no room, and wakes a sleeping owner.
 fn push_or_sleep(mailbox: &Mailbox<Words>, producer: &Locked, sequence: u32, owner: &Thread) {
     let pushes = |producer: &mut Producer<Words>| {
         push(producer, sequence).is_ok() || {
@@ -159,8 +158,8 @@ fn push_or_sleep(mailbox: &Mailbox<Words>, producer: &Locked, sequence: u32, own
     }
 }
 
-/// Reads `count` records as the owner does: sleeps when there is none, and wakes who waits for
-/// room. Each record is handed to `take`.
+/// Reads `count` records like the owner: sleeps when there is none, and wakes threads that wait for
+/// room. Passes each record to `take`.
 fn read_or_sleep(
     consumer: &mut Consumer<Words>,
     count: u32,
@@ -182,9 +181,9 @@ fn read_or_sleep(
     }
 }
 
-/// Round after round, either side falls asleep and is woken.
+/// In each round, either side falls asleep and is woken.
 #[test]
-fn where_both_sides_sleep_again_and_again_all_records_arrive() {
+fn all_records_arrive_though_both_sides_sleep_repeatedly() {
     const RECORDS: u32 = 4;
     model(|| {
         let mailbox = mailbox();
@@ -205,7 +204,7 @@ fn where_both_sides_sleep_again_and_again_all_records_arrive() {
     });
 }
 
-/// Two threads of a client that find the ring full: the one wish to be woken stands for both.
+/// Two threads of a client find the ring full: one request for a wakeup covers both.
 #[test]
 fn all_threads_that_wait_for_room_are_woken() {
     model(|| {

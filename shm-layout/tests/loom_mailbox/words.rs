@@ -12,8 +12,8 @@ use std::sync::Arc;
 pub const SHAPE: Shape =
     Shape { ring_words: 4, lanes: 1, lane_bytes: 8, stripes: 1, stripe_words: 1 };
 
-/// The lines of words that both sides write, some by stores and some by swaps: from the wish to be
-/// rung to the last lane.
+/// The lines of words that both sides write, some by stores and some by swaps: from the owner's
+/// request for a wakeup to the last lane.
 fn both_write(shape: Shape) -> Range<usize> {
     2 * LINE_WORDS..(5 + shape.lanes) * LINE_WORDS
 }
@@ -35,8 +35,8 @@ impl Memory for Words {
 
 impl MemoryMut for Words {
     unsafe fn store(&self, index: usize, word: u64) {
-        // Nothing comes between what a swap finds and what it leaves. loom does not know that of a
-        // store by another thread, and lets the swap's word stand before as well as behind it.
+        // Nothing can come between the load and the store of a swap. For a store by another thread
+        // loom does not know that, and orders the swap's store before it as well as after it.
         if self.both_write.contains(&index) {
             self.words[index].swap(word, Ordering::Relaxed);
         } else {
@@ -72,7 +72,7 @@ pub fn mailbox_of(shape: Shape) -> Mailbox<Words> {
     unsafe { Mailbox::new(memory, shape) }
 }
 
-/// A request that says what its sequence is.
+/// A request that carries its sequence number.
 pub fn push(producer: &mut Producer<Words>, sequence: u32) -> Result<(), Full> {
     let head = Head { kind: Kind::Whole, lane: None, sequence };
     producer.push(head, &bytes(sequence))
@@ -82,7 +82,7 @@ fn bytes(sequence: u32) -> [u8; 8] {
     (u64::from(sequence) + 100).to_le_bytes()
 }
 
-/// Reads the next record; it must be the one with this sequence, and carry what that says.
+/// Reads the next record, which must be the one with this sequence number, and its contents.
 pub fn pull(consumer: &mut Consumer<Words>, sequence: u32) {
     let mut found = [0; 8];
     let (head, count) = consumer.next(&mut found).unwrap();
@@ -90,7 +90,7 @@ pub fn pull(consumer: &mut Consumer<Words>, sequence: u32) {
     assert_eq!(found, bytes(sequence), "a record's bytes");
 }
 
-/// Reads all records that are there.
+/// Reads all available records.
 pub fn drain(consumer: &mut Consumer<Words>, next: &mut u32) {
     while consumer.look().unwrap() {
         pull(consumer, *next);

@@ -1,4 +1,4 @@
-//! The hazard: assembly that does something else than the plain code, or looks beyond its memory.
+//! The hazard: assembly that differs from the plain code, or accesses memory outside its operands.
 
 use super::guarded::{Guarded, PAGE, Plain};
 use proptest::prelude::*;
@@ -38,10 +38,11 @@ fn copies_of_every_size_and_alignment_are_those_of_the_plain_code() {
     }
     let memory = guarded.memory();
     for bytes in (0..=700usize).chain([1000, 1024, 4095, 4096, 4097, 8000, 65_537, 20 * PAGE - 8]) {
-        // Against the guard pages on both sides, and 8 bytes off; sources are whole words.
+        // Next to the guard pages on both sides, and 8 bytes away from them; sources are whole
+        // words.
         let last = words - bytes.div_ceil(8);
         for from in [0, 1, last - 1, last] {
-            // To every alignment, between bytes that must stay.
+            // To every alignment, between bytes that must not change.
             for shift in 0..16 {
                 let mut fast = vec![0xaa; bytes + 48];
                 let mut plain = fast.clone();
@@ -61,7 +62,7 @@ fn comparisons_of_every_size_see_a_last_byte_that_differs() {
     let guarded = Guarded::new(PAGE);
     let words = PAGE / 8;
     for bytes in 1..=700usize {
-        // At the very end of the memory, against the guard page.
+        // At the very end of the memory, next to the guard page.
         let from = words - bytes.div_ceil(8);
         let mut key: Vec<u8> = (0..bytes).map(|at| (at * 7 + 1).to_le_bytes()[0]).collect();
         // SAFETY: the words lie inside the memory.

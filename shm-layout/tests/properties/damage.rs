@@ -1,5 +1,5 @@
-//! The hazard: a table that is damaged anywhere and sends a reader out of its memory, into a panic
-//! or to another key's value.
+//! The hazard: damage anywhere in a table sends a reader out of its memory, into a panic or to
+//! another key's value.
 
 use super::table::{Filled, KEYS, key};
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use shm_layout::header::HEADER_BYTES;
 use shm_layout::slot::POSITION_BITS;
 use shm_layout::{Memory, MemoryMut, Outcome, Reader, SlotWord, VecDestination};
 
-/// What somebody did to a table.
+/// One kind of damage to a table.
 #[derive(Debug, Clone)]
 enum Damage {
     Header {
@@ -24,12 +24,12 @@ enum Damage {
         word: usize,
         to: u64,
     },
-    /// A slot that is in use keeps its tag and points elsewhere.
+    /// A slot in use keeps its tag and points elsewhere.
     Slot {
         slot: prop::sample::Index,
         position: u64,
     },
-    /// An entry's length of value.
+    /// The value length of an entry.
     ValueBytes {
         slot: prop::sample::Index,
         to: u32,
@@ -101,12 +101,12 @@ fn apply(damage: &Damage, table: &Filled) {
             ((first + word).min(geometry.words() - 1), *to)
         }
     };
-    // SAFETY: a word of the table, which nobody else writes.
+    // SAFETY: a word of the table, which nothing else writes.
     unsafe { memory.store(word, to) };
 }
 
-/// Whose value these bytes are, where they are anybody's: in a value, damaged or not, the first
-/// word is the owner's number, unless that very word was hit.
+/// The owner of these value bytes, if they have one: in a value, damaged or not, the first word is
+/// the owner's number, unless that very word was damaged.
 fn owner_of(found: &[u8], damages: &[Damage]) -> Option<u32> {
     let (number, _) = found.split_first_chunk()?;
     let number = u32::from_le_bytes(*number);
@@ -133,12 +133,13 @@ proptest! {
         for number in 0..KEYS {
             if let Outcome::Hit(hit) = reader.read(&key(number), || 0, &mut found) {
                 prop_assert_eq!(hit.value_bytes as usize, found.bytes().len());
-                // Bytes of its own that were damaged are for the owner's checksum to find.
+                // Damage to its own bytes is found by the owner's checksum.
                 let owner = owner_of(found.bytes(), &damages);
                 prop_assert!(owner.is_none_or(|owner| owner == number), "key {number}: {owner:?}");
             }
         }
         // A later attach refuses the table or reads it as safely.
+        //
         // SAFETY: the memory has these bytes.
         if let Ok(reader) = unsafe { Reader::attach(table.bounded(), table.bytes()) } {
             for number in 0..KEYS {

@@ -1,4 +1,4 @@
-//! Memory in which a stray access is a fault.
+//! Memory in which a stray access faults.
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use shm_layout::memory::words_for;
@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 
 pub const PAGE: usize = 4096;
 
-/// Zeroed memory between two pages that nobody may touch.
+/// Zeroed memory between two inaccessible pages.
 pub struct Guarded {
     first: NonNull<c_void>,
     bytes: usize,
@@ -20,7 +20,7 @@ impl Guarded {
         let bytes = bytes.next_multiple_of(PAGE);
         let all = NonZeroUsize::new(bytes + 2 * PAGE).unwrap();
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: new private memory at a place of the kernel's choice.
+        // SAFETY: new private memory at an address chosen by the kernel.
         let first = unsafe { mmap_anonymous(None, all, access, MapFlags::MAP_PRIVATE) }.unwrap();
         for guard in [0, bytes + PAGE] {
             // SAFETY: both pages lie in the mapping.
@@ -33,12 +33,12 @@ impl Guarded {
     }
 
     pub fn base(&self) -> *mut u8 {
-        // SAFETY: behind the first guard page, inside the mapping.
+        // SAFETY: after the first guard page, inside the mapping.
         unsafe { self.first.as_ptr().cast::<u8>().add(PAGE) }
     }
 
     pub fn memory(&self) -> Mapped {
-        // SAFETY: page-aligned, mapped until drop, reached as words only.
+        // SAFETY: page-aligned, mapped until drop, accessed only as words.
         unsafe { Mapped::new(self.base()) }
     }
 
@@ -55,7 +55,7 @@ impl Drop for Guarded {
     }
 }
 
-/// The same memory by the definitions of the traits alone, without assembly.
+/// The same memory with the traits' default implementations, without assembly.
 #[derive(Clone)]
 pub struct Plain(pub Mapped);
 
@@ -70,7 +70,7 @@ impl Memory for Plain {
     }
 }
 
-/// The same memory by its own code, and a panic where an access would leave its first `words`
+/// The same memory with its own code, which panics if an access would leave its first `words`
 /// words: guard pages are only one page wide.
 #[derive(Clone)]
 pub struct Bounded<M = Mapped> {

@@ -1,10 +1,10 @@
 //! The hazard: a build that hashes differently, and so finds nothing or another key's lines; keys
-//! that crowd in few lines.
+//! that cluster in a few lines.
 
 use shm_layout::TableHasher;
 use std::collections::HashSet;
 
-/// Figures that other builds must agree on; whoever changes one raises `HASH_ID`.
+/// Values that other builds must agree on; a change of any of them requires a new `HASH_ID`.
 #[test]
 fn hashes_stay_what_they_are() {
     let hasher = TableHasher::new(42);
@@ -51,7 +51,7 @@ fn realistic_keys_spread_over_lines_and_tags() {
                 all.insert(hash.0);
             }
             assert_eq!(all.len(), keys as usize, "{shape}: two keys with one hash");
-            // Poisson around 12.2 for each line; chi-squared over 16,383 degrees of freedom stays
+            // Poisson with mean 12.2 per line; chi-squared over 16,383 degrees of freedom stays
             // within six standard deviations.
             let mean = f64::from(keys) / f64::from(count);
             for which in 0..2 {
@@ -69,7 +69,7 @@ fn realistic_keys_spread_over_lines_and_tags() {
 }
 
 #[test]
-fn keys_whose_words_overlap_to_the_same_have_hashes_of_their_own() {
+fn keys_with_equal_overlapping_words_have_different_hashes() {
     let hasher = TableHasher::new(7);
     let mut seen = HashSet::new();
     for bytes in 0..200 {

@@ -1,4 +1,4 @@
-//! The hazard: a header that is damaged and still believed, at attach or later.
+//! The hazard: a damaged header that is still trusted, at attach or later.
 
 use super::guarded::PAGE;
 use super::table::{Filled, KEYS};
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use shm_layout::header::{HEADER_BYTES, IDENTITY_COPIES, IDENTITY_WORDS, Identity, STATE};
 use shm_layout::{Geometry, HeapTable, LayoutError, Memory, MemoryMut, Reader};
 
-/// What is wrong with an identity whose word `word` is not what it was.
+/// The error for an identity whose word `word` was changed to `to`.
 fn complaint(word: usize, to: u64) -> LayoutError {
     match word {
         0 => LayoutError::Magic,
@@ -16,11 +16,11 @@ fn complaint(word: usize, to: u64) -> LayoutError {
     }
 }
 
-/// A table of which only the header matters.
+/// A table of which only the header is used.
 fn header() -> (HeapTable, Geometry) {
     let geometry = Geometry::plan(&super::table::plan()).unwrap();
     let heap = HeapTable::new(&geometry);
-    // SAFETY: the heap table has a header, and nobody else writes it.
+    // SAFETY: the heap table has a header, and nothing else writes it.
     unsafe { geometry.identity().store(&heap.memory_mut()) };
     (heap, geometry)
 }
@@ -71,9 +71,9 @@ fn every_bit_flipped_alike_in_both_copies_is_refused() {
     }
 }
 
-/// A damage that repairs its checksum, as a program with a fault of its own would leave it.
+/// Damage with a matching checksum, as a faulty program would leave it.
 #[test]
-fn figures_that_cannot_be_are_refused_by_name() {
+fn impossible_figures_are_refused_by_name() {
     let (_, geometry) = header();
     let sound = *geometry.identity();
     assert!(Geometry::check(sound).is_ok());
@@ -102,22 +102,22 @@ fn figures_that_cannot_be_are_refused_by_name() {
         let LayoutError::Geometry { what } = refused else { panic!("{identity:?}: {refused}") };
         assert!(refused.to_string().contains(what), "{refused}");
     }
-    // Sound in itself, but not of this file.
+    // Valid in itself, but not for this file.
     let (heap, _) = header();
     let page = PAGE as u64;
     let larger = Identity { table_bytes: bytes + page, ..sound };
-    // SAFETY: the heap table has a header, and nobody else writes it.
+    // SAFETY: the heap table has a header, and nothing else writes it.
     unsafe { larger.store(&heap.memory_mut()) };
     assert_eq!(attach(&heap), Err(LayoutError::Size { expected: bytes + page, found: bytes }));
     for bytes in [0, 1, HEADER_BYTES as u64 - 1] {
-        // SAFETY: there are more bytes than that.
+        // SAFETY: the memory has more bytes than that.
         let short = unsafe { Reader::attach(heap.memory(), bytes) }.map(|_| ());
         assert_eq!(short, Err(LayoutError::TooSmall { bytes }));
     }
 }
 
 #[test]
-fn every_complaint_says_what_is_wrong() {
+fn every_complaint_names_its_fault() {
     for (error, said) in [
         (LayoutError::Magic, "not an l1d table"),
         (LayoutError::Version { found: 77 }, "layout version 77"),
@@ -153,7 +153,7 @@ proptest! {
     }
 }
 
-/// R2: what was checked at attach is what counts.
+/// R2: only the values checked at attach are used.
 #[test]
 fn a_header_damaged_after_attach_misleads_no_reader() {
     let table = Filled::new();

@@ -1,4 +1,4 @@
-//! The hazard: a look at a value in place that sees bytes beside it, or leaves the table.
+//! The hazard: an in-place read of a value that sees bytes beside it, or leaves the table.
 
 use super::guarded::Bounded;
 use super::table::{Filled, KEYS, is_absent, key, value};

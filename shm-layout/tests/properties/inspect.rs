@@ -1,12 +1,12 @@
-//! The hazard: the owner's code passes a slot, a bucket, a location or a header that is not of its
-//! table, and safe calls load or store outside it.
+//! The hazard: the owner's code passes a slot, a bucket, a location or a header that does not
+//! belong to its table, and safe calls load or store outside it.
 
 use super::table::{Filled, KEYS, flags, key, plan, value};
 use proptest::prelude::*;
 use shm_layout::slot::SLOTS;
 use shm_layout::{Entry, EntryHeader, Geometry, KeyHash, Location, Plan};
 
-/// Words of all magnitudes, many of them near the ends of the parts of a table.
+/// Words of all magnitudes, many of them near the boundaries of a table's parts.
 fn word() -> impl Strategy<Value = usize> {
     let geometry = Geometry::plan(&plan()).unwrap();
     let first = geometry.bucket(0).word();

@@ -47,7 +47,7 @@ proptest! {
         }
     }
 
-    /// A field changes the bits that are its own and no others.
+    /// A field changes its own bits and no others.
     #[test]
     fn no_field_of_an_entry_header_spills(
         value_bytes: u32, key_bytes: u16, policy: u8, marks: u8, version: u64, expiry: u32,
@@ -77,7 +77,7 @@ proptest! {
         prop_assert_eq!(word.position(), position);
         prop_assert_eq!(word.tag(), KeyHash(hash).tag());
         prop_assert!(!word.is_empty() && word.tag() != 0);
-        // Both of it and nothing else.
+        // Both parts and nothing else.
         prop_assert_eq!(word.0, u64::from(word.tag()) << POSITION_BITS | position);
     }
 
@@ -109,20 +109,21 @@ proptest! {
     }
 }
 
-/// The words that differ between two looks at a table.
+/// The words that differ between two snapshots of a table.
 fn changed(before: &[u64], after: &[u64]) -> Vec<(usize, u64)> {
     let pairs = before.iter().zip(after).enumerate();
     pairs.filter(|(_, (old, new))| old != new).map(|(word, (_, new))| (word, *new)).collect()
 }
 
 fn words(guarded: &Guarded, geometry: &Geometry) -> Vec<u64> {
-    // Up to the index; nothing here writes behind.
+    // Up to the index; nothing here writes after that.
+    //
     // SAFETY: words of the table.
     (0..geometry.bucket(0).word()).map(|word| unsafe { guarded.memory().load(word) }).collect()
 }
 
 proptest! {
-    /// Every word outside index and log: what is stored comes back, and nothing else changes.
+    /// Every word outside index and log: a stored value reads back, and nothing else changes.
     #[test]
     fn each_store_changes_its_own_words_only(
         policy: u8, segment in 0..16u32, figure in 1u64.., other in 1u64.., tick in 1u32..,
@@ -186,8 +187,8 @@ proptest! {
         prop_assert!(!writer.is_recycling(segment));
     }
 
-    /// Whatever a generation was, damaged or left by a kill: unstable while its segment is
-    /// recycled, then stable and another.
+    /// Whatever a generation was, damaged or left by a kill: it is unstable while its segment is
+    /// recycled, then stable and different.
     #[test]
     fn a_generation_is_unstable_then_stable_and_new(
         generation in prop_oneof![any::<u64>(), 0..4u64, u64::MAX - 3..=u64::MAX],

@@ -1,5 +1,5 @@
-//! The hazard: a slot that points where it should not, at the worst places there are: another key's
-//! entry, the last words of a segment and of the table, lengths that reach beyond.
+//! The hazard: a slot that points to a wrong place, at the worst places there are: another key's
+//! entry, the last words of a segment and of the table, lengths that reach beyond them.
 
 use super::guarded::Bounded;
 use super::table::{Filled, KEYS, is_absent, key, value};
@@ -13,7 +13,7 @@ use shm_layout::{
 
 const POSITION: u64 = (1 << POSITION_BITS) - 1;
 
-/// A destination that is never asked for more than a segment.
+/// A destination that must never be asked for more than a segment.
 struct AtMost {
     bytes_max: usize,
     value: VecDestination,
@@ -39,7 +39,7 @@ fn read(reader: &Reader<Bounded>, key: &[u8]) -> (Outcome, Vec<u8>) {
     (outcome, value)
 }
 
-/// As several keys at once are read.
+/// Reads as a batch does.
 fn read_by_steps(reader: &Reader<Bounded>, key: &[u8], found: &mut AtMost) -> Outcome {
     let mut probe = reader.prefetch_index(key);
     if !reader.prefetch_entry(&mut probe) {
@@ -53,7 +53,7 @@ fn read_by_steps(reader: &Reader<Bounded>, key: &[u8], found: &mut AtMost) -> Ou
     }
 }
 
-/// Points the slot at `position` and leaves its tag.
+/// Points the slot at `position` and keeps its tag.
 fn point(table: &Filled, slot: usize, position: u64) {
     let memory = table.memory_mut();
     // SAFETY: a slot of the geometry.
@@ -116,7 +116,7 @@ fn keys_that_differ_in_zero_bytes_only_are_not_the_same() {
             let hash = table.geometry.hasher().hash(asked);
             let slot = table.geometry.buckets(hash)[0].slot(0);
             let position = table.geometry.position(Location { segment: 5, word: 0 });
-            // SAFETY: words of an unused segment and a slot, of a table that nobody else writes.
+            // SAFETY: words of an unused segment and a slot, of a table that nothing else writes.
             unsafe {
                 entry.prepare().unwrap().store(&memory, log, table.geometry.hasher(), hash);
                 memory.store(slot, SlotWord::pack(hash, position).0);
@@ -127,7 +127,7 @@ fn keys_that_differ_in_zero_bytes_only_are_not_the_same() {
 }
 
 #[test]
-fn positions_behind_the_log_are_misses() {
+fn positions_after_the_log_are_misses() {
     let table = Filled::new();
     let reader = table.reader();
     let words = table.geometry.log_bytes() / 8;
@@ -139,8 +139,8 @@ fn positions_behind_the_log_are_misses() {
     }
 }
 
-/// Stores as much of a forged entry as the table has room for, over the end of its segment if need
-/// be, and returns whether all of it is inside the segment.
+/// Stores as much of a forged entry as the table has room for, across the end of its segment if
+/// need be, and returns whether all of it is inside the segment.
 fn forge(table: &Filled, at: Location, header: &EntryHeader, key: &[u8]) -> bool {
     let geometry = &table.geometry;
     let first = geometry.resolve(Location { word: 0, ..at }).unwrap() + at.word as usize;
@@ -153,7 +153,7 @@ fn forge(table: &Filled, at: Location, header: &EntryHeader, key: &[u8]) -> bool
     }
     for (index, word) in words.into_iter().enumerate() {
         if first + index < geometry.words() {
-            // SAFETY: a word of the table, which nobody else writes.
+            // SAFETY: a word of the table, which nothing else writes.
             unsafe { table.memory_mut().store(first + index, word) };
         }
     }
@@ -165,12 +165,12 @@ fn clear(table: &Filled, segment: u32) {
     let first = geometry.resolve(Location { segment, word: 0 }).unwrap();
     let end = (first + geometry.segment_words() + 200).min(geometry.words());
     for word in end - 300..end {
-        // SAFETY: words of the table, which nobody else writes.
+        // SAFETY: words of the table, which nothing else writes.
         unsafe { table.memory_mut().store(word, 0) };
     }
 }
 
-/// Everything that a first word can say of an entry of `room` words.
+/// All first words that an entry of `room` words can have.
 fn headers(geometry: &Geometry, room: usize, key_bytes: u16) -> Vec<EntryHeader> {
     let value_room = |key: u16| (room.saturating_sub(3 + words_for(usize::from(key)))) * 8;
     let mut headers = Vec::new();
@@ -217,7 +217,7 @@ fn an_entry_at_the_end_of_a_segment_never_reaches_beyond() {
     let geometry = &table.geometry;
     let last = geometry.segment_count() - 1;
     let (mut hits, mut beyond) = (0, 0);
-    // Keys of one word and of several, so that the key, too, can cross the end.
+    // Keys of one word and of several, so that the key can cross the end, too.
     for number in [0, 1, 2, 40, 66] {
         let key = key(number);
         let key_bytes = u16::try_from(key.len()).unwrap();

@@ -1,4 +1,4 @@
-//! A table full of keys whose values tell whose they are.
+//! A table full of keys whose values identify their keys.
 
 use super::guarded::{Bounded, Guarded};
 use shm_layout::entry::NEVER;
@@ -18,7 +18,7 @@ pub fn key(number: u32) -> Vec<u8> {
     key
 }
 
-/// At least 8 bytes, the first four of which say whose value it is; empty for known absences.
+/// At least 8 bytes, the first four of which identify the key; empty for known absences.
 pub fn value(number: u32) -> Vec<u8> {
     if is_absent(number) {
         return Vec::new();
@@ -97,7 +97,7 @@ impl Filled {
         Bounded { memory: self.guarded.memory(), words: self.geometry.words() }
     }
 
-    /// The owner again, which panics where it would leave the table.
+    /// The owner again; it panics if it would access memory outside the table.
     pub fn writer(&self) -> Writer<Bounded<MappedMut>> {
         let memory = Bounded { memory: self.memory_mut(), words: self.geometry.words() };
         // SAFETY: the memory has these bytes; the writer that filled it is gone.
@@ -125,7 +125,7 @@ impl Filled {
 }
 
 #[test]
-fn all_is_found_in_a_sound_table() {
+fn every_key_is_found_in_a_sound_table() {
     let table = Filled::new();
     let reader = table.reader();
     for number in 0..KEYS {

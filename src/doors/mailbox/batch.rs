@@ -5,7 +5,7 @@ use super::super::figures::Figures;
 use super::super::peers::Peers;
 use super::super::{Doors, Origin, Peer, Service};
 use super::intake::WORK_PER_PASS;
-use super::{Mailbox, Taken};
+use super::{OwnerEnd, Taken};
 use l1d_wire::protocol::Request;
 use shm_layout::mailbox::SHAPE;
 use shm_layout::mailbox::ring::Broken;
@@ -73,7 +73,7 @@ impl Doors<'_> {
 /// lines. The requests borrow from `scratch`, or one that came in pieces from `assembled`.
 fn fill<'p>(
     slots: &mut [Slot<'p>],
-    (mailbox, counted): (&mut Mailbox, &mut Figures),
+    (mailbox, counted): (&mut OwnerEnd, &mut Figures),
     (mut scratch, assembled): (&'p mut [u8], &'p mut Vec<u8>),
     request_bytes_max: usize,
     service: &mut impl Service,
@@ -120,7 +120,7 @@ fn fill<'p>(
 /// Decodes a request, charges its work to the mailbox and prefetches its index lines.
 fn admit<'p>(
     payload: &'p [u8],
-    mailbox: &mut Mailbox,
+    mailbox: &mut OwnerEnd,
     counted: &mut Figures,
     service: &mut impl Service,
 ) -> Result<Request<'p>, Broken> {

@@ -9,8 +9,8 @@ use shm_layout::mailbox::SHAPE;
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// Memory for a mailbox of [`SHAPE`], and its descriptor. It can neither grow nor shrink, and
-/// nobody else can open it.
+/// Memory for a mailbox of [`SHAPE`], and its descriptor. It can neither grow nor shrink, and no
+/// other process can open it.
 ///
 /// # Errors
 /// When the system has no such memory, or no descriptor.

@@ -28,7 +28,7 @@ use rustix::thread::futex::{self, Flags};
 use shm_layout::MappedMut;
 use shm_layout::mailbox::lane::Wakes;
 use shm_layout::mailbox::ring::{Broken, Consumer, Kind};
-use shm_layout::mailbox::{Mailbox as SharedMailbox, SHAPE, Told};
+use shm_layout::mailbox::{Counter, Mailbox, SHAPE};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -36,11 +36,11 @@ use std::time::{Duration, Instant};
 /// Memory that a mailbox may keep in buffers without being counted.
 const BYTES_KEPT: usize = 64 << 10;
 
-/// The daemon's end of a mailbox: the memory shared with the client, and what the daemon keeps to
-/// itself, as it trusts only that.
+/// The daemon's end of a mailbox: the memory shared with the client, and the daemon's private
+/// state, because it trusts nothing else.
 #[derive(Debug)]
-pub(super) struct Mailbox {
-    shared: SharedMailbox<MappedMut>,
+pub(super) struct OwnerEnd {
+    shared: Mailbox<MappedMut>,
     ring: Consumer<MappedMut>,
     lanes: Vec<Lane>,
     reports: Reports,
@@ -55,7 +55,7 @@ pub(super) struct Mailbox {
     notifies: bool,
     /// Lanes on which a thread sleeps that has its reply.
     sleepers: Vec<u8>,
-    /// What the client was last told of the owner's processor.
+    /// The owner's processor as last published to the client.
     told_cpu: Option<Option<u32>>,
     /// Work done in this turn, and work owed for requests that exceeded the budget of earlier ones.
     work: usize,
@@ -70,7 +70,7 @@ pub(super) struct Mailbox {
 enum Taken {
     /// The ring is empty.
     Nothing,
-    /// Not a whole request yet, or none.
+    /// A piece of a request, or the request for the next piece of a reply.
     Piece,
     /// A request, whose payload is the first `bytes` of the scratch memory.
     Request { lane: Option<u8>, bytes: usize },
@@ -78,18 +78,18 @@ enum Taken {
     Assembled { lane: u8, payload: Vec<u8> },
 }
 
-impl Mailbox {
+impl OwnerEnd {
     /// A new mailbox, and the descriptor of its memory for the client.
     ///
     /// # Errors
     /// When the system has no such memory, or no descriptor.
-    pub(super) fn create(now: Instant) -> io::Result<(Mailbox, OwnedFd)> {
+    pub(super) fn create(now: Instant) -> io::Result<(OwnerEnd, OwnedFd)> {
         let (mapping, file) = memory::create()?;
         // SAFETY: page-aligned, and mapped as long as `mapping` lives, which is kept beside it.
         let memory = unsafe { MappedMut::new(mapping.as_mut_ptr()) };
         // SAFETY: `memory::create` maps as many bytes as a mailbox of this shape has.
-        let shared = unsafe { SharedMailbox::new(memory, SHAPE) };
-        let mailbox = Mailbox {
+        let shared = unsafe { Mailbox::new(memory, SHAPE) };
+        let mailbox = OwnerEnd {
             ring: Consumer::new(shared.clone()),
             shared,
             lanes: (0..SHAPE.lanes).map(|_| Lane::default()).collect(),
@@ -251,7 +251,8 @@ impl Mailbox {
     /// Returns whether to poll it again rather than wait for a wakeup: its next request is expected
     /// within `spin`, and from another processor.
     fn should_poll(&mut self, now: Instant, owner_cpu: Option<u32>, spin: Duration) -> bool {
-        // Who waits for a reply asks for nothing else; another thread of the client sends a wakeup.
+        // A client that waits for a reply sends nothing else; another thread of the client sends a
+        // wakeup.
         if self.awaits_replies() {
             return false;
         }
@@ -290,7 +291,7 @@ impl Mailbox {
         self.reports.drain(&self.shared, take);
     }
 
-    /// Figures of the client besides its requests.
+    /// Figures of the client, apart from its requests.
     pub(super) fn figures(&self) -> Figures {
         Figures {
             empty_polls: self.empty_polls,
@@ -299,9 +300,9 @@ impl Mailbox {
             hit_reports_lost: self.reports.lost(),
             client_reported: ClientReported {
                 hits: self.reports.hits(),
-                rings: self.shared.told(Told::Rings),
-                sleeps: self.shared.told(Told::Sleeps),
-                ring_full: self.shared.told(Told::Full),
+                rings: self.shared.counter(Counter::Wakeups),
+                sleeps: self.shared.counter(Counter::Sleeps),
+                ring_full: self.shared.counter(Counter::RingFull),
             },
             ..Figures::default()
         }
@@ -333,7 +334,7 @@ mod tests {
     /// the figures of others.
     #[test]
     fn marks_of_any_value_are_drained_a_stripe_at_a_time() {
-        let (mut mailbox, file) = Mailbox::create(Instant::now()).unwrap();
+        let (mut mailbox, file) = OwnerEnd::create(Instant::now()).unwrap();
         let file = std::fs::File::from(file);
         let fill = |byte| {
             let bytes = vec![byte; SHAPE.bytes()];
@@ -349,7 +350,7 @@ mod tests {
             assert_eq!(taken, SHAPE.stripe_words, "drain {drain}");
         }
         mailbox.drain_reports(|_, _| panic!("they were drained already"));
-        // Counts wrap around, so this mark is behind the last one, and reports nothing new.
+        // Counts wrap around, so this mark is below the last one, and announces nothing new.
         fill(0xff);
         for _ in 1..=SHAPE.stripes {
             mailbox.drain_reports(|_, _| panic!("they were drained already"));

@@ -2,7 +2,7 @@
 
 use shm_layout::MappedMut;
 use shm_layout::mailbox::report::Seen;
-use shm_layout::mailbox::{Mailbox as SharedMailbox, SHAPE};
+use shm_layout::mailbox::{Mailbox, SHAPE};
 
 /// Hit reports after which a drain ends with the stripe that it is at.
 const REPORTS_PER_DRAIN: u64 = 256;
@@ -29,11 +29,7 @@ impl Reports {
 
     /// Hands new hit reports to `take`: of all stripes, or if there are many, of some, and of the
     /// others the next time.
-    pub(super) fn drain(
-        &mut self,
-        shared: &SharedMailbox<MappedMut>,
-        mut take: impl FnMut(u64, u32),
-    ) {
+    pub(super) fn drain(&mut self, shared: &Mailbox<MappedMut>, mut take: impl FnMut(u64, u32)) {
         let mut taken = 0;
         for _ in 0..SHAPE.stripes {
             let stripe = self.stripe;
@@ -63,7 +59,7 @@ impl Reports {
         self.lost
     }
 
-    /// Hits that the reports stand for, as the client says.
+    /// Hits that the reports stand for, according to the client.
     pub(super) fn hits(&self) -> u64 {
         self.seen.iter().map(|seen| seen.hits).fold(0, u64::saturating_add)
     }

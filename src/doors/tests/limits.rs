@@ -99,7 +99,7 @@ fn an_attach_brings_the_table_with_its_first_byte() {
         }
     }
     assert_eq!(descriptors.len(), 1);
-    // SAFETY: the kernel has just made this descriptor for us; nobody else has its number.
+    // SAFETY: the kernel has just created this descriptor for us; nothing else owns it.
     let mut table = File::from(unsafe { OwnedFd::from_raw_fd(descriptors[0]) });
     let mut content = Vec::new();
     table.read_to_end(&mut content).unwrap();

@@ -2,7 +2,7 @@
 
 use super::super::Peer;
 use super::super::figures::{ClientFigures, Figures};
-use super::super::mailbox::Mailbox;
+use super::super::mailbox::OwnerEnd;
 use super::incoming::Incoming;
 use super::input::Input;
 use super::output::Output;
@@ -146,7 +146,7 @@ impl Connection {
     /// With a mailbox: makes the client's descriptor readable, if a reply came that the client
     /// polls for there. A socket that takes no more is readable already.
     pub(in crate::doors) fn notify(&mut self) {
-        let notifies = self.phase.mailbox_mut().is_some_and(Mailbox::take_notification);
+        let notifies = self.phase.mailbox_mut().is_some_and(OwnerEnd::take_notification);
         if notifies && self.output.is_empty() {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             let _ = send(self.stream.as_raw_fd(), &[1], flags);
@@ -174,7 +174,7 @@ impl Connection {
         if let (Phase::Attaching { wants_mailbox: true }, Response::Attached(attached)) =
             (&self.phase, response)
         {
-            match Mailbox::create(Instant::now()) {
+            match OwnerEnd::create(Instant::now()) {
                 Ok((mailbox, file)) => {
                     let attached = Attached { mailbox_bytes: mailbox.bytes(), ..attached.clone() };
                     let response = Response::Attached(attached);
@@ -262,7 +262,7 @@ impl Connection {
 
     /// Memory held beyond what every connection may keep.
     pub(in crate::doors) fn excess_bytes(&self) -> usize {
-        let mailbox = self.phase.mailbox().map_or(0, Mailbox::excess_bytes);
+        let mailbox = self.phase.mailbox().map_or(0, OwnerEnd::excess_bytes);
         self.input.excess_bytes() + self.output.excess_bytes() + mailbox
     }
 }

@@ -1,6 +1,6 @@
 //! The life of a connection.
 
-use super::super::mailbox::Mailbox;
+use super::super::mailbox::OwnerEnd;
 
 /// How far a connection has come.
 ///
@@ -39,22 +39,22 @@ pub(in crate::doors) enum Phase {
     /// A request that came over the socket is with the service.
     Asking,
     /// Requests come through the mailbox. Bytes on the socket are wakeups, without meaning.
-    Mailbox(Box<Mailbox>),
+    Mailbox(Box<OwnerEnd>),
     /// The peer has hung up. The requests that it left in its ring are still to be served.
-    Leaving(Box<Mailbox>),
+    Leaving(Box<OwnerEnd>),
     /// The connection closes as soon as its last reply is sent.
     Closing,
 }
 
 impl Phase {
-    pub(in crate::doors) fn mailbox(&self) -> Option<&Mailbox> {
+    pub(in crate::doors) fn mailbox(&self) -> Option<&OwnerEnd> {
         match self {
             Phase::Mailbox(mailbox) | Phase::Leaving(mailbox) => Some(mailbox),
             _ => None,
         }
     }
 
-    pub(in crate::doors) fn mailbox_mut(&mut self) -> Option<&mut Mailbox> {
+    pub(in crate::doors) fn mailbox_mut(&mut self) -> Option<&mut OwnerEnd> {
         match self {
             Phase::Mailbox(mailbox) | Phase::Leaving(mailbox) => Some(mailbox),
             _ => None,

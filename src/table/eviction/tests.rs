@@ -1,5 +1,5 @@
-//! Eviction on a real table. The hazards: what is in use is pushed out by what is not, live entries
-//! go while memory lies dead, and the figures that victims are chosen by drift away from the table.
+//! Eviction on a real table. The hazards: unused entries push out used ones, live entries are
+//! evicted while memory is dead, and the figures for choosing victims drift away from the table.
 
 use super::super::log::Queue;
 use super::super::tests::{SECOND, assert_sound, entry, geometry, new_table, read};
@@ -169,7 +169,7 @@ fn a_report_for_an_entry_that_is_gone_or_another_in_its_slot_changes_nothing() {
     assert_eq!(table.eviction.uses.get(slot), 0);
     table.hit(hash);
     assert!(table.eviction.uses.get(slot) == 0, "counted for an empty slot");
-    // Another key comes to stand in that very slot.
+    // Another key comes to be in that very slot.
     let other = (0..).map(|n| key(3, n)).find(|other| {
         put(&mut table, other);
         table.find(other, table.hash(other)).unwrap().slot == slot || {
@@ -339,7 +339,7 @@ fn a_table_in_which_everything_is_used_still_makes_room() {
     assert_sound(&mut table);
 }
 
-/// What the owner remembers of its segments is what the table says.
+/// The owner's figures of its segments match the table.
 fn assert_figures(table: &mut Table<MappedMut>) {
     let count = table.log.segments.len();
     let (mut words, mut entries, mut kept) = (vec![0; count], vec![0; count], vec![0; count]);

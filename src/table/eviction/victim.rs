@@ -16,7 +16,7 @@ const DEAD_PERCENT_MAX: u64 = 33;
 const DEAD_PERCENT_MIN: u64 = 26;
 /// A segment is kept whole if at least this many of its entries would be kept, in percent.
 const WHOLE_PERCENT: u64 = 80;
-/// After each so many segments that yielded no room, entries need one more use to be kept.
+/// After each such number of segments that yielded no room, entries need one more use to be kept.
 const ENDS_PER_USE: u32 = 8;
 /// Dead memory is compacted only while at most this many segments are free.
 const FREE_BEFORE_COMPACTION: usize = 2;
@@ -36,7 +36,7 @@ impl<M: MemoryMut> Table<M> {
         }
         self.update_filling();
         let free = self.log.free.len();
-        // One at a time, when memory is needed: no put waits for all of what has expired.
+        // One at a time, when memory is needed: no put waits for everything that has expired.
         if free <= FREE_BEFORE_COMPACTION
             && let Some(number) = self.find_counted(|segment| segment.latest_expiry <= now)
         {

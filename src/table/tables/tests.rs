@@ -26,7 +26,7 @@ enum Act {
     Pass {
         seconds: u8,
     },
-    /// So many buckets are carried, as the time for it is over at once.
+    /// A step of the move with no time left, which carries as few buckets as any.
     Step,
 }
 
@@ -156,7 +156,7 @@ proptest! {
     }
 }
 
-/// Both queues and uses move along: what was in use before is what stays.
+/// Both queues and uses are carried over: entries that were in use before are the ones that stay.
 #[test]
 fn what_was_used_stays_when_the_table_shrinks() {
     let directory = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// A daemon; killed, and its files removed, when dropped.
 pub struct Daemon {
     program: PathBuf,
-    /// In /dev/shm: what a restart finds again.
+    /// In /dev/shm, where a restart finds it again.
     tables: TempDir,
     directory: TempDir,
     table_size: String,
@@ -28,7 +28,7 @@ impl Daemon {
         Daemon::start_in(&memory, program, config, table_size)
     }
 
-    /// The same, with the table on the file system that has the directory `memory`.
+    /// The same, with the table on the file system of the directory `memory`.
     pub fn start_in(memory: &Path, program: &str, config: &str, table_size: &str) -> Daemon {
         let mut daemon = Daemon {
             program: program.into(),
@@ -42,12 +42,12 @@ impl Daemon {
         daemon
     }
 
-    /// Writes another configuration, for the next start.
+    /// Writes another configuration for the next start.
     pub fn configure(&self, config: &str) {
         std::fs::write(self.directory.path().join("l1d.toml"), config).unwrap();
     }
 
-    /// Another table size, for the next start.
+    /// Sets another table size for the next start.
     pub fn resize(&mut self, table_size: &str) {
         self.table_size = table_size.into();
     }
@@ -104,12 +104,12 @@ impl Daemon {
         self.tables.path().join("tables/table")
     }
 
-    /// What it has said.
+    /// Its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    /// SIGKILL, and wait for the end.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -117,21 +117,21 @@ impl Daemon {
         }
     }
 
-    /// SIGTERM, and wait for the end.
+    /// Sends SIGTERM and waits for the end.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         let mut child = self.child.take().expect("it runs");
         child.wait().unwrap()
     }
 
-    /// SIGSTOP; returns when all its threads stand still.
+    /// Sends SIGSTOP; returns when all its threads are stopped.
     pub fn stop(&self) {
         self.signal(Signal::SIGSTOP);
         let stopped = waitpid(self.pid(), Some(WaitPidFlag::WUNTRACED));
         assert_eq!(stopped, Ok(WaitStatus::Stopped(self.pid(), Signal::SIGSTOP)));
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&self) {
         self.signal(Signal::SIGCONT);
     }

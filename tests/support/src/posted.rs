@@ -1,4 +1,4 @@
-//! A client's end of a mailbox, as the client crate would hold it, and as it never would.
+//! A client's end of a mailbox, used as the client crate would, and as it never would.
 
 use crate::servers::PATIENCE;
 use l1d_wire::protocol::frame::HEADER_BYTES;
@@ -26,10 +26,10 @@ pub struct Posted {
     mapping: Arc<MmapRaw>,
 }
 
-// SAFETY: the memory is reached as atomics only.
+// SAFETY: the memory is accessed only as atomics.
 unsafe impl Send for Posted {}
 
-/// The words of a mailbox, for whoever writes over them without a plan.
+/// The words of a mailbox, for a thread that overwrites them at random.
 #[derive(Clone)]
 pub struct Words {
     mailbox: Mailbox<MappedMut>,
@@ -42,7 +42,7 @@ unsafe impl Send for Words {}
 impl Words {
     pub fn peek(&self, index: usize) -> u64 {
         assert!(index < SHAPE.words());
-        // SAFETY: a word of the mailbox, which is mapped as long as this lives.
+        // SAFETY: a word of the mailbox, which stays mapped as long as this lives.
         unsafe { self.mailbox.memory().load(index) }
     }
 
@@ -70,7 +70,7 @@ impl Posted {
         let mut files = Vec::new();
         for message in received.cmsgs().unwrap() {
             if let ControlMessageOwned::ScmRights(rights) = message {
-                // SAFETY: the kernel has just made these for us; nobody else has their numbers.
+                // SAFETY: the kernel has just created these for us; nothing else owns them.
                 files.extend(rights.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
             }
         }
@@ -96,7 +96,7 @@ impl Posted {
         }
     }
 
-    /// Pushes a record and rings.
+    /// Pushes a record and sends a wakeup.
     pub fn push(&mut self, kind: Kind, lane: Option<u8>, bytes: &[u8]) {
         let sequence = lane.map_or(0, |lane| self.sequences[usize::from(lane)]);
         let begun = Instant::now();
@@ -117,12 +117,12 @@ impl Posted {
         }
     }
 
-    /// Begins a request on a lane, whole or in pieces.
+    /// Sends a request on a lane, whole or in pieces.
     pub fn ask(&mut self, lane: u8, request: &Request<'_>) {
         self.ask_with(lane, request, |_| ());
     }
 
-    /// The same; `meanwhile` has its turn when the lane is open and the request not yet written.
+    /// The same; calls `meanwhile` when the lane is open and the request is not yet written.
     pub fn ask_with(
         &mut self,
         lane: u8,
@@ -147,7 +147,7 @@ impl Posted {
         }
     }
 
-    /// The whole reply on a lane.
+    /// Receives the whole reply on a lane.
     pub fn reply(&mut self, lane: u8) -> Vec<u8> {
         self.reply_after(lane, |_, begun| {
             assert!(begun.elapsed() < PATIENCE, "no reply");
@@ -155,7 +155,7 @@ impl Posted {
         })
     }
 
-    /// The same; sleeps until it is woken, however long that takes.
+    /// The same, but sleeps until it is woken, however long that takes.
     pub fn reply_asleep(&mut self, lane: u8) -> Vec<u8> {
         self.reply_after(lane, |posted, _| {
             let (number, sequence) = (usize::from(lane), posted.sequences[usize::from(lane)]);
@@ -201,12 +201,12 @@ impl Posted {
         self.words().poke(index, word);
     }
 
-    /// All words of the mailbox, for another thread.
+    /// All words of the mailbox, for use by another thread.
     pub fn words(&self) -> Words {
         Words { mailbox: self.mailbox.clone(), _mapping: self.mapping.clone() }
     }
 
-    /// Whether the daemon has closed the connection. What else it sends only wakes.
+    /// The daemon has closed the connection. Everything else it sends is a wakeup.
     pub fn is_closed(&self) -> bool {
         loop {
             match recv(self.stream.as_raw_fd(), &mut [0; 64], MsgFlags::MSG_DONTWAIT) {
@@ -217,7 +217,7 @@ impl Posted {
         }
     }
 
-    /// The daemon closes the connection.
+    /// Asserts that the daemon closes the connection.
     pub fn assert_is_closed(&mut self) {
         loop {
             match self.stream.read(&mut [0; 64]) {

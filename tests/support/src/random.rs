@@ -1,4 +1,4 @@
-//! Randomness that a run can be repeated with.
+//! Repeatable randomness.
 
 /// xorshift64; `L1D_TEST_SEED` repeats a run.
 pub struct Random(u64);
@@ -11,7 +11,7 @@ impl Random {
         Random(seed.max(1))
     }
 
-    /// Another one, for a thread of its own.
+    /// A second generator, for another thread.
     pub fn split(&mut self) -> Random {
         Random(self.word().wrapping_mul(0x9e37_79b9_7f4a_7c15).max(1))
     }

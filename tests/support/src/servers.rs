@@ -8,10 +8,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long anything in these tests may take before it counts as failed.
+/// Time limit for everything in these tests.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Tries until `attempt` gives something.
+/// Retries until `attempt` returns something.
 pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -29,7 +29,7 @@ pub enum Kind {
     Redis,
 }
 
-/// A server process on a port of its own; killed when dropped.
+/// A server process on a private port; killed when dropped.
 pub struct Server {
     kind: Kind,
     pub port: u16,
@@ -46,7 +46,8 @@ impl Server {
     }
 
     fn start(kind: Kind) -> Server {
-        // Another test may take the port between the probe and the server: then try another.
+        // Another process may take the port between the probe and the server's start: then try
+        // another.
         for _ in 0..20 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             if let Some(child) = spawn(kind, port) {
@@ -65,13 +66,13 @@ impl Server {
         self.child.id()
     }
 
-    /// SIGKILL, and wait for the end.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// A new, empty server on the same port.
+    /// Starts a new, empty server on the same port.
     pub fn restart(&mut self) {
         self.child = until("the port to be free again", || spawn(self.kind, self.port));
     }
@@ -138,7 +139,7 @@ fn spawn(kind: Kind, port: u16) -> Option<Child> {
     .map(|()| child)
 }
 
-/// Whether the process `pid` answers on the port: a server of another test may have taken it first.
+/// The process `pid` answers on the port. A server of another test may have taken it first.
 fn answers(kind: Kind, port: u16, pid: u32) -> bool {
     let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else {
         return false;
@@ -156,7 +157,7 @@ fn answers(kind: Kind, port: u16, pid: u32) -> bool {
             .any(|line| line.trim_end() == answer)
 }
 
-/// Speaks raw ASCII to memcached, raw RESP to Redis.
+/// A client with raw ASCII for memcached, raw RESP for Redis.
 pub struct Client {
     stream: BufReader<TcpStream>,
 }
@@ -215,13 +216,13 @@ impl Client {
         self.line().strip_prefix("HD t").expect("a hit").parse().unwrap()
     }
 
-    /// One line of ASCII, one line back.
+    /// Sends one line of ASCII and receives one line.
     pub fn ascii(&mut self, command: &str) -> String {
         self.write(format!("{command}\r\n").as_bytes());
         self.line()
     }
 
-    /// GET of the binary protocol, which carries keys of any bytes.
+    /// GET of the binary protocol, whose keys may have any bytes.
     pub fn binary_get(&mut self, key: &[u8]) -> Option<Vec<u8>> {
         let length = u16::try_from(key.len()).unwrap();
         let mut request = vec![0x80, 0];
@@ -264,24 +265,24 @@ impl Client {
     }
 }
 
-/// How replies travel through a [`Proxy`].
+/// How a [`Proxy`] forwards replies.
 #[derive(Debug, Clone, Copy)]
 pub enum Pieces {
-    /// As they come.
+    /// As they arrive.
     Whole,
     /// Byte by byte.
     Bytes,
-    /// What comes together in two halves, the second one a little later.
+    /// In two halves, the second one a little later.
     Halves,
 }
 
-/// Stands before a server; can hold its replies back, or cut them up.
+/// A proxy before a server that can hold its replies back, or split them.
 pub struct Proxy {
     pub port: u16,
     held: Arc<(Mutex<Held>, Condvar)>,
 }
 
-/// Whether replies are held back, and how many wait.
+/// Whether replies are held back, and the number waiting.
 #[derive(Default)]
 struct Held {
     on: bool,
@@ -298,7 +299,7 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let held = Arc::new((Mutex::new(Held::default()), Condvar::new()));
         let (upstream, gate) = (server.port, Arc::clone(&held));
-        // These threads end with the test's process.
+        // These threads end with the test process.
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", upstream)) else {
@@ -318,12 +319,12 @@ impl Proxy {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Requests go through, replies wait.
+    /// Forwards requests but holds replies back.
     pub fn hold(&self) {
         self.held.0.lock().unwrap().on = true;
     }
 
-    /// Returns when a reply has come from the server and is being held back.
+    /// Returns when a reply of the server is being held back.
     pub fn wait_until_held(&self) {
         let held = self.held.0.lock().unwrap();
         let (held, _) =
@@ -366,7 +367,7 @@ fn copy(
         };
         let mut sent = buffer[..count].chunks(piece_bytes).map(|piece| {
             if piece_bytes < count {
-                // So that the receiver sees them one by one.
+                // So that the receiver reads them one by one.
                 std::thread::sleep(Duration::from_micros(10));
             }
             to.write_all(piece)
@@ -379,8 +380,8 @@ fn copy(
     let _ = from.shutdown(Shutdown::Both);
 }
 
-/// A memcached that answers the first exchange of `count` commands with `answers`, and hands every
-/// line that it is sent to the test. Later commands are answered as done.
+/// A memcached that answers the first exchange of `count` commands with `answers`, and passes every
+/// line that it receives to the test. Later commands get a success reply.
 pub fn scripted_memcached(count: usize, answers: &'static str) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

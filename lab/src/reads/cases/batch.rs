@@ -12,7 +12,7 @@ use anyhow::Result;
 use l1d_client::{Client, Values};
 use std::hint::black_box;
 
-/// The limit: every word of the index is asked for, then every entry, then they are read.
+/// The limit: prefetches every word of the index, then every entry, then reads them.
 struct Together {
     arena: ArenaReader<VALUE_BYTES>,
 }
@@ -45,8 +45,8 @@ impl Contestant for Together {
     }
 }
 
-/// The same, with a vector for each value and one for all: the least that hands out what `get_many`
-/// hands out.
+/// The same, with a vector for each value and one for all: the minimum that returns the same as
+/// `get_many`.
 struct TogetherOwned {
     arena: ArenaReader<VALUE_BYTES>,
 }
@@ -130,10 +130,10 @@ impl Contestant for GetManyInto {
     }
 }
 
-/// Runs it.
+/// Runs the case.
 ///
 /// # Errors
-/// As for all cases.
+/// The same as for all cases.
 pub fn measure(setting: &Setting<'_>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for workload in setting.workloads(1_000_000, Popularity::Uniform) {

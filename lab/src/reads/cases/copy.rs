@@ -12,7 +12,7 @@ use anyhow::Result;
 
 const MEDIUM_BYTES: usize = 1 << 10;
 
-/// memcpy of a value at a known place: no index, no key.
+/// memcpy of a value at a known place, without index and key.
 struct Memcpy<const VALUE_BYTES: usize> {
     arena: ArenaReader<VALUE_BYTES>,
 }
@@ -33,10 +33,10 @@ impl<const VALUE_BYTES: usize> Read for Memcpy<VALUE_BYTES> {
     }
 }
 
-/// Runs it.
+/// Runs the case.
 ///
 /// # Errors
-/// As for all cases.
+/// The same as for all cases.
 pub fn measure(setting: &Setting<'_>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for workload in setting.workloads(10_000, Popularity::Zipf) {
@@ -54,7 +54,7 @@ fn one<const VALUE_BYTES: usize>(
 ) -> Result<Outcome> {
     let Setting { command, core, progress } = *setting;
     let (keys, seed) = (workload.keys, command.options.seed);
-    // Twice in memory, and once more while the limit's is filled.
+    // Two copies in memory, and a third while the limit's arena is being filled.
     Rivals(Vec::new()).fit(keys, 4 * VALUE_BYTES as u64)?;
     let arena = Arena::fill(keys, VALUE_BYTES, seed)?;
     let daemon = load_numbered(keys, VALUE_BYTES, command.l1d.as_deref(), progress)?;

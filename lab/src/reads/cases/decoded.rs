@@ -1,4 +1,4 @@
-//! A large JSON value as the object that it stands for.
+//! A large JSON value as the decoded object.
 
 use super::super::contest::{Contestant, Held, Read};
 use super::super::loaded::{absent, load};
@@ -12,7 +12,7 @@ use l1d_client::Memo;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What a value decodes to: an order book, say.
+/// The decoded object, such as an order book.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Book {
     number: u64,
@@ -21,7 +21,7 @@ struct Book {
 }
 
 impl Book {
-    /// That of a key: as many levels as make some 16 KiB of JSON.
+    /// The object of a key, with levels for about 16 KiB of JSON.
     fn new(number: u32) -> Book {
         let level = |place: u32| (f64::from(place) + 60_000.25, f64::from(place) + 1.5);
         Book { number: u64::from(number), levels: (0..LEVELS).map(level).collect() }
@@ -91,10 +91,10 @@ impl Read for Quick {
     }
 }
 
-/// Runs it.
+/// Runs the case.
 ///
 /// # Errors
-/// As for all cases.
+/// The same as for all cases.
 pub fn measure(setting: &Setting<'_>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for workload in setting.workloads(10_000, Popularity::Uniform) {

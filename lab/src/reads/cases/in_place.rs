@@ -37,7 +37,7 @@ impl Read for ReadWith {
     }
 }
 
-/// quick_cache, which hands out the whole value.
+/// quick_cache, which returns the whole value.
 struct Quick {
     cache: QuickCache<Box<[u8]>, Arc<[u8]>>,
 }
@@ -73,10 +73,10 @@ impl Read for Quick {
     }
 }
 
-/// Runs it.
+/// Runs the case.
 ///
 /// # Errors
-/// As for all cases.
+/// The same as for all cases.
 pub fn measure(setting: &Setting<'_>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for workload in setting.workloads(10_000, Popularity::Uniform) {

@@ -1,4 +1,4 @@
-//! Keys that nobody has.
+//! Keys that do not exist.
 
 use super::super::arena::{Arena, ArenaReader, slots};
 use super::super::contest::{Absent, Contestant, Peek, Read};
@@ -11,7 +11,7 @@ use super::super::workload::{Op, Places, Popularity, VALUE_BYTES, Workload};
 use super::{Case, Outcome, Setting, rows};
 use anyhow::{Context, Result, ensure};
 
-/// Keys are numbered in eight digits, and those that are missing come behind those that are there.
+/// Keys are numbered in eight digits, and the missing ones follow the existing ones.
 const KEYS_MAX: usize = 50_000_000;
 
 /// The limit of a miss: one word of the index, at a known place.
@@ -34,10 +34,10 @@ impl Read for Word {
     }
 }
 
-/// Runs it.
+/// Runs the case.
 ///
 /// # Errors
-/// As for all cases; too many keys.
+/// The same as for all cases, or too many keys.
 pub fn measure(setting: &Setting<'_>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for workload in setting.workloads(1_000_000, Popularity::Uniform) {
@@ -66,7 +66,7 @@ fn one(setting: &Setting<'_>, workload: Workload) -> Result<Outcome> {
         contestants.extend(rivals);
         let shift = u32::try_from(keys).context("too many keys")?;
         let places = Places { slots: slots(keys, seed), absent: Vec::new(), shift };
-        // No value comes back that the next key could wait for.
+        // A miss returns no value that the next key could depend on.
         let kind = (&places, &[Chain::Independent][..]);
         let entrants = setting.contest(&mut contestants, ("miss", workload), kind)?;
         let case = (Case::Miss.name(), workload);

@@ -1,4 +1,4 @@
-//! Reads that are not hits of small values, each beside a yardstick of its own.
+//! Reads other than hits of small values, each beside its own yardstick.
 
 mod batch;
 mod copy;
@@ -18,13 +18,13 @@ use serde::Serialize;
 /// Bytes of a large value.
 const LARGE_BYTES: usize = 16 << 10;
 
-/// What is read.
+/// The kind of read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Case {
     /// Values of 64 bytes, copied out
     Hit,
-    /// Keys that nobody has
+    /// Keys that do not exist
     Miss,
     /// 16 keys at once
     Batch,
@@ -37,7 +37,7 @@ pub enum Case {
 }
 
 impl Case {
-    /// As on the command line.
+    /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Case::Hit => "hit",
@@ -53,45 +53,46 @@ impl Case {
 /// One contestant's rounds beside one yardstick's.
 #[derive(Debug, Serialize)]
 pub struct Row {
-    /// What was read.
+    /// The case.
     pub case: String,
-    /// Of how many keys, how often which.
+    /// Number of keys and their popularity.
     pub workload: String,
     /// Kind of read.
     pub chain: Chain,
-    /// Who read.
+    /// The contestant.
     pub contestant: &'static str,
-    /// What a read gave before what was asked for was in the reader's own memory.
+    /// The form in which the contestant returns a value, before the copy to the reader's own
+    /// memory.
     pub hands_out: &'static str,
-    /// With whom it is compared.
+    /// The contestant it is compared with.
     pub yardstick: &'static str,
     /// ns per read, or per key of a batch, by round.
     pub ns: Vec<f64>,
-    /// Times the yardstick's, by round.
+    /// Ratio to the yardstick, by round.
     pub ratio: Vec<f64>,
 }
 
-/// What a case came to.
+/// The result of a case.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// For the table.
+    /// Rows of the table.
     pub rows: Vec<Row>,
-    /// Who did not take part.
+    /// The contestants that did not take part.
     pub skipped: Vec<Skip>,
 }
 
-/// How a case is run.
+/// The settings of a case.
 #[derive(Clone, Copy)]
 pub struct Setting<'a> {
-    /// Rivals, rounds, the daemon's program.
+    /// Rivals, rounds and the daemon's program.
     pub command: &'a ReadCommand,
-    /// The reader's.
+    /// The reader's core.
     pub core: usize,
-    /// For people who wait.
+    /// The progress line.
     pub progress: &'a Progress,
 }
 
-/// Runs a case, other than hits.
+/// Runs any case but hits.
 ///
 /// # Errors
 /// No memory, no core, no daemon, or a contestant that read a wrong value.
@@ -107,12 +108,12 @@ pub fn measure(case: Case, setting: &Setting<'_>) -> Result<Outcome> {
 }
 
 impl Setting<'_> {
-    /// What was asked for, or else this.
+    /// The requested workloads, or else this one.
     fn workloads(&self, keys: usize, popularity: Popularity) -> Vec<Workload> {
         self.command.options.workloads_or(&[Workload { keys, popularity }])
     }
 
-    /// Draws reads at these places, and has all contestants read them in turns.
+    /// Draws reads at these places, and makes all contestants read them in turns.
     fn contest(
         &self,
         contestants: &mut [Box<dyn Contestant>],
@@ -128,8 +129,8 @@ impl Setting<'_> {
     }
 }
 
-/// Rows of these contestants, where there is such a yardstick among them: each kind of read that
-/// was measured.
+/// Rows of these contestants if the yardstick is among them, one for each kind of read that was
+/// measured.
 fn rows<'a>(
     (case, workload): (&'a str, Workload),
     entrants: &'a [Entrant],

@@ -1,8 +1,8 @@
-//! iceoryx2's blackboard: values of fixed types under keys that are fixed when it is made, in shared
-//! memory, each behind a sequence of its own.
+//! iceoryx2's blackboard: values of fixed types under keys that are fixed when it is created, in
+//! shared memory, each with its own sequence counter.
 //!
-//! Its own search of a key goes over all keys in turn, so a reader keeps a handle for each key, as its
-//! documentation says; a map of this process finds the handle.
+//! Its own lookup of a key scans all keys, so a reader keeps a handle for each key, as its
+//! documentation recommends; a map in this process finds the handle.
 
 use super::super::contest::Read;
 use super::super::workload::{KEY_BYTES, Op, VALUE_BYTES, key, value};
@@ -18,22 +18,22 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
-/// More take minutes to set up: each that is added is looked for among all.
+/// More take minutes to set up: adding a key scans all others.
 pub const KEYS_MAX: usize = 10_000;
-/// Why there is a bound.
+/// The reason for the bound.
 pub const TOO_MANY: &str = "keys are fixed when the blackboard is made, and each one costs a search through all of them: at most 10,000";
-/// Why it has no misses.
+/// The reason why misses are not measured.
 pub const NO_MISS: &str =
     "its readers hold a handle for each key, so a miss is a miss in their own map";
 
 /// Key and value types.
 pub type Key = [u8; KEY_BYTES];
-/// As above.
+/// The value type.
 pub type Value = [u8; VALUE_BYTES];
-/// A reader's handle on a value.
+/// A reader's handle to a value.
 pub type Handle = EntryHandle<ipc::Service, Key, Value>;
 
-/// What it is called.
+/// The service's name.
 pub const SERVICE: &str = "l1d-lab/reads";
 
 /// Handles of all keys.
@@ -41,12 +41,12 @@ pub struct Blackboard {
     handles: HashMap<Key, Handle, RandomState>,
     _service: iceoryx2::service::port_factory::blackboard::PortFactory<ipc::Service, Key>,
     _node: iceoryx2::node::Node<ipc::Service>,
-    /// After what lies in it.
+    /// Declared last, so that it is dropped after the service in it.
     place: Place,
 }
 
-/// Where an instance of iceoryx2 keeps its files: those in /dev/shm begin with a name of their own. All
-/// are removed with this value; iceoryx2 leaves some.
+/// Where an instance of iceoryx2 keeps its files: those in /dev/shm have their own prefix. All are
+/// removed with this value, because iceoryx2 leaves some.
 #[derive(Debug)]
 pub struct Place {
     directory: TempDir,
@@ -54,10 +54,10 @@ pub struct Place {
 }
 
 impl Place {
-    /// A new one.
+    /// A new place.
     ///
     /// # Errors
-    /// No room.
+    /// No memory.
     pub fn new() -> Result<Place> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -70,7 +70,7 @@ impl Place {
         self.directory.path()
     }
 
-    /// What the names in /dev/shm begin with.
+    /// The prefix of names in /dev/shm.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -84,7 +84,7 @@ impl Place {
             .collect()
     }
 
-    /// What has been made so far goes with an interrupted run.
+    /// Registers the files created so far for removal if the run is interrupted.
     pub fn remove_if_interrupted(&self) {
         for file in self.files() {
             interrupt::remove_if_interrupted(&file);
@@ -95,16 +95,16 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         for file in self.files() {
-            // Nothing that could be done about one that stays.
+            // Nothing can be done about a file that stays.
             let _ = std::fs::remove_file(file);
         }
     }
 }
 
-/// iceoryx2's settings for files in this directory, and names in /dev/shm that begin like this.
+/// iceoryx2's settings for files in this directory and names in /dev/shm with this prefix.
 ///
 /// # Errors
-/// Names that iceoryx2 does not take.
+/// iceoryx2 does not accept the names.
 pub fn config(directory: &Path, prefix: &str) -> Result<Config> {
     set_log_level(LogLevel::Error);
     let mut config = Config::default();
@@ -117,7 +117,7 @@ pub fn config(directory: &Path, prefix: &str) -> Result<Config> {
 }
 
 impl Blackboard {
-    /// One with these keys.
+    /// A blackboard with these keys.
     ///
     /// # Errors
     /// iceoryx2's own.
@@ -139,7 +139,7 @@ impl Blackboard {
         Ok(Blackboard { handles, _service: service, _node: node, place })
     }
 
-    /// Where it lies.
+    /// The place of its files.
     pub fn place(&self) -> &Place {
         &self.place
     }

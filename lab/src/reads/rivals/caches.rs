@@ -12,7 +12,7 @@ type Key = Box<[u8]>;
 type Value = Arc<[u8]>;
 type Buffer = [u8; VALUE_BYTES];
 
-/// Room for all, as shards fill unevenly.
+/// Room for all keys although shards fill unevenly.
 fn capacity(count: u32) -> usize {
     count as usize * 2
 }
@@ -20,7 +20,7 @@ fn capacity(count: u32) -> usize {
 /// A quick_cache with this hasher.
 pub type QuickCache<K, V> = Cache<K, V, UnitWeighter, RandomState, DefaultLifecycle<K, V>>;
 
-/// An empty one with room for so many objects.
+/// An empty cache with room for this number of objects.
 pub fn quick_cache<K: std::hash::Hash + Eq, V: Clone>(count: u32) -> QuickCache<K, V> {
     let capacity = capacity(count);
     let (weights, hashes) = (UnitWeighter, RandomState::new());
@@ -31,7 +31,7 @@ pub fn quick_cache<K: std::hash::Hash + Eq, V: Clone>(count: u32) -> QuickCache<
 pub struct Quick(QuickCache<Key, Value>);
 
 impl Quick {
-    /// One with these keys.
+    /// A cache with these keys.
     pub fn load(count: u32) -> Quick {
         let cache = quick_cache(count);
         for (key, value) in entries(count) {
@@ -60,7 +60,7 @@ impl Read for Quick {
 pub struct Moka(moka::sync::Cache<Key, Value, RandomState>);
 
 impl Moka {
-    /// One with these keys.
+    /// A cache with these keys.
     pub fn load(count: u32) -> Moka {
         let cache = moka::sync::Cache::builder()
             .max_capacity(capacity(count) as u64)

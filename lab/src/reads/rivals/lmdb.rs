@@ -1,4 +1,4 @@
-//! LMDB: a B-tree in shared memory, read by transactions that hold no lock but a reader's slot.
+//! LMDB: a B-tree in shared memory, read by transactions whose only lock is a reader slot.
 
 use super::super::contest::Read;
 use super::super::workload::{Op, VALUE_BYTES, key, value};
@@ -10,14 +10,14 @@ use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// Keys and values as they are.
+/// Keys and values as plain bytes.
 pub type Tree = Database<'static, Bytes, Bytes>;
 
-/// An environment in memory, as a cache would set it up: nothing is ever synced.
+/// An environment in memory, set up as a cache would do it: nothing is ever synced.
 pub struct Lmdb {
     environment: Env,
     database: Tree,
-    /// After what lies in it.
+    /// Declared last, so that it is dropped after the environment in it.
     directory: TempDir,
 }
 
@@ -34,8 +34,8 @@ pub fn open(directory: &Path, map_bytes: usize) -> Result<(Env, Tree)> {
         | EnvFlags::MAP_ASYNC
         | EnvFlags::NO_READ_AHEAD
         | EnvFlags::NO_MEM_INIT;
-    // SAFETY: the flags give up what a crash of the machine needs, and a crash takes the tmpfs along;
-    // nobody but LMDB writes to the files, which are in a directory of this run's own.
+    // SAFETY: the flags give up only durability across a crash of the machine, which loses the
+    // tmpfs anyway; only LMDB writes to the files, which are in a directory private to this run.
     let environment = unsafe { options.flags(flags).open(directory) }
         .with_context(|| format!("cannot open LMDB in {}", directory.display()))?;
     let write = environment.write_txn()?;
@@ -46,19 +46,19 @@ pub fn open(directory: &Path, map_bytes: usize) -> Result<(Env, Tree)> {
     Ok((environment, database))
 }
 
-/// [`open`] of one for so many keys of this workload.
+/// [`open`] for this number of keys.
 ///
 /// # Errors
-/// As there.
+/// The same as for [`open`].
 pub fn open_loaded(directory: &Path, count: u32) -> Result<(Env, Tree)> {
     open(directory, count as usize * 512 + (64 << 20))
 }
 
 impl Lmdb {
-    /// One with these keys, put in order: the best case of its tree.
+    /// A database with these keys, inserted in order: the best case for its tree.
     ///
     /// # Errors
-    /// No room, or LMDB's own.
+    /// No memory, or LMDB's own.
     pub fn load(count: u32) -> Result<Lmdb> {
         let directory = scratch::directory()?;
         let (environment, database) = open_loaded(directory.path(), count)?;
@@ -70,7 +70,7 @@ impl Lmdb {
         Ok(Lmdb { environment, database, directory })
     }
 
-    /// Where it lies.
+    /// The path of its directory.
     pub fn path(&self) -> PathBuf {
         self.directory.path().to_owned()
     }

@@ -15,7 +15,7 @@ type Buffer = [u8; VALUE_BYTES];
 pub struct Papaya(papaya::HashMap<Key, Value, RandomState>);
 
 impl Papaya {
-    /// One with these keys.
+    /// A map with these keys.
     pub fn load(count: u32) -> Papaya {
         let map = papaya::HashMap::with_capacity_and_hasher(count as usize, RandomState::new());
         let guard = map.guard();
@@ -47,7 +47,7 @@ impl Read for Papaya {
 pub struct Dashmap(dashmap::DashMap<Key, Value, RandomState>);
 
 impl Dashmap {
-    /// One with these keys.
+    /// A map with these keys.
     pub fn load(count: u32) -> Dashmap {
         let map = dashmap::DashMap::with_capacity_and_hasher(count as usize, RandomState::new());
         for (key, value) in entries(count) {
@@ -72,11 +72,11 @@ impl Read for Dashmap {
     }
 }
 
-/// The standard library's map behind its lock.
+/// The standard library's map and lock.
 pub struct RwLockMap(RwLock<HashMap<Key, Value, RandomState>>);
 
 impl RwLockMap {
-    /// One with these keys.
+    /// A map with these keys.
     pub fn load(count: u32) -> RwLockMap {
         let mut map = HashMap::with_capacity_and_hasher(count as usize, RandomState::new());
         map.extend(entries(count));

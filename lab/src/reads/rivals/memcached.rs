@@ -1,4 +1,4 @@
-//! memcached behind a unix socket, spoken to in its text protocol.
+//! memcached behind a unix socket, in its text protocol.
 
 use super::super::contest::Read;
 use super::super::workload::{KEY_BYTES, Op, VALUE_BYTES, key, value};
@@ -7,24 +7,24 @@ use crate::failure::Failure;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
-/// Sets in one write.
+/// Sets per write.
 const TOGETHER: u32 = 512;
 const END: &[u8] = b"END\r\n";
 const LINE: &[u8] = b"\r\n";
 /// The answer to a set.
 pub const STORED: &[u8] = b"STORED\r\n";
 
-/// A connection, and the request that is being made.
+/// A connection and a request buffer.
 pub struct Memcached {
     server: Server,
     request: Vec<u8>,
 }
 
 impl Memcached {
-    /// One with these keys.
+    /// A server with these keys.
     ///
     /// # Errors
-    /// It is not installed, does not answer, or does not hold them all.
+    /// It is not installed, does not answer, or does not hold all keys.
     pub fn load(count: u32) -> Result<Memcached> {
         let mib = u64::from(count) * 256 / (1 << 20) + 64;
         let server = Server::start(("memcached", "memcached"), |socket, command| {
@@ -62,7 +62,7 @@ impl Memcached {
     }
 }
 
-/// Asks for a key; `request` is room to make the request in. Whether the value was there.
+/// Asks for a key; `request` is a buffer for the request. Returns whether the value was there.
 ///
 /// # Errors
 /// The server is gone, or silent.
@@ -77,7 +77,7 @@ pub fn get(
     request.extend_from_slice(key);
     request.extend_from_slice(LINE);
     connection.send(request)?;
-    // No value of the lab ends like this: their last bytes are `v`, or of a number that is small.
+    // No value of the lab ends like this: their last bytes are `v`, or those of a small number.
     let answer = connection.receive(|answer| answer.ends_with(END))?;
     let found = answer.strip_suffix(END).and_then(|rest| rest.strip_suffix(LINE));
     let Some(from) = found.and_then(<[u8]>::last_chunk) else { return Ok(false) };

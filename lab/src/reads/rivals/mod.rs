@@ -1,4 +1,4 @@
-//! What l1d is compared with: other ways to keep values near a reader.
+//! The rivals of l1d: other ways to keep values near a reader.
 //!
 //! | family | file |
 //! |---|---|
@@ -7,8 +7,8 @@
 //! | shared memory | `lmdb`, `blackboard`, `snapshot` |
 //! | servers behind a unix socket | `server`, `memcached`, `redis` |
 //!
-//! Keys and values of the maps and caches are slices on the heap, of any length, as l1d's are, and
-//! all of them hash with rapidhash, as l1d does.
+//! Maps and caches have heap-allocated slices of any length as keys and values, like l1d, and all
+//! of them hash with rapidhash, like l1d.
 
 pub mod blackboard;
 mod caches;
@@ -28,7 +28,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::str::FromStr;
 
-/// One of them.
+/// A rival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rival {
     /// quick_cache.
@@ -53,12 +53,12 @@ pub enum Rival {
     Redis,
 }
 
-/// Whether the keys that are read are there.
+/// The existence of the keys that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sought {
-    /// They are.
+    /// They exist.
     Held,
-    /// They are not.
+    /// They do not exist.
     Absent,
 }
 
@@ -67,14 +67,14 @@ pub enum Sought {
 pub struct Skipped {
     /// Its name.
     pub name: &'static str,
-    /// Why.
+    /// The reason.
     pub reason: &'static str,
 }
 
-/// Those that take part, and those that do not.
+/// The rivals that take part, and those that do not.
 pub type Line = (Vec<Box<dyn Contestant>>, Vec<Skipped>);
 
-/// What becomes of a rival.
+/// The result of starting a rival.
 pub enum Entry {
     /// It takes part.
     Takes(Box<dyn Contestant>),
@@ -83,7 +83,7 @@ pub enum Entry {
 }
 
 impl Rival {
-    /// All, in the order of tables.
+    /// All rivals, in the order of tables.
     pub const ALL: [Rival; 10] = [
         Rival::QuickCache,
         Rival::Moka,
@@ -97,7 +97,7 @@ impl Rival {
         Rival::Redis,
     ];
 
-    /// As the command line and tables say.
+    /// Its name on the command line and in tables.
     pub fn name(self) -> &'static str {
         match self {
             Rival::QuickCache => caches::Quick::NAME,
@@ -113,24 +113,24 @@ impl Rival {
         }
     }
 
-    /// Bytes of memory that a key of 24 bytes and its value of 64 take, generously; while it is
-    /// being filled, too.
+    /// A generous estimate of the memory for a key of 24 bytes and its value of 64, including
+    /// temporary memory while it is filled.
     fn key_bytes(self) -> u64 {
         match self {
             Rival::QuickCache | Rival::Papaya | Rival::Dashmap | Rival::RwLockMap => 260,
             Rival::Moka => 500,
             Rival::Lmdb => 160,
             Rival::Blackboard => 0,
-            // The map that it is made of, its archive in a buffer, and that in a file.
+            // The map that the archive is made from, the archive in a buffer, and in a file.
             Rival::Snapshot => 450,
             Rival::Memcached | Rival::Redis => 220,
         }
     }
 
-    /// Fills one with this many keys.
+    /// Fills a rival with this number of keys.
     ///
     /// # Errors
-    /// A server that is not installed or does not start, no room, or the rival's own reasons.
+    /// A server is not installed or does not start, no memory, or the rival's own.
     pub fn load(self, keys: usize, sought: Sought) -> Result<Entry> {
         let count = u32::try_from(keys).context("too many keys")?;
         let entry = match self {
@@ -159,7 +159,7 @@ fn takes<R: Read + 'static>(rival: R, sought: Sought) -> Entry {
     })
 }
 
-/// Rivals as the command line names them: `none`, `all`, or names with commas.
+/// The rivals named on the command line: `none`, `all`, or names separated by commas.
 #[derive(Debug, Clone)]
 pub struct Rivals(pub Vec<Rival>);
 
@@ -182,10 +182,10 @@ impl FromStr for Rivals {
 }
 
 impl Rivals {
-    /// Fills them, and says which do not take part.
+    /// Fills them, and collects those that do not take part.
     ///
     /// # Errors
-    /// As for [`Rival::load`].
+    /// The same as for [`Rival::load`].
     pub fn load(&self, keys: usize, sought: Sought, say: impl Fn(Rival)) -> Result<Line> {
         let (mut contestants, mut skipped) = (Vec::new(), Vec::new());
         for &rival in &self.0 {
@@ -198,11 +198,11 @@ impl Rivals {
         Ok((contestants, skipped))
     }
 
-    /// Refuses to begin what the machine has no memory for, with `others` bytes for each key of what
-    /// takes part besides.
+    /// Fails if the machine lacks the memory, with `others` bytes per key for the other
+    /// contestants.
     ///
     /// # Errors
-    /// That, with figures.
+    /// Too little memory, with figures.
     pub fn fit(&self, keys: usize, others: u64) -> Result<()> {
         let each = others + self.0.iter().map(|rival| rival.key_bytes()).sum::<u64>();
         let needed = keys as u64 * each;
@@ -225,7 +225,7 @@ fn available_bytes() -> Result<u64> {
     kib.map(|kib| kib * 1024).context("/proc/meminfo has no MemAvailable")
 }
 
-/// Copies a value out. Whether it is as long as it should be.
+/// Copies a value out. Returns whether it has the expected length.
 #[inline(always)]
 fn copy(from: &[u8], to: &mut [u8; VALUE_BYTES]) -> bool {
     from.first_chunk().is_some_and(|value| {
@@ -234,12 +234,12 @@ fn copy(from: &[u8], to: &mut [u8; VALUE_BYTES]) -> bool {
     })
 }
 
-/// Every key with its value.
+/// All keys with their values.
 fn entries(count: u32) -> impl Iterator<Item = (Box<[u8]>, Box<[u8]>)> {
     (0..count).map(|number| (Box::from(key(number)), Box::from(value(number))))
 }
 
-/// Whether a server is installed.
+/// Fails if a server is not installed.
 fn installed(program: &str, package: &str) -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&path).any(|directory| directory.join(program).is_file()) {

@@ -1,4 +1,4 @@
-//! Redis behind a unix socket, spoken to in RESP.
+//! Redis behind a unix socket, in RESP.
 
 use super::super::contest::Read;
 use super::super::workload::{KEY_BYTES, Op, VALUE_BYTES, key, value};
@@ -7,23 +7,23 @@ use crate::failure::Failure;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
-/// Sets in one write.
+/// Sets per write.
 const TOGETHER: u32 = 512;
 /// The answer to a set.
 pub const STORED: &[u8] = b"+OK\r\n";
 const NOTHING: &[u8] = b"$-1\r\n";
-/// Around a value in an answer.
+/// The header of a value in a reply.
 const HEAD: &[u8] = b"$64\r\n";
 const LINE: &[u8] = b"\r\n";
 
-/// A connection, and the request that is being made.
+/// A connection and a request buffer.
 pub struct Redis {
     server: Server,
     request: Vec<u8>,
 }
 
 impl Redis {
-    /// One with these keys.
+    /// A server with these keys.
     ///
     /// # Errors
     /// It is not installed, does not answer, or refuses a key.
@@ -58,10 +58,10 @@ impl Redis {
     }
 }
 
-/// Asks for a key; `request` is room to make the request in. Whether the value was there.
+/// Asks for a key; `request` is a buffer for the request. Returns whether the value was there.
 ///
 /// # Errors
-/// The server is gone, silent, or says something else.
+/// The server is gone, silent, or sent something unexpected.
 pub fn get(
     connection: &mut Connection,
     request: &mut Vec<u8>,

@@ -1,4 +1,4 @@
-//! A server of this run's own behind a unix socket, and connections to it.
+//! A private server behind a unix socket, and connections to it.
 
 use crate::failure::Failure;
 use crate::{interrupt, scratch};
@@ -22,7 +22,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a program and connects to it. `arguments` get the socket's path.
+    /// Starts a program and connects to it. `arguments` gets the socket's path.
     ///
     /// # Errors
     /// The program is not installed, or does not answer.
@@ -41,7 +41,8 @@ impl Server {
         let socket = directory.path().join("socket");
         let mut command = Command::new(program);
         arguments(&socket, &mut command);
-        // The thread that starts it ends after it, as that is the one that reads.
+        // Safe here, because the thread that starts the server is the one that reads, and outlives
+        // it.
         interrupt::die_together(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let tier = || Failure::Tier(format!("cannot start {program}"));
@@ -66,7 +67,7 @@ impl Server {
         Ok(Server { connection, child, socket, _directory: directory })
     }
 
-    /// Where it listens.
+    /// The socket's path.
     pub fn socket(&self) -> PathBuf {
         self.socket.clone()
     }
@@ -75,15 +76,15 @@ impl Server {
 /// A connection to a server.
 pub struct Connection {
     stream: UnixStream,
-    /// Of the last answer.
+    /// Receive buffer of the last answer.
     answer: Vec<u8>,
 }
 
 impl Connection {
-    /// To the server behind this socket.
+    /// Connects to the server behind this socket.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// Nothing listens there.
     pub fn open(socket: &Path) -> Result<Connection> {
         let nobody = || Failure::Tier(format!("cannot connect to {}", socket.display()));
         Connection::over(UnixStream::connect(socket).with_context(nobody)?)
@@ -103,10 +104,10 @@ impl Connection {
         self.stream.write_all(request).context("the server does not take a request")
     }
 
-    /// Receives until what has come `is_whole`: an answer, which is shorter than 64 KiB.
+    /// Receives until the bytes so far satisfy `is_whole`. An answer is shorter than 64 KiB.
     ///
     /// # Errors
-    /// The server is gone, silent, or says more.
+    /// The server is gone, silent, or sends more.
     pub fn receive(&mut self, is_whole: impl Fn(&[u8]) -> bool) -> Result<&[u8]> {
         let mut end = 0;
         loop {

@@ -1,4 +1,4 @@
-//! mmap-sync: one archive for all, replaced as a whole by its writer.
+//! mmap-sync: one archive of all entries, replaced as a whole by its writer.
 
 use super::super::contest::Read;
 use super::super::workload::{KEY_BYTES, Op, VALUE_BYTES, key, value};
@@ -12,26 +12,26 @@ use tempfile::TempDir;
 
 /// More take minutes to archive.
 pub const KEYS_MAX: usize = 1_000_000;
-/// Why there is a bound.
+/// The reason for the bound.
 pub const TOO_MANY: &str =
-    "every write makes an archive of all entries anew, seconds for a million: at most that many";
+    "every write archives all entries again, seconds for a million: at most that many";
 
-/// What is archived: keys and values of fixed size, which spares it a pointer for each.
+/// The archived type: keys and values of fixed size, which saves a pointer for each.
 pub type Entries = HashMap<[u8; KEY_BYTES], [u8; VALUE_BYTES]>;
 
 /// A reader of the archive.
 pub struct Snapshot {
     reader: Synchronizer,
     path: PathBuf,
-    /// After what lies in it.
+    /// Declared last, so that it is dropped after the archive in it.
     _directory: TempDir,
 }
 
 impl Snapshot {
-    /// One with these keys.
+    /// An archive of these keys.
     ///
     /// # Errors
-    /// No room, or its own.
+    /// No memory, or mmap-sync's own.
     pub fn load(count: u32) -> Result<Snapshot> {
         let directory = scratch::directory()?;
         let path = directory.path().join("snapshot");
@@ -42,7 +42,7 @@ impl Snapshot {
         Ok(Snapshot { reader: Synchronizer::new(path.as_os_str()), path, _directory: directory })
     }
 
-    /// Where it lies.
+    /// The path of its files.
     pub fn path(&self) -> PathBuf {
         self.path.clone()
     }
@@ -59,8 +59,8 @@ impl Read for Snapshot {
 
     #[inline(always)]
     fn read(&mut self, op: &Op, value: &mut [u8; VALUE_BYTES]) -> bool {
-        // SAFETY: the archive is of this type, written once before the reader was made, in a directory
-        // of this run's own; the guard ends with this call.
+        // SAFETY: the archive has this type, and was written once before the reader was made, in a
+        // directory private to this run; the guard is dropped before this call returns.
         let Ok(entries) = (unsafe { self.reader.read::<Entries>(false) }) else { return false };
         entries.get(&op.key).is_some_and(|from| {
             *value = *from;

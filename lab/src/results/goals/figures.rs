@@ -1,4 +1,4 @@
-//! How figures are found in documents.
+//! Finds figures in documents.
 
 use crate::statistics::Spread;
 use serde_json::Value;
@@ -15,7 +15,7 @@ pub(super) fn spread(figures: Vec<f64>) -> Option<Spread> {
     (!figures.is_empty()).then(|| Spread::of(figures))
 }
 
-/// A spread as documents have it.
+/// Reads a spread from a document.
 pub(super) fn written(value: &Value) -> Option<Spread> {
     let figure = |name| value.get(name)?.as_f64();
     Some(Spread { median: figure("median")?, min: figure("min")?, max: figure("max")? })
@@ -25,7 +25,7 @@ pub(super) fn is(value: &Value, name: &str, text: &str) -> bool {
     value.get(name).and_then(Value::as_str) == Some(text)
 }
 
-/// ns of a contestant that reads hits.
+/// ns per hit of a contestant, by round.
 pub(super) fn hits(document: &Value, workload: &str, chain: &str, name: &str) -> Option<Vec<f64>> {
     let run = list(document, "runs").iter().find(|run| is(run, "workload", workload))?;
     let entrant = list(run, "entrants").iter().find(|entrant| is(entrant, "name", name))?;
@@ -46,7 +46,7 @@ pub(super) fn is_within_limit(document: &Value, workload: &str) -> Option<bool> 
     Some((limit.min..=limit.max).contains(&own.median))
 }
 
-/// The median of l1d, times the fastest rival's.
+/// The median of l1d divided by the fastest rival's.
 pub(super) fn to_fastest(document: &Value, workload: &str) -> Option<Spread> {
     let run = list(document, "runs").iter().find(|run| is(run, "workload", workload))?;
     let rivals = list(run, "entrants")
@@ -62,7 +62,7 @@ pub(super) const fn one(figure: f64) -> Spread {
     Spread { median: figure, min: figure, max: figure }
 }
 
-/// The limit's scaling, times l1d's: the worst of all kinds of reads.
+/// The limit's scaling divided by l1d's; the worst of all kinds of reads.
 pub(super) fn scaling(document: &Value) -> Option<Spread> {
     let mut worst: Option<Spread> = None;
     for run in list(document, "runs") {
@@ -81,7 +81,7 @@ pub(super) fn scaling(document: &Value) -> Option<Spread> {
     worst
 }
 
-/// The same of two readers on one key.
+/// The same for two readers of one key.
 pub(super) fn hot_scaling(document: &Value) -> Option<Spread> {
     let row = list(document, "scaling").iter().find(|row| {
         is(row, "contestant", L1D) && row.get("readers").and_then(Value::as_u64) == Some(2)
@@ -89,7 +89,7 @@ pub(super) fn hot_scaling(document: &Value) -> Option<Spread> {
     spread(numbers(row, "to_limit").into_iter().map(|times| 1.0 / times).collect())
 }
 
-/// The greatest number of times that a daemon's threads were woken in a second.
+/// The greatest number of wake-ups of the daemon's threads per second.
 pub(super) fn wakeups(document: &Value) -> Option<Spread> {
     let all = list(document, "rows").iter().filter(|row| is(row, "thread", "all"));
     let figures = all.filter_map(|row| row.get("wakeups_per_second")?.as_f64());
@@ -138,13 +138,13 @@ pub(super) fn number(document: &Value, path: &str) -> Option<Spread> {
     document.pointer(path)?.as_f64().map(one)
 }
 
-/// A contestant's mean of object hit ratios.
+/// A contestant's mean object hit ratio.
 pub(super) fn mean(document: &Value, name: &str, figure: &str) -> Option<f64> {
     let means = document.pointer("/object_hits/means")?.as_array()?;
     means.iter().find(|mean| is(mean, "name", name))?.get(figure)?.as_f64()
 }
 
-/// The best rival's mean hit ratio, times l1d's.
+/// The best rival's mean hit ratio divided by l1d's.
 pub(super) fn best_rival(document: &Value) -> Option<Spread> {
     let means = document.pointer("/object_hits/means")?.as_array()?;
     let rivals =
@@ -153,7 +153,7 @@ pub(super) fn best_rival(document: &Value) -> Option<Spread> {
     Some(one(best / mean(document, "l1d", "hit_percent")?))
 }
 
-/// The greatest of a figure over all points of `copied`.
+/// The greatest value of a figure over all points of `copied`.
 pub(super) fn greatest(document: &Value, figure: &str) -> Option<Spread> {
     let points = list(document, "points");
     let most = points.iter().filter_map(|point| point.get(figure)?.as_f64()).reduce(f64::max)?;

@@ -1,4 +1,4 @@
-//! What is to be reached, and how it is read out of the documents of experiments.
+//! The goals, and how to check them with the documents of experiments.
 //!
 //! | part | file |
 //! |---|---|
@@ -21,44 +21,43 @@ pub fn all() -> impl Iterator<Item = &'static Goal> {
     list::GOALS.iter().chain(tiers::GOALS)
 }
 
-/// Something to be reached.
+/// A goal.
 #[derive(Debug)]
 pub struct Goal {
-    /// Its name, by which evidence is found.
+    /// Its name, which is also the heading of its evidence.
     pub name: &'static str,
-    /// In words.
+    /// Its description.
     pub what: &'static str,
-    /// The experiment that shows it.
+    /// The experiment that measures it.
     pub experiment: &'static str,
-    /// The greatest figure that is good.
+    /// The largest figure that meets the goal.
     at_most: f64,
     /// Finds the figure in the experiment's document.
     find: fn(&Value) -> Option<Spread>,
-    /// Finds what the figure is to lie within where it is too large: the limit's own spread.
+    /// Checks whether a figure that is too large lies within the limit's own spread.
     within: Option<fn(&Value) -> Option<bool>>,
 }
 
-/// What became of a goal.
+/// The verdict on a goal.
 #[derive(Debug)]
 pub enum Verdict {
     /// Reached.
     Met(Spread),
-    /// Not below the bound, but inside what the limit itself came to in this run.
+    /// Above the bound, but within the limit's own spread in this run.
     WithinSpread(Spread),
     /// Not reached.
     Missed(Spread),
-    /// There is no such figure.
+    /// The document lacks the figure.
     NotMeasured,
 }
 
 impl Goal {
-    /// As bound and figure are shown: the other way round where the figure is a share that is to be
-    /// large.
+    /// The bound as it is displayed: inverted if the figure is a share that should be large.
     pub fn bound(&self) -> f64 {
         self.at_most
     }
 
-    /// What these experiments say of it.
+    /// The verdict of these outcomes.
     pub fn verdict(&self, outcomes: &[Outcome]) -> Verdict {
         let outcome = outcomes.iter().find(|outcome| outcome.experiment.name == self.experiment);
         let Some((document, _)) = outcome.and_then(|outcome| outcome.result.as_ref().ok()) else {
@@ -75,7 +74,8 @@ impl Goal {
     }
 }
 
-/// A goal; the last argument, where there is one, finds what a figure that is too large is to lie within.
+/// A goal; the optional last argument checks whether a figure that is too large is within the
+/// limit's spread.
 macro_rules! goal {
     ($name:literal, $what:literal, $experiment:literal, $at_most:expr, $find:expr) => {
         goal!($name, $what, $experiment, $at_most, $find, None)

@@ -1,11 +1,11 @@
-//! The goals of what goes through the tiers: misses, writes, and the loads of `compare`.
+//! The goals for requests that go through the tiers: misses, writes, and the loads of `compare`.
 
 use super::figures::{is, list, one, written};
 use super::{Goal, goal};
 use crate::statistics::Spread;
 use serde_json::Value;
 
-/// l1d's ratio to `to`; nothing where the proxy may have bounded either.
+/// l1d's ratio to `to`; `None` if the proxy may have limited either.
 fn ratio(
     document: &Value,
     operation: &str,
@@ -30,7 +30,7 @@ fn is_heavy(load: &Value) -> Option<bool> {
     Some(figure("per_second")? * 3.0 > figure("capacity_per_second")?)
 }
 
-/// The greatest of the ratios to direct, of several operations.
+/// The greatest ratio to direct over several operations.
 fn most(document: &Value, operations: &[&str], processes: u64, figure: &str) -> Option<Spread> {
     let all = operations.iter().map(|name| ratio(document, name, processes, "direct", figure));
     all.reduce(|a, b| greater(a?, b?))?
@@ -40,12 +40,12 @@ fn greater(a: Spread, b: Spread) -> Option<Spread> {
     Some(if a.median >= b.median { a } else { b })
 }
 
-/// The other's rate, times l1d's.
+/// Inverts a ratio: the other's rate divided by l1d's.
 fn inverse(Spread { median, min, max }: Spread) -> Spread {
     Spread { median: 1.0 / median, min: 1.0 / max, max: 1.0 / min }
 }
 
-/// direct's rate, times l1d's: the worst of several operations.
+/// direct's rate divided by l1d's; the worst of several operations.
 fn rate(document: &Value, operations: &[&str], processes: u64) -> Option<Spread> {
     let all = operations
         .iter()
@@ -57,7 +57,7 @@ const BOTH: &[&str] = &["absent", "set"];
 const MISSES: &[&str] = &["absent", "in-l2"];
 const THREE: &[&str] = &["absent", "set", "in-l2"];
 
-/// The forwarder's rate, times l1d's: the worst of the rows that have a goal.
+/// The forwarder's rate divided by l1d's; the worst of the rows that have a goal.
 fn forwarder(document: &Value) -> Option<Spread> {
     let rows = THREE.iter().flat_map(|name| [1, 4, 8, 16].map(|processes| (name, processes)));
     let all = rows.map(|(operation, processes)| {
@@ -66,7 +66,7 @@ fn forwarder(document: &Value) -> Option<Spread> {
     all.reduce(|a, b| greater(a?, b?))?
 }
 
-/// The daemon's system calls for an operation; the most of several.
+/// The daemon's system calls per operation; the most of several operations.
 fn calls(document: &Value, operations: &[&str], processes: u64) -> Option<Spread> {
     let of = |operation: &&str| {
         let rows = list(document, "syscalls");
@@ -79,7 +79,7 @@ fn calls(document: &Value, operations: &[&str], processes: u64) -> Option<Spread
     operations.iter().map(of).reduce(|a, b| Some(a?.max(b?)))?.map(one)
 }
 
-/// A figure of `compare`, of l1d and of the two that have an L1 in each process.
+/// A figure of `compare`: l1d's, and those of the two contestants with an L1 in each process.
 fn compared(document: &Value, path: &str) -> Option<(f64, [f64; 2])> {
     let of = |name: &str| {
         let contestants = list(document, "contestants");
@@ -92,13 +92,13 @@ fn compared(document: &Value, path: &str) -> Option<(f64, [f64; 2])> {
     Some((of("l1d")?, [of("own-30s")?, of("own-2s")?]))
 }
 
-/// Reads a second of the better of the two own L1s, times l1d's.
+/// Reads per second of the better one with its own L1s, divided by l1d's.
 fn reads(document: &Value) -> Option<Spread> {
     let (l1d, [first, second]) = compared(document, "/reads_per_second")?;
     Some(one(first.max(second) / l1d))
 }
 
-/// A time of l1d, times the shorter one of the two own L1s.
+/// A time of l1d, divided by the shorter one of the two with their own L1s.
 fn time(document: &Value, path: &str) -> Option<Spread> {
     let (l1d, [first, second]) = compared(document, path)?;
     Some(one(l1d / first.min(second)))

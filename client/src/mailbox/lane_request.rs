@@ -1,4 +1,4 @@
-//! A request that waits for its reply, on a lane of its own.
+//! A request that waits for its reply on its own lane.
 
 use super::{BUFFER_BYTES_KEPT, ClientEnd, Lane};
 use crate::deadline::Deadline;
@@ -12,34 +12,34 @@ use std::ops::Deref;
 /// No honest daemon's reply is larger.
 const REPLY_BYTES_MAX: usize = 1 << 30;
 
-/// A request on its lane.
-pub(crate) struct Exchange<P: Deref<Target = ClientEnd>> {
+/// A request on its lane, until its reply is complete.
+pub(crate) struct LaneRequest<P: Deref<Target = ClientEnd>> {
     mailbox: P,
     lane: Lane,
-    /// Nothing more comes to the lane.
+    /// No further reply will come to the lane.
     is_answered: bool,
-    /// Where the request ends in the ring.
+    /// The end of the request in the ring.
     position: u64,
-    /// The reply is waited for at the descriptor.
+    /// The caller waits for the reply at the descriptor.
     pub(super) is_polled: bool,
 }
 
-impl<P: Deref<Target = ClientEnd>> Exchange<P> {
-    pub(super) fn on(mailbox: P, lane: Lane) -> Exchange<P> {
-        Exchange { mailbox, lane, is_answered: true, position: 0, is_polled: false }
+impl<P: Deref<Target = ClientEnd>> LaneRequest<P> {
+    pub(super) fn on(mailbox: P, lane: Lane) -> LaneRequest<P> {
+        LaneRequest { mailbox, lane, is_answered: true, position: 0, is_polled: false }
     }
 
-    /// The payload of the reply, once it is there.
+    /// The payload of the reply, once it has arrived.
     pub(crate) fn reply(&self) -> &[u8] {
         &self.lane.reply
     }
 
-    /// The mailbox that it is in.
+    /// The mailbox of the request.
     pub(crate) fn mailbox(&self) -> &P {
         &self.mailbox
     }
 
-    /// Nothing comes back.
+    /// The request has no reply.
     pub(super) fn expect_nothing(&mut self) {
         self.is_answered = true;
     }
@@ -51,7 +51,7 @@ impl<P: Deref<Target = ClientEnd>> Exchange<P> {
     ) -> Result<(), Failure> {
         self.lane.sequence = self.lane.sequence.wrapping_add(1);
         self.open_lane();
-        let Exchange { mailbox, lane, .. } = self;
+        let LaneRequest { mailbox, lane, .. } = self;
         lane.request.clear();
         lane.reply.clear();
         request.encode(&mut lane.request).map_err(Failure::TooLarge)?;
@@ -85,7 +85,7 @@ impl<P: Deref<Target = ClientEnd>> Exchange<P> {
         }
     }
 
-    /// Takes what has come. Whether that is the whole reply.
+    /// Takes the pieces that have arrived. Returns whether the reply is complete.
     pub(crate) fn poll(&mut self, deadline: &Deadline) -> Result<bool, Failure> {
         loop {
             if let Some(piece) =
@@ -111,9 +111,10 @@ impl<P: Deref<Target = ClientEnd>> Exchange<P> {
         }
     }
 
-    /// Takes a piece of the reply, and asks for the next if there is one. Whether it was the last.
+    /// Takes a piece of the reply, and asks for the next if there is one. Returns whether it was
+    /// the last.
     fn take(&mut self, piece: Piece, deadline: &Deadline) -> Result<bool, Failure> {
-        let Exchange { mailbox, lane, .. } = self;
+        let LaneRequest { mailbox, lane, .. } = self;
         let before = lane.reply.len();
         if before.saturating_add(piece.bytes) > REPLY_BYTES_MAX {
             mailbox.give_up();
@@ -129,7 +130,7 @@ impl<P: Deref<Target = ClientEnd>> Exchange<P> {
         self.open_lane();
         let pushed = self.mailbox.push(&self.lane, Kind::More, &[], deadline);
         self.position = pushed.map_err(|failure| match failure {
-            // The request itself was sent.
+            // Only the request for the next piece was not sent; the request itself was.
             Failure::NotSent(reason) => Failure::NoReply(reason),
             failure => failure,
         })?;
@@ -138,7 +139,7 @@ impl<P: Deref<Target = ClientEnd>> Exchange<P> {
     }
 }
 
-impl<P: Deref<Target = ClientEnd>> Drop for Exchange<P> {
+impl<P: Deref<Target = ClientEnd>> Drop for LaneRequest<P> {
     fn drop(&mut self) {
         let mut lane = std::mem::take(&mut self.lane);
         for buffer in [&mut lane.request, &mut lane.reply] {
