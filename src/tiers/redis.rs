@@ -488,7 +488,7 @@ mod tests {
             }
         }
         assert!(answers_to(some(), Value::Okay).is_err());
-        drop(answers_to);
+
         let command = String::from_utf8(out).unwrap().replace("\r\n", " ");
         assert_eq!(command, "*4 $4 MGET $1 a $1 b $1 c *4 $6 EXISTS $1 a $1 b $1 c ");
     }
