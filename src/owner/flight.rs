@@ -1,6 +1,6 @@
 //! Flights: one fetch from the tiers for everyone on the host who misses a key (P1 to P3, P10).
 
-use super::answer::Waiter;
+use super::response::Waiter;
 use rapidhash::RapidHashMap;
 use std::sync::Arc;
 

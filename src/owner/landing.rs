@@ -1,12 +1,12 @@
 //! Results of the tiers: fills, answers to waiters, ends of writes.
 
 use super::Owner;
-use super::answer::Answer;
 use super::flight::Flight;
 use super::request::{nanos, rule_with};
+use super::response::OwnedResponse;
 use super::write::{Change, Write};
 use crate::doors::{Replies, Service};
-use crate::tiers::{Event, Fetched, Job, Tier, Written};
+use crate::tiers::{Fetched, Job, Tier, TierEvent, Written};
 use l1d_wire::policy::{OnWriteError, Scope};
 use l1d_wire::protocol::ErrorCode;
 use shm_layout::Entry;
@@ -35,16 +35,16 @@ impl Owner {
         any
     }
 
-    fn landed(&mut self, event: Event, replies: &mut dyn Replies) {
+    fn landed(&mut self, event: TierEvent, replies: &mut dyn Replies) {
         match event {
-            Event::Fetched { flight, outcome } => {
+            TierEvent::Fetched { flight, outcome } => {
                 let Some(flight) = self.flights.land(flight) else { return };
                 let answer = self.fetched(&flight, outcome);
                 for waiter in flight.waiters() {
                     self.groups.give(waiter, &answer, replies);
                 }
             }
-            Event::Written { id, outcome } => {
+            TierEvent::Written { id, outcome } => {
                 let Some(write) = self.writes.end(id) else { return };
                 let answer = self.written(&write, outcome);
                 // A fetch that began while the write was in progress may have read either value.
@@ -64,21 +64,21 @@ impl Owner {
             && !self.blocks.is_blocked(&flight.key)
     }
 
-    fn fetched(&mut self, flight: &Flight, outcome: Fetched) -> Answer {
+    fn fetched(&mut self, flight: &Flight, outcome: Fetched) -> OwnedResponse {
         match outcome {
             Fetched::Found { tier, value, flags, remaining, sent_at, epoch } => {
                 let keep = self.may_keep(flight, tier, epoch);
                 // P8: never longer than the tier's TTL, counted from the time of the request.
                 let remaining = remaining.map(|left| left.saturating_sub(sent_at.elapsed()));
                 let answer = self.found(flight, value, flags, remaining, keep);
-                if tier == Tier::L3 && keep && matches!(answer, Answer::Found { .. }) {
+                if tier == Tier::L3 && keep && matches!(answer, OwnedResponse::Found { .. }) {
                     self.fill_l2(flight, &answer, remaining);
                 }
                 answer
             }
             Fetched::Absent { authoritative, epoch } => {
                 if !authoritative {
-                    return Answer::Unknown;
+                    return OwnedResponse::Unknown;
                 }
                 let keep = self.may_keep(flight, Tier::L3, epoch);
                 let ttl = if keep {
@@ -86,9 +86,9 @@ impl Owner {
                 } else {
                     Duration::ZERO
                 };
-                Answer::Absent { ttl }
+                OwnedResponse::Absent { ttl }
             }
-            Fetched::Failed { tier, why } => Answer::error(
+            Fetched::Failed { tier, why } => OwnedResponse::error(
                 ErrorCode::TierFailed,
                 format!("{} did not answer: {why}; the key is not in L1", tier),
             ),
@@ -103,7 +103,7 @@ impl Owner {
         flags: u32,
         remaining: Option<Duration>,
         keep: bool,
-    ) -> Answer {
+    ) -> OwnedResponse {
         let rule = rule_with(&self.policy, flight.rule);
         let table_max = self.tables.current().writer().geometry().value_bytes_max() as usize;
         if value.len() > table_max.max(rule.value_bytes_max as usize) {
@@ -112,21 +112,21 @@ impl Owner {
                  or raise value_bytes_max",
                 value.len()
             );
-            return Answer::error(ErrorCode::TooLarge, message);
+            return OwnedResponse::error(ErrorCode::TooLarge, message);
         }
         let fits = value.len() <= table_max.min(rule.value_bytes_max as usize);
         let ttl = remaining.map_or(rule.ttl, |left| left.min(rule.ttl));
         let ttl = self.shortened(ttl);
         if !keep {
             self.counters.fills_prevented += 1;
-            return Answer::Found { value, flags, version: 0, ttl: Duration::ZERO };
+            return OwnedResponse::Found { value, flags, version: 0, ttl: Duration::ZERO };
         }
         if !fits || ttl < TTL_MIN {
-            return Answer::Found { value, flags, version: 0, ttl: Duration::ZERO };
+            return OwnedResponse::Found { value, flags, version: 0, ttl: Duration::ZERO };
         }
         self.counters.fills += 1;
         let version = self.publish(flight.rule, &flight.key, &value, flags, ttl).unwrap_or(0);
-        Answer::Found { value, flags, version, ttl }
+        OwnedResponse::Found { value, flags, version, ttl }
     }
 
     /// P8: shortens by up to a tenth, so that entries filled together do not expire together.
@@ -142,8 +142,8 @@ impl Owner {
 
     /// Copies a value of L3 to L2. It cannot overtake a later change of the key: L2 carries out
     /// requests in the order of their submission.
-    fn fill_l2(&mut self, flight: &Flight, answer: &Answer, remaining: Option<Duration>) {
-        let Answer::Found { value, flags, .. } = answer else { return };
+    fn fill_l2(&mut self, flight: &Flight, answer: &OwnedResponse, remaining: Option<Duration>) {
+        let OwnedResponse::Found { value, flags, .. } = answer else { return };
         let l2_ttl = rule_with(&self.policy, flight.rule).l2_ttl;
         let l2_ttl = remaining.map_or(l2_ttl, |left| left.min(l2_ttl));
         if let Some(below) = &mut self.below
@@ -173,7 +173,7 @@ impl Owner {
     }
 
     /// The end of a write: acknowledged only after its slot store (W7).
-    fn written(&mut self, write: &Write, outcome: Written) -> Answer {
+    fn written(&mut self, write: &Write, outcome: Written) -> OwnedResponse {
         let publish = rule_with(&self.policy, write.rule).on_write_error == OnWriteError::Publish;
         match outcome {
             Written::Applied { existed } => {
@@ -190,7 +190,7 @@ impl Owner {
                     "{} did not take the write: {why}; nothing has changed, try again when it is back",
                     tier
                 );
-                Answer::error(ErrorCode::TierFailed, message)
+                OwnedResponse::error(ErrorCode::TierFailed, message)
             }
             Written::Unknown { tier, why } => {
                 self.counters.unknown_outcomes += 1;
@@ -204,16 +204,16 @@ impl Owner {
                     "{} may or may not have taken the write: {why}; read the key again before you rely on it",
                     tier
                 );
-                Answer::error(ErrorCode::UnknownOutcome, message)
+                OwnedResponse::error(ErrorCode::UnknownOutcome, message)
             }
         }
     }
 
-    fn apply(&mut self, write: &Write, existed: bool, degraded: bool) -> Answer {
+    fn apply(&mut self, write: &Write, existed: bool, degraded: bool) -> OwnedResponse {
         match &write.change {
             Change::Set { value, flags, ttl } => {
                 match self.publish(write.rule, &write.key, value, *flags, *ttl) {
-                    Ok(version) => Answer::Stored { version, degraded },
+                    Ok(version) => OwnedResponse::Stored { version, degraded },
                     Err(answer) => answer,
                 }
             }
@@ -223,7 +223,7 @@ impl Owner {
                     // The tiers still have it: L1 keeps reporting its absence for a while.
                     self.remember_absence(write.rule, &write.key);
                 }
-                Answer::Deleted { existed, degraded }
+                OwnedResponse::Deleted { existed, degraded }
             }
         }
     }

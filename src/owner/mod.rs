@@ -12,12 +12,13 @@
 //! | moving to a table of another shape | `resize` |
 
 mod admin;
-mod answer;
+
 mod block;
 mod flight;
 mod landing;
 mod request;
 mod resize;
+mod response;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -28,12 +29,12 @@ use crate::reactor::Readiness;
 use crate::table::Tables;
 use crate::tiers::{JOBS_MAX, Tiers};
 pub(crate) use admin::pages_json;
-use answer::{Groups, Waiter};
 use block::Blocks;
 use flight::Flights;
 use l1d_wire::policy::PolicySet;
 use l1d_wire::protocol::{Attached, ErrorCode, PROTOCOL_VERSION, Request, Response, Set};
 use resize::Resizing;
+use response::{Groups, Waiter};
 use serde_json::json;
 use shm_layout::KeyHash;
 use std::os::fd::AsFd;

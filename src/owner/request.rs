@@ -1,8 +1,8 @@
 //! Get, set, delete.
 
 use super::Owner;
-use super::answer::{Answer, Waiter};
 use super::flight::Boarding;
+use super::response::{OwnedResponse, Waiter};
 use super::write::Change;
 use crate::doors::{Origin, Replies};
 use crate::tiers::Job;
@@ -25,10 +25,10 @@ impl Owner {
             self.counters.gets_found_in_table += 1;
             let ttl = remaining(held.expiry, now_ns);
             let answer = if held.absent {
-                Answer::Absent { ttl }
+                OwnedResponse::Absent { ttl }
             } else {
                 let value = held.value.into();
-                Answer::Found { value, flags: held.flags, version: held.version, ttl }
+                OwnedResponse::Found { value, flags: held.flags, version: held.version, ttl }
             };
             return self.groups.give(waiter, &answer, replies);
         }
@@ -38,7 +38,7 @@ impl Owner {
             self.tables.missed(key, rule, now_ns);
         }
         let Some(below) = &mut self.below else {
-            return self.groups.give(waiter, &Answer::Unknown, replies);
+            return self.groups.give(waiter, &OwnedResponse::Unknown, replies);
         };
         let refused = match self.flights.board(key, rule, waiter) {
             Boarding::Joined => return,
@@ -91,7 +91,7 @@ impl Owner {
         if self.below.is_none() || !through {
             self.flights.kill(set.key);
             let answer = match self.publish(id, set.key, set.value, set.flags, ttl) {
-                Ok(version) => Answer::Stored { version, degraded: false },
+                Ok(version) => OwnedResponse::Stored { version, degraded: false },
                 Err(answer) => answer,
             };
             return self.groups.give(waiter, &answer, replies);
@@ -111,7 +111,7 @@ impl Owner {
         if self.below.is_none() || rule.write == WriteMode::L1Only {
             self.flights.kill(key);
             let existed = self.tables.remove(key, self.now_ns());
-            let answer = Answer::Deleted { existed, degraded: false };
+            let answer = OwnedResponse::Deleted { existed, degraded: false };
             return self.groups.give(waiter, &answer, replies);
         }
         self.line_up(&key.into(), id, Change::Delete, waiter, replies);
@@ -166,7 +166,7 @@ impl Owner {
         value: &[u8],
         flags: u32,
         ttl: Duration,
-    ) -> Result<u64, Answer> {
+    ) -> Result<u64, OwnedResponse> {
         if rule_with(&self.policy, rule).scope == Scope::Process {
             return Ok(0);
         }
@@ -176,7 +176,7 @@ impl Owner {
         let entry = Entry { key, value, flags, policy, expiry, ..Entry::default() };
         self.tables
             .put(&entry, now_ns)
-            .map_err(|error| Answer::error(ErrorCode::TooLarge, error.to_string()))
+            .map_err(|error| OwnedResponse::error(ErrorCode::TooLarge, error.to_string()))
     }
 }
 
@@ -199,19 +199,19 @@ pub(super) fn remaining(expiry: u32, now_ns: u64) -> Duration {
     Duration::from_nanos((u64::from(expiry) << TICK_BITS).saturating_sub(now_ns))
 }
 
-fn busy(what: &str) -> Answer {
-    Answer::error(ErrorCode::Busy, format!("too many {what} wait already; try again later"))
+fn busy(what: &str) -> OwnedResponse {
+    OwnedResponse::error(ErrorCode::Busy, format!("too many {what} wait already; try again later"))
 }
 
-fn key_fits(key: &[u8]) -> Result<(), Answer> {
+fn key_fits(key: &[u8]) -> Result<(), OwnedResponse> {
     if (1..=KEY_BYTES_MAX).contains(&key.len()) {
         return Ok(());
     }
     let message = LayoutError::KeyBytes { bytes: key.len() }.to_string();
-    Err(Answer::error(ErrorCode::TooLarge, message))
+    Err(OwnedResponse::error(ErrorCode::TooLarge, message))
 }
 
-fn value_fits(set: &Set<'_>, rule: &Rule) -> Result<(), Answer> {
+fn value_fits(set: &Set<'_>, rule: &Rule) -> Result<(), OwnedResponse> {
     if set.value.len() <= rule.value_bytes_max as usize {
         return Ok(());
     }
@@ -221,5 +221,5 @@ fn value_fits(set: &Set<'_>, rule: &Rule) -> Result<(), Answer> {
         String::from_utf8_lossy(&rule.prefix),
         rule.value_bytes_max
     );
-    Err(Answer::error(ErrorCode::TooLarge, message))
+    Err(OwnedResponse::error(ErrorCode::TooLarge, message))
 }

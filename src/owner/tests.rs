@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::table::FileOptions;
-use crate::tiers::{Event, Fetched, Job, Tier, TiersStats, Written};
+use crate::tiers::{Fetched, Job, Tier, TierEvent, TiersStats, Written};
 use l1d_wire::policy::{Rule, WriteMode};
 use l1d_wire::protocol::{Set, frame};
 use shm_layout::Plan;
@@ -41,7 +41,7 @@ impl Replies for Given {
 #[derive(Debug, Default)]
 struct Script {
     jobs: VecDeque<Job>,
-    events: VecDeque<Event>,
+    events: VecDeque<TierEvent>,
 }
 
 /// Tiers that follow the script.
@@ -60,7 +60,7 @@ impl Tiers for ScriptedTiers {
         None
     }
 
-    fn next_event(&mut self) -> Option<Event> {
+    fn next_event(&mut self) -> Option<TierEvent> {
         self.0.borrow_mut().events.pop_front()
     }
 
@@ -176,7 +176,7 @@ impl Scene {
         }
     }
 
-    fn land(&mut self, event: Event) {
+    fn land(&mut self, event: TierEvent) {
         self.script.borrow_mut().events.push_back(event);
         self.owner.advance_tiers(Instant::now(), &mut self.given);
     }
@@ -194,11 +194,11 @@ impl Scene {
             sent_at: Instant::now(),
             epoch,
         };
-        self.land(Event::Fetched { flight, outcome });
+        self.land(TierEvent::Fetched { flight, outcome });
     }
 
     fn land_write(&mut self, id: u64) {
-        self.land(Event::Written { id, outcome: Written::Applied { existed: true } });
+        self.land(TierEvent::Written { id, outcome: Written::Applied { existed: true } });
     }
 
     /// The answer to `origin`; asserts that no other origin got one.
@@ -359,7 +359,7 @@ fn after_a_write_whose_outcome_is_unknown_no_fetch_lands_for_a_while() {
     scene.set(b"new", WriteMode::Through);
     let write = scene.write();
     let outcome = Written::Unknown { tier: Tier::L3, why: "no answer".into() };
-    scene.land(Event::Written { id: write, outcome });
+    scene.land(TierEvent::Written { id: write, outcome });
     scene.told(WRITER);
     assert_eq!(scene.visible(), None, "neither value may be served");
     scene.get(ALICE);
@@ -436,7 +436,7 @@ fn an_absence_older_than_a_set_is_not_remembered() {
     scene.land_write(write);
     scene.told(WRITER);
     let outcome = Fetched::Absent { authoritative: true, epoch: 0 };
-    scene.land(Event::Fetched { flight, outcome });
+    scene.land(TierEvent::Fetched { flight, outcome });
     let payload = scene.told(ALICE);
     assert_eq!(Response::decode(&payload), Ok(Response::Absent { ttl: Duration::ZERO }));
     scene.get(BOB);

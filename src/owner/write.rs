@@ -1,6 +1,6 @@
 //! Changes on their way to the tiers: one at a time for each key, in order of arrival (P7).
 
-use super::answer::Waiter;
+use super::response::Waiter;
 use rapidhash::RapidHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! They live in the owner's event loop. Each tier is a state machine over one nonblocking connection
 //! that registers with the [`Reactor`](crate::reactor::Reactor): a request that misses becomes bytes
-//! for the server in the same turn, and a reply becomes an [`Event`] in the turn in which it arrives.
+//! for the server in the same turn, and a reply becomes an [`TierEvent`] in the turn in which it arrives.
 //! The owner keeps the rules of flights and writes; this module moves bytes, in pipelined exchanges,
 //! under deadlines, behind a circuit breaker for each tier.
 //!
@@ -58,7 +58,7 @@ pub trait Tiers: fmt::Debug {
     fn advance(&mut self, now: Instant) -> Option<Instant>;
 
     /// The next event, in the order in which the replies stood on the wire.
-    fn next_event(&mut self) -> Option<Event>;
+    fn next_event(&mut self) -> Option<TierEvent>;
 
     /// Whether a reply is expected so soon that polling for it beats sleeping.
     fn should_poll(&self, now: Instant) -> bool;
@@ -122,7 +122,7 @@ pub enum Job {
 
 /// Something that happened below, in wire order.
 #[derive(Debug)]
-pub enum Event {
+pub enum TierEvent {
     /// The end of a [`Job::Fetch`].
     Fetched { flight: u64, outcome: Fetched },
     /// The end of a [`Job::Set`] or [`Job::Delete`].

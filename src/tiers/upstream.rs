@@ -18,7 +18,7 @@ use super::redis::Redis;
 use super::request::{Answer, Ask, Reply, Request};
 use super::server::{Replies, Server};
 use super::stats::TiersStats;
-use super::{Event, Fetched, Job, Tier, Tiers, TiersConfig, TiersError, Written};
+use super::{Fetched, Job, Tier, TierEvent, Tiers, TiersConfig, TiersError, Written};
 use crate::reactor::{Reactor, Readiness};
 
 /// Jobs under way; more are turned away. As many as the owner can have: a change or fetch that it
@@ -44,7 +44,7 @@ pub struct Upstream {
     /// Share of fetches that found a value in L2 lately, in units of 1/65536.
     l2_found_share: u32,
     replies: Replies,
-    events: VecDeque<Event>,
+    events: VecDeque<TierEvent>,
     scratch: Vec<u8>,
 }
 
@@ -125,7 +125,7 @@ impl Upstream {
                     self.ask_l3(Some(ticket), request);
                 } else {
                     let outcome = Fetched::Absent { authoritative: false, epoch: 0 };
-                    self.events.push_back(Event::Fetched { flight, outcome });
+                    self.events.push_back(TierEvent::Fetched { flight, outcome });
                 }
             }
             Job::Fill { key, value, flags, l2_ttl: ttl } => {
@@ -150,7 +150,7 @@ impl Upstream {
             if self.has(tier) && !self.available(tier) {
                 let why = "circuit breaker is open".into();
                 let outcome = Written::NotApplied { tier, why };
-                return self.events.push_back(Event::Written { id, outcome });
+                return self.events.push_back(TierEvent::Written { id, outcome });
             }
         }
         let to_l2 = Request { key: key.clone(), ask: to_l2 };
@@ -172,7 +172,7 @@ impl Upstream {
     }
 
     fn written(&mut self, id: u64, outcome: Written) {
-        self.events.push_back(Event::Written { id, outcome });
+        self.events.push_back(TierEvent::Written { id, outcome });
     }
 
     /// Takes every reply to the next step of its job. A step may be answered at once, by a tier
@@ -191,7 +191,7 @@ impl Upstream {
                 Some(Step::FetchL2 { flight, key }) => self.fetched_l2(flight, key, reply),
                 Some(Step::FetchL3 { flight }) => {
                     let outcome = fetched(tier, reply);
-                    self.events.push_back(Event::Fetched { flight, outcome });
+                    self.events.push_back(TierEvent::Fetched { flight, outcome });
                 }
                 Some(Step::WriteL3 { id, to_l2 }) => self.written_l3(id, to_l2, reply.answer),
                 Some(Step::WriteL2 { id, existed, key, is_set }) => {
@@ -222,7 +222,7 @@ impl Upstream {
         }
         let Some(Step::FetchBoth(fetch)) = self.running.get_mut(ticket) else { return };
         if let Some(outcome) = fetch.take(tier, reply) {
-            self.events.push_back(Event::Fetched { flight: fetch.flight, outcome });
+            self.events.push_back(TierEvent::Fetched { flight: fetch.flight, outcome });
         }
         if fetch.replies_left == 0 {
             self.running.remove(ticket);
@@ -236,7 +236,7 @@ impl Upstream {
             return self.ask_l3(Some(ticket), Request { key, ask: Ask::Get });
         }
         let outcome = fetched(Tier::L2, reply);
-        self.events.push_back(Event::Fetched { flight, outcome });
+        self.events.push_back(TierEvent::Fetched { flight, outcome });
     }
 
     fn written_l3(&mut self, id: u64, to_l2: Request, answer: Answer) {
@@ -330,7 +330,7 @@ impl Tiers for Upstream {
         if is_late { Some(now) } else { [l2, l3].into_iter().flatten().min() }
     }
 
-    fn next_event(&mut self) -> Option<Event> {
+    fn next_event(&mut self) -> Option<TierEvent> {
         self.events.pop_front()
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use l1d::reactor::{Events, Interest, Reactor, Source, Token};
 use l1d::tiers::{
-    Event, Fetched, Job, L2Config, L3Config, Tier, Tiers, TiersConfig, TiersStats, Upstream,
+    Fetched, Job, L2Config, L3Config, Tier, TierEvent, Tiers, TiersConfig, TiersStats, Upstream,
     Written,
 };
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -37,7 +37,7 @@ pub struct Loop {
 }
 
 impl Loop {
-    fn start(config: TiersConfig, events: Sender<Event>) -> Loop {
+    fn start(config: TiersConfig, events: Sender<TierEvent>) -> Loop {
         let (sender, commands) = unbounded::<Command>();
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_flags(flags).unwrap());
@@ -106,7 +106,7 @@ fn run(
     config: &TiersConfig,
     wake: &EventFd,
     commands: &Receiver<Command>,
-    (events, turns): (&Sender<Event>, &AtomicU64),
+    (events, turns): (&Sender<TierEvent>, &AtomicU64),
 ) {
     let reactor = Rc::new(Reactor::new().unwrap());
     reactor.register(wake.as_fd(), Token::door(0), Interest::READABLE).unwrap();
@@ -151,7 +151,7 @@ fn run(
 /// The tiers under test, and the events of their jobs.
 pub struct Bench {
     pub tiers: Loop,
-    pub dones: Receiver<Event>,
+    pub dones: Receiver<TierEvent>,
 }
 
 impl Bench {
@@ -171,7 +171,7 @@ impl Bench {
         Bench::new(Some((l2.address(), LONG)), Some((l3.address(), LONG)))
     }
 
-    pub fn done(&self) -> Event {
+    pub fn done(&self) -> TierEvent {
         self.dones.recv_timeout(PATIENCE).expect("every job ends")
     }
 
@@ -186,14 +186,14 @@ impl Bench {
     pub fn fetch(&self, key: &[u8]) -> Fetched {
         self.submit_fetch(1, key);
         match self.done() {
-            Event::Fetched { flight: 1, outcome } => outcome,
+            TierEvent::Fetched { flight: 1, outcome } => outcome,
             other => panic!("{other:?}"),
         }
     }
 
     pub fn written(&self) -> Written {
         match self.done() {
-            Event::Written { outcome, .. } => outcome,
+            TierEvent::Written { outcome, .. } => outcome,
             other => panic!("{other:?}"),
         }
     }

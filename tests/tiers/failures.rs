@@ -1,7 +1,7 @@
 //! Hazards: a dead or silent tier that stalls the other one, or never comes back; a late reply that
 //! is taken for another request's.
 
-use l1d::tiers::{Event, Fetched, Tier, Written};
+use l1d::tiers::{Fetched, Tier, TierEvent, Written};
 
 use crate::bench::{Bench, LONG, SHORT, found, is_absent};
 use test_support::servers::{PATIENCE, Proxy, Server, scripted_memcached, until};
@@ -96,7 +96,7 @@ fn a_silent_l3_does_not_hold_up_l2() {
     }
     for _ in 0..100 {
         bench.submit_fetch(5000, b"hit");
-        let Event::Fetched { flight: 5000, outcome } = bench.done() else {
+        let TierEvent::Fetched { flight: 5000, outcome } = bench.done() else {
             panic!("L3 is held back")
         };
         assert_eq!(found(outcome).0, Tier::L2);
@@ -105,7 +105,7 @@ fn a_silent_l3_does_not_hold_up_l2() {
     for _ in 0..2000 {
         assert!(matches!(
             bench.done(),
-            Event::Fetched { outcome: Fetched::Absent { authoritative: true, .. }, .. }
+            TierEvent::Fetched { outcome: Fetched::Absent { authoritative: true, .. }, .. }
         ));
     }
 }

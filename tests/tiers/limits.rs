@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use l1d::reactor::Reactor;
 use l1d::tiers::{
-    Event, Fetched, JOBS_MAX, Job, L2Config, L3Config, Tier, TiersConfig, TiersError, Upstream,
+    Fetched, JOBS_MAX, Job, L2Config, L3Config, Tier, TierEvent, TiersConfig, TiersError, Upstream,
 };
 
 use crate::bench::{Bench, LONG, SHORT, is_absent};
@@ -47,7 +47,7 @@ fn a_full_window_is_waited_for_asleep() {
     assert!(turns < 100, "{turns} turns for nothing");
     proxy.release();
     for _ in 0..JOBS {
-        assert!(matches!(bench.done(), Event::Fetched { .. }));
+        assert!(matches!(bench.done(), TierEvent::Fetched { .. }));
     }
 }
 
@@ -65,7 +65,7 @@ fn stopping_does_not_wait_for_a_silent_tier_beyond_its_deadlines() {
     assert!(
         dones
             .iter()
-            .all(|done| matches!(done, Event::Fetched { outcome: Fetched::Failed { .. }, .. }))
+            .all(|done| matches!(done, TierEvent::Fetched { outcome: Fetched::Failed { .. }, .. }))
     );
 }
 

@@ -1,6 +1,6 @@
 //! Hazards: a reply that arrives in pieces is taken for another one; a large one delays the others.
 
-use l1d::tiers::{Event, Fetched, Tier, Written};
+use l1d::tiers::{Fetched, Tier, TierEvent, Written};
 
 use crate::bench::{Bench, LONG, found, is_absent};
 use test_support::servers::{Pieces, Proxy, Server};
@@ -58,7 +58,9 @@ fn replies_in_pieces_reach_the_requests_that_they_answer() {
         // All at once, then one at a time.
         bench.tiers.submit_all((0..KEYS).map(|n| Bench::fetch_job(n, key(n).as_bytes())).collect());
         for _ in 0..KEYS {
-            let Event::Fetched { flight, outcome } = bench.done() else { panic!("not a fetch") };
+            let TierEvent::Fetched { flight, outcome } = bench.done() else {
+                panic!("not a fetch")
+            };
             assert_own_value(flight, outcome);
         }
         for number in 0..9 {
@@ -97,7 +99,9 @@ fn large_values_at_once_and_small_ones_between_them_all_arrive() {
         let count = jobs.len();
         bench.tiers.submit_all(jobs);
         for _ in 0..count {
-            let Event::Fetched { flight, outcome } = bench.done() else { panic!("not a fetch") };
+            let TierEvent::Fetched { flight, outcome } = bench.done() else {
+                panic!("not a fetch")
+            };
             match flight {
                 101..=103 => {
                     let (tier, bytes, ..) = found(outcome);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use l1d::tiers::{Event, Fetched, Job, Tier, Written, memcached_key};
+use l1d::tiers::{Fetched, Job, Tier, TierEvent, Written, memcached_key};
 
 use crate::bench::{Bench, HOUR, LONG, SHORT, found, is_absent, within};
 use test_support::servers::{Proxy, Server, until};
@@ -88,9 +88,9 @@ fn while_l2_has_nothing_both_tiers_are_asked_at_once_and_l2_still_comes_first() 
     }
 }
 
-fn fetched(event: Event) -> (u64, Fetched) {
+fn fetched(event: TierEvent) -> (u64, Fetched) {
     match event {
-        Event::Fetched { flight, outcome } => (flight, outcome),
+        TierEvent::Fetched { flight, outcome } => (flight, outcome),
         other => panic!("{other:?}"),
     }
 }
@@ -177,7 +177,7 @@ fn a_thousand_keys_travel_in_few_exchanges() {
     let job = |n| Bench::fetch_job(n, format!("key:{n}").as_bytes());
     bench.tiers.submit_all((0..1000).map(job).collect());
     for _ in 0..1000 {
-        let Event::Fetched { flight, outcome } = bench.done() else { panic!("not a fetch") };
+        let TierEvent::Fetched { flight, outcome } = bench.done() else { panic!("not a fetch") };
         match flight % 3 {
             2 => assert!(is_absent(&outcome, true), "{flight}: {outcome:?}"),
             tier => {

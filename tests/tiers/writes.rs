@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use l1d::tiers::{Event, Tier, Written};
+use l1d::tiers::{Tier, TierEvent, Written};
 
 use crate::bench::{Bench, HOUR, LONG, found, within};
 use test_support::servers::{PATIENCE, Server, scripted_memcached};
@@ -44,7 +44,7 @@ fn a_value_too_large_for_memcached_leaves_no_older_one_and_harms_no_other_key() 
             }
         }
         for _ in 0..41 {
-            let Event::Written { id, outcome } = bench.done() else { panic!("not a write") };
+            let TierEvent::Written { id, outcome } = bench.done() else { panic!("not a write") };
             if id == 1000 && alone {
                 assert!(
                     matches!(outcome, Written::NotApplied { tier: Tier::L2, .. }),

@@ -20,7 +20,7 @@ pub(super) enum Waiter {
 
 /// An answer that owns its bytes.
 #[derive(Debug, Clone)]
-pub(super) enum Answer {
+pub(super) enum OwnedResponse {
     Found { value: Arc<[u8]>, flags: u32, version: u64, ttl: Duration },
     Absent { ttl: Duration },
     Unknown,
@@ -29,29 +29,29 @@ pub(super) enum Answer {
     Error { code: ErrorCode, message: String },
 }
 
-impl Answer {
-    pub(super) fn error(code: ErrorCode, message: impl Into<String>) -> Answer {
-        Answer::Error { code, message: message.into() }
+impl OwnedResponse {
+    pub(super) fn error(code: ErrorCode, message: impl Into<String>) -> OwnedResponse {
+        OwnedResponse::Error { code, message: message.into() }
     }
 
     fn value_bytes(&self) -> usize {
-        if let Answer::Found { value, .. } = self { value.len() } else { 0 }
+        if let OwnedResponse::Found { value, .. } = self { value.len() } else { 0 }
     }
 
     fn response(&self) -> Response<'_> {
         match self {
-            Answer::Found { value, flags, version, ttl } => {
+            OwnedResponse::Found { value, flags, version, ttl } => {
                 Response::Found { value, flags: *flags, version: *version, ttl: *ttl }
             }
-            Answer::Absent { ttl } => Response::Absent { ttl: *ttl },
-            Answer::Unknown => Response::Unknown,
-            Answer::Stored { version, degraded } => {
+            OwnedResponse::Absent { ttl } => Response::Absent { ttl: *ttl },
+            OwnedResponse::Unknown => Response::Unknown,
+            OwnedResponse::Stored { version, degraded } => {
                 Response::Stored { version: *version, degraded: *degraded }
             }
-            Answer::Deleted { existed, degraded } => {
+            OwnedResponse::Deleted { existed, degraded } => {
                 Response::Deleted { existed: *existed, degraded: *degraded }
             }
-            Answer::Error { code, message } => Response::Error { code: *code, message },
+            OwnedResponse::Error { code, message } => Response::Error { code: *code, message },
         }
     }
 }
@@ -66,7 +66,7 @@ pub(super) struct Groups {
 #[derive(Debug)]
 struct Group {
     origin: Origin,
-    answers: Vec<Option<Answer>>,
+    answers: Vec<Option<OwnedResponse>>,
     missing: usize,
     /// Bytes of the values so far.
     bytes: usize,
@@ -102,7 +102,12 @@ impl Groups {
     }
 
     /// Gives `answer` to `waiter`; a group that is complete is sent as one response.
-    pub(super) fn give(&mut self, waiter: Waiter, answer: &Answer, replies: &mut dyn Replies) {
+    pub(super) fn give(
+        &mut self,
+        waiter: Waiter,
+        answer: &OwnedResponse,
+        replies: &mut dyn Replies,
+    ) {
         match waiter {
             Waiter::Nobody => {}
             Waiter::Origin(origin) => replies.reply(origin, &answer.response()),
@@ -129,7 +134,7 @@ impl Groups {
             bytes += answer.value_bytes();
             fits
         });
-        let answers = fitting.map(Answer::response).collect();
+        let answers = fitting.map(OwnedResponse::response).collect();
         replies.reply(group.origin, &Response::Many(answers));
     }
 }
