@@ -9,6 +9,9 @@
 //! ```
 //!
 //! A rule's id is its place.
+//!
+//! The format belongs to the protocol version: versions 4 and 5 have format 2. A later version with
+//! another format still sends format 2 to clients that attach in these.
 
 use super::{OnWriteError, Rule, Scope, WriteMode};
 use std::time::Duration;
