@@ -75,7 +75,7 @@ pub enum PolicyError {
         permille: u16,
     },
     /// Not what an encoder of this format makes.
-    #[error("encoded policy: {what} at byte {at}; use client and daemon of one release")]
+    #[error("encoded policy: {what} at byte {at}; the peer does not keep to the protocol")]
     Encoding {
         /// What is wrong.
         what: &'static str,
