@@ -99,8 +99,9 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] without a daemon, [`Error::WrongProtocol`] with one of another
-    /// version, [`Error::Untrusted`] if the table fails a check.
+    /// [`Error::Unavailable`] without a daemon, [`Error::WrongProtocol`] if it and this client have
+    /// no protocol version in common, [`Error::Untrusted`] if the table fails a check. A table of a
+    /// layout that this client does not know is no error: [`Client::has_table`] is then `false`.
     pub fn connect(self) -> Result<Client, Error> {
         let shared = Shared::new(self.settings)?;
         shared.attach_first()?;

@@ -26,7 +26,7 @@ pub struct Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").finish_non_exhaustive()
+        f.debug_struct("Client").field("has_table", &self.has_table()).finish_non_exhaustive()
     }
 }
 
@@ -47,6 +47,15 @@ impl Client {
 
     pub(crate) fn of(shared: Arc<Shared>) -> Client {
         Client { shared }
+    }
+
+    /// Whether this client reads a table. Without one, reads ask the daemon, and peeks find only
+    /// keys of process scope. `false` before it has attached, and as long as the daemon's table has
+    /// a layout that this client does not know, because one of the two was upgraded and the other
+    /// was not. It looks again when the daemon is replaced.
+    #[must_use]
+    pub fn has_table(&self) -> bool {
+        self.shared.table().is_some()
     }
 
     /// In what pages this process has the table, as the kernel says; `None` without a table, or
@@ -88,7 +97,8 @@ impl Client {
     }
 
     /// The value of `key` if this host's table holds it, or this process's cache for a key of
-    /// process scope. Asks nobody, and makes no system call unless the table was replaced.
+    /// process scope. Asks nobody, and makes no system call unless the table was replaced or there
+    /// is none.
     #[inline]
     #[must_use]
     pub fn peek(&self, key: impl AsRef<[u8]>) -> Option<Value> {
@@ -181,7 +191,8 @@ impl Client {
     ) -> Result<Option<R>, Error> {
         let key = key.as_ref();
         let mut seen = None;
-        let read = self.shared.table().map_or(TableRead::Detached, |table| {
+        let no_table = || self.shared.no_table();
+        let read = self.shared.table().map_or_else(no_table, |table| {
             let read = table.read_with(key, |value| seen = Some(look(&ValueView::in_table(value))));
             self.shared.note(table, key, &read);
             read

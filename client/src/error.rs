@@ -68,10 +68,10 @@ pub enum Error {
         /// What is busy.
         reason: String,
     },
-    /// Client and daemon are of different versions.
-    #[error("{reason}; use a client and a daemon of one version")]
+    /// Client and daemon have no version of the protocol in common.
+    #[error("{reason}")]
     WrongProtocol {
-        /// What differs.
+        /// Their versions, and which of them to upgrade.
         reason: String,
     },
     /// What the daemon handed over is no table that this process may trust.
@@ -89,6 +89,16 @@ pub enum Error {
         reason: String,
         /// The error beneath, if there is one.
         source: Option<Cause>,
+    },
+    /// The daemon is newer than this client and reports a failure of a kind that the client does
+    /// not know. A write may have been carried out.
+    #[error(
+        "the daemon reports a failure that this client has no name for: {reason}; if this was a \
+         write, it may have been carried out; upgrade the client"
+    )]
+    Other {
+        /// What the daemon said.
+        reason: String,
     },
     /// The destination of a read has no room for the value.
     #[error(transparent)]
@@ -143,8 +153,8 @@ impl Eq for Cause {}
 impl Error {
     /// Whether the same call may succeed later, and repeating it can do no harm: the daemon or a
     /// tier was unreachable, late or busy, and nothing was changed. `false` for
-    /// [`UnknownOutcome`](Error::UnknownOutcome), as only the caller knows if writing twice does
-    /// harm.
+    /// [`UnknownOutcome`](Error::UnknownOutcome) and [`Other`](Error::Other), because only the
+    /// caller knows if writing twice does harm.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -153,6 +163,7 @@ impl Error {
             | Error::TierFailed { .. }
             | Error::Busy { .. } => true,
             Error::UnknownOutcome { .. }
+            | Error::Other { .. }
             | Error::TooLarge { .. }
             | Error::Refused { .. }
             | Error::WrongProtocol { .. }
@@ -173,6 +184,7 @@ impl Error {
             ErrorCode::UnknownOutcome => Error::UnknownOutcome { reason, source: None },
             ErrorCode::Busy => Error::Busy { reason },
             ErrorCode::WrongProtocol => Error::WrongProtocol { reason },
+            ErrorCode::Other => Error::Other { reason },
             ErrorCode::Malformed | ErrorCode::Internal => Error::Internal { reason, source: None },
         }
     }
@@ -213,6 +225,6 @@ mod tests {
         let of = |code| Error::from_daemon(code, "").is_retryable();
         assert!(of(ErrorCode::Busy) && of(ErrorCode::TierFailed));
         assert!(!of(ErrorCode::UnknownOutcome) && !of(ErrorCode::TooLarge));
-        assert!(!of(ErrorCode::Refused) && !of(ErrorCode::Internal));
+        assert!(!of(ErrorCode::Refused) && !of(ErrorCode::Internal) && !of(ErrorCode::Other));
     }
 }

@@ -13,7 +13,7 @@ pub(crate) struct MailboxPlace {
     /// The daemon gave none when it was last asked.
     refused: AtomicBool,
     /// Which daemon that was.
-    instance: AtomicU64,
+    daemon: AtomicU64,
     /// A thread is opening one.
     is_opening: Mutex<bool>,
     opened: Condvar,
@@ -37,15 +37,14 @@ impl MailboxPlace {
         drop(before);
     }
 
-    /// A connection was made to this instance of the daemon; another one may give what the last did
-    /// not.
-    pub(crate) fn met(&self, instance: u64) {
-        if self.instance.swap(instance, Ordering::Relaxed) != instance {
+    /// A connection was made to this daemon; another one than the last may give what that did not.
+    pub(crate) fn met(&self, daemon: u64) {
+        if self.daemon.swap(daemon, Ordering::Relaxed) != daemon {
             self.refused.store(false, Ordering::Relaxed);
         }
     }
 
-    /// The daemon gives no mailbox.
+    /// The daemon gives no mailbox, or none that this client knows.
     pub(crate) fn refuse(&self) {
         self.refused.store(true, Ordering::Relaxed);
     }

@@ -1,6 +1,7 @@
 //! State that belongs to one process and not to its forked children: connections, locks, the
 //! process cache, the policy as the daemon last told it.
 
+use crate::clock;
 use crate::mailbox_place::MailboxPlace;
 use crate::pool::Pool;
 use crate::process_cache::{Fresh, ProcessCache, Ticket};
@@ -17,6 +18,9 @@ const ATTACH_PAUSE: Duration = Duration::from_millis(10);
 const ATTACH_PAUSE_FACTOR: u32 = 4;
 
 const ATTACH_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Without a table, reads check at most this often that the daemon is there.
+const DAEMON_CHECK_NS: u64 = 1_000_000_000;
 
 /// The part of a key's rule that a client needs.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +45,8 @@ pub(crate) struct Process {
     adopting: Mutex<()>,
     /// The earliest time of the next attempt to attach again. Held by the thread that tries.
     next_attach: Mutex<Option<Instant>>,
+    /// The earliest time of the next check that the daemon is there, by the coarse clock.
+    next_daemon_check_ns: AtomicU64,
 }
 
 impl Process {
@@ -54,6 +60,7 @@ impl Process {
             populated: AtomicU64::new(0),
             adopting: Mutex::new(()),
             next_attach: Mutex::new(None),
+            next_daemon_check_ns: AtomicU64::new(0),
         }
     }
 
@@ -130,6 +137,23 @@ impl Process {
                 }
             }
         }
+    }
+
+    /// Whether the daemon that this process asks may have gone. Checked now and then: in between it
+    /// counts as there. Who only peeks learns of its successor by this alone.
+    pub(crate) fn may_have_lost_daemon(&self) -> bool {
+        // Relaxed: threads that check at the same time do no harm.
+        if clock::monotonic_coarse_ns() < self.next_daemon_check_ns.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.put_off_daemon_check();
+        self.mailbox.get().is_none_or(|mailbox| mailbox.is_hung_up())
+    }
+
+    /// The next check is due in a while: the daemon has just answered, or is being looked at.
+    pub(crate) fn put_off_daemon_check(&self) {
+        let now_ns = clock::monotonic_coarse_ns();
+        self.next_daemon_check_ns.store(now_ns.saturating_add(DAEMON_CHECK_NS), Ordering::Relaxed);
     }
 
     /// Runs `attach`, which tells whether it succeeded, unless another thread does, or the last

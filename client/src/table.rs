@@ -8,7 +8,8 @@ use l1d_wire::mapping::{Access, Mapping};
 use l1d_wire::pages::Pages;
 use shm_layout::memory::WORD_BYTES;
 use shm_layout::{
-    Destination, Hit, InPlace, Look, Mapped, NoHit, Outcome, Probe, Reader, Receiver, Sighting,
+    Destination, Hit, InPlace, LayoutError, Look, Mapped, NoHit, Outcome, Probe, Reader, Receiver,
+    Sighting,
 };
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,15 @@ pub(crate) enum TableRead {
     Detached,
 }
 
+/// Why there is no table to read.
+#[derive(Debug)]
+pub(crate) enum NoTable {
+    /// It has a layout that this client does not know.
+    UnknownLayout,
+    /// The reason not to trust it.
+    Untrusted(String),
+}
+
 /// A checked table.
 pub(crate) struct Table {
     /// Dropped before `mapping`, whose memory it reads.
@@ -45,14 +55,21 @@ impl Table {
         file: impl AsFd,
         bytes: u64,
         clock_difference_ns: u64,
-    ) -> Result<Table, String> {
+    ) -> Result<Table, NoTable> {
         let mapping = Mapping::of_file(file, bytes, Access::Read)
-            .map_err(|error| format!("mmap: {error}"))?;
+            .map_err(|error| NoTable::Untrusted(format!("mmap: {error}")))?;
         // SAFETY: `base` is aligned to 2 MiB; `bytes` bytes stay mapped for reading as long as
         // `mapping` lives, which is dropped after the reader; nothing else in this process accesses
         // them.
-        let reader = unsafe { Reader::attach(Mapped::new(mapping.base()), bytes) }
-            .map_err(|error| error.to_string())?;
+        let reader =
+            unsafe { Reader::attach(Mapped::new(mapping.base()), bytes) }.map_err(|error| {
+                match error {
+                    LayoutError::Version { .. } | LayoutError::Fingerprint => {
+                        NoTable::UnknownLayout
+                    }
+                    error => NoTable::Untrusted(error.to_string()),
+                }
+            })?;
         Ok(Table { reader, mapping, clock_difference_ns: AtomicU64::new(clock_difference_ns) })
     }
 

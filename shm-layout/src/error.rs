@@ -71,8 +71,7 @@ impl fmt::Display for LayoutError {
             LayoutError::Magic => f.write_str("this is not an l1d table"),
             LayoutError::Version { found } => write!(
                 f,
-                "the table has layout version {found}, this program reads version {}; \
-                 run the client and the daemon of one release",
+                "the table has layout version {found}, this program knows version {}",
                 crate::header::LAYOUT_VERSION
             ),
             LayoutError::Fingerprint => {

@@ -87,7 +87,7 @@ pub struct Identity {
 }
 
 /// Identifies the layout. Any change of a size, an offset or the key hash changes it, even if
-/// [`LAYOUT_VERSION`] was not raised. FNV-1a over the figures.
+/// [`LAYOUT_VERSION`] was not raised.
 pub const FINGERPRINT: u64 = {
     let figures = [
         HEADER_BYTES,
@@ -119,6 +119,11 @@ pub const FINGERPRINT: u64 = {
         crate::entry::MARK_STRICT as usize,
         crate::entry::TICK_BITS as usize,
     ];
+    fingerprint_of(&figures)
+};
+
+/// FNV-1a over the figures.
+pub(crate) const fn fingerprint_of(figures: &[usize]) -> u64 {
     let mut sum = 0xcbf2_9ce4_8422_2325;
     let mut index = 0;
     while index < figures.len() {
@@ -126,7 +131,7 @@ pub const FINGERPRINT: u64 = {
         index += 1;
     }
     sum
-};
+}
 
 const fn fnv1a(mut sum: u64, word: u64) -> u64 {
     let bytes = word.to_le_bytes();

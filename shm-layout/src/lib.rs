@@ -60,6 +60,7 @@ pub mod error;
 pub mod geometry;
 pub mod hash;
 pub mod header;
+mod layout;
 pub mod mailbox;
 pub mod memory;
 mod outcome;
@@ -78,6 +79,7 @@ pub use geometry::{Bucket, Geometry, Location, Plan};
 pub use hash::{KeyHash, TableHasher};
 #[cfg(feature = "heap")]
 pub use heap::{HeapTable, VecDestination};
+pub use layout::Layout;
 pub use memory::{Mapped, MappedMut, Memory, MemoryMut};
 pub use outcome::{Hit, NoHit, Outcome, Probe, Sighting};
 pub use read::Reader;

@@ -32,7 +32,10 @@ pub(crate) use admin::pages_json;
 use block::Blocks;
 use flight::Flights;
 use l1d_wire::policy::PolicySet;
-use l1d_wire::protocol::{Attached, ErrorCode, PROTOCOL_VERSION, Request, Response, Set};
+use l1d_wire::protocol::version::{
+    PROTOCOL_NEGOTIATED, PROTOCOL_OLDEST, PROTOCOL_VERSION, agreed_version,
+};
+use l1d_wire::protocol::{Attached, ErrorCode, Layouts, Request, Response, Set};
 use resize::Resizing;
 use response::{Groups, Waiter};
 use serde_json::json;
@@ -160,24 +163,25 @@ impl Owner {
     }
 
     fn attach(&mut self, origin: Origin, peer: &Peer, protocol: u32, replies: &mut dyn Replies) {
-        if protocol != PROTOCOL_VERSION {
+        let Some(agreed) = agreed_version(protocol) else {
             let message = format!(
-                "the client speaks protocol {protocol}, this daemon {PROTOCOL_VERSION}; \
-                 use the client crate of the daemon's release"
+                "the client speaks protocol {protocol} at most, this daemon {PROTOCOL_OLDEST} to \
+                 {PROTOCOL_VERSION}; upgrade the client"
             );
             let code = ErrorCode::WrongProtocol;
             return replies.reply(origin, &Response::Error { code, message: &message });
-        }
+        };
         self.counters.attaches += 1;
         self.resizing.attached(origin, peer.pid, self.tables.current());
         let response = Response::Attached(Attached {
-            protocol: PROTOCOL_VERSION,
+            protocol: agreed,
             table_id: self.tables.current().writer().geometry().identity().table_id,
             table_bytes: self.tables.file().bytes(),
             instance: self.tables.current().instance(),
             clock_ns: clock::monotonic_ns(),
             mailbox_bytes: 0,
             policy: &self.policy_bytes,
+            layouts: (agreed >= PROTOCOL_NEGOTIATED).then_some(Layouts::OWN),
         });
         replies.reply_with_table(origin, &response, self.tables.file().read_only().as_fd());
     }

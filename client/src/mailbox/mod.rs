@@ -134,6 +134,11 @@ impl ClientEnd {
         self.is_dead.load(Ordering::Relaxed)
     }
 
+    /// Whether the daemon has hung up.
+    pub(crate) fn is_hung_up(&self) -> bool {
+        self.socket.is_closed()
+    }
+
     /// Stops all further use of this mailbox.
     pub(crate) fn give_up(&self) {
         self.is_dead.store(true, Ordering::Relaxed);

@@ -1,27 +1,33 @@
-//! Connecting to the daemon, and taking over the table and the mailbox that it hands out.
+//! Taking over the table and the mailbox that the daemon hands out with a new connection.
 
 use super::Shared;
-use crate::clock;
+use super::greet::Greeting;
 use crate::connection::Connection;
 use crate::deadline::Deadline;
-use crate::error::{Cause, Error};
-use crate::failure::{Failure, Intent};
+use crate::error::Error;
 use crate::mailbox::ClientEnd;
 use crate::process::Process;
-use crate::reply::{decode, unexpected};
-use crate::table::Table;
+use crate::table::{NoTable, Table};
 use crate::verify::{self, Owners};
 use l1d_wire::policy::PolicySet;
-use l1d_wire::protocol::{Attached, PROTOCOL_VERSION, Request, Response};
+use l1d_wire::protocol::Attached;
+use shm_layout::Layout;
+use shm_layout::mailbox::SHAPE;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-/// Largest reply to a request to attach: room for any policy.
-const REPLY_BYTES_MAX: usize = 16 << 20;
+/// A connection, and the mailbox that came with it.
+type Opened = (Connection, Offered);
 
-/// A connection, and the mailbox that came with it: its file, and the bytes announced for it.
-type Opened = (Connection, Option<(OwnedFd, u64)>);
+/// What the daemon says to the wish for a mailbox.
+pub(super) enum Offered {
+    /// None.
+    Nothing,
+    /// One of a layout that this client does not know. Its connection carries no requests.
+    Unknown,
+    /// This file, and the bytes announced for it.
+    Mailbox(OwnedFd, u64),
+}
 
 impl Shared {
     /// The first attachment of a new client.
@@ -39,7 +45,8 @@ impl Shared {
             if self.attach_with_mailbox(process, deadline.unwrap_or(&own)).is_err() {
                 return false;
             }
-            self.attachments.current().is_some_and(Table::is_serving)
+            self.attachments.is_without_table()
+                || self.attachments.current().is_some_and(Table::is_serving)
         })
     }
 
@@ -55,21 +62,26 @@ impl Shared {
             .unwrap_or_else(|| Err(deadline.error("attaching to the daemon")))
     }
 
-    /// Opens a connection, and with it this process's mailbox, where the daemon gives one.
+    /// Opens a connection, and with it this process's mailbox, where the daemon gives one that this
+    /// client knows.
     fn attach_with_mailbox(&self, process: &Process, deadline: &Deadline) -> Result<(), Error> {
-        let (connection, mailbox) = self.attach(process, deadline, self.settings.mailbox)?;
-        let Some((file, bytes)) = mailbox else {
-            process.mailbox.refuse();
-            process.pool.offer(connection);
-            return Ok(());
-        };
-        let end = ClientEnd::open(&file, bytes, connection, self.settings.spin);
-        process.mailbox.put(end.map_err(|reason| self.untrusted(reason))?);
+        let (connection, offered) = self.attach(process, deadline, self.settings.mailbox)?;
+        match offered {
+            Offered::Mailbox(file, bytes) => {
+                let end = ClientEnd::open(&file, bytes, connection, self.settings.spin);
+                process.mailbox.put(end.map_err(|reason| self.untrusted(reason))?);
+            }
+            Offered::Nothing => {
+                process.mailbox.refuse();
+                process.pool.offer(connection);
+            }
+            Offered::Unknown => process.mailbox.refuse(),
+        }
         Ok(())
     }
 
-    /// Opens a connection, and takes over the table that it hands over if that is another one. A
-    /// mailbox comes with the connection, if one is wanted and the daemon gives one.
+    /// Opens a connection, and takes over the table that comes with it if that is another one. A
+    /// mailbox comes with it too, if one is wanted and the daemon gives one.
     pub(super) fn attach(
         &self,
         process: &Process,
@@ -77,105 +89,80 @@ impl Shared {
         wants_mailbox: bool,
     ) -> Result<Opened, Error> {
         let deadline = deadline.at_most(self.settings.attach_deadline);
-        let sequence = 1 + self.connections_begun.fetch_add(1, Ordering::Relaxed);
-        let mut connection = Connection::open(&self.settings.socket, &deadline)
-            .map_err(|reason| reason.into_error(&self.settings.socket))?;
-        let peer_uid = connection
-            .peer_uid()
-            .map_err(|errno| Error::system("asking who the daemon is", errno))?;
-
-        let mut descriptors = Vec::new();
-        let before_ns = clock::monotonic_ns();
-        let payload =
-            self.ask_to_attach(&mut connection, wants_mailbox, &deadline, &mut descriptors)?;
-        let after_ns = clock::monotonic_ns();
-        let attached = match decode(payload)? {
-            Response::Attached(attached) => attached,
-            other => return Err(unexpected(&other)),
+        let mut greeting = self.greet(wants_mailbox, &deadline)?;
+        process.mailbox.met(greeting.daemon());
+        process.put_off_daemon_check();
+        let offered = match wants_mailbox {
+            true => take_mailbox(&greeting.attached, &mut greeting.descriptors),
+            false => Offered::Nothing,
         };
-        process.mailbox.met(attached.instance);
-        let has_mailbox = wants_mailbox && attached.mailbox_bytes > 0 && descriptors.len() > 1;
-        let mailbox = has_mailbox.then(|| (descriptors.remove(1), attached.mailbox_bytes));
-        let clock_difference_ns = clock::difference_ns(before_ns, after_ns, attached.clock_ns);
-        let attached = &attached;
-        let offer = Offer { attached, descriptors, peer_uid, clock_difference_ns, sequence };
-        self.adopt(process, offer, &deadline)?;
-        Ok((connection, mailbox))
+        let Greeting { connection, attached, policy, mut descriptors, .. } = greeting;
+        let offer = Offer {
+            file: descriptors.drain(..).next(),
+            attached,
+            peer_uid: greeting.peer_uid,
+            clock_difference_ns: greeting.clock_difference_ns,
+            sequence: greeting.sequence,
+        };
+        self.adopt(process, &offer, policy, &deadline)?;
+        Ok((connection, offered))
     }
 
-    /// The payload of the daemon's reply to an attach, and the descriptors that came with it.
-    fn ask_to_attach<'a>(
+    /// Puts the table in place that a new connection has brought, once it is known to be one, or
+    /// none, if this client does not know its layout.
+    fn adopt(
         &self,
-        connection: &'a mut Connection,
-        wants_mailbox: bool,
+        process: &Process,
+        offer: &Offer,
+        policy: PolicySet,
         deadline: &Deadline,
-        descriptors: &mut Vec<OwnedFd>,
-    ) -> Result<&'a [u8], Error> {
-        let attach = Request::Attach { protocol: PROTOCOL_VERSION, mailbox: wants_mailbox };
-        connection
-            .send(&attach, deadline)
-            .and_then(|()| {
-                connection.receive_with_descriptors(REPLY_BYTES_MAX, deadline, descriptors)
-            })
-            .map_err(|failure| match failure {
-                Failure::NotSent(reason) | Failure::NoReply(reason) => {
-                    reason.into_error(&self.settings.socket)
-                }
-                failure => self.failure(failure, Intent::Read, deadline),
-            })
-    }
-
-    /// Puts the table in place that a new connection has brought, once it is known to be one.
-    fn adopt(&self, process: &Process, offer: Offer<'_>, deadline: &Deadline) -> Result<(), Error> {
-        let attached = offer.attached;
-        if attached.protocol != PROTOCOL_VERSION {
-            let reason = format!(
-                "the daemon speaks protocol {}, this client {PROTOCOL_VERSION}",
-                attached.protocol
-            );
-            return Err(Error::WrongProtocol { reason });
-        }
-        let policy = PolicySet::decode(attached.policy).map_err(|error| Error::Internal {
-            reason: format!("the policy that it sent: {error}"),
-            source: Some(Cause::of(error)),
-        })?;
-
+    ) -> Result<(), Error> {
+        let table_id = offer.attached.table_id;
         let _alone = process.adopt();
-        if let Some(current) = self.attachments.current()
-            && current.id() == attached.table_id
-        {
-            current.set_clock_difference_ns(offer.clock_difference_ns);
+        if self.attachments.is_latest(table_id) {
             process.set_policy(policy);
-            // A child inherits the mapping, but none of it is in the child's page table.
-            if process.must_populate(current.id()) {
-                current.populate(self.settings.populate, deadline);
+            if let Some(current) = self.attachments.current() {
+                current.set_clock_difference_ns(offer.clock_difference_ns);
+                // A child inherits the mapping, but none of it is in the child's page table.
+                if process.must_populate(table_id) {
+                    current.populate(self.settings.populate, deadline);
+                }
             }
             return Ok(());
         }
         if self.attachments.is_news(offer.sequence) {
-            let sequence = offer.sequence;
             let table = self.checked(offer).map_err(|reason| self.untrusted(reason))?;
-            if process.must_populate(table.id()) {
+            if let Some(table) = &table
+                && process.must_populate(table_id)
+            {
                 table.populate(self.settings.populate, deadline);
             }
-            self.attachments.switch(table, sequence);
+            self.attachments.switch(table_id, table, offer.sequence);
             process.set_policy(policy);
         }
         Ok(())
     }
 
-    /// The table of an offer, when everything about it is as it should be. Descriptors beyond the
-    /// first are closed.
-    fn checked(&self, offer: Offer<'_>) -> Result<Table, String> {
-        let attached = offer.attached;
-        let file = offer.descriptors.into_iter().next().ok_or("no descriptor came with it")?;
+    /// The table of an offer, when everything about it is as it should be; `None` if only its
+    /// layout is unknown.
+    fn checked(&self, offer: &Offer) -> Result<Option<Table>, String> {
+        let attached = &offer.attached;
+        let file = offer.file.as_ref().ok_or("no descriptor came with it")?;
         let owners = Owners { peer_uid: offer.peer_uid, expected_uid: self.settings.owner_uid };
-        verify::table_file(&file, attached.table_bytes, &owners)?;
-        let table = Table::map(&file, attached.table_bytes, offer.clock_difference_ns)?;
+        // Values from this daemon are as trustworthy as its table, so this holds for any layout.
+        verify::table_file(file, attached.table_bytes, &owners)?;
+        if attached.layouts.is_some_and(|layouts| layouts.table != Layout::TABLE) {
+            return Ok(None);
+        }
+        let table = match Table::map(file, attached.table_bytes, offer.clock_difference_ns) {
+            Ok(table) => table,
+            Err(NoTable::UnknownLayout) => return Ok(None),
+            Err(NoTable::Untrusted(reason)) => return Err(reason),
+        };
         if table.id() != attached.table_id {
             return Err("it is another table than the daemon announced".to_owned());
         }
-        Ok(table)
+        Ok(Some(table))
     }
 
     fn untrusted(&self, reason: String) -> Error {
@@ -184,10 +171,25 @@ impl Shared {
 }
 
 /// The table that a new connection has brought.
-struct Offer<'a> {
-    attached: &'a Attached<'a>,
-    descriptors: Vec<OwnedFd>,
+struct Offer {
+    /// Further descriptors are closed.
+    file: Option<OwnedFd>,
+    attached: Attached<'static>,
     peer_uid: u32,
     clock_difference_ns: u64,
     sequence: u64,
+}
+
+/// The mailbox among the descriptors that came with an answer.
+fn take_mailbox(attached: &Attached<'_>, descriptors: &mut Vec<OwnedFd>) -> Offered {
+    let bytes = attached.mailbox_bytes;
+    if bytes == 0 || descriptors.len() < 2 {
+        return Offered::Nothing;
+    }
+    let file = descriptors.remove(1);
+    let is_known = match attached.layouts {
+        Some(layouts) => layouts.mailbox == Layout::MAILBOX,
+        None => bytes == SHAPE.bytes() as u64,
+    };
+    if is_known { Offered::Mailbox(file, bytes) } else { Offered::Unknown }
 }

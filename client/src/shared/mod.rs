@@ -3,11 +3,13 @@
 //! | part | file |
 //! |---|---|
 //! | reading the table, reporting hits | `mod` |
-//! | connecting, and taking over the table and the mailbox | `attach` |
+//! | opening a connection, and agreeing on a protocol version | `greet` |
+//! | taking over the table and the mailbox that came with it | `attach` |
 //! | sending requests and taking replies | `ask` |
 
 mod ask;
 mod attach;
+mod greet;
 
 pub(crate) use ask::{Submission, too_many};
 
@@ -20,6 +22,7 @@ use crate::reports;
 use crate::sentinel::PerProcess;
 use crate::settings::Settings;
 use crate::table::{Table, TableRead};
+use greet::Unnegotiated;
 use shm_layout::{Hit, NoHit};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,6 +32,7 @@ pub(crate) struct Shared {
     settings: Settings,
     /// Connections begun so far; see [`Attachments::is_news`].
     connections_begun: AtomicU64,
+    unnegotiated: Unnegotiated,
     /// Distinguishes the clients of a process.
     id: u64,
 }
@@ -43,6 +47,7 @@ impl Shared {
             process: PerProcess::new()?,
             settings,
             connections_begun: AtomicU64::new(0),
+            unnegotiated: Unnegotiated::default(),
             id: CLIENTS.fetch_add(1, Ordering::Relaxed),
         })
     }
@@ -86,7 +91,7 @@ impl Shared {
     pub(crate) fn read_table(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
         let Some(table) = self.attachments.current() else {
             value.clear();
-            return TableRead::Detached;
+            return self.no_table();
         };
         let read = table.read(key, value);
         self.note(table, key, &read);
@@ -98,13 +103,30 @@ impl Shared {
         value.clear();
         match (no_hit, self.attachments.current()) {
             (NoHit::Miss, _) => TableRead::Miss,
-            (NoHit::Detached, _) | (_, None) => TableRead::Detached,
+            (NoHit::Detached, _) | (_, None) => self.detached(),
             (NoHit::Unclear, Some(table)) => {
                 let read = table.read_slow(key, value);
                 self.note(table, key, &read);
                 read
             }
         }
+    }
+
+    /// The outcome of a read of a table that is not in use, or of none. Out of line, where it costs
+    /// misses nothing.
+    #[cold]
+    #[inline(never)]
+    fn detached(&self) -> TableRead {
+        if self.attachments.current().is_some() { TableRead::Detached } else { self.no_table() }
+    }
+
+    /// The outcome of a read without a table: a miss, as long as the daemon lives whose table's
+    /// layout this client does not know; `Detached` if there may be another table to attach.
+    #[cold]
+    pub(crate) fn no_table(&self) -> TableRead {
+        let is_at_daemon = self.attachments.is_without_table()
+            && self.process.get().is_some_and(|process| !process.may_have_lost_daemon());
+        if is_at_daemon { TableRead::Miss } else { TableRead::Detached }
     }
 
     /// Counts `read` if it is a hit.

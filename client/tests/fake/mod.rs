@@ -2,8 +2,13 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use l1d_wire::policy::{PolicySet, Rule, Scope};
-use l1d_wire::protocol::{Attached, PROTOCOL_VERSION, Request, Response, frame};
+use l1d_wire::protocol::version::{PROTOCOL_NEGOTIATED, PROTOCOL_OLDEST};
+use l1d_wire::protocol::{
+    Attached, ErrorCode, Layouts, PROTOCOL_VERSION, Request, Response, frame,
+};
 use memmap2::{MmapOptions, MmapRaw};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::time::{ClockId, clock_gettime};
 use shm_layout::entry::NEVER;
@@ -11,7 +16,7 @@ use shm_layout::{Entry, Geometry, Location, MappedMut, Plan, Writer};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -78,6 +83,14 @@ impl FakeTable {
     pub fn open(&self) -> File {
         File::open(&self.path).unwrap()
     }
+
+    /// Stores another layout version in both copies of the identity; see LAYOUT.md.
+    pub fn set_layout_version(&self, version: u64) {
+        let file = OpenOptions::new().write(true).open(&self.path).unwrap();
+        for copy in [0, 512] {
+            file.write_all_at(&version.to_le_bytes(), copy + 8).unwrap();
+        }
+    }
 }
 
 fn entry_words(entry: &Entry<'_>) -> usize {
@@ -115,6 +128,32 @@ pub enum AttachFault {
     HugeFrame,
 }
 
+/// Which versions of the protocol the daemon speaks.
+#[derive(Debug, Clone, Copy)]
+pub enum Speaks {
+    /// This one alone, as version 4 does.
+    Only(u32),
+    /// All from the oldest to this one.
+    UpTo(u32),
+}
+
+/// What the daemon says of itself when a client attaches.
+#[derive(Debug, Clone, Copy)]
+pub struct Says {
+    pub speaks: Speaks,
+    pub instance: u64,
+    pub layouts: Layouts,
+    /// Bytes of the mailbox that it hands out, which nobody serves.
+    pub mailbox_bytes: Option<u64>,
+}
+
+/// A request to attach, as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    pub protocol: u32,
+    pub mailbox: bool,
+}
+
 type Behaviour = dyn Fn(u64, &Request<'_>) -> Act + Send + Sync;
 
 struct Shared {
@@ -122,6 +161,8 @@ struct Shared {
     fault: Mutex<AttachFault>,
     hold: Mutex<Option<Hold>>,
     policy: Mutex<Vec<u8>>,
+    says: Mutex<Says>,
+    asked: Mutex<Vec<Asked>>,
     behaviour: Box<Behaviour>,
     stopping: AtomicBool,
     streams: Mutex<Vec<UnixStream>>,
@@ -170,6 +211,13 @@ impl FakeDaemon {
             fault: Mutex::new(AttachFault::None),
             hold: Mutex::new(None),
             policy: Mutex::new(policy(None)),
+            says: Mutex::new(Says {
+                speaks: Speaks::UpTo(PROTOCOL_VERSION),
+                instance: 1,
+                layouts: Layouts::OWN,
+                mailbox_bytes: None,
+            }),
+            asked: Mutex::default(),
             behaviour: Box::new(behaviour),
             stopping: AtomicBool::new(false),
             streams: Mutex::default(),
@@ -182,6 +230,16 @@ impl FakeDaemon {
 
     pub fn set_fault(&self, fault: AttachFault) {
         *self.shared.fault.lock().unwrap() = fault;
+    }
+
+    /// Changes what the daemon says of itself from now on.
+    pub fn says(&self, change: impl FnOnce(&mut Says)) {
+        change(&mut self.shared.says.lock().unwrap());
+    }
+
+    /// The requests to attach since the last call.
+    pub fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.shared.asked.lock().unwrap())
     }
 
     /// Closes every open connection; new ones are accepted.
@@ -240,6 +298,7 @@ fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
 fn serve(number: u64, mut stream: UnixStream, shared: &Shared) {
     let mut received = Vec::new();
     let mut piece = [0; 4096];
+    let mut has_mailbox = false;
     loop {
         let Some(payload) = frame::split(&received, 1 << 24).unwrap() else {
             match stream.read(&mut piece) {
@@ -250,7 +309,14 @@ fn serve(number: u64, mut stream: UnixStream, shared: &Shared) {
         };
         let end = payload.end;
         let act = match Request::decode(&received[payload]).unwrap() {
-            Request::Attach { .. } => attach(&stream, shared),
+            Request::Attach { protocol, mailbox } => {
+                assert!(!has_mailbox, "a request over the socket of a mailbox");
+                let asked = Asked { protocol, mailbox };
+                shared.asked.lock().unwrap().push(asked);
+                has_mailbox = mailbox && shared.says.lock().unwrap().mailbox_bytes.is_some();
+                attach(&stream, shared, asked)
+            }
+            _ if has_mailbox => panic!("a request over the socket of a mailbox"),
             request => (shared.behaviour)(number, &request),
         };
         received.drain(..end);
@@ -274,8 +340,18 @@ fn serve(number: u64, mut stream: UnixStream, shared: &Shared) {
     let _ = stream.shutdown(std::net::Shutdown::Both);
 }
 
-fn attach(stream: &UnixStream, shared: &Shared) -> Act {
+fn attach(stream: &UnixStream, shared: &Shared, asked: Asked) -> Act {
     let fault = *shared.fault.lock().unwrap();
+    let says = *shared.says.lock().unwrap();
+    let protocol = match says.speaks {
+        _ if fault == AttachFault::WrongProtocol => PROTOCOL_VERSION + 1,
+        Speaks::Only(version) if asked.protocol == version => version,
+        Speaks::UpTo(version) if asked.protocol >= PROTOCOL_OLDEST => version.min(asked.protocol),
+        _ => {
+            let message = "another version; upgrade it";
+            return Act::Cut(framed(&Response::Error { code: ErrorCode::WrongProtocol, message }));
+        }
+    };
     let table = Arc::clone(&shared.table.lock().unwrap());
     if let Some(hold) = { shared.hold.lock().unwrap().take() } {
         hold.reached.send(()).unwrap();
@@ -283,14 +359,22 @@ fn attach(stream: &UnixStream, shared: &Shared) -> Act {
     }
     let policy = shared.policy.lock().unwrap().clone();
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
+    let mailbox = says.mailbox_bytes.filter(|_| asked.mailbox).map(|bytes| {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let file = File::from(memfd_create(c"fake-mailbox", flags).unwrap());
+        file.set_len(bytes).unwrap();
+        fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).unwrap();
+        (bytes, file)
+    });
     let reply = framed(&Response::Attached(Attached {
-        protocol: PROTOCOL_VERSION + u32::from(fault == AttachFault::WrongProtocol),
+        protocol,
         table_id: table.id + u64::from(fault == AttachFault::WrongId),
         table_bytes: TABLE_BYTES + u64::from(fault == AttachFault::WrongBytes),
-        instance: 1,
+        instance: says.instance,
         clock_ns: u64::try_from(time.tv_sec() * 1_000_000_000 + time.tv_nsec()).unwrap(),
-        mailbox_bytes: 0,
+        mailbox_bytes: mailbox.as_ref().map_or(0, |(bytes, _)| *bytes),
         policy: &policy,
+        layouts: (protocol >= PROTOCOL_NEGOTIATED).then_some(says.layouts),
     }));
     let mut file = table.open();
     let mut bytes = reply.as_slice();
@@ -314,6 +398,7 @@ fn attach(stream: &UnixStream, shared: &Shared) -> Act {
         _ => {}
     }
     let mut descriptors: Vec<RawFd> = vec![file.as_raw_fd()];
+    descriptors.extend(mailbox.iter().map(|(_, file)| file.as_raw_fd()));
     if fault == AttachFault::ExtraDescriptor {
         descriptors.push(stream.as_raw_fd());
     }

@@ -7,7 +7,7 @@ use l1d::table::Table;
 use l1d_client::Client;
 use l1d_wire::mapping::{Access, Mapping};
 use l1d_wire::policy::PolicySet;
-use l1d_wire::protocol::{Attached, PROTOCOL_VERSION, Response};
+use l1d_wire::protocol::{Attached, Layouts, PROTOCOL_VERSION, Response};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -130,6 +130,7 @@ fn hand_out(mut stream: UnixStream, table: &File, id: u64, bytes: u64) -> Result
         clock_ns: u64::try_from(time.tv_sec() * 1_000_000_000 + time.tv_nsec())?,
         mailbox_bytes: SHAPE.bytes() as u64,
         policy: &PolicySet::default().encode(),
+        layouts: Some(Layouts::OWN),
     });
     answer.encode(&mut frame).context("the answer to an attach")?;
     let mut request = [0; 64];

@@ -25,6 +25,7 @@ pub mod lane;
 pub mod report;
 pub mod ring;
 
+use crate::header::fingerprint_of;
 use crate::memory::{LINE_WORDS, MemoryMut, WORD_BYTES};
 
 /// Memory that two sides write: each stores to its own words, and both swap the others.
@@ -47,7 +48,10 @@ pub trait AtomicMemory: MemoryMut {
     unsafe fn compare_exchange(&self, index: usize, old: u64, new: u64) -> bool;
 }
 
-/// Sizes of a mailbox. The version of the protocol implies them, so both sides use the same.
+/// Raised with every change of what the words of a mailbox mean.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Sizes of a mailbox. Both sides use [`SHAPE`]; its figures are in the [`FINGERPRINT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Words of the ring of requests; a power of two.
@@ -93,6 +97,24 @@ const ROOM_WANTED: usize = 3 * LINE_WORDS;
 /// Words of the client: its counters ([`Counter`]), on a line that nobody polls.
 const COUNTERS: usize = 4 * LINE_WORDS;
 const LANES: usize = 5 * LINE_WORDS;
+
+/// Identifies the layout. Any change of a size or an offset changes it, even if [`LAYOUT_VERSION`]
+/// was not raised.
+pub const FINGERPRINT: u64 = fingerprint_of(&[
+    SHAPE.ring_words,
+    SHAPE.lanes,
+    SHAPE.lane_bytes,
+    SHAPE.stripes,
+    SHAPE.stripe_words,
+    PRODUCED,
+    CLIENT_CPU,
+    CONSUMED,
+    OWNER_CPU,
+    RING_ME,
+    ROOM_WANTED,
+    COUNTERS,
+    LANES,
+]);
 
 impl Shape {
     const fn marks(self) -> usize {

@@ -4,7 +4,7 @@ use super::super::{Limits, Origin, Peer, Replies, Service};
 use super::NEVER;
 use crate::event_loop;
 use crate::reactor::{Interest, Reactor, Readiness, Token};
-use l1d_wire::protocol::{Attached, PROTOCOL_VERSION, Request, Response};
+use l1d_wire::protocol::{Attached, Layouts, PROTOCOL_VERSION, Request, Response};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs::{self, File, Permissions};
 use std::os::fd::AsFd;
@@ -190,6 +190,7 @@ impl Service for Scripted {
                     clock_ns: 0,
                     mailbox_bytes: 0,
                     policy: b"",
+                    layouts: Some(Layouts::OWN),
                 };
                 let response = Response::Attached(attached);
                 replies.reply_with_table(origin, &response, self.table.as_fd());

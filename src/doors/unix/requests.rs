@@ -96,8 +96,8 @@ impl Doors<'_> {
                 Phase::Attaching { wants_mailbox: *mailbox }
             }
             (Phase::Greeting, _) => {
-                let message = "the first request of a connection must be an attach; use a client \
-                               of this daemon's release";
+                let message = "the first request of a connection must be an attach; use l1d's \
+                               client, or its protocol";
                 self.refuse(origin, ErrorCode::Refused, message);
                 return 1;
             }

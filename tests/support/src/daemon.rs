@@ -52,6 +52,11 @@ impl Daemon {
         self.table_size = table_size.into();
     }
 
+    /// Another build of it, for the next start.
+    pub fn set_program(&mut self, program: &str) {
+        self.program = program.into();
+    }
+
     /// Starts it again in the same place, and returns when it is ready.
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "it runs already");

@@ -53,6 +53,25 @@ impl Words {
     }
 }
 
+/// What one `recvmsg` of at most 4096 bytes brings, and the files that come along.
+pub fn receive_with_files(stream: &UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
+    let mut bytes = vec![0; 4096];
+    let mut control = nix::cmsg_space!([i32; 4]);
+    let mut room = [IoSliceMut::new(&mut bytes)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let received = recvmsg::<()>(stream.as_raw_fd(), &mut room, Some(&mut control), flags).unwrap();
+    let mut files = Vec::new();
+    for message in received.cmsgs().unwrap() {
+        if let ControlMessageOwned::ScmRights(rights) = message {
+            // SAFETY: the kernel has just made these for us; nobody else has their numbers.
+            files.extend(rights.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    let count = received.bytes;
+    bytes.truncate(count);
+    (bytes, files)
+}
+
 impl Posted {
     pub fn attached(socket: &Path) -> Posted {
         let mut stream = UnixStream::connect(socket).unwrap();
@@ -61,22 +80,8 @@ impl Posted {
         let attach = Request::Attach { protocol: PROTOCOL_VERSION, mailbox: true };
         attach.encode(&mut frame).unwrap();
         stream.write_all(&frame).unwrap();
-        let mut bytes = vec![0; 4096];
-        let mut control = nix::cmsg_space!([i32; 4]);
-        let mut room = [IoSliceMut::new(&mut bytes)];
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let received =
-            recvmsg::<()>(stream.as_raw_fd(), &mut room, Some(&mut control), flags).unwrap();
-        let mut files = Vec::new();
-        for message in received.cmsgs().unwrap() {
-            if let ControlMessageOwned::ScmRights(rights) = message {
-                // SAFETY: the kernel has just created these for us; nothing else owns them.
-                files.extend(rights.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-            }
-        }
-        let count = received.bytes;
-        let Response::Attached(attached) = Response::decode(&bytes[HEADER_BYTES..count]).unwrap()
-        else {
+        let (bytes, mut files) = receive_with_files(&stream);
+        let Response::Attached(attached) = Response::decode(&bytes[HEADER_BYTES..]).unwrap() else {
             panic!("not attached")
         };
         assert_eq!((attached.mailbox_bytes, files.len()), (SHAPE.bytes() as u64, 2));

@@ -9,6 +9,9 @@
 //! ```
 //!
 //! A rule's id is its place.
+//!
+//! The format belongs to the protocol version: versions 4 and 5 have format 2. A later version with
+//! another format still sends format 2 to clients that attach in these.
 
 use super::{OnWriteError, Rule, Scope, WriteMode};
 use std::time::Duration;
@@ -72,7 +75,7 @@ pub enum PolicyError {
         permille: u16,
     },
     /// Not what an encoder of this format makes.
-    #[error("encoded policy: {what} at byte {at}; use client and daemon of one release")]
+    #[error("encoded policy: {what} at byte {at}; the peer does not keep to the protocol")]
     Encoding {
         /// What is wrong.
         what: &'static str,

@@ -2,25 +2,27 @@
 //!
 //! [`Request`] and [`Response`] are the whole vocabulary, however they travel: as frames
 //! ([`frame`]) on the control socket, or as records in a mailbox ([`shm_layout::mailbox`]). The
-//! bytes of each message are in `codec`; both sides use the same functions.
+//! bytes of each message are in `codec`; both sides use the same functions. [`version`] has the
+//! versions, and the rules by which neighbouring ones work together.
 
 mod codec;
 pub mod frame;
+pub mod version;
 
 pub use codec::{DecodeError, EncodeError};
+pub use version::PROTOCOL_VERSION;
 
 use crate::policy::WriteMode;
+use shm_layout::Layout;
 use std::time::Duration;
-
-/// Version of this vocabulary. A daemon refuses a client of another one.
-pub const PROTOCOL_VERSION: u32 = 4;
 
 /// A request of a client to the daemon. Borrows its bytes from the caller or from a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// First request on every connection: hands over the table.
+    /// First request on every connection: hands over the table. Its bytes are the same in every
+    /// version.
     Attach {
-        /// [`PROTOCOL_VERSION`] of the client.
+        /// The newest version that the client speaks, or an older one that it falls back to.
         protocol: u32,
         /// Whether the client wants a mailbox on this connection. With one, all further requests
         /// travel in it, and what it sends on the socket only wakes the daemon.
@@ -102,8 +104,8 @@ pub struct Set<'a> {
 /// A response of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response<'a> {
-    /// Answer to [`Request::Attach`]; the table's read-only descriptor travels beside it, and
-    /// behind that the mailbox's, if there is one.
+    /// Answer to [`Request::Attach`]; the table's read-only descriptor travels beside it, followed
+    /// by the mailbox's, if there is one.
     Attached(Attached<'a>),
     /// The key has this value.
     Found {
@@ -153,7 +155,7 @@ pub enum Response<'a> {
 /// The daemon's answer to an attach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached<'a> {
-    /// [`PROTOCOL_VERSION`] of the daemon.
+    /// The [agreed](version::agreed_version) version.
     pub protocol: u32,
     /// Identity of the table whose descriptor comes along.
     pub table_id: u64,
@@ -169,12 +171,31 @@ pub struct Attached<'a> {
     pub mailbox_bytes: u64,
     /// The policy, encoded by [`crate::policy::PolicySet::encode`].
     pub policy: &'a [u8],
+    /// What the memory that comes along looks like; `None` in version 4, `Some` in later ones.
+    pub layouts: Option<Layouts>,
+}
+
+/// Layouts of the memory that a daemon hands out. A client that does not know the table's works
+/// without the table; one that does not know the mailbox's sends its requests over the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layouts {
+    /// The table's.
+    pub table: Layout,
+    /// The mailboxes', even if none comes along.
+    pub mailbox: Layout,
+}
+
+impl Layouts {
+    /// Those of this build.
+    pub const OWN: Layouts = Layouts { table: Layout::TABLE, mailbox: Layout::MAILBOX };
 }
 
 /// Kinds of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ErrorCode {
+    /// A kind that this build does not know: the peer is newer. It is not sent.
+    Other = 0,
     /// The frame or its content could not be understood; the connection is closed.
     Malformed = 1,
     /// Key or value is larger than the table or the policy allows, or the key is empty.
@@ -189,6 +210,6 @@ pub enum ErrorCode {
     Busy = 6,
     /// The daemon is at fault.
     Internal = 7,
-    /// The daemon speaks another [`PROTOCOL_VERSION`].
+    /// The daemon does not speak the version of the attach.
     WrongProtocol = 8,
 }

@@ -3,7 +3,8 @@
 //! Numbers are little-endian and of fixed width; a byte string is its length (u32) and its bytes; a
 //! duration is whole nanoseconds (u64, the longest life that is told apart is 584 years); an
 //! optional field is a byte 0, or a byte 1 and the field. A message is refused unless it is
-//! understood to its last byte.
+//! understood to its last byte, with one exception: fields after the known ones of an `Attached`
+//! are skipped from version 5 on, because a newer daemon may have added them.
 
 mod request;
 mod response;
@@ -176,6 +177,11 @@ impl<'a> Fields<'a> {
             items.push(item(self.bytes(field)?)?);
         }
         Ok(items)
+    }
+
+    /// Skips what a newer peer may have added.
+    fn skip_rest(&mut self) {
+        self.rest = &[];
     }
 
     fn end<T>(self, message: T) -> Result<T, DecodeError> {

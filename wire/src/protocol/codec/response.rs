@@ -1,7 +1,9 @@
 //! Responses as bytes.
 
 use super::{DecodeError, EncodeError, Fields, encode_frame, length_word, put_bytes, put_duration};
-use crate::protocol::{Attached, ErrorCode, Response};
+use crate::protocol::version::PROTOCOL_NEGOTIATED;
+use crate::protocol::{Attached, ErrorCode, Layouts, Response};
+use shm_layout::Layout;
 
 // Requests count from 1 and responses from 129, so that neither passes for the other.
 const ATTACHED: u8 = 129;
@@ -115,11 +117,18 @@ fn put_attached(out: &mut Vec<u8>, attached: &Attached<'_>) -> Result<(), Encode
     out.extend_from_slice(&attached.instance.to_le_bytes());
     out.extend_from_slice(&attached.clock_ns.to_le_bytes());
     out.extend_from_slice(&attached.mailbox_bytes.to_le_bytes());
-    put_bytes(out, attached.policy)
+    put_bytes(out, attached.policy)?;
+    if let Some(Layouts { table, mailbox }) = attached.layouts {
+        for layout in [table, mailbox] {
+            out.extend_from_slice(&layout.version.to_le_bytes());
+            out.extend_from_slice(&layout.fingerprint.to_le_bytes());
+        }
+    }
+    Ok(())
 }
 
 fn take_attached<'a>(fields: &mut Fields<'a>) -> Result<Attached<'a>, DecodeError> {
-    Ok(Attached {
+    let mut attached = Attached {
         protocol: fields.u32("protocol version")?,
         table_id: fields.u64("table id")?,
         table_bytes: fields.u64("table size")?,
@@ -127,20 +136,28 @@ fn take_attached<'a>(fields: &mut Fields<'a>) -> Result<Attached<'a>, DecodeErro
         clock_ns: fields.u64("clock")?,
         mailbox_bytes: fields.u64("mailbox size")?,
         policy: fields.bytes("policy")?,
-    })
+        layouts: None,
+    };
+    if attached.protocol >= PROTOCOL_NEGOTIATED {
+        let mut layout =
+            |field| Ok(Layout { version: fields.u32(field)?, fingerprint: fields.u64(field)? });
+        attached.layouts =
+            Some(Layouts { table: layout("table layout")?, mailbox: layout("mailbox layout")? });
+        fields.skip_rest();
+    }
+    Ok(attached)
 }
 
 fn take_error_code(fields: &mut Fields<'_>) -> Result<ErrorCode, DecodeError> {
-    let field = "error code";
-    match fields.u8(field)? {
-        1 => Ok(ErrorCode::Malformed),
-        2 => Ok(ErrorCode::TooLarge),
-        3 => Ok(ErrorCode::Refused),
-        4 => Ok(ErrorCode::TierFailed),
-        5 => Ok(ErrorCode::UnknownOutcome),
-        6 => Ok(ErrorCode::Busy),
-        7 => Ok(ErrorCode::Internal),
-        8 => Ok(ErrorCode::WrongProtocol),
-        _ => Err(DecodeError::Meaningless { field }),
-    }
+    Ok(match fields.u8("error code")? {
+        1 => ErrorCode::Malformed,
+        2 => ErrorCode::TooLarge,
+        3 => ErrorCode::Refused,
+        4 => ErrorCode::TierFailed,
+        5 => ErrorCode::UnknownOutcome,
+        6 => ErrorCode::Busy,
+        7 => ErrorCode::Internal,
+        8 => ErrorCode::WrongProtocol,
+        _ => ErrorCode::Other,
+    })
 }

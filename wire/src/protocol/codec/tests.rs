@@ -2,9 +2,10 @@
 //! take half a message for a whole one.
 
 use crate::policy::WriteMode;
-use crate::protocol::{Attached, DecodeError, ErrorCode, Request, Response, Set, frame};
+use crate::protocol::{Attached, DecodeError, ErrorCode, Layouts, Request, Response, Set, frame};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use shm_layout::Layout;
 use std::time::Duration;
 
 type Bytes = Vec<u8>;
@@ -56,7 +57,8 @@ fn response_parts() -> impl Strategy<Value = ResponseParts> {
 }
 
 fn response(parts: &ResponseParts) -> Response<'_> {
-    const CODES: [ErrorCode; 8] = [
+    const CODES: [ErrorCode; 9] = [
+        ErrorCode::Other,
         ErrorCode::Malformed,
         ErrorCode::TooLarge,
         ErrorCode::Refused,
@@ -76,15 +78,19 @@ fn response(parts: &ResponseParts) -> Response<'_> {
         },
         1 => Response::Absent { ttl: Duration::from_nanos(words[1]) },
         2 => Response::Unknown,
-        3 => Response::Error { code: CODES[usize::try_from(words[0] % 8).unwrap()], message: text },
+        3 => Response::Error { code: CODES[usize::try_from(words[0] % 9).unwrap()], message: text },
         4 => Response::Attached(Attached {
-            protocol: *number,
+            protocol: if *mark { 4 } else { 5 + number % 3 },
             table_id: words[0],
             table_bytes: words[1],
             instance: words[2],
             clock_ns: words[3],
             mailbox_bytes: words[0],
             policy: bytes,
+            layouts: (!mark).then_some(Layouts {
+                table: Layout { version: *number, fingerprint: words[1] },
+                mailbox: Layout { version: 1, fingerprint: words[2] },
+            }),
         }),
         5 => Response::Stored { version: words[0], degraded: *mark },
         6 => Response::Deleted { existed: *mark, degraded: words[0] % 2 == 0 },
@@ -134,7 +140,11 @@ proptest! {
             }
             let mut longer = payload.to_vec();
             longer.push(garbage);
-            prop_assert_eq!(Response::decode(&longer), Err(DecodeError::Trailing { bytes: 1 }));
+            let is_extensible =
+                matches!(&message, Response::Attached(attached) if attached.protocol >= 5);
+            let of_longer =
+                if is_extensible { Ok(message) } else { Err(DecodeError::Trailing { bytes: 1 }) };
+            prop_assert_eq!(Response::decode(&longer), of_longer);
             prop_assert!(Request::decode(payload).is_err(), "a response passed for a request");
         }
     }
@@ -149,6 +159,92 @@ proptest! {
         let _ = Request::decode(&payload);
         let _ = Response::decode(&payload);
         let _ = frame::split(&bytes, 1 << 20);
+    }
+}
+
+/// What version 4 says and understands, byte by byte, recorded from its last build.
+const ATTACH_4: [u8; 10] = [6, 0, 0, 0, 1, 4, 0, 0, 0, 1];
+#[rustfmt::skip]
+const ATTACHED_4: [u8; 55] = [
+    51, 0, 0, 0, 129, 4, 0, 0, 0,
+    0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88,
+    0, 0, 0, 16, 0, 0, 0, 0,
+    3, 0, 0, 0, 0, 0, 0, 0,
+    0xff, 0xee, 0, 0, 0, 0, 0, 0,
+    0, 0x60, 6, 0, 0, 0, 0, 0,
+    2, 0, 0, 0, 0xaa, 0xbb,
+];
+/// Version 5 ends with the two layouts, as version and fingerprint.
+const LAYOUTS_5: [u8; 24] = [
+    1, 0, 0, 0, 9, 8, 7, 6, 5, 4, 3, 2, 2, 0, 0, 0, 0x19, 0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12,
+];
+
+fn attached(protocol: u32, layouts: Option<Layouts>) -> Response<'static> {
+    Response::Attached(Attached {
+        protocol,
+        table_id: 0x8877_6655_4433_2211,
+        table_bytes: 256 << 20,
+        instance: 3,
+        clock_ns: 0xeeff,
+        mailbox_bytes: 0x6_6000,
+        policy: &[0xaa, 0xbb],
+        layouts,
+    })
+}
+
+#[test]
+fn version_4_reads_and_writes_the_bytes_of_its_last_build() {
+    let attach = Request::Attach { protocol: 4, mailbox: true };
+    let mut sent = Vec::new();
+    attach.encode(&mut sent).unwrap();
+    assert_eq!(sent, ATTACH_4);
+    assert_eq!(Request::decode(&ATTACH_4[4..]), Ok(attach));
+
+    let attached = attached(4, None);
+    let mut sent = Vec::new();
+    attached.encode(&mut sent).unwrap();
+    assert_eq!(sent, ATTACHED_4);
+    assert_eq!(Response::decode(&ATTACHED_4[4..]), Ok(attached));
+    let longer = [&ATTACHED_4[4..], &[0]].concat();
+    assert_eq!(Response::decode(&longer), Err(DecodeError::Trailing { bytes: 1 }));
+}
+
+#[test]
+fn an_attach_of_any_version_has_the_form_of_version_4() {
+    for protocol in [5, 6, 99, u32::MAX] {
+        let mut sent = Vec::new();
+        Request::Attach { protocol, mailbox: true }.encode(&mut sent).unwrap();
+        let mut expected = ATTACH_4;
+        expected[5..9].copy_from_slice(&protocol.to_le_bytes());
+        assert_eq!(sent, expected);
+    }
+}
+
+#[test]
+fn version_5_adds_the_layouts_and_later_fields_are_skipped() {
+    let layouts = Layouts {
+        table: Layout { version: 1, fingerprint: 0x0203_0405_0607_0809 },
+        mailbox: Layout { version: 2, fingerprint: 0x1213_1415_1617_1819 },
+    };
+    for protocol in [5_u32, 6, 99] {
+        let mut payload = [&ATTACHED_4[4..], &LAYOUTS_5].concat();
+        payload[1..5].copy_from_slice(&protocol.to_le_bytes());
+        let attached = attached(protocol, Some(layouts));
+        let mut sent = Vec::new();
+        attached.encode(&mut sent).unwrap();
+        assert_eq!(sent[4..], payload);
+        assert_eq!(Response::decode(&payload).as_ref(), Ok(&attached));
+        payload.extend_from_slice(b"added later");
+        assert_eq!(Response::decode(&payload).as_ref(), Ok(&attached));
+    }
+}
+
+#[test]
+fn an_unknown_error_code_is_an_error_with_its_message() {
+    for code in [0, 9, 255] {
+        let payload = [&[137, code, 5, 0, 0, 0][..], b"later"].concat();
+        let other = Response::Error { code: ErrorCode::Other, message: "later" };
+        assert_eq!(Response::decode(&payload), Ok(other));
     }
 }
 
