@@ -136,7 +136,8 @@ fn children_of_a_forked_server_read_and_write_for_themselves() {
     client.set(b"from the parent", b"value").unwrap();
     let children: Vec<_> = (0..8)
         .map(|child| {
-            // SAFETY: the child uses memory that malloc keeps usable after fork and ends by `_exit`.
+            // SAFETY: the child uses memory that malloc keeps usable after fork and ends by
+            // `_exit`.
             match unsafe { fork() }.unwrap() {
                 ForkResult::Parent { child } => child,
                 ForkResult::Child => {

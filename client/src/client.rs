@@ -177,7 +177,8 @@ impl Client {
     ///
     /// ```no_run
     /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
-    /// let sequence = cache.read_with(b"market:book", |book| book.array(8).map(u64::from_le_bytes))?;
+    /// let sequence = cache.read_with(b"market:book", |book|
+    /// book.array(8).map(u64::from_le_bytes))?;
     /// # Ok::<(), l1d_client::Error>(())
     /// ```
     ///

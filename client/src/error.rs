@@ -13,7 +13,8 @@ pub enum Error {
     /// The daemon cannot be reached, or went away before it answered; nothing was changed. Keys in
     /// the table can still be read.
     #[error(
-        "no l1d daemon answers at {}: {reason}; start it, or check the socket's path and permissions",
+        "no l1d daemon answers at {}: {reason}; start it, or check the socket's path and \
+         permissions",
         socket.display()
     )]
     Unavailable {

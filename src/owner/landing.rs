@@ -187,7 +187,8 @@ impl Owner {
             Written::NotApplied { tier, why } => {
                 self.counters.refused += 1;
                 let message = format!(
-                    "{} did not take the write: {why}; nothing has changed, try again when it is back",
+                    "{} did not take the write: {why}; nothing has changed, try again when it is \
+                     back",
                     tier
                 );
                 OwnedResponse::error(ErrorCode::TierFailed, message)
@@ -201,7 +202,8 @@ impl Owner {
                 }
                 self.tables.remove(&write.key, self.now_ns());
                 let message = format!(
-                    "{} may or may not have taken the write: {why}; read the key again before you rely on it",
+                    "{} may or may not have taken the write: {why}; read the key again before you \
+                     rely on it",
                     tier
                 );
                 OwnedResponse::error(ErrorCode::UnknownOutcome, message)

@@ -117,7 +117,8 @@ impl Owner {
                 self.resizing.began = self.resizing.fitted;
                 tracing::info!(
                     entry_bytes,
-                    "the index does not suit the entries: they begin to move to a table with a better one"
+                    "the index does not suit the entries: they begin to move to a table with a \
+                     better one"
                 );
             }
             Err(MoveError::SameShape { .. }) => {}

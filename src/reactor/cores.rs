@@ -13,9 +13,9 @@ const UNIT: usize = 16;
 /// More runnable threads than any machine has cores.
 const UNKNOWN: usize = usize::MAX / 2;
 
-/// The mean number of runnable threads on the machine in the last millisecond, from `/proc/loadavg`,
-/// against the cores that this process may use. A mean, because a single look finds threads that are
-/// about to sleep.
+/// The mean number of runnable threads on the machine in the last millisecond, from
+/// `/proc/loadavg`, against the cores that this process may use. A mean, because a single look
+/// finds threads that are about to sleep.
 #[derive(Debug)]
 pub struct Cores {
     loadavg: Option<File>,

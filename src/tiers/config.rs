@@ -52,7 +52,8 @@ pub enum TiersError {
     System(#[from] std::io::Error),
 }
 
-/// The server at `url` (`redis://host:port/db`, `redis+unix:///path`). The error says what is wrong.
+/// The server at `url` (`redis://host:port/db`, `redis+unix:///path`). The error says what is
+/// wrong.
 pub fn parse_url(url: &str) -> Result<ConnectionInfo, String> {
     let server = url.into_connection_info().map_err(|error| error.to_string())?;
     match server.addr() {

@@ -92,7 +92,8 @@ pub struct Exchange<S> {
     pub sent_at: Instant,
     /// The tier's epoch when it was queued.
     pub epoch: u64,
-    /// Its requests were answered with a failure when its deadline passed; a late answer is dropped.
+    /// Its requests were answered with a failure when its deadline passed; a late answer is
+    /// dropped.
     pub is_abandoned: bool,
 }
 

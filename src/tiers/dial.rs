@@ -56,9 +56,9 @@ impl Resolver {
     }
 
     /// The addresses of `host`: at once where it is an address itself, otherwise `None`, and
-    /// [`take`](Resolver::take) has them once the descriptor is readable. A name that is still being
-    /// resolved for an earlier caller is not resolved twice: a name server that never answers costs
-    /// one thread.
+    /// [`take`](Resolver::take) has them once the descriptor is readable. A name that is still
+    /// being resolved for an earlier caller is not resolved twice: a name server that never answers
+    /// costs one thread.
     pub fn resolve(&mut self, host: &str, port: u16) -> io::Result<Option<Addresses>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(Some(vec![SocketAddr::new(address, port)].into_iter()));

@@ -1,15 +1,16 @@
 //! How long a server takes to answer, and so how to wait for it.
 //!
-//! Sleeping in the kernel costs a wake, which on a virtual machine takes longer than a server on the
-//! same host takes to answer; polling costs the core that the server may need. So the loop polls only
-//! while a reply is due soon, and only if the machine has a core to spare
+//! Sleeping in the kernel costs a wake, which on a virtual machine takes longer than a server on
+//! the same host takes to answer; polling costs the core that the server may need. So the loop
+//! polls only while a reply is due soon, and only if the machine has a core to spare
 //! ([`Cores`](crate::reactor::Cores)).
 
 use std::time::{Duration, Instant};
 
 /// A server that takes longer is slept on: it is not on this host.
 const POLL_MAX: Duration = Duration::from_micros(150);
-/// Polling goes on for this many times the usual latency, then the reply is late and the loop sleeps.
+/// Polling goes on for this many times the usual latency, then the reply is late and the loop
+/// sleeps.
 const PATIENCE: u32 = 3;
 
 /// The recent latency of one server.
@@ -32,7 +33,8 @@ impl Latency {
         self.mean = (self.mean * 7 + took) / 8;
     }
 
-    /// Whether the reply to what was sent at `sent_at` is expected so soon that polling is worth it.
+    /// Whether the reply to what was sent at `sent_at` is expected so soon that polling is worth
+    /// it.
     pub fn should_poll(&self, sent_at: Instant, now: Instant) -> bool {
         self.mean < POLL_MAX && now.saturating_duration_since(sent_at) < self.mean * PATIENCE
     }

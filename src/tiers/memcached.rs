@@ -1,8 +1,8 @@
 //! L2: meta commands to one memcached server.
 //!
-//! The framing of commands and the meaning of responses are the memcache crate's. Ours are the search
-//! for the end of a response, because the crate reads from blocking sockets, and the shortest way for
-//! what nearly every command and response looks like.
+//! The framing of commands and the meaning of responses are the memcache crate's. Ours are the
+//! search for the end of a response, because the crate reads from blocking sockets, and the
+//! shortest way for what nearly every command and response looks like.
 //!
 //! Gets that wait together are one exchange of quiet commands: the server answers only those that
 //! hit, and a no-op behind them tells that it has come to their end. A miss costs neither side a
@@ -226,7 +226,8 @@ impl Memcached {
     /// Appends a get for value, remaining life and client flags.
     ///
     /// Nearly all keys stand in the line as they are. It is written here, as the crate's command
-    /// takes eight allocations and two looks at each byte of the key: two thirds of what a miss cost.
+    /// takes eight allocations and two looks at each byte of the key: two thirds of what a miss
+    /// cost.
     fn encode_get(
         &mut self,
         request: &Request,

@@ -1,10 +1,10 @@
 //! The tiers below the table: L2 memcached and L3 Redis.
 //!
-//! They live in the owner's event loop. Each tier is a state machine over one nonblocking connection
-//! that registers with the [`Reactor`](crate::reactor::Reactor): a request that misses becomes bytes
-//! for the server in the same turn, and a reply becomes an [`TierEvent`] in the turn in which it arrives.
-//! The owner keeps the rules of flights and writes; this module moves bytes, in pipelined exchanges,
-//! under deadlines, behind a circuit breaker for each tier.
+//! They live in the owner's event loop. Each tier is a state machine over one nonblocking
+//! connection that registers with the [`Reactor`](crate::reactor::Reactor): a request that misses
+//! becomes bytes for the server in the same turn, and a reply becomes an [`TierEvent`] in the turn
+//! in which it arrives. The owner keeps the rules of flights and writes; this module moves bytes,
+//! in pipelined exchanges, under deadlines, behind a circuit breaker for each tier.
 //!
 //! | part | file |
 //! |---|---|
@@ -50,7 +50,8 @@ pub trait Tiers: fmt::Debug {
     /// Gives the job back when [`JOBS_MAX`] are under way.
     fn submit(&mut self, job: Job) -> Result<(), Job>;
 
-    /// The descriptor registered as `Token::tier(number)` is ready: reads what has arrived, within the turn's byte budget.
+    /// The descriptor registered as `Token::tier(number)` is ready: reads what has arrived, within
+    /// the turn's byte budget.
     fn ready(&mut self, number: u64, readiness: Readiness);
 
     /// Sends what was submitted and ends what is past its deadline. Returns when to be called again

@@ -212,8 +212,8 @@ impl Protocol for Redis {
     }
 }
 
-/// Received bytes as the parser wants them. At their end the parser keeps its state and the bytes of
-/// the reply that has begun.
+/// Received bytes as the parser wants them. At their end the parser keeps its state and the bytes
+/// of the reply that has begun.
 struct Source<'a, 'b> {
     input: &'a mut &'b [u8],
     is_exhausted: bool,
@@ -299,8 +299,8 @@ fn get_answer(message: Value) -> Result<Answer, Failure> {
     }
 }
 
-/// The replies to MGET and EXISTS. MGET says nil for a key of another type, too: only if as many keys
-/// exist as have a value, the others are known to be absent.
+/// The replies to MGET and EXISTS. MGET says nil for a key of another type, too: only if as many
+/// keys exist as have a value, the others are known to be absent.
 fn get_many_answers(
     keys: usize,
     values: Result<Vec<Value>, String>,

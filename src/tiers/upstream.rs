@@ -1,7 +1,8 @@
 //! The real tiers: what each job asks of which one, and in which order.
 //!
-//! A fetch asks L2, and then L3 if L2 has no value. While L2 hardly ever has one, as where the table
-//! keeps all that L2 has, it asks both at once, and a miss takes one round trip instead of two.
+//! A fetch asks L2, and then L3 if L2 has no value. While L2 hardly ever has one, as where the
+//! table keeps all that L2 has, it asks both at once, and a miss takes one round trip instead of
+//! two.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -324,8 +325,8 @@ impl Tiers for Upstream {
         let queued = self.l2.as_ref().map_or(0, Server::queued);
         let l3 = self.l3.as_mut().and_then(|l3| l3.advance(now, &mut self.replies));
         self.settle();
-        // A job that L3 has ended just now may have asked L2 for something: that is sent in the next
-        // turn. What was queued before waits for a reply.
+        // A job that L3 has ended just now may have asked L2 for something: that is sent in the
+        // next turn. What was queued before waits for a reply.
         let is_late = self.l2.as_ref().map_or(0, Server::queued) > queued;
         if is_late { Some(now) } else { [l2, l3].into_iter().flatten().min() }
     }

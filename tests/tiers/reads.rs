@@ -31,8 +31,8 @@ fn l2_is_asked_first_then_l3_and_both_say_how_long_a_value_lives() {
     assert_eq!(found(bench.fetch(b"for-ever")), (Tier::L2, vec![], u32::MAX, None));
 }
 
-/// The hazard: a reply that nobody waits for any more ends another fetch, or a value of L2 loses its
-/// flags because L3 was faster.
+/// The hazard: a reply that nobody waits for any more ends another fetch, or a value of L2 loses
+/// its flags because L3 was faster.
 #[test]
 fn while_l2_has_nothing_both_tiers_are_asked_at_once_and_l2_still_comes_first() {
     let (l2, l3) = (Server::memcached(), Server::redis());

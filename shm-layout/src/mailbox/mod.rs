@@ -229,8 +229,8 @@ impl<M: AtomicMemory> Mailbox<M> {
         self.store(OWNER_CPU, u64::MAX);
     }
 
-    /// Client: whether a thread on processor `cpu` may spin for a reply: not on the owner's own, and
-    /// not where the owner has discouraged it.
+    /// Client: whether a thread on processor `cpu` may spin for a reply: not on the owner's own,
+    /// and not where the owner has discouraged it.
     pub fn may_spin(&self, cpu: u32) -> bool {
         let owner = self.load(OWNER_CPU);
         owner != u64::MAX && owner != u64::from(cpu) + 1

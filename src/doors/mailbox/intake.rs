@@ -147,8 +147,8 @@ impl Doors<'_> {
         self.expects_requests
     }
 
-    /// Before the loop sleeps: has every client send a wakeup with its next request. Returns whether
-    /// the loop may sleep; a request that came meanwhile is served first.
+    /// Before the loop sleeps: has every client send a wakeup with its next request. Returns
+    /// whether the loop may sleep; a request that came meanwhile is served first.
     pub fn ask_for_wakeups(&mut self, service: &mut impl Service) -> bool {
         // The rings are left alone until the tiers have made room.
         if !service.takes_more() {
@@ -171,8 +171,8 @@ impl Doors<'_> {
         true
     }
 
-    /// After the loop has slept: polls the mailboxes that were in use before, so that only the first
-    /// of their clients sends a wakeup.
+    /// After the loop has slept: polls the mailboxes that were in use before, so that only the
+    /// first of their clients sends a wakeup.
     pub fn stop_resting(&mut self) {
         while let Some(origin) = self.peers.take_resting() {
             if let Some(mailbox) = self.peers.mailbox_mut(origin)

@@ -152,8 +152,8 @@ impl OwnerEnd {
         }
     }
 
-    /// Replies to the request on a lane. Returns `false` if there is none. A thread that sleeps on it
-    /// is woken by [`wake_sleepers`](Self::wake_sleepers).
+    /// Replies to the request on a lane. Returns `false` if there is none. A thread that sleeps on
+    /// it is woken by [`wake_sleepers`](Self::wake_sleepers).
     pub(super) fn reply(&mut self, number: u8, reply: &[u8]) -> bool {
         let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return false };
         let Some(sequence) = lane.awaits_reply() else { return false };
@@ -270,8 +270,8 @@ impl OwnerEnd {
         !self.is_active && self.pace.expects_request(spin)
     }
 
-    /// Takes back the request for a wakeup, which would cost the client a system call: the mailbox is
-    /// polled again.
+    /// Takes back the request for a wakeup, which would cost the client a system call: the mailbox
+    /// is polled again.
     pub(super) fn stay_awake(&self) {
         self.ring.stay_awake();
     }

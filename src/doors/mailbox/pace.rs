@@ -96,7 +96,8 @@ impl Pace {
         polls
     }
 
-    /// Whether the client asks often, and has done so just now. Mailboxes of idle clients cost nothing.
+    /// Whether the client asks often, and has done so just now. Mailboxes of idle clients cost
+    /// nothing.
     pub(super) fn is_in_use(&self, now: Instant) -> bool {
         self.observed < IN_USE && now.saturating_duration_since(self.last_seen) < IN_USE
     }

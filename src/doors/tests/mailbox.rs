@@ -44,8 +44,8 @@ fn requests_and_replies_of_every_size_arrive() {
     }
 }
 
-/// The hazard: a reply, or the next piece of one, comes without a wake, and the client sleeps until it
-/// looks whether the daemon is still there.
+/// The hazard: a reply, or the next piece of one, comes without a wake, and the client sleeps until
+/// it looks whether the daemon is still there.
 #[test]
 fn a_thread_that_sleeps_is_woken_for_each_piece_of_its_reply() {
     for spin in [Duration::ZERO, Duration::from_millis(5)] {

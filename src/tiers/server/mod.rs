@@ -1,9 +1,9 @@
 //! One tier: requests wait in its queue, travel together over one connection, and are answered one
 //! by one.
 //!
-//! Batching needs no timer. Requests that arrive in one turn of the loop leave with one system call;
-//! a quiet tier answers at once, a busy one in large batches. One connection keeps the order: a
-//! request cannot overtake an earlier one for the same key.
+//! Batching needs no timer. Requests that arrive in one turn of the loop leave with one system
+//! call; a quiet tier answers at once, a busy one in large batches. One connection keeps the order:
+//! a request cannot overtake an earlier one for the same key.
 
 mod deadlines;
 mod link;
@@ -91,8 +91,8 @@ impl<P: Protocol> Server<P> {
         self.health.tier()
     }
 
-    /// Queues a request for the next [`advance`](Server::advance), or answers at once if the tier is
-    /// lost.
+    /// Queues a request for the next [`advance`](Server::advance), or answers at once if the tier
+    /// is lost.
     pub fn ask(&mut self, ticket: Option<u32>, request: Request, replies: &mut Replies) {
         self.health.figures.requests += 1;
         let asked = Asked { ticket, request, since: None, in_full: false };
