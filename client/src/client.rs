@@ -192,8 +192,7 @@ impl Client {
     ) -> Result<Option<R>, Error> {
         let key = key.as_ref();
         let mut seen = None;
-        let no_table = || self.shared.no_table();
-        let read = self.shared.table().map_or_else(no_table, |table| {
+        let read = self.shared.table().map_or(TableRead::Detached, |table| {
             let read = table.read_with(key, |value| seen = Some(look(&ValueView::in_table(value))));
             self.shared.note(table, key, &read);
             read
@@ -237,7 +236,8 @@ impl Client {
         self.find_elsewhere(self.shared.read_anyway(no_hit, key, value), key, value)
     }
 
-    /// The table is not in use (R0): takes the new one over if there is one, and reads that.
+    /// The table is not in use (R0), or there is none: takes the new one over if there may be one,
+    /// and reads that.
     #[cold]
     pub(crate) fn peek_anew(
         &self,
@@ -245,6 +245,9 @@ impl Client {
         value: &mut Vec<u8>,
         deadline: Option<&Deadline>,
     ) -> Lookup<Meta> {
+        if self.shared.is_without_table() {
+            return self.peek_process(key, value);
+        }
         self.shared.attach_anew(deadline);
         // Read again in any case: another thread may have put a new table in place meanwhile.
         match self.shared.read_table(key, value) {

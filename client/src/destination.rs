@@ -94,8 +94,7 @@ impl Client {
         deadline: impl FnOnce() -> Option<&'d Deadline>,
     ) -> Result<Lookup<Meta>, NoRoom> {
         let mut onto = Onto { destination: &mut *destination, received: Ok(0) };
-        let no_table = || self.shared.no_table();
-        let read = self.shared.table().map_or_else(no_table, |table| {
+        let read = self.shared.table().map_or(TableRead::Detached, |table| {
             let read = table.read_with(key, |value| onto.receive(value));
             self.shared.note(table, key, &read);
             read

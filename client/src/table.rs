@@ -26,7 +26,7 @@ pub(crate) enum TableRead {
     Absent,
     /// The table does not hold the key.
     Miss,
-    /// The table is no longer in use: attach again.
+    /// The table is no longer in use, or there is none: attach again if there may be one.
     Detached,
 }
 

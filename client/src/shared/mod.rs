@@ -91,7 +91,7 @@ impl Shared {
     pub(crate) fn read_table(&self, key: &[u8], value: &mut Vec<u8>) -> TableRead {
         let Some(table) = self.attachments.current() else {
             value.clear();
-            return self.no_table();
+            return TableRead::Detached;
         };
         let read = table.read(key, value);
         self.note(table, key, &read);
@@ -103,7 +103,7 @@ impl Shared {
         value.clear();
         match (no_hit, self.attachments.current()) {
             (NoHit::Miss, _) => TableRead::Miss,
-            (NoHit::Detached, _) | (_, None) => self.detached(),
+            (NoHit::Detached, _) | (_, None) => TableRead::Detached,
             (NoHit::Unclear, Some(table)) => {
                 let read = table.read_slow(key, value);
                 self.note(table, key, &read);
@@ -112,21 +112,12 @@ impl Shared {
         }
     }
 
-    /// The outcome of a read of a table that is not in use, or of none. Out of line, where it costs
-    /// misses nothing.
+    /// Whether there is no table to attach for now: the daemon is there, and its table has a layout
+    /// that this client does not know.
     #[cold]
-    #[inline(never)]
-    fn detached(&self) -> TableRead {
-        if self.attachments.current().is_some() { TableRead::Detached } else { self.no_table() }
-    }
-
-    /// The outcome of a read without a table: a miss, as long as the daemon lives whose table's
-    /// layout this client does not know; `Detached` if there may be another table to attach.
-    #[cold]
-    pub(crate) fn no_table(&self) -> TableRead {
-        let is_at_daemon = self.attachments.is_without_table()
-            && self.process.get().is_some_and(|process| !process.may_have_lost_daemon());
-        if is_at_daemon { TableRead::Miss } else { TableRead::Detached }
+    pub(crate) fn is_without_table(&self) -> bool {
+        self.attachments.is_without_table()
+            && self.process.get().is_some_and(|process| !process.may_have_lost_daemon())
     }
 
     /// Counts `read` if it is a hit.
