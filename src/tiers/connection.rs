@@ -79,8 +79,8 @@ pub struct Asked {
     /// When the first turn began that found it in the queue. Reading the clock for each request
     /// would be a good part of its cost.
     pub since: Option<Instant>,
-    /// Its value is known to be there: value and remaining life are to be asked for together.
-    pub in_full: bool,
+    /// The first answer was [`Answer::AskAgain`].
+    pub is_again: bool,
 }
 
 /// Commands that are answered together.

@@ -114,7 +114,7 @@ impl Health {
         match &answer {
             Answer::Hit { .. } => self.figures.hits += 1,
             Answer::Miss { .. } => self.figures.misses += u64::from(asked.request.ask.is_read()),
-            Answer::Stored | Answer::Deleted { .. } | Answer::AskInFull => {}
+            Answer::Stored | Answer::Deleted { .. } | Answer::AskAgain => {}
             Answer::Refused(why) => {
                 self.figures.last_error = Some(why.clone());
                 self.figures.errors += 1;

@@ -123,7 +123,7 @@ pub fn fetched(tier: Tier, reply: Reply) -> Fetched {
         Answer::Refused(why) | Answer::NotSent(why) | Answer::Unanswered(why) => {
             Fetched::Failed { tier, why }
         }
-        Answer::Stored | Answer::Deleted { .. } | Answer::AskInFull => {
+        Answer::Stored | Answer::Deleted { .. } | Answer::AskAgain => {
             Fetched::Failed { tier, why: "answered something else".into() }
         }
     }

@@ -68,8 +68,8 @@ pub struct QuietGets {
     first: u32,
     /// The answers that have come.
     answers: Vec<Option<Answer>>,
-    /// An error response does not tell which get it answers.
-    refusal: Option<String>,
+    /// There was an error response, which does not tell what it answers.
+    is_refused: bool,
 }
 
 /// A response, or the server's refusal of this one command.
@@ -114,14 +114,15 @@ impl Protocol for Memcached {
 
     fn encode(&mut self, asked: &[Asked], out: &mut Vec<u8>) -> Result<(usize, Shape), String> {
         let gets_max = (QUIET_BYTES_MAX / self.value_bytes.max(1)).min(QUIET_GETS_MAX);
-        let gets = asked.iter().take_while(|asked| asked.request.ask.is_read()).take(gets_max);
+        let may_share = |asked: &&Asked| asked.request.ask.is_read() && !asked.is_again;
+        let gets = asked.iter().take_while(may_share).take(gets_max);
         let count = gets.clone().count();
         if count >= QUIET_GETS_MIN {
             let (first, before) = (self.next_opaque, out.len());
             if gets.clone().all(|asked| self.encode_get(&asked.request, true, out).is_ok()) {
                 out.extend_from_slice(NO_OP);
                 let answers = vec![None; count];
-                return Ok((count, Shape::Quiet(QuietGets { first, answers, refusal: None })));
+                return Ok((count, Shape::Quiet(QuietGets { first, answers, is_refused: false })));
             }
             // The one that cannot be sent is refused when it is the first.
             out.truncate(before);
@@ -270,8 +271,8 @@ impl QuietGets {
         let (header, value) = match message {
             Ok((header, _)) if header.rc == ReturnCode::Mn => return Ok(true),
             Ok(response) => response,
-            Err(refusal) => {
-                self.refusal.get_or_insert(refusal);
+            Err(_) => {
+                self.is_refused = true;
                 return Ok(false);
             }
         };
@@ -284,14 +285,12 @@ impl QuietGets {
 
     /// All answers: the server had nothing to say to a get that missed.
     fn finish(&mut self) -> impl Iterator<Item = Answer> {
-        let refusal = self.refusal.take();
-        let silent = move || match &refusal {
-            None => Answer::Miss { absent: true },
-            Some(why) => Answer::Refused(why.clone()),
+        let silent = match self.is_refused {
+            false => Answer::Miss { absent: true },
+            true => Answer::AskAgain,
         };
-        std::mem::take(&mut self.answers)
-            .into_iter()
-            .map(move |answer| answer.unwrap_or_else(&silent))
+        let answers = std::mem::take(&mut self.answers).into_iter();
+        answers.map(move |answer| answer.unwrap_or_else(|| silent.clone()))
     }
 }
 
@@ -406,7 +405,7 @@ mod tests {
 
     fn asked(key: &str) -> Asked {
         let request = Request { key: key.as_bytes().into(), ask: Ask::Get };
-        Asked { ticket: Some(1), request, since: None, in_full: false }
+        Asked { ticket: Some(1), request, since: None, is_again: false }
     }
 
     /// The answers to `asked`, when the server says this; the last message must be the last.
@@ -468,7 +467,7 @@ mod tests {
         }
         let refused = answers(&many, b"VA 1 t9 f0 O0\r\nx\r\nSERVER_ERROR busy\r\nMN\r\n").unwrap();
         assert!(matches!(refused[0], Answer::Hit { .. }));
-        assert!(refused[1..].iter().all(|answer| matches!(answer, Answer::Refused(_))));
+        assert!(refused[1..].iter().all(|answer| matches!(answer, Answer::AskAgain)));
         for stream in [
             &b"VA 1 t9 f0 O4\r\nx\r\nMN\r\n"[..],
             b"VA 1 t9 f0\r\nx\r\nMN\r\n",
@@ -476,6 +475,14 @@ mod tests {
         ] {
             assert!(answers(&many, stream).is_err(), "{}", String::from_utf8_lossy(stream));
         }
+
+        let mut again = many.map(|asked| Asked { is_again: true, ..asked });
+        let mut out = Vec::new();
+        let (covered, _) = Memcached::default().encode(&again, &mut out).unwrap();
+        assert_eq!((covered, &out[..]), (1, &b"mg a v t f O0\r\n"[..]), "by itself");
+        again[0].is_again = false;
+        let (covered, _) = Memcached::default().encode(&again, &mut out).unwrap();
+        assert_eq!(covered, 1);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub enum Shape {
     /// By one reply to `GET`.
     Get,
     /// By the reply to `MGET`, here once it has come, then by that to `EXISTS`.
-    GetMany(Option<Result<Vec<Value>, String>>),
+    GetMany(Option<Option<Vec<Value>>>),
     /// By one reply to a write.
     Write,
     /// By replies to MULTI and to each command inside, then by EXEC's, which has all values.
@@ -66,7 +66,7 @@ impl Redis {
                 self.value_bytes = (self.value_bytes * 7 + value.len()) / 8;
                 1 << 16
             }
-            Answer::AskInFull => 1 << 16,
+            Answer::AskAgain => 1 << 16,
             _ => 0,
         };
         self.found_share = (self.found_share * (HISTORY - 1) + found) / HISTORY;
@@ -136,9 +136,9 @@ impl Protocol for Redis {
             return Ok((1, Shape::Write));
         }
         let reads = asked.iter().take_while(|asked| asked.request.ask.is_read());
-        if self.expects_absence() && !first.in_full {
+        if self.expects_absence() && !first.is_again {
             let keys: Vec<&[u8]> = reads
-                .take_while(|asked| !asked.in_full)
+                .take_while(|asked| !asked.is_again)
                 .map(|asked| &*asked.request.key)
                 .take(self.transaction_keys())
                 .collect();
@@ -182,15 +182,14 @@ impl Protocol for Redis {
             Shape::Get => answers.push(get_answer(message)?),
             Shape::GetMany(values @ None) => {
                 *values = Some(match message {
-                    Value::Array(values) if values.len() == asked.len() => Ok(values),
-                    Value::ServerError(error) => Err(error_text(error)),
+                    Value::Array(values) if values.len() == asked.len() => Some(values),
+                    Value::ServerError(_) => None,
                     _ => return Err(Failure::broken("unexpected reply to MGET")),
                 });
                 return Ok(false);
             }
             Shape::GetMany(Some(values)) => {
-                let values = std::mem::replace(values, Ok(Vec::new()));
-                answers.extend(get_many_answers(asked.len(), values, message)?);
+                answers.extend(get_many_answers(asked.len(), values.take(), message)?);
             }
             Shape::Transaction { replies_left, refusal } => {
                 *replies_left -= 1;
@@ -290,7 +289,7 @@ fn read_answer(value: Value, pttl: &Value) -> Option<Answer> {
 fn get_answer(message: Value) -> Result<Answer, Failure> {
     match message {
         Value::Nil => Ok(Answer::Miss { absent: true }),
-        Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => Ok(Answer::AskInFull),
+        Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => Ok(Answer::AskAgain),
         Value::ServerError(error) if error.code() == "WRONGTYPE" => {
             Ok(Answer::Miss { absent: false })
         }
@@ -303,24 +302,22 @@ fn get_answer(message: Value) -> Result<Answer, Failure> {
 /// keys exist as have a value, the others are known to be absent.
 fn get_many_answers(
     keys: usize,
-    values: Result<Vec<Value>, String>,
+    values: Option<Vec<Value>>,
     exist: Value,
 ) -> Result<Vec<Answer>, Failure> {
-    let refused = |why: String| Ok(vec![Answer::Refused(why); keys]);
-    let values = match values {
-        Ok(values) => values,
-        Err(why) => return refused(why),
-    };
-    let exist = match exist {
-        Value::Int(exist) => usize::try_from(exist).unwrap_or(0),
-        Value::ServerError(error) => return refused(error_text(error)),
+    let (values, exist) = match (values, exist) {
+        (Some(values), Value::Int(exist)) => (values, usize::try_from(exist).unwrap_or(0)),
+        // Because of one of the keys, perhaps.
+        (None, Value::Int(_) | Value::ServerError(_)) | (Some(_), Value::ServerError(_)) => {
+            return Ok(vec![Answer::AskAgain; keys]);
+        }
         _ => return Err(Failure::broken("unexpected reply to EXISTS")),
     };
     let nils = values.iter().filter(|value| matches!(value, Value::Nil)).count();
     let absent = keys - nils == exist;
     let answer = |value| match value {
         Value::Nil => Ok(Answer::Miss { absent }),
-        Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => Ok(Answer::AskInFull),
+        Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => Ok(Answer::AskAgain),
         _ => Err(Failure::broken("unexpected value in the reply to MGET")),
     };
     values.into_iter().map(answer).collect()
@@ -396,7 +393,7 @@ mod tests {
 
     fn asked(key: &[u8], ask: Ask) -> Asked {
         let request = Request { key: key.into(), ask };
-        Asked { ticket: Some(1), request, since: None, in_full: false }
+        Asked { ticket: Some(1), request, since: None, is_again: false }
     }
 
     const STREAM: &[u8] = b"+OK\r\n+QUEUED\r\n*2\r\n*2\r\n$5\r\nin\r\nx\r\n$-1\r\n:-2\r\n\
@@ -449,9 +446,9 @@ mod tests {
         let mut answers = Vec::new();
         let found = Value::BulkString(b"v".to_vec());
         assert!(redis.answer(&reads[..1], &mut shape, found, &mut answers).unwrap());
-        assert!(matches!(answers.as_slice(), [Answer::AskInFull]));
+        assert!(matches!(answers.as_slice(), [Answer::AskAgain]));
 
-        reads[0].in_full = true;
+        reads[0].is_again = true;
         out.clear();
         let (covered, shape) = redis.encode(&reads, &mut out).unwrap();
         assert_eq!(covered, 2);
@@ -480,12 +477,21 @@ mod tests {
         let some = || Value::Array(vec![Value::Nil, Value::BulkString(b"v".to_vec()), Value::Nil]);
         for (exist, absent) in [(1, true), (2, false), (0, false)] {
             let answers = answers_to(some(), Value::Int(exist)).unwrap();
-            assert!(matches!(answers[1], Answer::AskInFull));
+            assert!(matches!(answers[1], Answer::AskAgain));
             for index in [0, 2] {
                 let is_right =
                     matches!(answers[index], Answer::Miss { absent: is } if is == absent);
                 assert!(is_right, "{exist} exist");
             }
+        }
+        // One key's trouble is not the answer for the others.
+        let error = || {
+            let mut parser = Parser::new();
+            parser.parse_value(&b"-NOPERM no permission\r\n"[..]).unwrap()
+        };
+        for (values, exist) in [(error(), Value::Int(0)), (some(), error()), (error(), error())] {
+            let answers = answers_to(values, exist).unwrap();
+            assert!(answers.iter().all(|answer| matches!(answer, Answer::AskAgain)));
         }
         assert!(answers_to(some(), Value::Okay).is_err());
 
@@ -505,7 +511,7 @@ mod tests {
             redis.note_read(&Answer::Miss { absent: true });
         }
         assert!(is_bare(&mut redis));
-        redis.note_read(&Answer::AskInFull);
+        redis.note_read(&Answer::AskAgain);
         assert!(!is_bare(&mut redis), "found: the next ones may be, too");
     }
 

@@ -95,7 +95,7 @@ impl<P: Protocol> Server<P> {
     /// is lost.
     pub fn ask(&mut self, ticket: Option<u32>, request: Request, replies: &mut Replies) {
         self.health.figures.requests += 1;
-        let asked = Asked { ticket, request, since: None, in_full: false };
+        let asked = Asked { ticket, request, since: None, is_again: false };
         if self.health.allows() {
             self.queue.push_back(asked);
         } else {

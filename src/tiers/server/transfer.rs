@@ -145,8 +145,8 @@ impl<P: Protocol> Server<P> {
         self.health.succeeded();
         for (mut asked, answer) in asked.into_iter().zip(answers.drain(..)) {
             match &answer {
-                Answer::AskInFull => {
-                    asked.in_full = true;
+                Answer::AskAgain => {
+                    asked.is_again = true;
                     self.queue.push_front(asked);
                     continue;
                 }
