@@ -41,6 +41,10 @@ fn a_document_is_made_of_what_ran_and_again_of_what_was_kept() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(text(), first);
 
+    assert!(results(directory.path(), &["--reuse", "--partial"]).status.success());
+    assert!(text().contains("| bytes ") && !text().contains("Not run: not run"), "{}", text());
+    assert!(!text().contains("| idle "), "{}", text());
+
     std::fs::write(directory.path().join("keep/bytes.json"), "{").unwrap();
     assert!(results(directory.path(), &["--reuse"]).status.success());
     assert!(text().contains("bytes.json is no document"), "{}", text());

@@ -68,7 +68,10 @@ pub fn of(
 
 fn judged(outcomes: &[Outcome], evidence: &BTreeMap<String, String>) -> String {
     let mut lines = table(2, ["name", "goal", "at most", "reached", "", "experiment"]);
-    for goal in goals::all() {
+    let has_outcome = |goal: &&goals::Goal| {
+        outcomes.iter().any(|outcome| outcome.experiment.name == goal.experiment)
+    };
+    for goal in goals::all().filter(has_outcome) {
         let (figure, word) = match goal.verdict(outcomes) {
             Verdict::Met(figure) => (figure.to_string(), "yes"),
             Verdict::WithinSpread(figure) => (figure.to_string(), "within the limit's spread"),

@@ -116,7 +116,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
     Experiment::new(
         "misses-away",
         "Misses and writes, tiers 0.5 ms away",
-        "misses --distance 0.5ms",
+        "misses --distance 0.5ms --seconds 0.5",
         "misses --distance 0.5ms --processes 1 --rounds 1 --seconds 0.1",
     ),
     Experiment::new(
@@ -139,32 +139,32 @@ pub const EXPERIMENTS: &[Experiment] = &[
         ..Experiment::new(
             "replay-away",
             "The same, tiers 0.5 ms away",
-            "compare --workload trace --readers 4 --rounds 7 --distance 0.5ms",
+            "compare --workload trace --readers 4 --rounds 3 --distance 0.5ms",
             "compare --workload trace --readers 4 --distance 0.5ms",
         )
     },
     Experiment::new(
         "zipf",
         "Single keys by zipf, two readers and a writer",
-        "compare --workload zipf --seconds 20 --rounds 3",
+        "compare --workload zipf --seconds 10 --rounds 3",
         "compare --workload zipf --seconds 1 --warm-up-seconds 0",
     ),
     Experiment::new(
         "zipf-away",
         "The same, tiers 0.5 ms away",
-        "compare --workload zipf --seconds 20 --rounds 3 --distance 0.5ms",
+        "compare --workload zipf --seconds 10 --rounds 3 --distance 0.5ms",
         "compare --workload zipf --seconds 1 --warm-up-seconds 0 --distance 0.5ms",
     ),
     Experiment::new(
         "dashboard",
         "Pages over market data, two readers and a writer",
-        "compare --seconds 40 --rounds 3",
+        "compare --seconds 35",
         "compare --seconds 1 --warm-up-seconds 0",
     ),
     Experiment::new(
         "dashboard-away",
         "The same, tiers 0.5 ms away",
-        "compare --seconds 40 --rounds 3 --distance 0.5ms",
+        "compare --seconds 35 --distance 0.5ms",
         "compare --seconds 1 --warm-up-seconds 0 --distance 0.5ms",
     ),
     Experiment::new(

@@ -37,6 +37,9 @@ pub struct ResultsOptions {
     /// Run only these experiments, separated by commas; use the kept results of the others
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     only: Option<Vec<String>>,
+    /// Leave out the experiments without results, and their goals
+    #[arg(long)]
+    partial: bool,
     /// Run nothing; write the document from the kept results
     #[arg(long, conflicts_with = "only")]
     reuse: bool,
@@ -100,8 +103,11 @@ pub fn results(options: &ResultsOptions) -> Result<()> {
             }
         }
     }
-    let outcomes: Vec<Outcome> =
+    let mut outcomes: Vec<Outcome> =
         EXPERIMENTS.iter().map(|experiment| kept(experiment, &options.keep)).collect();
+    if options.partial {
+        outcomes.retain(|outcome| !matches!(&outcome.result, Err(reason) if reason == NOT_RUN));
+    }
     let evidence = match std::fs::read_to_string(&options.evidence) {
         Ok(text) => sections(&text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
@@ -118,6 +124,9 @@ pub fn results(options: &ResultsOptions) -> Result<()> {
     l1d::cli::print_error(format_args!("l1d-lab: written: {}", options.file.display()));
     Ok(())
 }
+
+/// The reason why there is no result of an experiment that was never run.
+const NOT_RUN: &str = "not run";
 
 /// Runs an experiment in its own process, and keeps its output.
 fn run(experiment: &Experiment, options: &ResultsOptions, plots: &Path) -> Result<()> {
@@ -158,10 +167,10 @@ fn kept(experiment: &'static Experiment, keep: &Path) -> Outcome {
         if let Ok(reason) = std::fs::read_to_string(at("failed")) {
             return Err(reason);
         }
-        let json = std::fs::read_to_string(at("json")).map_err(|_| "not run".to_owned())?;
+        let json = std::fs::read_to_string(at("json")).map_err(|_| NOT_RUN.to_owned())?;
         let json = serde_json::from_str(&json)
             .map_err(|error| format!("{} is no document: {error}", at("json").display()))?;
-        let text = std::fs::read_to_string(at("txt")).map_err(|_| "not run".to_owned())?;
+        let text = std::fs::read_to_string(at("txt")).map_err(|_| NOT_RUN.to_owned())?;
         Ok((json, text))
     };
     Outcome { experiment, result: read() }
@@ -196,15 +205,16 @@ fn about(options: &ResultsOptions) -> Result<String> {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     // Names only, without the local directories.
     let names: Vec<_> =
-        options.traces.iter().filter_map(|trace| trace.file_name()?.to_str()).collect();
-    let traces = match names.is_empty() {
-        true => String::new(),
-        false => format!(" --traces {}", names.join(",")),
-    };
+        options.traces.iter().filter_map(|t| Some(t.file_name()?.to_str()?.to_owned())).collect();
+    let mut list = String::new();
+    for (option, names) in [("only", options.only.clone()), ("traces", Some(names))] {
+        let names = names.filter(|names| !names.is_empty());
+        list += &names.map_or(String::new(), |names| format!(" --{option} {}", names.join(",")));
+    }
     let is_clean = said("git", &["status", "--porcelain", "--untracked-files=no"]).is_empty();
     let lines = [
         format!(
-            "- command: `l1d-lab results{}{traces}`",
+            "- command: `l1d-lab results{}{list}`",
             if options.quick { " --quick" } else { "" }
         ),
         format!(
