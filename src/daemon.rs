@@ -4,7 +4,7 @@ use crate::config::{Config, ConfigError};
 use crate::doors::Limits;
 use crate::event_loop::{self, EventLoopError};
 use crate::owner::{Below, Owner};
-use crate::reactor::Reactor;
+use crate::reactor::{Reactor, halts_at_once};
 use crate::table::{FileError, FileOptions, Tables};
 use crate::tiers::{TiersError, Upstream};
 use std::io;
@@ -99,6 +99,12 @@ pub fn run(
     let reactor = Reactor::new().map(Rc::new);
     let reactor = reactor.map_err(|source| DaemonError::System { what: "epoll", source })?;
     let below = prepare_tiers(config, &reactor)?;
+    if below.is_some() && halts_at_once() {
+        tracing::info!(
+            "this virtual machine halts idle processors at once, so that misses and writes take \
+             about twice as long; see \"Guest halt polling\" in systemd/README.md"
+        );
+    }
     let absent_share_max_permille = config.table.absent_share_max_permille;
     let mut owner = Owner::new(tables, config.policy.clone(), absent_share_max_permille, below);
     owner.fit_index(config.table.fit_index);

@@ -48,7 +48,7 @@ impl Admin<'_> {
     ///
     /// # Errors
     ///
-    /// As for [`stats_json`](Self::stats_json).
+    /// The same as for [`stats_json`](Self::stats_json).
     pub fn clients_json(&self) -> Result<String, Error> {
         self.json(&Request::Clients, &self.client.shared.deadline())
     }
@@ -57,7 +57,7 @@ impl Admin<'_> {
     ///
     /// # Errors
     ///
-    /// As for [`stats_json`](Self::stats_json).
+    /// The same as for [`stats_json`](Self::stats_json).
     pub fn explain_json(&self, key: impl AsRef<[u8]>) -> Result<String, Error> {
         self.json(&Request::Explain { key: key.as_ref() }, &self.client.shared.deadline())
     }
@@ -66,7 +66,7 @@ impl Admin<'_> {
     ///
     /// # Errors
     ///
-    /// As for [`stats_json`](Self::stats_json).
+    /// The same as for [`stats_json`](Self::stats_json).
     pub fn check_json(&self) -> Result<String, Error> {
         self.json(&Request::Check, &Deadline::after(CHECK_DEADLINE))
     }
@@ -75,7 +75,7 @@ impl Admin<'_> {
     ///
     /// # Errors
     ///
-    /// As for [`stats_json`](Self::stats_json).
+    /// The same as for [`stats_json`](Self::stats_json).
     pub fn policy_json(&self) -> Result<String, Error> {
         self.json(&Request::Policy, &self.client.shared.deadline())
     }
@@ -85,7 +85,7 @@ impl Admin<'_> {
     ///
     /// # Errors
     ///
-    /// As for [`stats_json`](Self::stats_json).
+    /// The same as for [`stats_json`](Self::stats_json).
     pub fn advise_json(&self) -> Result<String, Error> {
         self.json(&Request::Advise, &self.client.shared.deadline())
     }
@@ -97,7 +97,7 @@ impl Admin<'_> {
     ///
     /// # Errors
     ///
-    /// As for [`stats_json`](Self::stats_json). [`Error::Refused`]: impossible sizes, or another
+    /// The same as for [`stats_json`](Self::stats_json). [`Error::Refused`]: impossible sizes, or another
     /// move is in progress; the table is unchanged.
     pub fn resize(
         &self,
@@ -115,7 +115,7 @@ impl Admin<'_> {
     ///
     /// # Errors
     ///
-    /// As for [`stats_json`](Self::stats_json), and [`Error::UnknownOutcome`].
+    /// The same as for [`stats_json`](Self::stats_json), and [`Error::UnknownOutcome`].
     pub fn flush(&self, prefix: impl AsRef<[u8]>) -> Result<(), Error> {
         let prefix = prefix.as_ref();
         let request = Request::Flush { prefix };

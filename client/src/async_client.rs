@@ -47,29 +47,29 @@ impl AsyncClient {
         &self.client
     }
 
-    /// As [`Client::get`].
+    /// Like [`Client::get`].
     ///
     /// # Errors
     ///
-    /// As for [`Client::get`].
+    /// The same as for [`Client::get`].
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, Error> {
         self.lookup(key).await.map(Lookup::found)
     }
 
-    /// As [`Client::lookup`].
+    /// Like [`Client::lookup`].
     ///
     /// # Errors
     ///
-    /// As for [`Client::lookup`].
+    /// The same as for [`Client::lookup`].
     pub async fn lookup(&self, key: impl AsRef<[u8]>) -> Result<Lookup, Error> {
         answer(self.client.request(key)).await
     }
 
-    /// As [`Client::set`].
+    /// Like [`Client::set`].
     ///
     /// # Errors
     ///
-    /// As for [`Client::set`].
+    /// The same as for [`Client::set`].
     pub async fn set(
         &self,
         key: impl AsRef<[u8]>,
@@ -78,11 +78,11 @@ impl AsyncClient {
         self.set_with(key, value, &SetOptions::default()).await
     }
 
-    /// As [`Client::set_with`].
+    /// Like [`Client::set_with`].
     ///
     /// # Errors
     ///
-    /// As for [`Client::set_with`].
+    /// The same as for [`Client::set_with`].
     pub async fn set_with(
         &self,
         key: impl AsRef<[u8]>,
@@ -95,11 +95,11 @@ impl AsyncClient {
         answer(self.client.request_set(key, value, options)).await
     }
 
-    /// As [`Client::delete`].
+    /// Like [`Client::delete`].
     ///
     /// # Errors
     ///
-    /// As for [`Client::delete`].
+    /// The same as for [`Client::delete`].
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         answer(self.client.request_delete(key)).await
     }

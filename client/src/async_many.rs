@@ -12,12 +12,12 @@ use crate::value::Value;
 use l1d_wire::protocol::{Request, Response};
 
 impl AsyncClient {
-    /// As [`Client::get_many`]; where the keys take several requests, each has the client's
+    /// Like [`Client::get_many`]; where the keys take several requests, each has the client's
     /// deadline.
     ///
     /// # Errors
     ///
-    /// As for [`Client::get_many`].
+    /// The same as for [`Client::get_many`].
     pub async fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>, Error> {
         let client = self.client();
         let mut known = Owned::with_room_for(keys.len());

@@ -35,7 +35,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As for [`ClientBuilder::connect`].
+    /// The same as for [`ClientBuilder::connect`].
     pub fn connect(socket: impl AsRef<Path>) -> Result<Client, Error> {
         Client::builder().socket(socket.as_ref()).connect()
     }
@@ -82,7 +82,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As for [`get`](Self::get).
+    /// The same as for [`get`](Self::get).
     #[inline(always)]
     pub fn get_into(
         &self,
@@ -119,7 +119,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As for [`get`](Self::get).
+    /// The same as for [`get`](Self::get).
     #[inline]
     pub fn lookup(&self, key: impl AsRef<[u8]>) -> Result<Lookup, Error> {
         self.find(key.as_ref())
@@ -157,7 +157,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As for [`get`](Self::get).
+    /// The same as for [`get`](Self::get).
     #[inline]
     pub fn fetch(&self, key: impl AsRef<[u8]>) -> Result<Lookup, Error> {
         self.fetch_bytes(key.as_ref())
@@ -184,7 +184,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As for [`get`](Self::get).
+    /// The same as for [`get`](Self::get).
     pub fn read_with<R>(
         &self,
         key: impl AsRef<[u8]>,
@@ -221,7 +221,7 @@ impl Client {
             TableRead::Hit(meta) => Lookup::Found(meta),
             TableRead::Absent => Lookup::Absent,
             TableRead::Miss => self.peek_process(key, value),
-            TableRead::Detached => self.peek_anew(key, value, deadline),
+            TableRead::Detached => self.reattach_and_peek(key, value, deadline),
         }
     }
 
@@ -239,7 +239,7 @@ impl Client {
     /// The table is not in use (R0), or there is none: takes the new one over if there may be one,
     /// and reads that.
     #[cold]
-    pub(crate) fn peek_anew(
+    pub(crate) fn reattach_and_peek(
         &self,
         key: &[u8],
         value: &mut Vec<u8>,
@@ -248,7 +248,7 @@ impl Client {
         if self.shared.is_without_table() {
             return self.peek_process(key, value);
         }
-        self.shared.attach_anew(deadline);
+        self.shared.reattach(deadline);
         // Read again in any case: another thread may have put a new table in place meanwhile.
         match self.shared.read_table(key, value) {
             TableRead::Hit(meta) => Lookup::Found(meta),
@@ -281,7 +281,7 @@ impl Client {
             TableRead::Hit(meta) => Lookup::Found(meta),
             TableRead::Absent => Lookup::Absent,
             TableRead::Miss => self.peek_process(key, value),
-            TableRead::Detached => self.peek_anew(key, value, Some(&deadline)),
+            TableRead::Detached => self.reattach_and_peek(key, value, Some(&deadline)),
         };
         match answer {
             Lookup::Unknown => self.ask(key, value, &deadline),

@@ -50,7 +50,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As for [`get`](Self::get), and [`Error::NoRoom`].
+    /// The same as for [`get`](Self::get), and [`Error::NoRoom`].
     #[inline]
     pub fn get_to<D: Destination + ?Sized>(
         &self,
@@ -109,7 +109,7 @@ impl Client {
             }
             TableRead::Absent => return Ok(Lookup::Absent),
             TableRead::Miss => self.peek_process(key, &mut value),
-            TableRead::Detached => self.peek_anew(key, &mut value, deadline()),
+            TableRead::Detached => self.reattach_and_peek(key, &mut value, deadline()),
         };
         copied(found, &value, destination)
     }

@@ -75,8 +75,8 @@ pub enum Error {
         /// Their versions, and which of them to upgrade.
         reason: String,
     },
-    /// What the daemon handed over is no table that this process may trust.
-    #[error("the table handed over at {} is not to be trusted: {reason}", socket.display())]
+    /// The daemon handed over a table that this process may not trust.
+    #[error("the table handed over at {} cannot be trusted: {reason}", socket.display())]
     Untrusted {
         /// The daemon's socket.
         socket: PathBuf,

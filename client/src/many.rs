@@ -20,7 +20,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As for [`get`](Self::get); one key that cannot be answered fails the call.
+    /// The same as for [`get`](Self::get); one key that cannot be answered fails the call.
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>, Error> {
         let mut owned = Owned::with_room_for(keys.len());
         self.collect(keys, &mut owned)?;
@@ -53,7 +53,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As for [`get_many`](Self::get_many); `values` then holds those of some keys.
+    /// The same as for [`get_many`](Self::get_many); `values` then holds those of some keys.
     #[inline]
     pub fn get_many_into<K: AsRef<[u8]>>(
         &self,

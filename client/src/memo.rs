@@ -136,12 +136,12 @@ impl<T> Memo<T> {
             self.client.shared.note_hit(table, key);
             return Ok(Some(decoded.object));
         }
-        self.decode_anew(key, decode)
+        self.decode_again(key, decode)
     }
 
     #[cold]
     #[inline(never)]
-    fn decode_anew<E>(
+    fn decode_again<E>(
         &self,
         key: impl AsRef<[u8]>,
         decode: impl FnOnce(&[u8]) -> Result<T, E>,

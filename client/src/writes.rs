@@ -15,7 +15,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As for [`set_with`](Self::set_with).
+    /// The same as for [`set_with`](Self::set_with).
     #[inline]
     pub fn set(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Stored, Error> {
         self.set_bytes(key.as_ref(), value.as_ref(), &SetOptions::default())
@@ -100,7 +100,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As for [`set_with`](Self::set_with); with [`Error::Unavailable`] and [`Error::Deadline`] the
+    /// The same as for [`set_with`](Self::set_with); with [`Error::Unavailable`] and [`Error::Deadline`] the
     /// first of them may have been stored.
     pub fn set_many<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         &self,
@@ -170,7 +170,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As for [`set_with`](Self::set_with).
+    /// The same as for [`set_with`](Self::set_with).
     #[inline]
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         self.delete_bytes(key.as_ref())

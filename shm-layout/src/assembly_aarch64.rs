@@ -109,7 +109,7 @@ pub unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize) {
 /// Out of line, so that inlined small copies stay short.
 ///
 /// # Safety
-/// As for [`copy`], and `bytes` is at least 64.
+/// The same as for [`copy`], and `bytes` is at least 64.
 #[inline(never)]
 unsafe fn copy_large(from: *const u8, to: *mut u8, bytes: usize) {
     let mut at = 0;
@@ -125,7 +125,7 @@ unsafe fn copy_large(from: *const u8, to: *mut u8, bytes: usize) {
 /// Copies the first and the last 16 of `bytes` bytes.
 ///
 /// # Safety
-/// As for [`copy`].
+/// The same as for [`copy`].
 #[inline(always)]
 unsafe fn copy_2_blocks(from: *const u8, to: *mut u8, bytes: usize) {
     // SAFETY: loads and stores of 16 bytes inside the two ranges.
@@ -148,7 +148,7 @@ unsafe fn copy_2_blocks(from: *const u8, to: *mut u8, bytes: usize) {
 /// Copies the first and the last 32 of `bytes` bytes.
 ///
 /// # Safety
-/// As for [`copy`], and `bytes` is at least 32.
+/// The same as for [`copy`], and `bytes` is at least 32.
 #[inline(always)]
 unsafe fn copy_4_blocks(from: *const u8, to: *mut u8, bytes: usize) {
     // SAFETY: loads and stores of 32 bytes inside the two ranges.

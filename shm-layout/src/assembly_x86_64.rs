@@ -140,7 +140,7 @@ unsafe fn copy_large(from: *const u8, to: *mut u8, bytes: usize) {
 /// Copies without AVX; tests call it on processors with AVX, too.
 ///
 /// # Safety
-/// As for [`copy`], and `bytes` is at least 64.
+/// The same as for [`copy`], and `bytes` is at least 64.
 pub unsafe fn copy_narrow(from: *const u8, to: *mut u8, bytes: usize) {
     if bytes <= BLOCKS_BYTES_MAX {
         let mut at = 0;
@@ -159,7 +159,7 @@ pub unsafe fn copy_narrow(from: *const u8, to: *mut u8, bytes: usize) {
 /// Copies by `rep movsb`.
 ///
 /// # Safety
-/// As for [`copy`].
+/// The same as for [`copy`].
 #[inline]
 unsafe fn copy_string(from: *const u8, to: *mut u8, bytes: usize) {
     // SAFETY: the direction flag is clear by the calling convention; the operands are clobbered as
@@ -178,7 +178,7 @@ unsafe fn copy_string(from: *const u8, to: *mut u8, bytes: usize) {
 /// Copies the first and the last 16 of `bytes` bytes.
 ///
 /// # Safety
-/// As for [`copy`].
+/// The same as for [`copy`].
 #[inline(always)]
 unsafe fn copy_2_blocks(from: *const u8, to: *mut u8, bytes: usize) {
     // SAFETY: loads and stores of 16 bytes inside the two ranges.
@@ -201,7 +201,7 @@ unsafe fn copy_2_blocks(from: *const u8, to: *mut u8, bytes: usize) {
 /// Copies the first and the last 32 of `bytes` bytes.
 ///
 /// # Safety
-/// As for [`copy`], and `bytes` is at least 32.
+/// The same as for [`copy`], and `bytes` is at least 32.
 #[inline(always)]
 unsafe fn copy_4_blocks(from: *const u8, to: *mut u8, bytes: usize) {
     // SAFETY: loads and stores of 16 bytes inside the two ranges.
@@ -230,7 +230,7 @@ unsafe fn copy_4_blocks(from: *const u8, to: *mut u8, bytes: usize) {
 /// Copies in blocks of 32 bytes, four at a time; the last four may overlap the ones before.
 ///
 /// # Safety
-/// As for [`copy`], on a processor with AVX, and `bytes` is at least [`WIDE_BYTES_MIN`].
+/// The same as for [`copy`], on a processor with AVX, and `bytes` is at least [`WIDE_BYTES_MIN`].
 #[target_feature(enable = "avx")]
 unsafe fn copy_wide(from: *const u8, to: *mut u8, bytes: usize) {
     let mut at = 0;
@@ -254,7 +254,7 @@ unsafe fn copy_wide(from: *const u8, to: *mut u8, bytes: usize) {
 /// Copies 128 bytes.
 ///
 /// # Safety
-/// As for [`copy_wide`].
+/// The same as for [`copy_wide`].
 #[inline]
 #[target_feature(enable = "avx")]
 unsafe fn copy_4_wide_blocks(from: *const u8, to: *mut u8) {

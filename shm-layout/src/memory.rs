@@ -97,7 +97,7 @@ pub trait MemoryMut: Memory {
     /// Copies `bytes` to the words that begin at `to`, zero-padded to whole words.
     ///
     /// # Safety
-    /// As for [`store`](Self::store), for `to..to + words_for(bytes.len())`.
+    /// The same as for [`store`](Self::store), for `to..to + words_for(bytes.len())`.
     #[inline]
     unsafe fn copy_in(&self, to: usize, bytes: &[u8]) {
         let (chunks, tail) = bytes.as_chunks::<WORD_BYTES>();
@@ -271,7 +271,7 @@ impl MappedMut {
     /// Memory that begins at `base`.
     ///
     /// # Safety
-    /// As for [`Mapped::new`], mapped for writing too. Of a table, this process is the only one
+    /// The same as for [`Mapped::new`], mapped for writing too. Of a table, this process is the only one
     /// that writes; of a mailbox, both sides do.
     #[must_use]
     pub const unsafe fn new(base: *mut u8) -> MappedMut {

@@ -73,9 +73,9 @@ impl Probe {
 /// Why [`Reader::read_fast`](crate::Reader::read_fast) returned no hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoHit {
-    /// As [`Outcome::Miss`].
+    /// Like [`Outcome::Miss`].
     Miss,
-    /// As [`Outcome::Detached`].
+    /// Like [`Outcome::Detached`].
     Detached,
     /// The fast path cannot tell; [`Reader::read_slow`](crate::Reader::read_slow) can.
     Unclear,

@@ -35,7 +35,7 @@ pub(super) enum Task {
 
 impl Task {
     /// Another table is in force.
-    pub(super) fn begin_anew(&mut self) {
+    pub(super) fn restart(&mut self) {
         match self {
             Task::Check { next, report, .. } => {
                 *next = 0;

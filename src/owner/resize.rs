@@ -151,7 +151,7 @@ impl Owner {
         let given: HashSet<u64> = self.resizing.given.values().map(|given| given.1).collect();
         self.resizing.former.retain(|table, _| given.contains(table));
         // Tasks that were walking the old table start again in this one.
-        self.tasks.iter_mut().for_each(Task::begin_anew);
+        self.tasks.iter_mut().for_each(Task::restart);
         let stats = self.tables.current().stats();
         tracing::info!(
             bytes = stats.table_bytes,

@@ -6,9 +6,11 @@
 //! [`Interest::WAKEUPS`].
 
 mod cores;
+mod halt;
 mod token;
 
 pub use cores::Cores;
+pub use halt::halts_at_once;
 pub use token::{Source, Token};
 
 use nix::errno::Errno;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Largest reply besides the largest value: room for a batch of values, for JSON.
 const REPLY_BYTES_MAX: usize = 16 << 20;
 
-/// Where a request went that nobody waits for in a call.
+/// The outcome of sending a request without waiting for its reply.
 pub(crate) enum Submission {
     /// It was sent.
     Sent(LaneRequest<Arc<ClientEnd>>),
@@ -213,7 +213,7 @@ pub(crate) fn too_many() -> Error {
     Error::Busy { reason: reason.to_owned() }
 }
 
-/// The ring has no room for a request that nobody waits for.
+/// The ring has no room for a request without a reply.
 fn ring_full() -> Error {
     let reason = "the daemon is behind with this process's requests; nothing was sent: try again, \
                   or wait for the answer";

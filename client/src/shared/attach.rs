@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// A connection, and the mailbox that came with it.
 type Opened = (Connection, Offered);
 
-/// What the daemon says to the wish for a mailbox.
+/// The daemon's answer to the request for a mailbox.
 pub(super) enum Offered {
     /// None.
     Nothing,
@@ -38,7 +38,7 @@ impl Shared {
     /// After a read of a table that is no longer in use (R0): takes over its successor, if there is
     /// one by `deadline` or by the shorter deadline for attaching.
     #[cold]
-    pub(crate) fn attach_anew(&self, deadline: Option<&Deadline>) {
+    pub(crate) fn reattach(&self, deadline: Option<&Deadline>) {
         let process = self.process();
         process.attach_now_and_then(|| {
             let own = Deadline::after(self.settings.attach_deadline);
@@ -143,8 +143,7 @@ impl Shared {
         Ok(())
     }
 
-    /// The table of an offer, when everything about it is as it should be; `None` if only its
-    /// layout is unknown.
+    /// The table of an offer, if it passes all checks; `None` if only its layout is unknown.
     fn checked(&self, offer: &Offer) -> Result<Option<Table>, String> {
         let attached = &offer.attached;
         let file = offer.file.as_ref().ok_or("no descriptor came with it")?;

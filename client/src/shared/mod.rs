@@ -1,4 +1,4 @@
-//! What all handles of one client share: the table, and this process's side of the daemon.
+//! State shared by all handles of one client: the table, and this process's link to the daemon.
 //!
 //! | part | file |
 //! |---|---|

@@ -38,11 +38,11 @@ pub trait Contestant {
 
 /// The read of one key, which is where contestants differ.
 pub trait Read {
-    /// As [`Contestant::name`].
+    /// Like [`Contestant::name`].
     const NAME: &'static str;
-    /// As [`Contestant::hands_out`].
+    /// Like [`Contestant::hands_out`].
     const HANDS_OUT: &'static str;
-    /// As [`Contestant::is_remote`].
+    /// Like [`Contestant::is_remote`].
     const IS_REMOTE: bool = false;
 
     /// The buffer that values are copied to.

@@ -44,7 +44,7 @@ pub trait AtomicMemory: MemoryMut {
     /// release.
     ///
     /// # Safety
-    /// As for [`swap`](Self::swap).
+    /// The same as for [`swap`](Self::swap).
     unsafe fn compare_exchange(&self, index: usize, old: u64, new: u64) -> bool;
 }
 

@@ -280,7 +280,7 @@ impl<M: AtomicMemory> Consumer<M> {
     /// record has been written meanwhile.
     ///
     /// # Errors
-    /// As for [`look`](Self::look).
+    /// The same as for [`look`](Self::look).
     pub fn may_sleep(&mut self) -> Result<bool, Broken> {
         self.mailbox.store(RING_ME, 1);
         // Partner: the fence of `Mailbox::must_ring`.

@@ -37,7 +37,7 @@ impl Output {
     /// Queues one response, and passes `descriptors` with its first byte.
     ///
     /// # Errors
-    /// As for [`push`](Self::push).
+    /// The same as for [`push`](Self::push).
     pub(in crate::doors) fn push_with(
         &mut self,
         response: &Response<'_>,
