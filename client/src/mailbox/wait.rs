@@ -3,6 +3,10 @@
 //!
 //! Spinning pays only if the daemon replies from another processor and about as fast as a thread
 //! falls asleep and wakes: then a reply costs a fraction of a microsecond instead of two wakeups.
+//!
+//! A thread that must not keep its processor, because the daemon or a tier may need it, yields it
+//! between two looks at the reply. Others run as if it slept, but the reply needs no wakeup, and
+//! the processor does not halt, which in a virtual machine takes longer than a tier's answer.
 
 use super::{ClientEnd, Counter, Lane};
 use crate::deadline::Deadline;
@@ -17,6 +21,9 @@ use std::time::{Duration, Instant};
 pub(super) const SLICE: Duration = Duration::from_millis(50);
 /// Spin time while replies take long: enough to notice when they become fast again.
 const SPIN_SHORT: Duration = Duration::from_micros(3);
+/// A thread that yields waits for this many times as long as one that spins: for a tier on the same
+/// host, not for a distant one.
+const YIELD_FACTOR: u32 = 4;
 /// Checks of the reply between two clock readings.
 const CHECKS: u32 = 32;
 
@@ -65,23 +72,25 @@ impl ClientEnd {
             return Some(piece);
         }
         // Called even if the thread will not spin, because it publishes the processor.
-        if !self.may_spin() || self.spin.is_zero() {
+        let keeps_processor = self.may_spin();
+        let recent = self.latency_ns.get(is_write).map_or(0, |ns| ns.load(Ordering::Relaxed));
+        let time = spin_time(self.spin, keeps_processor, Duration::from_nanos(recent));
+        if time.is_zero() {
             return None;
         }
-        let recent = self.latency_ns.get(is_write).map_or(0, |ns| ns.load(Ordering::Relaxed));
-        let spin = match Duration::from_nanos(recent) <= 2 * self.spin {
-            true => self.spin,
-            false => self.spin.min(SPIN_SHORT),
-        };
         loop {
-            for _ in 0..CHECKS {
+            for _ in 0..if keeps_processor { CHECKS } else { 1 } {
                 if let Some(piece) = self.words.reply(number, lane.sequence) {
                     return Some(piece);
                 }
                 spin_loop();
             }
-            if begun.elapsed() >= spin {
+            if begun.elapsed() >= time {
                 return None;
+            }
+            if !keeps_processor {
+                // It does not fail on Linux.
+                let _ = nix::sched::sched_yield();
             }
         }
     }
@@ -138,5 +147,33 @@ impl ClientEnd {
         let word = unsafe { self.words.memory().futex(index) };
         // Woken, timed out, or the word has changed already: the caller checks again in any case.
         futex::wait(word, Flags::empty(), value, Some(&timeout)).is_ok()
+    }
+}
+
+/// How long to look for a reply before sleeping, if recent ones took `recent` on average.
+fn spin_time(spin: Duration, keeps_processor: bool, recent: Duration) -> Duration {
+    let yields = spin * YIELD_FACTOR;
+    match keeps_processor {
+        true if recent <= 2 * spin => spin,
+        true => spin.min(SPIN_SHORT),
+        false if recent <= 2 * yields => yields,
+        false => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hazard: a client burns its processor time for a tier that is far away.
+    #[test]
+    fn only_replies_that_come_soon_are_waited_for_awake() {
+        let us = Duration::from_micros;
+        let time = |keeps_processor, recent| spin_time(us(50), keeps_processor, us(recent));
+        assert_eq!([time(true, 1), time(true, 100), time(true, 101)], [us(50), us(50), SPIN_SHORT]);
+        assert_eq!([time(false, 1), time(false, 400), time(false, 401)], [us(200), us(200), us(0)]);
+        for keeps_processor in [true, false] {
+            assert_eq!(spin_time(us(0), keeps_processor, us(1)), us(0), "spin = 0 turns it off");
+        }
     }
 }

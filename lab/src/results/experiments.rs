@@ -146,13 +146,13 @@ pub const EXPERIMENTS: &[Experiment] = &[
     Experiment::new(
         "zipf",
         "Single keys by zipf, two readers and a writer",
-        "compare --workload zipf --seconds 10 --rounds 3",
+        "compare --workload zipf --seconds 20 --warm-up-seconds 10",
         "compare --workload zipf --seconds 1 --warm-up-seconds 0",
     ),
     Experiment::new(
         "zipf-away",
         "The same, tiers 0.5 ms away",
-        "compare --workload zipf --seconds 10 --rounds 3 --distance 0.5ms",
+        "compare --workload zipf --seconds 20 --warm-up-seconds 20 --distance 0.5ms",
         "compare --workload zipf --seconds 1 --warm-up-seconds 0 --distance 0.5ms",
     ),
     Experiment::new(
