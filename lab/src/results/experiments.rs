@@ -110,7 +110,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
     Experiment::new(
         "misses",
         "Misses and writes through the tiers",
-        "misses",
+        "misses --seconds 0.5",
         "misses --processes 1 --rounds 1 --seconds 0.1",
     ),
     Experiment::new(
