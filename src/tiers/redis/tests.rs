@@ -1,0 +1,150 @@
+use super::super::connection::testing;
+use super::*;
+use proptest::prelude::*;
+use redis::IntoConnectionInfo;
+
+fn protocol(url: &str) -> Redis {
+    Redis::new(url.into_connection_info().unwrap())
+}
+
+fn decode(pieces: &[&[u8]]) -> Result<Vec<Value>, Failure> {
+    testing::decode(&protocol("redis://localhost"), pieces)
+}
+
+fn asked(key: &[u8], ask: Ask) -> Asked {
+    let request = Request { key: key.into(), ask };
+    Asked { ticket: Some(1), request, since: None, is_again: false }
+}
+
+const STREAM: &[u8] = b"+OK\r\n+QUEUED\r\n*2\r\n*2\r\n$5\r\nin\r\nx\r\n$-1\r\n:-2\r\n\
+    -OOM no memory\r\n$0\r\n\r\n:17\r\n";
+
+proptest! {
+    /// The hazard: a reply that arrives in pieces is read as another one.
+    #[test]
+    fn replies_are_the_same_however_they_are_cut(cuts in prop::collection::vec(0..STREAM.len(), 0..9)) {
+        let pieces = testing::cut(STREAM, cuts);
+        let whole = decode(&[STREAM]).unwrap();
+        prop_assert_eq!(whole.len(), 6);
+        prop_assert_eq!(decode(&pieces).unwrap(), whole);
+    }
+
+    /// The hazard: a server that talks nonsense ends the daemon.
+    #[test]
+    fn nonsense_ends_in_an_error_at_worst(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode(&[&bytes]);
+    }
+}
+
+#[test]
+fn lengths_that_lie_do_not_end_the_daemon() {
+    for stream in [
+        &b"*9223372036854775807\r\n+OK\r\n"[..],
+        b"$9223372036854775807\r\nx",
+        b"%9223372036854775807\r\n+OK\r\n",
+        b"~9223372036854775807\r\n+OK\r\n",
+        b">9223372036854775807\r\n+OK\r\n",
+        b"|9223372036854775807\r\n+OK\r\n",
+        b"=-5\r\nx",
+        b"%-1\r\n",
+        b"*1000000000\r\n",
+    ] {
+        let outcome = std::panic::catch_unwind(|| decode(&[stream]).map(|_| ()));
+        assert!(outcome.is_ok(), "{}", String::from_utf8_lossy(stream));
+    }
+}
+
+/// The hazard: the life of another value than the one that was read (P8).
+#[test]
+fn a_value_is_only_taken_together_with_its_life() {
+    let mut redis = protocol("redis://localhost");
+    redis.found_share = 0;
+    let mut reads = vec![asked(b"a", Ask::Get), asked(b"b", Ask::Get)];
+    let mut out = Vec::new();
+    let (covered, mut shape) = redis.encode(&reads[..1], &mut out).unwrap();
+    assert_eq!((covered, &out[..]), (1, &b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n"[..]));
+    let mut answers = Vec::new();
+    let found = Value::BulkString(b"v".to_vec());
+    assert!(redis.answer(&reads[..1], &mut shape, found, &mut answers).unwrap());
+    assert!(matches!(answers.as_slice(), [Answer::AskAgain]));
+
+    reads[0].is_again = true;
+    out.clear();
+    let (covered, shape) = redis.encode(&reads, &mut out).unwrap();
+    assert_eq!(covered, 2);
+    assert!(out.starts_with(b"*1\r\n$5\r\nMULTI\r\n"));
+    assert!(matches!(shape, Shape::Transaction { replies_left: 5, .. }));
+}
+
+/// The hazard: a key of another type is remembered as absent (P9).
+#[test]
+fn keys_are_absent_only_if_none_of_them_exists_without_a_value() {
+    let mut redis = protocol("redis://localhost");
+    redis.found_share = 0;
+    let reads = [b"a", b"b", b"c"].map(|key| asked(key, Ask::Get));
+    let mut out = Vec::new();
+    let mut answers_to = |values: Value, exist: Value| {
+        out.clear();
+        redis.found_share = 0;
+        let (covered, mut shape) = redis.encode(&reads, &mut out).unwrap();
+        assert_eq!(covered, 3);
+        let mut answers = Vec::new();
+        assert!(!redis.answer(&reads, &mut shape, values, &mut answers).unwrap());
+        let is_last = redis.answer(&reads, &mut shape, exist, &mut answers)?;
+        assert!(is_last && answers.len() == 3);
+        Ok::<_, Failure>(answers)
+    };
+    let some = || Value::Array(vec![Value::Nil, Value::BulkString(b"v".to_vec()), Value::Nil]);
+    for (exist, absent) in [(1, true), (2, false), (0, false)] {
+        let answers = answers_to(some(), Value::Int(exist)).unwrap();
+        assert!(matches!(answers[1], Answer::AskAgain));
+        for index in [0, 2] {
+            let is_right = matches!(answers[index], Answer::Miss { absent: is } if is == absent);
+            assert!(is_right, "{exist} exist");
+        }
+    }
+    // One key's trouble is not the answer for the others.
+    let error = || {
+        let mut parser = Parser::new();
+        parser.parse_value(&b"-NOPERM no permission\r\n"[..]).unwrap()
+    };
+    for (values, exist) in [(error(), Value::Int(0)), (some(), error()), (error(), error())] {
+        let answers = answers_to(values, exist).unwrap();
+        assert!(answers.iter().all(|answer| matches!(answer, Answer::AskAgain)));
+    }
+    assert!(answers_to(some(), Value::Okay).is_err());
+
+    let command = String::from_utf8(out).unwrap().replace("\r\n", " ");
+    assert_eq!(command, "*4 $4 MGET $1 a $1 b $1 c *4 $6 EXISTS $1 a $1 b $1 c ");
+}
+
+#[test]
+fn reads_are_bare_while_hardly_any_key_is_found() {
+    let mut redis = protocol("redis://localhost");
+    let reads = [asked(b"a", Ask::Get)];
+    let is_bare =
+        |redis: &mut Redis| matches!(redis.encode(&reads, &mut Vec::new()).unwrap().1, Shape::Get);
+    assert!(!is_bare(&mut redis), "nothing is known yet");
+    for _ in 0..100 {
+        redis.note_read(&Answer::Miss { absent: true });
+    }
+    assert!(is_bare(&mut redis));
+    redis.note_read(&Answer::AskAgain);
+    assert!(!is_bare(&mut redis), "found: the next ones may be, too");
+}
+
+#[test]
+fn a_session_is_opened_with_the_credentials_and_the_database_of_the_url() {
+    let greeting = |url| {
+        let mut out = Vec::new();
+        let messages = protocol(url).greet(&mut out);
+        (messages, String::from_utf8(out).unwrap().replace("\r\n", " "))
+    };
+    assert_eq!(greeting("redis://localhost"), (0, String::new()));
+    let (messages, commands) = greeting("redis://me:secret@localhost/3");
+    assert_eq!(messages, 2);
+    assert_eq!(commands, "*3 $4 AUTH $2 me $6 secret *2 $6 SELECT $1 3 ");
+    let (messages, commands) = greeting("redis://:secret@localhost?protocol=resp3");
+    assert_eq!(messages, 1);
+    assert_eq!(commands, "*5 $5 HELLO $1 3 $4 AUTH $7 default $6 secret ");
+}
