@@ -2,6 +2,7 @@
 
 use super::response::Waiter;
 use rapidhash::RapidHashMap;
+use slab::Slab;
 use std::sync::Arc;
 
 /// The most concurrent flights; one more is refused, and its requester gets an error.
@@ -34,8 +35,7 @@ impl Flight {
 /// that had the place before.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
-    places: Vec<Option<Flight>>,
-    free: Vec<usize>,
+    places: Slab<Flight>,
     /// The flights that new waiters join. Excludes killed ones.
     joinable: RapidHashMap<Arc<[u8]>, u64>,
     pub(super) begun: u64,
@@ -71,22 +71,18 @@ impl Flights {
         if self.count() >= FLIGHTS_MAX {
             return Boarding::Full;
         }
-        let place = self.free.pop().unwrap_or(self.places.len());
-        let id = self.begun * FLIGHTS_MAX as u64 + place as u64;
+        let place = self.places.vacant_entry();
+        let id = self.begun * FLIGHTS_MAX as u64 + place.key() as u64;
         let key: Arc<[u8]> = key.into();
         let (first, others) = (waiter, Vec::new());
-        let flight = Some(Flight { key: key.clone(), rule, first, others, alive: true, id });
-        match self.places.get_mut(place) {
-            Some(free) => *free = flight,
-            None => self.places.push(flight),
-        }
+        place.insert(Flight { key: key.clone(), rule, first, others, alive: true, id });
         self.joinable.insert(key.clone(), id);
         self.begun += 1;
         Boarding::Begun(id, key)
     }
 
     fn get_mut(&mut self, id: u64) -> Option<&mut Flight> {
-        self.places.get_mut(place_of(id))?.as_mut().filter(|flight| flight.id == id)
+        self.places.get_mut(place_of(id)).filter(|flight| flight.id == id)
     }
 
     /// Kills the flight of `key` (P2): its waiters still get its value, but the value is not kept,
@@ -108,16 +104,15 @@ impl Flights {
     pub(super) fn kill_all(&mut self) {
         self.killed += self.joinable.len() as u64;
         self.joinable.clear();
-        for flight in self.places.iter_mut().flatten() {
+        for (_, flight) in &mut self.places {
             flight.alive = false;
         }
     }
 
     /// Ends a flight. Removes only its own record (P3).
     pub(super) fn land(&mut self, id: u64) -> Option<Flight> {
-        let place = place_of(id);
-        let flight = self.places.get_mut(place)?.take_if(|flight| flight.id == id)?;
-        self.free.push(place);
+        self.get_mut(id)?;
+        let flight = self.places.try_remove(place_of(id))?;
         if self.joinable.get(&flight.key) == Some(&id) {
             self.joinable.remove(&flight.key);
         }
@@ -127,12 +122,12 @@ impl Flights {
     /// The number of waiters in the joinable flight of `key`.
     pub(super) fn waiters(&self, key: &[u8]) -> usize {
         let flight = self.joinable.get(key).and_then(|&id| self.places.get(place_of(id)));
-        flight.and_then(Option::as_ref).map_or(0, |flight| flight.waiters().count())
+        flight.map_or(0, |flight| flight.waiters().count())
     }
 
     /// Number of flights in progress.
     pub(super) fn count(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.places.len()
     }
 }
 

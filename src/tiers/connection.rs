@@ -44,11 +44,13 @@ pub trait Protocol: fmt::Debug {
     /// Checks one message that answers a greeting or a probe.
     fn check_session(&self, message: Self::Message) -> Result<(), Failure>;
 
-    /// Appends one exchange for the first of `asked`, which is not empty. Returns how many of them
-    /// it covers. On an error nothing was appended, and the first request cannot be sent at all.
+    /// Appends one exchange for the first of `asked`, which is not empty. Values had `value_bytes`
+    /// bytes lately, on average. Returns how many of the requests it covers. On an error nothing was
+    /// appended, and the first request cannot be sent at all.
     fn encode(
         &mut self,
         asked: &[Asked],
+        value_bytes: usize,
         out: &mut Vec<u8>,
     ) -> Result<(usize, Self::Shape), String>;
 
@@ -74,7 +76,7 @@ pub trait Protocol: fmt::Debug {
 #[derive(Debug)]
 pub struct Asked {
     /// `None` for a fill, which nobody waits for.
-    pub ticket: Option<u32>,
+    pub ticket: Option<usize>,
     pub request: Request,
     /// When the first turn began that found it in the queue. Reading the clock for each request
     /// would be a good part of its cost.

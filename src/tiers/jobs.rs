@@ -5,13 +5,6 @@ use std::sync::Arc;
 use super::request::{Answer, Reply, Request};
 use super::{Fetched, Tier};
 
-/// Jobs under way, by ticket.
-#[derive(Debug, Default)]
-pub struct Running {
-    jobs: Vec<Option<Step>>,
-    free: Vec<u32>,
-}
-
 /// A job and the answer that it waits for.
 #[derive(Debug)]
 pub enum Step {
@@ -41,34 +34,6 @@ pub enum Step {
         id: u64,
         why: String,
     },
-}
-
-impl Running {
-    pub fn add(&mut self, step: Step) -> u32 {
-        if let Some(ticket) = self.free.pop()
-            && let Some(place) = self.jobs.get_mut(ticket as usize)
-        {
-            *place = Some(step);
-            return ticket;
-        }
-        self.jobs.push(Some(step));
-        // At most JOBS_MAX are under way.
-        u32::try_from(self.jobs.len() - 1).unwrap_or(u32::MAX)
-    }
-
-    pub fn get_mut(&mut self, ticket: u32) -> Option<&mut Step> {
-        self.jobs.get_mut(ticket as usize)?.as_mut()
-    }
-
-    pub fn remove(&mut self, ticket: u32) -> Option<Step> {
-        let step = self.jobs.get_mut(ticket as usize)?.take()?;
-        self.free.push(ticket);
-        Some(step)
-    }
-
-    pub fn count(&self) -> usize {
-        self.jobs.len() - self.free.len()
-    }
 }
 
 /// A fetch that has asked both tiers.

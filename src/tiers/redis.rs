@@ -32,8 +32,6 @@ pub struct Redis {
     server: ConnectionInfo,
     /// Share of reads that found a value lately, in units of 1/65536.
     found_share: u32,
-    /// Mean bytes of the values found lately.
-    value_bytes: usize,
 }
 
 /// How an exchange is answered.
@@ -57,16 +55,12 @@ pub struct Decoder {
 
 impl Redis {
     pub fn new(server: ConnectionInfo) -> Redis {
-        Redis { server, found_share: 1 << 15, value_bytes: 1024 }
+        Redis { server, found_share: 1 << 15 }
     }
 
     fn note_read(&mut self, answer: &Answer) {
         let found = match answer {
-            Answer::Hit { value, .. } => {
-                self.value_bytes = (self.value_bytes * 7 + value.len()) / 8;
-                1 << 16
-            }
-            Answer::AskAgain => 1 << 16,
+            Answer::Hit { .. } | Answer::AskAgain => 1 << 16,
             _ => 0,
         };
         self.found_share = (self.found_share * (HISTORY - 1) + found) / HISTORY;
@@ -74,12 +68,6 @@ impl Redis {
 
     fn expects_absence(&self) -> bool {
         self.found_share < (1 << 16) / HISTORY
-    }
-
-    /// Keys that may share a transaction so that its reply is of a moderate size.
-    fn transaction_keys(&self) -> usize {
-        const REPLY_BYTES: usize = 1 << 20;
-        (REPLY_BYTES / self.value_bytes.max(1)).clamp(1, TRANSACTION_KEYS_MAX)
     }
 }
 
@@ -129,7 +117,12 @@ impl Protocol for Redis {
         }
     }
 
-    fn encode(&mut self, asked: &[Asked], out: &mut Vec<u8>) -> Result<(usize, Shape), String> {
+    fn encode(
+        &mut self,
+        asked: &[Asked],
+        value_bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, Shape), String> {
         let Some(first) = asked.first() else { return Ok((0, Shape::Write)) };
         if !first.request.ask.is_read() {
             write_command(&first.request).write_packed_command(out);
@@ -140,7 +133,7 @@ impl Protocol for Redis {
             let keys: Vec<&[u8]> = reads
                 .take_while(|asked| !asked.is_again)
                 .map(|asked| &*asked.request.key)
-                .take(self.transaction_keys())
+                .take(transaction_keys(value_bytes))
                 .collect();
             if let [key] = *keys {
                 redis::cmd("GET").arg(key).write_packed_command(out);
@@ -151,7 +144,7 @@ impl Protocol for Redis {
             return Ok((keys.len(), Shape::GetMany(None)));
         }
         let keys: Vec<&[u8]> =
-            reads.map(|asked| &*asked.request.key).take(self.transaction_keys()).collect();
+            reads.map(|asked| &*asked.request.key).take(transaction_keys(value_bytes)).collect();
         out.extend_from_slice(&transaction(&keys).get_packed_pipeline());
         // MULTI, MGET, a PTTL for each key, EXEC.
         Ok((keys.len(), Shape::Transaction { replies_left: keys.len() + 3, refusal: None }))
@@ -226,6 +219,12 @@ impl Read for Source<'_, '_> {
         }
         self.input.read(to)
     }
+}
+
+/// Keys that may share a transaction so that its reply is of a moderate size.
+fn transaction_keys(value_bytes: usize) -> usize {
+    const REPLY_BYTES: usize = 1 << 20;
+    (REPLY_BYTES / value_bytes.max(1)).clamp(1, TRANSACTION_KEYS_MAX)
 }
 
 fn transaction(keys: &[&[u8]]) -> Pipeline {

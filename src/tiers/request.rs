@@ -55,7 +55,7 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Reply {
     /// The job that asked; `None` for a fill, which nobody waits for.
-    pub ticket: Option<u32>,
+    pub ticket: Option<usize>,
     pub answer: Answer,
     /// When the request was sent.
     pub sent_at: Instant,

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::ConnectionAddr;
+use slab::Slab;
 
 use super::config::{check_deadline, parse_address, parse_url};
 use super::dial::Endpoint;
-use super::jobs::{FetchBoth, Running, Step, fetched};
+use super::jobs::{FetchBoth, Step, fetched};
 use super::memcached::Memcached;
 use super::redis::Redis;
 use super::request::{Answer, Ask, Reply, Request};
@@ -41,7 +42,8 @@ const HISTORY: u32 = 16;
 pub struct Upstream {
     l2: Option<Server<Memcached>>,
     l3: Option<Server<Redis>>,
-    running: Running,
+    /// Jobs under way, by ticket.
+    running: Slab<Step>,
     /// Share of fetches that found a value in L2 lately, in units of 1/65536.
     l2_found_share: u32,
     replies: Replies,
@@ -82,7 +84,7 @@ impl Upstream {
         Ok(Upstream {
             l2,
             l3,
-            running: Running::default(),
+            running: Slab::new(),
             l2_found_share: 1 << 16,
             replies: Replies::new(),
             events: VecDeque::new(),
@@ -96,13 +98,13 @@ impl Upstream {
         l2 + config.l3.as_ref().map_or(Duration::ZERO, |l3| l3.deadline * 2)
     }
 
-    fn ask_l2(&mut self, ticket: Option<u32>, request: Request) {
+    fn ask_l2(&mut self, ticket: Option<usize>, request: Request) {
         if let Some(l2) = &mut self.l2 {
             l2.ask(ticket, request, &mut self.replies);
         }
     }
 
-    fn ask_l3(&mut self, ticket: Option<u32>, request: Request) {
+    fn ask_l3(&mut self, ticket: Option<usize>, request: Request) {
         if let Some(l3) = &mut self.l3 {
             l3.ask(ticket, request, &mut self.replies);
         }
@@ -115,14 +117,14 @@ impl Upstream {
             Job::Fetch { flight, key } => {
                 let request = Request { key: key.clone(), ask: Ask::Get };
                 if self.l2.is_some() && self.l3.is_some() && self.expects_l2_miss() {
-                    let ticket = self.running.add(Step::FetchBoth(FetchBoth::new(flight)));
+                    let ticket = self.running.insert(Step::FetchBoth(FetchBoth::new(flight)));
                     self.ask_l2(Some(ticket), request.clone());
                     self.ask_l3(Some(ticket), request);
                 } else if self.l2.is_some() {
-                    let ticket = self.running.add(Step::FetchL2 { flight, key });
+                    let ticket = self.running.insert(Step::FetchL2 { flight, key });
                     self.ask_l2(Some(ticket), request);
                 } else if self.l3.is_some() {
-                    let ticket = self.running.add(Step::FetchL3 { flight });
+                    let ticket = self.running.insert(Step::FetchL3 { flight });
                     self.ask_l3(Some(ticket), request);
                 } else {
                     let outcome = Fetched::Absent { authoritative: false, epoch: 0 };
@@ -156,7 +158,7 @@ impl Upstream {
         }
         let to_l2 = Request { key: key.clone(), ask: to_l2 };
         if self.l3.is_some() {
-            let ticket = self.running.add(Step::WriteL3 { id, to_l2 });
+            let ticket = self.running.insert(Step::WriteL3 { id, to_l2 });
             self.ask_l3(Some(ticket), Request { key: key.clone(), ask: to_l3 });
         } else {
             self.write_l2(id, to_l2, false);
@@ -168,7 +170,7 @@ impl Upstream {
             return self.written(id, Written::Applied { existed });
         }
         let (key, is_set) = (to_l2.key.clone(), matches!(to_l2.ask, Ask::Set { .. }));
-        let ticket = self.running.add(Step::WriteL2 { id, existed, key, is_set });
+        let ticket = self.running.insert(Step::WriteL2 { id, existed, key, is_set });
         self.ask_l2(Some(ticket), to_l2);
     }
 
@@ -186,7 +188,7 @@ impl Upstream {
                 self.fetched_both(ticket, tier, reply);
                 continue;
             }
-            let step = reply.ticket.and_then(|ticket| self.running.remove(ticket));
+            let step = reply.ticket.and_then(|ticket| self.running.try_remove(ticket));
             match step {
                 None | Some(Step::FetchBoth(_)) => {}
                 Some(Step::FetchL2 { flight, key }) => self.fetched_l2(flight, key, reply),
@@ -217,7 +219,7 @@ impl Upstream {
         self.l2_found_share = (self.l2_found_share * (HISTORY - 1) + found) / HISTORY;
     }
 
-    fn fetched_both(&mut self, ticket: u32, tier: Tier, reply: Reply) {
+    fn fetched_both(&mut self, ticket: usize, tier: Tier, reply: Reply) {
         if tier == Tier::L2 {
             self.note_l2(&reply.answer);
         }
@@ -226,14 +228,14 @@ impl Upstream {
             self.events.push_back(TierEvent::Fetched { flight: fetch.flight, outcome });
         }
         if fetch.replies_left == 0 {
-            self.running.remove(ticket);
+            self.running.try_remove(ticket);
         }
     }
 
     fn fetched_l2(&mut self, flight: u64, key: Arc<[u8]>, reply: Reply) {
         self.note_l2(&reply.answer);
         if self.l3.is_some() && !matches!(reply.answer, Answer::Hit { .. }) {
-            let ticket = self.running.add(Step::FetchL3 { flight });
+            let ticket = self.running.insert(Step::FetchL3 { flight });
             return self.ask_l3(Some(ticket), Request { key, ask: Ask::Get });
         }
         let outcome = fetched(Tier::L2, reply);
@@ -265,7 +267,7 @@ impl Upstream {
         match answer {
             // An older value must not stay where the new one was refused.
             Answer::Refused(why) if is_set => {
-                let ticket = self.running.add(Step::ClearL2 { id, why });
+                let ticket = self.running.insert(Step::ClearL2 { id, why });
                 self.ask_l2(Some(ticket), Request { key, ask: Ask::Delete });
             }
             Answer::Refused(why) | Answer::NotSent(why) if self.l3.is_none() => {
@@ -298,7 +300,7 @@ impl Upstream {
 
 impl Tiers for Upstream {
     fn submit(&mut self, job: Job) -> Result<(), Job> {
-        if self.running.count() >= JOBS_MAX {
+        if self.running.len() >= JOBS_MAX {
             return Err(job);
         }
         self.begin(job);
@@ -341,7 +343,7 @@ impl Tiers for Upstream {
     }
 
     fn jobs(&self) -> usize {
-        self.running.count()
+        self.running.len()
     }
 
     fn has(&self, tier: Tier) -> bool {
@@ -369,7 +371,7 @@ impl Tiers for Upstream {
         TiersStats {
             l2: self.l2.as_ref().map(|l2| l2.health.stats()),
             l3: self.l3.as_ref().map(|l3| l3.health.stats()),
-            jobs_waiting: self.running.count(),
+            jobs_waiting: self.running.len(),
         }
     }
 }

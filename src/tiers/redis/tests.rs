@@ -61,7 +61,7 @@ fn a_value_is_only_taken_together_with_its_life() {
     redis.found_share = 0;
     let mut reads = vec![asked(b"a", Ask::Get), asked(b"b", Ask::Get)];
     let mut out = Vec::new();
-    let (covered, mut shape) = redis.encode(&reads[..1], &mut out).unwrap();
+    let (covered, mut shape) = redis.encode(&reads[..1], 100, &mut out).unwrap();
     assert_eq!((covered, &out[..]), (1, &b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n"[..]));
     let mut answers = Vec::new();
     let found = Value::BulkString(b"v".to_vec());
@@ -70,7 +70,7 @@ fn a_value_is_only_taken_together_with_its_life() {
 
     reads[0].is_again = true;
     out.clear();
-    let (covered, shape) = redis.encode(&reads, &mut out).unwrap();
+    let (covered, shape) = redis.encode(&reads, 100, &mut out).unwrap();
     assert_eq!(covered, 2);
     assert!(out.starts_with(b"*1\r\n$5\r\nMULTI\r\n"));
     assert!(matches!(shape, Shape::Transaction { replies_left: 5, .. }));
@@ -86,7 +86,7 @@ fn keys_are_absent_only_if_none_of_them_exists_without_a_value() {
     let mut answers_to = |values: Value, exist: Value| {
         out.clear();
         redis.found_share = 0;
-        let (covered, mut shape) = redis.encode(&reads, &mut out).unwrap();
+        let (covered, mut shape) = redis.encode(&reads, 100, &mut out).unwrap();
         assert_eq!(covered, 3);
         let mut answers = Vec::new();
         assert!(!redis.answer(&reads, &mut shape, values, &mut answers).unwrap());
@@ -122,8 +122,9 @@ fn keys_are_absent_only_if_none_of_them_exists_without_a_value() {
 fn reads_are_bare_while_hardly_any_key_is_found() {
     let mut redis = protocol("redis://localhost");
     let reads = [asked(b"a", Ask::Get)];
-    let is_bare =
-        |redis: &mut Redis| matches!(redis.encode(&reads, &mut Vec::new()).unwrap().1, Shape::Get);
+    let is_bare = |redis: &mut Redis| {
+        matches!(redis.encode(&reads, 100, &mut Vec::new()).unwrap().1, Shape::Get)
+    };
     assert!(!is_bare(&mut redis), "nothing is known yet");
     for _ in 0..100 {
         redis.note_read(&Answer::Miss { absent: true });

@@ -93,7 +93,7 @@ impl<P: Protocol> Server<P> {
 
     /// Queues a request for the next [`advance`](Server::advance), or answers at once if the tier
     /// is lost.
-    pub fn ask(&mut self, ticket: Option<u32>, request: Request, replies: &mut Replies) {
+    pub fn ask(&mut self, ticket: Option<usize>, request: Request, replies: &mut Replies) {
         self.health.figures.requests += 1;
         let asked = Asked { ticket, request, since: None, is_again: false };
         if self.health.allows() {

@@ -31,7 +31,7 @@ impl<P: Protocol> Server<P> {
         {
             let before = connection.out().len();
             let (waiting, _) = self.queue.as_slices();
-            match self.protocol.encode(waiting, connection.out()) {
+            match self.protocol.encode(waiting, self.value_bytes, connection.out()) {
                 Ok((covered, shape)) => {
                     let asked: Vec<Asked> = self.queue.drain(..covered).collect();
                     count += asked.len();
