@@ -122,3 +122,28 @@ fn the_owner_does_not_poll_for_a_client_that_awaits() {
         });
     });
 }
+
+/// The hazard: a client that must not spin goes to sleep at once, and each of its replies needs a
+/// wakeup; or it spins, and keeps the owner from replying.
+#[test]
+fn a_client_on_the_owners_processor_yields_it_and_hardly_sleeps() {
+    const SETS: u32 = 500;
+    let Some([owners, _]) = two_processors() else { return };
+    let _alone = alone();
+    pin(owners);
+    let daemon = start("");
+    let observer = observer(&daemon);
+    let client = connect(&daemon);
+    let sleeps = || {
+        let [client] = <[_; 1]>::try_from(clients(&observer)).expect("one client with a mailbox");
+        figure(&client, "/client_reported/sleeps")
+    };
+    // A busy machine may take the processor for longer than a client waits awake.
+    until("most replies to be found without sleeping", || {
+        let before = sleeps();
+        for n in 0..SETS {
+            client.set(n.to_le_bytes(), b"value").unwrap();
+        }
+        (sleeps() - before < u64::from(SETS) / 4).then_some(())
+    });
+}
