@@ -97,8 +97,8 @@ impl Admin<'_> {
     ///
     /// # Errors
     ///
-    /// The same as for [`stats_json`](Self::stats_json). [`Error::Refused`]: impossible sizes, or another
-    /// move is in progress; the table is unchanged.
+    /// The same as for [`stats_json`](Self::stats_json). [`Error::Refused`]: impossible sizes, or
+    /// another move is in progress; the table is unchanged.
     pub fn resize(
         &self,
         table_bytes: Option<u64>,

@@ -129,7 +129,10 @@ impl<T> Memo<T> {
         let key = key.as_ref();
         if let Some(table) = self.client.shared.table()
             // The table's line travels while the object is looked up.
-            && let Some(decoded) = self.objects().get(&Asked { hash: table.prefetch(key), bytes: key })
+            && let Some(decoded) = self.objects().get(&Asked {
+                hash: table.prefetch(key),
+                bytes: key,
+            })
             && decoded.table_id == table.id()
             && table.holds(&decoded.sighting)
         {

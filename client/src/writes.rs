@@ -100,8 +100,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The same as for [`set_with`](Self::set_with); with [`Error::Unavailable`] and [`Error::Deadline`] the
-    /// first of them may have been stored.
+    /// The same as for [`set_with`](Self::set_with); with [`Error::Unavailable`] and
+    /// [`Error::Deadline`] the first of them may have been stored.
     pub fn set_many<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         &self,
         entries: &[(K, V)],

@@ -159,8 +159,8 @@ fn a_child_begins_with_an_empty_memo_and_waits_for_no_lock_of_its_parent() {
                 for key in &keys {
                     for memo in [&small, &full] {
                         let object = ask(memo, key, b'c');
-                        if !matches!(object, Ok(Some(object)) if *object == [key, &b"c"[..]].concat())
-                        {
+                        let expected = [key, &b"c"[..]].concat();
+                        if !matches!(object, Ok(Some(object)) if *object == expected) {
                             return 1;
                         }
                     }

@@ -45,8 +45,10 @@ impl Chart {
         let x = |at: f64| LEFT + (at - least) / span * PLOT_WIDTH;
         let y = |at: f64| TOP + (1.0 - at / top) * PLOT_HEIGHT;
         let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
-             font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+             width=\"{WIDTH}\" height=\"{HEIGHT}\" \
+             font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" \
+             fill=\"white\"/>\n"
         );
         // Writing to a String does not fail.
         let mut text = |x: f64, y: f64, anchor: &str, text: &str| {
@@ -81,7 +83,8 @@ impl Chart {
             let (at, below) = key(number);
             let _ = writeln!(
                 svg,
-                "<line x1=\"{at}\" y1=\"{below:.1}\" x2=\"{:.1}\" y2=\"{below:.1}\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+                "<line x1=\"{at}\" y1=\"{below:.1}\" x2=\"{:.1}\" y2=\"{below:.1}\" \
+                 stroke=\"{colour}\" stroke-width=\"2\"/>",
                 at + 16.0
             );
             let places: Vec<String> = line

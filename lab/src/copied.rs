@@ -103,7 +103,8 @@ pub fn copied(options: &CopiedOptions) -> Result<()> {
         ]);
     }
     crate::output::print(format!(
-        "Overwrites of keys drawn by zipf {THETA}, entries of {ENTRY_BYTES} bytes, a table of {} MiB that is written \
+        "Overwrites of keys drawn by zipf {THETA}, entries of {ENTRY_BYTES} bytes, a table of {} \
+         MiB that is written \
          over {} times.\n{lines}",
         options.table_mib, options.times
     ))?;

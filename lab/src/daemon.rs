@@ -46,7 +46,8 @@ impl Daemon {
         let at = |name: &str| directory.path().join(name);
         let TableShape { table_bytes, value_bytes_max, entry_bytes } = shape;
         let config = format!(
-            "[table]\nsize = \"{table_bytes}B\"\nvalue_bytes_max = \"{value_bytes_max}B\"\naverage_entry_bytes = \"{entry_bytes}B\"\n\n{rules}"
+            "[table]\nsize = \"{table_bytes}B\"\nvalue_bytes_max = \
+             \"{value_bytes_max}B\"\naverage_entry_bytes = \"{entry_bytes}B\"\n\n{rules}"
         );
         std::fs::write(at("l1d.toml"), config)
             .context("cannot write the daemon's configuration")?;
@@ -163,7 +164,8 @@ pub fn program_at(named: Option<&Path>) -> Result<PathBuf> {
     if let Some(program) = named {
         if !program.is_file() {
             bail!(Failure::Usage(format!(
-                "--l1d {}: there is no such program; build it (`cargo build --release`) or name another",
+                "--l1d {}: there is no such program; build it (`cargo build --release`) or name \
+                 another",
                 program.display()
             )));
         }

@@ -107,7 +107,8 @@ fn fields(line: &[u8]) -> Result<(&[u8], Option<u32>)> {
     match bytes {
         Some(bytes) if bytes > 0 => Ok((key, Some(bytes))),
         _ => bail!(
-            "{:?} is no size: whole bytes from 1 to {} behind one blank, tab or comma (a key holds none of these)",
+            "{:?} is no size: whole bytes from 1 to {} behind one blank, tab or comma (a key \
+             holds none of these)",
             text.chars().take(40).collect::<String>(),
             u32::MAX
         ),
@@ -174,5 +175,9 @@ mod tests {
     }
 
     #[rustfmt::skip]
-    const XZ_OF_TRACE: &[u8] = &[253, 55, 122, 88, 90, 0, 0, 4, 230, 214, 180, 70, 2, 0, 33, 1, 22, 0, 0, 0, 116, 47, 229, 163, 1, 0, 7, 98, 10, 97, 13, 10, 98, 10, 99, 0, 156, 31, 48, 105, 6, 9, 234, 231, 0, 1, 32, 8, 187, 25, 217, 187, 31, 182, 243, 125, 1, 0, 0, 0, 0, 4, 89, 90];
+    const XZ_OF_TRACE: &[u8] = &[
+        253, 55, 122, 88, 90, 0, 0, 4, 230, 214, 180, 70, 2, 0, 33, 1, 22, 0, 0, 0, 116, 47, 229,
+        163, 1, 0, 7, 98, 10, 97, 13, 10, 98, 10, 99, 0, 156, 31, 48, 105, 6, 9, 234, 231, 0, 1, 32,
+        8, 187, 25, 217, 187, 31, 182, 243, 125, 1, 0, 0, 0, 0, 4, 89, 90,
+    ];
 }

@@ -28,7 +28,11 @@ pub struct TurnsOptions {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Entries that expire at once
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
+    #[arg(
+        long,
+        default_value_t = 1_000_000,
+        value_parser = clap::value_parser!(u64).range(1000..=100_000_000)
+    )]
     expirations: u64,
     /// MiB of live data that move
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(8..=65_536))]
@@ -134,8 +138,10 @@ pub fn turns(options: &TurnsOptions) -> Result<()> {
         }
     }
     crate::output::print(format!(
-        "{}, kernel {}. {} entries expire within about a second; {} MiB of entries of 1 KiB move to a table of \
-         another size. A reader\nreads keys that stay, before and during that. Medians (least-greatest) of {} rounds.\n{turns}\n{reads}",
+        "{}, kernel {}. {} entries expire within about a second; {} MiB of entries of 1 KiB move \
+         to a table of \
+         another size. A reader\nreads keys that stay, before and during that. Medians \
+         (least-greatest) of {} rounds.\n{turns}\n{reads}",
         report.machine.cpu,
         report.machine.kernel,
         report.expirations,

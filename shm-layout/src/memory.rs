@@ -271,8 +271,8 @@ impl MappedMut {
     /// Memory that begins at `base`.
     ///
     /// # Safety
-    /// The same as for [`Mapped::new`], mapped for writing too. Of a table, this process is the only one
-    /// that writes; of a mailbox, both sides do.
+    /// The same as for [`Mapped::new`], mapped for writing too. Of a table, this process is the
+    /// only one that writes; of a mailbox, both sides do.
     #[must_use]
     pub const unsafe fn new(base: *mut u8) -> MappedMut {
         // SAFETY: the caller vouches for more than this needs.

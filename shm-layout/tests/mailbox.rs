@@ -77,7 +77,8 @@ proptest! {
                     let head = Head { kind, lane, sequence };
                     let size = 1 + bytes.len().div_ceil(8);
                     let fits = words + size <= SMALL.ring_words;
-                    prop_assert_eq!(producer.push(head, &bytes), if fits { Ok(()) } else { Err(Full) });
+                    let outcome = if fits { Ok(()) } else { Err(Full) };
+                    prop_assert_eq!(producer.push(head, &bytes), outcome);
                     if fits {
                         words += size;
                         expected.push_back((head, bytes));
@@ -97,7 +98,8 @@ proptest! {
     /// The hazard: an index or a length of a hostile client that points outside the ring (W9).
     #[test]
     fn nonsense_is_refused(
-        produced: u64, low in 0..200u64, use_low: bool, words in prop::collection::vec(any::<u64>(), 64),
+        produced: u64, low in 0..200u64, use_low: bool,
+        words in prop::collection::vec(any::<u64>(), 64),
         plausible in prop::collection::vec((0..8u64, 0..300u64, 0..4u64), 64),
     ) {
         let mut heap = Heap::new(SMALL);

@@ -248,7 +248,8 @@ fn what_moves_while_a_table_is_verified_is_counted_once() {
     }
     drop(table);
     // SAFETY: the heap has these bytes; the former owner is gone.
-    let writer = unsafe { Writer::take_over(heap.memory_mut(), heap.bytes()) }.unwrap();
+    let writer = unsafe { Writer::take_over(heap.memory_mut(), heap.bytes()) };
+    let writer = writer.unwrap();
     let fingerprint = writer.policy_fingerprint();
     let mut table = Table::take_over(writer, fingerprint);
     let mut number = 0;
@@ -352,7 +353,8 @@ proptest! {
                 Step::Sweep { entries } => { table.sweep(now, entries.into()); }
                 Step::Restart => {
                     // SAFETY: the old table is dropped by the assignment; the heap outlives both.
-                    let writer = unsafe { Writer::take_over(heap.memory_mut(), heap.bytes()) }.unwrap();
+                    let writer =
+                        unsafe { Writer::take_over(heap.memory_mut(), heap.bytes()) }.unwrap();
                     let fingerprint = writer.policy_fingerprint();
                     table = Table::take_over(writer, fingerprint);
                     // Unverified segments are evicted whole when room is needed before they are

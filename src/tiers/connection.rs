@@ -45,8 +45,8 @@ pub trait Protocol: fmt::Debug {
     fn check_session(&self, message: Self::Message) -> Result<(), Failure>;
 
     /// Appends one exchange for the first of `asked`, which is not empty. Values had `value_bytes`
-    /// bytes lately, on average. Returns how many of the requests it covers. On an error nothing was
-    /// appended, and the first request cannot be sent at all.
+    /// bytes lately, on average. Returns how many of the requests it covers. On an error nothing
+    /// was appended, and the first request cannot be sent at all.
     fn encode(
         &mut self,
         asked: &[Asked],

@@ -216,7 +216,8 @@ impl Memcached {
     /// Appends a get for value, remaining life and client flags.
     ///
     /// Nearly all keys stand in the line as they are. It is written here, as the crate's command
-    /// takes eight allocations and two looks at each byte of the key: a quarter of what the daemon did for a miss.
+    /// takes eight allocations and two looks at each byte of the key: a quarter of what the daemon
+    /// did for a miss.
     fn encode_get(
         &mut self,
         request: &Request,
@@ -375,7 +376,9 @@ mod tests {
     proptest! {
         /// The hazard: a response that arrives in pieces is read as another one.
         #[test]
-        fn responses_are_the_same_however_they_are_cut(cuts in prop::collection::vec(0..STREAM.len(), 0..9)) {
+        fn responses_are_the_same_however_they_are_cut(
+            cuts in prop::collection::vec(0..STREAM.len(), 0..9)
+        ) {
             let pieces = testing::cut(STREAM, cuts);
             let whole = decode(&[STREAM]).unwrap();
             prop_assert_eq!(whole.len(), 6);

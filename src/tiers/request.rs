@@ -36,8 +36,8 @@ pub enum Answer {
     Hit { value: Arc<[u8]>, flags: u32, remaining: Option<Duration> },
     /// No value. `absent`: the tier has nothing at all under this key.
     Miss { absent: bool },
-    /// To be asked again, by itself: L3 has a value, and its remaining life must be asked for together
-    /// with it; or the exchange failed because of one of its requests.
+    /// To be asked again, by itself: L3 has a value, and its remaining life must be asked for
+    /// together with it; or the exchange failed because of one of its requests.
     AskAgain,
     /// Stored, or there was a value already where the request was to add one.
     Stored,

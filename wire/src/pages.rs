@@ -133,12 +133,14 @@ mod tests {
 
     const SMAPS: &str = "\
         7f0000000000-7f0000400000 rw-s 00000000 00:17 5 /dev/shm/other\n\
-        Size:               4096 kB\nKernelPageSize:        4 kB\nRss:     4096 kB\nShmemPmdMapped:     2048 kB\n\
+        Size:               4096 kB\nKernelPageSize:        4 kB\nRss:     4096 \
+        kB\nShmemPmdMapped:     2048 kB\n\
         7f0000600000-7f0000a01000 rw-s 00000000 00:17 6 /dev/shm/table\n\
         Size:               4100 kB\nKernelPageSize:        4 kB\nRss:     4100 kB\n\
         ShmemPmdMapped:     4096 kB\nFilePmdMapped:         0 kB\n\
         7f0001000000-7f0001400000 r--s 00000000 00:18 7 /mnt/huge/table\n\
-        KernelPageSize:     2048 kB\nRss:  0 kB\nShared_Hugetlb:     2048 kB\nPrivate_Hugetlb:     2048 kB\n";
+        KernelPageSize:     2048 kB\nRss:  0 kB\nShared_Hugetlb:     2048 kB\nPrivate_Hugetlb:   \
+          2048 kB\n";
 
     fn pages(address: usize, bytes: u64) -> Option<Pages> {
         read(SMAPS.as_bytes(), address, bytes)

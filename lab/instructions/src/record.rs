@@ -154,7 +154,8 @@ impl Comparison {
     pub fn ensure_compared(&self, is_ci: bool) -> Result<()> {
         ensure!(
             self.is_compared || !is_ci,
-            "nothing was compared: {}. CI is set, and a check that checks nothing fails there; record again with these tools: `./dev instructions --record`",
+            "nothing was compared: {}. CI is set, and a check that checks nothing fails there; \
+             record again with these tools: `./dev instructions --record`",
             self.tools()
         );
         Ok(())
@@ -201,7 +202,8 @@ impl Comparison {
         } else {
             let _ = write!(
                 text,
-                "\nMarked with !: more than {MORE_MAX_PERCENT} % above its record, or without one; {advice}."
+                "\nMarked with !: more than {MORE_MAX_PERCENT} % above its record, or without \
+                 one; {advice}."
             );
         }
         text

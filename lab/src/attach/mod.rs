@@ -29,7 +29,11 @@ pub use visitor::{VisitorPlace, visitor};
 #[derive(Debug, Clone, clap::Args)]
 pub struct AttachOptions {
     /// Entries of 24 + 64 bytes in the table
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
+    #[arg(
+        long,
+        default_value_t = 1_000_000,
+        value_parser = clap::value_parser!(u32).range(1000..=10_000_000)
+    )]
     entries: u32,
     /// Random keys that each process reads
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -250,7 +254,8 @@ fn text(report: &Report) -> String {
     }
     let Machine { cpu, kernel, .. } = &report.machine;
     let mut text = format!(
-        "{cpu}, kernel {kernel}. Processes that attach to {} entries of 24 + 64 bytes and read {} of them;\nmedians (least-greatest) of {} processes each, in turns.\n{lines}",
+        "{cpu}, kernel {kernel}. Processes that attach to {} entries of 24 + 64 bytes and read \
+         {} of them;\nmedians (least-greatest) of {} processes each, in turns.\n{lines}",
         report.entries, report.reads, report.rounds
     );
     for Skipped { name, reason } in &report.skipped {

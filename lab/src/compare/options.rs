@@ -53,10 +53,18 @@ pub struct LoadOptions {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub readers: u32,
     /// Keys of the workload "zipf"
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(2..=100_000_000))]
+    #[arg(
+        long,
+        default_value_t = 20_000,
+        value_parser = clap::value_parser!(u32).range(2..=100_000_000)
+    )]
     pub keys: u32,
     /// Bytes of a value ("dashboard" has sizes of its own)
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(24..=1_000_000))]
+    #[arg(
+        long,
+        default_value_t = 512,
+        value_parser = clap::value_parser!(u32).range(24..=1_000_000)
+    )]
     pub value_bytes: u32,
     /// Writes a second of the writer process [default: 2404 for "dashboard", 100 for others]
     #[arg(long)]

@@ -167,8 +167,8 @@ impl Report {
 
 impl Figures {
     fn new(outcome: Outcome) -> Figures {
-        let Outcome { contestant, reads_per_second, read, written, requests, memory, table, proxy } =
-            outcome;
+        let Outcome { contestant, reads_per_second, read, written, requests, .. } = outcome;
+        let Outcome { memory, table, proxy, .. } = outcome;
         let seconds = read.elapsed_ns as f64 / 1e9;
         let share = |count: u64| count as f64 / read.reads.max(1) as f64;
         let rate = |count: u64| count as f64 / seconds;

@@ -161,7 +161,8 @@ fn start_daemon(options: &CompareOptions, load: &Load, servers: &Servers) -> Res
     let mean = (value_bytes.sum::<u64>() + key_bytes) / load.keys.len() as u64 + 24;
     let shape = TableShape { table_bytes: options.l1.as_u64(), value_bytes_max, entry_bytes: mean };
     let rules = format!(
-        "[l2]\naddress = \"{}\"\n\n[l3]\nurl = \"redis://{}\"\n\n[defaults]\nttl = \"30s\"\nl2_ttl = \"{L2_TTL_SECONDS}s\"\n\n\
+        "[l2]\naddress = \"{}\"\n\n[l3]\nurl = \"redis://{}\"\n\n[defaults]\nttl = \
+         \"30s\"\nl2_ttl = \"{L2_TTL_SECONDS}s\"\n\n\
          [[policy]]\nprefix = \"ohlcv:\"\nscope = \"process\"\nttl = \"30s\"\n\n\
          [[policy]]\nprefix = \"indicator:\"\nscope = \"process\"\nttl = \"30s\"\n",
         servers.memcached(),

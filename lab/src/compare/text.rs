@@ -10,11 +10,15 @@ use comfy_table::Table;
 /// The tables.
 pub fn of(report: &Report) -> String {
     let mut text = format!(
-        "{}, kernel {}, {} cores. {} over {} keys, {} readers as fast as they can, a writer at {} writes/s;\n\
+        "{}, kernel {}, {} cores. {} over {} keys, {} readers as fast as they can, a writer at \
+         {} writes/s;\n\
          memcached below, Redis below that, {}.\n{}\n\
-         Stale: a newer value was acknowledged to the writer before the read began; its age is how long ago.\n\
-         By policy: the same of keys that each process keeps for 30 s, by l1d too, since none needs them fresh.\n{}\n\
-         Requests as the servers count them. Memory: readers, writer and daemon with shared pages once, and l1d's table.\n{}",
+         Stale: a newer value was acknowledged to the writer before the read began; its age is \
+         how long ago.\n\
+         By policy: the same of keys that each process keeps for 30 s, by l1d too, since none \
+         needs them fresh.\n{}\n\
+         Requests as the servers count them. Memory: readers, writer and daemon with shared \
+         pages once, and l1d's table.\n{}",
         report.machine.cpu,
         report.machine.kernel,
         report.machine.cores.len(),

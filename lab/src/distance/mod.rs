@@ -167,7 +167,8 @@ pub fn remark(who: &str, loads: &[Load]) -> Option<String> {
         false => "; VOID: it may have bounded what was measured",
     };
     Some(format!(
-        "\n{who}: the proxy carried {:.0} messages/s of {:.0} that it could; half were {:.0} us late, 1 % {:.0} us \
+        "\n{who}: the proxy carried {:.0} messages/s of {:.0} that it could; half were {:.0} us \
+         late, 1 % {:.0} us \
          or more{void}",
         most.per_second, most.capacity_per_second, most.late_p50_us, most.late_p99_us,
     ))

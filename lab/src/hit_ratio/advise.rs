@@ -75,8 +75,10 @@ pub fn advise(streams: &[Stream], sizes: &[Size], options: &HitRatioOptions) -> 
         ]);
     }
     crate::output::print(format!(
-        "What a table estimates of other sizes, and what a replay with a table of that size gives. Judged where\n\
-         the smaller of both holds at least {JUDGED} objects.\n{lines}\nMean error {:.2} points, greatest {:.2}.",
+        "What a table estimates of other sizes, and what a replay with a table of that size \
+         gives. Judged where\n\
+         the smaller of both holds at least {JUDGED} objects.\n{lines}\nMean error {:.2} points, \
+         greatest {:.2}.",
         report.mean_error, report.greatest_error
     ))?;
     Ok(())

@@ -24,13 +24,28 @@ pub struct HitRatioOptions {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Readers report one hit in N to the table, chosen at random
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
     pub report_one_in: u32,
     /// Percentage of reports that are lost
-    #[arg(long, value_name = "PERCENT", default_value_t = 30, value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u8).range(0..=100)
+    )]
     pub report_loss: u8,
     /// Reports that a reader collects and hands over together
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 64,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
     pub report_batch: u32,
     /// Parallel replays [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

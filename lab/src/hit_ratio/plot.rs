@@ -34,8 +34,10 @@ pub fn svg(report: &Report) -> String {
     let width = (columns as f64 * PANEL_WIDTH).max(2.0 * PANEL_WIDTH);
     let height = panels.len().div_ceil(columns) as f64 * PANEL_HEIGHT + LEGEND_HEIGHT;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\" \
+         font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" \
+         fill=\"white\"/>\n"
     );
     legend(&mut svg, width);
     for (number, (trace, measure, points)) in panels.iter().enumerate() {
@@ -54,7 +56,8 @@ fn legend(svg: &mut String, width: f64) {
         let x = 10.0 + number as f64 * step;
         let _ = writeln!(
             svg,
-            "<line x1=\"{x}\" y1=\"15\" x2=\"{}\" y2=\"15\" {}/><text x=\"{}\" y=\"18\" font-size=\"10\">{}</text>",
+            "<line x1=\"{x}\" y1=\"15\" x2=\"{}\" y2=\"15\" {}/><text x=\"{}\" y=\"18\" \
+             font-size=\"10\">{}</text>",
             x + 16.0,
             stroke(name),
             x + 19.0,
@@ -80,7 +83,8 @@ fn panel(svg: &mut String, trace: &str, measure: Measure, points: &[&Point]) {
     let what = if measure == Measure::Bytes { "bytes hit" } else { "objects hit" };
     let _ = writeln!(
         svg,
-        "<text x=\"{LEFT}\" y=\"20\" font-weight=\"bold\">{}</text><text x=\"{}\" y=\"20\" text-anchor=\"end\">{what}, %</text>",
+        "<text x=\"{LEFT}\" y=\"20\" font-weight=\"bold\">{}</text><text x=\"{}\" y=\"20\" \
+         text-anchor=\"end\">{what}, %</text>",
         escaped(trace),
         LEFT + PLOT_WIDTH
     );
@@ -88,7 +92,8 @@ fn panel(svg: &mut String, trace: &str, measure: Measure, points: &[&Point]) {
         let hit = top * f64::from(step) / 5.0;
         let _ = writeln!(
             svg,
-            "<line x1=\"{LEFT}\" y1=\"{0:.1}\" x2=\"{1:.1}\" y2=\"{0:.1}\" stroke=\"#ddd\"/><text x=\"{2:.1}\" y=\"{3:.1}\" text-anchor=\"end\">{hit:.0}</text>",
+            "<line x1=\"{LEFT}\" y1=\"{0:.1}\" x2=\"{1:.1}\" y2=\"{0:.1}\" \
+             stroke=\"#ddd\"/><text x=\"{2:.1}\" y=\"{3:.1}\" text-anchor=\"end\">{hit:.0}</text>",
             y(hit),
             LEFT + PLOT_WIDTH,
             LEFT - 5.0,

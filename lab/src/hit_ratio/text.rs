@@ -15,7 +15,8 @@ impl Report {
             text += &self.one("bytes", Measure::Bytes, self.byte_hits.as_ref());
         }
         text += &format!(
-            "\n\ngap: points that l1d is below the best rival (negative: above it). of opt.: l1d's fraction of the\n\
+            "\n\ngap: points that l1d is below the best rival (negative: above it). of opt.: \
+             l1d's fraction of the\n\
              offline optimum{}. copied: bytes that l1d copied again for each byte stored.\n\
              l1d learned of one hit in {}, {:.0} % of that lost, in batches of {}.",
             if self.points.iter().any(|point| point.gap(Measure::Bytes).is_some()) {
@@ -70,7 +71,8 @@ impl Report {
         }
         let Some(summary) = summary else {
             return format!(
-                "Hit ratio of {what}, percent\n{table}\nno means: no size holds {JUDGED_OBJECTS_MIN} objects"
+                "Hit ratio of {what}, percent\n{table}\nno means: no size holds \
+                 {JUDGED_OBJECTS_MIN} objects"
             );
         };
         let means = |figure: &dyn Fn(super::report::Mean) -> String| {

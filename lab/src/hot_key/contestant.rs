@@ -120,7 +120,8 @@ impl Name {
             }
             Name::Rival(Rival::RwLockMap) => self.map::<maps::RwLockMap>(setting),
             Name::Rival(Rival::Snapshot) => Ok(Entry::Skips(
-                "a set archives all entries again, and waits a second for each reader that it meets",
+                "a set archives all entries again, and waits a second for each reader that it \
+                 meets",
             )),
             Name::Rival(Rival::Memcached | Rival::Redis) => Ok(Entry::Skips(
                 "its readers share no memory with its writer: see `read` and `visibility`",

@@ -114,9 +114,12 @@ impl Report {
             ]);
         }
         let mut text = format!(
-            "{}, kernel {}, {} cores. {} of 24 bytes with values of 64, read at random; quiet: nobody writes,\n\
-             written: {} sets/s, each key in turn. Medians (least-greatest) of {} rounds of {} ms each, in turns;\n\
-             ratios are taken round by round. limit: words at a known place, loaded and stored one by one, torn or not.\n{lines}",
+            "{}, kernel {}, {} cores. {} of 24 bytes with values of 64, read at random; quiet: \
+             nobody writes,\n\
+             written: {} sets/s, each key in turn. Medians (least-greatest) of {} rounds of {} \
+             ms each, in turns;\n\
+             ratios are taken round by round. limit: words at a known place, loaded and stored \
+             one by one, torn or not.\n{lines}",
             self.machine.cpu,
             self.machine.kernel,
             self.machine.cores.len(),
@@ -148,7 +151,8 @@ impl Report {
             ]);
         }
         format!(
-            "\nReaders together, each on a core of its own, against each of them alone, without writes (1.00: as fast as alone):\n{lines}"
+            "\nReaders together, each on a core of its own, against each of them alone, without \
+             writes (1.00: as fast as alone):\n{lines}"
         )
     }
 }

@@ -19,10 +19,19 @@ const AHEAD_NS: u64 = 5_000_000;
 #[derive(Debug, Clone, clap::Args)]
 pub struct HotKeyOptions {
     /// Numbers of concurrent readers, separated by commas
-    #[arg(long, value_delimiter = ',', default_value = "1,2", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "1,2",
+        value_parser = clap::value_parser!(u16).range(1..=256)
+    )]
     readers: Vec<u16>,
     /// Sets per second
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(
+        long,
+        default_value_t = 100_000,
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000)
+    )]
     sets: u32,
     /// Keys, read at random and set in turn
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

@@ -138,7 +138,8 @@ fn text(report: &Report) -> String {
         ]);
     }
     format!(
-        "The daemon's system calls for each operation, over {} steps in which all processes ask at one moment, \
+        "The daemon's system calls for each operation, over {} steps in which all processes ask \
+         at one moment, \
          both sides asleep before.\n{lines}",
         report.steps
     )

@@ -10,8 +10,10 @@ use comfy_table::Table;
 /// The tables.
 pub fn of(report: &Report) -> String {
     let mut text = format!(
-        "{}, kernel {}, {} cores. Values of {} bytes, keys that L1 does not hold; medians of {} rounds of {} s \
-         (least-greatest). Tiers: {}.\nCPU: processor time for each operation, of all client processes, the daemon or \
+        "{}, kernel {}, {} cores. Values of {} bytes, keys that L1 does not hold; medians of {} \
+         rounds of {} s \
+         (least-greatest). Tiers: {}.\nCPU: processor time for each operation, of all client \
+         processes, the daemon or \
          forwarder, and both servers.\n{}\nOf the same rounds:\n{}",
         report.machine.cpu,
         report.machine.kernel,

@@ -13,7 +13,11 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, clap::Args)]
 pub struct BytesOptions {
     /// Entries of 24 + 64 bytes to load
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1000..=100_000_000))]
+    #[arg(
+        long,
+        default_value_t = 1_000_000,
+        value_parser = clap::value_parser!(u32).range(1000..=100_000_000)
+    )]
     entries: u32,
     /// The daemon's program [default: the l1d beside this program]
     #[arg(long, value_name = "PATH")]
@@ -110,7 +114,8 @@ fn text(report: &Report) -> String {
     }
     format!(
         "{} entries of {} + {} bytes, index {:.0} % full, {} displaced\n{table}\n\
-         apart from entries: {} dead bytes, {} free bytes, in a table of {}; the daemon's own private memory: {}",
+         apart from entries: {} dead bytes, {} free bytes, in a table of {}; the daemon's own \
+         private memory: {}",
         report.entries,
         report.key_bytes,
         report.value_bytes,

@@ -320,7 +320,8 @@ fn text(report: &Report) -> String {
     let without =
         without.map_or_else(String::new, |reason| format!("\nWithout instructions: {reason}"));
     format!(
-        "{cpu}, kernel {kernel}. The cost of each part of a hit; {} bytes of header, index {:.0} % full, keys in their first line.\n{lines}{without}",
+        "{cpu}, kernel {kernel}. The cost of each part of a hit; {} bytes of header, index {:.0} \
+         % full, keys in their first line.\n{lines}{without}",
         report.entry_header_bytes, report.index_load_percent
     )
 }

@@ -99,7 +99,8 @@ fn pass_chunks(leg: Leg<'_>, mut read: impl FnMut(&[Op]) -> u64) -> Result<f64> 
         let expected = leg.stream.sums.get(chunk).copied().unwrap_or(0);
         ensure!(
             sum == expected,
-            "chunk {chunk}: first words of the values add up to {sum}, not to {expected}: keys are missing or mixed up"
+            "chunk {chunk}: first words of the values add up to {sum}, not to {expected}: keys \
+             are missing or mixed up"
         );
         done += 1;
     }

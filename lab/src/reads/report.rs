@@ -62,17 +62,20 @@ impl Report {
     /// The tables with explanations.
     pub fn text(&self) -> String {
         let mut text = format!(
-            "{}, kernel {}, core {}. Keys of 24 bytes. Medians (least-greatest) of {} rounds of {} ms each, in\n\
+            "{}, kernel {}, core {}. Keys of 24 bytes. Medians (least-greatest) of {} rounds of \
+             {} ms each, in\n\
              turns; ratios are taken round by round.\n",
             self.machine.cpu, self.machine.kernel, self.core, self.pace.rounds, self.pace.round_ms,
         );
         if !self.runs.is_empty() {
-            text += "Hits, values of 64 bytes, copied out. limit: a line of an index at a known place, then the entry it\n\
+            text += "Hits, values of 64 bytes, copied out. limit: a line of an index at a known \
+                place, then the entry it\n\
                      points to, key compared and value copied; no hash, no check of versions.\n";
             text += &format!("{}\n", self.latencies());
         }
         if self.runs.iter().any(|run| !run.scaling.is_empty()) {
-            text += "Two processes, each on a core of its own, against each of them alone (1.00: as fast as alone):\n";
+            text += "Two processes, each on a core of its own, against each of them alone (1.00: \
+                as fast as alone):\n";
             text += &format!("{}\n", self.scalings());
         }
         if !self.rows.is_empty() {

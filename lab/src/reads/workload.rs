@@ -40,7 +40,8 @@ impl FromStr for Workload {
     fn from_str(text: &str) -> Result<Workload, String> {
         let wrong = || {
             format!(
-                "`{text}` is no workload; write KEYS-zipf or KEYS-uniform, as in 10k-zipf or 5M-uniform"
+                "`{text}` is no workload; write KEYS-zipf or KEYS-uniform, as in 10k-zipf or \
+                 5M-uniform"
             )
         };
         let (number, popularity) = text.split_once('-').ok_or_else(wrong)?;

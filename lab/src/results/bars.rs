@@ -91,8 +91,10 @@ fn svg(title: &str, bars: &[Bar]) -> String {
     let height = TOP + ROW * bars.len() as f64 + 30.0;
     let width = NAMES + WIDTH + 80.0;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" \
+         fill=\"white\"/>\n\
          <text x=\"8\" y=\"18\">{}; ns, logarithmic</text>\n",
         escaped(title)
     );
@@ -102,7 +104,8 @@ fn svg(title: &str, bars: &[Bar]) -> String {
         let at = x(10_f64.powf(power));
         let _ = writeln!(
             svg,
-            "<line x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{:.1}\" stroke=\"#ddd\"/><text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            "<line x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{:.1}\" \
+             stroke=\"#ddd\"/><text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
             height - 26.0,
             height - 10.0,
             10_f64.powf(power)
@@ -119,7 +122,10 @@ fn svg(title: &str, bars: &[Bar]) -> String {
         let (begin, end) = (x(ns.min), x(ns.max));
         let _ = writeln!(
             svg,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text><rect x=\"{NAMES}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{colour}\"/><line x1=\"{begin:.1}\" y1=\"{mid:.1}\" x2=\"{end:.1}\" y2=\"{mid:.1}\" stroke=\"black\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text><rect x=\"{NAMES}\" \
+             y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{colour}\"/><line \
+             x1=\"{begin:.1}\" y1=\"{mid:.1}\" x2=\"{end:.1}\" y2=\"{mid:.1}\" \
+             stroke=\"black\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
             NAMES - 6.0,
             y + 12.0,
             escaped(name),

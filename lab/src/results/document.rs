@@ -17,7 +17,8 @@ pub fn of(
     is_quick: bool,
 ) -> String {
     let mut text = format!(
-        "# Results\n\nWritten by `l1d-lab results`; not to be edited. What the experiments are and how they \
+        "# Results\n\nWritten by `l1d-lab results`; not to be edited. What the experiments are \
+         and how they \
          measure: `README.md` beside this file.\n\n{about}\n\n## Goals\n\n{}\n",
         judged(outcomes, evidence)
     );

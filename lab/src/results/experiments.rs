@@ -75,7 +75,8 @@ pub const EXPERIMENTS: &[Experiment] = &[
         "cases",
         "Misses, batches, large values, values in place, decoded objects",
         "read --case miss,batch,copy,in-place,decoded",
-        "read --case batch --workload 1k-uniform --rounds 2 --round-ms 1 --warm-up-ms 1 --rivals none",
+        "read --case batch --workload 1k-uniform --rounds 2 --round-ms 1 --warm-up-ms 1 --rivals \
+         none",
     ),
     Experiment::new(
         "hot-key",

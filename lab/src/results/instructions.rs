@@ -63,9 +63,12 @@ fn said(record: &Record) -> String {
     }
     let Build { rustc, target, libc } = build;
     format!(
-        "Counted by callgrind in the release build and recorded in `instructions.toml` ({rustc}, {libc}, {target}); more\n\
-         than 3 % above it fails `./dev instructions`. A thread that reads fast reports one hit in some hundred, so a hit\n\
-         has the first figure; one that reads at leisure reports every hit, sixteen at a time.\n\n{lines}"
+        "Counted by callgrind in the release build and recorded in `instructions.toml` ({rustc}, \
+         {libc}, {target}); more\n\
+         than 3 % above it fails `./dev instructions`. A thread that reads fast reports one hit \
+         in some hundred, so a hit\n\
+         has the first figure; one that reads at leisure reports every hit, sixteen at a \
+         time.\n\n{lines}"
     )
 }
 

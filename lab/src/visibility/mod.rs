@@ -37,10 +37,18 @@ pub struct VisibilityOptions {
     rounds: u32,
     /// Sets of each kind in each round; a tenth of that through sockets, a hundredth for mmap-sync,
     /// fifty times as many by the owner
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    #[arg(
+        long,
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(100..=10_000_000)
+    )]
     requests: u32,
     /// Keys, set in turn by every contestant
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(
+        long,
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
     keys: u32,
     /// Rivals: `none`, `all`, or names separated by commas: lmdb, iceoryx2, mmap-sync (in shared
     /// memory), memcached, redis (over a unix socket)
@@ -204,8 +212,10 @@ fn text(report: &Report) -> String {
     }
     let Machine { cpu, kernel, cores } = &report.machine;
     let mut text = format!(
-        "{cpu}, kernel {kernel}, {} cores. {} keys, set in turn, values of {} bytes. Medians (least-greatest) of\n\
-         {} rounds, of each the median of its sets, in turns; from the begin of a set until the value is seen.\n\
+        "{cpu}, kernel {kernel}, {} cores. {} keys, set in turn, values of {} bytes. Medians \
+         (least-greatest) of\n\
+         {} rounds, of each the median of its sets, in turns; from the begin of a set until the \
+         value is seen.\n\
          Bound: a round trip of two processes that spin, and two of the owner's sets.\n{lines}",
         cores.len(),
         report.keys,

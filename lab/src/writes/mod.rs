@@ -54,7 +54,11 @@ pub struct WriteOptions {
     rounds: u32,
     /// Requests of each kind in each round; a hundredth of that if the daemon sleeps before each,
     /// fifty times as many unacknowledged ones
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
+    #[arg(
+        long,
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(1000..=10_000_000)
+    )]
     requests: u32,
     /// Placement of daemon and client on cores
     #[arg(long, value_enum, default_value_t = Placement::TwoCores)]
@@ -121,10 +125,14 @@ fn text(report: &Report) -> String {
     }
     let placement = report.placement.to_possible_value();
     let mut text = format!(
-        "{}, kernel {}. Daemon and client: {}. {} keys, values of {} bytes. Medians (least-greatest)\n\
-         of {} rounds; of each round the median of its requests, and of the means of bursts where they are sustained.\n\
-         Limits: of a set asleep the futex round trip, of what is sustained the owner's set, of others the\n\
-         spinning round trip. Rivals: of one process where they are maps and caches; sustained, lmdb,\n\
+        "{}, kernel {}. Daemon and client: {}. {} keys, values of {} bytes. Medians \
+         (least-greatest)\n\
+         of {} rounds; of each round the median of its requests, and of the means of bursts \
+         where they are sustained.\n\
+         Limits: of a set asleep the futex round trip, of what is sustained the owner's set, of \
+         others the\n\
+         spinning round trip. Rivals: of one process where they are maps and caches; sustained, \
+         lmdb,\n\
          mmap-sync and the servers take a hundred sets at once.\n{lines}",
         report.machine.cpu,
         report.machine.kernel,

@@ -12,13 +12,17 @@ proptest! {
         let guarded = Guarded::new(PAGE);
         let bucket = line * 8;
         for (index, slot) in slots.iter().enumerate() {
-            let word = if same[index] { slot & u64::MAX >> 16 | u64::from(tag) << 48 } else { *slot };
+            let tagged = slot & u64::MAX >> 16 | u64::from(tag) << 48;
+            let word = if same[index] { tagged } else { *slot };
             // SAFETY: a line of the memory.
             unsafe { guarded.memory_mut().store(bucket + index, word) };
         }
         // SAFETY: as above.
         let (fast, plain) = unsafe {
-            (guarded.memory().match_tag(bucket, tag), Plain(guarded.memory()).match_tag(bucket, tag))
+            (
+                guarded.memory().match_tag(bucket, tag),
+                Plain(guarded.memory()).match_tag(bucket, tag),
+            )
         };
         prop_assert_eq!(fast, plain);
         for (index, same) in same.iter().enumerate() {

@@ -140,7 +140,8 @@ proptest! {
         let (heap, geometry) = header();
         let packed = geometry.identity().pack();
         let memory = heap.memory_mut();
-        for (start, damages) in IDENTITY_COPIES.into_iter().zip([&first, if alike { &first } else { &second }]) {
+        let second = if alike { &first } else { &second };
+        for (start, damages) in IDENTITY_COPIES.into_iter().zip([&first, second]) {
             for (word, to) in damages {
                 // SAFETY: words of the header.
                 unsafe { memory.store(start + word, *to) };

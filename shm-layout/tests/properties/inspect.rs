@@ -29,7 +29,9 @@ fn location() -> impl Strategy<Value = Location> {
 
 proptest! {
     #[test]
-    fn no_slot_leads_out_of_the_table(slot in word(), other in word(), at in location(), hash: u64) {
+    fn no_slot_leads_out_of_the_table(
+        slot in word(), other in word(), at in location(), hash: u64
+    ) {
         let table = Filled::new();
         let writer = table.writer();
         let hash = KeyHash(hash);

@@ -33,7 +33,8 @@ proptest! {
         value_bytes: u32, key_bytes: u16, policy: u8, marks: u8, version: u64, expiry: u32,
         checksum: u32,
     ) {
-        let header = EntryHeader { value_bytes, key_bytes, policy, marks, version, expiry, checksum };
+        let header =
+            EntryHeader { value_bytes, key_bytes, policy, marks, version, expiry, checksum };
         let words = header.pack();
         prop_assert_eq!(EntryHeader::unpack(words), header);
         let sizes = EntrySizes(words[0]);
@@ -228,7 +229,8 @@ proptest! {
         let header = writer.header_at(at).unwrap();
         let without = prepared.header();
         prop_assert_eq!(without, EntryHeader { checksum: 0, ..header });
-        prop_assert_eq!(header.checksum, hasher.checksum(without.pack(), flags, hasher.hash(&key), value));
+        let expected = hasher.checksum(without.pack(), flags, hasher.hash(&key), value);
+        prop_assert_eq!(header.checksum, expected);
         let bytes = 24 + if flags == 0 { 0 } else { 8 }
             + key.len().next_multiple_of(8) + value.len().next_multiple_of(8);
         prop_assert_eq!(header.bytes(), bytes);

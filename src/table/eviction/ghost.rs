@@ -147,13 +147,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_age_is_right_or_the_greatest_there_is(born in 0..500u32, ages in 0..200u32, later in 0..31u32) {
+        fn an_age_is_right_or_the_greatest_there_is(
+            born in 0..500u32, ages in 0..200u32, later in 0..31u32
+        ) {
             let mut ghost = Ghost::new(1 << 20, 10);
             let at = born + ages;
             ghost.dropped(hash(1), born, at);
             let told = ages.min(EPOCHS - 1);
             let later = later % (EPOCHS - told);
-            prop_assert_eq!(ghost.take(hash(1), at + later), Some(Past::Dropped { age: told + later }));
+            let expected = Some(Past::Dropped { age: told + later });
+            prop_assert_eq!(ghost.take(hash(1), at + later), expected);
         }
     }
 }

@@ -204,7 +204,8 @@ fn overwrites_evict_nothing_while_a_third_of_the_log_is_dead_and_copy_little() {
         let copied = (after.copied_forward_bytes - before.copied_forward_bytes) as f64
             / (after.put_bytes - before.put_bytes) as f64;
         println!(
-            "{part} % full: copied {copied:.2} per byte, evicted {}, at most with {dead_most} % dead",
+            "{part} % full: copied {copied:.2} per byte, evicted {}, at most with {dead_most} % \
+             dead",
             after.evicted
         );
         assert!(dead_most < 35, "{part} % full: evicted while {dead_most} % was dead");
@@ -407,7 +408,11 @@ proptest! {
     #[test]
     fn the_figures_that_victims_are_chosen_by_are_right(steps in steps()) {
         let plan = Plan {
-            table_bytes: 4800 << 10, value_bytes_max: 1000, entry_bytes: 20_000, hash_seed: 7, ..Plan::default()
+            table_bytes: 4800 << 10,
+            value_bytes_max: 1000,
+            entry_bytes: 20_000,
+            hash_seed: 7,
+            ..Plan::default()
         };
         let geometry = Geometry::plan(&plan).expect("a table of this size");
         let heap = HeapTable::new(&geometry);

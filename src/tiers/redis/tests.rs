@@ -22,7 +22,9 @@ const STREAM: &[u8] = b"+OK\r\n+QUEUED\r\n*2\r\n*2\r\n$5\r\nin\r\nx\r\n$-1\r\n:-
 proptest! {
     /// The hazard: a reply that arrives in pieces is read as another one.
     #[test]
-    fn replies_are_the_same_however_they_are_cut(cuts in prop::collection::vec(0..STREAM.len(), 0..9)) {
+    fn replies_are_the_same_however_they_are_cut(
+        cuts in prop::collection::vec(0..STREAM.len(), 0..9)
+    ) {
         let pieces = testing::cut(STREAM, cuts);
         let whole = decode(&[STREAM]).unwrap();
         prop_assert_eq!(whole.len(), 6);

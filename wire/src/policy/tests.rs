@@ -44,7 +44,10 @@ proptest! {
     #[test]
     fn the_longest_prefix_wins(
         policy in policy(),
-        keys in vec(vec(prop_oneof![Just(b'a'), Just(b'b'), Just(b'c'), Just(0), Just(255)], 0..9), 1..50),
+        keys in vec(
+            vec(prop_oneof![Just(b'a'), Just(b'b'), Just(b'c'), Just(0), Just(255)], 0..9),
+            1..50
+        ),
     ) {
         for key in keys {
             let expected = policy.rules().iter().filter(|rule| key.starts_with(&rule.prefix))

@@ -21,7 +21,8 @@ use tempfile::TempDir;
 /// More take minutes to set up: adding a key scans all others.
 pub const KEYS_MAX: usize = 10_000;
 /// The reason for the bound.
-pub const TOO_MANY: &str = "keys are fixed when the blackboard is made, and each one costs a search through all of them: at most 10,000";
+pub const TOO_MANY: &str = "keys are fixed when the blackboard is made, and each one costs a \
+    search through all of them: at most 10,000";
 /// The reason why misses are not measured.
 pub const NO_MISS: &str =
     "its readers hold a handle for each key, so a miss is a miss in their own map";

@@ -209,7 +209,8 @@ impl Rivals {
         let free = available_bytes()?;
         if needed > free {
             bail!(
-                "{keys} keys need some {} with these rivals, and {} are available: name fewer with --rivals, or fewer keys with --workload",
+                "{keys} keys need some {} with these rivals, and {} are available: name fewer \
+                 with --rivals, or fewer keys with --workload",
                 bytesize::ByteSize(needed),
                 bytesize::ByteSize(free)
             );

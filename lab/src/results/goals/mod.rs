@@ -80,7 +80,10 @@ macro_rules! goal {
     ($name:literal, $what:literal, $experiment:literal, $at_most:expr, $find:expr) => {
         goal!($name, $what, $experiment, $at_most, $find, None)
     };
-    ($name:literal, $what:literal, $experiment:literal, $at_most:expr, $find:expr, $within:expr) => {
+    (
+        $name:literal, $what:literal, $experiment:literal,
+        $at_most:expr, $find:expr, $within:expr
+    ) => {
         Goal {
             name: $name,
             what: $what,

@@ -67,7 +67,13 @@ fn a_hit_is_compared_round_by_round_and_with_the_limits_own_spread() {
 #[test]
 fn two_readers_of_one_key_are_judged_by_the_limits_scaling() {
     let document = |to_limit: f64| {
-        let row = |readers: u64, contestant: &str, to_limit: f64| json!({"readers": readers, "contestant": contestant, "to_limit": [to_limit, to_limit]});
+        let row = |readers: u64, contestant: &str, to_limit: f64| {
+            json!({
+                "readers": readers,
+                "contestant": contestant,
+                "to_limit": [to_limit, to_limit],
+            })
+        };
         json!({"scaling": [
             row(2, "limit", 1.0),
             row(3, "l1d peek_into", 0.1),
@@ -83,7 +89,13 @@ fn two_readers_of_one_key_are_judged_by_the_limits_scaling() {
 #[test]
 fn the_worst_of_two_rests_is_judged() {
     let document = |first: f64, second: f64| {
-        let row = |thread: &str, wakeups: f64| json!({"thread": thread, "cpu_percent": 0.01, "wakeups_per_second": wakeups});
+        let row = |thread: &str, wakeups: f64| {
+            json!({
+                "thread": thread,
+                "cpu_percent": 0.01,
+                "wakeups_per_second": wakeups,
+            })
+        };
         json!({"rows": [row("all", first), row("l1d", 7.0), row("all", second)]})
     };
     let verdict = |one, other| goal("idle-wake-ups").verdict(&outcomes(document(one, other)));
@@ -113,7 +125,12 @@ fn the_worst_operation_is_judged_and_a_void_row_is_not() {
         let spread = |median: f64| json!({"median": median, "min": median, "max": median});
         let row = |operation: &str, contestant: &str| {
             let proxy = json!([{"per_second": carried, "capacity_per_second": 90_000.0}]);
-            json!({"operation": operation, "processes": 8, "contestant": contestant, "proxy": proxy})
+            json!({
+                "operation": operation,
+                "processes": 8,
+                "contestant": contestant,
+                "proxy": proxy,
+            })
         };
         let ratio = |operation: &str, rate: f64| {
             json!({"operation": operation, "processes": 8, "of": "l1d", "to": "direct",
@@ -132,7 +149,13 @@ fn the_worst_operation_is_judged_and_a_void_row_is_not() {
 
 #[test]
 fn system_calls_are_judged_by_the_operation_with_the_most() {
-    let row = |operation: &str, total: f64| json!({"operation": operation, "processes": 8, "total": total});
+    let row = |operation: &str, total: f64| {
+        json!({
+            "operation": operation,
+            "processes": 8,
+            "total": total,
+        })
+    };
     let document = |in_l2: f64| json!({"syscalls": [row("absent", 1.4), row("in-l2", in_l2)]});
     let verdict = |in_l2| goal("calls-8").verdict(&outcomes(document(in_l2)));
     assert!(matches!(verdict(1.5), Verdict::Met(_)));

@@ -125,7 +125,11 @@ proptest! {
     #[test]
     fn responses_come_back_as_they_went(
         parts in response_parts(),
-        inside in vec((0_u8..4, vec(any::<u8>(), 0..9), "\\PC{0,9}", any::<[u64; 4]>(), any::<u32>(), any::<bool>()), 0..5),
+        inside in vec(
+            (0_u8..4, vec(any::<u8>(), 0..9), "\\PC{0,9}", any::<[u64; 4]>(), any::<u32>(),
+                any::<bool>()),
+            0..5
+        ),
         garbage in any::<u8>(),
     ) {
         let many = Response::Many(inside.iter().map(response).collect());
