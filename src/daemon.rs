@@ -101,8 +101,8 @@ pub fn run(
     let below = prepare_tiers(config, &reactor)?;
     if below.is_some() && halts_at_once() {
         tracing::info!(
-            "this virtual machine halts idle processors at once, so that misses and writes take \
-             about twice as long; see \"Guest halt polling\" in systemd/README.md"
+            "this virtual machine halts idle processors at once, which makes the misses and writes \
+             of a single process slower; see \"Guest halt polling\" in systemd/README.md"
         );
     }
     let absent_share_max_permille = config.table.absent_share_max_permille;

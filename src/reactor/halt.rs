@@ -7,7 +7,7 @@ const GOVERNOR: &str = "devices/system/cpu/cpuidle/current_governor";
 const POLL_NS: &str = "module/haltpoll/parameters/guest_halt_poll_ns";
 
 /// Whether this is a virtual machine whose kernel could let idle processors poll before they halt,
-/// and is told not to. Each of the wakeups of a miss then takes tens of microseconds.
+/// and is told not to. Each wakeup of a sleeping thread then takes tens of microseconds.
 #[must_use]
 pub fn halts_at_once() -> bool {
     halts_by(Path::new("/sys"))

@@ -353,10 +353,9 @@ proptest! {
                 Step::Sweep { entries } => { table.sweep(now, entries.into()); }
                 Step::Restart => {
                     // SAFETY: the old table is dropped by the assignment; the heap outlives both.
-                    let writer =
-                        unsafe { Writer::take_over(heap.memory_mut(), heap.bytes()) }.unwrap();
-                    let fingerprint = writer.policy_fingerprint();
-                    table = Table::take_over(writer, fingerprint);
+                    let next = unsafe { Writer::take_over(heap.memory_mut(), heap.bytes()) }.unwrap();
+                    let fingerprint = next.policy_fingerprint();
+                    table = Table::take_over(next, fingerprint);
                     // Unverified segments are evicted whole when room is needed before they are
                     // counted: legal, but not what is tested here.
                     while table.sweep(now, 1000) {}
