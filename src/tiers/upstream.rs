@@ -1,8 +1,7 @@
 //! The real tiers: what each job asks of which one, and in which order.
 //!
-//! A fetch asks L2, and then L3 if L2 has no value. While L2 hardly ever has one, as where the
-//! table keeps all that L2 has, it asks both at once, and a miss takes one round trip instead of
-//! two.
+//! A fetch asks L2, and then L3 if L2 has no value. While L2 hardly ever has one, because the table
+//! holds all that L2 has, a fetch asks both at once and takes one round trip instead of two.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -33,8 +32,8 @@ const SCRATCH_BYTES: usize = 64 << 10;
 /// Numbers of L2's descriptors begin at 0, those of L3's here.
 const TOKENS_PER_TIER: u64 = 1 << 48;
 
-/// Fetches of the recent past that decide how the next ones ask: if L2 had fewer than one in
-/// `HISTORY` of the values, both tiers are asked at once. So many more requests reach L3 at most.
+/// If L2 had fewer than one in `HISTORY` of the values lately, both tiers are asked at once. At most
+/// that share of the requests reaches L3 in vain.
 const HISTORY: u32 = 16;
 
 /// L2 and L3, as configured.
