@@ -175,7 +175,9 @@ impl Figures {
         // The daemon does not tell a reader which tier answered; the tiers' counters do.
         let (l2, l3) = match contestant {
             Contestant::L1d => {
-                (requests.l2_hits.min(read.daemon), requests.l3_hits.min(read.daemon))
+                let l2 = requests.l2_hits.min(read.daemon);
+                // Both may have been asked for a key that L2 had.
+                (l2, requests.l3_hits.min(read.daemon - l2))
             }
             _ => (read.l2, read.l3),
         };
