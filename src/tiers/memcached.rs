@@ -17,7 +17,7 @@ use memcache::exp::{Error, MetaCommand, MetaOp, ReturnCode};
 
 use header::Header;
 
-use super::connection::{Asked, Protocol};
+use super::connection::{Asked, Ending, Protocol};
 use super::health::Failure;
 use super::key::{is_plain, memcached_key};
 use super::request::{Answer, Ask, Request};
@@ -48,6 +48,9 @@ pub struct Memcached {
     /// Rises with each command. It travels as the opaque token and comes back with the response, so
     /// that an answer can never be taken for another request's.
     next_opaque: u32,
+    /// The server holds copies of a store of record. Their expiry is a moment, so that a store that
+    /// is carried out late does not live longer (P12).
+    holds_copies: bool,
 }
 
 /// How an exchange is answered.
@@ -92,16 +95,29 @@ impl Protocol for Memcached {
     type Message = Message;
     type Shape = Shape;
     type Decoder = Decoder;
+    type Session = ();
 
     fn greet(&self, _: &mut Vec<u8>) -> usize {
         0
+    }
+
+    fn greeted(&self, (): &mut (), _: Message) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn end_session(&self, (): &(), (): &(), _: &mut Vec<u8>) -> Ending {
+        Ending::Impossible
+    }
+
+    fn has_ended(&self, _: &Message) -> bool {
+        false
     }
 
     fn probe(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(NO_OP);
     }
 
-    fn check_session(&self, message: Message) -> Result<(), Failure> {
+    fn check_probe(&self, message: Message) -> Result<(), Failure> {
         match message {
             Ok((header, _)) if header.rc == ReturnCode::Mn => Ok(()),
             _ => Err(Failure::broken(
@@ -135,7 +151,10 @@ impl Protocol for Memcached {
             Some(first) if first.request.ask.is_read() => {
                 self.encode_get(&first.request, false, out)?;
             }
-            Some(first) => self.encode_command(&command(&first.request, opaque), out)?,
+            Some(first) => {
+                let command = command(&first.request, opaque, self.holds_copies);
+                self.encode_command(&command, out)?;
+            }
             None => {}
         }
         Ok((1, Shape::One(opaque)))
@@ -213,6 +232,11 @@ impl Protocol for Memcached {
 }
 
 impl Memcached {
+    /// The protocol with a server that holds copies of a store of record, or is one itself.
+    pub fn new(holds_copies: bool) -> Memcached {
+        Memcached { next_opaque: 0, holds_copies }
+    }
+
     /// Appends a get for value, remaining life and client flags.
     ///
     /// Nearly all keys stand in the line as they are. It is written here, as the crate's command
@@ -302,19 +326,25 @@ impl Value {
     }
 }
 
-fn command(request: &Request, opaque: u32) -> MetaCommand {
+fn command(request: &Request, opaque: u32, is_copy: bool) -> MetaCommand {
     let key = memcached_key(&request.key).into_owned();
     let command = match &request.ask {
         Ask::Get => MetaCommand::new(MetaOp::Get, key).flag(GET_FLAGS),
-        Ask::Set { value, flags, ttl } => store(key, value, *flags, *ttl),
-        Ask::Add { value, flags, ttl } => store(key, value, *flags, Some(*ttl)).flag("ME"),
+        Ask::Set { value, flags, ttl } => store(key, value, *flags, *ttl, is_copy),
+        Ask::Add { value, flags, ttl } => store(key, value, *flags, Some(*ttl), is_copy).flag("ME"),
         Ask::Delete => MetaCommand::new(MetaOp::Delete, key),
     };
     command.flag(format!("O{opaque}"))
 }
 
-fn store(key: Vec<u8>, value: &[u8], flags: u32, ttl: Option<Duration>) -> MetaCommand {
-    let seconds = ttl.map_or(0, |ttl| ttl::memcached_seconds(ttl, SystemTime::now()));
+fn store(
+    key: Vec<u8>,
+    value: &[u8],
+    flags: u32,
+    ttl: Option<Duration>,
+    is_copy: bool,
+) -> MetaCommand {
+    let seconds = ttl.map_or(0, |ttl| ttl::memcached_seconds(ttl, SystemTime::now(), is_copy));
     MetaCommand::new(MetaOp::Set, key)
         .flag(format!("T{seconds}"))
         .flag(format!("F{flags}"))
@@ -399,7 +429,7 @@ mod tests {
 
     fn asked(key: &str) -> Asked {
         let request = Request { key: key.as_bytes().into(), ask: Ask::Get };
-        Asked { ticket: Some(1), request, since: None, is_again: false }
+        Asked::new(Some(1), request)
     }
 
     /// The answers to `asked`, when the server says this; the last message must be the last.
@@ -438,10 +468,10 @@ mod tests {
         #[test]
         fn a_get_is_what_the_crate_would_send(key in prop::collection::vec(any::<u8>(), 1..260)) {
             let request = Request { key: key.into(), ask: Ask::Get };
-            let mut memcached = Memcached { next_opaque: u32::MAX };
+            let mut memcached = Memcached { next_opaque: u32::MAX, holds_copies: false };
             let mut out = Vec::new();
             memcached.encode_get(&request, false, &mut out).unwrap();
-            prop_assert_eq!(out, command(&request, u32::MAX).encode().unwrap());
+            prop_assert_eq!(out, command(&request, u32::MAX, false).encode().unwrap());
             prop_assert_eq!(memcached.next_opaque, 0);
         }
     }

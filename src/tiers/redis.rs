@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use redis::{Cmd, ConnectionInfo, Parser, Pipeline, RedisError, ServerError, Value};
 
-use super::connection::{Asked, Protocol};
+use super::connection::{Asked, Ending, Protocol};
 use super::health::Failure;
 use super::request::{Answer, Ask, Request};
 use super::ttl;
@@ -53,30 +53,24 @@ pub struct Decoder {
     parser: Parser,
 }
 
+/// Who a connection is at the server.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Greetings answered.
+    answered: usize,
+    /// The server's number for this connection, which it never gives out again.
+    client: Option<i64>,
+    /// What identifies the server since its start.
+    server: Option<String>,
+}
+
 impl Redis {
     pub fn new(server: ConnectionInfo) -> Redis {
         Redis { server, found_share: 1 << 15 }
     }
 
-    fn note_read(&mut self, answer: &Answer) {
-        let found = match answer {
-            Answer::Hit { .. } | Answer::AskAgain => 1 << 16,
-            _ => 0,
-        };
-        self.found_share = (self.found_share * (HISTORY - 1) + found) / HISTORY;
-    }
-
-    fn expects_absence(&self) -> bool {
-        self.found_share < (1 << 16) / HISTORY
-    }
-}
-
-impl Protocol for Redis {
-    type Message = Value;
-    type Shape = Shape;
-    type Decoder = Decoder;
-
-    fn greet(&self, out: &mut Vec<u8>) -> usize {
+    /// The commands that open a session as configured.
+    fn session_commands(&self) -> Vec<Cmd> {
         let settings = self.server.redis_settings();
         let mut commands = Vec::new();
         let credentials = settings.password().map(|password| (settings.username(), password));
@@ -100,17 +94,80 @@ impl Protocol for Redis {
             select.arg(settings.db());
             commands.push(select);
         }
+        commands
+    }
+
+    fn note_read(&mut self, answer: &Answer) {
+        let found = match answer {
+            Answer::Hit { .. } | Answer::AskAgain => 1 << 16,
+            _ => 0,
+        };
+        self.found_share = (self.found_share * (HISTORY - 1) + found) / HISTORY;
+    }
+
+    fn expects_absence(&self) -> bool {
+        self.found_share < (1 << 16) / HISTORY
+    }
+}
+
+impl Protocol for Redis {
+    type Message = Value;
+    type Shape = Shape;
+    type Decoder = Decoder;
+    type Session = Session;
+
+    fn greet(&self, out: &mut Vec<u8>) -> usize {
+        let mut commands = self.session_commands();
+        // Who we are there, so that the next connection can end this one (P12).
+        let mut id = redis::cmd("CLIENT");
+        id.arg("ID");
+        let mut info = redis::cmd("INFO");
+        info.arg("server");
+        commands.extend([id, info]);
         for command in &commands {
             command.write_packed_command(out);
         }
         commands.len()
     }
 
+    fn greeted(&self, session: &mut Session, message: Value) -> Result<(), Failure> {
+        session.answered += 1;
+        if session.answered <= self.session_commands().len() {
+            return self.check_probe(message);
+        }
+        match message {
+            Value::Int(id) => session.client = Some(id),
+            Value::BulkString(info) => session.server = run_id(&String::from_utf8_lossy(&info)),
+            Value::VerbatimString { text, .. } => session.server = run_id(&text),
+            // Not permitted, or not known to what stands between.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn end_session(&self, own: &Session, former: &Session, out: &mut Vec<u8>) -> Ending {
+        let (Some(own), Some(server), Some(id)) = (&own.server, &former.server, former.client)
+        else {
+            return Ending::Impossible;
+        };
+        // Another server counts its clients anew, and so does this one after a restart.
+        if own != server {
+            return Ending::OtherServer;
+        }
+        redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).write_packed_command(out);
+        Ending::Asked
+    }
+
+    fn has_ended(&self, message: &Value) -> bool {
+        // The number of sessions that were ended; none where it had ended by itself.
+        matches!(message, Value::Int(_))
+    }
+
     fn probe(&self, out: &mut Vec<u8>) {
         redis::cmd("PING").write_packed_command(out);
     }
 
-    fn check_session(&self, message: Value) -> Result<(), Failure> {
+    fn check_probe(&self, message: Value) -> Result<(), Failure> {
         match message {
             Value::ServerError(error) => Err(Failure::broken(error_text(error))),
             _ => Ok(()),
@@ -202,6 +259,12 @@ impl Protocol for Redis {
         }
         Ok(true)
     }
+}
+
+/// The server's identity in its `INFO`: random, made at each start.
+fn run_id(info: &str) -> Option<String> {
+    let id = info.lines().find_map(|line| line.strip_prefix("run_id:"))?;
+    Some(id.trim().to_owned())
 }
 
 /// Received bytes as the parser wants them. At their end the parser keeps its state and the bytes

@@ -6,6 +6,7 @@
 //! a request cannot overtake an earlier one for the same key.
 
 mod deadlines;
+mod former;
 mod link;
 mod probe;
 mod transfer;
@@ -13,8 +14,10 @@ mod transfer;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use former::{FORMERS_MAX, Former};
 use link::Link;
 use probe::Probe;
 
@@ -42,8 +45,14 @@ pub struct Server<P: Protocol> {
     resolver: Resolver,
     queue: VecDeque<Asked>,
     link: Link<P>,
-    /// Former connections over which a write may still be carried out.
-    draining: Vec<Connection<P>>,
+    formers: Vec<Former<P>>,
+    /// Keys of changes that were lost with a connection, since they were last taken.
+    doubtful: Vec<Arc<[u8]>>,
+    /// A former connection was broken off since that was last asked for: its changes may be carried
+    /// out at any time.
+    has_lost_sight: bool,
+    /// Changes in the queue and in flight.
+    changes: usize,
     probe: Probe,
     latency: Latency,
     /// Mean bytes of the values read lately.
@@ -79,7 +88,10 @@ impl<P: Protocol> Server<P> {
             resolver,
             queue: VecDeque::new(),
             link: Link::Down,
-            draining: Vec::new(),
+            formers: Vec::new(),
+            doubtful: Vec::new(),
+            has_lost_sight: false,
+            changes: 0,
             probe: Probe::Idle,
             latency: Latency::new(),
             value_bytes: 1024,
@@ -95,12 +107,28 @@ impl<P: Protocol> Server<P> {
     /// is lost.
     pub fn ask(&mut self, ticket: Option<usize>, request: Request, replies: &mut Replies) {
         self.health.figures.requests += 1;
-        let asked = Asked { ticket, request, since: None, is_again: false };
-        if self.health.allows() {
-            self.queue.push_back(asked);
-        } else {
+        let is_change = !request.ask.is_read();
+        self.changes += usize::from(is_change);
+        let asked = Asked::new(ticket, request);
+        if !self.health.allows() {
             self.not_sent(asked, "circuit breaker is open", replies);
+        } else if is_change && self.formers.len() >= FORMERS_MAX {
+            let why = "too many connections have changes that were not answered";
+            self.not_sent(asked, why, replies);
+        } else {
+            self.queue.push_back(asked);
         }
+    }
+
+    /// Whether a change may be carried out that is not answered yet, or never will be.
+    pub fn has_open_changes(&self) -> bool {
+        self.changes > 0 || self.has_formers()
+    }
+
+    /// Keys of changes that were lost with a connection, since the last call, and whether it is
+    /// unknown when the server will have carried out the last of all such changes.
+    pub fn take_doubtful(&mut self) -> (Vec<Arc<[u8]>>, bool) {
+        (std::mem::take(&mut self.doubtful), std::mem::take(&mut self.has_lost_sight))
     }
 
     /// Requests in the queue.
@@ -126,7 +154,7 @@ impl<P: Protocol> Server<P> {
         if token == self.tokens.0 + RESOLVED {
             return self.resolved(replies);
         }
-        if let Some(index) = self.draining.iter().position(|former| former.token == token) {
+        if let Some(index) = self.formers.iter().position(|former| former.token == token) {
             return self.drain(index, scratch);
         }
         match &mut self.link {
@@ -155,6 +183,7 @@ impl<P: Protocol> Server<P> {
         }
         self.expire_queue(now, replies);
         self.expire_link(now, replies);
+        let formers_end = self.expire_formers(now);
         self.begin_probe(now, replies);
         if !self.queue.is_empty() && matches!(self.link, Link::Down) {
             self.dial(now, replies);
@@ -168,10 +197,11 @@ impl<P: Protocol> Server<P> {
                 self.lose(&failure, replies);
             }
         }
-        self.next_deadline()
+        [self.next_deadline(), formers_end].into_iter().flatten().min()
     }
 
     fn not_sent(&mut self, asked: Asked, why: &str, replies: &mut Replies) {
+        self.changes -= usize::from(!asked.request.ask.is_read());
         let answer = Answer::NotSent(why.to_owned());
         let when = (Instant::now(), self.health.epoch());
         replies.push_back(self.health.reply(&asked, answer, when));
@@ -180,4 +210,9 @@ impl<P: Protocol> Server<P> {
 
 fn broken(error: &io::Error) -> Failure {
     Failure::broken(format!("connection failed: {error}"))
+}
+
+/// The number of changes among `asked`.
+fn changes(asked: &[Asked]) -> usize {
+    asked.iter().filter(|asked| !asked.request.ask.is_read()).count()
 }
