@@ -41,9 +41,9 @@ fn one_process_reads_at_once_what_another_writes_with_any_tiers() {
             let seen = b.peek(b"analysis:signals").expect("visible when acknowledged");
             assert_eq!(&*seen, value.as_bytes(), "with {l2:?} and {l3:?}");
         }
-        assert!(a.delete(b"analysis:signals").unwrap());
+        assert!(a.delete(b"analysis:signals").unwrap().existed);
         assert!(b.peek(b"analysis:signals").is_none());
-        assert!(!a.delete(b"analysis:signals").unwrap());
+        assert!(!a.delete(b"analysis:signals").unwrap().existed);
     }
 }
 

@@ -9,6 +9,9 @@ use std::time::Duration;
 /// What lives shorter is not stored in memcached, which counts whole seconds.
 const L2_TTL_MIN: Duration = Duration::from_secs(1);
 
+/// The longest life that a request can carry, which asks for one without end.
+const FOREVER: Duration = Duration::from_nanos(u64::MAX);
+
 /// The lives of one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lives {
@@ -29,8 +32,8 @@ pub(super) enum Record {
 }
 
 impl Lives {
-    /// The lives under `rule` of a value for which a set has asked for `asked`; `Duration::MAX`
-    /// asks for a life without end. No value of which L1 has the record lives longer than
+    /// The lives under `rule` of a value for which a set has asked for `asked`; [`FOREVER`] asks
+    /// for a life without end. No value of which L1 has the record lives longer than
     /// `l1_max`.
     pub(super) fn new(
         rule: &Rule,
@@ -38,7 +41,7 @@ impl Lives {
         record: Record,
         l1_max: Duration,
     ) -> Lives {
-        let finite = |ttl: Duration| (ttl != Duration::MAX).then_some(ttl);
+        let finite = |ttl: Duration| (ttl < FOREVER).then_some(ttl);
         let below = |life: Option<Duration>, most: Duration| life.map_or(most, |l| l.min(most));
         let store = |life: Option<Duration>| match life {
             Some(life) if life < L2_TTL_MIN => L2Change::Delete,
@@ -81,13 +84,13 @@ mod tests {
         assert_eq!(lives(Some(S), Record::L3), (S, copy(S), Some(S)));
         assert_eq!(lives(Some(S / 2), Record::L3), (S / 2, L2Change::Delete, Some(S / 2)));
         assert_eq!(lives(Some(5000 * S), Record::L3), (20 * S, copy(300 * S), Some(5000 * S)));
-        assert_eq!(lives(Some(Duration::MAX), Record::L3), (20 * S, copy(300 * S), None));
+        assert_eq!(lives(Some(FOREVER), Record::L3), (20 * S, copy(300 * S), None));
         assert_eq!(lives(None, Record::L2), (20 * S, copy(300 * S), None));
         assert_eq!(lives(Some(5 * S), Record::L2), (5 * S, copy(5 * S), None));
-        assert_eq!(lives(Some(Duration::MAX), Record::L2), (20 * S, L2Change::Store(None), None));
+        assert_eq!(lives(Some(FOREVER), Record::L2), (20 * S, L2Change::Store(None), None));
         assert_eq!(lives(None, Record::L1).0, 20 * S);
         assert_eq!(lives(Some(60 * S), Record::L1).0, 60 * S, "a rule's life is only the default");
-        assert_eq!(lives(Some(Duration::MAX), Record::L1).0, 3600 * S);
+        assert_eq!(lives(Some(FOREVER), Record::L1).0, 3600 * S);
     }
 
     #[test]
