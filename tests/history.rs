@@ -42,6 +42,12 @@ impl History {
         self.operations.fetch_add(1, Ordering::SeqCst) < self.operations_max
     }
 
+    fn failed(&self) {
+        self.errors.fetch_add(1, Ordering::SeqCst);
+        // Or most operations would be those that an open breaker refuses.
+        std::thread::sleep(millis(1));
+    }
+
     fn write(&self, client: &Client, number: usize, is_delete: bool) {
         let key = &self.keys[number];
         let change = key.begun.fetch_add(1, Ordering::SeqCst) + 1;
@@ -57,9 +63,7 @@ impl History {
                 self.degraded.fetch_add(u64::from(degraded), Ordering::SeqCst);
                 key.acknowledged.store(change, Ordering::SeqCst);
             }
-            Err(_) => {
-                self.errors.fetch_add(1, Ordering::SeqCst);
-            }
+            Err(_) => self.failed(),
         }
     }
 
@@ -85,9 +89,7 @@ impl History {
                     "key {number}: change {acknowledged} was acknowledged, then nothing was read"
                 );
             }
-            Err(_) => {
-                self.errors.fetch_add(1, Ordering::SeqCst);
-            }
+            Err(_) => self.failed(),
         }
     }
 }
@@ -122,7 +124,7 @@ fn strike(random: &mut Random, servers: &mut [(Server, std::sync::Arc<Proxy>); 2
         }
         1 => {
             let late = proxy.hold_requests();
-            std::thread::sleep(lasts * 2);
+            std::thread::sleep(lasts * 4);
             late.deliver();
         }
         2 => {
@@ -156,8 +158,8 @@ fn nothing_older_is_read_after_an_acknowledged_write_whatever_fails_below() {
         (server, proxy)
     });
     let config = format!(
-        "[table]\nvalue_bytes_max = \"64KiB\"\n[l2]\naddress = \"{}\"\ndeadline = \"40ms\"\n\
-         [l3]\nurl = \"redis://{}\"\ndeadline = \"40ms\"\n\
+        "[table]\nvalue_bytes_max = \"64KiB\"\n[l2]\naddress = \"{}\"\ndeadline = \"25ms\"\n\
+         [l3]\nurl = \"redis://{}\"\ndeadline = \"25ms\"\n\
          [defaults]\nttl = \"100ms\"\nnegative_ttl = \"100ms\"\nl2_ttl = \"1m\"\n",
         servers[0].1.address(),
         servers[1].1.address()
