@@ -39,6 +39,8 @@ pub const POLICY_FINGERPRINT: usize = 130;
 /// delete: the daemon that dies meanwhile leaves that to its successor. Zero in tables of builds
 /// that did not know it, which neither read nor store it; so it is no part of the fingerprint.
 pub const UNSETTLED: usize = 131;
+/// While that is not zero: the daemon's session with Redis, which its successor ends there.
+pub const SESSION: [usize; 2] = [132, 133];
 
 /// [`STATE_SERVING`] or why not (R0).
 pub const STATE: usize = 256;
