@@ -128,16 +128,19 @@ fn daemon(mut section: Section<'_>) -> DaemonConfig {
     ];
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let config = DaemonConfig {
-        socket: section.read_or("socket", default.socket, |value| {
-            let path = absolute(value, "/run/l1d/l1d.sock")?;
-            let bytes = path.as_os_str().len();
-            if bytes > SOCKET_BYTES_MAX {
-                let what =
-                    format!("has {bytes} bytes, and a socket's path at most {SOCKET_BYTES_MAX}");
-                return Err(Wrong::new(what, value::quoted("/run/l1d/l1d.sock")));
-            }
-            Ok(path)
-        }),
+        socket: section
+            .read("socket", |value| {
+                let path = absolute(value, "/run/l1d/l1d.sock")?;
+                let bytes = path.as_os_str().len();
+                if bytes > SOCKET_BYTES_MAX {
+                    let what = format!(
+                        "has {bytes} bytes, and a socket's path at most {SOCKET_BYTES_MAX}"
+                    );
+                    return Err(Wrong::new(what, value::quoted("/run/l1d/l1d.sock")));
+                }
+                Ok(path)
+            })
+            .unwrap_or_default(),
         socket_mode: section.read_or("socket_mode", default.socket_mode, |value| {
             value::mode(value, 0o600, 0o775, "0660")
         }),
@@ -196,7 +199,7 @@ fn table(
         && segment_bytes.is_ok()
         && average_entry_bytes.is_ok();
     let config = TableConfig {
-        directory: or(directory, default.directory),
+        directory: directory.unwrap_or_default(),
         size: or(size, default.size),
         value_bytes_max: or(value_bytes_max, default.value_bytes_max),
         average_entry_bytes: or(average_entry_bytes, default.average_entry_bytes),

@@ -24,7 +24,7 @@ const LOCK: &str = "lock";
 
 /// A directory in which only this process makes tables (W6).
 #[derive(Debug)]
-pub(super) struct Directory {
+pub struct Directory {
     path: PathBuf,
     fd: OwnedFd,
     /// Held until the process ends.
@@ -34,7 +34,10 @@ pub(super) struct Directory {
 impl Directory {
     /// Opens and locks the directory (S1): a real directory that no other user can write and in
     /// which no other daemon makes tables.
-    pub(super) fn open(path: &Path) -> Result<Directory, FileError> {
+    ///
+    /// # Errors
+    /// An unsafe directory, or another daemon that has the lock.
+    pub fn open(path: &Path) -> Result<Directory, FileError> {
         if !path.exists() {
             let made = fs::DirBuilder::new();
             made.create(path).map_err(|source| FileError::System {
