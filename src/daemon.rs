@@ -42,10 +42,10 @@ pub enum DaemonError {
     /// The control socket cannot be had.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// A system call that cannot fail did.
-    #[error("{what}: {source}")]
+    /// The system refused what every daemon needs.
+    #[error("cannot {what}: {source}; check this process's limits on open files and memory")]
     System {
-        /// What was being done.
+        /// The operation that failed.
         what: &'static str,
         /// What the system said.
         source: io::Error,
@@ -101,7 +101,8 @@ pub fn run(
     }
 
     let reactor = Reactor::new().map(Rc::new);
-    let reactor = reactor.map_err(|source| DaemonError::System { what: "epoll", source })?;
+    let reactor =
+        reactor.map_err(|source| DaemonError::System { what: "make an epoll instance", source })?;
     let below = prepare_tiers(config, &reactor)?;
     if below.is_some() && halts_at_once() {
         tracing::info!(

@@ -50,8 +50,9 @@ impl ClientBuilder {
         self
     }
 
-    /// The longest that connecting and taking over the table may take, which is also the longest
-    /// that a `peek` can take, when the table was replaced; 250 ms by default.
+    /// The longest that a `peek` can take, which attaches when the table was replaced; 250 ms by
+    /// default. Calls that ask the daemon wait for it until their own deadline, also while it is
+    /// still starting.
     pub fn attach_deadline(mut self, deadline: Duration) -> ClientBuilder {
         self.settings.attach_deadline = deadline;
         self

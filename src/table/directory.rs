@@ -221,8 +221,11 @@ fn lock(directory: &OwnedFd, path: &Path) -> Result<Flock<fs::File>, FileError> 
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let fd = openat(directory, LOCK, flags, Mode::from_bits_truncate(0o600))
         .map_err(|source| system("cannot open", &path.join(LOCK), source.into()))?;
-    Flock::lock(fs::File::from(fd), FlockArg::LockExclusiveNonblock)
-        .map_err(|_| FileError::Owned { directory: path.into() })
+    let locked = Flock::lock(fs::File::from(fd), FlockArg::LockExclusiveNonblock);
+    locked.map_err(|(_, errno)| match errno {
+        nix::Error::EWOULDBLOCK => FileError::Owned { directory: path.into() },
+        errno => system("cannot lock", &path.join(LOCK), errno.into()),
+    })
 }
 
 /// S1: no other user could have written the file.
