@@ -1,0 +1,213 @@
+//! The hazards of a start: two daemons of which one takes the other's socket away, clients that
+//! connect before the socket's mode is right or that are told "no daemon" while one is starting, and
+//! an ordinary user's daemon that its clients do not find.
+
+use l1d_client::Client;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use std::ffi::OsStr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use test_support::daemon::Daemon;
+use test_support::servers::{PATIENCE, until};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
+const L1CTL: &str = env!("CARGO_BIN_EXE_l1ctl");
+const SMALL: &str = "[table]\nvalue_bytes_max = \"64KiB\"\n";
+
+/// A process; killed when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn is_served(socket: &Path) -> bool {
+    Client::builder().socket(socket).deadline(PATIENCE).connect().is_ok()
+}
+
+/// `l1d serve` with a table of this size in `tables`, at `socket`.
+fn serve(size: &str, tables: &Path, socket: &Path) -> Command {
+    let config = socket.with_extension("toml");
+    std::fs::write(&config, SMALL).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg("serve").arg("--config").arg(config);
+    command.args(["--table-size", size, "--table-directory"]).arg(tables);
+    command.arg("--socket").arg(socket).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+#[test]
+fn a_daemon_that_is_turned_away_leaves_the_socket_of_the_other() {
+    let mut first = Daemon::start(PROGRAM, SMALL, "16MiB");
+    let inode = first.socket().metadata().unwrap().ino();
+    // The same table: it does not come to the socket.
+    let output = first.command().output().unwrap();
+    assert!(said(&output).contains("another l1d owns the table"), "{}", said(&output));
+    // Another table at the same socket, also while nobody accepts connections there.
+    let tables = tempfile::tempdir().unwrap();
+    let other = || serve("16MiB", &tables.path().join("tables"), &first.socket()).output().unwrap();
+    for is_stopped in [false, true] {
+        if is_stopped {
+            first.stop();
+        }
+        let output = other();
+        assert!(said(&output).contains("another process serves it"), "{}", said(&output));
+        assert_eq!(output.status.code(), Some(4));
+    }
+    first.resume();
+    assert_eq!(first.socket().metadata().unwrap().ino(), inode);
+    assert!(is_served(&first.socket()));
+
+    // After a kill, the socket file is stale.
+    first.kill();
+    first.restart();
+    assert!(is_served(&first.socket()));
+}
+
+/// Started together, many times: one serves, the others leave it alone.
+#[test]
+fn of_daemons_that_start_together_one_serves() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("l1d.sock");
+    for round in 0..4 {
+        // Left by a daemon that was killed.
+        let _ = std::fs::remove_file(&socket);
+        drop(UnixListener::bind(&socket).unwrap());
+        let mut running: Vec<Running> = (0..4)
+            .map(|n| {
+                let mut command =
+                    serve("16MiB", &directory.path().join(format!("tables-{n}")), &socket);
+                Running(command.stderr(Stdio::null()).spawn().unwrap())
+            })
+            .collect();
+        until("one to be left", || {
+            running.retain_mut(|process| process.0.try_wait().unwrap().is_none());
+            (running.len() == 1).then_some(())
+        });
+        assert!(is_served(&socket), "round {round}");
+    }
+}
+
+#[test]
+fn a_daemon_removes_its_own_socket_and_no_other() {
+    let mut daemon = Daemon::start(PROGRAM, SMALL, "16MiB");
+    std::fs::remove_file(daemon.socket()).unwrap();
+    let other = UnixListener::bind(daemon.socket()).unwrap();
+    assert!(daemon.terminate().success());
+    UnixStream::connect(daemon.socket()).expect("the other's socket is there");
+    drop(other);
+    daemon.resize("1KiB");
+    let output = daemon.command().output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+    assert!(!daemon.socket().exists(), "a daemon that fails leaves no socket");
+}
+
+/// Watched from the first moment: whoever can connect must find the final mode.
+#[test]
+fn nobody_connects_before_the_mode_is_right() {
+    let config = format!("[daemon]\nsocket_mode = \"0600\"\n{SMALL}");
+    let mut daemon = Daemon::start(PROGRAM, &config, "16MiB");
+    daemon.terminate();
+    for _ in 0..20 {
+        let _running = Running(daemon.command().stderr(Stdio::null()).spawn().unwrap());
+        let begun = Instant::now();
+        while UnixStream::connect(daemon.socket()).is_err() {
+            assert!(begun.elapsed() < PATIENCE);
+        }
+        let mode = daemon.socket().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
+
+/// The daemon is stopped as soon as it listens, which is before it has made its table, for longer
+/// than a `peek` would wait.
+#[test]
+fn a_client_waits_for_a_daemon_that_is_starting() {
+    let directory = tempfile::tempdir().unwrap();
+    let memory = tempfile::Builder::new().prefix("l1d-test-").tempdir_in("/dev/shm").unwrap();
+    let socket = directory.path().join("l1d.sock");
+    let mut command = serve("512MiB", &memory.path().join("tables"), &socket);
+    let running = Running(command.stderr(Stdio::null()).spawn().unwrap());
+    let pid = Pid::from_raw(i32::try_from(running.0.id()).unwrap());
+    let begun = Instant::now();
+    while UnixStream::connect(&socket).is_err() {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    kill(pid, Signal::SIGSTOP).unwrap();
+    assert!(!memory.path().join("tables/table").exists(), "it made its table before it listened");
+    let builder = Client::builder().socket(&socket).deadline(PATIENCE);
+    let waiting = std::thread::spawn(move || builder.connect());
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(!waiting.is_finished(), "{:?}", waiting.join().unwrap().err());
+    kill(pid, Signal::SIGCONT).unwrap();
+    waiting.join().unwrap().unwrap().set(b"key", b"value").unwrap();
+}
+
+/// An ordinary user's daemon without any option, and its clients without any.
+#[test]
+fn a_users_own_daemon_is_found_by_that_users_clients() {
+    if !geteuid().is_root() || Path::new("/run/l1d").exists() {
+        use std::io::Write;
+        let reason = "needs root, to be another user, and a host without a system's daemon";
+        let _ = writeln!(std::io::stderr(), "NOT TESTED: {reason}");
+        return;
+    }
+    let uid = 2_000_000_000 + std::process::id();
+    let runtime = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(runtime.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(runtime.path(), Some(uid), Some(uid)).unwrap();
+    let fallback = format!("/tmp/l1d-{uid}");
+    let tables = format!("/dev/shm/l1d-{uid}");
+    let places = [(Some(runtime.path()), runtime.path().join("l1d")), (None, fallback.into())];
+    for (variable, directory) in places {
+        let command = |program: &str| {
+            let mut command = Command::new(program);
+            command.env_remove("XDG_RUNTIME_DIR").env_remove("L1D_SOCKET").current_dir("/");
+            command.envs(variable.map(|path| (OsStr::new("XDG_RUNTIME_DIR"), path)));
+            command.uid(uid).gid(uid).stdin(Stdio::null());
+            command
+        };
+        let missing = command(L1CTL).arg("stats").output().unwrap();
+        assert!(said(&missing).contains("start it"), "{}", said(&missing));
+        let mut serve = command(PROGRAM);
+        let mut running = Running(serve.arg("serve").stderr(Stdio::null()).spawn().unwrap());
+        until("the daemon to listen", || UnixStream::connect(directory.join("l1d.sock")).ok());
+        let found = directory.metadata().unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o777), (uid, 0o700));
+        assert_eq!(Path::new(&tables).metadata().unwrap().uid(), uid);
+        let set = command(L1CTL).args(["set", "key", "value"]).output().unwrap();
+        assert!(set.status.success(), "{}", said(&set));
+        let get = command(L1CTL).args(["get", "key"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&get.stdout).trim_end(), "value");
+        running.0.kill().unwrap();
+        running.0.wait().unwrap();
+        // A directory that others can write is nobody's own.
+        std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).unwrap();
+        let output = command(PROGRAM).arg("serve").output().unwrap();
+        assert!(said(&output).contains("only this user can write"), "{}", said(&output));
+        std::fs::remove_dir_all(&directory).unwrap();
+        std::fs::remove_dir_all(&tables).unwrap();
+    }
+}
+
+#[test]
+fn the_environment_names_the_socket_for_clients_without_an_option() {
+    let daemon = Daemon::start(PROGRAM, SMALL, "16MiB");
+    let mut command = Command::new(L1CTL);
+    let output = command.arg("stats").env("L1D_SOCKET", daemon.socket()).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let output = command.env("L1D_SOCKET", "/nowhere").output().unwrap();
+    assert!(said(&output).contains("/nowhere"), "{}", said(&output));
+}
