@@ -3,6 +3,7 @@
 //! an ordinary user's daemon that its clients do not find.
 
 use l1d_client::Client;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use std::ffi::OsStr;
@@ -74,6 +75,30 @@ fn a_daemon_that_is_turned_away_leaves_the_socket_of_the_other() {
     first.kill();
     first.restart();
     assert!(is_served(&first.socket()));
+}
+
+/// Each lock is taken before the socket is touched.
+#[test]
+fn a_daemon_without_a_lock_touches_no_socket() {
+    let daemon = Daemon::start(PROGRAM, SMALL, "16MiB");
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("l1d.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    let inode = || socket.metadata().unwrap().ino();
+    let before = inode();
+    // The lock of the table.
+    let output = serve("16MiB", daemon.table().parent().unwrap(), &socket).output().unwrap();
+    assert!(said(&output).contains("another l1d owns the table"), "{}", said(&output));
+    assert_eq!(inode(), before);
+    // The lock of the socket.
+    let lock = std::fs::File::create(directory.path().join("l1d.sock.lock")).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    let mut command = serve("16MiB", &directory.path().join("tables"), &socket);
+    let mut running = Running(command.stderr(Stdio::piped()).spawn().unwrap());
+    let status = until("it to end", || running.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(4));
+    assert_eq!(inode(), before);
+    drop(lock);
 }
 
 /// Started together, many times: one serves, the others leave it alone.
