@@ -158,5 +158,7 @@ fn prepare_tiers(
         return Ok(None);
     }
     let l2_ttl_max = config.policy.rules().iter().map(|rule| rule.l2_ttl).max().unwrap_or_default();
-    Ok(Some(Box::new(Upstream::new(&config.tiers, l2_ttl_max, reactor)?)))
+    let mut tiers = Upstream::new(&config.tiers, l2_ttl_max, reactor)?;
+    tiers.try_once();
+    Ok(Some(Box::new(tiers)))
 }

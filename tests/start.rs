@@ -7,6 +7,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use std::ffi::OsStr;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -14,7 +15,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use test_support::daemon::Daemon;
-use test_support::servers::{PATIENCE, until};
+use test_support::servers::{PATIENCE, Server, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
 const L1CTL: &str = env!("CARGO_BIN_EXE_l1ctl");
@@ -184,7 +185,6 @@ fn a_client_waits_for_a_daemon_that_is_starting() {
 #[test]
 fn a_users_own_daemon_is_found_by_that_users_clients() {
     if !geteuid().is_root() || Path::new("/run/l1d").exists() {
-        use std::io::Write;
         let reason = "needs root, to be another user, and a host without a system's daemon";
         let _ = writeln!(std::io::stderr(), "NOT TESTED: {reason}");
         return;
@@ -235,4 +235,73 @@ fn the_environment_names_the_socket_for_clients_without_an_option() {
     assert!(output.status.success(), "{}", said(&output));
     let output = command.env("L1D_SOCKET", "/nowhere").output().unwrap();
     assert!(said(&output).contains("/nowhere"), "{}", said(&output));
+}
+
+/// The log of a daemon with these tiers, once it has told of each.
+fn log_of(tiers: &str) -> String {
+    let daemon = Daemon::start(PROGRAM, &format!("{SMALL}{tiers}"), "16MiB");
+    // It serves all the same.
+    assert!(is_served(&daemon.socket()));
+    daemon.log()
+}
+
+#[track_caller]
+fn assert_logged(log: &str, words: &[&str]) {
+    assert!(
+        log.lines().any(|line| words.iter().all(|word| line.contains(word))),
+        "{words:?}: {log}"
+    );
+}
+
+#[test]
+fn the_log_says_at_start_what_is_wrong_with_a_tier() {
+    let (memcached, redis) = (Server::memcached(), Server::redis());
+    let l2 = |address: &str| format!("[l2]\naddress = \"{address}\"\ndeadline = \"500ms\"\n");
+    let l3 = |url: &str| format!("[l3]\nurl = \"{url}\"\ndeadline = \"500ms\"\n");
+    let (cache, store) = (memcached.address(), redis.address());
+
+    let log = log_of(&format!("{}{}", l2(&cache), l3(&format!("redis://{store}"))));
+    assert_logged(&log, &["INFO", "the tier answers", "L2", &cache]);
+    assert_logged(&log, &["INFO", "the tier answers", "L3", &store, "version=\""]);
+
+    // Ports where nothing listens, and where something else does.
+    let closed =
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let log = log_of(&format!("{}{}", l2(&closed), l3(&format!("redis://{closed}"))));
+    assert_logged(&log, &["WARN", "the tier cannot be used", "L2", "refused"]);
+    assert_logged(&log, &["WARN", "the tier cannot be used", "L3", "refused"]);
+    let log = log_of(&format!("{}{}", l2(&store), l3(&format!("redis://{cache}"))));
+    assert_logged(&log, &["WARN", "the tier cannot be used", "L2", "protocol"]);
+    assert_logged(&log, &["WARN", "the tier cannot be used", "L3"]);
+
+    // memcached 1.5 knows no meta commands.
+    let old = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = old.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (mut stream, _) = old.accept().unwrap();
+        stream.read_exact(&mut [0; 4]).unwrap();
+        stream.write_all(b"ERROR\r\n").unwrap();
+    });
+    let log = log_of(&l2(&address));
+    assert_logged(&log, &["WARN", "the tier cannot be used", "L2", "ERROR", "memcached 1.6"]);
+
+    let log = log_of(&l3(&format!("redis://{store}/99")));
+    assert_logged(&log, &["WARN", "the tier cannot be used", "DB index"]);
+    let log = log_of(&l3(&format!("redis://:wrong@{store}")));
+    assert_logged(&log, &["WARN", "the tier cannot be used", "password"]);
+    assert!(!log.contains("wrong@"), "{log}");
+
+    let mut admin = redis.client();
+    admin.resp(&[b"REPLICAOF", b"127.0.0.1", b"1"]);
+    let log = log_of(&l3(&format!("redis://{store}")));
+    assert_logged(&log, &["WARN", "not usable", "replica"]);
+    admin.resp(&[b"REPLICAOF", b"NO", b"ONE"]);
+    admin.resp(&[b"CONFIG", b"SET", b"requirepass", b"secret"]);
+    let log = log_of(&l3(&format!("redis://{store}")));
+    assert_logged(&log, &["WARN", "the tier cannot be used", "NOAUTH"]);
+    // Whoever may not ask for the version may still read and write.
+    admin.resp(&[b"AUTH", b"secret"]);
+    admin.resp(&[b"ACL", b"SETUSER", b"app", b"on", b">pw", b"~*", b"+@all", b"-info"]);
+    let log = log_of(&l3(&format!("redis://app:pw@{store}")));
+    assert_logged(&log, &["INFO", "the tier answers", "L3"]);
 }

@@ -58,8 +58,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Prepares the configured tiers; they connect when they are first asked. No value is stored in
-    /// L2 for longer than `l2_ttl_max`.
+    /// Prepares the configured tiers; they connect when they are first asked or tried. No value
+    /// is stored in L2 for longer than `l2_ttl_max`.
     ///
     /// # Errors
     /// A configuration that cannot be used, or a system without descriptors.
@@ -104,6 +104,17 @@ impl Upstream {
             events: VecDeque::new(),
             scratch: vec![0; SCRATCH_BYTES],
         })
+    }
+
+    /// Has each tier tried by the next [`advance`](Tiers::advance), so that the log says from the
+    /// start what is wrong with it. Nothing waits for the outcome.
+    pub fn try_once(&mut self) {
+        if let Some(l2) = &mut self.l2 {
+            l2.try_once();
+        }
+        if let Some(l3) = &mut self.l3 {
+            l3.try_once();
+        }
     }
 
     /// How long everything that is under way can take at most.
