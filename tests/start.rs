@@ -305,3 +305,24 @@ fn the_log_says_at_start_what_is_wrong_with_a_tier() {
     let log = log_of(&l3(&format!("redis://app:pw@{store}")));
     assert_logged(&log, &["INFO", "the tier answers", "L3"]);
 }
+
+#[test]
+fn memcached_is_reached_over_a_unix_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("memcached.sock");
+    let mut command = Command::new("memcached");
+    command.arg("-s").arg(&socket).args(["-a", "0700", "-u", "root"]);
+    let _memcached = Running(command.stderr(Stdio::null()).spawn().unwrap());
+    let mut direct = until("memcached", || UnixStream::connect(&socket).ok());
+    let config = format!("{SMALL}[l2]\naddress = \"unix:{}\"\n", socket.display());
+    let daemon = Daemon::start(PROGRAM, &config, "16MiB");
+    assert_logged(&daemon.log(), &["the tier answers", "memcached.sock"]);
+    let client = Client::connect(daemon.socket()).unwrap();
+    client.set(b"key", b"value").unwrap();
+    direct.write_all(b"get key\r\n").unwrap();
+    let mut answer = [0; 27];
+    direct.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"VALUE key 0 5\r\nvalue\r\nEND\r\n");
+    direct.write_all(b"set other 0 0 5\r\nbelow\r\n").unwrap();
+    assert_eq!(&*until("the value", || client.get(b"other").unwrap()), b"below");
+}

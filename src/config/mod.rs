@@ -22,7 +22,7 @@
 //! # segment_bytes = "8MiB"        # default: depends on the size of the table
 //!
 //! [l2]                            # without this section there is no L2
-//! address = "127.0.0.1:11211"     # memcached
+//! address = "127.0.0.1:11211"     # memcached; or "unix:/run/memcached.sock"
 //! deadline = "100ms"
 //!
 //! [l3]                            # without this section there is no L3

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use redis::ConnectionAddr;
 use slab::Slab;
 
-use super::config::{check_deadline, parse_address, parse_url};
+use super::address::{parse_address, parse_url};
+use super::config::check_deadline;
 use super::debts::Debts;
 use super::dial::Endpoint;
 use super::jobs::{Step, fetched};
@@ -71,9 +72,8 @@ impl Upstream {
         let mut l2 = None;
         let holds_copies = config.l3.is_some();
         if let Some(config) = &config.l2 {
-            let (host, port) = parse_address(&config.address)?;
+            let endpoint = parse_address(&config.address).map_err(TiersError::Address)?;
             check_deadline(Tier::L2, config.deadline)?;
-            let endpoint = Endpoint::Tcp { host, port };
             let registry = (Rc::clone(reactor), 0);
             let protocol = Memcached::new(holds_copies);
             l2 = Some(Server::new(Tier::L2, protocol, endpoint, config.deadline, registry)?);
