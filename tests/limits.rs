@@ -92,7 +92,7 @@ fn a_full_daemon_says_that_it_is_full() {
     let open: Vec<_> = (0..8).map(|_| UnixStream::connect(daemon.socket()).unwrap()).collect();
     until("the daemon to be full", || connect(&daemon).is_err().then_some(()));
     for _ in 0..500 {
-        let error = connect(&daemon).err().expect("it let one in");
+        let error = connect(&daemon).expect_err("it let one in");
         assert!(
             matches!(&error, Error::Busy { reason } if reason.contains("clients_max")),
             "{error}"

@@ -8,12 +8,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 use test_support::daemon::Daemon;
 use test_support::servers::{PATIENCE, Server, until};
 
@@ -181,18 +182,70 @@ fn a_client_waits_for_a_daemon_that_is_starting() {
     waiting.join().unwrap().unwrap().set(b"key", b"value").unwrap();
 }
 
+/// Whether other users can be impersonated, and there is no system's daemon.
+fn can_be_other_users() -> bool {
+    // The programs may be where only this user can read them.
+    let starts = || Command::new(PROGRAM).arg("--version").uid(some_uid()).output();
+    let can = geteuid().is_root()
+        && !Path::new("/run/l1d").exists()
+        && starts().is_ok_and(|output| output.status.success());
+    if !can {
+        // Past the test harness's capture.
+        let reason = "needs root, to be other users, and a host without a system's daemon";
+        let _ = writeln!(std::io::stderr(), "NOT TESTED: {reason}");
+    }
+    can
+}
+
+/// A user that nobody else uses.
+fn some_uid() -> u32 {
+    2_000_000_000 + 2 * std::process::id()
+}
+
+/// A new directory of this user.
+fn directory_of(uid: u32, place: &str, mode: u32) -> TempDir {
+    let directory = tempfile::Builder::new().prefix("l1d-test-").tempdir_in(place).unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(mode)).unwrap();
+    chown(directory.path(), Some(uid), Some(uid)).unwrap();
+    directory
+}
+
+/// Whoever can put a socket there must not be able to feed another user's processes.
+#[test]
+fn another_users_daemon_at_a_users_own_place_is_not_trusted() {
+    if !can_be_other_users() {
+        return;
+    }
+    let (uid, stranger) = (some_uid(), some_uid() + 1);
+    let (runtime, foreign) =
+        (directory_of(uid, "/tmp", 0o700), directory_of(stranger, "/tmp", 0o755));
+    let memory = directory_of(stranger, "/dev/shm", 0o755);
+    let socket = foreign.path().join("l1d.sock");
+    let mut command = serve("16MiB", &memory.path().join("tables"), &socket);
+    // The group lets the user connect.
+    let _running = Running(command.uid(stranger).gid(uid).stderr(Stdio::null()).spawn().unwrap());
+    until("the daemon to listen", || UnixStream::connect(&socket).ok());
+    let own = runtime.path().join("l1d");
+    std::fs::create_dir(&own).unwrap();
+    chown(&own, Some(uid), Some(uid)).unwrap();
+    std::os::unix::fs::symlink(&socket, own.join("l1d.sock")).unwrap();
+    let mut command = Command::new(L1CTL);
+    command.args(["get", "key"]).uid(uid).gid(uid).env_remove("L1D_SOCKET");
+    let output = command.env("XDG_RUNTIME_DIR", runtime.path()).output().unwrap();
+    assert!(said(&output).contains("cannot be trusted"), "{}", said(&output));
+    // Who names the socket trusts it.
+    let output = command.env("L1D_SOCKET", &socket).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+}
+
 /// An ordinary user's daemon without any option, and its clients without any.
 #[test]
 fn a_users_own_daemon_is_found_by_that_users_clients() {
-    if !geteuid().is_root() || Path::new("/run/l1d").exists() {
-        let reason = "needs root, to be another user, and a host without a system's daemon";
-        let _ = writeln!(std::io::stderr(), "NOT TESTED: {reason}");
+    if !can_be_other_users() {
         return;
     }
-    let uid = 2_000_000_000 + std::process::id();
-    let runtime = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(runtime.path(), PermissionsExt::from_mode(0o700)).unwrap();
-    std::os::unix::fs::chown(runtime.path(), Some(uid), Some(uid)).unwrap();
+    let uid = some_uid();
+    let runtime = directory_of(uid, "/tmp", 0o700);
     let fallback = format!("/tmp/l1d-{uid}");
     let tables = format!("/dev/shm/l1d-{uid}");
     let places = [(Some(runtime.path()), runtime.path().join("l1d")), (None, fallback.into())];

@@ -12,8 +12,8 @@
 //! 3. the user's own: `l1d/l1d.sock` in `$XDG_RUNTIME_DIR`, or in `/run/user/UID`, if that directory
 //!    belongs to the user, or else `/tmp/l1d-UID/l1d.sock`.
 //!
-//! The daemon serves at the system's place if it runs as root or if that place's directory belongs
-//! to its user, and else at its user's own.
+//! A daemon is the system's if it runs as root or if [`SYSTEM_DIRECTORY`] belongs to its user.
+//! Otherwise it serves at its user's own place, with its table in `/dev/shm/l1d-UID`.
 
 use nix::unistd::Uid;
 use std::fs;
@@ -56,15 +56,15 @@ pub fn socket_to_ask() -> SocketPlace {
 /// The socket that a daemon of this process's user serves.
 #[must_use]
 pub fn socket_to_serve() -> PathBuf {
-    let directory =
-        if is_system(SYSTEM_DIRECTORY) { SYSTEM_DIRECTORY.into() } else { own_directory() };
+    let directory = if is_system() { SYSTEM_DIRECTORY.into() } else { own_directory() };
     directory.join(SOCKET)
 }
 
 /// The directory of the table that a daemon of this process's user owns.
 #[must_use]
 pub fn table_directory() -> PathBuf {
-    if is_system(SYSTEM_TABLE_DIRECTORY) {
+    // With a socket from a service manager, the system's directory may be somebody else's.
+    if is_system() || is_mine(Path::new(SYSTEM_TABLE_DIRECTORY)) {
         SYSTEM_TABLE_DIRECTORY.into()
     } else {
         format!("{SYSTEM_TABLE_DIRECTORY}-{}", Uid::effective()).into()
@@ -85,9 +85,9 @@ pub fn own_directory() -> PathBuf {
     }
 }
 
-/// Whether this user's daemon is the system's, which has `directory`.
-fn is_system(directory: &str) -> bool {
-    Uid::effective().is_root() || is_mine(Path::new(directory))
+/// Whether this user's daemon is the system's.
+fn is_system() -> bool {
+    Uid::effective().is_root() || is_mine(Path::new(SYSTEM_DIRECTORY))
 }
 
 fn is_mine(directory: &Path) -> bool {
