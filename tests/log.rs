@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{ErrorKind, PipeReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 use test_support::daemon::Daemon;
 use test_support::servers::{PATIENCE, until};
@@ -34,7 +34,9 @@ impl Piped {
         let (log, end) = std::io::pipe().unwrap();
         fcntl(&log, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
         let mut command = place.command();
-        let child = command.env("L1D_LOG", "debug").stderr(end).stdout(Stdio::null());
+        // Standard output is the same pipe, as with `2>&1 | head`.
+        let output = end.try_clone().unwrap();
+        let child = command.env("L1D_LOG", "debug").stderr(end).stdout(output);
         let child = child.spawn().unwrap();
         let piped = Piped { child, log, place };
         until("the daemon to listen", || UnixStream::connect(piped.place.socket()).ok());

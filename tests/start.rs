@@ -306,6 +306,20 @@ fn assert_logged(log: &str, words: &[&str]) {
     );
 }
 
+/// The address of a server that answers the first command with this.
+fn answering(answer: &'static [u8]) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 64]);
+        let _ = stream.write_all(answer);
+        // Until the daemon closes.
+        let _ = stream.read(&mut [0; 64]);
+    });
+    address
+}
+
 #[test]
 fn the_log_says_at_start_what_is_wrong_with_a_tier() {
     let (memcached, redis) = (Server::memcached(), Server::redis());
@@ -328,15 +342,11 @@ fn the_log_says_at_start_what_is_wrong_with_a_tier() {
     assert_logged(&log, &["WARN", "the tier cannot be used", "L3"]);
 
     // memcached 1.5 knows no meta commands.
-    let old = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = old.local_addr().unwrap().to_string();
-    std::thread::spawn(move || {
-        let (mut stream, _) = old.accept().unwrap();
-        stream.read_exact(&mut [0; 4]).unwrap();
-        stream.write_all(b"ERROR\r\n").unwrap();
-    });
-    let log = log_of(&l2(&address));
-    assert_logged(&log, &["WARN", "the tier cannot be used", "L2", "ERROR", "memcached 1.6"]);
+    let log = log_of(&l2(&answering(b"ERROR\r\n")));
+    assert_logged(&log, &["WARN", "the tier cannot be used", "L2", "memcached 1.6"]);
+    let old = answering(b"$37\r\nredis_version:5.0.14\r\nrole:master\r\n\r\n\r\n");
+    let log = log_of(&l3(&format!("redis://{old}")));
+    assert_logged(&log, &["WARN", "not usable", "5.0.14", "Redis 6 or later"]);
 
     let log = log_of(&l3(&format!("redis://{store}/99")));
     assert_logged(&log, &["WARN", "the tier cannot be used", "DB index"]);

@@ -17,7 +17,9 @@ pub(super) struct Serve {
     /// Configuration file; without it: no tiers, and defaults for everything else.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Control socket; overrides the configuration.
+    /// Control socket; overrides the configuration [default: the system's, /run/l1d/l1d.sock, for
+    /// root and for the owner of /run/l1d; otherwise the user's own, l1d/l1d.sock in
+    /// $XDG_RUNTIME_DIR].
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Directory of the table, writable only by the daemon's user; overrides the configuration.
