@@ -306,16 +306,19 @@ fn assert_logged(log: &str, words: &[&str]) {
     );
 }
 
-/// The address of a server that answers the first command with this.
+/// The address of a server that answers each command with this.
 fn answering(answer: &'static [u8]) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let _ = stream.read(&mut [0; 64]);
-        let _ = stream.write_all(answer);
-        // Until the daemon closes.
-        let _ = stream.read(&mut [0; 64]);
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut bytes) {
+            let text = String::from_utf8_lossy(&bytes[..count]);
+            for _ in text.lines().filter(|line| line.starts_with('*') || *line == "mn") {
+                stream.write_all(answer).unwrap();
+            }
+        }
     });
     address
 }
