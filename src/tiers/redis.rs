@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use redis::{Cmd, ConnectionInfo, Parser, Pipeline, RedisError, ServerError, Value};
 
-use super::connection::{Asked, Ending, Protocol};
+use super::connection::{Asked, Ending, Introduction, Protocol};
 use super::health::Failure;
 use super::request::{Answer, Ask, Request};
 use super::ttl;
 
+/// The oldest major version that is supported.
+const VERSION_MIN: u32 = 6;
 /// Keys of one transaction.
 const TRANSACTION_KEYS_MAX: usize = 128;
 /// Reads of the recent past that decide how the next ones are asked: one in `HISTORY`
@@ -183,6 +185,20 @@ impl Protocol for Redis {
         match message {
             Value::ServerError(error) => Err(Failure::broken(error_text(error))),
             _ => Ok(()),
+        }
+    }
+
+    fn introduce(&self, out: &mut Vec<u8>) {
+        redis::cmd("INFO").write_packed_command(out);
+    }
+
+    fn introduced(&self, message: Value) -> Result<Introduction, Failure> {
+        match message {
+            Value::BulkString(text) => Ok(introduction(&String::from_utf8_lossy(&text))),
+            Value::VerbatimString { text, .. } => Ok(introduction(&text)),
+            // A user who may not ask for this may still read and write.
+            Value::ServerError(error) if error.code() == "NOPERM" => Ok(Introduction::default()),
+            other => self.check_probe(other).map(|()| Introduction::default()),
         }
     }
 
@@ -437,6 +453,23 @@ fn write_answer(reply: Value) -> Answer {
         Value::ServerError(error) => Answer::Refused(error_text(error)),
         other => Answer::Unanswered(format!("unexpected reply of type {}", type_name(&other))),
     }
+}
+
+/// What INFO says of the server.
+fn introduction(info: &str) -> Introduction {
+    let field = |name: &str| {
+        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    };
+    let version = field("redis_version");
+    let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    let problem = if major.is_some_and(|major| major < VERSION_MIN) {
+        Some(format!("Redis {VERSION_MIN} or later is needed"))
+    } else if field("role") == Some("slave") {
+        Some("it is a replica, which refuses writes; configure the address of its master".into())
+    } else {
+        None
+    };
+    Introduction { version: version.map(str::to_owned), problem }
 }
 
 fn error_text(error: ServerError) -> String {

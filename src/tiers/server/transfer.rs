@@ -128,8 +128,8 @@ impl<P: Protocol> Server<P> {
                     }
                 }
                 Content::Probe => {
-                    let outcome = self.protocol.check_probe(message);
                     connection.in_flight.pop_front();
+                    let outcome = self.check_probe(message);
                     self.probed(outcome.clone());
                     outcome?;
                 }
