@@ -1,6 +1,6 @@
 //! The hazards of a start: two daemons of which one takes the other's socket away, clients that
-//! connect before the socket's mode is right or that are told "no daemon" while one is starting, and
-//! an ordinary user's daemon that its clients do not find.
+//! connect before the socket's mode is right or that are told "no daemon" while one is starting,
+//! and an ordinary user's daemon that its clients do not find.
 
 use l1d_client::Client;
 use nix::fcntl::{Flock, FlockArg};

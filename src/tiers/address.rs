@@ -12,12 +12,12 @@ const SOCKET_BYTES_MAX: usize = 107;
 
 const TLS: &str = "TLS is not supported; have a TLS proxy on this host, such as stunnel, and give \
                    its address";
-const SEVERAL_MEMCACHED: &str = "several memcached servers are not supported; give one, or the address of a proxy such as \
-     mcrouter";
+const SEVERAL_MEMCACHED: &str = "several memcached servers are not supported; give one, \
+                                 or the address of a proxy such as mcrouter";
 const SASL: &str = "authentication at memcached (SASL) is not supported; restrict access by \
                     address, or by a unix socket";
-const SEVERAL_REDIS: &str = "Redis Cluster and Sentinel are not supported; give the address of one master, or of a proxy \
-     or virtual address in front of it";
+const SEVERAL_REDIS: &str = "Redis Cluster and Sentinel are not supported; give the address \
+                             of one master, or of a proxy or virtual address in front of it";
 
 /// Keys that a section of a tier does not have because what they ask for is not supported, each
 /// with the reason.

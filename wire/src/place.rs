@@ -9,8 +9,8 @@
 //! 1. the environment variable [`SOCKET_VARIABLE`], if it is set and not empty;
 //! 2. the system's socket if its directory exists, even if no daemon answers there: otherwise a
 //!    restart of the system's daemon would split the host between two caches;
-//! 3. the user's own: `l1d/l1d.sock` in `$XDG_RUNTIME_DIR`, or in `/run/user/UID`, if that directory
-//!    belongs to the user, or else `/tmp/l1d-UID/l1d.sock`.
+//! 3. the user's own: `l1d/l1d.sock` in `$XDG_RUNTIME_DIR`, or in `/run/user/UID`, if that
+//!    directory belongs to the user, or else `/tmp/l1d-UID/l1d.sock`.
 //!
 //! A daemon is the system's if it runs as root or if [`SYSTEM_DIRECTORY`] belongs to its user.
 //! Otherwise it serves at its user's own place, with its table in `/dev/shm/l1d-UID`.
