@@ -63,7 +63,23 @@ impl Connection {
                 Err(errno) => return Err(errno.into()),
             }
         }
-        Ok(Connection { socket, request: Vec::new(), reply: Vec::new(), filled: 0 })
+        Ok(Connection::of(socket))
+    }
+
+    /// Connects to the daemon at `path` without waiting; `None` if the daemon's backlog is full.
+    pub(crate) fn try_open(path: &Path) -> Result<Option<Connection>, Reason> {
+        let address = UnixAddr::new(path)?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        match connect(socket.as_raw_fd(), &address) {
+            Ok(()) => Ok(Some(Connection::of(socket))),
+            Err(Errno::EINTR | Errno::EAGAIN) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn of(socket: OwnedFd) -> Connection {
+        Connection { socket, request: Vec::new(), reply: Vec::new(), filled: 0 }
     }
 
     /// User id of the process that listens at the other end.
@@ -153,33 +169,49 @@ impl Connection {
         payload_bytes_max: usize,
         deadline: &Deadline,
     ) -> Result<&[u8], Failure> {
-        self.receive_by(payload_bytes_max, deadline, |socket, room| {
-            recv(socket, room, MsgFlags::MSG_DONTWAIT)
-        })
+        self.begin_reply();
+        let receive = |socket, room: &mut [u8]| recv(socket, room, MsgFlags::MSG_DONTWAIT);
+        while !self.fill_by(payload_bytes_max, receive)? {
+            self.wait_readable(deadline).map_err(|reason| self.cut_off(reason))?;
+        }
+        Ok(self.reply(payload_bytes_max))
     }
 
-    /// Receives one reply's payload and every descriptor that comes along.
-    pub(crate) fn receive_with_descriptors(
-        &mut self,
-        payload_bytes_max: usize,
-        deadline: &Deadline,
-        descriptors: &mut Vec<OwnedFd>,
-    ) -> Result<&[u8], Failure> {
-        self.receive_by(payload_bytes_max, deadline, |socket, room| {
-            receive_message(socket, room, descriptors)
-        })
-    }
-
-    fn receive_by(
-        &mut self,
-        payload_bytes_max: usize,
-        deadline: &Deadline,
-        mut receive: impl FnMut(RawFd, &mut [u8]) -> Result<usize, Errno>,
-    ) -> Result<&[u8], Failure> {
+    /// Discards the last reply: what comes next is another.
+    pub(crate) fn begin_reply(&mut self) {
         if self.reply.len() > BUFFER_BYTES_KEPT {
             self.reply = Vec::new();
         }
         self.filled = 0;
+    }
+
+    /// Receives what has come of a reply, and of descriptors, without waiting. Returns whether the
+    /// reply is whole.
+    pub(crate) fn fill(
+        &mut self,
+        payload_bytes_max: usize,
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> Result<bool, Failure> {
+        self.fill_by(payload_bytes_max, |socket, room| receive_message(socket, room, descriptors))
+    }
+
+    /// The payload of a whole reply.
+    pub(crate) fn reply(&self, payload_bytes_max: usize) -> &[u8] {
+        let received = self.reply.get(..self.filled).unwrap_or_default();
+        let payload = frame::split(received, payload_bytes_max).ok().flatten();
+        payload.and_then(|payload| received.get(payload)).unwrap_or_default()
+    }
+
+    /// Waits until there is something to receive.
+    pub(crate) fn wait_readable(&self, deadline: &Deadline) -> Result<(), Reason> {
+        self.wait(PollFlags::POLLIN, deadline)
+    }
+
+    fn fill_by(
+        &mut self,
+        payload_bytes_max: usize,
+        mut receive: impl FnMut(RawFd, &mut [u8]) -> Result<usize, Errno>,
+    ) -> Result<bool, Failure> {
         loop {
             let received = self.reply.get(..self.filled).unwrap_or_default();
             let payload = frame::split(received, payload_bytes_max)
@@ -189,27 +221,25 @@ impl Connection {
                     let reason = "bytes follow the reply";
                     return Err(Failure::BadReply(reason.to_owned()));
                 }
-                return Ok(self.reply.get(payload).unwrap_or_default());
+                return Ok(true);
             }
             self.make_room();
             let room = self.reply.get_mut(self.filled..).unwrap_or_default();
-            let failed = match receive(self.socket.as_raw_fd(), room) {
-                Ok(0) => Reason::Closed,
-                Ok(bytes) => {
-                    self.filled += bytes;
-                    continue;
-                }
-                Err(Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) => match self.wait(PollFlags::POLLIN, deadline) {
-                    Ok(()) => continue,
-                    Err(reason) => reason,
-                },
-                Err(errno) => errno.into(),
-            };
-            return Err(match (self.filled, failed) {
-                (0, reason) | (_, reason @ Reason::Deadline) => Failure::NoReply(reason),
-                (_, reason) => Failure::BadReply(format!("a reply was cut off: {reason}")),
-            });
+            match receive(self.socket.as_raw_fd(), room) {
+                Ok(0) => return Err(self.cut_off(Reason::Closed)),
+                Ok(bytes) => self.filled += bytes,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(false),
+                Err(errno) => return Err(self.cut_off(errno.into())),
+            }
+        }
+    }
+
+    /// The failure of a reply of which no more comes.
+    fn cut_off(&self, reason: Reason) -> Failure {
+        match (self.filled, reason) {
+            (0, reason) | (_, reason @ Reason::Deadline) => Failure::NoReply(reason),
+            (_, reason) => Failure::BadReply(format!("a reply was cut off: {reason}")),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::failure::Intent;
 use crate::pending::Pending;
 use crate::process_cache;
+use crate::shared::Patience;
 use crate::value::{Deleted, Lookup, SetOptions, Stored, Value};
 use crate::writes;
 use l1d_wire::protocol::{Request, Response};
@@ -31,7 +32,7 @@ impl Client {
     }
 
     fn submit_lookup(&self, key: &[u8]) -> Pending<Lookup> {
-        let known = self.peek_lookup(key);
+        let known = self.peek_find(key, Patience::None);
         if !matches!(known, Lookup::Unknown) {
             return Pending::answered(self, Ok(known));
         }
