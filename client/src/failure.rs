@@ -34,6 +34,8 @@ pub(crate) enum Reason {
     Deadline,
     System(Errno),
     Closed,
+    /// The daemon dropped the rest of a reply, because this process took it too slowly.
+    Dropped,
 }
 
 impl Failure {
@@ -87,7 +89,7 @@ impl Reason {
     fn cause(&self) -> Option<Cause> {
         match self {
             Reason::System(errno) => Some(Cause::of(io::Error::from(*errno))),
-            Reason::Deadline | Reason::Closed => None,
+            Reason::Deadline | Reason::Closed | Reason::Dropped => None,
         }
     }
 }
@@ -104,6 +106,9 @@ impl fmt::Display for Reason {
             Reason::Deadline => f.write_str("no answer within the deadline"),
             Reason::System(errno) => f.write_str(errno.desc()),
             Reason::Closed => f.write_str("the daemon closed the connection"),
+            Reason::Dropped => {
+                f.write_str("the daemon dropped an answer that was not taken in time")
+            }
         }
     }
 }

@@ -124,7 +124,11 @@ impl<P: Deref<Target = ClientEnd>> LaneRequest<P> {
         mailbox.words.take(lane.number.into(), lane.reply.get_mut(before..).unwrap_or_default());
         if !piece.more {
             self.is_answered = true;
-            return Ok(true);
+            return match piece.bytes {
+                // No whole reply ends with an empty piece.
+                0 if before > 0 => Err(Failure::NoReply(Reason::Dropped)),
+                _ => Ok(true),
+            };
         }
         lane.owes_more = true;
         self.open_lane();
