@@ -179,8 +179,8 @@ impl ClientEnd {
         Ok(Some(take(lane_request.reply())))
     }
 
-    /// Sends a request whose caller waits for the reply at [`ClientEnd::descriptor`]. `None` if all
-    /// lanes are in use.
+    /// Sends a request whose caller waits for the reply at [`ClientEnd::descriptor`], or as many of
+    /// its pieces as the ring has room for. `None` if all lanes are in use.
     pub(crate) fn begin(
         self: Arc<ClientEnd>,
         request: &Request<'_>,
@@ -275,23 +275,38 @@ impl ClientEnd {
         bytes: &[u8],
         deadline: &Deadline,
     ) -> Result<u64, Failure> {
-        let head = Head { kind, lane: Some(lane.number), sequence: lane.sequence };
         loop {
-            let mut sender = self.lock();
-            let mut pushed = sender.producer.push(head, bytes);
-            if pushed.is_err() {
-                self.words.want_room();
-                pushed = sender.producer.push(head, bytes);
-            }
-            let position = sender.producer.position();
-            drop(sender);
-            if pushed.is_ok() {
-                self.wake_daemon(position)?;
+            if let Some(position) = self.try_push(lane, kind, bytes, true)? {
                 return Ok(position);
             }
-            self.count(Counter::RingFull);
             self.wait_for_room(deadline).map_err(Failure::NotSent)?;
         }
+    }
+
+    /// [`push`](Self::push) without waiting: `None` if the ring has no room. If the caller
+    /// `sleeps` then, the daemon wakes it when there is some.
+    fn try_push(
+        &self,
+        lane: &Lane,
+        kind: Kind,
+        bytes: &[u8],
+        sleeps: bool,
+    ) -> Result<Option<u64>, Failure> {
+        let head = Head { kind, lane: Some(lane.number), sequence: lane.sequence };
+        let mut sender = self.lock();
+        let mut pushed = sender.producer.push(head, bytes);
+        if pushed.is_err() && sleeps {
+            self.words.want_room();
+            pushed = sender.producer.push(head, bytes);
+        }
+        let position = sender.producer.position();
+        drop(sender);
+        if pushed.is_err() {
+            self.count(Counter::RingFull);
+            return Ok(None);
+        }
+        self.wake_daemon(position)?;
+        Ok(Some(position))
     }
 
     /// Wakes the daemon if it sleeps, for the records up to `position`.

@@ -33,6 +33,9 @@ pub(crate) struct Attaching {
 /// no longer be true.
 const ATTACHING_KEPT: Duration = Duration::from_secs(2);
 
+/// An attachment that no thread waits for populates no more of the table than it can in this time.
+const POPULATE_TIME: Duration = Duration::from_millis(2);
+
 impl Attaching {
     fn begin(shared: &Shared) -> Attaching {
         Attaching {
@@ -113,7 +116,8 @@ impl Shared {
         *place = None;
         // The lock is held until the mailbox is in place, so that no other thread opens another.
         Some(greeted.and_then(|greeting| {
-            let opened = self.accept(process, greeting, self.settings.mailbox, &deadline)?;
+            let populated_by = deadline.at_most(POPULATE_TIME);
+            let opened = self.accept(process, greeting, self.settings.mailbox, &populated_by)?;
             self.keep(process, opened)
         }))
     }
