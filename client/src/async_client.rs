@@ -4,9 +4,9 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::mailbox::ClientEnd;
 use crate::pending::Pending;
+use crate::socket::Socket;
 use crate::value::{Deleted, Lookup, SetOptions, Stored, Value};
 use std::future::poll_fn;
-use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -178,7 +178,12 @@ async fn arrival<T>(
 ) -> Option<Result<T, Error>> {
     let readable = match readable(mailbox) {
         Ok(readable) => readable,
-        Err(error) => return Some(Err(error)),
+        // Perhaps the socket was taken away, and the request finds that out.
+        Err(error) => {
+            let answer = pending.look();
+            let stays = pending.mailbox().is_some_and(|now| Arc::ptr_eq(now, mailbox));
+            return answer.or_else(|| stays.then_some(Err(error)));
+        }
     };
     let waiting = mailbox.waiters.enter();
     let mut deadline = pin!(sleep(pending.remaining()));
@@ -207,10 +212,9 @@ async fn arrival<T>(
 }
 
 /// The mailbox's descriptor, registered with the runtime.
-fn readable(mailbox: &ClientEnd) -> Result<AsyncFd<OwnedFd>, Error> {
+fn readable(mailbox: &ClientEnd) -> Result<AsyncFd<Socket>, Error> {
     runtime()?;
-    // A separate descriptor, because each runtime can watch a descriptor only once.
-    let own = mailbox.descriptor().try_clone_to_owned().map_err(broken)?;
+    let own = mailbox.other_descriptor().map_err(broken)?;
     // SAFETY: the value owns its descriptor, which it gives out unchanged until it is dropped.
     unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }
         .map_err(|error| broken(error.into()))
@@ -218,7 +222,7 @@ fn readable(mailbox: &ClientEnd) -> Result<AsyncFd<OwnedFd>, Error> {
 
 /// Drains the descriptor, for all tasks that wait.
 fn drain(
-    readable: &AsyncFd<OwnedFd>,
+    readable: &AsyncFd<Socket>,
     mailbox: &ClientEnd,
     context: &mut Context<'_>,
 ) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Reason};
+use crate::socket::Socket;
 use l1d_wire::protocol::Request;
 use l1d_wire::protocol::frame::{self, HEADER_BYTES};
 use nix::cmsg_space;
@@ -12,6 +13,8 @@ use nix::sys::socket::{
     getsockopt, recv, recvmsg, send, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
+#[cfg(feature = "tokio")]
+use std::io;
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -30,7 +33,7 @@ const BUFFER_BYTES_KEPT: usize = 256 << 10;
 
 /// One socket to the daemon, with a buffer for each direction.
 pub(crate) struct Connection {
-    socket: OwnedFd,
+    socket: Socket,
     /// The request being sent.
     request: Vec<u8>,
     /// The reply; `filled` bytes of it have come, the rest is room.
@@ -63,7 +66,7 @@ impl Connection {
                 Err(errno) => return Err(errno.into()),
             }
         }
-        Ok(Connection::of(socket))
+        Ok(Connection::of(socket)?)
     }
 
     /// Connects to the daemon at `path` without waiting; `None` if the daemon's backlog is full.
@@ -72,14 +75,15 @@ impl Connection {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
         match connect(socket.as_raw_fd(), &address) {
-            Ok(()) => Ok(Some(Connection::of(socket))),
+            Ok(()) => Ok(Some(Connection::of(socket)?)),
             Err(Errno::EINTR | Errno::EAGAIN) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
     }
 
-    fn of(socket: OwnedFd) -> Connection {
-        Connection { socket, request: Vec::new(), reply: Vec::new(), filled: 0 }
+    fn of(socket: OwnedFd) -> Result<Connection, Errno> {
+        let socket = Socket::new(socket)?;
+        Ok(Connection { socket, request: Vec::new(), reply: Vec::new(), filled: 0 })
     }
 
     /// User id of the process that listens at the other end.
@@ -90,7 +94,7 @@ impl Connection {
     /// An idle connection can take another request: nothing to read, not closed.
     pub(crate) fn is_quiet(&self) -> bool {
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        let peeked = recv(self.socket.as_raw_fd(), &mut [0], flags);
+        let peeked = self.socket.own().and_then(|socket| recv(socket, &mut [0], flags));
         matches!(peeked, Err(Errno::EAGAIN | Errno::EINTR))
     }
 
@@ -99,17 +103,23 @@ impl Connection {
     pub(crate) fn send_wakeup(&self) -> Result<(), Reason> {
         loop {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            match send(self.socket.as_raw_fd(), &[1], flags) {
+            match self.socket.own().and_then(|socket| send(socket, &[1], flags)) {
                 Ok(_) | Err(Errno::EAGAIN) => return Ok(()),
                 Err(Errno::EINTR) => {}
-                Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Reason::Closed),
+                Err(Errno::EPIPE | Errno::ECONNRESET | Errno::EBADF) => return Err(Reason::Closed),
                 Err(errno) => return Err(errno.into()),
             }
         }
     }
 
-    /// The daemon has closed its end, whatever it sent before.
+    /// The daemon has closed its end, whatever it sent before, or the socket is no longer this
+    /// process's.
     pub(crate) fn is_closed(&self) -> bool {
+        !self.socket.is_own() || self.is_hung_up()
+    }
+
+    /// The daemon has closed its end, if the socket is still this process's.
+    pub(crate) fn is_hung_up(&self) -> bool {
         let mut ends = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
         let polled = poll(&mut ends, PollTimeout::ZERO);
         let [end] = ends;
@@ -122,7 +132,7 @@ impl Connection {
         let mut bytes = [0; 64];
         let mut drained = false;
         while let Ok(count @ 1..) =
-            recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT)
+            self.socket.own().and_then(|socket| recv(socket, &mut bytes, MsgFlags::MSG_DONTWAIT))
         {
             drained = true;
             if count < bytes.len() {
@@ -137,6 +147,12 @@ impl Connection {
         self.socket.as_fd()
     }
 
+    /// Another descriptor of the socket, to wait for.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn other_descriptor(&self) -> io::Result<Socket> {
+        self.socket.try_clone()
+    }
+
     /// Sends one request.
     pub(crate) fn send(
         &mut self,
@@ -148,12 +164,13 @@ impl Connection {
         let mut sent = 0;
         while let Some(rest) = self.request.get(sent..).filter(|rest| !rest.is_empty()) {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            match send(self.socket.as_raw_fd(), rest, flags) {
+            match self.socket.own().and_then(|socket| send(socket, rest, flags)) {
                 Ok(bytes) => sent += bytes,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
                     self.wait(PollFlags::POLLOUT, deadline).map_err(Failure::NotSent)?
                 }
+                Err(Errno::EBADF) => return Err(Failure::NotSent(Reason::Closed)),
                 Err(errno) => return Err(Failure::NotSent(errno.into())),
             }
         }
@@ -225,11 +242,12 @@ impl Connection {
             }
             self.make_room();
             let room = self.reply.get_mut(self.filled..).unwrap_or_default();
-            match receive(self.socket.as_raw_fd(), room) {
+            match self.socket.own().and_then(|socket| receive(socket, room)) {
                 Ok(0) => return Err(self.cut_off(Reason::Closed)),
                 Ok(bytes) => self.filled += bytes,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(false),
+                Err(Errno::EBADF) => return Err(self.cut_off(Reason::Closed)),
                 Err(errno) => return Err(self.cut_off(errno.into())),
             }
         }

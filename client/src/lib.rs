@@ -116,6 +116,7 @@ mod requests;
 mod sentinel;
 mod settings;
 mod shared;
+mod socket;
 mod table;
 mod value;
 mod values;

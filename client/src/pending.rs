@@ -30,6 +30,8 @@ pub struct Pending<T> {
     client: Client,
     intent: Intent,
     deadline: Deadline,
+    /// It was sent twice.
+    is_retried: bool,
     /// The process that made the request: the address of its state, which a child never shares.
     process: usize,
 }
@@ -88,6 +90,7 @@ impl<T> Pending<T> {
             client: client.clone(),
             intent: Intent::Read,
             deadline,
+            is_retried: false,
             process: 0,
         }
     }
@@ -103,7 +106,7 @@ impl<T> Pending<T> {
         let deadline = client.shared.deadline();
         let state = State::submit(client, request, intent, &deadline, finish);
         let process = std::ptr::from_ref(client.shared.process()).addr();
-        Pending { state, client: client.clone(), intent, deadline, process }
+        Pending { state, client: client.clone(), intent, deadline, is_retried: false, process }
     }
 
     /// In a forked child, leaves the parent's request where it is (R9): neither the memory of its
@@ -186,6 +189,9 @@ impl<T> Pending<T> {
                 Ok(true) => {
                     Shared::take_reply(lane_request.mailbox(), lane_request.reply(), finish)
                 }
+                Err(failure) if !self.is_retried && failure.allows_retry(self.intent) => {
+                    return self.retry();
+                }
                 Err(failure) => {
                     Err(self.client.shared.failure(failure, self.intent, &self.deadline))
                 }
@@ -193,6 +199,22 @@ impl<T> Pending<T> {
         };
         self.state = State::Answered(None);
         Some(answer)
+    }
+
+    /// Sends the request once more, to the next daemon or over another connection.
+    fn retry(&mut self) -> Option<Result<T, Error>> {
+        self.is_retried = true;
+        let state = std::mem::replace(&mut self.state, State::Answered(None));
+        if let State::Sent(lane_request, finish) = state {
+            let frame = lane_request.request().to_vec();
+            let request = Encoded { frame, finish };
+            self.state = State::Queued(Queued { mailbox: None, request });
+            self.submit_queued();
+        }
+        match &mut self.state {
+            State::Answered(answer) => answer.take(),
+            _ => None,
+        }
     }
 
     fn submit_queued(&mut self) {

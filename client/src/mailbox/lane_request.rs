@@ -36,6 +36,11 @@ impl<P: Deref<Target = ClientEnd>> LaneRequest<P> {
         &self.lane.reply
     }
 
+    /// The request, encoded.
+    pub(crate) fn request(&self) -> &[u8] {
+        &self.lane.request
+    }
+
     /// The mailbox of the request.
     pub(crate) fn mailbox(&self) -> &P {
         &self.mailbox

@@ -44,6 +44,8 @@ pub(crate) struct ClientEnd {
     freed: Condvar,
     /// The daemon is gone, or has violated the protocol; another mailbox must be opened.
     is_dead: AtomicBool,
+    /// Calls of [`is_hung_up`](Self::is_hung_up).
+    looks: AtomicU64,
     /// How long to spin for a reply before the thread sleeps.
     spin: Duration,
     /// Moving averages of the latency of reads and of writes, in ns.
@@ -120,6 +122,7 @@ impl ClientEnd {
             socket,
             freed: Condvar::new(),
             is_dead: AtomicBool::new(false),
+            looks: AtomicU64::new(0),
             spin,
             latency_ns: [const { AtomicU64::new(0) }; 2],
             counts: [const { AtomicU64::new(0) }; 3],
@@ -134,9 +137,11 @@ impl ClientEnd {
         self.is_dead.load(Ordering::Relaxed)
     }
 
-    /// Whether the daemon has hung up.
+    /// Whether the daemon has hung up. One system call; only every eighth call makes another, which
+    /// checks that the socket is still this process's.
     pub(crate) fn is_hung_up(&self) -> bool {
-        self.socket.is_closed()
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+        if looks % 8 == 7 { self.socket.is_closed() } else { self.socket.is_hung_up() }
     }
 
     /// Stops all further use of this mailbox.
@@ -206,6 +211,12 @@ impl ClientEnd {
     /// Becomes readable when a reply arrives for a request that waits here, or the daemon exits.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.socket.descriptor()
+    }
+
+    /// Another descriptor of the same socket, because each runtime can watch a descriptor only once.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn other_descriptor(&self) -> std::io::Result<crate::socket::Socket> {
+        self.socket.other_descriptor()
     }
 
     /// Drains the wakeups that made the descriptor readable.
