@@ -75,8 +75,8 @@ impl<P: Deref<Target = ClientEnd>> LaneRequest<P> {
         self.lane.request.get(HEADER_BYTES..).unwrap_or_default()
     }
 
-    /// Pushes the pieces of the request that are not in the ring. Waits for room until the deadline,
-    /// or, if the caller polls, pushes what there is room for.
+    /// Pushes the pieces of the request that are not in the ring. Waits for room until the
+    /// deadline, or, if the caller polls, pushes what there is room for.
     fn send_rest(&mut self, deadline: &Deadline) -> Result<(), Failure> {
         let piece_bytes = self.mailbox.words.shape().piece_bytes();
         loop {

@@ -213,7 +213,7 @@ impl ClientEnd {
         self.socket.descriptor()
     }
 
-    /// Another descriptor of the same socket, because each runtime can watch a descriptor only once.
+    /// Another descriptor of the same socket: each runtime can watch a descriptor only once.
     #[cfg(feature = "tokio")]
     pub(crate) fn other_descriptor(&self) -> std::io::Result<crate::socket::Socket> {
         self.socket.other_descriptor()

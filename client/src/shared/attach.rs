@@ -122,7 +122,7 @@ impl Shared {
         }))
     }
 
-    /// Waits for the answer to the attachment under way, if there is one, but not longer than `time`.
+    /// Waits for the answer to the attachment under way, if there is one, for `time` at most.
     pub(super) fn await_attaching(&self, process: &Process, time: Duration) {
         if let Ok(place) = process.attaching.try_lock()
             && let Some(attaching) = &*place

@@ -14,8 +14,8 @@ pub(super) struct Lane {
     /// A reply that is sent in pieces, and how much of it was sent.
     reply: Vec<u8>,
     sent: usize,
-    /// The client took its reply too slowly, and the rest was dropped. If it asks for the next piece
-    /// all the same, it gets an empty one, which no whole reply ends with.
+    /// The client took its reply too slowly, and the rest was dropped. If it asks for the next
+    /// piece all the same, it gets an empty one, which no whole reply ends with.
     is_cut: bool,
 }
 
