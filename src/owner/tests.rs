@@ -488,7 +488,7 @@ fn flushes_by_prefix_that_wait_are_bounded_and_each_is_answered() {
     assert!((50..flushes as usize).contains(&refused.len()), "{}", refused.len());
     let begun = Instant::now();
     while refused.len() + scene.given.0.len() < flushes as usize {
-        assert!(begun.elapsed() < NEVER, "a flush is not answered");
+        assert!(begun.elapsed() < Duration::from_secs(30), "a flush is not answered");
         scene.owner.turn(Instant::now(), &mut scene.given);
     }
     assert!(!scene.given.0.iter().any(is_busy));
