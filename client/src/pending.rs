@@ -261,7 +261,8 @@ impl<T> Pending<T> {
         }
     }
 
-    /// The descriptor to wait for until it is readable; `None` when there is nothing to wait for.
+    /// The descriptor to wait for until it is readable; `None` when there is nothing to wait for,
+    /// or while this process attaches to the daemon: then it [`is_queued`](Self::is_queued).
     #[must_use]
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.mailbox().map(|mailbox| mailbox.descriptor())

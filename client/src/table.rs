@@ -52,8 +52,8 @@ pub(crate) struct Table {
     /// Added (wrapping) to this process's CLOCK_MONOTONIC, it gives the daemon's. Measured again
     /// for each connection, because a forked child may live in another time namespace.
     clock_difference_ns: AtomicU64,
-    /// When it was last known to be the daemon's table, by the coarse clock (S9).
-    looked_ns: AtomicU64,
+    /// When the next look is due at whether it is still the daemon's, by the coarse clock (S9).
+    look_due_ns: AtomicU64,
 }
 
 impl Table {
@@ -81,7 +81,7 @@ impl Table {
             reader,
             mapping,
             clock_difference_ns: AtomicU64::new(clock_difference_ns),
-            looked_ns: AtomicU64::new(clock::monotonic_coarse_ns()),
+            look_due_ns: AtomicU64::new(look_due_after(LOOK_INTERVAL_NS)),
         })
     }
 
@@ -100,26 +100,25 @@ impl Table {
     /// The daemon has just said that this is its table. Its clock differs by this much.
     pub(crate) fn confirm(&self, clock_difference_ns: u64) {
         self.clock_difference_ns.store(clock_difference_ns, Ordering::Relaxed);
-        self.looked_ns.store(clock::monotonic_coarse_ns(), Ordering::Relaxed);
+        self.look_due_ns.store(look_due_after(LOOK_INTERVAL_NS), Ordering::Relaxed);
     }
 
     /// Whether this thread is to look now at whether the table is still the daemon's: true for one
     /// thread in each interval. Until the next look, reads trust the table.
     pub(crate) fn take_look(&self) -> bool {
-        let looked_ns = self.looked_ns.load(Ordering::Relaxed);
-        let now_ns = clock::monotonic_coarse_ns();
-        is_look_due(now_ns, looked_ns)
+        let due_ns = self.look_due_ns.load(Ordering::Relaxed);
+        let next_ns = look_due_after(LOOK_INTERVAL_NS);
+        clock::monotonic_coarse_ns() >= due_ns
             && self
-                .looked_ns
-                .compare_exchange(looked_ns, now_ns, Ordering::Relaxed, Ordering::Relaxed)
+                .look_due_ns
+                .compare_exchange(due_ns, next_ns, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
     }
 
     /// The next look is due after this pause instead of a whole interval.
     pub(crate) fn look_again_after(&self, pause: Duration) {
-        let pause_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX).min(LOOK_INTERVAL_NS);
-        let looked_ns = clock::monotonic_coarse_ns().wrapping_sub(LOOK_INTERVAL_NS - pause_ns);
-        self.looked_ns.store(looked_ns, Ordering::Relaxed);
+        let pause_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+        self.look_due_ns.store(look_due_after(pause_ns), Ordering::Relaxed);
     }
 
     /// The hash of a key in this table, which the daemon uses, too.
@@ -188,9 +187,10 @@ impl Table {
     #[inline(always)]
     pub(crate) fn daemon_clock(&self) -> Option<u64> {
         let now_ns = clock::monotonic_coarse_ns();
-        let is_due = is_look_due(now_ns, self.looked_ns.load(Ordering::Relaxed));
-        let difference = self.clock_difference_ns.load(Ordering::Relaxed);
-        (!is_due).then(|| now_ns.wrapping_add(difference))
+        if now_ns >= self.look_due_ns.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(now_ns.wrapping_add(self.clock_difference_ns.load(Ordering::Relaxed)))
     }
 
     /// [`read`](Self::read) with a given CLOCK_MONOTONIC of the daemon.
@@ -293,11 +293,9 @@ impl Table {
     }
 }
 
-/// Wrapping, so that a look is also due when the clock has gone back: a forked child may have moved
-/// to another time namespace.
-#[inline(always)]
-fn is_look_due(now_ns: u64, looked_ns: u64) -> bool {
-    now_ns.wrapping_sub(looked_ns) >= LOOK_INTERVAL_NS
+/// When a look is due that is due after `pause_ns`.
+fn look_due_after(pause_ns: u64) -> u64 {
+    clock::monotonic_coarse_ns().saturating_add(pause_ns)
 }
 
 impl From<Outcome> for TableRead {

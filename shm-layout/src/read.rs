@@ -182,15 +182,13 @@ impl<M: Memory> Reader<M> {
         // The rest is rare: an entry with marks, a neighbour with the same tag (one key in some
         // thousands), interference by the owner. It stays out of line.
         let Attempt::Found(hit, _) = attempt else { return Err(NoHit::Unclear) };
-        let is_visible = is_visible(&memory, &hit, clock);
+        let Some(is_visible) = is_visible(&memory, &hit, clock) else {
+            return Err(NoHit::Detached);
+        };
         if !is_serving(&memory) {
             return Err(NoHit::Detached);
         }
-        match is_visible {
-            Some(true) => Ok(hit),
-            Some(false) => Err(NoHit::Miss),
-            None => Err(NoHit::Detached),
-        }
+        if is_visible { Ok(hit) } else { Err(NoHit::Miss) }
     }
 
     /// The last step of all other reads: tries every slot of both lines that has the key's tag,
