@@ -289,3 +289,78 @@ fn a_queued_request_ends_at_its_deadline_as_busy() {
     let busy = queued.poll().unwrap().expect_err("never sent");
     assert!(matches!(busy, Error::Busy { .. }) && busy.is_retryable(), "{busy}");
 }
+
+/// The hazard: a task that has to wait for a daemon that does not run holds up its thread. Each of
+/// these would, on a runtime with one thread, and another task shows that it does not: it runs far
+/// more often than the clock could let it if the thread were blocked for the deadline.
+#[test]
+fn nothing_blocks_the_thread_while_the_daemon_is_stopped() {
+    let daemon = start("");
+    let large = vec![7; 60 << 10];
+    let no_wait = SetOptions { no_wait: true, ..SetOptions::default() };
+    let attached = |deadline| {
+        let builder = Client::builder().socket(daemon.socket()).deadline(deadline);
+        let builder = builder.attach_deadline(Duration::from_secs(10));
+        AsyncClient::from(builder.connect().unwrap())
+    };
+    let unattached = |deadline| {
+        let builder = Client::builder().socket(daemon.socket()).deadline(deadline);
+        let builder = builder.attach_deadline(Duration::from_secs(10));
+        AsyncClient::from(builder.connect_later().unwrap())
+    };
+    let deadline = Duration::from_secs(2);
+    let (cache, no_reply) = (attached(deadline), attached(deadline));
+    daemon.stop();
+    for runtime in runtimes().into_iter().take(1) {
+        runtime.block_on(async {
+            let others = async {
+                let begun = std::time::Instant::now();
+                let mut longest = Duration::ZERO;
+                while begun.elapsed() < deadline / 2 {
+                    let before = std::time::Instant::now();
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    longest = longest.max(before.elapsed());
+                }
+                longest
+            };
+            let many: Vec<Vec<u8>> = (0..500_u32).map(|n| n.to_le_bytes().repeat(50)).collect();
+            let (a, b, c, d) = (
+                unattached(deadline),
+                unattached(deadline),
+                unattached(deadline),
+                unattached(deadline),
+            );
+            let sets: Vec<_> = (0..4).map(|_| cache.set(b"large", &large)).collect();
+            let sets = async {
+                for set in sets {
+                    assert!(set.await.is_err(), "the daemon is stopped");
+                }
+            };
+            let (longest, ..) = tokio::join!(
+                others,
+                sets,
+                async { assert!(no_reply.set_with(b"large", &large, &no_wait).await.is_err()) },
+                async { assert!(a.get(b"key").await.is_err()) },
+                async { assert!(b.set_with(b"key", b"value", &no_wait).await.is_err()) },
+                async { assert!(c.delete(b"key").await.is_err()) },
+                async { assert!(d.get_many(&many).await.is_err()) },
+            );
+            assert!(longest < deadline / 4, "the thread was held up for {longest:?}");
+        });
+    }
+    daemon.resume();
+    // And all goes on, with the same clients.
+    let cache = attached(Duration::from_secs(10));
+    for runtime in runtimes() {
+        runtime.block_on(async {
+            let later = unattached(Duration::from_secs(10));
+            cache.set(b"large", &large).await.unwrap();
+            assert_eq!(&*later.get(b"large").await.unwrap().unwrap(), &large[..]);
+            later.set_with(b"small", b"value", &no_wait).await.unwrap();
+            assert_eq!(&*cache.get(b"small").await.unwrap().unwrap(), b"value");
+            // In pieces both ways, past the table.
+            let missing = cache.client().fetch(b"missing").unwrap();
+            assert_eq!(missing, Lookup::Unknown);
+        });
+    }
+}

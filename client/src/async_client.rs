@@ -4,14 +4,16 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::mailbox::ClientEnd;
 use crate::pending::Pending;
+use crate::socket::Socket;
 use crate::value::{Deleted, Lookup, SetOptions, Stored, Value};
 use std::future::poll_fn;
-use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::sleep;
 
 /// A [`Client`] whose waits are tokio's. Made from one, beside which it can be used.
@@ -62,7 +64,7 @@ impl AsyncClient {
     ///
     /// The same as for [`Client::lookup`].
     pub async fn lookup(&self, key: impl AsRef<[u8]>) -> Result<Lookup, Error> {
-        answer(self.client.request(key)).await
+        answer(self.client.submit_lookup(key.as_ref())).await
     }
 
     /// Like [`Client::set`].
@@ -78,7 +80,8 @@ impl AsyncClient {
         self.set_with(key, value, &SetOptions::default()).await
     }
 
-    /// Like [`Client::set_with`].
+    /// Like [`Client::set_with`]. A set with `no_wait` that cannot be handed to the daemon at once,
+    /// because this process is not attached or the value is large, awaits the daemon's answer.
     ///
     /// # Errors
     ///
@@ -89,10 +92,13 @@ impl AsyncClient {
         value: impl AsRef<[u8]>,
         options: &SetOptions,
     ) -> Result<Stored, Error> {
-        if options.no_wait {
-            return self.client.set_with(key, value, options);
+        let (key, value) = (key.as_ref(), value.as_ref());
+        if options.no_wait
+            && let Some(posted) = self.client.post_set(key, value, options)
+        {
+            return posted;
         }
-        answer(self.client.request_set(key, value, options)).await
+        answer(self.client.submit_set(key, value, options)).await
     }
 
     /// Like [`Client::delete`].
@@ -101,19 +107,56 @@ impl AsyncClient {
     ///
     /// The same as for [`Client::delete`].
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Deleted, Error> {
-        answer(self.client.request_delete(key)).await
+        answer(self.client.submit_delete(key.as_ref())).await
     }
 }
 
 /// Waits for the answer to a request.
-pub(crate) async fn answer<T>(mut pending: Pending<T>) -> Result<T, Error> {
+pub(crate) async fn answer<T: Send + 'static>(mut pending: Pending<T>) -> Result<T, Error> {
+    let mut pause = Pause::default();
     loop {
+        if let Some(request) = pending.take_unmailed() {
+            runtime()?;
+            let (client, intent, deadline) = pending.terms();
+            let asking = spawn_blocking(move || request.ask(&client, intent, &deadline));
+            return asking.await.unwrap_or_else(|error| Err(broken(error.into())));
+        }
+        if pending.needs_polling() {
+            runtime()?;
+            pause.take().await;
+            if let Some(answer) = pending.look() {
+                return answer;
+            }
+            continue;
+        }
         let Some(mailbox) = pending.mailbox().cloned() else {
             let never = || Error::internal("a request without an answer");
-            return pending.poll().unwrap_or_else(|| Err(never()));
+            return pending.look().unwrap_or_else(|| Err(never()));
         };
         if let Some(answer) = arrival(&mut pending, &mailbox).await {
             return answer;
+        }
+    }
+}
+
+/// Pauses between two looks at what nothing announces: room in the ring, or the progress of an
+/// attachment. At first other tasks run meanwhile, then the thread may sleep.
+#[derive(Default)]
+struct Pause {
+    taken: u32,
+}
+
+/// Pauses in which the thread does not sleep.
+const YIELDS: u32 = 50;
+/// The length of the others.
+const SLEEP: Duration = Duration::from_millis(1);
+
+impl Pause {
+    async fn take(&mut self) {
+        self.taken += 1;
+        match self.taken {
+            ..=YIELDS => yield_now().await,
+            _ => sleep(SLEEP).await,
         }
     }
 }
@@ -128,14 +171,19 @@ fn broken(error: std::io::Error) -> Error {
     Error::system("waiting for the daemon", error)
 }
 
-/// Waits for an event of `mailbox`; `None` if the request has moved to another one.
+/// Waits for an event of `mailbox`; `None` if the request waits for something else now.
 async fn arrival<T>(
     pending: &mut Pending<T>,
     mailbox: &Arc<ClientEnd>,
 ) -> Option<Result<T, Error>> {
     let readable = match readable(mailbox) {
         Ok(readable) => readable,
-        Err(error) => return Some(Err(error)),
+        // Perhaps the socket was taken away, and the request finds that out.
+        Err(error) => {
+            let answer = pending.look();
+            let stays = pending.mailbox().is_some_and(|now| Arc::ptr_eq(now, mailbox));
+            return answer.or_else(|| stays.then_some(Err(error)));
+        }
     };
     let waiting = mailbox.waiters.enter();
     let mut deadline = pin!(sleep(pending.remaining()));
@@ -149,7 +197,8 @@ async fn arrival<T>(
         if let Some(answer) = pending.look() {
             return Poll::Ready(Some(answer));
         }
-        if pending.mailbox().is_none_or(|now| !Arc::ptr_eq(now, mailbox)) {
+        let has_moved = pending.mailbox().is_none_or(|now| !Arc::ptr_eq(now, mailbox));
+        if has_moved || pending.needs_polling() {
             return Poll::Ready(None);
         }
         match is_late {
@@ -163,10 +212,9 @@ async fn arrival<T>(
 }
 
 /// The mailbox's descriptor, registered with the runtime.
-fn readable(mailbox: &ClientEnd) -> Result<AsyncFd<OwnedFd>, Error> {
+fn readable(mailbox: &ClientEnd) -> Result<AsyncFd<Socket>, Error> {
     runtime()?;
-    // A separate descriptor, because each runtime can watch a descriptor only once.
-    let own = mailbox.descriptor().try_clone_to_owned().map_err(broken)?;
+    let own = mailbox.other_descriptor().map_err(broken)?;
     // SAFETY: the value owns its descriptor, which it gives out unchanged until it is dropped.
     unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }
         .map_err(|error| broken(error.into()))
@@ -174,7 +222,7 @@ fn readable(mailbox: &ClientEnd) -> Result<AsyncFd<OwnedFd>, Error> {
 
 /// Drains the descriptor, for all tasks that wait.
 fn drain(
-    readable: &AsyncFd<OwnedFd>,
+    readable: &AsyncFd<Socket>,
     mailbox: &ClientEnd,
     context: &mut Context<'_>,
 ) -> Result<(), Error> {

@@ -8,6 +8,7 @@ use crate::failure::Intent;
 use crate::many::fitting;
 use crate::pending::Pending;
 use crate::reply::unexpected;
+use crate::shared::Patience;
 use crate::value::Value;
 use l1d_wire::protocol::{Request, Response};
 
@@ -21,7 +22,7 @@ impl AsyncClient {
     pub async fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>, Error> {
         let client = self.client();
         let mut known = Owned::with_room_for(keys.len());
-        let missing = client.collect_known(keys, || None, &mut known);
+        let missing = client.collect_known(keys, || Patience::None, &mut known);
         let mut values = known.values;
         for (_, key) in &missing {
             check_key(key)?;

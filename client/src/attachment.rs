@@ -23,8 +23,16 @@ use crate::table::Table;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
+/// Which table it is: its id and its file. A copy of a file has the id of the original.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TableIdentity {
+    pub table_id: u64,
+    /// Device and inode.
+    pub file: Option<(u64, u64)>,
+}
+
 struct Attachment {
-    table_id: u64,
+    identity: TableIdentity,
     /// `None`: of a layout that this client does not know.
     table: Option<Table>,
     /// The order in which the connections that brought tables were begun.
@@ -78,8 +86,8 @@ impl Attachments {
     }
 
     /// Whether this is the table that came last. One caller at a time.
-    pub(crate) fn is_latest(&self, table_id: u64) -> bool {
-        let is_latest = self.latest().is_some_and(|latest| latest.table_id == table_id);
+    pub(crate) fn is_latest(&self, identity: TableIdentity) -> bool {
+        let is_latest = self.latest().is_some_and(|latest| latest.identity == identity);
         if is_latest {
             // This process may be a child that was forked between the two stores of `switch`.
             self.read_latest();
@@ -95,10 +103,10 @@ impl Attachments {
 
     /// Reads `table` from now on, or none, and gives back the memory of the others. One caller at a
     /// time.
-    pub(crate) fn switch(&self, table_id: u64, table: Option<Table>, sequence: u64) {
+    pub(crate) fn switch(&self, identity: TableIdentity, table: Option<Table>, sequence: u64) {
         let previous = self.latest.load(Ordering::Relaxed);
         let given_back = AtomicBool::new(false);
-        let attachment = Box::new(Attachment { table_id, table, sequence, given_back, previous });
+        let attachment = Box::new(Attachment { identity, table, sequence, given_back, previous });
         self.latest.store(Box::into_raw(attachment), Ordering::Release);
         self.read_latest();
         // Not only the last one: this process may be a child that was forked between the lines.

@@ -7,7 +7,7 @@ use crate::failure::Intent;
 use crate::in_place::ValueView;
 use crate::process_cache::{Fresh, ProcessRead};
 use crate::reply::unexpected;
-use crate::shared::Shared;
+use crate::shared::{Patience, Shared};
 use crate::table::{TableRead, meta};
 use crate::value::{Lookup, Meta, Source, Value};
 use l1d_wire::pages::Pages;
@@ -97,12 +97,20 @@ impl Client {
     }
 
     /// The value of `key` if this host's table holds it, or this process's cache for a key of
-    /// process scope. Asks nobody, and makes no system call unless the table was replaced or there
-    /// is none.
+    /// process scope. Asks nobody.
+    ///
+    /// While the daemon is there, it makes at most one system call a second and process: the first
+    /// read after a second checks whether the daemon has hung up, for example because it was
+    /// restarted with another table. If it has, reads attach to the next daemon as soon as there is
+    /// one, and go on in the table that they have until it answers; one read in a second waits 2 ms
+    /// for that. So no read trusts a table that another daemon has replaced for longer than a
+    /// second. If the daemon itself has replaced its table, by a move, the next read finds that out
+    /// and attaches to the new one, within
+    /// [`attach_deadline`](crate::ClientBuilder::attach_deadline).
     #[inline]
     #[must_use]
     pub fn peek(&self, key: impl AsRef<[u8]>) -> Option<Value> {
-        self.peek_find(key.as_ref()).found()
+        self.peek_find(key.as_ref(), Patience::OfAttaching).found()
     }
 
     /// [`peek`](Self::peek) into a vector of the caller's, whose content is replaced.
@@ -111,7 +119,7 @@ impl Client {
         let key = key.as_ref();
         match self.shared.read_fast(key, value) {
             Ok(hit) => Some(meta(&hit)),
-            Err(no_hit) => self.peek_anyway(no_hit, key, value, None).found(),
+            Err(no_hit) => self.peek_anyway(no_hit, key, value, Patience::OfAttaching).found(),
         }
     }
 
@@ -139,16 +147,16 @@ impl Client {
     #[inline]
     #[must_use]
     pub fn peek_lookup(&self, key: impl AsRef<[u8]>) -> Lookup {
-        self.peek_find(key.as_ref())
+        self.peek_find(key.as_ref(), Patience::OfAttaching)
     }
 
-    fn peek_find(&self, key: &[u8]) -> Lookup {
+    pub(crate) fn peek_find(&self, key: &[u8], patience: Patience<'_>) -> Lookup {
         let mut value = Vec::new();
         match self.shared.read_fast(key, &mut value) {
             Ok(hit) => Lookup::Found(Value::new(value, meta(&hit))),
-            Err(no_hit) => {
-                self.peek_anyway(no_hit, key, &mut value, None).map(|meta| Value::new(value, meta))
-            }
+            Err(no_hit) => self
+                .peek_anyway(no_hit, key, &mut value, patience)
+                .map(|meta| Value::new(value, meta)),
         }
     }
 
@@ -215,13 +223,13 @@ impl Client {
         no_hit: NoHit,
         key: &[u8],
         value: &mut Vec<u8>,
-        deadline: Option<&Deadline>,
+        patience: Patience<'_>,
     ) -> Lookup<Meta> {
         match self.shared.read_anyway(no_hit, key, value) {
             TableRead::Hit(meta) => Lookup::Found(meta),
             TableRead::Absent => Lookup::Absent,
             TableRead::Miss => self.peek_process(key, value),
-            TableRead::Detached => self.reattach_and_peek(key, value, deadline),
+            TableRead::Detached => self.reattach_and_peek(key, value, patience),
         }
     }
 
@@ -236,19 +244,19 @@ impl Client {
         self.find_elsewhere(self.shared.read_anyway(no_hit, key, value), key, value)
     }
 
-    /// The table is not in use (R0), or there is none: takes the new one over if there may be one,
-    /// and reads that.
+    /// The table is not in use (R0), it is time for a look at it (S9), or there is none: takes the
+    /// new one over if there may be one, and reads that.
     #[cold]
     pub(crate) fn reattach_and_peek(
         &self,
         key: &[u8],
         value: &mut Vec<u8>,
-        deadline: Option<&Deadline>,
+        patience: Patience<'_>,
     ) -> Lookup<Meta> {
         if self.shared.is_without_table() {
             return self.peek_process(key, value);
         }
-        self.shared.reattach(deadline);
+        self.shared.renew_table(patience);
         // Read again in any case: another thread may have put a new table in place meanwhile.
         match self.shared.read_table(key, value) {
             TableRead::Hit(meta) => Lookup::Found(meta),
@@ -281,7 +289,7 @@ impl Client {
             TableRead::Hit(meta) => Lookup::Found(meta),
             TableRead::Absent => Lookup::Absent,
             TableRead::Miss => self.peek_process(key, value),
-            TableRead::Detached => self.reattach_and_peek(key, value, Some(&deadline)),
+            TableRead::Detached => self.reattach_and_peek(key, value, Patience::Until(&deadline)),
         };
         match answer {
             Lookup::Unknown => self.ask(key, value, &deadline),

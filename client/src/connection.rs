@@ -2,6 +2,7 @@
 
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Reason};
+use crate::socket::Socket;
 use l1d_wire::protocol::Request;
 use l1d_wire::protocol::frame::{self, HEADER_BYTES};
 use nix::cmsg_space;
@@ -12,6 +13,8 @@ use nix::sys::socket::{
     getsockopt, recv, recvmsg, send, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
+#[cfg(feature = "tokio")]
+use std::io;
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -30,7 +33,7 @@ const BUFFER_BYTES_KEPT: usize = 256 << 10;
 
 /// One socket to the daemon, with a buffer for each direction.
 pub(crate) struct Connection {
-    socket: OwnedFd,
+    socket: Socket,
     /// The request being sent.
     request: Vec<u8>,
     /// The reply; `filled` bytes of it have come, the rest is room.
@@ -63,6 +66,23 @@ impl Connection {
                 Err(errno) => return Err(errno.into()),
             }
         }
+        Ok(Connection::of(socket)?)
+    }
+
+    /// Connects to the daemon at `path` without waiting; `None` if the daemon's backlog is full.
+    pub(crate) fn try_open(path: &Path) -> Result<Option<Connection>, Reason> {
+        let address = UnixAddr::new(path)?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        match connect(socket.as_raw_fd(), &address) {
+            Ok(()) => Ok(Some(Connection::of(socket)?)),
+            Err(Errno::EINTR | Errno::EAGAIN) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn of(socket: OwnedFd) -> Result<Connection, Errno> {
+        let socket = Socket::new(socket)?;
         Ok(Connection { socket, request: Vec::new(), reply: Vec::new(), filled: 0 })
     }
 
@@ -74,7 +94,7 @@ impl Connection {
     /// An idle connection can take another request: nothing to read, not closed.
     pub(crate) fn is_quiet(&self) -> bool {
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        let peeked = recv(self.socket.as_raw_fd(), &mut [0], flags);
+        let peeked = self.socket.own().and_then(|socket| recv(socket, &mut [0], flags));
         matches!(peeked, Err(Errno::EAGAIN | Errno::EINTR))
     }
 
@@ -83,17 +103,23 @@ impl Connection {
     pub(crate) fn send_wakeup(&self) -> Result<(), Reason> {
         loop {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            match send(self.socket.as_raw_fd(), &[1], flags) {
+            match self.socket.own().and_then(|socket| send(socket, &[1], flags)) {
                 Ok(_) | Err(Errno::EAGAIN) => return Ok(()),
                 Err(Errno::EINTR) => {}
-                Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Reason::Closed),
+                Err(Errno::EPIPE | Errno::ECONNRESET | Errno::EBADF) => return Err(Reason::Closed),
                 Err(errno) => return Err(errno.into()),
             }
         }
     }
 
-    /// The daemon has closed its end, whatever it sent before.
+    /// The daemon has closed its end, whatever it sent before, or the socket is no longer this
+    /// process's.
     pub(crate) fn is_closed(&self) -> bool {
+        !self.socket.is_own() || self.is_hung_up()
+    }
+
+    /// The daemon has closed its end, if the socket is still this process's.
+    pub(crate) fn is_hung_up(&self) -> bool {
         let mut ends = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
         let polled = poll(&mut ends, PollTimeout::ZERO);
         let [end] = ends;
@@ -106,7 +132,7 @@ impl Connection {
         let mut bytes = [0; 64];
         let mut drained = false;
         while let Ok(count @ 1..) =
-            recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT)
+            self.socket.own().and_then(|socket| recv(socket, &mut bytes, MsgFlags::MSG_DONTWAIT))
         {
             drained = true;
             if count < bytes.len() {
@@ -121,6 +147,12 @@ impl Connection {
         self.socket.as_fd()
     }
 
+    /// Another descriptor of the socket, to wait for.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn other_descriptor(&self) -> io::Result<Socket> {
+        self.socket.try_clone()
+    }
+
     /// Sends one request.
     pub(crate) fn send(
         &mut self,
@@ -132,7 +164,7 @@ impl Connection {
         let mut sent = 0;
         while let Some(rest) = self.request.get(sent..).filter(|rest| !rest.is_empty()) {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            match send(self.socket.as_raw_fd(), rest, flags) {
+            match self.socket.own().and_then(|socket| send(socket, rest, flags)) {
                 Ok(bytes) => sent += bytes,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
@@ -141,6 +173,7 @@ impl Connection {
                 // A daemon that turns a client away says why and closes, before it has read
                 // anything: its answer is there to be received.
                 Err(Errno::EPIPE | Errno::ECONNRESET) if self.has_bytes() => break,
+                Err(Errno::EBADF) => return Err(Failure::NotSent(Reason::Closed)),
                 Err(errno) => return Err(Failure::NotSent(errno.into())),
             }
         }
@@ -162,33 +195,49 @@ impl Connection {
         payload_bytes_max: usize,
         deadline: &Deadline,
     ) -> Result<&[u8], Failure> {
-        self.receive_by(payload_bytes_max, deadline, |socket, room| {
-            recv(socket, room, MsgFlags::MSG_DONTWAIT)
-        })
+        self.begin_reply();
+        let receive = |socket, room: &mut [u8]| recv(socket, room, MsgFlags::MSG_DONTWAIT);
+        while !self.fill_by(payload_bytes_max, receive)? {
+            self.wait_readable(deadline).map_err(|reason| self.cut_off(reason))?;
+        }
+        Ok(self.reply(payload_bytes_max))
     }
 
-    /// Receives one reply's payload and every descriptor that comes along.
-    pub(crate) fn receive_with_descriptors(
-        &mut self,
-        payload_bytes_max: usize,
-        deadline: &Deadline,
-        descriptors: &mut Vec<OwnedFd>,
-    ) -> Result<&[u8], Failure> {
-        self.receive_by(payload_bytes_max, deadline, |socket, room| {
-            receive_message(socket, room, descriptors)
-        })
-    }
-
-    fn receive_by(
-        &mut self,
-        payload_bytes_max: usize,
-        deadline: &Deadline,
-        mut receive: impl FnMut(RawFd, &mut [u8]) -> Result<usize, Errno>,
-    ) -> Result<&[u8], Failure> {
+    /// Discards the last reply: what comes next is another.
+    pub(crate) fn begin_reply(&mut self) {
         if self.reply.len() > BUFFER_BYTES_KEPT {
             self.reply = Vec::new();
         }
         self.filled = 0;
+    }
+
+    /// Receives what has come of a reply, and of descriptors, without waiting. Returns whether the
+    /// reply is whole.
+    pub(crate) fn fill(
+        &mut self,
+        payload_bytes_max: usize,
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> Result<bool, Failure> {
+        self.fill_by(payload_bytes_max, |socket, room| receive_message(socket, room, descriptors))
+    }
+
+    /// The payload of a whole reply.
+    pub(crate) fn reply(&self, payload_bytes_max: usize) -> &[u8] {
+        let received = self.reply.get(..self.filled).unwrap_or_default();
+        let payload = frame::split(received, payload_bytes_max).ok().flatten();
+        payload.and_then(|payload| received.get(payload)).unwrap_or_default()
+    }
+
+    /// Waits until there is something to receive.
+    pub(crate) fn wait_readable(&self, deadline: &Deadline) -> Result<(), Reason> {
+        self.wait(PollFlags::POLLIN, deadline)
+    }
+
+    fn fill_by(
+        &mut self,
+        payload_bytes_max: usize,
+        mut receive: impl FnMut(RawFd, &mut [u8]) -> Result<usize, Errno>,
+    ) -> Result<bool, Failure> {
         loop {
             let received = self.reply.get(..self.filled).unwrap_or_default();
             let payload = frame::split(received, payload_bytes_max)
@@ -198,27 +247,26 @@ impl Connection {
                     let reason = "bytes follow the reply";
                     return Err(Failure::BadReply(reason.to_owned()));
                 }
-                return Ok(self.reply.get(payload).unwrap_or_default());
+                return Ok(true);
             }
             self.make_room();
             let room = self.reply.get_mut(self.filled..).unwrap_or_default();
-            let failed = match receive(self.socket.as_raw_fd(), room) {
-                Ok(0) => Reason::Closed,
-                Ok(bytes) => {
-                    self.filled += bytes;
-                    continue;
-                }
-                Err(Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) => match self.wait(PollFlags::POLLIN, deadline) {
-                    Ok(()) => continue,
-                    Err(reason) => reason,
-                },
-                Err(errno) => errno.into(),
-            };
-            return Err(match (self.filled, failed) {
-                (0, reason) | (_, reason @ Reason::Deadline) => Failure::NoReply(reason),
-                (_, reason) => Failure::BadReply(format!("a reply was cut off: {reason}")),
-            });
+            match self.socket.own().and_then(|socket| receive(socket, room)) {
+                Ok(0) => return Err(self.cut_off(Reason::Closed)),
+                Ok(bytes) => self.filled += bytes,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(false),
+                Err(Errno::EBADF) => return Err(self.cut_off(Reason::Closed)),
+                Err(errno) => return Err(self.cut_off(errno.into())),
+            }
+        }
+    }
+
+    /// The failure of a reply of which no more comes.
+    fn cut_off(&self, reason: Reason) -> Failure {
+        match (self.filled, reason) {
+            (0, reason) | (_, reason @ Reason::Deadline) => Failure::NoReply(reason),
+            (_, reason) => Failure::BadReply(format!("a reply was cut off: {reason}")),
         }
     }
 

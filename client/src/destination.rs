@@ -1,8 +1,8 @@
 //! Reading into memory of the caller's choice.
 
 use crate::client::Client;
-use crate::deadline::Deadline;
 use crate::error::{Error, NoRoom};
+use crate::shared::Patience;
 use crate::table::TableRead;
 use crate::value::{Lookup, Meta};
 use shm_layout::{InPlace, Mapped, Receiver};
@@ -60,7 +60,7 @@ impl Client {
         let key = key.as_ref();
         let deadline = OnceCell::new();
         let deadline = || deadline.get_or_init(|| self.shared.deadline());
-        let known = self.peek_onto(key, destination, || Some(deadline()))?;
+        let known = self.peek_onto(key, destination, || Patience::Until(deadline()))?;
         if !matches!(known, Lookup::Unknown) {
             return Ok(known);
         }
@@ -82,16 +82,16 @@ impl Client {
         key: impl AsRef<[u8]>,
         destination: &mut D,
     ) -> Result<Lookup<Meta>, NoRoom> {
-        self.peek_onto(key.as_ref(), destination, || None)
+        self.peek_onto(key.as_ref(), destination, || Patience::OfAttaching)
     }
 
-    /// Reads `key` from L1. `deadline` is called if another table has to be attached.
+    /// Reads `key` from L1. `patience` is called if the client may have to attach to another table.
     #[inline]
     fn peek_onto<'d, D: Destination + ?Sized>(
         &self,
         key: &[u8],
         destination: &mut D,
-        deadline: impl FnOnce() -> Option<&'d Deadline>,
+        patience: impl FnOnce() -> Patience<'d>,
     ) -> Result<Lookup<Meta>, NoRoom> {
         let mut onto = Onto { destination: &mut *destination, received: Ok(0) };
         let read = self.shared.table().map_or(TableRead::Detached, |table| {
@@ -109,7 +109,7 @@ impl Client {
             }
             TableRead::Absent => return Ok(Lookup::Absent),
             TableRead::Miss => self.peek_process(key, &mut value),
-            TableRead::Detached => self.reattach_and_peek(key, &mut value, deadline()),
+            TableRead::Detached => self.reattach_and_peek(key, &mut value, patience()),
         };
         copied(found, &value, destination)
     }

@@ -34,6 +34,8 @@ pub(crate) enum Reason {
     Deadline,
     System(Errno),
     Closed,
+    /// The daemon dropped the rest of a reply, because this process took it too slowly.
+    Dropped,
 }
 
 impl Failure {
@@ -92,6 +94,7 @@ impl Reason {
             Reason::Closed | Reason::System(Errno::EPIPE | Errno::ECONNRESET) => {
                 "it has ended, or has dropped this client: try again, and look at its log"
             }
+            Reason::Dropped => "take answers sooner, or ask for less at once",
             Reason::System(Errno::ENOENT | Errno::ENOTDIR) => {
                 "start it, or check the socket's path (L1D_SOCKET)"
             }
@@ -109,7 +112,7 @@ impl Reason {
     fn cause(&self) -> Option<Cause> {
         match self {
             Reason::System(errno) => Some(Cause::of(io::Error::from(*errno))),
-            Reason::Deadline | Reason::Closed => None,
+            Reason::Deadline | Reason::Closed | Reason::Dropped => None,
         }
     }
 }
@@ -126,6 +129,9 @@ impl fmt::Display for Reason {
             Reason::Deadline => f.write_str("no answer within the deadline"),
             Reason::System(errno) => f.write_str(errno.desc()),
             Reason::Closed => f.write_str("the daemon closed the connection"),
+            Reason::Dropped => {
+                f.write_str("the daemon dropped an answer that was not taken in time")
+            }
         }
     }
 }

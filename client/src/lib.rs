@@ -37,21 +37,29 @@
 //!
 //! | | table | process cache | daemon and tiers | system calls |
 //! |---|---|---|---|---|
-//! | [`peek`](Client::peek) | 1st | 2nd | | none |
-//! | [`get`](Client::get), [`lookup_many`](Client::lookup_many) | 1st | 2nd | 3rd | none on a hit |
+//! | [`peek`](Client::peek) | 1st | 2nd | | one a second and process |
+//! | [`get`](Client::get), [`lookup_many`](Client::lookup_many) | 1st | 2nd | 3rd | hit: as `peek` |
 //! | [`fetch`](Client::fetch) | | | 1st | to wake a side that sleeps |
 //! | [`set`](Client::set), [`delete`](Client::delete) | | last | 1st | to wake a side that sleeps |
 //!
-//! A word in the table's header tells when another table has taken its place (another size, another
-//! release): the next read attaches again. That is the one case in which a `peek` makes system
-//! calls, for one thread at a time and within [`ClientBuilder::attach_deadline`]. Without a daemon
-//! hits go on, and what has to ask is [`Error::Unavailable`] until there is one again.
+//! A word in the table's header tells when its daemon has put another table in its place (another
+//! size, another release): the next read attaches again, one thread at a time and within
+//! [`ClientBuilder::attach_deadline`]. A table that was lost in another way has no such mark, for
+//! example one whose file was removed while no daemon ran. So once a second and process, a hit
+//! checks whether the daemon has hung up; if it has, hits attach to the next daemon while they go
+//! on. Without a daemon hits go on, and what has to ask is [`Error::Unavailable`] until there is one
+//! again.
 //!
 //! One client serves a whole process, all its threads, and its forked children: a child goes on
 //! reading the table and makes a mailbox, connections, locks and a process cache of its own when it
 //! first needs them. (Its page table starts without the table's pages, which fault in until it
 //! first asks the daemon: then the table is populated as at attach, see [`Populate`]. Sockets that
-//! it inherited stay open in it, unused.)
+//! it inherited stay open in it, unused. A child that only hits asks within a second.)
+//!
+//! A program may close all its descriptors and use their numbers again, as libraries do that
+//! daemonize. Each number is compared with the socket that was opened before it is used or closed,
+//! and if it is another's, the client leaves it alone and attaches again. This takes two calls of
+//! the system, so do not replace descriptors while another thread uses the client.
 //!
 //! # A whole program
 //!
@@ -116,6 +124,7 @@ mod requests;
 mod sentinel;
 mod settings;
 mod shared;
+mod socket;
 mod table;
 mod value;
 mod values;

@@ -33,7 +33,7 @@ impl MailboxPlace {
         let before = current.replace(Arc::new(mailbox));
         drop(current);
         self.refused.store(false, Ordering::Relaxed);
-        // Behind the lock: the last handle unmaps.
+        // After the lock is released: the last handle unmaps.
         drop(before);
     }
 
@@ -49,6 +49,11 @@ impl MailboxPlace {
         self.refused.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the daemon gave none when it was last asked.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     /// The mailbox, opened by one thread if it must be; `Some(Ok(None))` where the daemon gives
     /// none, `None` when another thread was still opening one at the deadline.
     pub(crate) fn get_or_open(
@@ -60,7 +65,7 @@ impl MailboxPlace {
             if let Some(mailbox) = self.get() {
                 return Some(Ok(Some(mailbox)));
             }
-            if self.refused.load(Ordering::Relaxed) {
+            if self.is_refused() {
                 return Some(Ok(None));
             }
             let mut is_opening = self.is_opening.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,6 +6,7 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::failure::Intent;
 use crate::reply::unexpected;
+use crate::shared::Patience;
 use crate::table::{BATCH_KEYS, meta};
 use crate::value::{Lookup, Value};
 use crate::values::Values;
@@ -68,24 +69,24 @@ impl Client {
     fn collect<K: AsRef<[u8]>>(&self, keys: &[K], values: &mut impl Collect) -> Result<(), Error> {
         let deadline = OnceCell::new();
         let deadline = || deadline.get_or_init(|| self.shared.deadline());
-        let missing = self.collect_known(keys, || Some(deadline()), values);
+        let missing = self.collect_known(keys, || Patience::Until(deadline()), values);
         if missing.is_empty() { Ok(()) } else { self.ask_for(missing, deadline(), values) }
     }
 
     /// Collects what L1 knows of the keys. Returns those to ask the daemon for, with their indices.
-    /// Attaches another table if needed, by `deadline` or the shorter deadline for attaching.
+    /// Attaches to another table if needed, within `patience`.
     #[inline(always)]
     pub(crate) fn collect_known<'k, 'd, K: AsRef<[u8]>>(
         &self,
         keys: &'k [K],
-        deadline: impl Fn() -> Option<&'d Deadline>,
+        patience: impl Fn() -> Patience<'d>,
         values: &mut impl Collect,
     ) -> Vec<(usize, &'k [u8])> {
         let mut missing = Vec::new();
         for (chunk, batch) in keys.chunks(BATCH_KEYS).enumerate() {
             let mut collect_anyway = |index: usize, no_hit, values: &mut _| {
                 let key = batch.get(index).map_or(&[][..], AsRef::as_ref);
-                if self.collect_anyway(no_hit, key, deadline(), values) {
+                if self.collect_anyway(no_hit, key, patience(), values) {
                     missing.push((chunk * BATCH_KEYS + index, key));
                 }
             };
@@ -99,11 +100,10 @@ impl Client {
             // One clock reading for all of them.
             let now = Cell::new(None);
             let clock = || {
-                now.get().unwrap_or_else(|| {
-                    let time = table.daemon_clock();
-                    now.set(Some(time));
-                    time
-                })
+                if now.get().is_none() {
+                    now.set(table.daemon_clock());
+                }
+                now.get()
             };
             for (index, (key, probe)) in batch.iter().zip(probes).enumerate() {
                 match table.read_prefetched(probe, key.as_ref(), values.room(), clock) {
@@ -125,11 +125,11 @@ impl Client {
         &self,
         no_hit: NoHit,
         key: &[u8],
-        deadline: Option<&Deadline>,
+        patience: Patience<'_>,
         values: &mut impl Collect,
     ) -> bool {
         let mut value = Vec::new();
-        let known = self.peek_anyway(no_hit, key, &mut value, deadline);
+        let known = self.peek_anyway(no_hit, key, &mut value, patience);
         if let Lookup::Found(_) = known {
             values.room().extend_from_slice(&value);
         }

@@ -150,6 +150,8 @@ impl<T> Memo<T> {
         decode: impl FnOnce(&[u8]) -> Result<T, E>,
     ) -> Result<Option<Arc<T>>, MemoError<E>> {
         let key = key.as_ref();
+        // The object may still hold: perhaps it was only time for a look at the table.
+        self.client.shared.look_if_due();
         if let Some(object) = self.moved(key) {
             return Ok(Some(object));
         }

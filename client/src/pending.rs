@@ -30,6 +30,8 @@ pub struct Pending<T> {
     client: Client,
     intent: Intent,
     deadline: Deadline,
+    /// It was sent twice.
+    is_retried: bool,
     /// The process that made the request: the address of its state, which a child never shares.
     process: usize,
 }
@@ -38,15 +40,39 @@ enum State<T> {
     Answered(Option<Result<T, Error>>),
     Sent(LaneRequest<Arc<ClientEnd>>, Finish<T>),
     Queued(Queued<T>),
+    /// To be sent over the control socket, because there is no mailbox.
+    Unmailed(Encoded<T>),
 }
 
-/// A request that waits for a free lane.
+/// A request that was not sent.
 struct Queued<T> {
-    /// The mailbox that had no lane free.
-    mailbox: Arc<ClientEnd>,
-    /// The request, encoded.
+    /// The mailbox that had no lane free; `None` while this process attaches to the daemon.
+    mailbox: Option<Arc<ClientEnd>>,
+    request: Encoded<T>,
+}
+
+/// A request as bytes.
+pub(crate) struct Encoded<T> {
     frame: Vec<u8>,
     finish: Finish<T>,
+}
+
+impl<T> Encoded<T> {
+    /// Sends it over the control socket, and waits for the answer.
+    pub(crate) fn ask(
+        mut self,
+        client: &Client,
+        intent: Intent,
+        deadline: &Deadline,
+    ) -> Result<T, Error> {
+        let payload = self.frame.get(HEADER_BYTES..).unwrap_or_default();
+        match Request::decode(payload) {
+            Ok(request) => {
+                client.shared.ask_over_socket(&request, intent, deadline, &mut self.finish)
+            }
+            Err(error) => Err(Error::internal(error.to_string())),
+        }
+    }
 }
 
 impl<T> std::fmt::Debug for Pending<T> {
@@ -64,11 +90,13 @@ impl<T> Pending<T> {
             client: client.clone(),
             intent: Intent::Read,
             deadline,
+            is_retried: false,
             process: 0,
         }
     }
 
-    /// Sends the request, without waiting for its answer.
+    /// Sends the request, without waiting for anything. Without a mailbox it is
+    /// [unmailed](Self::take_unmailed).
     pub(crate) fn begin(
         client: &Client,
         request: &Request<'_>,
@@ -78,7 +106,7 @@ impl<T> Pending<T> {
         let deadline = client.shared.deadline();
         let state = State::submit(client, request, intent, &deadline, finish);
         let process = std::ptr::from_ref(client.shared.process()).addr();
-        Pending { state, client: client.clone(), intent, deadline, process }
+        Pending { state, client: client.clone(), intent, deadline, is_retried: false, process }
     }
 
     /// In a forked child, leaves the parent's request where it is (R9): neither the memory of its
@@ -105,26 +133,64 @@ impl<T> Pending<T> {
             // Before the lane is looked at: a later reply makes the descriptor readable again.
             mailbox.drain_wakeups();
         }
-        self.look()
+        let answer = self.look();
+        match self.take_unmailed() {
+            Some(request) => Some(request.ask(&self.client, self.intent, &self.deadline)),
+            None => answer,
+        }
+    }
+
+    /// Sends the request over the control socket and waits for the answer, if there is no mailbox.
+    pub(crate) fn sent(mut self) -> Pending<T> {
+        if let Some(request) = self.take_unmailed() {
+            let answer = request.ask(&self.client, self.intent, &self.deadline);
+            self.state = State::Answered(Some(answer));
+        }
+        self
+    }
+
+    /// The request, if it must be sent over the control socket, which means waiting.
+    pub(crate) fn take_unmailed(&mut self) -> Option<Encoded<T>> {
+        match std::mem::replace(&mut self.state, State::Answered(None)) {
+            State::Unmailed(request) => Some(request),
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    /// What [`Encoded::ask`] needs besides the request.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn terms(&self) -> (Client, Intent, Deadline) {
+        (self.client.clone(), self.intent, self.deadline)
     }
 
     /// [`poll`](Self::poll) without draining the descriptor.
     pub(crate) fn look(&mut self) -> Option<Result<T, Error>> {
         self.leave_to_parent();
         if let State::Queued(queued) = &self.state {
+            let mailbox = queued.mailbox.as_ref();
             if self.deadline.has_passed() {
-                self.state = State::Answered(Some(Err(too_many())));
-            } else if queued.mailbox.has_free_lane() || queued.mailbox.is_dead() {
+                let error = match mailbox {
+                    Some(_) => too_many(),
+                    None => self.deadline.error("attaching to the daemon"),
+                };
+                self.state = State::Answered(Some(Err(error)));
+            } else if mailbox.is_none_or(|mailbox| mailbox.has_free_lane() || mailbox.is_dead()) {
                 self.submit_queued();
             }
         }
         let answer = match &mut self.state {
             State::Answered(answer) => return answer.take(),
-            State::Queued(_) => return None,
+            State::Queued(_) | State::Unmailed(_) => return None,
             State::Sent(lane_request, finish) => match lane_request.poll(&self.deadline) {
                 Ok(false) => return None,
                 Ok(true) => {
                     Shared::take_reply(lane_request.mailbox(), lane_request.reply(), finish)
+                }
+                Err(failure) if !self.is_retried && failure.allows_retry(self.intent) => {
+                    return self.retry();
                 }
                 Err(failure) => {
                     Err(self.client.shared.failure(failure, self.intent, &self.deadline))
@@ -135,9 +201,25 @@ impl<T> Pending<T> {
         Some(answer)
     }
 
+    /// Sends the request once more, to the next daemon or over another connection.
+    fn retry(&mut self) -> Option<Result<T, Error>> {
+        self.is_retried = true;
+        let state = std::mem::replace(&mut self.state, State::Answered(None));
+        if let State::Sent(lane_request, finish) = state {
+            let frame = lane_request.request().to_vec();
+            let request = Encoded { frame, finish };
+            self.state = State::Queued(Queued { mailbox: None, request });
+            self.submit_queued();
+        }
+        match &mut self.state {
+            State::Answered(answer) => answer.take(),
+            _ => None,
+        }
+    }
+
     fn submit_queued(&mut self) {
         let state = std::mem::replace(&mut self.state, State::Answered(None));
-        let State::Queued(Queued { frame, finish, .. }) = state else {
+        let State::Queued(Queued { request: Encoded { frame, finish }, .. }) = state else {
             self.state = state;
             return;
         };
@@ -155,17 +237,32 @@ impl<T> Pending<T> {
         matches!(self.state, State::Answered(_))
     }
 
-    /// Whether the request was not sent yet, as too many of this process are under way. `poll`
-    /// sends it once another has been answered: call it again when the answer to another request
-    /// has come, and at the client's deadline, when it fails with [`Error::Busy`]. The descriptor
-    /// becomes readable for the answers to `Pending` requests, but not for those that threads wait
-    /// for in calls; where these take all lanes, poll every millisecond or so.
+    /// Whether the request was not sent as a whole yet: this process is attaching to the daemon,
+    /// too many requests of this process are under way, or the request is large and the daemon has
+    /// not read its first pieces. `poll` goes on with it: call it again every millisecond or so, when
+    /// the answer to another request has come, and at the client's deadline, when it fails, with
+    /// [`Error::Busy`] if too many were under way.
     #[must_use]
     pub fn is_queued(&self) -> bool {
-        matches!(self.state, State::Queued(_))
+        match &self.state {
+            State::Queued(_) | State::Unmailed(_) => true,
+            State::Sent(lane_request, _) => lane_request.is_unsent(),
+            State::Answered(_) => false,
+        }
     }
 
-    /// The descriptor to wait for until it is readable; `None` when there is nothing to wait for.
+    /// No event announces that it can go on: that takes calls of [`look`](Self::look).
+    #[cfg(feature = "tokio")]
+    pub(crate) fn needs_polling(&self) -> bool {
+        match &self.state {
+            State::Queued(queued) => queued.mailbox.is_none(),
+            State::Sent(lane_request, _) => lane_request.is_unsent(),
+            State::Answered(_) | State::Unmailed(_) => false,
+        }
+    }
+
+    /// The descriptor to wait for until it is readable; `None` when there is nothing to wait for,
+    /// or while this process attaches to the daemon: then it [`is_queued`](Self::is_queued).
     #[must_use]
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.mailbox().map(|mailbox| mailbox.descriptor())
@@ -180,39 +277,39 @@ impl<T> Pending<T> {
     /// The mailbox at which the answer, or a free lane, arrives.
     pub(crate) fn mailbox(&self) -> Option<&Arc<ClientEnd>> {
         match &self.state {
-            State::Answered(_) => None,
+            State::Answered(_) | State::Unmailed(_) => None,
             State::Sent(lane_request, _) => Some(lane_request.mailbox()),
-            State::Queued(queued) => Some(&queued.mailbox),
+            State::Queued(queued) => queued.mailbox.as_ref(),
         }
     }
 }
 
 impl<T> State<T> {
-    /// Sends the request, or queues it if no lane is free. Without a mailbox, sends it over the
-    /// control socket and waits for the answer.
+    /// Sends the request, or queues it if that takes waiting.
     fn submit(
         client: &Client,
         request: &Request<'_>,
         intent: Intent,
         deadline: &Deadline,
-        mut finish: Finish<T>,
+        finish: Finish<T>,
     ) -> State<T> {
         let submitted = client.shared.submit(request, intent, deadline);
-        let answer = match submitted {
+        let mailbox = match submitted {
             Ok(Submission::Sent(lane_request)) => return State::Sent(lane_request, finish),
-            Ok(Submission::Busy(mailbox)) => {
-                let mut frame = Vec::new();
-                match request.encode(&mut frame) {
-                    Ok(()) => return State::Queued(Queued { mailbox, frame, finish }),
-                    Err(error) => Err(Error::TooLarge { reason: error.to_string() }),
-                }
-            }
-            Ok(Submission::NoMailbox) => {
-                client.shared.ask_over_socket(request, intent, deadline, &mut finish)
-            }
-            Err(error) => Err(error),
+            Ok(Submission::Busy(mailbox)) => Some(Some(mailbox)),
+            Ok(Submission::Attaching) => Some(None),
+            Ok(Submission::NoMailbox) => None,
+            Err(error) => return State::Answered(Some(Err(error))),
         };
-        State::Answered(Some(answer))
+        let mut frame = Vec::new();
+        if let Err(error) = request.encode(&mut frame) {
+            return State::Answered(Some(Err(Error::TooLarge { reason: error.to_string() })));
+        }
+        let request = Encoded { frame, finish };
+        match mailbox {
+            Some(mailbox) => State::Queued(Queued { mailbox, request }),
+            None => State::Unmailed(request),
+        }
     }
 }
 

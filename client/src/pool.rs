@@ -56,6 +56,20 @@ impl Pool {
         }
     }
 
+    /// Whether a connection stands, as far as one system call tells: those in use are looked after
+    /// by their users.
+    pub(crate) fn is_connected(&self) -> bool {
+        let mut state = self.lock();
+        let Some(connection) = state.idle.pop() else { return state.open > 0 };
+        let is_connected = !connection.is_closed();
+        if is_connected {
+            state.idle.push(connection);
+        } else {
+            state.open = state.open.saturating_sub(1);
+        }
+        is_connected
+    }
+
     fn leased(&self, connection: Option<Connection>) -> Lease<'_> {
         Lease { pool: self, connection }
     }

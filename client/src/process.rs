@@ -5,6 +5,7 @@ use crate::clock;
 use crate::mailbox_place::MailboxPlace;
 use crate::pool::Pool;
 use crate::process_cache::{Fresh, ProcessCache, Ticket};
+use crate::shared::Attaching;
 use l1d_wire::policy::{PolicySet, Scope};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
@@ -34,6 +35,8 @@ pub(crate) struct Process {
     /// For what the administrator asks, and for everything where the daemon gives no mailbox.
     pub pool: Pool,
     pub mailbox: MailboxPlace,
+    /// The attachment under way that no thread waits for.
+    pub attaching: Mutex<Option<Attaching>>,
     pub cache: ProcessCache,
     policy: RwLock<Option<PolicySet>>,
     /// Whether any rule says `scope = "process"`, or none is known yet: most hosts have none, and
@@ -54,6 +57,7 @@ impl Process {
         Process {
             pool: Pool::new(connections_max),
             mailbox: MailboxPlace::default(),
+            attaching: Mutex::default(),
             cache: ProcessCache::new(cache_bytes),
             policy: RwLock::new(None),
             has_process_scope: AtomicBool::new(true),
@@ -139,15 +143,24 @@ impl Process {
         }
     }
 
+    /// Whether this process has a connection, and the daemon has not hung up. At most one system
+    /// call.
+    pub(crate) fn is_connected(&self) -> bool {
+        match self.mailbox.get() {
+            Some(mailbox) => !mailbox.is_hung_up(),
+            None => self.pool.is_connected(),
+        }
+    }
+
     /// Whether the daemon that this process asks may have gone. Checked now and then: in between it
-    /// counts as there. Who only peeks learns of its successor by this alone.
+    /// counts as there. A process that only peeks learns of its successor by this alone.
     pub(crate) fn may_have_lost_daemon(&self) -> bool {
         // Relaxed: threads that check at the same time do no harm.
         if clock::monotonic_coarse_ns() < self.next_daemon_check_ns.load(Ordering::Relaxed) {
             return false;
         }
         self.put_off_daemon_check();
-        self.mailbox.get().is_none_or(|mailbox| mailbox.is_hung_up())
+        !self.is_connected()
     }
 
     /// The next check is due in a while: the daemon has just answered, or is being looked at.

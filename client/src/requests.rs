@@ -5,13 +5,15 @@ use crate::error::Error;
 use crate::failure::Intent;
 use crate::pending::Pending;
 use crate::process_cache;
+use crate::shared::Patience;
 use crate::value::{Deleted, Lookup, SetOptions, Stored, Value};
 use crate::writes;
 use l1d_wire::protocol::{Request, Response};
 
 impl Client {
     /// [`lookup`](Self::lookup) without waiting for the daemon: a hit is answered at once, and
-    /// anything else when [`Pending::descriptor`] is readable.
+    /// anything else when [`Pending::descriptor`] is readable. Only where the daemon gives no
+    /// mailbox, or none that this client knows, requests wait for their answers.
     ///
     /// ```no_run
     /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
@@ -27,11 +29,11 @@ impl Client {
     /// ```
     #[inline]
     pub fn request(&self, key: impl AsRef<[u8]>) -> Pending<Lookup> {
-        self.submit_lookup(key.as_ref())
+        self.submit_lookup(key.as_ref()).sent()
     }
 
-    fn submit_lookup(&self, key: &[u8]) -> Pending<Lookup> {
-        let known = self.peek_lookup(key);
+    pub(crate) fn submit_lookup(&self, key: &[u8]) -> Pending<Lookup> {
+        let known = self.peek_find(key, Patience::None);
         if !matches!(known, Lookup::Unknown) {
             return Pending::answered(self, Ok(known));
         }
@@ -56,10 +58,15 @@ impl Client {
         value: impl AsRef<[u8]>,
         options: &SetOptions,
     ) -> Pending<Stored> {
-        self.submit_set(key.as_ref(), value.as_ref(), options)
+        self.submit_set(key.as_ref(), value.as_ref(), options).sent()
     }
 
-    fn submit_set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Pending<Stored> {
+    pub(crate) fn submit_set(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        options: &SetOptions,
+    ) -> Pending<Stored> {
         let ticket = match self.begin_set(key, value) {
             Ok(ticket) => ticket,
             Err(error) => return Pending::answered(self, Err(error)),
@@ -85,10 +92,10 @@ impl Client {
     /// [`delete`](Self::delete) without waiting for the daemon's answer.
     #[inline]
     pub fn request_delete(&self, key: impl AsRef<[u8]>) -> Pending<Deleted> {
-        self.submit_delete(key.as_ref())
+        self.submit_delete(key.as_ref()).sent()
     }
 
-    fn submit_delete(&self, key: &[u8]) -> Pending<Deleted> {
+    pub(crate) fn submit_delete(&self, key: &[u8]) -> Pending<Deleted> {
         if let Err(error) = check_key(key) {
             return Pending::answered(self, Err(error));
         }

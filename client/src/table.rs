@@ -13,6 +13,10 @@ use shm_layout::{
 };
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Reads trust the table for this long without a look at whether it is still the daemon's.
+const LOOK_INTERVAL_NS: u64 = 1_000_000_000;
 
 /// Keys per batch: slightly more than the cache lines that a core can wait for at once.
 pub(crate) const BATCH_KEYS: usize = 16;
@@ -26,7 +30,8 @@ pub(crate) enum TableRead {
     Absent,
     /// The table does not hold the key.
     Miss,
-    /// The table is no longer in use, or there is none: attach again if there may be one.
+    /// The table is no longer in use, there is none, or it is time for a look at whether it is
+    /// still the daemon's.
     Detached,
 }
 
@@ -49,6 +54,8 @@ pub(crate) struct Table {
     /// Added (wrapping) to this process's CLOCK_MONOTONIC, it gives the daemon's. Measured again
     /// for each connection, because a forked child may live in another time namespace.
     clock_difference_ns: AtomicU64,
+    /// When the next look is due at whether it is still the daemon's, by the coarse clock (S9).
+    look_due_ns: AtomicU64,
 }
 
 impl Table {
@@ -71,7 +78,12 @@ impl Table {
                     error => NoTable::Untrusted(error.to_string()),
                 }
             })?;
-        Ok(Table { reader, mapping, clock_difference_ns: AtomicU64::new(clock_difference_ns) })
+        Ok(Table {
+            reader,
+            mapping,
+            clock_difference_ns: AtomicU64::new(clock_difference_ns),
+            look_due_ns: AtomicU64::new(look_due_after(LOOK_INTERVAL_NS)),
+        })
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -86,8 +98,28 @@ impl Table {
         self.reader.is_serving()
     }
 
-    pub(crate) fn set_clock_difference_ns(&self, ns: u64) {
-        self.clock_difference_ns.store(ns, Ordering::Relaxed);
+    /// The daemon has just said that this is its table. Its clock differs by this much.
+    pub(crate) fn confirm(&self, clock_difference_ns: u64) {
+        self.clock_difference_ns.store(clock_difference_ns, Ordering::Relaxed);
+        self.look_due_ns.store(look_due_after(LOOK_INTERVAL_NS), Ordering::Relaxed);
+    }
+
+    /// Whether this thread is to look now at whether the table is still the daemon's: true for one
+    /// thread in each interval. Until the next look, reads trust the table.
+    pub(crate) fn take_look(&self) -> bool {
+        let due_ns = self.look_due_ns.load(Ordering::Relaxed);
+        let next_ns = look_due_after(LOOK_INTERVAL_NS);
+        clock::monotonic_coarse_ns() >= due_ns
+            && self
+                .look_due_ns
+                .compare_exchange(due_ns, next_ns, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// The next look is due after this pause instead of a whole interval.
+    pub(crate) fn look_again_after(&self, pause: Duration) {
+        let pause_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+        self.look_due_ns.store(look_due_after(pause_ns), Ordering::Relaxed);
     }
 
     /// The hash of a key in this table, which the daemon uses, too.
@@ -146,16 +178,20 @@ impl Table {
         probe: Probe,
         key: &[u8],
         value: &mut Vec<u8>,
-        now: impl Fn() -> u64 + Copy,
+        now: impl Fn() -> Option<u64> + Copy,
     ) -> Result<Hit, NoHit> {
         self.append_fast(probe, key, value, now)
     }
 
-    /// The daemon's CLOCK_MONOTONIC, at most one tick of the coarse clock late.
+    /// The daemon's CLOCK_MONOTONIC, at most one tick of the coarse clock late. `None` when a look
+    /// is due (S9): the time that a read loads anyway tells.
     #[inline(always)]
-    pub(crate) fn daemon_clock(&self) -> u64 {
-        let difference = self.clock_difference_ns.load(Ordering::Relaxed);
-        clock::monotonic_coarse_ns().wrapping_add(difference)
+    pub(crate) fn daemon_clock(&self) -> Option<u64> {
+        let now_ns = clock::monotonic_coarse_ns();
+        if now_ns >= self.look_due_ns.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(now_ns.wrapping_add(self.clock_difference_ns.load(Ordering::Relaxed)))
     }
 
     /// [`read`](Self::read) with a given CLOCK_MONOTONIC of the daemon.
@@ -164,7 +200,7 @@ impl Table {
         &self,
         key: &[u8],
         value: &mut Vec<u8>,
-        clock: impl Fn() -> u64 + Copy,
+        clock: impl Fn() -> Option<u64> + Copy,
     ) -> TableRead {
         value.clear();
         let probe = self.reader.probe(key);
@@ -187,7 +223,7 @@ impl Table {
         probe: Probe,
         key: &[u8],
         value: &mut Vec<u8>,
-        clock: impl Fn() -> u64 + Copy,
+        clock: impl Fn() -> Option<u64> + Copy,
     ) -> Result<Hit, NoHit> {
         let mut append = Append(value);
         let hit = self.reader.read_fast(probe, key, clock, &mut append)?;
@@ -204,7 +240,7 @@ impl Table {
         probe: Probe,
         key: &[u8],
         value: &mut Vec<u8>,
-        clock: impl Fn() -> u64 + Copy,
+        clock: impl Fn() -> Option<u64> + Copy,
     ) -> TableRead {
         let mut append = Append(value);
         let outcome = self.reader.read_slow(probe, key, clock, &mut append);
@@ -256,6 +292,11 @@ impl Table {
         // table was handed out in its place.
         let _ = self.mapping.give_back();
     }
+}
+
+/// When a look is due that is due after `pause_ns`.
+fn look_due_after(pause_ns: u64) -> u64 {
+    clock::monotonic_coarse_ns().saturating_add(pause_ns)
 }
 
 impl From<Outcome> for TableRead {
@@ -391,12 +432,12 @@ pub(crate) mod tests {
         put(&writer, &table, &entry);
         writer.set_clock_offset(1 << 40);
         let mut value = Vec::new();
-        assert_eq!(table.read_by(b"key", &mut value, || 0), TableRead::Miss);
+        assert_eq!(table.read_by(b"key", &mut value, || Some(0)), TableRead::Miss);
 
         // The clock is read after the check of the generation, and only then its offset is loaded.
         let read = table.read_by(b"key", &mut value, || {
             table.give_back();
-            0
+            Some(0)
         });
         assert_eq!(read, TableRead::Detached, "an expired entry came back");
         assert_eq!(value, b"");
@@ -417,10 +458,10 @@ pub(crate) mod tests {
         // Our clock alone shows a time long before the epoch, which wraps to long after it.
         assert_eq!(table.read(b"key", &mut value), TableRead::Miss);
         // The coarse clock may lag behind the epoch by its tick; the difference makes up for that.
-        table.set_clock_difference_ns(ahead + 20_000_000);
+        table.confirm(ahead + 20_000_000);
         let mut unexpired = || matches!(table.read(b"key", &mut value), TableRead::Hit(_));
         assert!(unexpired());
-        table.set_clock_difference_ns(ahead + (11 << 24));
+        table.confirm(ahead + (11 << 24));
         assert!(!unexpired());
     }
 

@@ -2,7 +2,7 @@
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Write permission of group and others.
 const MODE_SHARED_WRITE: u32 = 0o022;
@@ -36,6 +36,11 @@ impl Owners {
         }
         Err(format!("it belongs to user id {table_uid}, the daemon's is {peer_uid}"))
     }
+}
+
+/// Device and inode of an open file.
+pub(crate) fn file_identity(file: impl AsFd) -> Option<(u64, u64)> {
+    fstat(file).ok().map(|file| (file.st_dev, file.st_ino))
 }
 
 /// Checks that only its owner could have written this file, that the owner is trusted, that it can

@@ -9,6 +9,10 @@ use crate::reply::unexpected;
 use crate::value::{Deleted, SetOptions, Stored};
 use l1d_wire::protocol::{Request, Response, Set, frame};
 
+/// A larger value may take more than one record of the mailbox.
+#[cfg(feature = "tokio")]
+const POSTED_BYTES_MAX: usize = 2 << 10;
+
 impl Client {
     /// Stores a value for every process of the host, and in the tiers according to the key's
     /// policy. When this returns, every process that reads the key sees this value or a later one.
@@ -41,6 +45,28 @@ impl Client {
         let ticket = self.begin_set(key, value)?;
         let stored = self.send_set(key, value, options);
         self.end_set(ticket, key, value, options, &stored);
+        stored
+    }
+
+    /// A set that wants no answer, if it can be handed to the daemon without any waiting.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn post_set(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        options: &SetOptions,
+    ) -> Option<Result<Stored, Error>> {
+        if value.len() > POSTED_BYTES_MAX {
+            return None;
+        }
+        let ticket = match self.begin_set(key, value) {
+            Ok(ticket) => ticket,
+            Err(error) => return Some(Err(error)),
+        };
+        let posted = self.shared.try_post(&request(key, value, options));
+        let stored = posted.map(|posted| posted.map(|()| Stored { version: 0, degraded: false }));
+        let outcome = stored.clone().unwrap_or_else(|| Err(Error::unknown_outcome("not sent")));
+        self.end_set(ticket, key, value, options, &outcome);
         stored
     }
 

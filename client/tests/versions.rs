@@ -293,6 +293,7 @@ fn a_client_leaves_its_table_for_an_unknown_one_and_comes_back() {
     assert!(!cache.has_table());
     setting.daemon.set_table(&setting.next_table(5 << 40));
     setting.daemon.says(|says| says.layouts = Layouts::OWN);
+    setting.daemon.close_connections();
     let begun = Instant::now();
     while cache.peek(b"key").is_none() {
         assert!(begun.elapsed() < Duration::from_secs(20), "the new table is not found");

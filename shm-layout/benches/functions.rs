@@ -51,10 +51,10 @@ fn probe(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("probe");
     for (name, key) in [("first line", FIRST), ("second line", SECOND), ("miss", ABSENT)] {
         let is_there = key != ABSENT;
-        let found = reader.read(key, || 0, &mut Look(nothing));
+        let found = reader.read(key, || Some(0), &mut Look(nothing));
         assert_eq!(matches!(found, Outcome::Hit(_)), is_there, "{name}");
         group.bench_function(name, |bencher| {
-            bencher.iter(|| reader.read(black_box(key), || 0, &mut Look(nothing)));
+            bencher.iter(|| reader.read(black_box(key), || Some(0), &mut Look(nothing)));
         });
     }
     group.finish();

@@ -42,7 +42,7 @@
 //! // SAFETY: as above.
 //! let reader = unsafe { Reader::attach(heap.memory(), heap.bytes()) }?;
 //! let mut value = VecDestination::default();
-//! assert!(matches!(reader.read(b"market:BTC", || 0, &mut value), Outcome::Hit(_)));
+//! assert!(matches!(reader.read(b"market:BTC", || Some(0), &mut value), Outcome::Hit(_)));
 //! assert_eq!(value.bytes(), b"64000");
 //! # }
 //! # Ok::<(), shm_layout::LayoutError>(())

@@ -64,11 +64,12 @@ impl<M: Memory> Reader<M> {
     /// Nanoseconds since the table's epoch, from `clock`'s CLOCK_MONOTONIC (R7).
     #[inline(always)]
     pub fn now(&self, clock: impl FnOnce() -> u64) -> u64 {
-        now(&self.memory, clock)
+        now(&self.memory, clock())
     }
 
     /// Looks up `key`. `clock` returns the reader's CLOCK_MONOTONIC in ns, at most 10 ms late, and
-    /// is called only for an entry that expires.
+    /// is called only for an entry that expires. `None`: the reader must first check that this
+    /// table is still its daemon's (S9), so the read is detached.
     ///
     /// A hit takes effect at the second load of its slot, a miss at some moment between call and
     /// return.
@@ -76,7 +77,7 @@ impl<M: Memory> Reader<M> {
     pub fn read(
         &self,
         key: &[u8],
-        clock: impl Fn() -> u64 + Copy,
+        clock: impl Fn() -> Option<u64> + Copy,
         destination: &mut impl Receiver<M>,
     ) -> Outcome {
         let probe = self.probe(key);
@@ -155,7 +156,7 @@ impl<M: Memory> Reader<M> {
         &self,
         probe: Probe,
         key: &[u8],
-        clock: impl Fn() -> u64 + Copy,
+        clock: impl Fn() -> Option<u64> + Copy,
         destination: &mut impl Receiver<M>,
     ) -> Result<Hit, NoHit> {
         // A local copy of the base address, so that no fence makes the compiler reload it.
@@ -181,7 +182,9 @@ impl<M: Memory> Reader<M> {
         // The rest is rare: an entry with marks, a neighbour with the same tag (one key in some
         // thousands), interference by the owner. It stays out of line.
         let Attempt::Found(hit, _) = attempt else { return Err(NoHit::Unclear) };
-        let is_visible = is_above_floor(&memory, &hit) && is_alive(&memory, &hit, clock);
+        let Some(is_visible) = is_visible(&memory, &hit, clock) else {
+            return Err(NoHit::Detached);
+        };
         if !is_serving(&memory) {
             return Err(NoHit::Detached);
         }
@@ -195,7 +198,7 @@ impl<M: Memory> Reader<M> {
         &self,
         probe: Probe,
         key: &[u8],
-        clock: impl Fn() -> u64 + Copy,
+        clock: impl Fn() -> Option<u64> + Copy,
         destination: &mut impl Receiver<M>,
     ) -> Outcome {
         let outcome = self.find(probe.hash, key, clock, destination);
@@ -204,11 +207,11 @@ impl<M: Memory> Reader<M> {
 
     /// Whether the entry of a `sighting`, from an earlier read of this table, is still its key's
     /// value and visible. Loads neither key nor entry: their words cannot have changed (W2). Also
-    /// `false` if the entry has moved; the key must then be read again.
+    /// `false` if the entry has moved, or without a time; the key must then be read again.
     ///
     /// Takes effect at the load of the slot.
     #[inline(always)]
-    pub fn holds(&self, sighting: &Sighting, clock: impl Fn() -> u64 + Copy) -> bool {
+    pub fn holds(&self, sighting: &Sighting, clock: impl Fn() -> Option<u64> + Copy) -> bool {
         let Sighting { slot, word, segment, generation, marks, hit } = *sighting;
         let Some(generation_word) = self.geometry.generation(segment) else {
             return false;
@@ -235,7 +238,7 @@ impl<M: Memory> Reader<M> {
         &self,
         hash: KeyHash,
         key: &[u8],
-        clock: impl Fn() -> u64 + Copy,
+        clock: impl Fn() -> Option<u64> + Copy,
         destination: &mut impl Receiver<M>,
     ) -> Outcome {
         'again: for _ in 0..TRIES {
@@ -368,16 +371,19 @@ impl<M: Memory> Reader<M> {
         hit: Hit,
         marks: u8,
         lease_until: u64,
-        clock: impl Fn() -> u64 + Copy,
+        clock: impl Fn() -> Option<u64> + Copy,
     ) -> Outcome {
         let memory = &self.memory;
-        if !is_above_floor(memory, &hit) || !is_alive(memory, &hit, clock) {
-            return Outcome::Miss;
+        match is_visible(memory, &hit, clock) {
+            Some(true) => {}
+            Some(false) => return Outcome::Miss,
+            None => return Outcome::Detached,
         }
         if marks & MARK_STRICT != 0 {
             // SAFETY: a word of the header.
             let floor = unsafe { memory.load(STRICT_FLOOR) };
-            if hit.version < floor || now(memory, clock) >= lease_until {
+            let Some(time) = clock() else { return Outcome::Detached };
+            if hit.version < floor || now(memory, time) >= lease_until {
                 return Outcome::Miss;
             }
         }
@@ -404,22 +410,27 @@ fn is_serving(memory: &impl Memory) -> bool {
     (unsafe { memory.load(STATE) }) == STATE_SERVING
 }
 
-/// R8: whether the entry's version is not below its policy's floor.
+/// R7 and R8: whether the entry is neither below its policy's floor nor expired; `None` if that
+/// takes a time and `clock` gives none.
 #[inline(always)]
-fn is_above_floor(memory: &impl Memory, hit: &Hit) -> bool {
+fn is_visible(
+    memory: &impl Memory,
+    hit: &Hit,
+    clock: impl Fn() -> Option<u64> + Copy,
+) -> Option<bool> {
     // SAFETY: there is a floor for each of the 256 policies, in the header.
-    hit.version >= unsafe { memory.load(POLICY_FLOORS + hit.policy as usize) }
+    if hit.version < unsafe { memory.load(POLICY_FLOORS + hit.policy as usize) } {
+        return Some(false);
+    }
+    if hit.expiry == NEVER {
+        return Some(true);
+    }
+    Some(now(memory, clock()?) >> TICK_BITS < u64::from(hit.expiry))
 }
 
-/// R7: whether the entry has not expired.
+/// R7: nanoseconds since the table's epoch at `time` of the daemon's CLOCK_MONOTONIC.
 #[inline(always)]
-fn is_alive(memory: &impl Memory, hit: &Hit, clock: impl Fn() -> u64 + Copy) -> bool {
-    hit.expiry == NEVER || now(memory, clock) >> TICK_BITS < u64::from(hit.expiry)
-}
-
-/// R7: nanoseconds since the table's epoch.
-#[inline(always)]
-fn now(memory: &impl Memory, clock: impl FnOnce() -> u64) -> u64 {
+fn now(memory: &impl Memory, time: u64) -> u64 {
     // SAFETY: the header is part of every checked table.
-    clock().wrapping_add(unsafe { memory.load(CLOCK_OFFSET) })
+    time.wrapping_add(unsafe { memory.load(CLOCK_OFFSET) })
 }

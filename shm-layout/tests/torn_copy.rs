@@ -125,7 +125,7 @@ fn read_hits<M: Memory>(reader: &Reader<M>, bytes: usize, reads: &AtomicU64) {
     let (mut value, mut expected) = (VecDestination::default(), vec![0; bytes]);
     let (mut hits, mut last) = (0, 0);
     while hits < HITS {
-        let outcome = reader.read(KEY, || 0, &mut value);
+        let outcome = reader.read(KEY, || Some(0), &mut value);
         reads.fetch_add(1, Ordering::Relaxed);
         let Outcome::Hit(hit) = outcome else { continue };
         hits += usize::from(hit.version > last);

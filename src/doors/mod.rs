@@ -141,13 +141,21 @@ impl<'a> Doors<'a> {
         self.peers.next_deadline().into_iter().chain(self.acceptor.resumes_at()).min()
     }
 
-    /// Drops clients that have stalled for too long, or that hold too much memory.
+    /// Ends what clients have stalled for too long, or that holds too much memory: in a mailbox the
+    /// requests and replies that are incomplete, since other threads of the process have nothing to
+    /// do with them; otherwise the connection.
     pub fn enforce_limits(&mut self, service: &mut impl Service) {
         for origin in self.peers.stalled(self.now, self.turn, self.limits.stall) {
-            self.drop_peer(origin, "it kept the daemon waiting too long", service);
+            self.relieve(origin, "it kept the daemon waiting too long", service);
         }
         while let Some(origin) = self.peers.hoarder(self.limits.buffer_bytes_max) {
             let reason = "the memory for unread replies and incomplete requests is full";
+            self.relieve(origin, reason, service);
+        }
+    }
+
+    fn relieve(&mut self, origin: Origin, reason: &str, service: &mut impl Service) {
+        if !self.peers.cut(origin) {
             self.drop_peer(origin, reason, service);
         }
     }

@@ -15,6 +15,12 @@ impl Origin {
         Origin(self.0 | (u64::from(lane) + 1) << LANE_SHIFT)
     }
 
+    /// The connection, whatever the lane.
+    #[must_use]
+    pub fn connection(self) -> Origin {
+        self.split().0
+    }
+
     /// The connection, and the lane.
     pub(super) fn split(self) -> (Origin, Option<u8>) {
         let lane = (self.0 >> LANE_SHIFT).checked_sub(1);

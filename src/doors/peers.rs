@@ -2,7 +2,7 @@
 
 use super::figures::{ClientFigures, Figures, Totals};
 use super::mailbox::OwnerEnd;
-use super::unix::{Closed, Connection, LISTENER};
+use super::unix::{Closed, Connection, LISTENER, Stall};
 use super::{Limits, Origin, Peer};
 use crate::reactor::{Reactor, Token};
 use rapidhash::RapidHashMap;
@@ -232,11 +232,7 @@ impl Peers {
         if connection.is_over() {
             return Err(Closed);
         }
-        let excess_bytes = connection.excess_bytes();
-        self.excess_bytes = self.excess_bytes.saturating_sub(connection.counted_bytes);
-        self.excess_bytes += excess_bytes;
-        connection.counted_bytes = excess_bytes;
-
+        self.excess_bytes = recounted(self.excess_bytes, connection);
         let has_frame = connection.input.has_frame(limits.frame_bytes_max);
         let stall = connection.stalls_on(has_frame);
         if stall != connection.stall.map(|(stall, _)| stall) {
@@ -284,6 +280,19 @@ impl Peers {
         stalled
     }
 
+    /// If `origin` is waited for only because of requests or replies in its mailbox that are
+    /// incomplete, drops these. Returns whether that was so.
+    pub(super) fn cut(&mut self, origin: Origin) -> bool {
+        let Some(connection) = self.connections.get_mut(&origin) else { return false };
+        let Some((Stall::Mailbox(_), until)) = connection.stall else { return false };
+        let Some(mailbox) = connection.phase.mailbox_mut() else { return false };
+        mailbox.cut();
+        connection.stall = None;
+        self.deadlines.remove(&(until, origin));
+        self.excess_bytes = recounted(self.excess_bytes, connection);
+        true
+    }
+
     /// If all connections together hold more than `buffer_bytes_max`: of those that hold some, the
     /// one with the soonest deadline, which has stalled longest.
     pub(super) fn hoarder(&self, buffer_bytes_max: usize) -> Option<Origin> {
@@ -294,6 +303,7 @@ impl Peers {
             |origin: &Origin| self.connections.get(origin).is_some_and(|c| c.counted_bytes > 0);
         self.deadlines.iter().map(|(_, origin)| *origin).find(holds)
     }
+
     /// Figures of each attached client.
     pub(super) fn figures(&self) -> Vec<ClientFigures> {
         let attached = self.connections.values().filter(|c| c.phase.is_attached());
@@ -308,4 +318,11 @@ impl Peers {
         }
         Totals { connections: self.connections.len(), mailboxes: self.mailboxes.len(), figures }
     }
+}
+
+/// The memory of all connections, of which `connection` now holds what it says.
+fn recounted(all_bytes: usize, connection: &mut Connection) -> usize {
+    let now = connection.excess_bytes();
+    let before = std::mem::replace(&mut connection.counted_bytes, now);
+    all_bytes.saturating_sub(before) + now
 }

@@ -14,6 +14,9 @@ use serde_json::json;
 /// Buckets that a task visits in one turn.
 const BUCKETS_PER_TURN: u32 = 512;
 
+/// The most tasks that wait. Each walks the whole index, one after the other.
+const TASKS_MAX: usize = 16;
+
 /// Work that spans several turns.
 #[derive(Debug)]
 pub(super) enum Task {
@@ -55,8 +58,19 @@ impl Task {
 }
 
 impl Owner {
-    pub(super) fn check(&mut self, origin: Origin) {
-        self.tasks.push(Task::Check { origin, next: 0, report: Box::default() });
+    pub(super) fn check(&mut self, origin: Origin, replies: &mut dyn Replies) {
+        self.queue(Task::Check { origin, next: 0, report: Box::default() }, origin, replies);
+    }
+
+    /// Queues a task, unless too many wait already.
+    fn queue(&mut self, task: Task, origin: Origin, replies: &mut dyn Replies) {
+        if self.tasks.len() < TASKS_MAX {
+            return self.tasks.push(task);
+        }
+        let message = format!(
+            "{TASKS_MAX} flushes by prefix and checks wait already; try again when some have ended"
+        );
+        replies.reply(origin, &Response::Error { code: ErrorCode::Busy, message: &message });
     }
 
     pub(super) fn flush(&mut self, prefix: &[u8], origin: Origin, replies: &mut dyn Replies) {
@@ -66,14 +80,15 @@ impl Owner {
             self.flights.kill_all();
             return reply_json(origin, &json!({ "flushed": "all", "entries": entries }), replies);
         }
-        self.tasks.push(Task::FlushPrefix {
+        let task = Task::FlushPrefix {
             origin,
             next: 0,
             prefix: prefix.to_vec(),
             below_version: self.tables.current().next_version(),
             removed: 0,
             in_successor: false,
-        });
+        };
+        self.queue(task, origin, replies);
         self.flights.kill_all();
     }
 

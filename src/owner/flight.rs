@@ -1,6 +1,7 @@
 //! Flights: one fetch from the tiers for everyone on the host who misses a key (P1 to P3, P10).
 
 use super::response::Waiter;
+use crate::doors::Origin;
 use rapidhash::RapidHashMap;
 use slab::Slab;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub(super) struct Flight {
     /// The key had no set, delete or invalidation since the fetch began, so its value may be kept.
     pub(super) alive: bool,
     id: u64,
+    /// The connection that began it.
+    client: Option<Origin>,
 }
 
 impl Flight {
@@ -38,6 +41,8 @@ pub(super) struct Flights {
     places: Slab<Flight>,
     /// The flights that new waiters join. Excludes killed ones.
     joinable: RapidHashMap<Arc<[u8]>, u64>,
+    /// How many flights each connection has begun that have not ended.
+    held: RapidHashMap<Origin, usize>,
     pub(super) begun: u64,
     pub(super) joined: u64,
     pub(super) killed: u64,
@@ -50,14 +55,24 @@ pub(super) enum Boarding {
     Joined,
     /// A flight with this number was registered; fetch the key now.
     Begun(u64, Arc<[u8]>),
-    /// Too many are waiting already.
+    /// Too many are waiting already, or this client has its share.
     Full,
 }
 
 impl Flights {
-    /// Makes `waiter` wait for `key`, whose rule has the id `rule`. A flight is registered before
-    /// its fetch is sent (P1).
-    pub(super) fn board(&mut self, key: &[u8], rule: u8, waiter: Waiter) -> Boarding {
+    /// Makes `waiter`, of the connection `client`, wait for `key`, whose rule has the id `rule`. A
+    /// flight is registered before its fetch is sent (P1).
+    ///
+    /// A client may hold as many flights as are free, so that one alone gets half of them, and
+    /// however greedy the others are, there are some left for the next (dynamic thresholds,
+    /// Choudhury and Hahne, 1998).
+    pub(super) fn board(
+        &mut self,
+        key: &[u8],
+        rule: u8,
+        waiter: Waiter,
+        client: Option<Origin>,
+    ) -> Boarding {
         if let Some(&id) = self.joinable.get(key)
             && let Some(flight) = self.get_mut(id)
         {
@@ -68,14 +83,19 @@ impl Flights {
             self.joined += 1;
             return Boarding::Joined;
         }
-        if self.count() >= FLIGHTS_MAX {
+        let free = FLIGHTS_MAX.saturating_sub(self.count());
+        let held = client.and_then(|client| self.held.get(&client)).copied().unwrap_or(0);
+        if held >= free {
             return Boarding::Full;
+        }
+        if let Some(client) = client {
+            self.held.insert(client, held + 1);
         }
         let place = self.places.vacant_entry();
         let id = self.begun * FLIGHTS_MAX as u64 + place.key() as u64;
         let key: Arc<[u8]> = key.into();
         let (first, others) = (waiter, Vec::new());
-        place.insert(Flight { key: key.clone(), rule, first, others, alive: true, id });
+        place.insert(Flight { key: key.clone(), rule, first, others, alive: true, id, client });
         self.joinable.insert(key.clone(), id);
         self.begun += 1;
         Boarding::Begun(id, key)
@@ -116,6 +136,14 @@ impl Flights {
         if self.joinable.get(&flight.key) == Some(&id) {
             self.joinable.remove(&flight.key);
         }
+        if let Some(client) = flight.client
+            && let Some(held) = self.held.get_mut(&client)
+        {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                self.held.remove(&client);
+            }
+        }
         Some(flight)
     }
 
@@ -149,9 +177,9 @@ mod tests {
     #[test]
     fn all_who_miss_a_key_share_one_flight() {
         let mut flights = Flights::default();
-        let id = begun(flights.board(b"k", 0, Waiter::Nobody));
+        let id = begun(flights.board(b"k", 0, Waiter::Nobody, None));
         for _ in 0..99 {
-            assert_eq!(flights.board(b"k", 0, Waiter::Nobody), Boarding::Joined);
+            assert_eq!(flights.board(b"k", 0, Waiter::Nobody, None), Boarding::Joined);
         }
         assert_eq!(flights.land(id).unwrap().waiters().count(), 100);
         assert_eq!(flights.count(), 0);
@@ -160,21 +188,47 @@ mod tests {
     #[test]
     fn a_killed_flight_is_not_joined_and_does_not_end_its_successor() {
         let mut flights = Flights::default();
-        let old = begun(flights.board(b"k", 0, Waiter::Nobody));
+        let old = begun(flights.board(b"k", 0, Waiter::Nobody, None));
         flights.kill(b"k");
-        let new = begun(flights.board(b"k", 0, Waiter::Nobody));
+        let new = begun(flights.board(b"k", 0, Waiter::Nobody, None));
         assert!(!flights.land(old).unwrap().alive);
-        assert_eq!(flights.board(b"k", 0, Waiter::Nobody), Boarding::Joined);
+        assert_eq!(flights.board(b"k", 0, Waiter::Nobody, None), Boarding::Joined);
         assert!(flights.land(new).unwrap().alive);
     }
 
     #[test]
     fn waiters_of_one_flight_are_bounded() {
         let mut flights = Flights::default();
-        begun(flights.board(b"k", 0, Waiter::Nobody));
+        begun(flights.board(b"k", 0, Waiter::Nobody, None));
         for _ in 1..WAITERS_MAX {
-            assert_eq!(flights.board(b"k", 0, Waiter::Nobody), Boarding::Joined);
+            assert_eq!(flights.board(b"k", 0, Waiter::Nobody, None), Boarding::Joined);
         }
-        assert_eq!(flights.board(b"k", 0, Waiter::Nobody), Boarding::Full);
+        assert_eq!(flights.board(b"k", 0, Waiter::Nobody, None), Boarding::Full);
+    }
+
+    #[test]
+    fn greedy_clients_leave_flights_for_the_next_and_get_their_share_back() {
+        let mut flights = Flights::default();
+        let mut board = |client: u64, key: u64| {
+            let client = Some(Origin(client));
+            flights.board(&key.to_le_bytes(), 0, Waiter::Nobody, client) != Boarding::Full
+        };
+        let mut keys = 0..;
+        let mut shares = Vec::new();
+        for client in 1..=8 {
+            let begun = keys.by_ref().take(FLIGHTS_MAX).take_while(|&key| board(client, key));
+            shares.push(begun.count());
+        }
+        assert_eq!(shares[..4], [4096, 2048, 1024, 512]);
+        assert!(shares.iter().all(|&share| share > 0), "{shares:?}");
+        // Its own flights end, and it may begin others.
+        let first = flights.board(b"other", 0, Waiter::Nobody, Some(Origin(1)));
+        assert_eq!(first, Boarding::Full);
+        let ids: Vec<u64> = flights.places.iter().map(|(_, flight)| flight.id).collect();
+        for id in ids {
+            flights.land(id);
+        }
+        assert!(flights.held.is_empty());
+        begun(flights.board(b"other", 0, Waiter::Nobody, Some(Origin(1))));
     }
 }

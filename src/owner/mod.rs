@@ -222,7 +222,7 @@ impl Service for Owner {
                 admin::reply_json(origin, &clients, replies);
             }
             Request::Explain { key } => self.explain(key, origin, replies),
-            Request::Check => self.check(origin),
+            Request::Check => self.check(origin, replies),
             Request::Policy => self.policy(origin, replies),
             Request::Advise => self.advise(origin, replies),
             Request::Resize { table_bytes, entry_bytes } => {

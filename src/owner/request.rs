@@ -41,7 +41,8 @@ impl Owner {
         let Some(below) = &mut self.below else {
             return self.groups.give(waiter, &OwnedResponse::Unknown, replies);
         };
-        let refused = match self.flights.board(key, rule, waiter) {
+        let client = self.groups.connection(waiter);
+        let refused = match self.flights.board(key, rule, waiter, client) {
             Boarding::Joined => return,
             Boarding::Full => Some(waiter),
             Boarding::Begun(flight, key) => {

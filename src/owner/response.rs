@@ -81,6 +81,17 @@ impl Groups {
         self.next
     }
 
+    /// The connection that waits for an answer, if it has not gone.
+    pub(super) fn connection(&self, waiter: Waiter) -> Option<Origin> {
+        match waiter {
+            Waiter::Origin(origin) => Some(origin.connection()),
+            Waiter::Member { group, .. } => {
+                self.open.get(&group).map(|group| group.origin.connection())
+            }
+            Waiter::Nobody => None,
+        }
+    }
+
     /// A group has as many bytes as one response carries: further answers would not be sent.
     pub(super) fn is_full(&self, id: u64) -> bool {
         self.open.get(&id).is_some_and(|group| group.bytes >= MANY_BYTES)

@@ -6,7 +6,8 @@ use l1d_wire::mapping::{Access, Mapping};
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, posix_fallocate, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, ftruncate, unlinkat};
-use shm_layout::header::{HEADER_BYTES, Identity, VERSION_CEILING};
+use shm_layout::header::{HEADER_BYTES, Identity, STATE, VERSION_CEILING};
+use shm_layout::memory::WORD_BYTES;
 use shm_layout::{MappedMut, Memory};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use std::{fs, io};
 const TABLE: &str = "table";
 /// A table is built under this name and renamed when it is complete.
 const UNFINISHED: &str = "table.new";
+/// A file with fewer bytes has no word of state.
+const STATE_BYTES: u64 = ((STATE + 1) * WORD_BYTES) as u64;
 /// No table reaches this version: at 10 million a second it would take 29,000 years.
 const VERSIONS_END: u64 = 1 << 63;
 /// The daemon that holds the lock on this file owns the table. The table itself is not locked,
@@ -193,19 +196,20 @@ impl Directory {
             .map_err(|source| system("cannot open", &self.file(name), source.into()))
     }
 
-    /// S2: sends the readers of the old table away, even if the rest of its header is damaged.
+    /// S9: sends the readers of the old table away, whatever is wrong with it, as long as it is a
+    /// file of ours that has a word of state. That word stands at the same place in every layout.
     pub(super) fn supersede_existing(&self) {
-        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let Ok(fd) = openat(&self.fd, TABLE, flags, Mode::empty()) else { return };
         let Ok(stat) = fstat(&fd) else { return };
         let bytes = u64::try_from(stat.st_size).unwrap_or(0);
-        if sound(&stat).is_err() || bytes < HEADER_BYTES as u64 {
+        if sound(&stat).is_err() || bytes < STATE_BYTES {
             return;
         }
-        if let Ok(mapping) = map(&fd, HEADER_BYTES as u64) {
+        if let Ok(mapping) = map(&fd, bytes.min(HEADER_BYTES as u64)) {
             // SAFETY: page-aligned and mapped; the lock makes this process the only writer.
             let memory = unsafe { MappedMut::new(mapping.base()) };
-            // SAFETY: the state word is part of the header that is mapped.
+            // SAFETY: the state word is part of the bytes that are mapped.
             unsafe { shm_layout::write::supersede(&memory) };
         }
     }

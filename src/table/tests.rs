@@ -37,7 +37,7 @@ pub(super) fn read(heap: &HeapTable, key: &[u8], now_ns: u64) -> Option<Vec<u8>>
     // SAFETY: the heap table outlives the reader.
     let reader = unsafe { Reader::attach(heap.memory(), heap.bytes()) }.expect("a sound header");
     let mut value = VecDestination::default();
-    match reader.read(key, || now_ns, &mut value) {
+    match reader.read(key, || Some(now_ns), &mut value) {
         Outcome::Hit(_) => Some(value.bytes().to_vec()),
         _ => None,
     }

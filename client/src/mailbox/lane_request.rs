@@ -20,18 +20,25 @@ pub(crate) struct LaneRequest<P: Deref<Target = ClientEnd>> {
     is_answered: bool,
     /// The end of the request in the ring.
     position: u64,
-    /// The caller waits for the reply at the descriptor.
+    /// Bytes of the request's payload that are in the ring.
+    sent: usize,
+    /// The caller waits for the reply at the descriptor, and for room in the ring by polling.
     pub(super) is_polled: bool,
 }
 
 impl<P: Deref<Target = ClientEnd>> LaneRequest<P> {
     pub(super) fn on(mailbox: P, lane: Lane) -> LaneRequest<P> {
-        LaneRequest { mailbox, lane, is_answered: true, position: 0, is_polled: false }
+        LaneRequest { mailbox, lane, is_answered: true, position: 0, sent: 0, is_polled: false }
     }
 
     /// The payload of the reply, once it has arrived.
     pub(crate) fn reply(&self) -> &[u8] {
         &self.lane.reply
+    }
+
+    /// The request, encoded.
+    pub(crate) fn request(&self) -> &[u8] {
+        &self.lane.request
     }
 
     /// The mailbox of the request.
@@ -51,27 +58,50 @@ impl<P: Deref<Target = ClientEnd>> LaneRequest<P> {
     ) -> Result<(), Failure> {
         self.lane.sequence = self.lane.sequence.wrapping_add(1);
         self.open_lane();
-        let LaneRequest { mailbox, lane, .. } = self;
-        lane.request.clear();
-        lane.reply.clear();
-        request.encode(&mut lane.request).map_err(Failure::TooLarge)?;
-        let payload = lane.request.get(HEADER_BYTES..).unwrap_or_default();
-        let piece_bytes = mailbox.words.shape().piece_bytes();
-        if payload.len() <= piece_bytes {
-            self.position = mailbox.push(lane, Kind::Whole, payload, deadline)?;
-        } else {
-            let pieces = payload.len().div_ceil(piece_bytes);
-            for (index, piece) in payload.chunks(piece_bytes).enumerate() {
-                let kind = match index {
-                    0 => Kind::First,
-                    index if index + 1 == pieces => Kind::Last,
-                    _ => Kind::Next,
-                };
-                self.position = mailbox.push(lane, kind, piece, deadline)?;
+        self.lane.request.clear();
+        self.lane.reply.clear();
+        self.sent = 0;
+        request.encode(&mut self.lane.request).map_err(Failure::TooLarge)?;
+        self.send_rest(deadline)
+    }
+
+    /// Not all pieces of the request are in the ring, or the next piece of the reply was not asked
+    /// for: the ring had no room.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.sent < self.payload().len() || self.lane.owes_more
+    }
+
+    fn payload(&self) -> &[u8] {
+        self.lane.request.get(HEADER_BYTES..).unwrap_or_default()
+    }
+
+    /// Pushes the pieces of the request that are not in the ring. Waits for room until the
+    /// deadline, or, if the caller polls, pushes what there is room for.
+    fn send_rest(&mut self, deadline: &Deadline) -> Result<(), Failure> {
+        let piece_bytes = self.mailbox.words.shape().piece_bytes();
+        loop {
+            let payload = self.payload();
+            let rest = payload.get(self.sent..).unwrap_or_default();
+            let piece = rest.get(..piece_bytes).unwrap_or(rest);
+            let kind = match (self.sent, piece.len() == rest.len()) {
+                (0, true) => Kind::Whole,
+                (0, false) => Kind::First,
+                (_, false) => Kind::Next,
+                (_, true) => Kind::Last,
+            };
+            let pushed = match self.is_polled {
+                true => self.mailbox.try_push(&self.lane, kind, piece, false)?,
+                false => Some(self.mailbox.push(&self.lane, kind, piece, deadline)?),
+            };
+            let bytes = piece.len();
+            let Some(position) = pushed else { return Ok(()) };
+            self.position = position;
+            self.sent += bytes;
+            if matches!(kind, Kind::Whole | Kind::Last) {
+                self.is_answered = false;
+                return Ok(());
             }
         }
-        self.is_answered = false;
-        Ok(())
     }
 
     /// Waits for the whole reply.
@@ -87,7 +117,23 @@ impl<P: Deref<Target = ClientEnd>> LaneRequest<P> {
 
     /// Takes the pieces that have arrived. Returns whether the reply is complete.
     pub(crate) fn poll(&mut self, deadline: &Deadline) -> Result<bool, Failure> {
+        if self.sent < self.payload().len() {
+            self.send_rest(deadline)?;
+            if self.sent < self.payload().len() {
+                if deadline.has_passed() {
+                    return Err(Failure::NotSent(Reason::Deadline));
+                }
+                // The daemon has not read what is not there yet, and so has done nothing.
+                return self.mailbox.check(self.position + 1).map(|()| false);
+            }
+        }
         loop {
+            if self.lane.owes_more && !self.ask_for_more(deadline)? {
+                if deadline.has_passed() {
+                    return Err(Failure::NoReply(Reason::Deadline));
+                }
+                return self.mailbox.check(self.position).map(|()| false);
+            }
             if let Some(piece) =
                 self.mailbox.words.reply(self.lane.number.into(), self.lane.sequence)
             {
@@ -124,18 +170,35 @@ impl<P: Deref<Target = ClientEnd>> LaneRequest<P> {
         mailbox.words.take(lane.number.into(), lane.reply.get_mut(before..).unwrap_or_default());
         if !piece.more {
             self.is_answered = true;
-            return Ok(true);
+            return match piece.bytes {
+                // No whole reply ends with an empty piece.
+                0 if before > 0 => Err(Failure::NoReply(Reason::Dropped)),
+                _ => Ok(true),
+            };
         }
         lane.owes_more = true;
         self.open_lane();
-        let pushed = self.mailbox.push(&self.lane, Kind::More, &[], deadline);
-        self.position = pushed.map_err(|failure| match failure {
+        // If the ring has no room, the next poll asks.
+        self.ask_for_more(deadline)?;
+        Ok(false)
+    }
+
+    /// Asks for the next piece of the reply. `false` if the caller polls and the ring has no room.
+    fn ask_for_more(&mut self, deadline: &Deadline) -> Result<bool, Failure> {
+        let pushed = match self.is_polled {
+            true => self.mailbox.try_push(&self.lane, Kind::More, &[], false),
+            false => self.mailbox.push(&self.lane, Kind::More, &[], deadline).map(Some),
+        };
+        let pushed = pushed.map_err(|failure| match failure {
             // Only the request for the next piece was not sent; the request itself was.
             Failure::NotSent(reason) => Failure::NoReply(reason),
             failure => failure,
         })?;
-        self.lane.owes_more = false;
-        Ok(false)
+        if let Some(position) = pushed {
+            self.position = position;
+            self.lane.owes_more = false;
+        }
+        Ok(pushed.is_some())
     }
 }
 

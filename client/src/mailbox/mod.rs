@@ -45,6 +45,8 @@ pub(crate) struct ClientEnd {
     freed: Condvar,
     /// The daemon is gone, or has violated the protocol; another mailbox must be opened.
     is_dead: AtomicBool,
+    /// Calls of [`is_hung_up`](Self::is_hung_up).
+    looks: AtomicU64,
     /// How long to spin for a reply before the thread sleeps.
     spin: Duration,
     /// Moving averages of the latency of reads and of writes, in ns.
@@ -121,6 +123,7 @@ impl ClientEnd {
             socket,
             freed: Condvar::new(),
             is_dead: AtomicBool::new(false),
+            looks: AtomicU64::new(0),
             spin,
             latency_ns: [const { AtomicU64::new(0) }; 2],
             counts: [const { AtomicU64::new(0) }; 3],
@@ -135,9 +138,11 @@ impl ClientEnd {
         self.is_dead.load(Ordering::Relaxed)
     }
 
-    /// Whether the daemon has hung up.
+    /// Whether the daemon has hung up. One system call; only every eighth call makes another, which
+    /// checks that the socket is still this process's.
     pub(crate) fn is_hung_up(&self) -> bool {
-        self.socket.is_closed()
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+        if looks % 8 == 7 { self.socket.is_closed() } else { self.socket.is_hung_up() }
     }
 
     /// Stops all further use of this mailbox.
@@ -180,8 +185,8 @@ impl ClientEnd {
         Ok(Some(take(lane_request.reply())))
     }
 
-    /// Sends a request whose caller waits for the reply at [`ClientEnd::descriptor`]. `None` if all
-    /// lanes are in use.
+    /// Sends a request whose caller waits for the reply at [`ClientEnd::descriptor`], or as many of
+    /// its pieces as the ring has room for. `None` if all lanes are in use.
     pub(crate) fn begin(
         self: Arc<ClientEnd>,
         request: &Request<'_>,
@@ -207,6 +212,12 @@ impl ClientEnd {
     /// Becomes readable when a reply arrives for a request that waits here, or the daemon exits.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.socket.descriptor()
+    }
+
+    /// Another descriptor of the same socket: each runtime can watch a descriptor only once.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn other_descriptor(&self) -> std::io::Result<crate::socket::Socket> {
+        self.socket.other_descriptor()
     }
 
     /// Drains the wakeups that made the descriptor readable.
@@ -276,23 +287,38 @@ impl ClientEnd {
         bytes: &[u8],
         deadline: &Deadline,
     ) -> Result<u64, Failure> {
-        let head = Head { kind, lane: Some(lane.number), sequence: lane.sequence };
         loop {
-            let mut sender = self.lock();
-            let mut pushed = sender.producer.push(head, bytes);
-            if pushed.is_err() {
-                self.words.want_room();
-                pushed = sender.producer.push(head, bytes);
-            }
-            let position = sender.producer.position();
-            drop(sender);
-            if pushed.is_ok() {
-                self.wake_daemon(position)?;
+            if let Some(position) = self.try_push(lane, kind, bytes, true)? {
                 return Ok(position);
             }
-            self.count(Counter::RingFull);
             self.wait_for_room(deadline).map_err(Failure::NotSent)?;
         }
+    }
+
+    /// [`push`](Self::push) without waiting: `None` if the ring has no room. If the caller
+    /// `sleeps` then, the daemon wakes it when there is some.
+    fn try_push(
+        &self,
+        lane: &Lane,
+        kind: Kind,
+        bytes: &[u8],
+        sleeps: bool,
+    ) -> Result<Option<u64>, Failure> {
+        let head = Head { kind, lane: Some(lane.number), sequence: lane.sequence };
+        let mut sender = self.lock();
+        let mut pushed = sender.producer.push(head, bytes);
+        if pushed.is_err() && sleeps {
+            self.words.want_room();
+            pushed = sender.producer.push(head, bytes);
+        }
+        let position = sender.producer.position();
+        drop(sender);
+        if pushed.is_err() {
+            self.count(Counter::RingFull);
+            return Ok(None);
+        }
+        self.wake_daemon(position)?;
+        Ok(Some(position))
     }
 
     /// Wakes the daemon if it sleeps, for the records up to `position`.

@@ -13,6 +13,8 @@ use crate::table::Table;
 use l1d_wire::protocol::{Request, Response};
 use std::cell::LazyCell;
 use std::sync::Arc;
+#[cfg(feature = "tokio")]
+use std::time::Duration;
 
 /// Largest reply besides the largest value: room for a batch of values, for JSON.
 const REPLY_BYTES_MAX: usize = 16 << 20;
@@ -21,9 +23,12 @@ const REPLY_BYTES_MAX: usize = 16 << 20;
 pub(crate) enum Submission {
     /// It was sent.
     Sent(LaneRequest<Arc<ClientEnd>>),
-    /// It was not sent, as every lane of this mailbox is taken.
+    /// It was not sent, because every lane of this mailbox is taken.
     Busy(Arc<ClientEnd>),
-    /// It was not sent, as the daemon gives no mailbox.
+    /// It was not sent, because this process is attaching to the daemon: try again in a few
+    /// milliseconds.
+    Attaching,
+    /// It was not sent, because the daemon gives no mailbox.
     NoMailbox,
 }
 
@@ -54,24 +59,48 @@ impl Shared {
         }
     }
 
-    /// Sends `request` through the mailbox without waiting for its reply.
+    /// Sends `request` through the mailbox, or as much of it as the ring has room for, without
+    /// waiting for anything.
     pub(crate) fn submit(
         &self,
         request: &Request<'_>,
         intent: Intent,
         deadline: &Deadline,
     ) -> Result<Submission, Error> {
-        let submitted = self.with_mailbox(
-            intent,
-            || *deadline,
-            |mailbox| {
-                Ok(match mailbox.clone().begin(request, deadline)? {
-                    Some(lane_request) => Submission::Sent(lane_request),
-                    None => Submission::Busy(mailbox.clone()),
-                })
-            },
-        );
-        Ok(submitted?.unwrap_or(Submission::NoMailbox))
+        let process = self.process();
+        for is_last in [false, true] {
+            let Some(mailbox) = process.mailbox.get() else {
+                if process.mailbox.is_refused() {
+                    return Ok(Submission::NoMailbox);
+                }
+                match self.attach_step(process) {
+                    None => return Ok(Submission::Attaching),
+                    Some(attached) => attached?,
+                }
+                continue;
+            };
+            match mailbox.clone().begin(request, deadline) {
+                Ok(Some(lane_request)) => return Ok(Submission::Sent(lane_request)),
+                Ok(None) => return Ok(Submission::Busy(mailbox)),
+                Err(failure) if is_last || !failure.allows_retry(intent) => {
+                    return Err(self.failure(failure, intent, deadline));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(Submission::Attaching)
+    }
+
+    /// Sends a request that has no reply, if that takes no waiting at all. Otherwise nothing was
+    /// sent, and the result is `None`, or an error if the ring is full.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn try_post(&self, request: &Request<'_>) -> Option<Result<(), Error>> {
+        let mailbox = self.process().mailbox.get()?;
+        match mailbox.post(request, || Deadline::after(Duration::ZERO)) {
+            Ok(()) => Some(Ok(())),
+            Err(Unsent::Busy) => Some(Err(ring_full())),
+            Err(Unsent::Failed(_)) => None,
+        }
     }
 
     /// Sends a request that has no reply. `deadline` is called only if there may be something to

@@ -1,10 +1,12 @@
 //! Taking over the table and the mailbox that the daemon hands out with a new connection.
 
 use super::Shared;
-use super::greet::Greeting;
+use super::greet::{Greeter, Greeting};
+use crate::attachment::TableIdentity;
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::failure::Reason;
 use crate::mailbox::{ClientEnd, NoMailbox};
 use crate::process::Process;
 use crate::table::{NoTable, Table};
@@ -14,10 +16,49 @@ use l1d_wire::protocol::Attached;
 use shm_layout::Layout;
 use shm_layout::mailbox::SHAPE;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, TryLockError};
+use std::time::{Duration, Instant};
 
 /// A connection, and the mailbox that came with it.
 type Opened = (Connection, Offered);
+
+/// An attachment that no thread waits for.
+pub(crate) struct Attaching {
+    greeter: Greeter,
+    deadline: Deadline,
+    stepped: Instant,
+}
+
+/// An attachment without a step for this long was given up: what the daemon has answered since may
+/// no longer be true.
+const ATTACHING_KEPT: Duration = Duration::from_secs(2);
+
+/// An attachment that no thread waits for populates no more of the table than it can in this time.
+const POPULATE_TIME: Duration = Duration::from_millis(2);
+
+impl Attaching {
+    fn begin(shared: &Shared) -> Attaching {
+        Attaching {
+            greeter: Greeter::new(shared, shared.settings.mailbox),
+            deadline: Deadline::after(shared.settings.attach_deadline),
+            stepped: Instant::now(),
+        }
+    }
+
+    fn is_stale(&self) -> bool {
+        self.stepped.elapsed() >= ATTACHING_KEPT
+    }
+
+    fn step(&mut self, shared: &Shared) -> Result<Option<Greeting>, Error> {
+        self.stepped = Instant::now();
+        match self.greeter.step(shared, Connection::try_open)? {
+            None if self.deadline.has_passed() => {
+                Err(Reason::Deadline.into_error(&shared.settings.socket))
+            }
+            greeted => Ok(greeted),
+        }
+    }
+}
 
 /// The daemon's answer to the request for a mailbox.
 pub(super) enum Offered {
@@ -35,21 +76,6 @@ impl Shared {
         self.attach_with_mailbox(self.process(), &self.deadline())
     }
 
-    /// After a read of a table that is no longer in use (R0): takes over its successor, if there is
-    /// one by `deadline` or by the shorter deadline for attaching.
-    #[cold]
-    pub(crate) fn reattach(&self, deadline: Option<&Deadline>) {
-        let process = self.process();
-        process.attach_now_and_then(|| {
-            let own = Deadline::after(self.settings.attach_deadline);
-            if self.attach_with_mailbox(process, deadline.unwrap_or(&own)).is_err() {
-                return false;
-            }
-            self.attachments.is_without_table()
-                || self.attachments.current().is_some_and(Table::is_serving)
-        })
-    }
-
     /// This process's mailbox; `None` where the daemon gives none.
     pub(super) fn mailbox(
         &self,
@@ -64,8 +90,50 @@ impl Shared {
 
     /// Opens a connection, and with it this process's mailbox, where the daemon gives one that this
     /// client knows.
-    fn attach_with_mailbox(&self, process: &Process, deadline: &Deadline) -> Result<(), Error> {
-        let (connection, offered) = self.attach(process, deadline, self.settings.mailbox)?;
+    pub(super) fn attach_with_mailbox(
+        &self,
+        process: &Process,
+        deadline: &Deadline,
+    ) -> Result<(), Error> {
+        let opened = self.attach(process, deadline, self.settings.mailbox)?;
+        self.keep(process, opened)
+    }
+
+    /// [`attach_with_mailbox`](Self::attach_with_mailbox) without waiting: goes on with the
+    /// attachment that is under way in this process, or begins one. `None` if it must be called
+    /// again, in a few milliseconds, because the daemon has not answered yet or another thread is
+    /// at it.
+    pub(crate) fn attach_step(&self, process: &Process) -> Option<Result<(), Error>> {
+        let mut place = match process.attaching.try_lock() {
+            Ok(place) => place,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        place.take_if(|attaching| attaching.is_stale());
+        let attaching = place.get_or_insert_with(|| Attaching::begin(self));
+        let greeted = attaching.step(self).transpose()?;
+        let deadline = attaching.deadline;
+        *place = None;
+        // The lock is held until the mailbox is in place, so that no other thread opens another.
+        Some(greeted.and_then(|greeting| {
+            let populated_by = deadline.at_most(POPULATE_TIME);
+            let opened = self.accept(process, greeting, self.settings.mailbox, &populated_by)?;
+            self.keep(process, opened)
+        }))
+    }
+
+    /// Waits for the answer to the attachment under way, if there is one, for `time` at most.
+    pub(super) fn await_attaching(&self, process: &Process, time: Duration) {
+        if let Ok(place) = process.attaching.try_lock()
+            && let Some(attaching) = &*place
+        {
+            // The next step finds out how it went.
+            let _ = attaching.greeter.wait(&Deadline::after(time));
+        }
+    }
+
+    /// Keeps what came with a new connection, and the connection.
+    fn keep(&self, process: &Process, (connection, offered): Opened) -> Result<(), Error> {
         match offered {
             Offered::Mailbox(file, bytes) => {
                 let end = ClientEnd::open(&file, bytes, connection, self.settings.spin);
@@ -92,8 +160,19 @@ impl Shared {
         wants_mailbox: bool,
     ) -> Result<Opened, Error> {
         // A daemon that still makes its table answers when it has: it has the call's whole time.
-        let mut greeting = self.greet(wants_mailbox, deadline)?;
+        let greeting = self.greet(wants_mailbox, deadline)?;
         let deadline = deadline.at_most(self.settings.attach_deadline);
+        self.accept(process, greeting, wants_mailbox, &deadline)
+    }
+
+    /// Takes over what a daemon has sent with a new connection.
+    fn accept(
+        &self,
+        process: &Process,
+        mut greeting: Greeting,
+        wants_mailbox: bool,
+        deadline: &Deadline,
+    ) -> Result<Opened, Error> {
         process.mailbox.met(greeting.daemon());
         process.put_off_daemon_check();
         let offered = match wants_mailbox {
@@ -108,7 +187,7 @@ impl Shared {
             clock_difference_ns: greeting.clock_difference_ns,
             sequence: greeting.sequence,
         };
-        self.adopt(process, &offer, policy, &deadline)?;
+        self.adopt(process, &offer, policy, deadline)?;
         Ok((connection, offered))
     }
 
@@ -122,11 +201,13 @@ impl Shared {
         deadline: &Deadline,
     ) -> Result<(), Error> {
         let table_id = offer.attached.table_id;
+        let file = offer.file.as_ref().and_then(verify::file_identity);
+        let identity = TableIdentity { table_id, file };
         let _alone = process.adopt();
-        if self.attachments.is_latest(table_id) {
+        if self.attachments.is_latest(identity) {
             process.set_policy(policy);
             if let Some(current) = self.attachments.current() {
-                current.set_clock_difference_ns(offer.clock_difference_ns);
+                current.confirm(offer.clock_difference_ns);
                 // A child inherits the mapping, but none of it is in the child's page table.
                 if process.must_populate(table_id) {
                     current.populate(self.settings.populate, deadline);
@@ -141,7 +222,7 @@ impl Shared {
             {
                 table.populate(self.settings.populate, deadline);
             }
-            self.attachments.switch(table_id, table, offer.sequence);
+            self.attachments.switch(identity, table, offer.sequence);
             process.set_policy(policy);
         }
         Ok(())

@@ -5,13 +5,17 @@
 //! | reading the table, reporting hits | `mod` |
 //! | opening a connection, and agreeing on a protocol version | `greet` |
 //! | taking over the table and the mailbox that came with it | `attach` |
+//! | whether the table is still the daemon's | `look` |
 //! | sending requests and taking replies | `ask` |
 
 mod ask;
 mod attach;
 mod greet;
+mod look;
 
 pub(crate) use ask::{Submission, too_many};
+pub(crate) use attach::Attaching;
+pub(crate) use look::Patience;
 
 use crate::attachment::Attachments;
 use crate::deadline::Deadline;

@@ -126,7 +126,7 @@ fn reader(reader: &Reader<Mapped>) -> Result<()> {
     let mut read = |name: &str, number, is_hit| {
         let key = key(number);
         count(name, || {
-            let outcome = reader.read(black_box(&key), || 0, black_box(&mut room));
+            let outcome = reader.read(black_box(&key), || Some(0), black_box(&mut room));
             matches!(outcome, Outcome::Hit(_)) == is_hit
         })
     };

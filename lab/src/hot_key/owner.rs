@@ -91,7 +91,7 @@ impl OwnerView {
 impl View for OwnerView {
     #[inline(always)]
     fn read(&mut self, ask: &Ask, value: &mut Value) -> bool {
-        let outcome = self.reader.read(&ask.key, || 0, &mut self.buffer);
+        let outcome = self.reader.read(&ask.key, || Some(0), &mut self.buffer);
         let Outcome::Hit(_) = outcome else { return false };
         self.buffer.0.first_chunk().is_some_and(|from| {
             *value = *from;

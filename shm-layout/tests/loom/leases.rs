@@ -37,7 +37,7 @@ fn a_renewed_lease_does_not_bring_an_invalid_sighting_back() {
             let (writer, reader) = table_with(&strict(), 0);
             writer.set_lease_until(10);
             let sighting = sight(&reader, 5);
-            let asking = thread::spawn(move || reader.holds(&sighting, || 15));
+            let asking = thread::spawn(move || reader.holds(&sighting, || Some(15)));
             invalidate(&writer, 0);
             writer.set_lease_until(20);
             assert!(!asking.join().unwrap(), "held under a lease that began behind its end");

@@ -17,7 +17,7 @@ impl Receiver<Shared> for Sight {
 /// Reads `A` with this clock.
 pub fn sight(reader: &Reader<Shared>, clock: u64) -> Sighting {
     let mut sight = Sight::default();
-    assert!(matches!(reader.read(A, || clock, &mut sight), Outcome::Hit(_)));
+    assert!(matches!(reader.read(A, || Some(clock), &mut sight), Outcome::Hit(_)));
     sight.0.unwrap()
 }
 
@@ -27,10 +27,11 @@ pub fn sight(reader: &Reader<Shared>, clock: u64) -> Sighting {
 pub fn sighted_and_asked(change: impl Fn(&Writer<Shared>)) -> (bool, bool) {
     let (writer, reader) = table(0);
     let sighting = sight(&reader, 0);
-    assert!(reader.holds(&sighting, || 0));
+    assert!(reader.holds(&sighting, || Some(0)));
     let ack = Ack::none();
     let acknowledged = ack.clone();
-    let asking = thread::spawn(move || (acknowledged.is_given(), reader.holds(&sighting, || 0)));
+    let asking =
+        thread::spawn(move || (acknowledged.is_given(), reader.holds(&sighting, || Some(0))));
     change(&writer);
     ack.give();
     asking.join().unwrap()

@@ -180,7 +180,7 @@ pub type Read = fn(&Reader<Shared>, &Ack) -> Seen;
 pub fn read(reader: &Reader<Shared>, ack: &Ack) -> Seen {
     let acknowledged = ack.is_given();
     let mut value = VecDestination::default();
-    let value = match reader.read(A, || 5, &mut value) {
+    let value = match reader.read(A, || Some(5), &mut value) {
         Outcome::Hit(hit) => Some((hit.version, value.bytes().to_vec())),
         _ => None,
     };
@@ -196,8 +196,8 @@ pub fn read_by_steps(reader: &Reader<Shared>, ack: &Ack) -> Seen {
     }
     let acknowledged = ack.is_given();
     let mut value = VecDestination::default();
-    let hit = match reader.read_fast(probe, A, || 5, &mut value) {
-        Err(NoHit::Unclear) => match reader.read_slow(probe, A, || 5, &mut value) {
+    let hit = match reader.read_fast(probe, A, || Some(5), &mut value) {
+        Err(NoHit::Unclear) => match reader.read_slow(probe, A, || Some(5), &mut value) {
             Outcome::Hit(hit) => Some(hit),
             _ => None,
         },

@@ -131,7 +131,7 @@ proptest! {
         }
         let mut found = VecDestination::default();
         for number in 0..KEYS {
-            if let Outcome::Hit(hit) = reader.read(&key(number), || 0, &mut found) {
+            if let Outcome::Hit(hit) = reader.read(&key(number), || Some(0), &mut found) {
                 prop_assert_eq!(hit.value_bytes as usize, found.bytes().len());
                 // Damage to its own bytes is found by the owner's checksum.
                 let owner = owner_of(found.bytes(), &damages);
@@ -143,7 +143,7 @@ proptest! {
         // SAFETY: the memory has these bytes.
         if let Ok(reader) = unsafe { Reader::attach(table.bounded(), table.bytes()) } {
             for number in 0..KEYS {
-                reader.read(&key(number), || 0, &mut found);
+                reader.read(&key(number), || Some(0), &mut found);
             }
         }
     }

@@ -21,7 +21,7 @@ proptest! {
         let mut looks = 0;
         let outcome = TABLE.with(|table| {
             let reader = table.get_or_init(Filled::new).reader();
-            reader.read(&key(number), || 0, &mut Look(|found: InPlace<'_, Bounded>| {
+            reader.read(&key(number), || Some(0), &mut Look(|found: InPlace<'_, Bounded>| {
                 looks += 1;
                 assert_eq!(found.len(), whole.len());
                 let mut part = vec![0xaa; count];

@@ -30,7 +30,7 @@ unsafe impl Destination for AtMost {
 fn read(reader: &Reader<Bounded>, key: &[u8]) -> (Outcome, Vec<u8>) {
     let bytes_max = reader.geometry().segment_words() * 8;
     let mut found = AtMost { bytes_max, value: VecDestination::default() };
-    let outcome = reader.read(key, || 0, &mut found);
+    let outcome = reader.read(key, || Some(0), &mut found);
     let value = found.value.bytes().to_vec();
     assert_eq!(read_by_steps(reader, key, &mut found), outcome);
     if matches!(outcome, Outcome::Hit(_)) {
@@ -45,11 +45,11 @@ fn read_by_steps(reader: &Reader<Bounded>, key: &[u8], found: &mut AtMost) -> Ou
     if !reader.prefetch_entry(&mut probe) {
         reader.prefetch_second_entry(&mut probe);
     }
-    match reader.read_fast(probe, key, || 0, found) {
+    match reader.read_fast(probe, key, || Some(0), found) {
         Ok(hit) => Outcome::Hit(hit),
         Err(NoHit::Miss) => Outcome::Miss,
         Err(NoHit::Detached) => Outcome::Detached,
-        Err(NoHit::Unclear) => reader.read_slow(probe, key, || 0, found),
+        Err(NoHit::Unclear) => reader.read_slow(probe, key, || Some(0), found),
     }
 }
 

@@ -112,7 +112,7 @@ impl Filled {
     /// Panics unless `number` reads as it was stored.
     pub fn assert_found(&self, reader: &Reader<Bounded>, number: u32) {
         let mut found = VecDestination::default();
-        match reader.read(&key(number), || 0, &mut found) {
+        match reader.read(&key(number), || Some(0), &mut found) {
             Outcome::Hit(hit) => {
                 assert!(!is_absent(number));
                 assert_eq!(found.bytes(), value(number), "key {number}");

@@ -9,9 +9,14 @@ pub(super) struct Lane {
     pending: Option<u32>,
     /// Sequence number and bytes of a request of which some pieces have come.
     part: Option<(u32, Vec<u8>)>,
+    /// Sequence number of a request that came too slowly: its further pieces are ignored.
+    dropped: Option<u32>,
     /// A reply that is sent in pieces, and how much of it was sent.
     reply: Vec<u8>,
     sent: usize,
+    /// The client took its reply too slowly, and the rest was dropped. If it asks for the next
+    /// piece all the same, it gets an empty one, which no whole reply ends with.
+    is_cut: bool,
 }
 
 /// The effect of a record on its lane.
@@ -40,7 +45,8 @@ impl Lane {
     ) -> Result<Received, Broken> {
         match head.kind {
             Kind::More => {
-                let is_due = self.pending == Some(head.sequence) && !self.reply.is_empty();
+                let is_begun = !self.reply.is_empty() || self.is_cut;
+                let is_due = self.pending == Some(head.sequence) && is_begun;
                 return if is_due { Ok(Received::NextPieceDue) } else { Err(Broken) };
             }
             // The reply to the previous request is still to come, or to be taken.
@@ -52,6 +58,9 @@ impl Lane {
             }
             Kind::First => self.part = Some((head.sequence, Vec::new())),
             Kind::Next | Kind::Last => {}
+        }
+        if self.part.is_none() && self.dropped == Some(head.sequence) {
+            return Ok(Received::Piece);
         }
         let Some((sequence, part)) = &mut self.part else { return Err(Broken) };
         if *sequence != head.sequence || part.len() + payload.len() > request_bytes_max {
@@ -72,12 +81,12 @@ impl Lane {
 
     /// Returns whether a request awaits its reply, or the rest of it.
     pub(super) fn is_pending(&self) -> bool {
-        self.pending.is_some()
+        self.pending.is_some() && !self.is_cut
     }
 
     /// The sequence number that a reply would carry, if a request awaits one that was not begun.
     pub(super) fn awaits_reply(&self) -> Option<u32> {
-        self.pending.filter(|_| self.reply.is_empty())
+        self.pending.filter(|_| self.reply.is_empty() && !self.is_cut)
     }
 
     /// Keeps a reply that is to be sent in pieces.
@@ -100,6 +109,20 @@ impl Lane {
         if !more {
             self.pending = None;
             self.reply = Vec::new();
+            self.is_cut = false;
+        }
+    }
+
+    /// Drops what is incomplete: the rest of a reply, and the first pieces of a request. The client
+    /// that has given it up may use the lane again; one that has not loses this request only.
+    pub(super) fn cut(&mut self) {
+        if !self.reply.is_empty() {
+            self.reply = Vec::new();
+            self.sent = 0;
+            self.is_cut = true;
+        }
+        if let Some((sequence, _)) = self.part.take() {
+            self.dropped = Some(sequence);
         }
     }
 

@@ -319,6 +319,11 @@ impl OwnerEnd {
         self.lanes.iter().any(Lane::is_partial).then_some(self.pieces)
     }
 
+    /// Drops all requests and replies that are incomplete, and their memory.
+    pub(super) fn cut(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::cut);
+    }
+
     /// Memory held beyond what every connection may keep.
     pub(super) fn excess_bytes(&self) -> usize {
         self.lanes.iter().map(Lane::held_bytes).sum::<usize>().saturating_sub(BYTES_KEPT)

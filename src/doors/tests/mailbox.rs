@@ -204,19 +204,40 @@ fn requests_over_the_socket_after_an_attach_with_a_mailbox_are_mere_wakeups() {
 }
 
 #[test]
-fn a_client_that_stops_between_pieces_is_dropped() {
+fn a_client_that_stops_between_pieces_loses_that_request_only() {
     let stall = Duration::from_millis(200);
     let daemon = Daemon::start(Limits { stall, ..limits() });
     let mut client = Posted::attached(&daemon.socket());
     client.push(Kind::First, Some(1), &[4; 100]);
-    client.assert_is_closed();
-    let mut client = Posted::attached(&daemon.socket());
-    client.ask(1, &Request::Get { key: b"bytes 100000" });
-    client.assert_is_closed();
-    // Silence alone is no fault.
-    let mut client = Posted::attached(&daemon.socket());
+    client.ask(2, &Request::Get { key: b"bytes 100000" });
     std::thread::sleep(3 * stall);
-    assert_eq!(client.get(1, b"still here"), b"still here");
+    assert_eq!(client.get(3, b"another thread"), b"another thread");
+    // What comes too late is ignored, and what is asked for too late ends with an empty piece.
+    client.push(Kind::Next, Some(1), &[4; 100]);
+    client.push(Kind::Last, Some(1), &[4; 100]);
+    assert!(client.reply(2).len() < 100_000);
+    for lane in [1, 2, 3] {
+        assert_eq!(client.get(lane, b"still here"), b"still here");
+        let bytes = client.get(lane, b"bytes 100000");
+        assert_eq!(bytes.len(), 100_000, "lane {lane}");
+    }
+}
+
+/// The memory for incomplete requests and replies is taken from those that hold it, and nobody
+/// loses a connection.
+#[test]
+fn mailboxes_that_hold_too_much_lose_what_is_incomplete_and_stay() {
+    let daemon = Daemon::start(Limits { buffer_bytes_max: 1 << 20, ..limits() });
+    let mut clients: Vec<_> = (0..4).map(|_| Posted::attached(&daemon.socket())).collect();
+    for client in &mut clients {
+        client.ask(1, &Request::Get { key: b"bytes 600000" });
+    }
+    for client in &mut clients {
+        assert_eq!(client.get(2, b"served"), b"served");
+    }
+    let whole =
+        clients.iter_mut().filter_map(|client| (client.reply(1).len() > 600_000).then_some(()));
+    assert_eq!(whole.count(), 1, "more than one fits, or the last that came does not");
 }
 
 /// Writes any word at any moment, also while the daemon reads it.

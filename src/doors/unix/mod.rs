@@ -9,7 +9,7 @@ mod phase;
 mod requests;
 
 pub(super) use acceptor::{Acceptor, LISTENER};
-pub(super) use connection::{Closed, Connection};
+pub(super) use connection::{Closed, Connection, Stall};
 #[cfg(test)]
 pub(super) use input::Input;
 pub(super) use phase::Phase;
