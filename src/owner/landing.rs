@@ -76,11 +76,11 @@ impl Owner {
                 }
                 answer
             }
-            Fetched::Absent { authoritative, epoch } => {
+            Fetched::Absent { authoritative, tier, epoch } => {
                 if !authoritative {
                     return OwnedResponse::Unknown;
                 }
-                let keep = self.may_keep(flight, Tier::L3, epoch);
+                let keep = self.may_keep(flight, tier, epoch);
                 let ttl = if keep {
                     self.remember_absence(flight.rule, &flight.key)
                 } else {
@@ -88,9 +88,10 @@ impl Owner {
                 };
                 OwnedResponse::Absent { ttl }
             }
+            Fetched::TooLarge { bytes, .. } => self.too_large(bytes),
             Fetched::Failed { tier, why } => OwnedResponse::error(
                 ErrorCode::TierFailed,
-                format!("{} did not answer: {why}; the key is not in L1", tier),
+                format!("the key is not in L1, and {tier} gave no answer: {why}"),
             ),
         }
     }
@@ -107,12 +108,7 @@ impl Owner {
         let rule = rule_with(&self.policy, flight.rule);
         let table_max = self.tables.current().writer().geometry().value_bytes_max() as usize;
         if value.len() > table_max.max(rule.value_bytes_max as usize) {
-            let message = format!(
-                "the value below has {} bytes, the table takes {table_max}; read it from the tier, \
-                 or raise value_bytes_max",
-                value.len()
-            );
-            return OwnedResponse::error(ErrorCode::TooLarge, message);
+            return self.too_large(value.len() as u64);
         }
         let fits = value.len() <= table_max.min(rule.value_bytes_max as usize);
         let ttl = remaining.map_or(rule.ttl, |left| left.min(rule.ttl));
@@ -127,6 +123,15 @@ impl Owner {
         self.counters.fills += 1;
         let version = self.publish(flight.rule, &flight.key, &value, flags, ttl).unwrap_or(0);
         OwnedResponse::Found { value, flags, version, ttl }
+    }
+
+    fn too_large(&self, bytes: u64) -> OwnedResponse {
+        let table_max = self.tables.current().writer().geometry().value_bytes_max();
+        let message = format!(
+            "the value below has {bytes} bytes, the table takes {table_max}; read it from the \
+             tier, or raise value_bytes_max"
+        );
+        OwnedResponse::error(ErrorCode::TooLarge, message)
     }
 
     /// P8: shortens by up to a tenth, so that entries filled together do not expire together.
@@ -186,11 +191,7 @@ impl Owner {
             }
             Written::NotApplied { tier, why } => {
                 self.counters.refused += 1;
-                let message = format!(
-                    "{} did not take the write: {why}; nothing has changed, try again when it is \
-                     back",
-                    tier
-                );
+                let message = format!("nothing has changed: {tier} did not take the write: {why}");
                 OwnedResponse::error(ErrorCode::TierFailed, message)
             }
             Written::Unknown { tier, why } => {

@@ -21,7 +21,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
 use super::health::Failure;
-use super::request::{Answer, Request};
+use super::request::{Again, Answer, Request};
 
 /// Buffers larger than this are given back once they are empty.
 const BUFFER_BYTES_KEPT: usize = 256 << 10;
@@ -81,8 +81,10 @@ pub struct Asked {
     /// When the first turn began that found it in the queue. Reading the clock for each request
     /// would be a good part of its cost.
     pub since: Option<Instant>,
-    /// The first answer was [`Answer::AskAgain`].
-    pub is_again: bool,
+    /// How it is asked again, if it is.
+    pub again: Option<Again>,
+    /// A server that was not ready has refused it once.
+    pub was_refused: bool,
 }
 
 /// Commands that are answered together.
@@ -103,6 +105,8 @@ pub struct Exchange<S> {
 pub enum Content<S> {
     Greeting,
     Probe,
+    /// The server is asked for a sign of life.
+    Check,
     Requests { asked: Vec<Asked>, shape: S },
 }
 
@@ -135,6 +139,14 @@ pub struct Connection<P: Protocol> {
     pub in_flight: VecDeque<Exchange<P::Shape>>,
     /// The reactor watches for room to write.
     pub watches_writable: bool,
+    /// When it was opened, or when the last bytes came.
+    pub heard_at: Instant,
+    /// Since when the server has been asked for a sign of life.
+    pub checked_since: Option<Instant>,
+    /// The last exchange to pass its deadline got no answer at all.
+    pub is_suspect: bool,
+    /// Gets no further requests, and is closed when nobody waits for a reply.
+    pub is_leaving: bool,
 }
 
 impl<P: Protocol> Connection<P> {
@@ -150,6 +162,10 @@ impl<P: Protocol> Connection<P> {
             queued: 0,
             in_flight: VecDeque::new(),
             watches_writable: false,
+            heard_at: Instant::now(),
+            checked_since: None,
+            is_suspect: false,
+            is_leaving: false,
         }
     }
 
@@ -179,6 +195,13 @@ impl<P: Protocol> Connection<P> {
     /// Whether the kernel has taken the exchange's last byte.
     pub fn is_sent(&self, exchange: &Exchange<P::Shape>) -> bool {
         exchange.end + self.unsent_bytes() as u64 <= self.queued
+    }
+
+    /// Bytes have come at `now`: it is alive.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.checked_since = None;
+        self.is_suspect = false;
     }
 
     /// Sends what the socket takes.
@@ -218,7 +241,7 @@ impl<P: Protocol> Connection<P> {
         let writes = |asked: &Asked| !asked.request.ask.is_read();
         self.in_flight.iter().any(|exchange| match &exchange.content {
             Content::Requests { asked, .. } => self.is_sent(exchange) && asked.iter().any(writes),
-            Content::Greeting | Content::Probe => false,
+            Content::Greeting | Content::Probe | Content::Check => false,
         })
     }
 

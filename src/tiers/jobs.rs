@@ -81,14 +81,16 @@ pub fn fetched(tier: Tier, reply: Reply) -> Fetched {
             sent_at: reply.sent_at,
             epoch: reply.epoch,
         },
-        // Only a nil of L3 is an absence to remember (P9).
+        // L3 decides what exists, and L2 where it is alone (P9): while there is an L3, it is asked
+        // last, and a miss of L2 is not an outcome.
         Answer::Miss { absent } => {
-            Fetched::Absent { authoritative: absent && tier == Tier::L3, epoch: reply.epoch }
+            Fetched::Absent { authoritative: absent, tier, epoch: reply.epoch }
         }
+        Answer::TooLarge { bytes } => Fetched::TooLarge { tier, bytes },
         Answer::Refused(why) | Answer::NotSent(why) | Answer::Unanswered(why) => {
             Fetched::Failed { tier, why }
         }
-        Answer::Stored | Answer::Deleted { .. } | Answer::AskAgain => {
+        Answer::Stored | Answer::Deleted { .. } | Answer::AskAgain(_) | Answer::Faulty(_) => {
             Fetched::Failed { tier, why: "answered something else".into() }
         }
     }

@@ -18,9 +18,10 @@ use memcache::exp::{Error, MetaCommand, MetaOp, ReturnCode};
 use header::Header;
 
 use super::connection::{Asked, Protocol};
+use super::errors::{self, Fault, Kind};
 use super::health::Failure;
 use super::key::{is_plain, memcached_key};
-use super::request::{Answer, Ask, Request};
+use super::request::{Again, Answer, Ask, Request};
 use super::ttl;
 
 /// No response line of a meta command is longer: a key in base64 and a few flags.
@@ -41,10 +42,15 @@ const QUIET_GETS_MAX: usize = 64;
 /// Bytes of values expected in one exchange, going by their recent size. The first answer waits for
 /// the last one.
 const QUIET_BYTES_MAX: usize = 64 << 10;
+/// Bytes of values kept until an exchange is complete. If there are more, the rest is asked for
+/// value by value.
+const KEPT_BYTES_MAX: usize = 4 << 20;
 
 /// The meta protocol.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memcached {
+    /// Larger values are not kept.
+    value_bytes_max: usize,
     /// Rises with each command. It travels as the opaque token and comes back with the response, so
     /// that an answer can never be taken for another request's.
     next_opaque: u32,
@@ -66,12 +72,14 @@ pub struct QuietGets {
     first: u32,
     /// The answers that have come.
     answers: Vec<Option<Answer>>,
+    /// Bytes of the values among them.
+    bytes: usize,
     /// There was an error response, which does not tell what it answers.
     is_refused: bool,
 }
 
-/// A response, or the server's refusal of this one command.
-pub type Message = Result<(Header, Option<Arc<[u8]>>), String>;
+/// A response, or the server's refusal of this one command. A value that is too large is left out.
+pub type Message = Result<(Header, Option<Arc<[u8]>>), Fault>;
 
 /// A response that has come in part.
 #[derive(Debug, Default)]
@@ -80,12 +88,14 @@ pub struct Decoder {
     value: Option<Value>,
 }
 
-/// A data block of which bytes are missing; `bytes` includes the line end behind it.
+/// A data block of which bytes are missing, its line end included.
 #[derive(Debug)]
 struct Value {
     header: Header,
     bytes: Vec<u8>,
-    bytes_expected: usize,
+    missing: usize,
+    /// It is too large: its bytes are dropped as they arrive.
+    is_skipped: bool,
 }
 
 impl Protocol for Memcached {
@@ -93,8 +103,11 @@ impl Protocol for Memcached {
     type Shape = Shape;
     type Decoder = Decoder;
 
-    fn greet(&self, _: &mut Vec<u8>) -> usize {
-        0
+    /// A server that does not know meta commands would carry out the lines of a value as commands:
+    /// it is asked before it gets one.
+    fn greet(&self, out: &mut Vec<u8>) -> usize {
+        out.extend_from_slice(NO_OP);
+        1
     }
 
     fn probe(&self, out: &mut Vec<u8>) {
@@ -104,9 +117,8 @@ impl Protocol for Memcached {
     fn check_session(&self, message: Message) -> Result<(), Failure> {
         match message {
             Ok((header, _)) if header.rc == ReturnCode::Mn => Ok(()),
-            _ => Err(Failure::broken(
-                "answers, but not to meta commands; memcached 1.6 or later is needed",
-            )),
+            Ok(_) => Err(Failure::broken("unexpected answer to a no-op")),
+            Err(fault) => Err(Failure::of(&fault)),
         }
     }
 
@@ -117,7 +129,7 @@ impl Protocol for Memcached {
         out: &mut Vec<u8>,
     ) -> Result<(usize, Shape), String> {
         let gets_max = (QUIET_BYTES_MAX / value_bytes.max(1)).min(QUIET_GETS_MAX);
-        let may_share = |asked: &&Asked| asked.request.ask.is_read() && !asked.is_again;
+        let may_share = |asked: &&Asked| asked.request.ask.is_read() && asked.again.is_none();
         let gets = asked.iter().take_while(may_share).take(gets_max);
         let count = gets.clone().count();
         if count >= QUIET_GETS_MIN {
@@ -125,7 +137,8 @@ impl Protocol for Memcached {
             if gets.clone().all(|asked| self.encode_get(&asked.request, true, out).is_ok()) {
                 out.extend_from_slice(NO_OP);
                 let answers = vec![None; count];
-                return Ok((count, Shape::Quiet(QuietGets { first, answers, is_refused: false })));
+                let gets = QuietGets { first, answers, bytes: 0, is_refused: false };
+                return Ok((count, Shape::Quiet(gets)));
             }
             // The one that cannot be sent is refused when it is the first.
             out.truncate(before);
@@ -171,15 +184,18 @@ impl Protocol for Memcached {
             Err(error) => return Ok(Some(Err(refusal(error)?))),
         };
         let Some(bytes) = header.data_bytes else { return Ok(Some(Ok((header, None)))) };
-        if let Some((value, rest)) = input.split_at_checked(bytes)
+        if bytes <= self.value_bytes_max
+            && let Some((value, rest)) = input.split_at_checked(bytes)
             && let Some(rest) = rest.strip_prefix(b"\r\n")
         {
             *input = rest;
             return Ok(Some(Ok((header, Some(value.into())))));
         }
-        let bytes_expected = bytes + 2;
-        let bytes = Vec::with_capacity(bytes_expected.min(VALUE_BYTES_RESERVED));
-        let mut value = Value { header, bytes, bytes_expected };
+        let is_skipped = bytes > self.value_bytes_max;
+        let missing = bytes + 2;
+        let reserved = if is_skipped { 0 } else { missing.min(VALUE_BYTES_RESERVED) };
+        let bytes = Vec::with_capacity(reserved);
+        let mut value = Value { header, bytes, missing, is_skipped };
         if value.take(input) {
             return value.finish().map(Some);
         }
@@ -197,7 +213,7 @@ impl Protocol for Memcached {
         let Some(first) = asked.first() else { return Ok(true) };
         match shape {
             Shape::One(opaque) => answers.push(match message {
-                Err(refusal) => Answer::Refused(refusal),
+                Err(fault) => refused(fault),
                 Ok((header, _)) if header.opaque != Some(*opaque) => return Err(out_of_order()),
                 Ok((header, value)) => answer(&first.request, &header, value)?,
             }),
@@ -213,6 +229,11 @@ impl Protocol for Memcached {
 }
 
 impl Memcached {
+    /// Values of more than `value_bytes_max` bytes are not kept.
+    pub fn new(value_bytes_max: usize) -> Memcached {
+        Memcached { value_bytes_max, next_opaque: 0 }
+    }
+
     /// Appends a get for value, remaining life and client flags.
     ///
     /// Nearly all keys stand in the line as they are. It is written here, as the crate's command
@@ -268,7 +289,12 @@ impl QuietGets {
         let index = header.opaque.map(|opaque| opaque.wrapping_sub(self.first) as usize);
         let place = index.and_then(|index| Some((self.answers.get_mut(index)?, asked.get(index)?)));
         let Some((place @ None, asked)) = place else { return Err(out_of_order()) };
-        *place = Some(answer(&asked.request, &header, value)?);
+        let answer = answer(&asked.request, &header, value)?;
+        if let Answer::Hit { value, .. } = &answer {
+            self.bytes += value.len();
+        }
+        let is_too_much = self.bytes > KEPT_BYTES_MAX && matches!(answer, Answer::Hit { .. });
+        *place = Some(if is_too_much { Answer::AskAgain(Again::Alone) } else { answer });
         Ok(false)
     }
 
@@ -276,7 +302,7 @@ impl QuietGets {
     fn finish(&mut self) -> impl Iterator<Item = Answer> {
         let silent = match self.is_refused {
             false => Answer::Miss { absent: true },
-            true => Answer::AskAgain,
+            true => Answer::AskAgain(Again::Alone),
         };
         let answers = std::mem::take(&mut self.answers).into_iter();
         answers.map(move |answer| answer.unwrap_or_else(|| silent.clone()))
@@ -286,18 +312,23 @@ impl QuietGets {
 impl Value {
     /// Takes what is missing out of `input`; `true`: nothing is missing any more.
     fn take(&mut self, input: &mut &[u8]) -> bool {
-        let missing = self.bytes_expected - self.bytes.len();
-        let (taken, rest) = input.split_at(missing.min(input.len()));
-        self.bytes.extend_from_slice(taken);
+        let (taken, rest) = input.split_at(self.missing.min(input.len()));
+        if !self.is_skipped {
+            self.bytes.extend_from_slice(taken);
+        }
+        self.missing -= taken.len();
         *input = rest;
-        self.bytes.len() == self.bytes_expected
+        self.missing == 0
     }
 
     fn finish(mut self) -> Result<Message, Failure> {
+        if self.is_skipped {
+            return Ok(Ok((self.header, None)));
+        }
         if !self.bytes.ends_with(b"\r\n") {
             return Err(Failure::broken("a data block without its line end"));
         }
-        self.bytes.truncate(self.bytes_expected - 2);
+        self.bytes.truncate(self.bytes.len() - 2);
         Ok(Ok((self.header, Some(self.bytes.into()))))
     }
 }
@@ -339,7 +370,10 @@ fn answer(request: &Request, header: &Header, value: Option<Arc<[u8]>>) -> Resul
                 flags: header.client_flags,
                 remaining: ttl::from_memcached_seconds(header.ttl),
             }),
-            None => Err(Failure::broken("a value without its bytes")),
+            None => match header.data_bytes {
+                Some(bytes) => Ok(Answer::TooLarge { bytes: bytes as u64 }),
+                None => Err(Failure::broken("a value without its bytes")),
+            },
         },
         (Ask::Set { .. } | Ask::Add { .. }, ReturnCode::Hd) | (Ask::Add { .. }, ReturnCode::Ns) => {
             Ok(Answer::Stored)
@@ -351,12 +385,22 @@ fn answer(request: &Request, header: &Header, value: Option<Arc<[u8]>>) -> Resul
     }
 }
 
-/// The server's refusal of one command, with the connection still in step; any other error line
-/// means that the connection cannot be trusted any more.
-fn refusal(error: Error) -> Result<String, Failure> {
+/// The server's refusal of one command, with the connection still in step; after any other error
+/// line the connection cannot be trusted any more.
+fn refusal(error: Error) -> Result<Fault, Failure> {
     match error {
-        Error::Server(message) => Ok(message),
+        Error::Server(message) => Ok(errors::memcached(message)),
+        Error::Rejected(message) if message == "ERROR" || message == "unauthenticated" => {
+            Err(Failure::of(&errors::memcached_session(&message)))
+        }
         other => Err(Failure::broken(other)),
+    }
+}
+
+fn refused(fault: Fault) -> Answer {
+    match fault.kind {
+        Kind::Request => Answer::Refused(fault.word),
+        _ => Answer::Faulty(fault),
     }
 }
 
@@ -367,7 +411,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn decode(pieces: &[&[u8]]) -> Result<Vec<Message>, Failure> {
-        testing::decode(&Memcached::default(), pieces)
+        testing::decode(&Memcached::new(1 << 20), pieces)
     }
 
     const STREAM: &[u8] = b"EN\r\nVA 12 t-1 f7 O1\r\nline\r\nin it\n\r\nHD O2\r\n\
@@ -399,12 +443,12 @@ mod tests {
 
     fn asked(key: &str) -> Asked {
         let request = Request { key: key.as_bytes().into(), ask: Ask::Get };
-        Asked { ticket: Some(1), request, since: None, is_again: false }
+        Asked { ticket: Some(1), request, since: None, again: None, was_refused: false }
     }
 
     /// The answers to `asked`, when the server says this; the last message must be the last.
     fn answers(asked: &[Asked], stream: &[u8]) -> Result<Vec<Answer>, Failure> {
-        let mut memcached = Memcached::default();
+        let mut memcached = Memcached::new(1 << 20);
         let (covered, mut shape) = memcached.encode(asked, SMALL, &mut Vec::new()).unwrap();
         assert_eq!(covered, asked.len());
         let mut answers = Vec::new();
@@ -421,7 +465,7 @@ mod tests {
     fn gets_that_wait_together_are_quiet_and_end_with_a_no_op() {
         let many = ["a", "b", "c"].map(asked);
         let mut out = Vec::new();
-        let mut memcached = Memcached::default();
+        let mut memcached = Memcached::new(1 << 20);
         memcached.encode(&many, SMALL, &mut out).unwrap();
         let commands = "mg a v t f q O0\r\nmg b v t f q O1\r\nmg c v t f q O2\r\nmn\r\n";
         assert_eq!(String::from_utf8_lossy(&out), commands);
@@ -438,7 +482,7 @@ mod tests {
         #[test]
         fn a_get_is_what_the_crate_would_send(key in prop::collection::vec(any::<u8>(), 1..260)) {
             let request = Request { key: key.into(), ask: Ask::Get };
-            let mut memcached = Memcached { next_opaque: u32::MAX };
+            let mut memcached = Memcached { next_opaque: u32::MAX, ..Memcached::new(1 << 20) };
             let mut out = Vec::new();
             memcached.encode_get(&request, false, &mut out).unwrap();
             prop_assert_eq!(out, command(&request, u32::MAX).encode().unwrap());
@@ -460,7 +504,7 @@ mod tests {
         }
         let refused = answers(&many, b"VA 1 t9 f0 O0\r\nx\r\nSERVER_ERROR busy\r\nMN\r\n").unwrap();
         assert!(matches!(refused[0], Answer::Hit { .. }));
-        assert!(refused[1..].iter().all(|answer| matches!(answer, Answer::AskAgain)));
+        assert!(refused[1..].iter().all(|answer| matches!(answer, Answer::AskAgain(_))));
         for stream in [
             &b"VA 1 t9 f0 O4\r\nx\r\nMN\r\n"[..],
             b"VA 1 t9 f0\r\nx\r\nMN\r\n",
@@ -469,12 +513,12 @@ mod tests {
             assert!(answers(&many, stream).is_err(), "{}", String::from_utf8_lossy(stream));
         }
 
-        let mut again = many.map(|asked| Asked { is_again: true, ..asked });
+        let mut again = many.map(|asked| Asked { again: Some(Again::Alone), ..asked });
         let mut out = Vec::new();
-        let (covered, _) = Memcached::default().encode(&again, SMALL, &mut out).unwrap();
+        let (covered, _) = Memcached::new(1 << 20).encode(&again, SMALL, &mut out).unwrap();
         assert_eq!((covered, &out[..]), (1, &b"mg a v t f O0\r\n"[..]), "by itself");
-        again[0].is_again = false;
-        let (covered, _) = Memcached::default().encode(&again, SMALL, &mut out).unwrap();
+        again[0].again = None;
+        let (covered, _) = Memcached::new(1 << 20).encode(&again, SMALL, &mut out).unwrap();
         assert_eq!(covered, 1);
     }
 

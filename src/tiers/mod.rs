@@ -14,17 +14,21 @@
 //! | names and addresses to a connected socket | `dial` |
 //! | requests to bytes and bytes to answers | `memcached`, `redis` |
 //! | when to stop asking, and when to try again | `breaker`, `health` |
+//! | what an error answer means, and for whom | `errors` |
+//! | keys whose values are too large to be kept | `oversized` |
 //! | how long a reply takes, and how to wait for it | `latency` |
 
 mod breaker;
 mod config;
 mod connection;
 mod dial;
+mod errors;
 mod health;
 mod jobs;
 mod key;
 mod latency;
 mod memcached;
+mod oversized;
 mod redis;
 mod request;
 mod server;
@@ -147,9 +151,11 @@ pub enum Fetched {
         epoch: u64,
     },
     /// L3 (or, without an L3, L2) says there is no such key. Only `authoritative` absences may be
-    /// remembered (P9): those from an L3 nil.
-    Absent { authoritative: bool, epoch: u64 },
-    /// No tier that could know has answered.
+    /// remembered (P9): those of the tier that decides what exists.
+    Absent { authoritative: bool, tier: Tier, epoch: u64 },
+    /// The value has more bytes than [`TiersConfig::value_bytes_max`].
+    TooLarge { tier: Tier, bytes: u64 },
+    /// No tier that could know has given an answer. `why` says what to do next.
     Failed { tier: Tier, why: String },
 }
 
@@ -158,7 +164,7 @@ pub enum Fetched {
 pub enum Written {
     /// All configured tiers took it. `existed`: a deleted key was in one of them.
     Applied { existed: bool },
-    /// Certainly no tier has taken it.
+    /// Certainly no tier has taken it. `why` says what to do next.
     NotApplied { tier: Tier, why: String },
     /// A tier may have taken it.
     Unknown { tier: Tier, why: String },

@@ -17,7 +17,7 @@ use super::jobs::{FetchBoth, Step, fetched};
 use super::memcached::Memcached;
 use super::redis::Redis;
 use super::request::{Answer, Ask, Reply, Request};
-use super::server::{Replies, Server};
+use super::server::{PROGRESS_MAX, Replies, Server};
 use super::stats::TiersStats;
 use super::{Fetched, Job, Tier, TierEvent, Tiers, TiersConfig, TiersError, Written};
 use crate::reactor::{Reactor, Readiness};
@@ -31,6 +31,10 @@ const FILLS_QUEUED_MAX: usize = 1024;
 const SCRATCH_BYTES: usize = 64 << 10;
 /// Numbers of L2's descriptors begin at 0, those of L3's here.
 const TOKENS_PER_TIER: u64 = 1 << 48;
+
+/// Deadlines that a request can take: one in the queue, then an exchange whose reply goes on
+/// arriving.
+const GRACE: u32 = 1 + PROGRESS_MAX;
 
 /// If L2 had fewer than one in `HISTORY` of the values lately, both tiers are asked at once. At most
 /// that share of the requests reaches L3 in vain.
@@ -56,13 +60,14 @@ impl Upstream {
     /// # Errors
     /// A configuration that cannot be used, or a system without descriptors.
     pub fn new(config: &TiersConfig, reactor: &Rc<Reactor>) -> Result<Upstream, TiersError> {
+        let value_bytes_max = config.value_bytes_max;
         let mut l2 = None;
         if let Some(config) = &config.l2 {
             let (host, port) = parse_address(&config.address)?;
             check_deadline(Tier::L2, config.deadline)?;
             let endpoint = Endpoint::Tcp { host, port };
             let registry = (Rc::clone(reactor), 0);
-            let protocol = Memcached::default();
+            let protocol = Memcached::new(value_bytes_max);
             l2 = Some(Server::new(Tier::L2, protocol, endpoint, config.deadline, registry)?);
         }
         let mut l3 = None;
@@ -77,7 +82,7 @@ impl Upstream {
                 other => return Err(TiersError::Url(format!("cannot connect to {other}"))),
             };
             let registry = (Rc::clone(reactor), TOKENS_PER_TIER);
-            let protocol = Redis::new(server);
+            let protocol = Redis::new(server, value_bytes_max as u64);
             l3 = Some(Server::new(Tier::L3, protocol, endpoint, config.deadline, registry)?);
         }
         Ok(Upstream {
@@ -93,8 +98,8 @@ impl Upstream {
 
     /// How long everything that is under way can take at most.
     pub fn grace(config: &TiersConfig) -> Duration {
-        let l2 = config.l2.as_ref().map_or(Duration::ZERO, |l2| l2.deadline * 2);
-        l2 + config.l3.as_ref().map_or(Duration::ZERO, |l3| l3.deadline * 2)
+        let l2 = config.l2.as_ref().map_or(Duration::ZERO, |l2| l2.deadline * GRACE);
+        l2 + config.l3.as_ref().map_or(Duration::ZERO, |l3| l3.deadline * GRACE)
     }
 
     fn ask_l2(&mut self, ticket: Option<usize>, request: Request) {
@@ -126,7 +131,7 @@ impl Upstream {
                     let ticket = self.running.insert(Step::FetchL3 { flight });
                     self.ask_l3(Some(ticket), request);
                 } else {
-                    let outcome = Fetched::Absent { authoritative: false, epoch: 0 };
+                    let outcome = Fetched::Absent { authoritative: false, tier: Tier::L3, epoch: 0 };
                     self.events.push_back(TierEvent::Fetched { flight, outcome });
                 }
             }
@@ -150,7 +155,11 @@ impl Upstream {
     fn begin_write(&mut self, id: u64, key: &Arc<[u8]>, to_l3: Ask, to_l2: Ask) {
         for tier in [Tier::L3, Tier::L2] {
             if self.has(tier) && !self.available(tier) {
-                let why = "circuit breaker is open".into();
+                let why = match tier {
+                    Tier::L2 => self.l2.as_ref().map(|l2| l2.health.refusal()),
+                    Tier::L3 => self.l3.as_ref().map(|l3| l3.health.refusal()),
+                };
+                let why = why.unwrap_or_default();
                 let outcome = Written::NotApplied { tier, why };
                 return self.events.push_back(TierEvent::Written { id, outcome });
             }

@@ -22,6 +22,8 @@ use test_support::servers::{PATIENCE, Server, until};
 pub const LONG: Duration = Duration::from_secs(10);
 /// A timeout for a server that should not answer.
 pub const SHORT: Duration = Duration::from_millis(60);
+/// Larger values are not kept.
+pub const VALUE_BYTES_MAX: usize = 4 << 20;
 pub const HOUR: Duration = Duration::from_secs(3600);
 
 /// A function to run on the loop's thread.
@@ -163,6 +165,7 @@ impl Bench {
                 url: format!("redis://{address}"),
                 deadline,
             }),
+            value_bytes_max: VALUE_BYTES_MAX,
         };
         Bench { tiers: Loop::start(config, sender), dones }
     }

@@ -6,12 +6,15 @@
 //! a request cannot overtake an earlier one for the same key.
 
 mod deadlines;
+mod leave;
 mod link;
 mod probe;
+mod quiet;
 mod transfer;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -23,11 +26,14 @@ use super::connection::{Asked, Connection, Protocol, State};
 use super::dial::{Endpoint, Resolver};
 use super::health::{Failure, Health};
 use super::latency::Latency;
-use super::request::{Answer, Reply, Request};
+use super::oversized::{Oversized, Size};
+use super::request::{Again, Answer, Ask, Reply, Request};
 use crate::reactor::{Interest, Reactor, Readiness, Token};
 
 /// Tokens of one tier. The resolver has the first.
 const RESOLVED: u64 = 0;
+/// While a reply is arriving, its deadline is extended up to this many times.
+pub const PROGRESS_MAX: u32 = 4;
 
 /// One tier.
 #[derive(Debug)]
@@ -50,6 +56,11 @@ pub struct Server<P: Protocol> {
     value_bytes: usize,
     /// Requests in flight.
     in_flight: usize,
+    /// Requests that a server that was not ready has refused, for the next connection.
+    refused: Vec<Asked>,
+    /// When the last server was left, and its address.
+    left: Option<(Instant, Option<SocketAddr>)>,
+    oversized: Oversized,
 }
 
 /// Replies for [`Upstream`](super::Upstream), in wire order.
@@ -84,6 +95,9 @@ impl<P: Protocol> Server<P> {
             latency: Latency::new(),
             value_bytes: 1024,
             in_flight: 0,
+            refused: Vec::new(),
+            left: None,
+            oversized: Oversized::default(),
         })
     }
 
@@ -95,12 +109,25 @@ impl<P: Protocol> Server<P> {
     /// is lost.
     pub fn ask(&mut self, ticket: Option<usize>, request: Request, replies: &mut Replies) {
         self.health.figures.requests += 1;
-        let asked = Asked { ticket, request, since: None, is_again: false };
-        if self.health.allows() {
-            self.queue.push_back(asked);
-        } else {
-            self.not_sent(asked, "circuit breaker is open", replies);
+        let mut asked = Asked { ticket, request, since: None, again: None, was_refused: false };
+        if !self.health.allows() {
+            let why = self.health.refusal();
+            return self.not_sent(asked, &why, replies);
         }
+        if asked.request.ask.is_read() {
+            match self.oversized.look(&asked.request.key) {
+                Size::Unknown => {}
+                Size::WasTooLarge => asked.again = Some(Again::Size),
+                Size::TooLarge(bytes) => {
+                    let when = (Instant::now(), self.health.epoch());
+                    let answer = Answer::TooLarge { bytes };
+                    return replies.push_back(self.health.reply(&asked, answer, when));
+                }
+            }
+        } else if !matches!(asked.request.ask, Ask::Add { .. }) {
+            self.oversized.forget(&asked.request.key);
+        }
+        self.queue.push_back(asked);
     }
 
     /// Requests in the queue.
@@ -155,15 +182,19 @@ impl<P: Protocol> Server<P> {
         }
         self.expire_queue(now, replies);
         self.expire_link(now, replies);
+        self.expire_check(now, replies);
         self.begin_probe(now, replies);
         if !self.queue.is_empty() && matches!(self.link, Link::Down) {
             self.dial(now, replies);
         }
         if let Link::Up(connection, _) = &self.link
             && connection.state == State::Open
+            && !connection.is_leaving
             && !self.queue.is_empty()
         {
-            self.encode(now, replies);
+            if self.is_trusted(now) {
+                self.encode(now, replies);
+            }
             if let Err(failure) = self.send() {
                 self.lose(&failure, replies);
             }

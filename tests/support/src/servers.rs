@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -34,24 +35,36 @@ pub struct Server {
     kind: Kind,
     pub port: u16,
     child: Child,
+    arguments: Vec<String>,
 }
 
 impl Server {
     pub fn memcached() -> Server {
-        Server::start(Kind::Memcached)
+        Server::start(Kind::Memcached, &[])
     }
 
     pub fn redis() -> Server {
-        Server::start(Kind::Redis)
+        Server::start(Kind::Redis, &[])
     }
 
-    fn start(kind: Kind) -> Server {
+    /// A redis-server with further arguments.
+    pub fn redis_with(arguments: &[&str]) -> Server {
+        Server::start(Kind::Redis, arguments)
+    }
+
+    /// A memcached with further arguments.
+    pub fn memcached_with(arguments: &[&str]) -> Server {
+        Server::start(Kind::Memcached, arguments)
+    }
+
+    fn start(kind: Kind, arguments: &[&str]) -> Server {
+        let arguments: Vec<String> = arguments.iter().map(|&text| text.into()).collect();
         // Another process may take the port between the probe and the server's start: then try
         // another.
         for _ in 0..20 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if let Some(child) = spawn(kind, port) {
-                return Server { kind, port, child };
+            if let Some(child) = spawn(kind, port, &arguments) {
+                return Server { kind, port, child, arguments };
             }
         }
         panic!("no server could be started");
@@ -74,7 +87,9 @@ impl Server {
 
     /// Starts a new, empty server on the same port.
     pub fn restart(&mut self) {
-        self.child = until("the port to be free again", || spawn(self.kind, self.port));
+        self.child = until("the port to be free again", || {
+            spawn(self.kind, self.port, &self.arguments)
+        });
     }
 
     pub fn client(&self) -> Client {
@@ -89,7 +104,7 @@ impl Drop for Server {
     }
 }
 
-fn spawn(kind: Kind, port: u16) -> Option<Child> {
+fn spawn(kind: Kind, port: u16, arguments: &[String]) -> Option<Child> {
     let port_text = port.to_string();
     let mut command = match kind {
         Kind::Memcached => {
@@ -125,7 +140,7 @@ fn spawn(kind: Kind, port: u16) -> Option<Child> {
             command
         }
     };
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command
         .spawn()
         .expect("install memcached and redis-server (Debian packages of these names)");
@@ -280,6 +295,11 @@ pub enum Pieces {
 pub struct Proxy {
     pub port: u16,
     held: Arc<(Mutex<Held>, Condvar)>,
+    /// The server behind it; connections that exist stay with theirs.
+    upstream: Arc<AtomicU16>,
+    /// The number of connections that were opened and that are dead: they stay open, and nothing
+    /// is forwarded over them in either direction any more.
+    connections: Arc<(AtomicUsize, AtomicUsize)>,
 }
 
 /// Whether replies are held back, and the number waiting.
@@ -298,25 +318,47 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let held = Arc::new((Mutex::new(Held::default()), Condvar::new()));
-        let (upstream, gate) = (server.port, Arc::clone(&held));
+        let upstream = Arc::new(AtomicU16::new(server.port));
+        let connections = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+        let (to, gate, counts) = (upstream.clone(), Arc::clone(&held), connections.clone());
         // These threads end with the test process.
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = TcpStream::connect(("127.0.0.1", upstream)) else {
+                let to = to.load(Ordering::SeqCst);
+                let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else {
                     continue;
                 };
+                let number = counts.0.fetch_add(1, Ordering::SeqCst);
+                let life = Life { number, counts: Arc::clone(&counts) };
                 let (to_server, to_client) =
                     (server.try_clone().unwrap(), client.try_clone().unwrap());
-                std::thread::spawn(move || copy(client, to_server, None, Pieces::Whole));
-                let gate = Arc::clone(&gate);
-                std::thread::spawn(move || copy(server, to_client, Some(gate), pieces));
+                let (gate, there) = (Arc::clone(&gate), life.clone());
+                std::thread::spawn(move || copy(client, to_server, (None, there), Pieces::Whole));
+                std::thread::spawn(move || copy(server, to_client, (Some(gate), life), pieces));
             }
         });
-        Proxy { port, held }
+        Proxy { port, held, upstream, connections }
     }
 
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Sends connections that are opened from now on to another server, as a name or a virtual
+    /// address does after a failover.
+    pub fn lead_to(&self, server: &Server) {
+        self.upstream.store(server.port, Ordering::SeqCst);
+    }
+
+    /// Connections that were opened so far.
+    pub fn connections(&self) -> usize {
+        self.connections.0.load(Ordering::SeqCst)
+    }
+
+    /// From now on nothing is forwarded over the connections that exist, which stay open: as when a
+    /// firewall has forgotten them.
+    pub fn forget_connections(&self) {
+        self.connections.1.store(self.connections(), Ordering::SeqCst);
     }
 
     /// Forwards requests but holds replies back.
@@ -344,15 +386,31 @@ impl Drop for Proxy {
     }
 }
 
+/// One connection of a proxy, by its number.
+#[derive(Clone)]
+struct Life {
+    number: usize,
+    counts: Arc<(AtomicUsize, AtomicUsize)>,
+}
+
+impl Life {
+    fn is_over(&self) -> bool {
+        self.number < self.counts.1.load(Ordering::SeqCst)
+    }
+}
+
 fn copy(
     mut from: TcpStream,
     mut to: TcpStream,
-    gate: Option<Arc<(Mutex<Held>, Condvar)>>,
+    (gate, life): (Option<Arc<(Mutex<Held>, Condvar)>>, Life),
     pieces: Pieces,
 ) {
     to.set_nodelay(true).unwrap();
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if life.is_over() {
+            continue;
+        }
         if let Some(gate) = &gate {
             let mut held = gate.0.lock().unwrap();
             held.waiting += 1;
@@ -390,6 +448,11 @@ pub fn scripted_memcached(count: usize, answers: &'static str) -> (String, Recei
         let (stream, _) = listener.accept().unwrap();
         let mut commands = 0;
         for line in BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok) {
+            if line == "mn" {
+                // The greeting.
+                (&stream).write_all(b"MN\r\n").unwrap();
+                continue;
+            }
             let is_command = line.starts_with('m');
             commands += usize::from(is_command);
             let opaque = line.split(' ').find(|token| token.starts_with('O')).map(str::to_owned);
