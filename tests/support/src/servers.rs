@@ -289,6 +289,8 @@ pub enum Pieces {
     Bytes,
     /// In two halves, the second one a little later.
     Halves,
+    /// In pieces of 16 KiB, one each 15 ms.
+    Slow,
 }
 
 /// A proxy before a server that can hold its replies back, or split them.
@@ -422,6 +424,10 @@ fn copy(
             Pieces::Whole => count,
             Pieces::Bytes => 1,
             Pieces::Halves => count.div_ceil(2),
+            Pieces::Slow => {
+                std::thread::sleep(Duration::from_millis(15));
+                count
+            }
         };
         let mut sent = buffer[..count].chunks(piece_bytes).map(|piece| {
             if piece_bytes < count {
