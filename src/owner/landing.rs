@@ -1,13 +1,14 @@
 //! Results of the tiers: fills, answers to waiters, ends of writes.
 
 use super::Owner;
+use super::flags;
 use super::flight::Flight;
 use super::request::{nanos, rule_with};
 use super::response::OwnedResponse;
 use super::write::{Change, Write};
 use crate::doors::{Replies, Service};
 use crate::tiers::{Fetched, Job, Tier, TierEvent, Written};
-use l1d_wire::policy::{OnWriteError, Scope};
+use l1d_wire::policy::{ClientFlags, OnWriteError, Scope};
 use l1d_wire::protocol::ErrorCode;
 use shm_layout::Entry;
 use shm_layout::entry::expiry_tick;
@@ -68,6 +69,11 @@ impl Owner {
         match outcome {
             Fetched::Found { tier, value, flags, remaining, sent_at, epoch } => {
                 let keep = self.may_keep(flight, tier, epoch);
+                let rule = rule_with(&self.policy, flight.rule);
+                let (value, flags) = match tier {
+                    Tier::L2 => (value, flags),
+                    Tier::L3 => flags::from_l3(rule, value),
+                };
                 // P8: never longer than the tier's TTL, counted from the time of the request.
                 let remaining = remaining.map(|left| left.saturating_sub(sent_at.elapsed()));
                 let answer = self.found(flight, value, flags, remaining, keep);
@@ -149,7 +155,11 @@ impl Owner {
     /// requests in the order of their submission.
     fn fill_l2(&mut self, flight: &Flight, answer: &OwnedResponse, remaining: Option<Duration>) {
         let OwnedResponse::Found { value, flags, .. } = answer else { return };
-        let l2_ttl = rule_with(&self.policy, flight.rule).l2_ttl;
+        let rule = rule_with(&self.policy, flight.rule);
+        if rule.client_flags == ClientFlags::NeverFillL2 {
+            return;
+        }
+        let l2_ttl = rule.l2_ttl;
         let l2_ttl = remaining.map_or(l2_ttl, |left| left.min(l2_ttl));
         if let Some(below) = &mut self.below
             && below.tiers.available(Tier::L2)

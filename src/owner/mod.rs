@@ -14,6 +14,7 @@
 mod admin;
 
 mod block;
+mod flags;
 mod flight;
 mod landing;
 mod request;

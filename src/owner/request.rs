@@ -1,11 +1,12 @@
 //! Get, set, delete.
 
 use super::Owner;
+use super::flags;
 use super::flight::Boarding;
 use super::response::{OwnedResponse, Waiter};
 use super::write::Change;
 use crate::doors::{Origin, Replies};
-use crate::tiers::Job;
+use crate::tiers::{Job, Tier};
 use l1d_wire::policy::{PolicySet, Rule, Scope, WriteMode};
 use l1d_wire::protocol::{ErrorCode, Response, Set};
 use shm_layout::entry::{KEY_BYTES_MAX, NEVER, TICK_BITS, expiry_tick};
@@ -96,6 +97,13 @@ impl Owner {
             };
             return self.groups.give(waiter, &answer, replies);
         }
+        let has_both =
+            |below: &super::Below| [Tier::L2, Tier::L3].iter().all(|&t| below.tiers.has(t));
+        if self.below.as_ref().is_some_and(has_both)
+            && let Err(answer) = flags::check(rule, set.flags)
+        {
+            return self.groups.give(waiter, &answer, replies);
+        }
         let change = Change::Set { value: set.value.into(), flags: set.flags, ttl };
         self.line_up(&set.key.into(), id, change, waiter, replies);
     }
@@ -143,7 +151,8 @@ impl Owner {
                     let rule = rule_with(&self.policy, rule);
                     let (l2_ttl, l3_ttl) = (rule.l2_ttl, rule.l3_ttl);
                     let (value, flags) = (value.clone(), *flags);
-                    Job::Set { id, key: key.clone(), value, flags, l2_ttl, l3_ttl }
+                    let l3_value = flags::to_l3(rule, &value, flags);
+                    Job::Set { id, key: key.clone(), value, l3_value, flags, l2_ttl, l3_ttl }
                 }
                 Change::Delete => Job::Delete { id, key: key.clone() },
             };

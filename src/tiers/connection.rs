@@ -107,7 +107,10 @@ pub enum Content<S> {
     Probe,
     /// The server is asked for a sign of life.
     Check,
-    Requests { asked: Vec<Asked>, shape: S },
+    Requests {
+        asked: Vec<Asked>,
+        shape: S,
+    },
 }
 
 /// Stage of a connection's life; see the picture at the top.

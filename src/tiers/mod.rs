@@ -85,6 +85,9 @@ pub trait Tiers: fmt::Debug {
     fn stats(&self) -> TiersStats;
 }
 
+/// A value in L3 may have this many bytes more than in L2, for a frame around it.
+pub const FRAME_BYTES: usize = 12;
+
 /// One of the two tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tier {
@@ -112,11 +115,12 @@ pub enum Job {
     /// carries out requests in the order in which they were submitted, so a later change of the key
     /// cannot be overtaken.
     Fill { key: Arc<[u8]>, value: Arc<[u8]>, flags: u32, l2_ttl: Duration },
-    /// Store in L3, then L2.
+    /// Store in L3, then L2. L3 gets `l3_value`: the value, or the value in a frame.
     Set {
         id: u64,
         key: Arc<[u8]>,
         value: Arc<[u8]>,
+        l3_value: Arc<[u8]>,
         flags: u32,
         l2_ttl: Duration,
         l3_ttl: Option<Duration>,

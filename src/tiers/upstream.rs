@@ -19,7 +19,7 @@ use super::redis::Redis;
 use super::request::{Answer, Ask, Reply, Request};
 use super::server::{PROGRESS_MAX, Replies, Server};
 use super::stats::TiersStats;
-use super::{Fetched, Job, Tier, TierEvent, Tiers, TiersConfig, TiersError, Written};
+use super::{FRAME_BYTES, Fetched, Job, Tier, TierEvent, Tiers, TiersConfig, TiersError, Written};
 use crate::reactor::{Reactor, Readiness};
 
 /// Jobs under way; more are turned away. As many as the owner can have: a change or fetch that it
@@ -82,7 +82,7 @@ impl Upstream {
                 other => return Err(TiersError::Url(format!("cannot connect to {other}"))),
             };
             let registry = (Rc::clone(reactor), TOKENS_PER_TIER);
-            let protocol = Redis::new(server, value_bytes_max as u64);
+            let protocol = Redis::new(server, (value_bytes_max + FRAME_BYTES) as u64);
             l3 = Some(Server::new(Tier::L3, protocol, endpoint, config.deadline, registry)?);
         }
         Ok(Upstream {
@@ -131,7 +131,8 @@ impl Upstream {
                     let ticket = self.running.insert(Step::FetchL3 { flight });
                     self.ask_l3(Some(ticket), request);
                 } else {
-                    let outcome = Fetched::Absent { authoritative: false, tier: Tier::L3, epoch: 0 };
+                    let outcome =
+                        Fetched::Absent { authoritative: false, tier: Tier::L3, epoch: 0 };
                     self.events.push_back(TierEvent::Fetched { flight, outcome });
                 }
             }
@@ -142,8 +143,8 @@ impl Upstream {
                     self.ask_l2(None, Request { key, ask: Ask::Add { value, flags, ttl } });
                 }
             }
-            Job::Set { id, key, value, flags, l2_ttl, l3_ttl } => {
-                let to_l3 = Ask::Set { value: value.clone(), flags, ttl: l3_ttl };
+            Job::Set { id, key, value, l3_value, flags, l2_ttl, l3_ttl } => {
+                let to_l3 = Ask::Set { value: l3_value, flags, ttl: l3_ttl };
                 let to_l2 = Ask::Set { value, flags, ttl: Some(l2_ttl) };
                 self.begin_write(id, &key, to_l3, to_l2);
             }

@@ -206,6 +206,7 @@ impl Bench {
             id,
             key: key.into(),
             value: value.into(),
+            l3_value: value.into(),
             flags: 0xdead_beef,
             l2_ttl: HOUR,
             l3_ttl: Some(HOUR * 2),

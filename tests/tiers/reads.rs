@@ -119,6 +119,7 @@ fn other_clients_can_read_a_set_value_with_its_flags_and_ttl() {
         id: 1,
         key: b"key"[..].into(),
         value: b"v"[..].into(),
+        l3_value: b"v"[..].into(),
         flags: 0,
         l2_ttl: HOUR * 24 * 365,
         l3_ttl: None,

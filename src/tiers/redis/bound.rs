@@ -236,7 +236,8 @@ mod tests {
 
     fn string(bytes: usize) -> Vec<u8> {
         // Of what a string holds, nothing may be taken for the protocol.
-        let value: Vec<u8> = b"\r\n$500\r\n*3\r\n-ERR\r\n".iter().copied().cycle().take(bytes).collect();
+        let value: Vec<u8> =
+            b"\r\n$500\r\n*3\r\n-ERR\r\n".iter().copied().cycle().take(bytes).collect();
         [format!("${bytes}\r\n").as_bytes(), &value, b"\r\n"].concat()
     }
 

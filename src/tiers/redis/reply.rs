@@ -102,7 +102,8 @@ pub fn get_many_answers(
 ) -> Result<Vec<Answer>, Failure> {
     let (values, exist) = match (values, exist) {
         (Ok(values), Value::Int(exist)) => (values, usize::try_from(exist).unwrap_or(0)),
-        (Err(error), Value::Int(_) | Value::ServerError(_)) | (Ok(_), Value::ServerError(error)) => {
+        (Err(error), Value::Int(_) | Value::ServerError(_))
+        | (Ok(_), Value::ServerError(error)) => {
             return Ok(refused(keys, error));
         }
         _ => return Err(Failure::broken("unexpected reply to EXISTS")),

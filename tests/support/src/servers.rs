@@ -87,9 +87,8 @@ impl Server {
 
     /// Starts a new, empty server on the same port.
     pub fn restart(&mut self) {
-        self.child = until("the port to be free again", || {
-            spawn(self.kind, self.port, &self.arguments)
-        });
+        self.child =
+            until("the port to be free again", || spawn(self.kind, self.port, &self.arguments));
     }
 
     pub fn client(&self) -> Client {
