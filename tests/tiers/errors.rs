@@ -3,9 +3,8 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::channel;
-use std::time::Duration;
 
 use l1d::tiers::{Fetched, Job, Tier, TierEvent, Written};
 
@@ -245,10 +244,11 @@ fn a_server_that_is_loading_has_no_absences_and_is_waited_for() {
     let why = why_failed(bench.fetch(b"key:1"));
     assert!(why.contains("LOADING") && why.contains(TRY_AGAIN), "{why}");
     assert!(why_not_applied(bench.set(b"new", b"v")).contains("LOADING"));
-    until("the data to be loaded", || match bench.fetch(b"key:1") {
+    let value = until("the data to be loaded", || match bench.fetch(b"key:1") {
         Fetched::Failed { .. } => None,
-        fetched => Some(assert_eq!(found(fetched).1, [b'v'; 3000])),
+        fetched => Some(found(fetched).1),
     });
+    assert_eq!(value, [b'v'; 3000]);
     std::fs::remove_dir_all(directory).unwrap();
 }
 
@@ -323,7 +323,7 @@ fn a_memcached_that_is_not_ready_is_asked_over_another_connection() {
     assert_eq!(bench.tiers.stats().l2.unwrap().breaker, "closed");
 }
 
+/// A directory that does not exist yet.
 fn tempfile(name: &str) -> PathBuf {
-    let nanos = Duration::from_nanos(std::process::id().into()).as_nanos();
-    Path::new(&std::env::temp_dir()).join(format!("l1d-errors-{name}-{nanos}"))
+    std::env::temp_dir().join(format!("l1d-errors-{name}-{}", std::process::id()))
 }

@@ -155,3 +155,22 @@ fn a_session_is_opened_with_the_credentials_and_the_database_of_the_url() {
     assert_eq!(messages, 1);
     assert_eq!(commands, "*5 $5 HELLO $1 3 $4 AUTH $7 default $6 secret ");
 }
+
+/// The hazard: every reader has a value transferred that is too large to be kept.
+#[test]
+fn a_key_whose_value_was_too_large_is_asked_for_its_size_first() {
+    let mut redis = protocol("redis://localhost");
+    let mut read = asked(b"k", Ask::Get);
+    read.again = Some(Again::Size);
+    let reads = [read, asked(b"other", Ask::Get)];
+    let mut answer = |bytes| {
+        let mut out = Vec::new();
+        let (covered, mut shape) = redis.encode(&reads, 100, &mut out).unwrap();
+        assert_eq!((covered, &out[..]), (1, &b"*2\r\n$6\r\nSTRLEN\r\n$1\r\nk\r\n"[..]));
+        let mut answers = Vec::new();
+        assert!(redis.answer(&reads[..1], &mut shape, Value::Int(bytes), &mut answers).unwrap());
+        answers.remove(0)
+    };
+    assert!(matches!(answer((1 << 20) + 1), Answer::TooLarge { bytes: 1_048_577 }));
+    assert!(matches!(answer(1 << 20), Answer::AskAgain(Again::WithLife)));
+}

@@ -34,13 +34,14 @@ impl<P: Protocol> Server<P> {
             asked.was_refused = true;
             return self.refused.push(asked);
         }
+        self.health.figures.last_error = Some(fault.word.clone());
         let answer = Answer::NotSent(fault.text());
         replies.push_back(self.health.reply(&asked, answer, (sent_at, epoch)));
     }
 
     /// Lets the connection end once it is quiet. `false`: one was left a moment ago.
     fn leave(&mut self) -> bool {
-        let Link::Up(connection, _) = &mut self.link else { return true };
+        let Link::Up(connection, _) = &mut self.link else { return false };
         if connection.is_leaving {
             return true;
         }

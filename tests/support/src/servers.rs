@@ -295,12 +295,22 @@ pub enum Pieces {
 /// A proxy before a server that can hold its replies back, or split them.
 pub struct Proxy {
     pub port: u16,
-    held: Arc<(Mutex<Held>, Condvar)>,
+    held: Gate,
     /// The server behind it; connections that exist stay with theirs.
     upstream: Arc<AtomicU16>,
-    /// The number of connections that were opened and that are dead: they stay open, and nothing
-    /// is forwarded over them in either direction any more.
-    connections: Arc<(AtomicUsize, AtomicUsize)>,
+    connections: Arc<Connections>,
+}
+
+/// Where replies are held back.
+type Gate = Arc<(Mutex<Held>, Condvar)>;
+
+/// Connections of a proxy, numbered from 0.
+#[derive(Default)]
+struct Connections {
+    opened: AtomicUsize,
+    /// The first of these are dead: they stay open, and nothing is forwarded over them any more, in
+    /// either direction.
+    dead: AtomicUsize,
 }
 
 /// Whether replies are held back, and the number waiting.
@@ -320,8 +330,8 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let held = Arc::new((Mutex::new(Held::default()), Condvar::new()));
         let upstream = Arc::new(AtomicU16::new(server.port));
-        let connections = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
-        let (to, gate, counts) = (upstream.clone(), Arc::clone(&held), connections.clone());
+        let connections = Arc::new(Connections::default());
+        let (to, gate, all) = (upstream.clone(), Arc::clone(&held), Arc::clone(&connections));
         // These threads end with the test process.
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -329,8 +339,8 @@ impl Proxy {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else {
                     continue;
                 };
-                let number = counts.0.fetch_add(1, Ordering::SeqCst);
-                let life = Life { number, counts: Arc::clone(&counts) };
+                let number = all.opened.fetch_add(1, Ordering::SeqCst);
+                let life = Life { number, all: Arc::clone(&all) };
                 let (to_server, to_client) =
                     (server.try_clone().unwrap(), client.try_clone().unwrap());
                 let (gate, there) = (Arc::clone(&gate), life.clone());
@@ -353,13 +363,13 @@ impl Proxy {
 
     /// Connections that were opened so far.
     pub fn connections(&self) -> usize {
-        self.connections.0.load(Ordering::SeqCst)
+        self.connections.opened.load(Ordering::SeqCst)
     }
 
     /// From now on nothing is forwarded over the connections that exist, which stay open: as when a
     /// firewall has forgotten them.
     pub fn forget_connections(&self) {
-        self.connections.1.store(self.connections(), Ordering::SeqCst);
+        self.connections.dead.store(self.connections(), Ordering::SeqCst);
     }
 
     /// Forwards requests but holds replies back.
@@ -391,19 +401,19 @@ impl Drop for Proxy {
 #[derive(Clone)]
 struct Life {
     number: usize,
-    counts: Arc<(AtomicUsize, AtomicUsize)>,
+    all: Arc<Connections>,
 }
 
 impl Life {
     fn is_over(&self) -> bool {
-        self.number < self.counts.1.load(Ordering::SeqCst)
+        self.number < self.all.dead.load(Ordering::SeqCst)
     }
 }
 
 fn copy(
     mut from: TcpStream,
     mut to: TcpStream,
-    (gate, life): (Option<Arc<(Mutex<Held>, Condvar)>>, Life),
+    (gate, life): (Option<Gate>, Life),
     pieces: Pieces,
 ) {
     to.set_nodelay(true).unwrap();
