@@ -97,7 +97,7 @@ impl Owner {
             Fetched::TooLarge { bytes, .. } => self.too_large(bytes),
             Fetched::Failed { tier, why } => OwnedResponse::error(
                 ErrorCode::TierFailed,
-                format!("the key is not in L1, and {tier} gave no answer: {why}"),
+                format!("the key is not in L1, and {tier} gave no value: {why}"),
             ),
         }
     }
