@@ -3,10 +3,10 @@
 use crate::config::{Config, ConfigError};
 use crate::doors::Limits;
 use crate::event_loop::{self, EventLoopError};
-use crate::owner::{Below, Owner};
+use crate::owner::Owner;
 use crate::reactor::{Reactor, halts_at_once};
 use crate::table::{FileError, FileOptions, Tables};
-use crate::tiers::{TiersError, Upstream};
+use crate::tiers::{Tiers, TiersError, Upstream};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixListener;
@@ -105,8 +105,10 @@ pub fn run(
              of a single process slower; see \"Guest halt polling\" in systemd/README.md"
         );
     }
-    let absent_share_max_permille = config.table.absent_share_max_permille;
-    let mut owner = Owner::new(tables, config.policy.clone(), absent_share_max_permille, below);
+    let (absent_share_max_permille, ttl_max) =
+        (config.table.absent_share_max_permille, config.table.ttl_max);
+    let policy = config.policy.clone();
+    let mut owner = Owner::new(tables, policy, absent_share_max_permille, ttl_max, below);
     owner.fit_index(config.table.fit_index);
     let limits = Limits {
         frame_bytes_max: config.table.value_bytes_max as usize + FRAME_BYTES_BESIDE_VALUE,
@@ -123,15 +125,16 @@ pub fn run(
     Ok(())
 }
 
-fn prepare_tiers(config: &Config, reactor: &Rc<Reactor>) -> Result<Option<Below>, DaemonError> {
+fn prepare_tiers(
+    config: &Config,
+    reactor: &Rc<Reactor>,
+) -> Result<Option<Box<dyn Tiers>>, DaemonError> {
     let (l2, l3) = (&config.tiers.l2, &config.tiers.l3);
     if l2.is_none() && l3.is_none() {
         return Ok(None);
     }
-    let write_deadline = l2.as_ref().map_or(Duration::ZERO, |l2| l2.deadline)
-        + l3.as_ref().map_or(Duration::ZERO, |l3| l3.deadline);
-    let tiers = Box::new(Upstream::new(&config.tiers, reactor)?);
-    Ok(Some(Below { tiers, write_deadline }))
+    let l2_ttl_max = config.policy.rules().iter().map(|rule| rule.l2_ttl).max().unwrap_or_default();
+    Ok(Some(Box::new(Upstream::new(&config.tiers, l2_ttl_max, reactor)?)))
 }
 
 /// Listens on the configured socket; replaces a socket file without a listener.

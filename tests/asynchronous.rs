@@ -77,7 +77,7 @@ fn many_tasks_get_each_their_answer() {
                             cache.set(&key, &value).await.unwrap();
                             assert_eq!(&*cache.get(&key).await.unwrap().unwrap(), &value[..]);
                             if round % 3 == 0 {
-                                assert!(cache.delete(&key).await.unwrap());
+                                assert!(cache.delete(&key).await.unwrap().existed);
                                 assert!(cache.get(&key).await.unwrap().is_none());
                             }
                         }

@@ -77,7 +77,7 @@ impl Honest {
                 self.stored.insert(key.clone(), value);
             }
             2 => {
-                let existed = self.client.delete(&key).unwrap();
+                let existed = self.client.delete(&key).unwrap().existed;
                 assert_eq!(existed, self.stored.remove(&key).is_some(), "{key:?}");
                 self.writes += 1;
             }

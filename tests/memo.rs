@@ -100,7 +100,7 @@ fn a_key_that_is_deleted_flushed_or_expired_has_no_object() {
     let setting = setting();
     setting.writer.set(KEY, b"one").unwrap();
     assert_eq!(setting.text(), (some("one"), 1));
-    assert!(setting.writer.delete(KEY).unwrap());
+    assert!(setting.writer.delete(KEY).unwrap().existed);
     assert_eq!(setting.text(), (None, 0));
 
     for prefix in [b"".as_slice(), b"market:"] {

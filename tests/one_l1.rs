@@ -41,9 +41,9 @@ fn one_process_reads_at_once_what_another_writes_with_any_tiers() {
             let seen = b.peek(b"analysis:signals").expect("visible when acknowledged");
             assert_eq!(&*seen, value.as_bytes(), "with {l2:?} and {l3:?}");
         }
-        assert!(a.delete(b"analysis:signals").unwrap());
+        assert!(a.delete(b"analysis:signals").unwrap().existed);
         assert!(b.peek(b"analysis:signals").is_none());
-        assert!(!a.delete(b"analysis:signals").unwrap());
+        assert!(!a.delete(b"analysis:signals").unwrap().existed);
     }
 }
 
@@ -72,7 +72,9 @@ fn a_miss_goes_down_once_and_fills_what_is_above() {
 #[test]
 fn other_clients_of_the_tiers_read_what_was_written() {
     let (memcached, redis) = (Server::memcached(), Server::redis());
-    let daemon = start(&with_tiers(Some(&memcached.address()), Some(&redis.address())));
+    let config = with_tiers(Some(&memcached.address()), Some(&redis.address()));
+    let daemon =
+        start(&format!("{config}\n[[policy]]\nprefix = \"shared\"\nclient_flags = \"ignore\"\n"));
     let client = connect(&daemon);
     let options = SetOptions { flags: 0xdead_beef, ..SetOptions::default() };
     client.set_with(b"shared", b"\x00bytes\r\n", &options).unwrap();

@@ -67,7 +67,7 @@ fn readers_and_writers_go_on_while_the_table_moves_and_nothing_is_lost_or_old() 
     for n in 0..KEYS {
         writer.set(key(n), value(0)).unwrap();
     }
-    assert!(writer.delete(key(0)).unwrap());
+    assert!(writer.delete(key(0)).unwrap().existed);
     let deleted = key(0);
     let acknowledged: Vec<AtomicU64> = (0..HOT).map(|_| AtomicU64::new(0)).collect();
     let (is_over, reads) = (AtomicBool::new(false), AtomicU64::new(0));

@@ -180,7 +180,7 @@ fn a_client_without_a_table_works_through_the_daemon_until_there_is_one_that_it_
     let many = cache.get_many(&[&b"key"[..], b"none", b"two"]).unwrap();
     let many: Vec<_> = many.iter().map(Option::as_deref).collect();
     assert_eq!(many, [Some(&b"value"[..]), None, Some(b"2")]);
-    assert!(cache.delete(b"two").unwrap());
+    assert!(cache.delete(b"two").unwrap().existed);
     assert_eq!(beside.peek(b"two"), None);
     cache.set(b"own:key", b"mine").unwrap();
     assert_eq!(cache.peek(b"own:key").unwrap().meta().source, Source::Process);
@@ -218,7 +218,7 @@ fn a_client_that_does_not_know_its_mailbox_asks_over_the_socket() {
         let key = n.to_le_bytes();
         cache.set(key, b"value").unwrap();
         assert_eq!(cache.peek(key).unwrap().meta().source, Source::Table);
-        assert!(cache.delete(key).unwrap());
+        assert!(cache.delete(key).unwrap().existed);
         assert_eq!(cache.get(key).unwrap(), None);
     }
     // The mailbox that it did not know goes with its connection.

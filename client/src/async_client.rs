@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::mailbox::ClientEnd;
 use crate::pending::Pending;
-use crate::value::{Lookup, SetOptions, Stored, Value};
+use crate::value::{Deleted, Lookup, SetOptions, Stored, Value};
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
@@ -100,7 +100,7 @@ impl AsyncClient {
     /// # Errors
     ///
     /// The same as for [`Client::delete`].
-    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Deleted, Error> {
         answer(self.client.request_delete(key)).await
     }
 }

@@ -137,7 +137,7 @@ pub use l1d_wire::policy::WriteMode;
 pub use memo::{Memo, MemoError};
 pub use pending::Pending;
 pub use populate::Populate;
-pub use value::{Lifetime, Lookup, Meta, SetOptions, Source, Stored, Token, Value};
+pub use value::{Deleted, Lifetime, Lookup, Meta, SetOptions, Source, Stored, Token, Value};
 pub use values::Values;
 
 #[doc = include_str!("../../README.md")]

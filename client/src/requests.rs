@@ -5,8 +5,7 @@ use crate::error::Error;
 use crate::failure::Intent;
 use crate::pending::Pending;
 use crate::process_cache;
-use crate::reply::unexpected;
-use crate::value::{Lookup, SetOptions, Stored, Value};
+use crate::value::{Deleted, Lookup, SetOptions, Stored, Value};
 use crate::writes;
 use l1d_wire::protocol::{Request, Response};
 
@@ -85,11 +84,11 @@ impl Client {
 
     /// [`delete`](Self::delete) without waiting for the daemon's answer.
     #[inline]
-    pub fn request_delete(&self, key: impl AsRef<[u8]>) -> Pending<bool> {
+    pub fn request_delete(&self, key: impl AsRef<[u8]>) -> Pending<Deleted> {
         self.submit_delete(key.as_ref())
     }
 
-    fn submit_delete(&self, key: &[u8]) -> Pending<bool> {
+    fn submit_delete(&self, key: &[u8]) -> Pending<Deleted> {
         if let Err(error) = check_key(key) {
             return Pending::answered(self, Err(error));
         }
@@ -97,10 +96,7 @@ impl Client {
         delete.forget();
         let finish = move |response: Response<'_>| {
             delete.forget();
-            match response {
-                Response::Deleted { existed, .. } => Ok(existed),
-                other => Err(unexpected(&other)),
-            }
+            writes::deleted(&response)
         };
         Pending::begin(self, &Request::Delete { key }, Intent::Write, Box::new(finish))
     }

@@ -130,11 +130,13 @@ pub enum Lifetime {
     /// As long as the key's policy says.
     #[default]
     Rule,
-    /// This long, but no longer than the key's policy allows.
+    /// This long, in every tier: in the store of record for this long, in the copies above it
+    /// for no longer. Without tiers, or with [`WriteMode::L1Only`], no longer than the daemon's
+    /// `ttl_max`. A life of zero is [`Lifetime::DoNotKeep`].
     For(Duration),
-    /// As long as the key's policy allows.
+    /// Without end in the store of record. Without tiers for the daemon's `ttl_max`.
     Forever,
-    /// Not at all: the table forgets the key's old value and does not keep this one.
+    /// Not at all: the key is deleted, in every tier.
     DoNotKeep,
 }
 
@@ -153,7 +155,7 @@ impl Lifetime {
 /// How to store a value. `..SetOptions::default()` leaves the rest to the key's policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SetOptions {
-    /// Life of the L1 copy; the key's policy limits it.
+    /// How long the value lives.
     pub lifetime: Lifetime,
     /// Client flags, kept and written to the tiers as memcached clients expect.
     pub flags: u32,
@@ -174,7 +176,6 @@ pub struct SetOptions {
     /// read in order. (If the daemon cannot provide a mailbox, the socket takes its place: it waits
     /// for room until the deadline, and a daemon with too many writes on their way to the tiers
     /// drops unacknowledged ones.)
-    /// their way to the tiers drops what nobody waits for.)
     pub no_wait: bool,
 }
 
@@ -184,6 +185,18 @@ pub struct SetOptions {
 pub struct Stored {
     /// Version of the table's entry; 0 if the table has none, or if the call did not wait for it.
     pub version: u64,
-    /// A tier below did not take it, and the policy said to publish all the same.
+    /// Not every tier has taken it. If memcached has not, it is left out for the key until it has
+    /// deleted the older value; if the store of record has not, the policy said to publish all the
+    /// same (`on_write_error`), and the value is gone when its copy in L1 is.
+    pub degraded: bool,
+}
+
+/// The outcome of a delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deleted {
+    /// Whether L1 or a tier had the key.
+    pub existed: bool,
+    /// Not every tier has deleted it, as in [`Stored::degraded`].
     pub degraded: bool,
 }

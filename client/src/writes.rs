@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::failure::Intent;
 use crate::process_cache::{Fresh, Ticket};
 use crate::reply::unexpected;
-use crate::value::{SetOptions, Stored};
+use crate::value::{Deleted, SetOptions, Stored};
 use l1d_wire::protocol::{Request, Response, Set, frame};
 
 impl Client {
@@ -166,29 +166,26 @@ impl Client {
         })
     }
 
-    /// Removes a key, also in the tiers according to its policy. Returns whether it existed.
+    /// Removes a key, also in the tiers according to its policy.
     ///
     /// # Errors
     ///
     /// The same as for [`set_with`](Self::set_with).
     #[inline]
-    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<Deleted, Error> {
         self.delete_bytes(key.as_ref())
     }
 
-    fn delete_bytes(&self, key: &[u8]) -> Result<bool, Error> {
+    fn delete_bytes(&self, key: &[u8]) -> Result<Deleted, Error> {
         check_key(key)?;
         let process = self.shared.process();
         let ticket = process.begin_write(key);
         let deadline = self.shared.deadline();
         let request = Request::Delete { key };
-        let existed =
-            self.shared.ask(&request, Intent::Write, &deadline, |response| match response {
-                Response::Deleted { existed, .. } => Ok(existed),
-                other => Err(unexpected(&other)),
-            });
+        let deleted =
+            self.shared.ask(&request, Intent::Write, &deadline, |response| deleted(&response));
         process.end_write(ticket, key, None);
-        existed
+        deleted
     }
 }
 
@@ -201,6 +198,14 @@ pub(crate) fn request<'a>(key: &'a [u8], value: &'a [u8], options: &SetOptions) 
 pub(crate) fn stored(response: &Response<'_>) -> Result<Stored, Error> {
     match *response {
         Response::Stored { version, degraded } => Ok(Stored { version, degraded }),
+        ref other => Err(unexpected(other)),
+    }
+}
+
+/// The outcome of a delete.
+pub(crate) fn deleted(response: &Response<'_>) -> Result<Deleted, Error> {
+    match *response {
+        Response::Deleted { existed, degraded } => Ok(Deleted { existed, degraded }),
         ref other => Err(unexpected(other)),
     }
 }

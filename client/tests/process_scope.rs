@@ -105,7 +105,7 @@ fn writes_are_seen_at_once_and_failed_ones_leave_nothing_old() {
     assert_reads(cache, KEY, b"0", Source::Daemon);
     cache.set(KEY, b"set").unwrap();
     assert_reads(cache, KEY, b"set", Source::Process);
-    assert!(cache.delete(KEY).unwrap());
+    assert!(cache.delete(KEY).unwrap().existed);
     assert_reads(cache, KEY, b"1", Source::Daemon);
     cache.set(KEY, b"refused").expect_err("stored");
     assert_reads(cache, KEY, b"2", Source::Daemon);

@@ -182,7 +182,7 @@ fn assert_works_without_table(cache: &Client) {
     let many = cache.get_many(&[b"key", b"two"]).unwrap();
     assert!(many.iter().all(|value| value.as_deref() == Some(&b"from below"[..])));
     assert_eq!(cache.set(b"key", b"new").unwrap().version, 7);
-    assert!(cache.delete(b"key").unwrap());
+    assert!(cache.delete(b"key").unwrap().existed);
 
     cache.set(b"own:key", b"mine").unwrap();
     let own = cache.peek(b"own:key").unwrap();

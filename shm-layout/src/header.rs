@@ -20,7 +20,7 @@ use crate::memory::{Memory, MemoryMut};
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 8192;
 /// Raised with every change of what bytes mean.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 /// "l1dtable", in byte order.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"l1dtable");
 
@@ -35,6 +35,9 @@ pub const VERSION_CEILING: usize = 128;
 pub const INSTANCE: usize = 129;
 /// Fingerprint of the policy that the entries were stored under.
 pub const POLICY_FINGERPRINT: usize = 130;
+/// Not zero while a tier may still carry out a change that it has not answered, or memcached owes a
+/// delete: the daemon that dies meanwhile leaves that to its successor.
+pub const UNSETTLED: usize = 131;
 
 /// [`STATE_SERVING`] or why not (R0).
 pub const STATE: usize = 256;
@@ -97,6 +100,7 @@ pub const FINGERPRINT: u64 = {
         VERSION_CEILING,
         INSTANCE,
         POLICY_FINGERPRINT,
+        UNSETTLED,
         STATE,
         STRICT_FLOOR,
         LEASE_UNTIL,

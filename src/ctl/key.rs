@@ -2,7 +2,7 @@
 
 use super::{Failure, NOT_FOUND};
 use crate::cli::{print, print_error};
-use l1d_client::{Client, Lifetime, SetOptions, WriteMode};
+use l1d_client::{Client, Deleted, Lifetime, SetOptions, WriteMode};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
@@ -47,7 +47,7 @@ pub(super) fn set(
     client: &Client,
     key: &[u8],
     value: &str,
-    (ttl, flags, l1_only): (Option<Duration>, u32, bool),
+    (ttl, flags, l1_only): (Option<Lifetime>, u32, bool),
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let mut bytes = Vec::new();
@@ -59,25 +59,42 @@ pub(super) fn set(
         bytes.extend_from_slice(value.as_bytes());
     }
     let write = l1_only.then_some(WriteMode::L1Only);
-    let lifetime = ttl.map_or(Lifetime::Rule, Lifetime::For);
+    let lifetime = ttl.unwrap_or_default();
     let options = SetOptions { lifetime, flags, write, ..SetOptions::default() };
     let stored = client.set_with(key, &bytes, &options)?;
     if json {
         print(line(&json!({ "version": stored.version, "degraded": stored.degraded })))?;
     } else if stored.degraded {
-        print_error("stored in L1 only: a tier did not take it");
+        print_error("degraded: not every tier has taken it");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn delete(client: &Client, key: &[u8], json: bool) -> Result<ExitCode, Failure> {
-    let existed = client.delete(key)?;
+    let Deleted { existed, degraded, .. } = client.delete(key)?;
     if json {
-        print(line(&json!({ "existed": existed })))?;
-    } else if !existed {
-        print_error("not found");
+        print(line(&json!({ "existed": existed, "degraded": degraded })))?;
+    } else {
+        if degraded {
+            print_error("degraded: not every tier has deleted it");
+        }
+        if !existed {
+            print_error("not found");
+        }
     }
     Ok(if existed { ExitCode::SUCCESS } else { ExitCode::from(NOT_FOUND) })
+}
+
+/// A life as a person writes it.
+pub(super) fn lifetime(text: &str) -> Result<Lifetime, String> {
+    if text == "forever" {
+        return Ok(Lifetime::Forever);
+    }
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    let life = seconds.or_else(|| humantime::parse_duration(text).ok());
+    life.map(Lifetime::For).ok_or_else(|| {
+        "not a time; write for example 5s, 1h 30m, 30 (seconds) or forever".to_owned()
+    })
 }
 
 fn line(answer: &Value) -> String {

@@ -9,7 +9,8 @@ mod table;
 
 use crate::cli::{REFUSED, TIER_FAILED, UNREACHABLE, USAGE, print_error};
 use clap::{Parser, Subcommand};
-use l1d_client::{Client, Error};
+use key::lifetime;
+use l1d_client::{Client, Error, Lifetime};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -61,9 +62,11 @@ enum Command {
         key: String,
         /// The value; "-" reads it from standard input.
         value: String,
-        /// TTL in L1, for example "5s"; at most the policy's.
-        #[arg(long, value_parser = humantime::parse_duration)]
-        ttl: Option<Duration>,
+        /// How long it lives, in every tier: "5s", "1h 30m", a number of seconds, or "forever"; 0
+        /// deletes the key. Copies above the store of record live no longer than the policy says.
+        /// Without tiers, or with --l1-only, the daemon's ttl_max is the limit.
+        #[arg(long, value_parser = lifetime)]
+        ttl: Option<Lifetime>,
         /// Client flags.
         #[arg(long, default_value_t = 0)]
         flags: u32,

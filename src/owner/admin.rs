@@ -133,7 +133,7 @@ impl Owner {
     pub(super) fn stats(&mut self, origin: Origin, replies: &mut dyn Replies) {
         let policies: Vec<_> =
             self.policy.rules().iter().map(|rule| self.share_json(rule)).collect();
-        let tiers = self.below.as_ref().map(|below| below.tiers.stats());
+        let tiers = self.below.as_ref().map(|below| below.stats());
         let lately = std::mem::take(&mut self.longest_turn_lately);
         let stats = json!({
             "daemon": {
@@ -213,7 +213,6 @@ impl Owner {
             "buckets": hash.buckets(self.tables.current().writer().geometry().bucket_count()),
             "flight_waiters": self.flights.waiters(key),
             "write_under_way": self.writes.is_changing(key),
-            "blocked_for_fills": self.blocks.is_blocked(key),
             "has_tiers": self.below.is_some(),
         });
         reply_json(origin, &answer, replies);

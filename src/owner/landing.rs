@@ -3,7 +3,7 @@
 use super::Owner;
 use super::flags;
 use super::flight::Flight;
-use super::request::{nanos, rule_with};
+use super::request::{deleted, nanos, rule_with};
 use super::response::OwnedResponse;
 use super::write::{Change, Write};
 use crate::doors::{Replies, Service};
@@ -13,7 +13,7 @@ use l1d_wire::protocol::ErrorCode;
 use shm_layout::Entry;
 use shm_layout::entry::expiry_tick;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A shorter TTL in L1 is not worth an entry.
 const TTL_MIN: Duration = Duration::from_millis(50);
@@ -23,7 +23,7 @@ impl Owner {
     pub(super) fn land_all(&mut self, replies: &mut dyn Replies) -> bool {
         let mut any = false;
         while let Some(below) = &mut self.below
-            && let Some(event) = below.tiers.next_event()
+            && let Some(event) = below.next_event()
         {
             if !any {
                 // One reading of the clock for all that arrived together.
@@ -56,19 +56,17 @@ impl Owner {
         }
     }
 
-    /// P3: a fetched value is kept only if nothing has invalidated it.
-    fn may_keep(&self, flight: &Flight, tier: Tier, epoch: u64) -> bool {
-        let same_epoch = self.below.as_ref().is_some_and(|below| below.tiers.epoch(tier) == epoch);
-        flight.alive
-            && same_epoch
-            && !self.writes.is_changing(&flight.key)
-            && !self.blocks.is_blocked(&flight.key)
+    /// P3, P12: a fetched value is kept only if nothing has invalidated it, and if the tier had no
+    /// earlier change of the key left to carry out when it was asked.
+    fn may_keep(&self, flight: &Flight, tier: Tier, epoch: u64, is_in_doubt: bool) -> bool {
+        let same_epoch = self.below.as_ref().is_some_and(|below| below.epoch(tier) == epoch);
+        flight.alive && same_epoch && !is_in_doubt && !self.writes.is_changing(&flight.key)
     }
 
     fn fetched(&mut self, flight: &Flight, outcome: Fetched) -> OwnedResponse {
         match outcome {
-            Fetched::Found { tier, value, flags, remaining, sent_at, epoch } => {
-                let keep = self.may_keep(flight, tier, epoch);
+            Fetched::Found { tier, value, flags, remaining, sent_at, epoch, is_in_doubt } => {
+                let keep = self.may_keep(flight, tier, epoch, is_in_doubt);
                 let rule = rule_with(&self.policy, flight.rule);
                 let (value, flags) = match tier {
                     Tier::L2 => (value, flags),
@@ -82,11 +80,11 @@ impl Owner {
                 }
                 answer
             }
-            Fetched::Absent { authoritative, tier, epoch } => {
+            Fetched::Absent { authoritative, tier, epoch, is_in_doubt } => {
                 if !authoritative {
                     return OwnedResponse::Unknown;
                 }
-                let keep = self.may_keep(flight, tier, epoch);
+                let keep = self.may_keep(flight, tier, epoch, is_in_doubt);
                 let ttl = if keep {
                     self.remember_absence(flight.rule, &flight.key)
                 } else {
@@ -159,14 +157,13 @@ impl Owner {
         if rule.client_flags == ClientFlags::NeverFillL2 {
             return;
         }
-        let l2_ttl = rule.l2_ttl;
-        let l2_ttl = remaining.map_or(l2_ttl, |left| left.min(l2_ttl));
+        let l2_ttl = remaining.map_or(rule.l2_ttl, |left| left.min(rule.l2_ttl));
         if let Some(below) = &mut self.below
-            && below.tiers.available(Tier::L2)
+            && below.available(Tier::L2)
         {
             let (key, value) = (flight.key.clone(), value.clone());
             // A rejected fill only costs the next host a lookup in L3.
-            let _ = below.tiers.submit(Job::Fill { key, value, flags: *flags, l2_ttl });
+            let _ = below.submit(Job::Fill { key, value, flags: *flags, l2_ttl });
         }
     }
 
@@ -191,12 +188,8 @@ impl Owner {
     fn written(&mut self, write: &Write, outcome: Written) -> OwnedResponse {
         let publish = rule_with(&self.policy, write.rule).on_write_error == OnWriteError::Publish;
         match outcome {
-            Written::Applied { existed } => {
-                self.blocks.unblock(&write.key);
-                self.apply(write, existed, false)
-            }
-            Written::NotApplied { .. } if publish => {
-                self.counters.degraded += 1;
+            Written::Applied { existed, degraded } => self.apply(write, existed, degraded),
+            Written::NotApplied { .. } | Written::Unknown { .. } if publish => {
                 self.apply(write, false, true)
             }
             Written::NotApplied { tier, why } => {
@@ -204,18 +197,20 @@ impl Owner {
                 let message = format!("nothing has changed: {tier} did not take the write: {why}");
                 OwnedResponse::error(ErrorCode::TierFailed, message)
             }
-            Written::Unknown { tier, why } => {
-                self.counters.unknown_outcomes += 1;
-                self.doubt(&write.key);
-                if publish {
-                    self.counters.degraded += 1;
-                    return self.apply(write, false, true);
-                }
+            Written::Removed { tier, why } => {
+                self.counters.refused += 1;
                 self.tables.remove(&write.key, self.now_ns());
                 let message = format!(
-                    "{} may or may not have taken the write: {why}; read the key again before you \
-                     rely on it",
-                    tier
+                    "{tier} did not take the value: {why}; the key's former value is gone as well"
+                );
+                OwnedResponse::error(ErrorCode::TierFailed, message)
+            }
+            Written::Unknown { tier, why } => {
+                self.counters.unknown_outcomes += 1;
+                self.tables.remove(&write.key, self.now_ns());
+                let message = format!(
+                    "{tier} may or may not take the write: {why}; read the key again before you \
+                     rely on it"
                 );
                 OwnedResponse::error(ErrorCode::UnknownOutcome, message)
             }
@@ -223,31 +218,27 @@ impl Owner {
     }
 
     fn apply(&mut self, write: &Write, existed: bool, degraded: bool) -> OwnedResponse {
+        self.counters.degraded += u64::from(degraded);
         match &write.change {
-            Change::Set { value, flags, ttl } => {
-                match self.publish(write.rule, &write.key, value, *flags, *ttl) {
+            Change::Set { value, flags, lives } => {
+                let ttl = lives.l1;
+                match self.publish(write.rule, &write.key, value, *flags, ttl) {
                     Ok(version) => OwnedResponse::Stored { version, degraded },
-                    Err(answer) => answer,
+                    Err(_) => {
+                        // The tiers have the new value: no reader may go on seeing the old one.
+                        self.tables.remove(&write.key, self.now_ns());
+                        OwnedResponse::Stored { version: 0, degraded }
+                    }
                 }
             }
-            Change::Delete => {
+            Change::Delete { by_set } => {
                 let existed = self.tables.remove(&write.key, self.now_ns()) || existed;
                 if degraded {
-                    // The tiers still have it: L1 keeps reporting its absence for a while.
+                    // A tier still has it: L1 keeps reporting its absence for a while.
                     self.remember_absence(write.rule, &write.key);
                 }
-                OwnedResponse::Deleted { existed, degraded }
+                deleted(*by_set, existed, degraded)
             }
-        }
-    }
-
-    /// P7: a write may still arrive at a tier; until it can no longer do so, fetched values are not
-    /// kept.
-    fn doubt(&mut self, key: &Arc<[u8]>) {
-        let deadline = self.below.as_ref().map_or(Duration::ZERO, |below| below.write_deadline);
-        let until = Instant::now() + deadline + Duration::from_secs(1);
-        if !self.blocks.block(key, until) {
-            self.flights.kill_all();
         }
     }
 }

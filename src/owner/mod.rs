@@ -5,7 +5,7 @@
 //! |---|---|
 //! | one fetch for everyone who misses a key | `flight` |
 //! | changes on their way through the tiers | `write` |
-//! | keys whose state in the tiers is in doubt | `block` |
+//! | how long a value lives in each place | `life` |
 //! | get, set, delete | `request` |
 //! | results of the tiers | `landing` |
 //! | the administrator's requests | `admin` |
@@ -13,10 +13,10 @@
 
 mod admin;
 
-mod block;
 mod flags;
 mod flight;
 mod landing;
+mod life;
 mod request;
 mod resize;
 mod response;
@@ -30,7 +30,6 @@ use crate::reactor::Readiness;
 use crate::table::Tables;
 use crate::tiers::{JOBS_MAX, Tiers};
 pub(crate) use admin::pages_json;
-use block::Blocks;
 use flight::Flights;
 use l1d_wire::policy::PolicySet;
 use l1d_wire::protocol::version::{
@@ -56,26 +55,19 @@ const CLOCK_NOISE_NS: u64 = 1_000_000;
 /// accepted change is never rejected there, when its requester may no longer be waiting.
 const _: () = assert!(flight::FLIGHTS_MAX + write::CHANGES_MAX <= JOBS_MAX);
 
-/// The tiers below the table.
-#[derive(Debug)]
-pub struct Below {
-    /// Jobs go down, events come up.
-    pub tiers: Box<dyn Tiers>,
-    /// The longest that a write may take: a key whose write ended in doubt is not filled for this
-    /// long plus a second.
-    pub write_deadline: Duration,
-}
-
 /// Serves requests from the table and the tiers.
 #[derive(Debug)]
 pub struct Owner {
     tables: Tables,
     policy: PolicySet,
     policy_bytes: Vec<u8>,
-    below: Option<Below>,
+    /// The tiers below the table, if there are any.
+    below: Option<Box<dyn Tiers>>,
+    ttl_max: Duration,
+    /// What the table says of that.
+    is_unsettled: bool,
     flights: Flights,
     writes: Writes,
-    blocks: Blocks,
     groups: Groups,
     tasks: Vec<admin::Task>,
     counters: Counters,
@@ -108,23 +100,30 @@ struct Counters {
 }
 
 impl Owner {
-    /// An owner of `tables`. Known absences take at most this number of thousandths of the table.
+    /// An owner of `tables`. Known absences take at most this number of thousandths of the table,
+    /// and no value lives in it for longer than `ttl_max`.
     #[must_use]
     pub fn new(
         tables: Tables,
         policy: PolicySet,
         absent_share_max_permille: u16,
-        below: Option<Below>,
+        ttl_max: Duration,
+        mut below: Option<Box<dyn Tiers>>,
     ) -> Owner {
         let now = Instant::now();
+        let is_unsettled = tables.is_unsettled();
+        if let Some(below) = below.as_mut().filter(|_| is_unsettled) {
+            below.leave_l2_out();
+        }
         let mut owner = Owner {
             tables,
             policy_bytes: policy.encode(),
             policy,
             below,
+            ttl_max,
+            is_unsettled,
             flights: Flights::default(),
             writes: Writes::default(),
-            blocks: Blocks::default(),
             groups: Groups::default(),
             tasks: Vec::new(),
             counters: Counters::default(),
@@ -160,6 +159,16 @@ impl Owner {
         let change = offset.wrapping_sub(writer.clock_offset());
         if change.min(change.wrapping_neg()) > CLOCK_NOISE_NS {
             self.tables.set_clock_offset(offset);
+        }
+    }
+
+    /// P12: before a change is sent, notes in the table that something below is unsettled; and that
+    /// nothing is, once that is so.
+    fn note_unsettled(&mut self) {
+        let is_unsettled = self.below.as_ref().is_some_and(|below| below.has_open_changes());
+        if is_unsettled != self.is_unsettled {
+            self.is_unsettled = is_unsettled;
+            self.tables.set_unsettled(is_unsettled);
         }
     }
 
@@ -262,24 +271,25 @@ impl Service for Owner {
 
     fn tier_ready(&mut self, number: u64, readiness: Readiness, replies: &mut dyn Replies) {
         if let Some(below) = &mut self.below {
-            below.tiers.ready(number, readiness);
+            below.ready(number, readiness);
             self.land_all(replies);
         }
     }
 
     fn advance_tiers(&mut self, now: Instant, replies: &mut dyn Replies) -> Option<Instant> {
-        let due = self.below.as_mut()?.tiers.advance(now);
+        self.note_unsettled();
+        let due = self.below.as_mut()?.advance(now);
         // A job that a lost tier rejected, or whose deadline has passed, ends here; its waiters may
         // then submit another job.
         if self.land_all(replies) { Some(now) } else { due }
     }
 
     fn should_poll(&self, now: Instant) -> bool {
-        self.below.as_ref().is_some_and(|below| below.tiers.should_poll(now))
+        self.below.as_ref().is_some_and(|below| below.should_poll(now))
     }
 
     fn is_idle(&self) -> bool {
-        self.below.as_ref().is_none_or(|below| below.tiers.jobs() == 0)
+        self.below.as_ref().is_none_or(|below| below.jobs() == 0)
     }
 
     fn turn(&mut self, now: Instant, replies: &mut dyn Replies) -> Option<Instant> {
@@ -299,9 +309,6 @@ impl Service for Owner {
             let wait = Duration::from_nanos(due_ns.saturating_sub(now_ns));
             let more = wait.is_zero() && self.tables.sweep(now_ns, SWEEP_ENTRIES);
             next = next.min(if more { now } else { now + wait });
-        }
-        if let Some(until) = self.blocks.expire(now) {
-            next = next.min(until);
         }
         Some(if self.tasks.is_empty() { next } else { now })
     }

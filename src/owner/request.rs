@@ -3,10 +3,11 @@
 use super::Owner;
 use super::flags;
 use super::flight::Boarding;
+use super::life::{Lives, Record};
 use super::response::{OwnedResponse, Waiter};
 use super::write::Change;
 use crate::doors::{Origin, Replies};
-use crate::tiers::{Job, Tier};
+use crate::tiers::{Job, L2Change, Tier};
 use l1d_wire::policy::{PolicySet, Rule, Scope, WriteMode};
 use l1d_wire::protocol::{ErrorCode, Response, Set};
 use shm_layout::entry::{KEY_BYTES_MAX, NEVER, TICK_BITS, expiry_tick};
@@ -45,7 +46,7 @@ impl Owner {
             Boarding::Joined => return,
             Boarding::Full => Some(waiter),
             Boarding::Begun(flight, key) => {
-                let sent = below.tiers.submit(Job::Fetch { flight, key });
+                let sent = below.submit(Job::Fetch { flight, key, in_l2: true });
                 if sent.is_err() {
                     self.flights.land(flight);
                 }
@@ -83,28 +84,34 @@ impl Owner {
     pub(super) fn set(&mut self, set: &Set<'_>, waiter: Waiter, replies: &mut dyn Replies) {
         self.counters.sets += 1;
         let rule = self.policy.rule(set.key);
-        if let Err(answer) = key_fits(set.key).and_then(|()| value_fits(set, rule)) {
+        if let Err(answer) = key_fits(set.key).and_then(|()| self.value_fits(set, rule)) {
             return self.groups.give(waiter, &answer, replies);
         }
-        let ttl = set.ttl.unwrap_or(rule.ttl).min(rule.ttl);
-        let id = rule.id;
-        let through = set.write.unwrap_or(rule.write) == WriteMode::Through;
-        if self.below.is_none() || !through {
+        let (id, mode) = (rule.id, set.write.unwrap_or(rule.write));
+        if set.ttl == Some(Duration::ZERO) {
+            return self.remove(set.key, (id, mode), true, waiter, replies);
+        }
+        let record = self.record(mode);
+        let lives = Lives::new(rule, set.ttl, record, self.ttl_max);
+        if record == Record::L1 {
             self.flights.kill(set.key);
-            let answer = match self.publish(id, set.key, set.value, set.flags, ttl) {
+            let answer = match self.publish(id, set.key, set.value, set.flags, lives.l1) {
                 Ok(version) => OwnedResponse::Stored { version, degraded: false },
                 Err(answer) => answer,
             };
             return self.groups.give(waiter, &answer, replies);
         }
-        let has_both =
-            |below: &super::Below| [Tier::L2, Tier::L3].iter().all(|&t| below.tiers.has(t));
-        if self.below.as_ref().is_some_and(has_both)
+        let has_both = self
+            .below
+            .as_ref()
+            .is_some_and(|below| [Tier::L2, Tier::L3].into_iter().all(|tier| below.has(tier)));
+        if has_both
+            && lives.l2 != L2Change::None
             && let Err(answer) = flags::check(rule, set.flags)
         {
             return self.groups.give(waiter, &answer, replies);
         }
-        let change = Change::Set { value: set.value.into(), flags: set.flags, ttl };
+        let change = Change::Set { value: set.value.into(), flags: set.flags, lives };
         self.line_up(&set.key.into(), id, change, waiter, replies);
     }
 
@@ -115,14 +122,53 @@ impl Owner {
             return self.groups.give(waiter, &answer, replies);
         }
         let rule = self.policy.rule(key);
-        let id = rule.id;
-        if self.below.is_none() || rule.write == WriteMode::L1Only {
-            self.flights.kill(key);
-            let existed = self.tables.remove(key, self.now_ns());
-            let answer = OwnedResponse::Deleted { existed, degraded: false };
-            return self.groups.give(waiter, &answer, replies);
+        let (id, mode) = (rule.id, rule.write);
+        self.remove(key, (id, mode), false, waiter, replies);
+    }
+
+    /// Deletes a key, for a delete or for a set of a value that is not to be kept.
+    fn remove(
+        &mut self,
+        key: &[u8],
+        (rule, mode): (u8, WriteMode),
+        by_set: bool,
+        waiter: Waiter,
+        replies: &mut dyn Replies,
+    ) {
+        if self.record(mode) != Record::L1 {
+            return self.line_up(&key.into(), rule, Change::Delete { by_set }, waiter, replies);
         }
-        self.line_up(&key.into(), id, Change::Delete, waiter, replies);
+        self.flights.kill(key);
+        let existed = self.tables.remove(key, self.now_ns());
+        self.groups.give(waiter, &deleted(by_set, existed, false), replies);
+    }
+
+    /// Where the record of a key is kept that is written in this mode.
+    fn record(&self, mode: WriteMode) -> Record {
+        match &self.below {
+            Some(below) if mode == WriteMode::Through && below.has(Tier::L3) => Record::L3,
+            Some(_) if mode == WriteMode::Through => Record::L2,
+            _ => Record::L1,
+        }
+    }
+
+    /// Checked before anything is changed: a value that a tier takes and the table refuses would
+    /// leave the older one visible.
+    fn value_fits(&self, set: &Set<'_>, rule: &Rule) -> Result<(), OwnedResponse> {
+        let bytes = set.value.len();
+        let table_max = self.tables.current().writer().geometry().value_bytes_max() as usize;
+        let message = if bytes > rule.value_bytes_max as usize {
+            format!(
+                "a value of {bytes} bytes; the policy of prefix {:?} allows {} (value_bytes_max)",
+                String::from_utf8_lossy(&rule.prefix),
+                rule.value_bytes_max
+            )
+        } else if bytes > table_max && rule.scope == Scope::Host {
+            format!("a value of {bytes} bytes; the table takes {table_max} (value_bytes_max)")
+        } else {
+            return Ok(());
+        };
+        Err(OwnedResponse::error(ErrorCode::TooLarge, message))
     }
 
     /// Queues a change after earlier ones of its key, and begins it if it is the first.
@@ -145,20 +191,19 @@ impl Owner {
     /// allowed until the new one is acknowledged, and a hot key must not miss (P7).
     pub(super) fn begin_write(&mut self, key: &Arc<[u8]>, replies: &mut dyn Replies) {
         while let (Some(write), Some(below)) = (self.writes.first(key), &mut self.below) {
-            let (id, rule, key) = (write.id, write.rule, key.clone());
+            let (id, key) = (write.id, key.clone());
             let job = match &write.change {
-                Change::Set { value, flags, .. } => {
-                    let rule = rule_with(&self.policy, rule);
-                    let (l2_ttl, l3_ttl) = (rule.l2_ttl, rule.l3_ttl);
-                    let (value, flags) = (value.clone(), *flags);
+                Change::Set { value, flags, lives } => {
+                    let rule = rule_with(&self.policy, write.rule);
+                    let (value, flags, l2, l3_ttl) = (value.clone(), *flags, lives.l2, lives.l3);
                     let l3_value = flags::to_l3(rule, &value, flags);
-                    Job::Set { id, key: key.clone(), value, l3_value, flags, l2_ttl, l3_ttl }
+                    Job::Set { id, key: key.clone(), value, l3_value, flags, l2, l3_ttl }
                 }
-                Change::Delete => Job::Delete { id, key: key.clone() },
+                Change::Delete { .. } => Job::Delete { id, key: key.clone(), in_l2: true },
             };
             // P2: every value in flight is older than this write.
             self.flights.kill(&key);
-            if below.tiers.submit(job).is_ok() {
+            if below.submit(job).is_ok() {
                 return;
             }
             if let Some(write) = self.writes.end(id) {
@@ -186,6 +231,14 @@ impl Owner {
         self.tables
             .put(&entry, now_ns)
             .map_err(|error| OwnedResponse::error(ErrorCode::TooLarge, error.to_string()))
+    }
+}
+
+/// The answer to a change that removed a key.
+pub(super) fn deleted(by_set: bool, existed: bool, degraded: bool) -> OwnedResponse {
+    match by_set {
+        true => OwnedResponse::Stored { version: 0, degraded },
+        false => OwnedResponse::Deleted { existed, degraded },
     }
 }
 
@@ -217,18 +270,5 @@ fn key_fits(key: &[u8]) -> Result<(), OwnedResponse> {
         return Ok(());
     }
     let message = LayoutError::KeyBytes { bytes: key.len() }.to_string();
-    Err(OwnedResponse::error(ErrorCode::TooLarge, message))
-}
-
-fn value_fits(set: &Set<'_>, rule: &Rule) -> Result<(), OwnedResponse> {
-    if set.value.len() <= rule.value_bytes_max as usize {
-        return Ok(());
-    }
-    let message = format!(
-        "a value of {} bytes; the policy of prefix {:?} allows {} (value_bytes_max)",
-        set.value.len(),
-        String::from_utf8_lossy(&rule.prefix),
-        rule.value_bytes_max
-    );
     Err(OwnedResponse::error(ErrorCode::TooLarge, message))
 }

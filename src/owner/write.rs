@@ -1,10 +1,10 @@
 //! Changes on their way to the tiers: one at a time for each key, in order of arrival (P7).
 
+use super::life::Lives;
 use super::response::Waiter;
 use rapidhash::RapidHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The most changes in progress or waiting; one more is refused.
 pub(super) const CHANGES_MAX: usize = 8192;
@@ -16,9 +16,10 @@ const UNAWAITED: usize = 64;
 #[derive(Debug)]
 pub(super) enum Change {
     /// Set the key to a value, through the tiers.
-    Set { value: Arc<[u8]>, flags: u32, ttl: Duration },
-    /// Delete the key, through the tiers.
-    Delete,
+    Set { value: Arc<[u8]>, flags: u32, lives: Lives },
+    /// Delete the key, through the tiers: for a delete, or for a set of a value that is not to be
+    /// kept.
+    Delete { by_set: bool },
 }
 
 /// A change and its waiter.
@@ -103,13 +104,21 @@ impl Writes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tiers::L2Change;
+    use std::time::Duration;
 
     #[test]
     fn changes_of_one_key_go_one_after_another() {
         let mut writes = Writes::default();
         let key: Arc<[u8]> = b"k"[..].into();
-        assert_eq!(writes.line_up(&key, 0, Change::Delete, Waiter::Nobody), Ok(true));
-        assert_eq!(writes.line_up(&key, 0, Change::Delete, Waiter::Nobody), Ok(false));
+        assert_eq!(
+            writes.line_up(&key, 0, Change::Delete { by_set: false }, Waiter::Nobody),
+            Ok(true)
+        );
+        assert_eq!(
+            writes.line_up(&key, 0, Change::Delete { by_set: false }, Waiter::Nobody),
+            Ok(false)
+        );
         let first = writes.first(b"k").unwrap().id;
         assert!(writes.end(first + 1).is_none(), "the second is not in progress");
         assert_eq!(writes.end(first).unwrap().id, first);
@@ -123,7 +132,8 @@ mod tests {
     #[test]
     fn those_who_wait_for_an_answer_leave_room_for_sets_that_nobody_waits_for() {
         let mut writes = Writes::default();
-        let set = || Change::Set { value: b"v"[..].into(), flags: 0, ttl: Duration::ZERO };
+        let lives = Lives { l1: Duration::ZERO, l2: L2Change::None, l3: None };
+        let set = || Change::Set { value: b"v"[..].into(), flags: 0, lives };
         let mut line_up = |n: usize, change, waiter| {
             let key: Arc<[u8]> = n.to_le_bytes()[..].into();
             writes.line_up(&key, 0, change, waiter)

@@ -462,6 +462,22 @@ impl Tables {
         self.advisor.limit_absences(permille);
     }
 
+    /// Notes in the table, for the next daemon, whether anything below is unsettled. A successor
+    /// that is being made gets it as well.
+    pub fn set_unsettled(&mut self, is_unsettled: bool) {
+        self.current.table.writer().set_unsettled(is_unsettled);
+        if let Some(successor) = self.filling() {
+            successor.writer().set_unsettled(is_unsettled);
+        }
+    }
+
+    /// Whether anything below was unsettled when that was last noted, by this daemon or by the one
+    /// before.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.current.table.writer().is_unsettled()
+    }
+
     /// Stores what readers add to their clock (R7), in nanoseconds.
     pub fn set_clock_offset(&mut self, offset_ns: u64) {
         self.current.table.writer().set_clock_offset(offset_ns);

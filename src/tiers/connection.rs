@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!              connected        greeted
-//! Connecting ------------> Greeting ------> Open ----+ given up with writes unanswered
+//! Connecting ------------> Greeting ------> Open ----+ given up with changes unanswered
 //!      |                      |              |       v
 //!      +----------------------+--------------+--> Draining --> closed
 //!                    failed, or nothing that was sent can still be carried out
@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -34,6 +35,8 @@ pub trait Protocol: fmt::Debug {
     type Shape: fmt::Debug;
     /// The beginning of a message whose rest has not come.
     type Decoder: Default;
+    /// What identifies a connection at the server.
+    type Session: Default + fmt::Debug;
 
     /// Appends the commands that open a session. Returns how many messages answer them.
     fn greet(&self, out: &mut Vec<u8>) -> usize;
@@ -41,8 +44,20 @@ pub trait Protocol: fmt::Debug {
     /// Appends a command that every healthy server answers with one message.
     fn probe(&self, out: &mut Vec<u8>);
 
-    /// Checks one message that answers a greeting or a probe.
-    fn check_session(&self, message: Self::Message) -> Result<(), Failure>;
+    /// Takes one message that answers a greeting.
+    fn greeted(&self, session: &mut Self::Session, message: Self::Message) -> Result<(), Failure>;
+
+    /// Appends a command that has the server end the session of a former connection, or tells why
+    /// not. `own` is the session over which the command will be sent.
+    fn end_session(&self, own: &Self::Session, former: &Self::Session, out: &mut Vec<u8>)
+    -> Ending;
+
+    /// Whether this answer to [`end_session`](Protocol::end_session) means that nothing more of the
+    /// former session will be carried out.
+    fn has_ended(&self, message: &Self::Message) -> bool;
+
+    /// Checks one message that answers a probe.
+    fn check_probe(&self, message: Self::Message) -> Result<(), Failure>;
 
     /// Appends one exchange for the first of `asked`, which is not empty. Values had `value_bytes`
     /// bytes lately, on average. Returns how many of the requests it covers. On an error nothing
@@ -72,6 +87,18 @@ pub trait Protocol: fmt::Debug {
     ) -> Result<bool, Failure>;
 }
 
+/// Whether the server can end the session of a former connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The command is appended.
+    Asked,
+    /// The former connection led to another server: nobody who reads from this one sees what the
+    /// other one does with it.
+    OtherServer,
+    /// It cannot, or it is not known which session that was.
+    Impossible,
+}
+
 /// A request and the job that asked.
 #[derive(Debug)]
 pub struct Asked {
@@ -85,6 +112,17 @@ pub struct Asked {
     pub again: Option<Again>,
     /// A server that was not ready has refused it once.
     pub was_refused: bool,
+    /// When it was sent, the server could still carry out a change of the key that was sent over a
+    /// former connection.
+    pub is_in_doubt: bool,
+}
+
+impl Asked {
+    /// A request that has not been sent.
+    pub fn new(ticket: Option<usize>, request: Request) -> Asked {
+        let (since, again) = (None, None);
+        Asked { ticket, request, since, again, was_refused: false, is_in_doubt: false }
+    }
 }
 
 /// Commands that are answered together.
@@ -104,6 +142,10 @@ pub struct Exchange<S> {
 #[derive(Debug)]
 pub enum Content<S> {
     Greeting,
+    /// Ends the session of the former connection with this token.
+    End {
+        former: u64,
+    },
     Probe,
     /// The server is asked for a sign of life.
     Check,
@@ -134,6 +176,9 @@ pub struct Connection<P: Protocol> {
     socket: OwnedFd,
     pub token: u64,
     pub decoder: P::Decoder,
+    pub session: P::Session,
+    /// The network broke it off: what the server still does with it will not be seen.
+    pub is_broken_off: bool,
     out: Vec<u8>,
     /// Bytes at the front of `out` that the kernel has taken.
     out_start: usize,
@@ -160,6 +205,8 @@ impl<P: Protocol> Connection<P> {
             socket,
             token,
             decoder: P::Decoder::default(),
+            session: P::Session::default(),
+            is_broken_off: false,
             out: Vec::new(),
             out_start: 0,
             queued: 0,
@@ -216,7 +263,7 @@ impl<P: Protocol> Connection<P> {
                 Ok(sent) => self.out_start += sent,
                 Err(Errno::EAGAIN) => return Ok(()),
                 Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(self.failed(error)),
             }
         }
         self.out_start = 0;
@@ -233,19 +280,28 @@ impl<P: Protocol> Connection<P> {
                 Ok(bytes) => Ok(Received::Bytes(bytes)),
                 Err(Errno::EAGAIN) => Ok(Received::Nothing),
                 Err(Errno::EINTR) => continue,
-                Err(error) => Err(error.into()),
+                Err(error) => Err(self.failed(error)),
             };
         }
     }
 
-    /// Whether the server may still carry out a write that it has not answered. Closing the
-    /// connection recalls nothing that the server's kernel has received (P12).
-    pub fn may_still_write(&self) -> bool {
-        let writes = |asked: &Asked| !asked.request.ask.is_read();
-        self.in_flight.iter().any(|exchange| match &exchange.content {
-            Content::Requests { asked, .. } => self.is_sent(exchange) && asked.iter().any(writes),
-            Content::Greeting | Content::Probe | Content::Check => false,
-        })
+    fn failed(&mut self, error: Errno) -> io::Error {
+        // These two say that the server's end is closed.
+        self.is_broken_off |= !matches!(error, Errno::ECONNRESET | Errno::EPIPE);
+        error.into()
+    }
+
+    /// Keys of the changes that the server may still carry out, since it has not answered them. It
+    /// may even if the connection is closed: that recalls nothing that the server's kernel has
+    /// received (P12).
+    pub fn unanswered_changes(&self) -> impl Iterator<Item = &Arc<[u8]>> {
+        let sent = self.in_flight.iter().filter(|exchange| self.is_sent(exchange));
+        let asked = sent.flat_map(|exchange| match &exchange.content {
+            Content::Requests { asked, .. } => asked.as_slice(),
+            Content::Greeting | Content::End { .. } | Content::Probe | Content::Check => &[],
+        });
+        let changes = asked.filter(|asked| !asked.request.ask.is_read());
+        changes.map(|asked| &asked.request.key)
     }
 
     /// Sends nothing more and tells the server so; it closes when it has worked off what it has.

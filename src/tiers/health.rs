@@ -187,7 +187,8 @@ impl Health {
             }
             Answer::NotSent(_) | Answer::Unanswered(_) => self.figures.errors += 1,
         }
-        (self.tier, Reply { ticket: asked.ticket, answer, sent_at, epoch })
+        let (ticket, is_in_doubt) = (asked.ticket, asked.is_in_doubt);
+        (self.tier, Reply { ticket, answer, sent_at, epoch, is_in_doubt })
     }
 
     /// The figures, to show.

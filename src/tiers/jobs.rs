@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::request::{Answer, Reply, Request};
+use super::request::{Answer, Ask, Reply};
 use super::{Fetched, Tier};
 
 /// A job and the answer that it waits for.
@@ -18,28 +18,38 @@ pub enum Step {
     },
     /// Both tiers'.
     FetchBoth(FetchBoth),
-    /// L3's, then L2 is written to.
+    /// L3's, then L2 is written to, if that is asked.
     WriteL3 {
         id: u64,
-        to_l2: Request,
-    },
-    WriteL2 {
-        id: u64,
-        existed: bool,
         key: Arc<[u8]>,
-        is_set: bool,
+        to_l2: Option<Ask>,
     },
+    WriteL2(WriteL2),
     /// L2 refused a value: its answer to the delete of the older one.
     ClearL2 {
-        id: u64,
+        step: WriteL2,
         why: String,
     },
+    /// L2's to a delete that it owes.
+    Settle {
+        key: Arc<[u8]>,
+    },
+}
+
+/// A change that L3 has taken, if there is one.
+#[derive(Debug)]
+pub struct WriteL2 {
+    pub id: u64,
+    pub key: Arc<[u8]>,
+    pub existed: bool,
+    pub is_set: bool,
 }
 
 /// A fetch that has asked both tiers.
 #[derive(Debug)]
 pub struct FetchBoth {
     pub flight: u64,
+    pub key: Arc<[u8]>,
     /// L3's answer. It counts if L2 has no value: L2 keeps client flags, and L3 does not.
     l3: Option<Fetched>,
     /// Replies that are to come. The last one frees the ticket.
@@ -48,8 +58,8 @@ pub struct FetchBoth {
 }
 
 impl FetchBoth {
-    pub fn new(flight: u64) -> FetchBoth {
-        FetchBoth { flight, l3: None, replies_left: 2, is_over: false }
+    pub fn new(flight: u64, key: Arc<[u8]>) -> FetchBoth {
+        FetchBoth { flight, key, l3: None, replies_left: 2, is_over: false }
     }
 
     /// Takes a reply. Returns the outcome if this reply decides it.
@@ -80,12 +90,16 @@ pub fn fetched(tier: Tier, reply: Reply) -> Fetched {
             remaining,
             sent_at: reply.sent_at,
             epoch: reply.epoch,
+            is_in_doubt: reply.is_in_doubt,
         },
         // L3 decides what exists, and L2 where it is alone (P9): while there is an L3, it is asked
         // last, and a miss of L2 is not an outcome.
-        Answer::Miss { absent } => {
-            Fetched::Absent { authoritative: absent, tier, epoch: reply.epoch }
-        }
+        Answer::Miss { absent } => Fetched::Absent {
+            authoritative: absent,
+            tier,
+            epoch: reply.epoch,
+            is_in_doubt: reply.is_in_doubt,
+        },
         Answer::TooLarge { bytes } => Fetched::TooLarge { tier, bytes },
         Answer::Refused(why) | Answer::NotSent(why) | Answer::Unanswered(why) => {
             Fetched::Failed { tier, why }

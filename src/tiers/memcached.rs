@@ -17,7 +17,7 @@ use memcache::exp::{Error, MetaCommand, MetaOp, ReturnCode};
 
 use header::Header;
 
-use super::connection::{Asked, Protocol};
+use super::connection::{Asked, Ending, Protocol};
 use super::errors::{self, Fault, Kind};
 use super::health::Failure;
 use super::key::{is_plain, memcached_key};
@@ -54,6 +54,9 @@ pub struct Memcached {
     /// Rises with each command. It travels as the opaque token and comes back with the response, so
     /// that an answer can never be taken for another request's.
     next_opaque: u32,
+    /// The server holds copies of a store of record. Their expiry is a moment, so that a store that
+    /// is carried out late does not live longer (P12).
+    holds_copies: bool,
 }
 
 /// How an exchange is answered.
@@ -102,6 +105,7 @@ impl Protocol for Memcached {
     type Message = Message;
     type Shape = Shape;
     type Decoder = Decoder;
+    type Session = ();
 
     /// A server that does not know meta commands would carry out the lines of a value as commands:
     /// it is asked before it gets one.
@@ -110,11 +114,23 @@ impl Protocol for Memcached {
         1
     }
 
+    fn greeted(&self, (): &mut (), message: Message) -> Result<(), Failure> {
+        self.check_probe(message)
+    }
+
+    fn end_session(&self, (): &(), (): &(), _: &mut Vec<u8>) -> Ending {
+        Ending::Impossible
+    }
+
+    fn has_ended(&self, _: &Message) -> bool {
+        false
+    }
+
     fn probe(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(NO_OP);
     }
 
-    fn check_session(&self, message: Message) -> Result<(), Failure> {
+    fn check_probe(&self, message: Message) -> Result<(), Failure> {
         match message {
             Ok((header, _)) if header.rc == ReturnCode::Mn => Ok(()),
             Ok(_) => Err(Failure::broken("unexpected answer to a no-op")),
@@ -148,7 +164,10 @@ impl Protocol for Memcached {
             Some(first) if first.request.ask.is_read() => {
                 self.encode_get(&first.request, false, out)?;
             }
-            Some(first) => self.encode_command(&command(&first.request, opaque), out)?,
+            Some(first) => {
+                let command = command(&first.request, opaque, self.holds_copies);
+                self.encode_command(&command, out)?;
+            }
             None => {}
         }
         Ok((1, Shape::One(opaque)))
@@ -229,9 +248,10 @@ impl Protocol for Memcached {
 }
 
 impl Memcached {
-    /// Values of more than `value_bytes_max` bytes are not kept.
-    pub fn new(value_bytes_max: usize) -> Memcached {
-        Memcached { value_bytes_max, next_opaque: 0 }
+    /// The protocol with a server that holds copies of a store of record, or is one itself. Values of
+    /// more than `value_bytes_max` bytes are not kept.
+    pub fn new(holds_copies: bool, value_bytes_max: usize) -> Memcached {
+        Memcached { next_opaque: 0, holds_copies, value_bytes_max }
     }
 
     /// Appends a get for value, remaining life and client flags.
@@ -333,19 +353,25 @@ impl Value {
     }
 }
 
-fn command(request: &Request, opaque: u32) -> MetaCommand {
+fn command(request: &Request, opaque: u32, is_copy: bool) -> MetaCommand {
     let key = memcached_key(&request.key).into_owned();
     let command = match &request.ask {
         Ask::Get => MetaCommand::new(MetaOp::Get, key).flag(GET_FLAGS),
-        Ask::Set { value, flags, ttl } => store(key, value, *flags, *ttl),
-        Ask::Add { value, flags, ttl } => store(key, value, *flags, Some(*ttl)).flag("ME"),
+        Ask::Set { value, flags, ttl } => store(key, value, *flags, *ttl, is_copy),
+        Ask::Add { value, flags, ttl } => store(key, value, *flags, Some(*ttl), is_copy).flag("ME"),
         Ask::Delete => MetaCommand::new(MetaOp::Delete, key),
     };
     command.flag(format!("O{opaque}"))
 }
 
-fn store(key: Vec<u8>, value: &[u8], flags: u32, ttl: Option<Duration>) -> MetaCommand {
-    let seconds = ttl.map_or(0, |ttl| ttl::memcached_seconds(ttl, SystemTime::now()));
+fn store(
+    key: Vec<u8>,
+    value: &[u8],
+    flags: u32,
+    ttl: Option<Duration>,
+    is_copy: bool,
+) -> MetaCommand {
+    let seconds = ttl.map_or(0, |ttl| ttl::memcached_seconds(ttl, SystemTime::now(), is_copy));
     MetaCommand::new(MetaOp::Set, key)
         .flag(format!("T{seconds}"))
         .flag(format!("F{flags}"))

@@ -9,7 +9,8 @@
 //! | part | file |
 //! |---|---|
 //! | what a job asks of which tier, in which order | `upstream`, `jobs` |
-//! | one tier: its queue, its connection, its deadlines | `server` |
+//! | what L2 owes after a change that it has not taken | `debts` |
+//! | one tier: its queue, its connection, former connections, deadlines | `server` |
 //! | one connection, and the requests in flight on it | `connection` |
 //! | names and addresses to a connected socket | `dial` |
 //! | requests to bytes and bytes to answers | `memcached`, `redis` |
@@ -21,6 +22,7 @@
 mod breaker;
 mod config;
 mod connection;
+mod debts;
 mod dial;
 mod errors;
 mod health;
@@ -77,6 +79,13 @@ pub trait Tiers: fmt::Debug {
     /// Whether the tier is configured and its breaker lets requests through.
     fn available(&self, tier: Tier) -> bool;
 
+    /// Whether a tier may still carry out a change that it has not answered, or L2 owes a delete.
+    fn has_open_changes(&self) -> bool;
+
+    /// Leaves L2 out of reads until every value that it can hold now has expired: what a former
+    /// daemon left undone there is not known. Does nothing where L2 is the store of record.
+    fn leave_l2_out(&mut self);
+
     /// Connection epoch: rises with each lost connection and each opening of the breaker (P3, P5);
     /// 0 for a tier that is not configured.
     fn epoch(&self, tier: Tier) -> u64;
@@ -109,24 +118,36 @@ impl fmt::Display for Tier {
 /// Work for the tiers, numbered by the owner.
 #[derive(Debug)]
 pub enum Job {
-    /// Look a key up in L2, then L3.
-    Fetch { flight: u64, key: Arc<[u8]> },
+    /// Look a key up in L2, where that may hold it (`in_l2`), then L3.
+    Fetch { flight: u64, key: Arc<[u8]>, in_l2: bool },
     /// Store in L2 what L3 had, in add mode (P6); never overwrites. It has no end to wait for: L2
     /// carries out requests in the order in which they were submitted, so a later change of the key
     /// cannot be overtaken.
     Fill { key: Arc<[u8]>, value: Arc<[u8]>, flags: u32, l2_ttl: Duration },
-    /// Store in L3, then L2. L3 gets `l3_value`: the value, or the value in a frame.
+    /// Store in L3, then change L2. L3 gets `l3_value`: the value, or the value in a frame. `l3_ttl`
+    /// is `None` for a value that does not expire.
     Set {
         id: u64,
         key: Arc<[u8]>,
         value: Arc<[u8]>,
         l3_value: Arc<[u8]>,
         flags: u32,
-        l2_ttl: Duration,
+        l2: L2Change,
         l3_ttl: Option<Duration>,
     },
-    /// Delete from L3, then L2.
-    Delete { id: u64, key: Arc<[u8]> },
+    /// Delete from L3, and from L2 where that may hold the key.
+    Delete { id: u64, key: Arc<[u8]>, in_l2: bool },
+}
+
+/// What a set does in L2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum L2Change {
+    /// Stores the value; `None`: without expiry.
+    Store(Option<Duration>),
+    /// Deletes the key: the value lives for less than L2 can measure.
+    Delete,
+    /// Nothing: the key's rule leaves L2 out.
+    None,
 }
 
 /// Something that happened below, in wire order.
@@ -153,23 +174,29 @@ pub enum Fetched {
         /// Connection epoch of the tier when the request was sent; compare with
         /// [`Tiers::epoch`] (P3).
         epoch: u64,
+        /// When the request was sent, the tier could still carry out an earlier change (P12).
+        is_in_doubt: bool,
     },
     /// L3 (or, without an L3, L2) says there is no such key. Only `authoritative` absences may be
     /// remembered (P9): those of the tier that decides what exists.
-    Absent { authoritative: bool, tier: Tier, epoch: u64 },
+    Absent { authoritative: bool, tier: Tier, epoch: u64, is_in_doubt: bool },
     /// The value has more bytes than [`TiersConfig::value_bytes_max`].
     TooLarge { tier: Tier, bytes: u64 },
     /// No tier that could know has given an answer. `why` says what to do next.
     Failed { tier: Tier, why: String },
 }
 
-/// Result of a write.
+/// Result of a write. The store of record decides: L3, or L2 where it is alone (P14).
 #[derive(Debug)]
 pub enum Written {
-    /// All configured tiers took it. `existed`: a deleted key was in one of them.
-    Applied { existed: bool },
-    /// Certainly no tier has taken it. `why` says what to do next.
+    /// The store of record took it. `existed`: a deleted key was in one of the tiers. `degraded`:
+    /// L2 has not taken it; it is not read for the key before it has deleted it.
+    Applied { existed: bool, degraded: bool },
+    /// The store of record has not taken it, and holds what it held. `why`
+    /// says what to do next.
     NotApplied { tier: Tier, why: String },
-    /// A tier may have taken it.
+    /// The store of record refused the value, and holds none for the key any more.
+    Removed { tier: Tier, why: String },
+    /// The store of record may have taken it, or may yet.
     Unknown { tier: Tier, why: String },
 }

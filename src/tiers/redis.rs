@@ -23,7 +23,7 @@ use redis::{Cmd, ConnectionInfo, Parser, Pipeline, ServerError, Value};
 use bound::{Bound, Source};
 use reply::{get_answer, get_many_answers, size_answer, transaction_answers, write_answer};
 
-use super::connection::{Asked, Protocol};
+use super::connection::{Asked, Ending, Protocol};
 use super::errors;
 use super::health::Failure;
 use super::request::{Again, Answer, Ask, Request};
@@ -67,32 +67,25 @@ pub struct Decoder {
     parser: Parser,
 }
 
+/// Who a connection is at the server.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Greetings answered.
+    answered: usize,
+    /// The server's number for this connection, which it never gives out again.
+    client: Option<i64>,
+    /// What identifies the server since its start.
+    server: Option<String>,
+}
+
 impl Redis {
     /// Speaks to `server`. Values of more than `value_bytes_max` bytes are not kept.
     pub fn new(server: ConnectionInfo, value_bytes_max: u64) -> Redis {
         Redis { server, value_bytes_max, found_share: 1 << 15 }
     }
 
-    fn note_read(&mut self, answer: &Answer) {
-        let found = match answer {
-            Answer::Hit { .. } | Answer::AskAgain(Again::WithLife) => 1 << 16,
-            Answer::Miss { .. } => 0,
-            _ => return,
-        };
-        self.found_share = (self.found_share * (HISTORY - 1) + found) / HISTORY;
-    }
-
-    fn expects_absence(&self) -> bool {
-        self.found_share < (1 << 16) / HISTORY
-    }
-}
-
-impl Protocol for Redis {
-    type Message = Value;
-    type Shape = Shape;
-    type Decoder = Decoder;
-
-    fn greet(&self, out: &mut Vec<u8>) -> usize {
+    /// The commands that open a session as configured.
+    fn session_commands(&self) -> Vec<Cmd> {
         let settings = self.server.redis_settings();
         let mut commands = Vec::new();
         let credentials = settings.password().map(|password| (settings.username(), password));
@@ -116,17 +109,81 @@ impl Protocol for Redis {
             select.arg(settings.db());
             commands.push(select);
         }
+        commands
+    }
+
+    fn note_read(&mut self, answer: &Answer) {
+        let found = match answer {
+            Answer::Hit { .. } | Answer::AskAgain(Again::WithLife) => 1 << 16,
+            Answer::Miss { .. } => 0,
+            _ => return,
+        };
+        self.found_share = (self.found_share * (HISTORY - 1) + found) / HISTORY;
+    }
+
+    fn expects_absence(&self) -> bool {
+        self.found_share < (1 << 16) / HISTORY
+    }
+}
+
+impl Protocol for Redis {
+    type Message = Value;
+    type Shape = Shape;
+    type Decoder = Decoder;
+    type Session = Session;
+
+    fn greet(&self, out: &mut Vec<u8>) -> usize {
+        let mut commands = self.session_commands();
+        // Who we are there, so that the next connection can end this one (P12).
+        let mut id = redis::cmd("CLIENT");
+        id.arg("ID");
+        let mut info = redis::cmd("INFO");
+        info.arg("server");
+        commands.extend([id, info]);
         for command in &commands {
             command.write_packed_command(out);
         }
         commands.len()
     }
 
+    fn greeted(&self, session: &mut Session, message: Value) -> Result<(), Failure> {
+        session.answered += 1;
+        if session.answered <= self.session_commands().len() {
+            return self.check_probe(message);
+        }
+        match message {
+            Value::Int(id) => session.client = Some(id),
+            Value::BulkString(info) => session.server = run_id(&String::from_utf8_lossy(&info)),
+            Value::VerbatimString { text, .. } => session.server = run_id(&text),
+            // Not permitted, or not known to what stands between.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn end_session(&self, own: &Session, former: &Session, out: &mut Vec<u8>) -> Ending {
+        let (Some(own), Some(server), Some(id)) = (&own.server, &former.server, former.client)
+        else {
+            return Ending::Impossible;
+        };
+        // Another server counts its clients anew, and so does this one after a restart.
+        if own != server {
+            return Ending::OtherServer;
+        }
+        redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).write_packed_command(out);
+        Ending::Asked
+    }
+
+    fn has_ended(&self, message: &Value) -> bool {
+        // The number of sessions that were ended; none where it had ended by itself.
+        matches!(message, Value::Int(_))
+    }
+
     fn probe(&self, out: &mut Vec<u8>) {
         redis::cmd("PING").write_packed_command(out);
     }
 
-    fn check_session(&self, message: Value) -> Result<(), Failure> {
+    fn check_probe(&self, message: Value) -> Result<(), Failure> {
         match message {
             Value::ServerError(error) => Err(Failure::of(&errors::redis_session(error))),
             _ => Ok(()),
@@ -239,6 +296,12 @@ impl Protocol for Redis {
         }
         Ok(true)
     }
+}
+
+/// The server's identity in its `INFO`: random, made at each start.
+fn run_id(info: &str) -> Option<String> {
+    let id = info.lines().find_map(|line| line.strip_prefix("run_id:"))?;
+    Some(id.trim().to_owned())
 }
 
 /// Keys that may share a transaction so that its reply is of a moderate size.

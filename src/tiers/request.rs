@@ -78,4 +78,6 @@ pub struct Reply {
     pub sent_at: Instant,
     /// The tier's epoch when the request was sent.
     pub epoch: u64,
+    /// When the request was sent, the server could still carry out an earlier change of the key.
+    pub is_in_doubt: bool,
 }

@@ -13,6 +13,10 @@ pub struct TiersStats {
     pub l3: Option<TierStats>,
     /// Jobs submitted and not yet done.
     pub jobs_waiting: usize,
+    /// Keys that L2 owes a delete: it is not read for them.
+    pub l2_debts: usize,
+    /// Milliseconds for which L2 is still not read at all, because too much was owed.
+    pub l2_left_out_ms: u128,
 }
 
 /// Figures of one tier since the start.

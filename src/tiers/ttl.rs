@@ -4,6 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// memcached takes more seconds than these for a moment of Unix time.
 const RELATIVE_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+/// A shorter life is never given as a moment: the lag of memcached's clock would take a good part
+/// of it.
+pub const MOMENT_SECONDS_MIN: u64 = 10;
 /// How far memcached's clock may be behind: it ticks once a second, and starts from whole seconds.
 const CLOCK_LAG_SECONDS_MAX: u64 = 3;
 /// memcached reads a TTL as a signed 32-bit number.
@@ -13,10 +16,12 @@ const REDIS_MS_MAX: u64 = 1 << 42;
 
 /// `ttl` for memcached: whole seconds, rounded down but never to 0, which would mean for ever; a
 /// moment of Unix time beyond 30 days, early enough that memcached's slow clock does not add to the
-/// life; at most what memcached can express.
-pub fn memcached_seconds(ttl: Duration, now: SystemTime) -> u64 {
+/// life; at most what memcached can express. With `as_moment` a moment already from
+/// [`MOMENT_SECONDS_MIN`] on: then a store that memcached carries out late does not live longer.
+pub fn memcached_seconds(ttl: Duration, now: SystemTime, as_moment: bool) -> u64 {
     let seconds = ttl.as_secs().max(1);
-    if seconds <= RELATIVE_SECONDS_MAX {
+    let relative_max = if as_moment { MOMENT_SECONDS_MIN - 1 } else { RELATIVE_SECONDS_MAX };
+    if seconds <= relative_max {
         return seconds;
     }
     let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -53,12 +58,21 @@ mod tests {
     fn memcached_rounds_down_but_never_to_for_ever() {
         let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let month = Duration::from_secs(RELATIVE_SECONDS_MAX);
-        assert_eq!(memcached_seconds(Duration::ZERO, now), 1);
-        assert_eq!(memcached_seconds(Duration::from_millis(1), now), 1);
-        assert_eq!(memcached_seconds(Duration::from_millis(2_999), now), 2);
-        assert_eq!(memcached_seconds(month, now), RELATIVE_SECONDS_MAX);
-        assert_eq!(memcached_seconds(month + Duration::from_secs(1), now), 1_802_591_998);
-        assert_eq!(memcached_seconds(Duration::MAX, now), WIRE_MAX);
+        assert_eq!(memcached_seconds(Duration::ZERO, now, false), 1);
+        assert_eq!(memcached_seconds(Duration::from_millis(1), now, false), 1);
+        assert_eq!(memcached_seconds(Duration::from_millis(2_999), now, false), 2);
+        assert_eq!(memcached_seconds(month, now, false), RELATIVE_SECONDS_MAX);
+        assert_eq!(memcached_seconds(month + Duration::from_secs(1), now, false), 1_802_591_998);
+        assert_eq!(memcached_seconds(Duration::MAX, now, false), WIRE_MAX);
+    }
+
+    #[test]
+    fn a_copy_expires_at_a_moment_unless_it_is_short_lived() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        assert_eq!(memcached_seconds(Duration::from_millis(9_999), now, true), 9);
+        assert_eq!(memcached_seconds(Duration::from_secs(10), now, true), 1_800_000_007);
+        assert_eq!(memcached_seconds(Duration::from_secs(300), now, true), 1_800_000_297);
+        assert_eq!(memcached_seconds(Duration::MAX, now, true), WIRE_MAX);
     }
 
     #[test]

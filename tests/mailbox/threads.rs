@@ -38,7 +38,7 @@ fn ask_for_own_keys(client: &Client, thread: usize) {
         assert_eq!(there.meta().version, stored.version, "{thread} {round}");
         assert_eq!(&*there, &value_of(thread, round)[..], "{thread} {round}");
         for existed in [true, false] {
-            assert_eq!(client.delete(&own).unwrap(), existed, "{thread} {round}");
+            assert_eq!(client.delete(&own).unwrap().existed, existed, "{thread} {round}");
         }
         assert_eq!(client.get(&own).unwrap(), None, "{thread} {round}");
         // Makes the next round ask the tier again.

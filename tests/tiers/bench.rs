@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use l1d::reactor::{Events, Interest, Reactor, Source, Token};
 use l1d::tiers::{
-    Fetched, Job, L2Config, L3Config, Tier, TierEvent, Tiers, TiersConfig, TiersStats, Upstream,
-    Written,
+    Fetched, Job, L2Change, L2Config, L3Config, Tier, TierEvent, Tiers, TiersConfig, TiersStats,
+    Upstream, Written,
 };
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -88,6 +88,10 @@ impl Loop {
         self.on_loop(move |tiers| tiers.epoch(tier))
     }
 
+    pub fn is_settled(&self) -> bool {
+        self.on_loop(|tiers| !tiers.has_open_changes())
+    }
+
     pub fn stats(&self) -> TiersStats {
         self.on_loop(|tiers| tiers.stats())
     }
@@ -112,7 +116,7 @@ fn run(
 ) {
     let reactor = Rc::new(Reactor::new().unwrap());
     reactor.register(wake.as_fd(), Token::door(0), Interest::READABLE).unwrap();
-    let mut tiers = Upstream::new(config, &reactor).unwrap();
+    let mut tiers = Upstream::new(config, HOUR, &reactor).unwrap();
     let mut ready = Events::with_capacity(16);
     let mut stopped: Option<Instant> = None;
     loop {
@@ -179,7 +183,7 @@ impl Bench {
     }
 
     pub fn fetch_job(flight: u64, key: &[u8]) -> Job {
-        Job::Fetch { flight, key: key.into() }
+        Job::Fetch { flight, key: key.into(), in_l2: true }
     }
 
     pub fn submit_fetch(&self, flight: u64, key: &[u8]) {
@@ -208,7 +212,7 @@ impl Bench {
             value: value.into(),
             l3_value: value.into(),
             flags: 0xdead_beef,
-            l2_ttl: HOUR,
+            l2: L2Change::Store(Some(HOUR)),
             l3_ttl: Some(HOUR * 2),
         }
     }
@@ -219,7 +223,7 @@ impl Bench {
     }
 
     pub fn delete(&self, key: &[u8]) -> Written {
-        self.tiers.submit(Job::Delete { id: 3, key: key.into() }).unwrap();
+        self.tiers.submit(Job::Delete { id: 3, key: key.into(), in_l2: true }).unwrap();
         self.written()
     }
 
@@ -236,6 +240,20 @@ impl Bench {
             self.fetch(b"whatever");
             (!self.tiers.available(tier)).then_some(())
         });
+    }
+
+    /// Asks for keys until the connection to `tier`, which is silent, was given up for another.
+    pub fn until_replaced(&self, tier: Tier) {
+        let epoch = self.tiers.epoch(tier);
+        until("another connection", || {
+            self.fetch(b"whatever");
+            (self.tiers.epoch(tier) > epoch).then_some(())
+        });
+    }
+
+    /// Returns when no change is unanswered and L2 owes nothing.
+    pub fn until_settled(&self) {
+        until("everything below to be settled", || self.tiers.is_settled().then_some(()));
     }
 
     pub fn until_available(&self, tier: Tier) {

@@ -9,7 +9,7 @@ use l1d::tiers::{
     Fetched, JOBS_MAX, Job, L2Config, L3Config, Tier, TierEvent, TiersConfig, TiersError, Upstream,
 };
 
-use crate::bench::{Bench, LONG, SHORT, is_absent};
+use crate::bench::{Bench, HOUR, LONG, SHORT, is_absent};
 use test_support::servers::{PATIENCE, Proxy, Server};
 
 #[test]
@@ -22,7 +22,8 @@ fn the_queue_is_bounded_and_every_accepted_job_ends() {
     for n in 0..JOBS_MAX {
         bench.submit_fetch(u64::try_from(n).unwrap(), b"key");
     }
-    let refused = bench.tiers.submit(Job::Delete { id: 77, key: Arc::from(&b"key"[..]) });
+    let refused =
+        bench.tiers.submit(Job::Delete { id: 77, key: Arc::from(&b"key"[..]), in_l2: true });
     assert!(matches!(refused, Err(Job::Delete { id: 77, .. })));
     proxy.release();
     let Bench { tiers, dones } = bench;
@@ -75,7 +76,8 @@ fn servers_that_are_down_are_no_reason_not_to_start_but_a_bad_address_is() {
     let start = |l2: &str, l3: &str, deadline| {
         let l2 = Some(L2Config { address: l2.into(), deadline });
         let l3 = Some(L3Config { url: l3.into(), deadline });
-        Upstream::new(&TiersConfig { l2, l3, ..TiersConfig::default() }, &reactor)
+        let config = TiersConfig { l2, l3, ..TiersConfig::default() };
+        Upstream::new(&config, HOUR, &reactor)
     };
     assert!(start("127.0.0.1:1", "redis://127.0.0.1:1", LONG).is_ok());
     assert!(matches!(start("localhost", "redis://127.0.0.1:1", LONG), Err(TiersError::Address(_))));

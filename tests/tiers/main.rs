@@ -1,6 +1,8 @@
 //! The tiers against real memcached and redis-server processes.
 
 mod bench;
+mod debts;
+mod doubt;
 mod errors;
 mod failures;
 mod limits;

@@ -29,7 +29,7 @@ fn a_connection_that_died_in_a_pause_fails_nobody() {
             assert!(matches!(bench.set(b"key", b"two"), Written::Applied { .. }), "a write");
             assert_eq!(found(bench.fetch(b"key")).1, b"two");
         }
-        assert_eq!(both.map(Proxy::connections), [round + 2; 2]);
+        assert_eq!(both.map(|proxy| proxy.connections()), [round + 2; 2]);
     }
     let stats = bench.tiers.stats();
     for stats in [stats.l2.unwrap(), stats.l3.unwrap()] {
@@ -46,7 +46,7 @@ fn a_connection_that_is_well_after_a_pause_is_kept() {
     assert!(matches!(bench.set(b"key", b"one"), Written::Applied { .. }));
     std::thread::sleep(PAUSE);
     assert!(is_absent(&bench.fetch(b"none"), true));
-    assert_eq!([&before_l2, &before_l3].map(Proxy::connections), [1, 1]);
+    assert_eq!([&before_l2, &before_l3].map(|proxy| proxy.connections()), [1, 1]);
 }
 
 #[test]

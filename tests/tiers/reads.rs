@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use l1d::tiers::{Fetched, Job, Tier, TierEvent, Written, memcached_key};
+use l1d::tiers::{Fetched, Job, L2Change, Tier, TierEvent, Written, memcached_key};
 
 use crate::bench::{Bench, HOUR, LONG, SHORT, found, is_absent, within};
 use test_support::servers::{Proxy, Server, until};
@@ -121,7 +121,7 @@ fn other_clients_can_read_a_set_value_with_its_flags_and_ttl() {
         value: b"v"[..].into(),
         l3_value: b"v"[..].into(),
         flags: 0,
-        l2_ttl: HOUR * 24 * 365,
+        l2: L2Change::Store(Some(HOUR * 24 * 365)),
         l3_ttl: None,
     };
     bench.tiers.submit(for_ever).unwrap();
@@ -157,7 +157,7 @@ fn keys_of_any_bytes_and_length_reach_both_tiers() {
         assert_eq!(resp.resp(&[b"GET", key]), value, "key {index}");
         // A client that knows the documented name finds it under its real bytes.
         assert_eq!(l2.client().binary_get(&memcached_key(key)), Some(value), "key {index}");
-        assert!(matches!(bench.delete(key), Written::Applied { existed: true }), "key {index}");
+        assert!(matches!(bench.delete(key), Written::Applied { existed: true, .. }), "key {index}");
         assert!(is_absent(&bench.fetch(key), true), "key {index}");
     }
 }

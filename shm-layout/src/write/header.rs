@@ -3,7 +3,7 @@
 use super::Writer;
 use crate::header::{
     CLOCK_OFFSET, INSTANCE, LEASE_UNTIL, POLICIES, POLICY_FINGERPRINT, POLICY_FLOORS, STATE,
-    STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, VERSION_CEILING,
+    STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, UNSETTLED, VERSION_CEILING,
 };
 use crate::memory::MemoryMut;
 
@@ -40,9 +40,9 @@ impl<M: MemoryMut> Writer<M> {
     }
 
     /// Copies everything but identity, state and entries from `other`'s header (W11): ceiling,
-    /// instance, policy, floors, lease and clock. For a table of the same epoch without readers.
+    /// instance, policy, what is unsettled, floors, lease and clock. For a table of the same epoch without readers.
     pub fn inherit<N: MemoryMut>(&self, other: &Writer<N>) {
-        for word in [VERSION_CEILING, INSTANCE, POLICY_FINGERPRINT] {
+        for word in [VERSION_CEILING, INSTANCE, POLICY_FINGERPRINT, UNSETTLED] {
             self.store(word, other.load(word));
         }
         for word in [STRICT_FLOOR, LEASE_UNTIL, CLOCK_OFFSET] {
@@ -61,6 +61,17 @@ impl<M: MemoryMut> Writer<M> {
     /// Stores the fingerprint of the policy in force.
     pub fn set_policy_fingerprint(&self, fingerprint: u64) {
         self.store(POLICY_FINGERPRINT, fingerprint);
+    }
+
+    /// Notes whether a tier may still carry out a change that it has not answered, or owes one. Set
+    /// before the first byte of a change is sent, so that a restart never finds too little.
+    pub fn set_unsettled(&self, is_unsettled: bool) {
+        self.store(UNSETTLED, u64::from(is_unsettled));
+    }
+
+    /// Whether anything was unsettled when that was noted last. A damaged word counts as yes.
+    pub fn is_unsettled(&self) -> bool {
+        self.load(UNSETTLED) != 0
     }
 
     /// Hides all entries of `policy` with a version below `version`. Never lowers the floor (W5).

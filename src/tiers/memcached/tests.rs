@@ -3,7 +3,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn decode(pieces: &[&[u8]]) -> Result<Vec<Message>, Failure> {
-    testing::decode(&Memcached::new(1 << 20), pieces)
+    testing::decode(&Memcached::new(false, 1 << 20), pieces)
 }
 
 const STREAM: &[u8] = b"EN\r\nVA 12 t-1 f7 O1\r\nline\r\nin it\n\r\nHD O2\r\n\
@@ -35,12 +35,12 @@ const SMALL: usize = 100;
 
 fn asked(key: &str) -> Asked {
     let request = Request { key: key.as_bytes().into(), ask: Ask::Get };
-    Asked { ticket: Some(1), request, since: None, again: None, was_refused: false }
+    Asked::new(Some(1), request)
 }
 
 /// The answers to `asked`, when the server says this; the last message must be the last.
 fn answers(asked: &[Asked], stream: &[u8]) -> Result<Vec<Answer>, Failure> {
-    let mut memcached = Memcached::new(1 << 20);
+    let mut memcached = Memcached::new(false, 1 << 20);
     let (covered, mut shape) = memcached.encode(asked, SMALL, &mut Vec::new()).unwrap();
     assert_eq!(covered, asked.len());
     let mut answers = Vec::new();
@@ -57,7 +57,7 @@ fn answers(asked: &[Asked], stream: &[u8]) -> Result<Vec<Answer>, Failure> {
 fn gets_that_wait_together_are_quiet_and_end_with_a_no_op() {
     let many = ["a", "b", "c"].map(asked);
     let mut out = Vec::new();
-    let mut memcached = Memcached::new(1 << 20);
+    let mut memcached = Memcached::new(false, 1 << 20);
     memcached.encode(&many, SMALL, &mut out).unwrap();
     let commands = "mg a v t f q O0\r\nmg b v t f q O1\r\nmg c v t f q O2\r\nmn\r\n";
     assert_eq!(String::from_utf8_lossy(&out), commands);
@@ -74,10 +74,10 @@ proptest! {
     #[test]
     fn a_get_is_what_the_crate_would_send(key in prop::collection::vec(any::<u8>(), 1..260)) {
         let request = Request { key: key.into(), ask: Ask::Get };
-        let mut memcached = Memcached { next_opaque: u32::MAX, ..Memcached::new(1 << 20) };
+        let mut memcached = Memcached { next_opaque: u32::MAX, ..Memcached::new(false, 1 << 20) };
         let mut out = Vec::new();
         memcached.encode_get(&request, false, &mut out).unwrap();
-        prop_assert_eq!(out, command(&request, u32::MAX).encode().unwrap());
+        prop_assert_eq!(out, command(&request, u32::MAX, false).encode().unwrap());
         prop_assert_eq!(memcached.next_opaque, 0);
     }
 }
@@ -105,10 +105,10 @@ fn quiet_gets_are_answered_by_their_tokens_and_misses_by_silence() {
 
     let mut again = many.map(|asked| Asked { again: Some(Again::Alone), ..asked });
     let mut out = Vec::new();
-    let (covered, _) = Memcached::new(1 << 20).encode(&again, SMALL, &mut out).unwrap();
+    let (covered, _) = Memcached::new(false, 1 << 20).encode(&again, SMALL, &mut out).unwrap();
     assert_eq!((covered, &out[..]), (1, &b"mg a v t f O0\r\n"[..]), "by itself");
     again[0].again = None;
-    let (covered, _) = Memcached::new(1 << 20).encode(&again, SMALL, &mut out).unwrap();
+    let (covered, _) = Memcached::new(false, 1 << 20).encode(&again, SMALL, &mut out).unwrap();
     assert_eq!(covered, 1);
 }
 

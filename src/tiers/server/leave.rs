@@ -32,6 +32,7 @@ impl<P: Protocol> Server<P> {
         let may_repeat = !asked.was_refused && asked.ticket.is_some();
         if fault.counts() && self.leave() && may_repeat {
             asked.was_refused = true;
+            self.changes += usize::from(!asked.request.ask.is_read());
             return self.refused.push(asked);
         }
         self.health.figures.last_error = Some(fault.word.clone());

@@ -4,15 +4,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use super::{Probe, Replies, Server};
+use super::{Probe, Replies, Server, changes};
 use crate::reactor::{Interest, Token};
-use crate::tiers::connection::{Connection, Content, Protocol, Received, State};
+use crate::tiers::connection::{Connection, Content, Protocol, State};
 use crate::tiers::dial::{self, Addresses, Endpoint};
 use crate::tiers::health::Failure;
 use crate::tiers::request::Answer;
-
-/// Former connections that are waited for; any more are closed at once.
-const DRAINING_MAX: usize = 4;
 
 /// The way to the server.
 #[derive(Debug)]
@@ -195,11 +192,12 @@ impl<P: Protocol> Server<P> {
     /// Gives the connection up: what is in flight on it is answered with `failure`.
     pub(super) fn disconnect(&mut self, failure: &Failure, replies: &mut Replies) {
         let link = std::mem::replace(&mut self.link, Link::Down);
-        let Link::Up(mut connection, _) = link else { return };
+        let Link::Up(connection, _) = link else { return };
         self.health.connection_lost(&failure.why);
         for exchange in &connection.in_flight {
             let Content::Requests { asked, .. } = &exchange.content else { continue };
             self.in_flight -= asked.len();
+            self.changes -= changes(asked);
             if exchange.is_abandoned {
                 continue;
             }
@@ -220,25 +218,6 @@ impl<P: Protocol> Server<P> {
         if let Probe::Running(_) = self.probe {
             self.probed(Err(failure.clone()));
         }
-        let drains = connection.may_still_write()
-            && self.draining.len() < DRAINING_MAX
-            && connection.drain().is_ok();
-        if drains {
-            let token = Token::tier(connection.token);
-            if self.reactor.modify(connection.fd(), token, Interest::READABLE).is_ok() {
-                return self.draining.push(connection);
-            }
-        }
-        dial::close_with_reset(connection.fd());
-    }
-
-    /// Reads a former connection to its end: then the server has carried out all that it ever will.
-    pub(super) fn drain(&mut self, index: usize, scratch: &mut [u8]) {
-        let Some(former) = self.draining.get_mut(index) else { return };
-        if let Ok(Received::Bytes(_) | Received::Nothing) = former.receive(scratch) {
-            return;
-        }
-        self.draining.swap_remove(index);
-        tracing::debug!(tier = %self.tier(), "a former connection has drained");
+        self.retire(connection);
     }
 }

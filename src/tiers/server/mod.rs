@@ -6,6 +6,7 @@
 //! a request cannot overtake an earlier one for the same key.
 
 mod deadlines;
+mod former;
 mod leave;
 mod link;
 mod probe;
@@ -16,8 +17,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use former::{FORMERS_MAX, Former};
 use link::Link;
 use probe::Probe;
 
@@ -48,8 +51,14 @@ pub struct Server<P: Protocol> {
     resolver: Resolver,
     queue: VecDeque<Asked>,
     link: Link<P>,
-    /// Former connections over which a write may still be carried out.
-    draining: Vec<Connection<P>>,
+    formers: Vec<Former<P>>,
+    /// Keys of changes that were lost with a connection, since they were last taken.
+    doubtful: Vec<Arc<[u8]>>,
+    /// A former connection was broken off since that was last asked for: its changes may be carried
+    /// out at any time.
+    has_lost_sight: bool,
+    /// Changes in the queue and in flight.
+    changes: usize,
     probe: Probe,
     latency: Latency,
     /// Mean bytes of the values read lately.
@@ -90,7 +99,10 @@ impl<P: Protocol> Server<P> {
             resolver,
             queue: VecDeque::new(),
             link: Link::Down,
-            draining: Vec::new(),
+            formers: Vec::new(),
+            doubtful: Vec::new(),
+            has_lost_sight: false,
+            changes: 0,
             probe: Probe::Idle,
             latency: Latency::new(),
             value_bytes: 1024,
@@ -109,10 +121,17 @@ impl<P: Protocol> Server<P> {
     /// is lost.
     pub fn ask(&mut self, ticket: Option<usize>, request: Request, replies: &mut Replies) {
         self.health.figures.requests += 1;
-        let mut asked = Asked { ticket, request, since: None, again: None, was_refused: false };
+        let is_change = !request.ask.is_read();
+        self.changes += usize::from(is_change);
+        let mut asked = Asked::new(ticket, request);
         if !self.health.allows() {
             let why = self.health.refusal();
             return self.not_sent(asked, &why, replies);
+        }
+        if is_change && self.formers.len() >= FORMERS_MAX {
+            let failure =
+                Failure::broken("too many connections have changes that were not answered");
+            return self.not_sent(asked, &failure.text(), replies);
         }
         if asked.request.ask.is_read() {
             match self.oversized.look(&asked.request.key) {
@@ -128,6 +147,17 @@ impl<P: Protocol> Server<P> {
             self.oversized.forget(&asked.request.key);
         }
         self.queue.push_back(asked);
+    }
+
+    /// Whether a change may be carried out that is not answered yet, or never will be.
+    pub fn has_open_changes(&self) -> bool {
+        self.changes > 0 || self.has_formers()
+    }
+
+    /// Keys of changes that were lost with a connection, since the last call, and whether it is
+    /// unknown when the server will have carried out the last of all such changes.
+    pub fn take_doubtful(&mut self) -> (Vec<Arc<[u8]>>, bool) {
+        (std::mem::take(&mut self.doubtful), std::mem::take(&mut self.has_lost_sight))
     }
 
     /// Requests in the queue.
@@ -153,7 +183,7 @@ impl<P: Protocol> Server<P> {
         if token == self.tokens.0 + RESOLVED {
             return self.resolved(replies);
         }
-        if let Some(index) = self.draining.iter().position(|former| former.token == token) {
+        if let Some(index) = self.formers.iter().position(|former| former.token == token) {
             return self.drain(index, scratch);
         }
         match &mut self.link {
@@ -183,6 +213,7 @@ impl<P: Protocol> Server<P> {
         self.expire_queue(now, replies);
         self.expire_link(now, replies);
         self.expire_check(now, replies);
+        let formers_end = self.expire_formers(now);
         self.begin_probe(now, replies);
         if !self.queue.is_empty() && matches!(self.link, Link::Down) {
             self.dial(now, replies);
@@ -199,10 +230,11 @@ impl<P: Protocol> Server<P> {
                 self.lose(&failure, replies);
             }
         }
-        self.next_deadline()
+        [self.next_deadline(), formers_end].into_iter().flatten().min()
     }
 
     fn not_sent(&mut self, asked: Asked, why: &str, replies: &mut Replies) {
+        self.changes -= usize::from(!asked.request.ask.is_read());
         let answer = Answer::NotSent(why.to_owned());
         let when = (Instant::now(), self.health.epoch());
         replies.push_back(self.health.reply(&asked, answer, when));
@@ -211,4 +243,9 @@ impl<P: Protocol> Server<P> {
 
 fn broken(error: &io::Error) -> Failure {
     Failure::broken(format!("connection failed: {error}"))
+}
+
+/// The number of changes among `asked`.
+fn changes(asked: &[Asked]) -> usize {
+    asked.iter().filter(|asked| !asked.request.ask.is_read()).count()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Link, Replies, Server, broken};
+use super::{Link, Replies, Server, broken, changes};
 use crate::reactor::{Interest, Token};
 use crate::tiers::connection::{Asked, Content, Protocol, Received, State};
 use crate::tiers::health::Failure;
@@ -33,7 +33,14 @@ impl<P: Protocol> Server<P> {
             let (waiting, _) = self.queue.as_slices();
             match self.protocol.encode(waiting, self.value_bytes, connection.out()) {
                 Ok((covered, shape)) => {
-                    let asked: Vec<Asked> = self.queue.drain(..covered).collect();
+                    let mut asked: Vec<Asked> = self.queue.drain(..covered).collect();
+                    if !self.formers.is_empty() {
+                        for asked in &mut asked {
+                            let key = &asked.request.key;
+                            asked.is_in_doubt =
+                                self.formers.iter().any(|former| former.may_change(key));
+                        }
+                    }
                     count += asked.len();
                     self.in_flight += asked.len();
                     let content = Content::Requests { asked, shape };
@@ -41,6 +48,7 @@ impl<P: Protocol> Server<P> {
                 }
                 Err(why) => {
                     let Some(asked) = self.queue.pop_front() else { break };
+                    self.changes -= changes(std::slice::from_ref(&asked));
                     let when = (now, self.health.epoch());
                     replies.push_back(self.health.reply(&asked, Answer::Refused(why), when));
                 }
@@ -95,7 +103,7 @@ impl<P: Protocol> Server<P> {
         let mut answers = Vec::new();
         let now = Instant::now();
         loop {
-            let Link::Up(connection, since) = &mut self.link else { return Ok(()) };
+            let Link::Up(connection, _) = &mut self.link else { return Ok(()) };
             connection.heard(now);
             let message = self.protocol.decode(&mut connection.decoder, &mut input)?;
             let Some(message) = message else { return Ok(()) };
@@ -104,18 +112,26 @@ impl<P: Protocol> Server<P> {
             };
             match &mut exchange.content {
                 Content::Greeting => {
-                    self.protocol.check_session(message)?;
+                    self.protocol.greeted(&mut connection.session, message)?;
                     connection.in_flight.pop_front();
-                    if connection.in_flight.is_empty() {
-                        connection.state = State::Open;
-                        *since = now;
-                        self.opened(replies);
+                    if connection.in_flight.is_empty() && !self.end_formers(now) {
+                        self.open(now, replies);
+                    }
+                }
+                Content::End { former } => {
+                    let token = *former;
+                    connection.in_flight.pop_front();
+                    let is_last = connection.in_flight.is_empty();
+                    let is_ended = self.protocol.has_ended(&message);
+                    self.ended(token, is_ended);
+                    if is_last {
+                        self.open(now, replies);
                     }
                 }
                 // Any answer is a sign of life.
                 Content::Check => drop(connection.in_flight.pop_front()),
                 Content::Probe => {
-                    let outcome = self.protocol.check_session(message);
+                    let outcome = self.protocol.check_probe(message);
                     connection.in_flight.pop_front();
                     self.probed(outcome.clone());
                     outcome?;
@@ -129,6 +145,15 @@ impl<P: Protocol> Server<P> {
         }
     }
 
+    /// All that comes before the first request has been answered.
+    fn open(&mut self, now: Instant, replies: &mut Replies) {
+        if let Link::Up(connection, since) = &mut self.link {
+            connection.state = State::Open;
+            *since = now;
+        }
+        self.opened(replies);
+    }
+
     /// The exchange at the front is answered.
     pub(super) fn complete(
         &mut self,
@@ -140,6 +165,7 @@ impl<P: Protocol> Server<P> {
         let Some(exchange) = connection.in_flight.pop_front() else { return };
         let Content::Requests { asked, .. } = exchange.content else { return };
         self.in_flight -= asked.len();
+        self.changes -= changes(&asked);
         for (asked, answer) in asked.iter().zip(answers.iter()) {
             if let Answer::TooLarge { bytes } = answer {
                 self.oversized.note(&asked.request.key, *bytes);

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -292,17 +292,20 @@ pub enum Pieces {
     Slow,
 }
 
-/// A proxy before a server that can hold its replies back, or split them.
+/// A proxy before a server that can hold replies or requests back, split replies, and be cut off.
 pub struct Proxy {
     pub port: u16,
-    held: Gate,
-    /// The server behind it; connections that exist stay with theirs.
-    upstream: Arc<AtomicU16>,
+    /// Replies of all connections.
+    held: Arc<Gate>,
+    /// Requests of the connections that are open now, and of later ones.
+    requests: Mutex<Arc<Gate>>,
+    is_cut: AtomicBool,
+    /// To end them.
+    clients: Mutex<Vec<TcpStream>>,
+    /// The port of the server behind it; connections that exist stay with theirs.
+    upstream: AtomicU16,
     connections: Arc<Connections>,
 }
-
-/// Where replies are held back.
-type Gate = Arc<(Mutex<Held>, Condvar)>;
 
 /// Connections of a proxy, numbered from 0.
 #[derive(Default)]
@@ -313,6 +316,8 @@ struct Connections {
     dead: AtomicUsize,
 }
 
+type Gate = (Mutex<Held>, Condvar);
+
 /// Whether replies are held back, and the number waiting.
 #[derive(Default)]
 struct Held {
@@ -321,34 +326,69 @@ struct Held {
 }
 
 impl Proxy {
-    pub fn before(server: &Server) -> Proxy {
+    pub fn before(server: &Server) -> Arc<Proxy> {
         Proxy::cutting(server, Pieces::Whole)
     }
 
-    pub fn cutting(server: &Server, pieces: Pieces) -> Proxy {
+    pub fn cutting(server: &Server, pieces: Pieces) -> Arc<Proxy> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let held = Arc::new((Mutex::new(Held::default()), Condvar::new()));
-        let upstream = Arc::new(AtomicU16::new(server.port));
-        let connections = Arc::new(Connections::default());
-        let (to, gate, all) = (upstream.clone(), Arc::clone(&held), Arc::clone(&connections));
+        let proxy = Arc::new(Proxy {
+            port,
+            held: Arc::default(),
+            requests: Mutex::default(),
+            is_cut: AtomicBool::new(false),
+            clients: Mutex::default(),
+            upstream: AtomicU16::new(server.port),
+            connections: Arc::default(),
+        });
+        let shared = Arc::downgrade(&proxy);
         // These threads end with the test process.
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let to = to.load(Ordering::SeqCst);
-                let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else {
+                let Some(proxy) = shared.upgrade() else { return };
+                if proxy.is_cut.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let upstream = proxy.upstream.load(Ordering::SeqCst);
+                let Ok(server) = TcpStream::connect(("127.0.0.1", upstream)) else {
                     continue;
                 };
-                let number = all.opened.fetch_add(1, Ordering::SeqCst);
-                let life = Life { number, all: Arc::clone(&all) };
+                let number = proxy.connections.opened.fetch_add(1, Ordering::SeqCst);
+                let life = Life { number, all: Arc::clone(&proxy.connections) };
+                let there = life.clone();
+                proxy.clients.lock().unwrap().push(client.try_clone().unwrap());
                 let (to_server, to_client) =
                     (server.try_clone().unwrap(), client.try_clone().unwrap());
-                let (gate, there) = (Arc::clone(&gate), life.clone());
-                std::thread::spawn(move || copy(client, to_server, (None, there), Pieces::Whole));
-                std::thread::spawn(move || copy(server, to_client, (Some(gate), life), pieces));
+                let requests = Arc::clone(&proxy.requests.lock().unwrap());
+                std::thread::spawn(move || {
+                    copy(client, to_server, (&requests, &there), Pieces::Whole);
+                });
+                let replies = Arc::clone(&proxy.held);
+                std::thread::spawn(move || copy(server, to_client, (&replies, &life), pieces));
             }
         });
-        Proxy { port, held, upstream, connections }
+        proxy
+    }
+
+    /// Takes requests but delivers none of them, on the connections that are open now. On later
+    /// connections they pass.
+    pub fn hold_requests(&self) -> LateRequests {
+        let mut requests = self.requests.lock().unwrap();
+        requests.0.lock().unwrap().on = true;
+        LateRequests(std::mem::take(&mut *requests))
+    }
+
+    /// Ends all connections, and every new one at once, until [`mend`](Proxy::mend).
+    pub fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+        for client in self.clients.lock().unwrap().drain(..) {
+            let _ = client.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub fn mend(&self) {
+        self.is_cut.store(false, Ordering::SeqCst);
     }
 
     pub fn address(&self) -> String {
@@ -410,25 +450,37 @@ impl Life {
     }
 }
 
-fn copy(
-    mut from: TcpStream,
-    mut to: TcpStream,
-    (gate, life): (Option<Gate>, Life),
-    pieces: Pieces,
-) {
+/// Requests that a [`Proxy`] delivers late.
+#[must_use]
+pub struct LateRequests(Arc<Gate>);
+
+impl LateRequests {
+    /// Delivers them.
+    pub fn deliver(&self) {
+        self.0.0.lock().unwrap().on = false;
+        self.0.1.notify_all();
+    }
+}
+
+impl Drop for LateRequests {
+    fn drop(&mut self) {
+        self.deliver();
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, (gate, life): (&Gate, &Life), pieces: Pieces) {
     to.set_nodelay(true).unwrap();
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         if life.is_over() {
             continue;
         }
-        if let Some(gate) = &gate {
-            let mut held = gate.0.lock().unwrap();
-            held.waiting += 1;
-            gate.1.notify_all();
-            held = gate.1.wait_while(held, |held| held.on).unwrap();
-            held.waiting -= 1;
-        }
+        let mut held = gate.0.lock().unwrap();
+        held.waiting += 1;
+        gate.1.notify_all();
+        held = gate.1.wait_while(held, |held| held.on).unwrap();
+        held.waiting -= 1;
+        drop(held);
         let piece_bytes = match pieces {
             Pieces::Whole => count,
             Pieces::Bytes => 1,
@@ -446,11 +498,12 @@ fn copy(
             to.write_all(piece)
         });
         if sent.any(|sent| sent.is_err()) {
+            let _ = from.shutdown(Shutdown::Both);
             break;
         }
     }
-    let _ = to.shutdown(Shutdown::Both);
-    let _ = from.shutdown(Shutdown::Both);
+    // The other direction goes on until its own end.
+    let _ = to.shutdown(Shutdown::Write);
 }
 
 /// A memcached that answers the first exchange of `count` commands with `answers`, and passes every

@@ -1,0 +1,135 @@
+//! Former connections: given up while the server may still carry out changes that were sent over
+//! them. Closing a connection recalls nothing that the server's kernel has received (P12).
+//!
+//! A former connection sends nothing more and is read to its end: then the server has carried out
+//! all that it ever will. Where the server can end a session for certain (Redis' `CLIENT KILL`),
+//! the next connection has that done before it asks for anything else.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rapidhash::RapidHashSet;
+
+use super::{Connection, Link, Protocol, Server};
+use crate::reactor::{Interest, Token};
+use crate::tiers::connection::{Content, Ending, Received};
+use crate::tiers::dial;
+
+/// Former connections at which no further changes are sent: each may leave another one.
+pub(super) const FORMERS_MAX: usize = 64;
+/// How long a connection that the network has broken off counts as one over which the server may
+/// still carry out changes.
+const BROKEN_OFF: Duration = Duration::from_secs(60);
+
+/// A former connection.
+#[derive(Debug)]
+pub(super) struct Former<P: Protocol> {
+    pub(super) token: u64,
+    sight: Sight<P>,
+    session: P::Session,
+    /// Keys whose changes the server may still carry out.
+    keys: RapidHashSet<Arc<[u8]>>,
+}
+
+/// How the end of a former connection will be known.
+#[derive(Debug)]
+enum Sight<P: Protocol> {
+    /// It is read to its end.
+    Read(Connection<P>),
+    /// Not at all: the network broke it off then.
+    BrokenOff(Instant),
+}
+
+impl<P: Protocol> Former<P> {
+    /// Whether the server may still carry out a change of `key`.
+    pub(super) fn may_change(&self, key: &[u8]) -> bool {
+        self.keys.contains(key)
+    }
+}
+
+impl<P: Protocol> Server<P> {
+    /// Whether there are former connections.
+    pub fn has_formers(&self) -> bool {
+        !self.formers.is_empty()
+    }
+
+    /// Closes a connection that was given up, or keeps it until the server is done with it.
+    pub(super) fn retire(&mut self, mut connection: Connection<P>) {
+        let keys: RapidHashSet<Arc<[u8]>> = connection.unanswered_changes().cloned().collect();
+        if keys.is_empty() {
+            return dial::close_with_reset(connection.fd());
+        }
+        self.doubtful.extend(keys.iter().cloned());
+        let (token, session) = (connection.token, std::mem::take(&mut connection.session));
+        let sight = if connection.is_broken_off {
+            self.has_lost_sight = true;
+            Sight::BrokenOff(Instant::now())
+        } else if connection.drain().is_ok()
+            && self.reactor.modify(connection.fd(), Token::tier(token), Interest::READABLE).is_ok()
+        {
+            Sight::Read(connection)
+        } else {
+            // Only a connection that the server has reset cannot be shut down.
+            return;
+        };
+        self.formers.push(Former { token, sight, session, keys });
+    }
+
+    /// Reads a former connection. At its end the server has carried out all that it ever will.
+    pub(super) fn drain(&mut self, index: usize, scratch: &mut [u8]) {
+        let Some(former) = self.formers.get_mut(index) else { return };
+        let Sight::Read(connection) = &mut former.sight else { return };
+        match connection.receive(scratch) {
+            Ok(Received::Bytes(_) | Received::Nothing) => {}
+            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
+                former.sight = Sight::BrokenOff(Instant::now());
+                self.has_lost_sight = true;
+            }
+            Ok(Received::End) | Err(_) => {
+                self.formers.swap_remove(index);
+                tracing::debug!(tier = %self.tier(), "a former connection has drained");
+            }
+        }
+    }
+
+    /// Has the server end the sessions of former connections. Returns whether that was sent, over a
+    /// connection that has been greeted.
+    pub(super) fn end_formers(&mut self, now: Instant) -> bool {
+        let Link::Up(connection, _) = &mut self.link else { return false };
+        let (protocol, epoch) = (&self.protocol, self.health.epoch());
+        let own = std::mem::take(&mut connection.session);
+        let before = connection.in_flight.len();
+        self.formers.retain(|former| {
+            let start = connection.out().len();
+            match protocol.end_session(&own, &former.session, connection.out()) {
+                Ending::Asked => {
+                    connection.push(Content::End { former: former.token }, start, now, epoch);
+                    true
+                }
+                Ending::OtherServer => false,
+                Ending::Impossible => true,
+            }
+        });
+        connection.session = own;
+        connection.in_flight.len() > before
+    }
+
+    /// The server has answered to one of [`end_formers`](Server::end_formers).
+    pub(super) fn ended(&mut self, token: u64, is_ended: bool) {
+        let former = self.formers.iter().position(|former| former.token == token);
+        let Some(index) = former.filter(|_| is_ended) else { return };
+        self.formers.swap_remove(index);
+        tracing::debug!(tier = %self.tier(), "a former connection was ended");
+    }
+
+    /// Forgets former connections that were broken off long ago. Returns when the next one is.
+    pub(super) fn expire_formers(&mut self, now: Instant) -> Option<Instant> {
+        let ends = |former: &Former<P>| match former.sight {
+            Sight::Read(_) => None,
+            Sight::BrokenOff(since) => Some(since + BROKEN_OFF),
+        };
+        self.formers.retain(|former| ends(former).is_none_or(|end| end > now));
+        self.formers.iter().filter_map(ends).min()
+    }
+}

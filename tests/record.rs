@@ -1,0 +1,230 @@
+//! Hazard: what a caller was told does not hold in every tier, or not after a fault. Through the
+//! built binary, with real memcached and redis-server below.
+
+use l1d_client::{Client, Error, Lifetime, SetOptions};
+use std::time::Duration;
+use test_support::daemon::Daemon;
+use test_support::servers::{Proxy, Server, until};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
+
+struct Scene {
+    memcached: Server,
+    redis: Server,
+    proxy: std::sync::Arc<Proxy>,
+    daemon: Daemon,
+    client: Client,
+}
+
+impl Scene {
+    /// memcached behind a proxy, Redis, and a daemon with these lines below `[defaults]`.
+    fn with(defaults: &str) -> Scene {
+        let (memcached, redis) = (Server::memcached(), Server::redis());
+        let proxy = Proxy::before(&memcached);
+        let config = format!(
+            "[table]\nvalue_bytes_max = \"64KiB\"\n[l2]\naddress = \"{}\"\ndeadline = \"2s\"\n\
+             [l3]\nurl = \"redis://{}\"\ndeadline = \"2s\"\n[defaults]\n{defaults}\n",
+            proxy.address(),
+            redis.address()
+        );
+        let daemon = Daemon::start(PROGRAM, &config, "16MiB");
+        let client = connect(&daemon);
+        Scene { memcached, redis, proxy, daemon, client }
+    }
+
+    fn set_for(&self, key: &str, lifetime: Lifetime) {
+        let options = SetOptions { lifetime, ..SetOptions::default() };
+        assert!(!self.client.set_with(key, "v", &options).unwrap().degraded);
+    }
+
+    /// Remaining life in Redis in ms: -1 without end, -2 no such key.
+    fn redis_ms(&self, key: &str) -> i64 {
+        self.redis.client().resp_int(&[b"PTTL", key.as_bytes()])
+    }
+
+    /// Remaining life in memcached in seconds; `None`: it has no such key.
+    fn memcached_seconds(&self, key: &str) -> Option<i64> {
+        let mut memcached = self.memcached.client();
+        memcached.ascii_get(key)?;
+        Some(memcached.ascii_ttl(key))
+    }
+}
+
+fn connect(daemon: &Daemon) -> Client {
+    Client::builder()
+        .socket(daemon.socket())
+        .deadline(Duration::from_secs(10))
+        .attach_deadline(Duration::from_secs(10))
+        .connect()
+        .unwrap()
+}
+
+fn text(client: &Client, key: &str) -> Option<String> {
+    let value = client.get(key).unwrap()?;
+    Some(String::from_utf8_lossy(&value).into_owned())
+}
+
+/// What remains of the life of the copy in L1.
+fn ttl_ms(client: &Client, key: &str) -> u64 {
+    let explained = client.admin().explain_json(key).unwrap();
+    let explained: serde_json::Value = serde_json::from_str(&explained).unwrap();
+    explained["in_table"]["ttl_ms"].as_u64().unwrap()
+}
+
+/// The word of the table's header that tells a later daemon.
+fn is_unsettled(daemon: &Daemon) -> bool {
+    let file = std::fs::read(daemon.table()).unwrap();
+    file[1048..1056] != [0; 8]
+}
+
+#[test]
+fn a_life_given_with_a_call_holds_in_every_tier() {
+    let scene = Scene::with("ttl = \"30s\"\nl2_ttl = \"5m\"\nl3_ttl = \"1h\"");
+    scene.set_for("rule", Lifetime::Rule);
+    assert!((3_500_000..=3_600_000).contains(&scene.redis_ms("rule")));
+    assert!((280..=300).contains(&scene.memcached_seconds("rule").unwrap()));
+
+    scene.set_for("short", Lifetime::For(Duration::from_secs(5)));
+    assert!((1..=5000).contains(&scene.redis_ms("short")));
+    assert!((0..=5).contains(&scene.memcached_seconds("short").unwrap()));
+
+    scene.set_for("long", Lifetime::For(Duration::from_secs(40 * 24 * 3600)));
+    assert!(scene.redis_ms("long") > 39 * 24 * 3_600_000);
+    assert!((280..=300).contains(&scene.memcached_seconds("long").unwrap()), "a copy");
+
+    scene.set_for("forever", Lifetime::Forever);
+    assert_eq!(scene.redis_ms("forever"), -1);
+    assert!((280..=300).contains(&scene.memcached_seconds("forever").unwrap()), "a copy");
+}
+
+#[test]
+fn a_value_that_lives_for_less_than_a_second_comes_back_from_nowhere() {
+    let scene = Scene::with("");
+    scene.set_for("key", Lifetime::Rule);
+    scene.set_for("key", Lifetime::For(Duration::from_millis(400)));
+    assert_eq!(text(&scene.client, "key").as_deref(), Some("v"));
+    assert_eq!(scene.memcached_seconds("key"), None, "memcached counts whole seconds");
+    until("its end", || text(&scene.client, "key").is_none().then_some(()));
+    assert_eq!(scene.redis_ms("key"), -2);
+}
+
+#[test]
+fn a_life_of_zero_deletes() {
+    let scene = Scene::with("");
+    for lifetime in [Lifetime::DoNotKeep, Lifetime::For(Duration::ZERO)] {
+        scene.set_for("key", Lifetime::Rule);
+        scene.set_for("key", lifetime);
+        assert_eq!(scene.client.peek("key"), None);
+        assert_eq!((scene.redis_ms("key"), scene.memcached_seconds("key")), (-2, None));
+    }
+}
+
+#[test]
+fn a_record_that_lives_shorter_than_its_copies_caps_them() {
+    let scene = Scene::with("ttl = \"1m\"\nl2_ttl = \"5m\"\nl3_ttl = \"20s\"");
+    scene.set_for("key", Lifetime::Rule);
+    assert!((0..=20).contains(&scene.memcached_seconds("key").unwrap()));
+    assert!(ttl_ms(&scene.client, "key") <= 20_000);
+}
+
+#[test]
+fn where_l1_is_the_record_a_call_may_ask_for_more_than_the_rule() {
+    let config = "[table]\nttl_max = \"1h\"\nvalue_bytes_max = \"64KiB\"\n[defaults]\nttl = \"2s\"";
+    let daemon = Daemon::start(PROGRAM, config, "16MiB");
+    let client = connect(&daemon);
+    for (lifetime, seconds) in [
+        (Lifetime::Rule, 2),
+        (Lifetime::For(Duration::from_secs(600)), 600),
+        (Lifetime::Forever, 3600),
+    ] {
+        let options = SetOptions { lifetime, ..SetOptions::default() };
+        client.set_with("key", "v", &options).unwrap();
+        let (ttl, most) = (ttl_ms(&client, "key"), seconds * 1000);
+        assert!((most / 2..=most).contains(&ttl), "{lifetime:?}: {ttl}");
+    }
+}
+
+#[test]
+fn without_memcached_writes_succeed_and_say_degraded() {
+    for publish in ["refuse", "publish"] {
+        let mut scene = Scene::with(&format!("on_write_error = \"{publish}\""));
+        assert!(!scene.client.set("key", "old").unwrap().degraded);
+        scene.proxy.cut();
+        for n in 0..8 {
+            let value = format!("new {n}");
+            assert!(scene.client.set("key", &value).unwrap().degraded, "{publish}");
+            let redis = scene.redis.client().resp(&[b"GET", b"key"]);
+            assert_eq!(redis, value.as_bytes(), "{publish}: the store of record has it");
+        }
+        assert!(scene.client.delete("key").unwrap().degraded);
+        assert_eq!(scene.redis_ms("key"), -2);
+        scene.redis.kill();
+        let refused = scene.client.set("key", "newest");
+        match publish {
+            "refuse" => assert!(
+                matches!(refused, Err(Error::TierFailed { .. } | Error::UnknownOutcome { .. })),
+                "{refused:?}"
+            ),
+            _ => assert!(refused.unwrap().degraded),
+        }
+    }
+}
+
+#[test]
+fn a_daemon_that_was_killed_with_debts_open_does_not_read_memcached() {
+    let mut scene = Scene::with("ttl = \"100ms\"\nnegative_ttl = \"0s\"");
+    assert!(!scene.client.set("key", "old").unwrap().degraded);
+    assert!(!scene.client.set("other", "kept").unwrap().degraded);
+    scene.proxy.cut();
+    assert!(scene.client.set("key", "new").unwrap().degraded);
+    assert!(is_unsettled(&scene.daemon));
+    scene.daemon.kill();
+    scene.proxy.mend();
+    scene.daemon.restart();
+    let client = connect(&scene.daemon);
+    assert_eq!(scene.memcached.client().ascii_get("key").unwrap().1, b"old");
+    until("the copies in L1 to end", || client.peek("key").is_none().then_some(()));
+    assert_eq!(text(&client, "key").as_deref(), Some("new"));
+    assert_eq!(text(&client, "other").as_deref(), Some("kept"), "from Redis as well");
+    // A settled daemon leaves nothing to the next one.
+    scene.memcached.client().ascii_set("seen", 0, 60, b"by memcached alone");
+    assert_eq!(text(&client, "seen"), None, "it is left out");
+}
+
+#[test]
+fn a_daemon_that_was_killed_with_nothing_open_reads_memcached_at_once() {
+    let mut scene = Scene::with("");
+    assert!(!scene.client.set("key", "v").unwrap().degraded);
+    until("nothing to be unsettled", || (!is_unsettled(&scene.daemon)).then_some(()));
+    scene.daemon.kill();
+    scene.daemon.restart();
+    scene.memcached.client().ascii_set("seen", 0, 60, b"by memcached alone");
+    assert_eq!(text(&connect(&scene.daemon), "seen").as_deref(), Some("by memcached alone"));
+}
+
+#[test]
+fn a_value_that_the_table_cannot_hold_is_refused_before_anything_changes() {
+    let scene = Scene::with("");
+    scene.set_for("key", Lifetime::Rule);
+    let large = vec![b'x'; 70_000];
+    assert!(matches!(scene.client.set("key", &large), Err(Error::TooLarge { .. })));
+    assert_eq!(text(&scene.client, "key").as_deref(), Some("v"));
+    assert_eq!(scene.redis.client().resp(&[b"GET", b"key"]), b"v");
+}
+
+#[test]
+fn a_value_too_large_for_memcached_alone_takes_the_older_one_with_it_and_says_so() {
+    let memcached = Server::memcached();
+    let config = format!(
+        "[table]\nvalue_bytes_max = \"2MiB\"\n[l2]\naddress = \"{}\"\ndeadline = \"5s\"\n\
+         [defaults]\nvalue_bytes_max = \"2MiB\"\n",
+        memcached.address()
+    );
+    let daemon = Daemon::start(PROGRAM, &config, "256MiB");
+    let client = connect(&daemon);
+    client.set("key", "old").unwrap();
+    let error = client.set("key", vec![b'x'; 3 << 19]).unwrap_err().to_string();
+    assert!(error.contains("gone") && !error.contains("nothing has changed"), "{error}");
+    assert_eq!((client.peek("key"), client.get("key").unwrap()), (None, None));
+    assert_eq!(memcached.client().ascii_get("key"), None);
+}
