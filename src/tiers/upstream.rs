@@ -171,7 +171,10 @@ impl Upstream {
                 Some(Step::ClearL2 { step, why }) => self.cleared_l2(step, why, &reply),
                 Some(Step::Settle { key }) => {
                     self.settling -= 1;
-                    let is_deleted = matches!(reply.answer, Answer::Deleted { .. });
+                    // A delete that waited in the queue while its connection was given up can be
+                    // carried out before what was sent over that.
+                    let is_deleted =
+                        matches!(reply.answer, Answer::Deleted { .. }) && !reply.is_in_doubt;
                     self.debts.settled(&key, is_deleted, Instant::now());
                 }
             }

@@ -32,9 +32,10 @@ fn a_late_set_in_l2_is_undone_before_l2_is_read_again() {
     let late = proxy.hold_requests();
     assert!(is_applied(&bench.set(b"key", b"first"), true));
     bench.until_replaced(Tier::L2);
-    // Over another connection L2 answers again, and still has the oldest value.
+    // Over another connection L2 answers again. A delete may have been carried out too early.
     bench.until_available(Tier::L2);
-    assert_eq!(l2.client().ascii_get("key").unwrap().1, b"old");
+    let early = l2.client().ascii_get("key");
+    assert!(early.is_none_or(|(_, value)| value == b"old"));
     assert!(is_applied(&bench.set(b"key", b"second"), true));
     let (tier, value, ..) = found(bench.fetch(b"key"));
     assert_eq!((tier, &value[..]), (Tier::L3, &b"second"[..]));
