@@ -93,6 +93,10 @@ impl Owner {
                 OwnedResponse::Absent { ttl }
             }
             Fetched::TooLarge { bytes, .. } => self.too_large(bytes),
+            Fetched::Refused { tier, why } => OwnedResponse::error(
+                ErrorCode::Refused,
+                format!("{tier} refuses to read the key: {why}"),
+            ),
             Fetched::Failed { tier, why } => OwnedResponse::error(
                 ErrorCode::TierFailed,
                 format!("the key is not in L1, and {tier} gave no value: {why}"),

@@ -101,9 +101,8 @@ pub fn fetched(tier: Tier, reply: Reply) -> Fetched {
             is_in_doubt: reply.is_in_doubt,
         },
         Answer::TooLarge { bytes } => Fetched::TooLarge { tier, bytes },
-        Answer::Refused(why) | Answer::NotSent(why) | Answer::Unanswered(why) => {
-            Fetched::Failed { tier, why }
-        }
+        Answer::Refused(why) => Fetched::Refused { tier, why },
+        Answer::NotSent(why) | Answer::Unanswered(why) => Fetched::Failed { tier, why },
         Answer::Stored | Answer::Deleted { .. } | Answer::AskAgain(_) | Answer::Faulty(_) => {
             Fetched::Failed { tier, why: "answered something else".into() }
         }

@@ -182,6 +182,8 @@ pub enum Fetched {
     Absent { authoritative: bool, tier: Tier, epoch: u64, is_in_doubt: bool },
     /// The value has more bytes than [`TiersConfig::value_bytes_max`].
     TooLarge { tier: Tier, bytes: u64 },
+    /// The tier refuses this very request, as for a key of another type; `why` is its word.
+    Refused { tier: Tier, why: String },
     /// No tier that could know has given an answer. `why` says what to do next.
     Failed { tier: Tier, why: String },
 }

@@ -211,7 +211,7 @@ fn an_absence_is_what_the_tier_that_decides_says_and_never_an_error() {
     let bench = Bench::both(&l2, &l3);
     assert!(is_absent(&bench.fetch(b"nothing"), true));
     l3.client().resp(&[b"LPUSH", b"list", b"x"]);
-    assert!(matches!(bench.fetch(b"list"), Fetched::Failed { tier: Tier::L3, .. }));
+    assert!(matches!(bench.fetch(b"list"), Fetched::Refused { tier: Tier::L3, .. }));
     assert!(is_absent(&Bench::new(None, None).fetch(b"nothing"), false));
     // Marked as invalid by another client: not a value to serve.
     let mut ascii = l2.client();
