@@ -203,6 +203,35 @@ fn a_daemon_that_was_killed_with_nothing_open_reads_memcached_at_once() {
 }
 
 #[test]
+fn a_write_of_a_daemon_that_was_killed_does_not_come_after_one_of_its_successor() {
+    let redis = Server::redis();
+    let proxy = Proxy::before(&redis);
+    let config = format!(
+        "[table]\nvalue_bytes_max = \"64KiB\"\n[l3]\nurl = \"redis://{}\"\ndeadline = \"10s\"\n",
+        proxy.address()
+    );
+    let mut daemon = Daemon::start(PROGRAM, &config, "16MiB");
+    let client = connect(&daemon);
+    client.set("key", "old").unwrap();
+    let late = proxy.hold_requests();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| client.set("key", "first"));
+        late.wait_until_held();
+        daemon.kill();
+        let first = first.join().unwrap();
+        assert!(matches!(first, Err(Error::UnknownOutcome { .. })), "{first:?}");
+    });
+    daemon.restart();
+    connect(&daemon).set("key", "second").unwrap();
+    late.deliver();
+    let mut redis = redis.client();
+    for _ in 0..50 {
+        assert_eq!(redis.resp(&[b"GET", b"key"]), b"second");
+        std::thread::sleep(Duration::from_millis(4));
+    }
+}
+
+#[test]
 fn a_value_that_the_table_cannot_hold_is_refused_before_anything_changes() {
     let scene = Scene::with("");
     scene.set_for("key", Lifetime::Rule);

@@ -20,7 +20,7 @@ use crate::memory::{Memory, MemoryMut};
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 8192;
 /// Raised with every change of what bytes mean.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 1;
 /// "l1dtable", in byte order.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"l1dtable");
 
@@ -36,8 +36,11 @@ pub const INSTANCE: usize = 129;
 /// Fingerprint of the policy that the entries were stored under.
 pub const POLICY_FINGERPRINT: usize = 130;
 /// Not zero while a tier may still carry out a change that it has not answered, or memcached owes a
-/// delete: the daemon that dies meanwhile leaves that to its successor.
+/// delete: the daemon that dies meanwhile leaves that to its successor. Zero in tables of builds
+/// that did not know it, which neither read nor store it; so it is no part of the fingerprint.
 pub const UNSETTLED: usize = 131;
+/// While that is not zero: the daemon's session with Redis, which its successor ends there.
+pub const SESSION: [usize; 2] = [132, 133];
 
 /// [`STATE_SERVING`] or why not (R0).
 pub const STATE: usize = 256;
@@ -100,7 +103,6 @@ pub const FINGERPRINT: u64 = {
         VERSION_CEILING,
         INSTANCE,
         POLICY_FINGERPRINT,
-        UNSETTLED,
         STATE,
         STRICT_FLOOR,
         LEASE_UNTIL,

@@ -65,7 +65,7 @@ pub struct Owner {
     below: Option<Box<dyn Tiers>>,
     ttl_max: Duration,
     /// What the table says of that.
-    is_unsettled: bool,
+    unsettled: Option<[u64; 2]>,
     flights: Flights,
     writes: Writes,
     groups: Groups,
@@ -111,9 +111,9 @@ impl Owner {
         mut below: Option<Box<dyn Tiers>>,
     ) -> Owner {
         let now = Instant::now();
-        let is_unsettled = tables.is_unsettled();
-        if let Some(below) = below.as_mut().filter(|_| is_unsettled) {
-            below.leave_l2_out();
+        let unsettled = tables.unsettled();
+        if let (Some(below), Some(l3_session)) = (&mut below, unsettled) {
+            below.take_over(l3_session);
         }
         let mut owner = Owner {
             tables,
@@ -121,7 +121,7 @@ impl Owner {
             policy,
             below,
             ttl_max,
-            is_unsettled,
+            unsettled,
             flights: Flights::default(),
             writes: Writes::default(),
             groups: Groups::default(),
@@ -165,10 +165,11 @@ impl Owner {
     /// P12: before a change is sent, notes in the table that something below is unsettled; and that
     /// nothing is, once that is so.
     fn note_unsettled(&mut self) {
-        let is_unsettled = self.below.as_ref().is_some_and(|below| below.has_open_changes());
-        if is_unsettled != self.is_unsettled {
-            self.is_unsettled = is_unsettled;
-            self.tables.set_unsettled(is_unsettled);
+        let Some(below) = &self.below else { return };
+        let unsettled = below.has_open_changes().then(|| below.l3_session());
+        if unsettled != self.unsettled {
+            self.unsettled = unsettled;
+            self.tables.set_unsettled(unsettled);
         }
     }
 

@@ -84,7 +84,11 @@ impl Tiers for ScriptedTiers {
         false
     }
 
-    fn leave_l2_out(&mut self) {}
+    fn l3_session(&self) -> [u64; 2] {
+        [0; 2]
+    }
+
+    fn take_over(&mut self, _: [u64; 2]) {}
 
     fn epoch(&self, _: Tier) -> u64 {
         0

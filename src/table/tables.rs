@@ -462,20 +462,19 @@ impl Tables {
         self.advisor.limit_absences(permille);
     }
 
-    /// Notes in the table, for the next daemon, whether anything below is unsettled. A successor
-    /// that is being made gets it as well.
-    pub fn set_unsettled(&mut self, is_unsettled: bool) {
-        self.current.table.writer().set_unsettled(is_unsettled);
+    /// Notes in the table, for the next daemon, whether anything below is unsettled, and over which
+    /// session with L3. A successor that is being made gets it as well.
+    pub fn set_unsettled(&mut self, unsettled: Option<[u64; 2]>) {
+        self.current.table.writer().set_unsettled(unsettled);
         if let Some(successor) = self.filling() {
-            successor.writer().set_unsettled(is_unsettled);
+            successor.writer().set_unsettled(unsettled);
         }
     }
 
-    /// Whether anything below was unsettled when that was last noted, by this daemon or by the one
-    /// before.
+    /// What was noted last, by this daemon or by the one before.
     #[must_use]
-    pub fn is_unsettled(&self) -> bool {
-        self.current.table.writer().is_unsettled()
+    pub fn unsettled(&self) -> Option<[u64; 2]> {
+        self.current.table.writer().unsettled()
     }
 
     /// Stores what readers add to their clock (R7), in nanoseconds.

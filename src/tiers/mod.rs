@@ -82,9 +82,13 @@ pub trait Tiers: fmt::Debug {
     /// Whether a tier may still carry out a change that it has not answered, or L2 owes a delete.
     fn has_open_changes(&self) -> bool;
 
-    /// Leaves L2 out of reads until every value that it can hold now has expired: what a former
-    /// daemon left undone there is not known. Does nothing where L2 is the store of record.
-    fn leave_l2_out(&mut self);
+    /// What identifies the connection to L3 there; zeros if there is none or that is not known.
+    fn l3_session(&self) -> [u64; 2];
+
+    /// Takes over from a daemon that died while changes were unsettled. Where L2 holds copies, it is
+    /// left out of reads until every one that it can hold now has expired; and L3 is told to end the
+    /// session of that daemon.
+    fn take_over(&mut self, l3_session: [u64; 2]);
 
     /// Connection epoch: rises with each lost connection and each opening of the breaker (P3, P5);
     /// 0 for a tier that is not configured.

@@ -73,9 +73,22 @@ pub struct Session {
     /// Greetings answered.
     answered: usize,
     /// The server's number for this connection, which it never gives out again.
-    client: Option<i64>,
-    /// What identifies the server since its start.
-    server: Option<String>,
+    client: Option<u64>,
+    /// What identifies the server since its start: half of its random identity.
+    server: Option<u64>,
+}
+
+impl Session {
+    /// Server and client; zeros if they are not known.
+    pub fn words(&self) -> [u64; 2] {
+        [self.server.unwrap_or(0), self.client.unwrap_or(0)]
+    }
+
+    /// The session with these words.
+    pub fn from_words([server, client]: [u64; 2]) -> Option<Session> {
+        let known = server != 0 && client != 0;
+        known.then_some(Session { answered: 0, client: Some(client), server: Some(server) })
+    }
 }
 
 impl Redis {
@@ -152,7 +165,7 @@ impl Protocol for Redis {
             return self.check_probe(message);
         }
         match message {
-            Value::Int(id) => session.client = Some(id),
+            Value::Int(id) => session.client = u64::try_from(id).ok(),
             Value::BulkString(info) => session.server = run_id(&String::from_utf8_lossy(&info)),
             Value::VerbatimString { text, .. } => session.server = run_id(&text),
             // Not permitted, or not known to what stands between.
@@ -162,8 +175,7 @@ impl Protocol for Redis {
     }
 
     fn end_session(&self, own: &Session, former: &Session, out: &mut Vec<u8>) -> Ending {
-        let (Some(own), Some(server), Some(id)) = (&own.server, &former.server, former.client)
-        else {
+        let (Some(own), Some(server), Some(id)) = (own.server, former.server, former.client) else {
             return Ending::Impossible;
         };
         // Another server counts its clients anew, and so does this one after a restart.
@@ -299,9 +311,10 @@ impl Protocol for Redis {
 }
 
 /// The server's identity in its `INFO`: random, made at each start.
-fn run_id(info: &str) -> Option<String> {
+fn run_id(info: &str) -> Option<u64> {
     let id = info.lines().find_map(|line| line.strip_prefix("run_id:"))?;
-    Some(id.trim().to_owned())
+    // 40 hexadecimal digits.
+    u64::from_str_radix(id.get(..16)?, 16).ok()
 }
 
 /// Keys that may share a transaction so that its reply is of a moderate size.

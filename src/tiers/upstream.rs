@@ -258,8 +258,14 @@ impl Tiers for Upstream {
             || !self.debts.is_empty()
     }
 
-    fn leave_l2_out(&mut self) {
-        if self.l2.is_some() && self.l3.is_some() {
+    fn l3_session(&self) -> [u64; 2] {
+        self.l3.as_ref().map_or([0; 2], Server::session)
+    }
+
+    fn take_over(&mut self, l3_session: [u64; 2]) {
+        let Some(l3) = &mut self.l3 else { return };
+        l3.adopt(l3_session);
+        if self.l2.is_some() {
             self.debts.leave_out(Instant::now());
         }
     }

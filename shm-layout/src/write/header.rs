@@ -2,8 +2,8 @@
 
 use super::Writer;
 use crate::header::{
-    CLOCK_OFFSET, INSTANCE, LEASE_UNTIL, POLICIES, POLICY_FINGERPRINT, POLICY_FLOORS, STATE,
-    STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, UNSETTLED, VERSION_CEILING,
+    CLOCK_OFFSET, INSTANCE, LEASE_UNTIL, POLICIES, POLICY_FINGERPRINT, POLICY_FLOORS, SESSION,
+    STATE, STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, UNSETTLED, VERSION_CEILING,
 };
 use crate::memory::MemoryMut;
 
@@ -42,7 +42,9 @@ impl<M: MemoryMut> Writer<M> {
     /// Copies everything but identity, state and entries from `other`'s header (W11): ceiling,
     /// instance, policy, what is unsettled, floors, lease and clock. For a table of the same epoch without readers.
     pub fn inherit<N: MemoryMut>(&self, other: &Writer<N>) {
-        for word in [VERSION_CEILING, INSTANCE, POLICY_FINGERPRINT, UNSETTLED] {
+        for word in
+            [VERSION_CEILING, INSTANCE, POLICY_FINGERPRINT, UNSETTLED, SESSION[0], SESSION[1]]
+        {
             self.store(word, other.load(word));
         }
         for word in [STRICT_FLOOR, LEASE_UNTIL, CLOCK_OFFSET] {
@@ -63,15 +65,23 @@ impl<M: MemoryMut> Writer<M> {
         self.store(POLICY_FINGERPRINT, fingerprint);
     }
 
-    /// Notes whether a tier may still carry out a change that it has not answered, or owes one. Set
-    /// before the first byte of a change is sent, so that a restart never finds too little.
-    pub fn set_unsettled(&self, is_unsettled: bool) {
-        self.store(UNSETTLED, u64::from(is_unsettled));
+    /// Notes whether a tier may still carry out a change that it has not answered, or owes one, and
+    /// over which session: two words that only the daemon understands. To be called before the first
+    /// byte of a change is sent, so that a restart never finds too little.
+    pub fn set_unsettled(&self, session: Option<[u64; 2]>) {
+        if let Some([server, client]) = session {
+            // A kill in between must not leave one server with another one's client.
+            for (word, value) in [(SESSION[1], 0), (SESSION[0], server), (SESSION[1], client)] {
+                self.store(word, value);
+                self.memory.fence_release();
+            }
+        }
+        self.store(UNSETTLED, u64::from(session.is_some()));
     }
 
-    /// Whether anything was unsettled when that was noted last. A damaged word counts as yes.
-    pub fn is_unsettled(&self) -> bool {
-        self.load(UNSETTLED) != 0
+    /// What was noted last. A damaged word counts as "unsettled".
+    pub fn unsettled(&self) -> Option<[u64; 2]> {
+        (self.load(UNSETTLED) != 0).then(|| SESSION.map(|word| self.load(word)))
     }
 
     /// Hides all entries of `policy` with a version below `version`. Never lowers the floor (W5).

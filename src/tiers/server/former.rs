@@ -13,8 +13,9 @@ use rapidhash::RapidHashSet;
 
 use super::{Connection, Link, Protocol, Server};
 use crate::reactor::{Interest, Token};
-use crate::tiers::connection::{Content, Ending, Received};
+use crate::tiers::connection::{Content, Ending, Received, State};
 use crate::tiers::dial;
+use crate::tiers::redis::{Redis, Session};
 
 /// Former connections at which no further changes are sent: each may leave another one.
 pub(super) const FORMERS_MAX: usize = 64;
@@ -28,8 +29,15 @@ pub(super) struct Former<P: Protocol> {
     pub(super) token: u64,
     sight: Sight<P>,
     session: P::Session,
-    /// Keys whose changes the server may still carry out.
-    keys: RapidHashSet<Arc<[u8]>>,
+    changes: Changes,
+}
+
+/// Keys whose changes the server may still carry out.
+#[derive(Debug)]
+enum Changes {
+    Of(RapidHashSet<Arc<[u8]>>),
+    /// Not known: the connection was another daemon's.
+    Any,
 }
 
 /// How the end of a former connection will be known.
@@ -39,12 +47,17 @@ enum Sight<P: Protocol> {
     Read(Connection<P>),
     /// Not at all: the network broke it off then.
     BrokenOff(Instant),
+    /// Not at all: it was the connection of a daemon that is gone.
+    Never,
 }
 
 impl<P: Protocol> Former<P> {
     /// Whether the server may still carry out a change of `key`.
     pub(super) fn may_change(&self, key: &[u8]) -> bool {
-        self.keys.contains(key)
+        match &self.changes {
+            Changes::Of(keys) => keys.contains(key),
+            Changes::Any => true,
+        }
     }
 }
 
@@ -73,7 +86,7 @@ impl<P: Protocol> Server<P> {
             // Only a connection that the server has reset cannot be shut down.
             return;
         };
-        self.formers.push(Former { token, sight, session, keys });
+        self.formers.push(Former { token, sight, session, changes: Changes::Of(keys) });
     }
 
     /// Reads a former connection. At its end the server has carried out all that it ever will.
@@ -108,7 +121,8 @@ impl<P: Protocol> Server<P> {
                     true
                 }
                 Ending::OtherServer => false,
-                Ending::Impossible => true,
+                // Nobody will tell when that one has ended.
+                Ending::Impossible => !matches!(former.changes, Changes::Any),
             }
         });
         connection.session = own;
@@ -117,19 +131,47 @@ impl<P: Protocol> Server<P> {
 
     /// The server has answered to one of [`end_formers`](Server::end_formers).
     pub(super) fn ended(&mut self, token: u64, is_ended: bool) {
-        let former = self.formers.iter().position(|former| former.token == token);
-        let Some(index) = former.filter(|_| is_ended) else { return };
-        self.formers.swap_remove(index);
-        tracing::debug!(tier = %self.tier(), "a former connection was ended");
+        let mut formers = self.formers.iter();
+        let Some(index) = formers.position(|former| former.token == token) else { return };
+        let is_own =
+            matches!(self.formers.get(index), Some(Former { changes: Changes::Of(_), .. }));
+        if is_ended || !is_own {
+            self.formers.swap_remove(index);
+            tracing::debug!(tier = %self.tier(), is_ended, "a former connection");
+        }
     }
 
     /// Forgets former connections that were broken off long ago. Returns when the next one is.
     pub(super) fn expire_formers(&mut self, now: Instant) -> Option<Instant> {
         let ends = |former: &Former<P>| match former.sight {
-            Sight::Read(_) => None,
+            Sight::Read(_) | Sight::Never => None,
             Sight::BrokenOff(since) => Some(since + BROKEN_OFF),
         };
         self.formers.retain(|former| ends(former).is_none_or(|end| end > now));
         self.formers.iter().filter_map(ends).min()
+    }
+}
+
+impl Server<Redis> {
+    /// What identifies the connection at the server, for a daemon that comes after this one: the
+    /// server and the client's number; zeros if that is not known. The last former connection's, as
+    /// long as no other one is open.
+    pub fn session(&self) -> [u64; 2] {
+        match &self.link {
+            Link::Up(connection, _) if connection.state == State::Open => {
+                connection.session.words()
+            }
+            _ => self.formers.last().map_or([0; 2], |former| former.session.words()),
+        }
+    }
+
+    /// Has the server end the session of a daemon that died while changes were unsettled, as it
+    /// was told by [`session`](Server::session), before anything else is asked. If the server
+    /// refuses that, nothing can be known of that session.
+    pub fn adopt(&mut self, words: [u64; 2]) {
+        let Some(session) = Session::from_words(words) else { return };
+        self.tokens.1 += 1;
+        let token = self.tokens.0 + self.tokens.1;
+        self.formers.push(Former { token, sight: Sight::Never, session, changes: Changes::Any });
     }
 }

@@ -419,10 +419,7 @@ impl Proxy {
 
     /// Returns when a reply of the server is being held back.
     pub fn wait_until_held(&self) {
-        let held = self.held.0.lock().unwrap();
-        let (held, _) =
-            self.held.1.wait_timeout_while(held, PATIENCE, |held| held.waiting == 0).unwrap();
-        assert!(held.waiting > 0, "no reply came");
+        wait_until_held(&self.held);
     }
 
     pub fn release(&self) {
@@ -435,6 +432,12 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.release();
     }
+}
+
+fn wait_until_held(gate: &Gate) {
+    let held = gate.0.lock().unwrap();
+    let (held, _) = gate.1.wait_timeout_while(held, PATIENCE, |held| held.waiting == 0).unwrap();
+    assert!(held.waiting > 0, "nothing came");
 }
 
 /// One connection of a proxy, by its number.
@@ -455,6 +458,11 @@ impl Life {
 pub struct LateRequests(Arc<Gate>);
 
 impl LateRequests {
+    /// Returns when a request has come that is not delivered.
+    pub fn wait_until_held(&self) {
+        wait_until_held(&self.0);
+    }
+
     /// Delivers them.
     pub fn deliver(&self) {
         self.0.0.lock().unwrap().on = false;

@@ -32,7 +32,7 @@ pub enum WriteMode {
     L1Only,
 }
 
-/// The reaction to a tier that cannot take a write.
+/// The reaction to a store of record that cannot take a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnWriteError {
     /// An error; L1 stays as it was.
