@@ -1,16 +1,18 @@
 //! The daemon: configuration in, a served socket out.
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, DaemonConfig};
+use crate::control_socket::{self, ControlSocket, SocketError};
 use crate::doors::Limits;
 use crate::event_loop::{self, EventLoopError};
 use crate::owner::Owner;
 use crate::reactor::{Reactor, halts_at_once};
-use crate::table::{FileError, FileOptions, Tables};
+use crate::signals::Signals;
+use crate::table::{Directory, FileError, FileOptions, Tables};
 use crate::tiers::{Tiers, TiersError, Upstream};
+use l1d_wire::place::{self, SOCKET_VARIABLE, SYSTEM_DIRECTORY};
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -37,45 +39,47 @@ pub enum DaemonError {
     /// The group of the table does not exist.
     #[error(transparent)]
     Group(#[from] ConfigError),
-    /// The socket cannot be bound.
-    #[error("cannot listen on {path}: {source}; {advice}")]
-    Socket {
-        /// Its path.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-        /// What to do next.
-        advice: &'static str,
-    },
-    /// A system call that cannot fail did.
-    #[error("{what}: {source}")]
+    /// The control socket cannot be had.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The system refused what every daemon needs.
+    #[error("cannot {what}: {source}; check this process's limits on open files and memory")]
     System {
-        /// What was being done.
+        /// The operation that failed.
         what: &'static str,
         /// What the system said.
         source: io::Error,
     },
 }
 
-/// Serves on `listener` until `stop` is readable. `ready` is called when clients can attach.
+/// Serves until a signal says to stop: on `inherited`, the socket of a service manager, or on the
+/// configured one. `ready` is called when clients can attach.
 ///
 /// # Errors
 /// The reason why the daemon cannot serve.
 pub fn run(
     config: &Config,
-    listener: &UnixListener,
-    stop: BorrowedFd<'_>,
+    inherited: Option<UnixListener>,
+    signals: &impl Signals,
     ready: impl FnOnce(),
 ) -> Result<(), DaemonError> {
     let group = config.table.group_id()?;
-    let tables = Tables::open(FileOptions {
-        directory: config.table.directory.clone(),
+    let options = FileOptions {
+        directory: config.table.directory(),
         plan: config.table.plan(),
         mode: config.table.mode,
         group,
         policy_fingerprint: config.policy.fingerprint(),
         keeps_index: config.table.fit_index,
-    })?;
+    };
+    // In this order: a daemon that is turned away by the lock of the table has not touched the
+    // socket of the one that has it. Clients that connect while the table is made wait.
+    let directory = Directory::open(&options.directory)?;
+    let socket = match inherited {
+        Some(listener) => ControlSocket::inherited(listener),
+        None => listen(&config.daemon)?,
+    };
+    let tables = Tables::open_in(directory, options)?;
     if let Some(reason) = tables.replaced() {
         tracing::warn!(
             reason,
@@ -84,7 +88,7 @@ pub fn run(
     }
     let stats = tables.current().stats();
     tracing::info!(
-        directory = %config.table.directory.display(),
+        file = %tables.path().display(),
         bytes = stats.table_bytes,
         segments = stats.segments,
         entries = stats.entries,
@@ -97,7 +101,8 @@ pub fn run(
     }
 
     let reactor = Reactor::new().map(Rc::new);
-    let reactor = reactor.map_err(|source| DaemonError::System { what: "epoll", source })?;
+    let reactor =
+        reactor.map_err(|source| DaemonError::System { what: "make an epoll instance", source })?;
     let below = prepare_tiers(config, &reactor)?;
     if below.is_some() && halts_at_once() {
         tracing::info!(
@@ -120,9 +125,28 @@ pub fn run(
         grace: Upstream::grace(&config.tiers),
     };
     ready();
-    event_loop::run(&reactor, listener, stop, &mut owner, limits)?;
+    let end = event_loop::run(&reactor, socket.listener(), signals, &mut owner, limits);
+    // Before the lock of the table: whoever gets that finds the socket free.
+    drop(socket);
+    end?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Listens on the configured socket, or on the default one of this process's user.
+fn listen(config: &DaemonConfig) -> Result<ControlSocket, SocketError> {
+    let path = config.socket();
+    if config.socket.is_none() && path.parent() == Some(&place::own_directory()) {
+        control_socket::make_private_directory(&path)?;
+        if Path::new(SYSTEM_DIRECTORY).is_dir() {
+            tracing::warn!(
+                "{SYSTEM_DIRECTORY} exists, so clients look for the system's daemon and not for \
+                 this one; set {SOCKET_VARIABLE}={} for those that are to use this one",
+                path.display()
+            );
+        }
+    }
+    ControlSocket::listen(&path, config.socket_mode)
 }
 
 fn prepare_tiers(
@@ -134,35 +158,7 @@ fn prepare_tiers(
         return Ok(None);
     }
     let l2_ttl_max = config.policy.rules().iter().map(|rule| rule.l2_ttl).max().unwrap_or_default();
-    Ok(Some(Box::new(Upstream::new(&config.tiers, l2_ttl_max, reactor)?)))
-}
-
-/// Listens on the configured socket; replaces a socket file without a listener.
-///
-/// # Errors
-/// A path cannot be bound, or another process serves it.
-pub fn listen(config: &Config) -> Result<UnixListener, DaemonError> {
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-    let path = &config.daemon.socket;
-    let failed =
-        |source: io::Error, advice| DaemonError::Socket { path: path.clone(), source, advice };
-    if let Ok(found) = std::fs::symlink_metadata(path) {
-        if !found.file_type().is_socket() {
-            let source = io::Error::from(io::ErrorKind::AlreadyExists);
-            return Err(failed(source, "the file there is no socket; name another with --socket"));
-        }
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            let source = io::Error::from(io::ErrorKind::AddrInUse);
-            return Err(failed(
-                source,
-                "another process serves it; stop it, or name another socket",
-            ));
-        }
-        let _ = std::fs::remove_file(path);
-    }
-    let advice = "make its directory, or name another with --socket";
-    let listener = UnixListener::bind(path).map_err(|error| failed(error, advice))?;
-    let mode = std::fs::Permissions::from_mode(config.daemon.socket_mode);
-    std::fs::set_permissions(path, mode).map_err(|error| failed(error, "check its owner"))?;
-    Ok(listener)
+    let mut tiers = Upstream::new(&config.tiers, l2_ttl_max, reactor)?;
+    tiers.try_once();
+    Ok(Some(Box::new(tiers)))
 }

@@ -2,8 +2,8 @@
 
 use crate::doors::{Doors, Limits, Service};
 use crate::reactor::{Cores, Events, Interest, Reactor, Source, Token};
+use crate::signals::{Signal, Signals};
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
@@ -22,42 +22,43 @@ fn cannot(operation: &'static str) -> impl Fn(io::Error) -> EventLoopError {
     move |source| EventLoopError { operation, source }
 }
 
-/// Serves until `stop` becomes readable; then lets pending work at the tiers end, for `grace` at
-/// most. The tiers have registered with `reactor`, too.
+/// Serves until [`Signal::Stop`]; then lets pending work at the tiers end, for `grace` at most. The
+/// tiers have registered with `reactor`, too.
 ///
 /// # Errors
 /// When the kernel refuses a call that every event loop needs.
 pub fn run(
     reactor: &Reactor,
     listener: &UnixListener,
-    stop: BorrowedFd<'_>,
+    signals: &impl Signals,
     service: &mut impl Service,
     limits: Limits,
 ) -> Result<(), EventLoopError> {
     let grace = limits.grace;
     reactor
-        .register(stop, Token::STOP, Interest::READABLE)
+        .register(signals.descriptor(), Token::SIGNALS, Interest::READABLE)
         .map_err(cannot("watch a descriptor"))?;
     let doors =
         Doors::open(listener, reactor, limits).map_err(cannot("watch the control socket"))?;
     let events = Events::with_capacity(EVENTS);
-    let mut turns = EventLoop { reactor, doors, service, events, cores: Cores::new() };
+    let mut turns = EventLoop { reactor, doors, signals, service, events, cores: Cores::new() };
     while turns.turn()? {}
-    // It stays readable, because nothing reads it.
-    reactor.deregister(stop).map_err(cannot("forget a descriptor"))?;
+    // A further signal changes nothing.
+    reactor.deregister(signals.descriptor()).map_err(cannot("forget a descriptor"))?;
     turns.finish(grace)
 }
 
 /// The parts that a turn goes through.
-struct EventLoop<'a, S> {
+struct EventLoop<'a, S, N> {
     reactor: &'a Reactor,
     doors: Doors<'a>,
+    signals: &'a N,
     service: &'a mut S,
     events: Events,
     cores: Cores,
 }
 
-impl<S: Service> EventLoop<'_, S> {
+impl<S: Service, N: Signals> EventLoop<'_, S, N> {
     /// One turn: work that is due, requests, the tiers, the wait, and its events. Returns whether
     /// to continue.
     fn turn(&mut self) -> Result<bool, EventLoopError> {
@@ -110,11 +111,11 @@ impl<S: Service> EventLoop<'_, S> {
 
     /// Hands each event to whom it concerns. Returns `false` when the daemon is to stop.
     fn dispatch(&mut self) -> bool {
-        let EventLoop { reactor, doors, service, events, .. } = self;
+        let EventLoop { reactor, doors, signals, service, events, .. } = self;
         let mut goes_on = true;
         for event in events.iter() {
             match event.source {
-                Source::Stop => goes_on = false,
+                Source::Signals => goes_on &= !stops(*signals),
                 Source::Door(door) => doors.ready(door, event.readiness, reactor),
                 Source::Tier(tier) => service.tier_ready(tier, event.readiness, doors.replies()),
             }
@@ -147,6 +148,21 @@ impl<S: Service> EventLoop<'_, S> {
     }
 }
 
+/// Acts on the signals that have arrived. Returns whether one of them is to stop the daemon.
+fn stops(signals: &impl Signals) -> bool {
+    while let Some(signal) = signals.next() {
+        match signal {
+            Signal::Stop => return true,
+            Signal::Reload => tracing::warn!(
+                "SIGHUP: the configuration is read at start only; restart the daemon to apply \
+                 changes (the table and its entries survive a restart)"
+            ),
+            Signal::Ignored(name) => tracing::info!("{name} has no meaning here; ignored"),
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,7 +171,6 @@ mod tests {
     use l1d_wire::protocol::Request;
     use nix::sys::eventfd::{EfdFlags, EventFd};
     use std::io::{Read, Write};
-    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
     use std::sync::mpsc::{Sender, channel};
 
@@ -240,7 +255,7 @@ mod tests {
             let looping = scope.spawn(move || {
                 let reactor = Reactor::new().unwrap();
                 reactor.register(&service.tier, Token::tier(TIER), Interest::READABLE).unwrap();
-                run(&reactor, &listener, stop.as_fd(), &mut service, limits).unwrap();
+                run(&reactor, &listener, stop, &mut service, limits).unwrap();
             });
             script(&mut || calls.recv_timeout(PATIENCE).expect("a call"), &server, stop);
             stop.write(1).unwrap();

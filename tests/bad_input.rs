@@ -158,7 +158,7 @@ fn a_daemon_refuses_to_start_without_the_memory_or_socket_it_needs() {
     // The socket and the table have an owner.
     let (said, code) = refused(daemon.command());
     assert_eq!(code, 4, "{said}");
-    assert!(said.contains("another process serves it"), "{said}");
+    assert!(said.contains("another l1d owns the table"), "{said}");
     assert_eq!(held(&daemon), KEYS, "the one that runs is untouched");
 
     let mut other = Daemon::start(PROGRAM, SMALL, "16MiB");

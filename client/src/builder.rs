@@ -5,6 +5,8 @@ use crate::error::Error;
 use crate::populate::Populate;
 use crate::settings::Settings;
 use crate::shared::Shared;
+use l1d_wire::place;
+use nix::unistd::geteuid;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,17 +25,22 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing before `connect`"]
 pub struct ClientBuilder {
+    /// `None`: looked up when the client is made.
+    socket: Option<PathBuf>,
     settings: Settings,
 }
 
 impl ClientBuilder {
     pub(crate) fn new() -> ClientBuilder {
-        ClientBuilder { settings: Settings::default() }
+        ClientBuilder { socket: None, settings: Settings::default() }
     }
 
-    /// The daemon's socket; by default `/run/l1d/l1d.sock`.
+    /// The daemon's socket. By default: `L1D_SOCKET` of the environment; otherwise the system's,
+    /// `/run/l1d/l1d.sock`, if its directory exists, even if no daemon answers there; otherwise the
+    /// user's own, `l1d/l1d.sock` in `$XDG_RUNTIME_DIR` or `/run/user/UID`, or
+    /// `/tmp/l1d-UID/l1d.sock`. At the user's own only a daemon of that user (or root) is trusted.
     pub fn socket(mut self, path: impl Into<PathBuf>) -> ClientBuilder {
-        self.settings.socket = path.into();
+        self.socket = Some(path.into());
         self
     }
 
@@ -43,8 +50,9 @@ impl ClientBuilder {
         self
     }
 
-    /// The longest that connecting and taking over the table may take, which is also the longest
-    /// that a `peek` can take, when the table was replaced; 250 ms by default.
+    /// The longest that a `peek` can take, which attaches when the table was replaced; 250 ms by
+    /// default. Calls that ask the daemon wait for it until their own deadline, also while it is
+    /// still starting.
     pub fn attach_deadline(mut self, deadline: Duration) -> ClientBuilder {
         self.settings.attach_deadline = deadline;
         self
@@ -82,7 +90,8 @@ impl ClientBuilder {
     }
 
     /// Trusts only a daemon and a table of this user (or root). By default any process that listens
-    /// at the socket is trusted, because only a privileged user can put a socket into `/run/l1d`.
+    /// at the socket is trusted, because only a privileged user can put a socket into `/run/l1d`;
+    /// see [`socket`](Self::socket) for the exception.
     pub fn owner_uid(mut self, uid: u32) -> ClientBuilder {
         self.settings.owner_uid = Some(uid);
         self
@@ -103,7 +112,7 @@ impl ClientBuilder {
     /// no protocol version in common, [`Error::Untrusted`] if the table fails a check. A table of a
     /// layout that this client does not know is no error: [`Client::has_table`] is then `false`.
     pub fn connect(self) -> Result<Client, Error> {
-        let shared = Shared::new(self.settings)?;
+        let shared = Shared::new(self.settings())?;
         shared.attach_first()?;
         Ok(Client::of(Arc::new(shared)))
     }
@@ -115,6 +124,21 @@ impl ClientBuilder {
     ///
     /// [`Error::System`] when this process can map no more memory.
     pub fn connect_later(self) -> Result<Client, Error> {
-        Ok(Client::of(Arc::new(Shared::new(self.settings)?)))
+        Ok(Client::of(Arc::new(Shared::new(self.settings())?)))
+    }
+
+    fn settings(self) -> Settings {
+        let mut settings = self.settings;
+        match self.socket {
+            Some(socket) => settings.socket = socket,
+            None => {
+                let place = place::socket_to_ask();
+                if place.is_own {
+                    settings.owner_uid.get_or_insert_with(|| geteuid().as_raw());
+                }
+                settings.socket = place.path;
+            }
+        }
+        settings
     }
 }

@@ -138,6 +138,9 @@ impl Connection {
                 Err(Errno::EAGAIN) => {
                     self.wait(PollFlags::POLLOUT, deadline).map_err(Failure::NotSent)?
                 }
+                // A daemon that turns a client away says why and closes, before it has read
+                // anything: its answer is there to be received.
+                Err(Errno::EPIPE | Errno::ECONNRESET) if self.has_bytes() => break,
                 Err(errno) => return Err(Failure::NotSent(errno.into())),
             }
         }
@@ -145,6 +148,12 @@ impl Connection {
             self.request = Vec::new();
         }
         Ok(())
+    }
+
+    /// Bytes have arrived that are not received yet.
+    fn has_bytes(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        matches!(recv(self.socket.as_raw_fd(), &mut [0], flags), Ok(1..))
     }
 
     /// Receives one reply's payload. Descriptors that come along are closed by the kernel.

@@ -12,15 +12,11 @@ use std::time::Duration;
 pub enum Error {
     /// The daemon cannot be reached, or went away before it answered; nothing was changed. Keys in
     /// the table can still be read.
-    #[error(
-        "no l1d daemon answers at {}: {reason}; start it, or check the socket's path and \
-         permissions",
-        socket.display()
-    )]
+    #[error("no l1d daemon answers at {}: {reason}", socket.display())]
     Unavailable {
         /// The daemon's socket.
         socket: PathBuf,
-        /// What the system said.
+        /// What happened, and what to do next.
         reason: String,
         /// The error beneath, if there is one.
         source: Option<Cause>,

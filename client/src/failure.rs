@@ -71,14 +71,36 @@ impl Reason {
     /// The error of a daemon at `socket` that cannot be reached.
     pub(crate) fn into_error(self, socket: &Path) -> Error {
         match self {
-            Reason::System(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
-                Error::system("connecting to the daemon", errno)
-            }
+            Reason::System(
+                errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS),
+            ) => Error::system("connecting to the daemon", errno),
             reason => Error::Unavailable {
                 socket: socket.to_owned(),
-                reason: reason.to_string(),
+                reason: format!("{reason}; {}", reason.advice()),
                 source: reason.cause(),
             },
+        }
+    }
+
+    /// What to do about a daemon that cannot be reached for this reason.
+    fn advice(&self) -> &'static str {
+        match self {
+            Reason::Deadline => {
+                "it is starting, overloaded or stopped: try again, or give the client a longer \
+                 deadline"
+            }
+            Reason::Closed | Reason::System(Errno::EPIPE | Errno::ECONNRESET) => {
+                "it has ended, or has dropped this client: try again, and look at its log"
+            }
+            Reason::System(Errno::ENOENT | Errno::ENOTDIR) => {
+                "start it, or check the socket's path (L1D_SOCKET)"
+            }
+            Reason::System(Errno::ECONNREFUSED) => "it has ended: start it",
+            Reason::System(Errno::EACCES | Errno::EPERM) => {
+                "this user may not connect: join the socket's group, or set socket_mode in the \
+                 daemon's configuration"
+            }
+            Reason::System(_) => "check the socket's path and the daemon's log",
         }
     }
 }

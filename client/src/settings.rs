@@ -4,9 +4,6 @@ use crate::populate::Populate;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the daemon's unit puts its socket.
-const SOCKET: &str = "/run/l1d/l1d.sock";
-
 /// The settings of [`ClientBuilder`](crate::ClientBuilder), whose methods document each field.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -24,7 +21,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            socket: PathBuf::from(SOCKET),
+            socket: PathBuf::new(),
             deadline: Duration::from_secs(1),
             attach_deadline: Duration::from_millis(250),
             connections_max: 4,

@@ -37,6 +37,8 @@ pub(crate) enum NoTable {
     UnknownLayout,
     /// The reason not to trust it.
     Untrusted(String),
+    /// The system refuses the mapping.
+    System(std::io::Error),
 }
 
 /// A checked table.
@@ -56,8 +58,7 @@ impl Table {
         bytes: u64,
         clock_difference_ns: u64,
     ) -> Result<Table, NoTable> {
-        let mapping = Mapping::of_file(file, bytes, Access::Read)
-            .map_err(|error| NoTable::Untrusted(format!("mmap: {error}")))?;
+        let mapping = Mapping::of_file(file, bytes, Access::Read).map_err(NoTable::System)?;
         // SAFETY: `base` is aligned to 2 MiB; `bytes` bytes stay mapped for reading as long as
         // `mapping` lives, which is dropped after the reader; nothing else in this process accesses
         // them.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 fn connect(socket: &Path) -> Result<Client, Error> {
-    Client::builder().socket(socket).attach_deadline(Duration::from_millis(300)).connect()
+    Client::builder().socket(socket).deadline(Duration::from_millis(300)).connect()
 }
 
 /// The error of connecting with this fault. Asserts that no descriptor to the table's directory

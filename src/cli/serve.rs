@@ -1,17 +1,15 @@
 //! `l1d serve`.
 
 use super::{REFUSED, USAGE, print_error};
-use crate::config::{Config, DaemonConfig, LogFormat, Overrides, parse_size};
+use crate::config::{Config, Overrides, parse_size};
 use crate::daemon::{self, DaemonError};
+use crate::log::Log;
+use crate::signals::ProcessSignals;
 use clap::Args;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::io::IsTerminal;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 /// Own the table and serve clients.
 #[derive(Debug, Args)]
@@ -19,7 +17,9 @@ pub(super) struct Serve {
     /// Configuration file; without it: no tiers, and defaults for everything else.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Control socket; overrides the configuration.
+    /// Control socket; overrides the configuration [default: the system's, /run/l1d/l1d.sock, for
+    /// root and for the owner of /run/l1d; otherwise the user's own, l1d/l1d.sock in
+    /// $XDG_RUNTIME_DIR].
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Directory of the table, writable only by the daemon's user; overrides the configuration.
@@ -39,11 +39,19 @@ impl Serve {
                 return ExitCode::from(USAGE);
             }
         };
-        log_to_stderr(&config.daemon);
-        match serve(&config) {
+        // Before the log's thread starts, which inherits the mask.
+        let signals = match ProcessSignals::block() {
+            Ok(signals) => signals,
+            Err(error) => {
+                print_error(format_args!("l1d: cannot take signals: {error}"));
+                return ExitCode::from(REFUSED);
+            }
+        };
+        let log = Log::start(&config.daemon);
+        match serve(&config, &signals) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                print_error(format_args!("l1d: {error}"));
+                log.print(format_args!("l1d: {error}"));
                 ExitCode::from(REFUSED)
             }
         }
@@ -65,39 +73,13 @@ fn size(text: &str) -> Result<u64, String> {
     parse_size(text).ok_or_else(|| "not a size; write for example 256MiB".to_owned())
 }
 
-/// Starts logging. The environment variable `L1D_LOG` overrides the configured level.
-fn log_to_stderr(config: &DaemonConfig) {
-    let filter = EnvFilter::try_from_env("L1D_LOG")
-        .unwrap_or_else(|_| EnvFilter::default().add_directive(config.log.into()));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().init(),
-    }
-}
-
-fn serve(config: &Config) -> Result<(), DaemonError> {
-    // Before any thread starts: threads inherit the mask, so none of them receives the signals.
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTERM);
-    signals.add(Signal::SIGINT);
-    let system = |what| move |error: nix::Error| DaemonError::System { what, source: error.into() };
-    signals.thread_block().map_err(system("blocking signals"))?;
-    let stop = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .map_err(system("watching signals"))?;
-
-    let inherited = inherited_listener();
-    let is_ours = inherited.is_none();
-    let listener = inherited.map_or_else(|| daemon::listen(config), Ok)?;
-    let result = daemon::run(config, &listener, stop.as_fd(), || {
-        tracing::info!(socket = %config.daemon.socket.display(), "ready");
+fn serve(config: &Config, signals: &ProcessSignals) -> Result<(), DaemonError> {
+    let result = daemon::run(config, inherited_listener(), signals, || {
+        tracing::info!(socket = %config.daemon.socket().display(), "ready");
         // Fails without a service manager, which is fine.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     });
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    if is_ours {
-        let _ = std::fs::remove_file(&config.daemon.socket);
-    }
     result
 }
 

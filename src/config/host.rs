@@ -39,7 +39,8 @@ pub(super) fn group_id(table: &TableConfig) -> Result<Option<u32>, String> {
 /// will show.
 fn room(table: &TableConfig) -> Result<(), String> {
     // The directory may not exist yet.
-    let Some(figures) = table.directory.ancestors().find_map(|path| statvfs(path).ok()) else {
+    let directory = table.directory();
+    let Some(figures) = directory.ancestors().find_map(|path| statvfs(path).ok()) else {
         return Ok(());
     };
     let capacity = figures.blocks().saturating_mul(figures.fragment_size());
@@ -47,7 +48,7 @@ fn room(table: &TableConfig) -> Result<(), String> {
     if capacity == 0 || table.size <= capacity {
         return Ok(());
     }
-    let directory = table.directory.display();
+    let directory = directory.display();
     let fits = capacity / 4 * 3;
     let fits = if fits > 1 << 20 { fits >> 20 << 20 } else { fits };
     Err(format!(

@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! [daemon]
-//! socket = "/run/l1d/l1d.sock"    # control socket
+//! # socket = "/run/l1d/l1d.sock"  # control socket; default: see "Places"
 //! socket_mode = "0660"            # permission to connect: to read and write the cache
 //! clients_max = 1024              # open connections; one user can have 7/8 of them
 //! spin = "50us"                   # longest wait by polling before the daemon sleeps; or "0s"
@@ -10,7 +10,7 @@
 //! log_format = "text"             # or "json"
 //!
 //! [table]
-//! directory = "/dev/shm/l1d"      # on a tmpfs; only the daemon's user may write it
+//! # directory = "/dev/shm/l1d"    # on a tmpfs; only the daemon's user may write it
 //! size = "256MiB"                 # of the whole table, allocated at start
 //! value_bytes_max = "1MiB"        # largest value
 //! average_entry_bytes = 256       # header, key and value; determines the size of the index
@@ -22,7 +22,7 @@
 //! # segment_bytes = "8MiB"        # default: depends on the size of the table
 //!
 //! [l2]                            # without this section there is no L2
-//! address = "127.0.0.1:11211"     # memcached
+//! address = "127.0.0.1:11211"     # memcached; or "unix:/run/memcached.sock"
 //! deadline = "100ms"
 //!
 //! [l3]                            # without this section there is no L3
@@ -50,6 +50,10 @@
 //!
 //! These are the defaults, except in `[[policy]]`. A prefix is UTF-8. TOML escapes stand for
 //! characters (`"\u0000"` is one zero byte), so other bytes need `prefix_hex`, two digits per byte.
+//!
+//! Places: by default, root's daemon and the owner of `/run/l1d` have their socket and table in the
+//! system's directories, `/run/l1d` and `/dev/shm/l1d`. A daemon of another user has directories of
+//! that user's own; see [`l1d_wire::place`].
 
 mod error;
 mod host;
@@ -67,6 +71,7 @@ pub use summary::{Checked, check_config, policy_json, rule_json};
 pub use units::{parse_duration, parse_mode, parse_size, show_duration, show_size};
 
 use crate::tiers::TiersConfig;
+use l1d_wire::place;
 use l1d_wire::policy::PolicySet;
 use shm_layout::Plan;
 use std::io::Read;
@@ -93,8 +98,8 @@ pub struct Config {
 /// Section `[daemon]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaemonConfig {
-    /// The control socket.
-    pub socket: PathBuf,
+    /// The control socket; `None`: see [`socket`](Self::socket).
+    pub socket: Option<PathBuf>,
     /// Its permission bits, if the daemon creates it.
     pub socket_mode: u32,
     /// Most connections at a time.
@@ -119,8 +124,8 @@ pub enum LogFormat {
 /// Section `[table]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableConfig {
-    /// The directory of the table's file.
-    pub directory: PathBuf,
+    /// The directory of the table's file; `None`: see [`directory`](Self::directory).
+    pub directory: Option<PathBuf>,
     /// Bytes of the whole table.
     pub size: u64,
     /// Bytes of the largest value.
@@ -173,10 +178,10 @@ impl Config {
     /// is created.
     pub fn apply(&mut self, overrides: Overrides) {
         if let Some(socket) = overrides.socket {
-            self.daemon.socket = socket;
+            self.daemon.socket = Some(socket);
         }
         if let Some(directory) = overrides.table_directory {
-            self.table.directory = directory;
+            self.table.directory = Some(directory);
         }
         if let Some(size) = overrides.table_size {
             self.table.size = size;
@@ -184,7 +189,21 @@ impl Config {
     }
 }
 
+impl DaemonConfig {
+    /// The configured socket, or the one that this process's user serves by default.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(place::socket_to_serve)
+    }
+}
+
 impl TableConfig {
+    /// The configured directory, or the one that this process's user has by default.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        self.directory.clone().unwrap_or_else(place::table_directory)
+    }
+
     /// The plan of a new table, without its identity.
     #[must_use]
     pub fn plan(&self) -> Plan {
@@ -209,7 +228,7 @@ impl TableConfig {
 impl Default for DaemonConfig {
     fn default() -> DaemonConfig {
         DaemonConfig {
-            socket: "/run/l1d/l1d.sock".into(),
+            socket: None,
             socket_mode: 0o660,
             clients_max: 1024,
             spin: Duration::from_micros(50),
@@ -222,7 +241,7 @@ impl Default for DaemonConfig {
 impl Default for TableConfig {
     fn default() -> TableConfig {
         TableConfig {
-            directory: "/dev/shm/l1d".into(),
+            directory: None,
             size: 256 << 20,
             value_bytes_max: 1 << 20,
             average_entry_bytes: 256,

@@ -11,7 +11,10 @@ use super::rules::{self, RuleLimits};
 use super::section::{Section, Text, Wrong};
 use super::units::show_size;
 use super::{Config, DaemonConfig, LogFormat, TableConfig, value};
-use crate::tiers::{L2Config, L3Config, TiersConfig, parse_url};
+use crate::tiers::{
+    L2Config, L3Config, TiersConfig, UNSUPPORTED_L2_KEYS, UNSUPPORTED_L3_KEYS, check_address,
+    parse_url,
+};
 use shm_layout::entry::entry_bytes_max;
 use shm_layout::geometry::ENTRIES_PER_SEGMENT_MIN;
 use shm_layout::geometry::SEGMENT_WORDS_BITS;
@@ -127,16 +130,19 @@ fn daemon(mut section: Section<'_>) -> DaemonConfig {
     ];
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let config = DaemonConfig {
-        socket: section.read_or("socket", default.socket, |value| {
-            let path = absolute(value, "/run/l1d/l1d.sock")?;
-            let bytes = path.as_os_str().len();
-            if bytes > SOCKET_BYTES_MAX {
-                let what =
-                    format!("has {bytes} bytes, and a socket's path at most {SOCKET_BYTES_MAX}");
-                return Err(Wrong::new(what, value::quoted("/run/l1d/l1d.sock")));
-            }
-            Ok(path)
-        }),
+        socket: section
+            .read("socket", |value| {
+                let path = absolute(value, "/run/l1d/l1d.sock")?;
+                let bytes = path.as_os_str().len();
+                if bytes > SOCKET_BYTES_MAX {
+                    let what = format!(
+                        "has {bytes} bytes, and a socket's path at most {SOCKET_BYTES_MAX}"
+                    );
+                    return Err(Wrong::new(what, value::quoted("/run/l1d/l1d.sock")));
+                }
+                Ok(path)
+            })
+            .unwrap_or_default(),
         socket_mode: section.read_or("socket_mode", default.socket_mode, |value| {
             value::mode(value, 0o600, 0o775, "0660")
         }),
@@ -195,7 +201,7 @@ fn table(
         && segment_bytes.is_ok()
         && average_entry_bytes.is_ok();
     let config = TableConfig {
-        directory: or(directory, default.directory),
+        directory: directory.unwrap_or_default(),
         size: or(size, default.size),
         value_bytes_max: or(value_bytes_max, default.value_bytes_max),
         average_entry_bytes: or(average_entry_bytes, default.average_entry_bytes),
@@ -222,23 +228,17 @@ fn l2(mut section: Section<'_>) -> Option<L2Config> {
     let address = section.read("address", |value| {
         let example = "127.0.0.1:11211";
         let address = value::text(value, example)?;
-        let wrong = || {
-            let what = format!("{} is not host:port", value::show(value));
-            Wrong::new(what, value::quoted(example))
-        };
-        let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-        let name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-        let ip = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let ip = ip.is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok());
-        let port = port.parse::<u16>().is_ok_and(|port| port != 0);
-        let is_right = port && !host.is_empty() && (name || ip);
-        is_right.then(|| address.to_owned()).ok_or_else(wrong)
+        // The message does not repeat the address, because it may contain a password.
+        check_address(address)
+            .map(|()| address.to_owned())
+            .map_err(|error| Wrong::new(error, value::quoted(example)))
     });
     let address = required(&section, "address", address, "127.0.0.1:11211");
     let deadline = section.read_or("deadline", Duration::from_millis(100), |value| {
         value::duration(value, DEADLINES, "100ms")
     });
-    section.finish(&[("url", "write address = \"127.0.0.1:11211\"")]);
+    let url = ("url", "write address = \"127.0.0.1:11211\"");
+    section.finish(&[&[url], UNSUPPORTED_L2_KEYS].concat());
     Some(L2Config { address: address?, deadline })
 }
 
@@ -255,7 +255,8 @@ fn l3(mut section: Section<'_>) -> Option<L3Config> {
     let deadline = section.read_or("deadline", Duration::from_millis(200), |value| {
         value::duration(value, DEADLINES, "200ms")
     });
-    section.finish(&[("address", "write url = \"redis://127.0.0.1:6379/0\"")]);
+    let address = ("address", "write url = \"redis://127.0.0.1:6379/0\"");
+    section.finish(&[&[address], UNSUPPORTED_L3_KEYS].concat());
     Some(L3Config { url: url?, deadline })
 }
 

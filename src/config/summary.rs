@@ -61,7 +61,7 @@ fn json(config: &Config) -> Value {
     let Config { daemon, table, tiers, policy } = config;
     json!({
         "daemon": {
-            "socket": daemon.socket,
+            "socket": daemon.socket(),
             "socket_mode": format!("{:04o}", daemon.socket_mode),
             "clients_max": daemon.clients_max,
             "spin_us": u64::try_from(daemon.spin.as_micros()).unwrap_or(u64::MAX),
@@ -72,7 +72,7 @@ fn json(config: &Config) -> Value {
             },
         },
         "table": {
-            "directory": table.directory,
+            "directory": table.directory(),
             "size": table.size,
             "value_bytes_max": table.value_bytes_max,
             "average_entry_bytes": table.average_entry_bytes,
@@ -100,13 +100,13 @@ fn text(config: &Config) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{name:<8}{what}");
     };
-    line("socket", format!("{}, mode {:04o}", daemon.socket.display(), daemon.socket_mode));
+    line("socket", format!("{}, mode {:04o}", daemon.socket().display(), daemon.socket_mode));
     line(
         "table",
         format!(
             "{} in {}, values up to {}",
             show_size(table.size),
-            table.directory.display(),
+            table.directory().display(),
             show_size(table.value_bytes_max.into())
         ),
     );

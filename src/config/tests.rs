@@ -88,8 +88,14 @@ fn the_shipped_example_stays_right_without_its_comments() {
         .collect();
     let full = config(&text);
     assert!(full.tiers.l2.is_some() && full.tiers.l3.is_some());
-    let table = TableConfig { group: Some("l1d".into()), ..TableConfig::default() };
-    assert_eq!((full.daemon, full.table), (DaemonConfig::default(), table));
+    let daemon =
+        DaemonConfig { socket: Some("/run/l1d/l1d.sock".into()), ..DaemonConfig::default() };
+    let table = TableConfig {
+        group: Some("l1d".into()),
+        directory: Some("/dev/shm/l1d".into()),
+        ..TableConfig::default()
+    };
+    assert_eq!((full.daemon, full.table), (daemon, table));
 }
 
 #[test]
@@ -146,7 +152,7 @@ fn every_key_is_read() {
         "#,
     );
     let daemon = DaemonConfig {
-        socket: "/tmp/l1d.sock".into(),
+        socket: Some("/tmp/l1d.sock".into()),
         socket_mode: 0o600,
         clients_max: 7,
         spin: Duration::from_micros(20),
@@ -155,7 +161,7 @@ fn every_key_is_read() {
     };
     assert_eq!(read.daemon, daemon);
     let table = TableConfig {
-        directory: "/tmp/table".into(),
+        directory: Some("/tmp/table".into()),
         size: 3 << 29,
         value_bytes_max: 2 << 20,
         average_entry_bytes: 512,
@@ -300,6 +306,16 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("[l2]\naddress = '127.0.0.1'", "2:11", &["host:port", "\"127.0.0.1:11211\""]),
     ("[l2]\naddress = '::1:11211'", "2:11", &["host:port"]),
     ("[l2]\naddress = 'h:0'", "2:11", &["host:port"]),
+    ("[l2]\naddress = 'a:1,b:1'", "2:11", &["several memcached servers are not supported"]),
+    ("[l2]\naddress = 'u:p@h:1'", "2:11", &["SASL) is not supported"]),
+    ("[l2]\naddress = 'memcacheds://h:1'", "2:11", &["TLS is not supported"]),
+    ("[l2]\naddress = 'unix:memcached.sock'", "2:11", &["absolute path"]),
+    ("[l2]\naddress = 'h:1'\npassword = 'x'", "3:1", &["SASL) is not supported"]),
+    ("[l2]\naddress = 'h:1'\nservers = ['h:1']", "3:1", &["several memcached servers"]),
+    ("[l3]\nurl = 'rediss://h:1'", "2:7", &["TLS is not supported"]),
+    ("[l3]\nurl = 'redis://a:1,b:1'", "2:7", &["Cluster and Sentinel are not supported"]),
+    ("[l3]\nurl = 'redis+sentinel://h:1/m'", "2:7", &["Cluster and Sentinel are not supported"]),
+    ("[l3]\nurl = 'redis://h:1'\ncluster = true", "3:1", &["Cluster and Sentinel"]),
     ("[l3]", "1:1", &["url is missing"]),
     ("[l3]\nurl = 'http://127.0.0.1'", "2:7", &["redis://127.0.0.1:6379/0"]),
     // Prefixes.
@@ -402,8 +418,8 @@ fn the_command_line_comes_first() {
         table_size: Some(1 << 30),
     };
     config.apply(overrides);
-    assert_eq!(config.daemon.socket, Path::new("/tmp/s"));
-    assert_eq!(config.table.directory, Path::new("/tmp/d"));
+    assert_eq!(config.daemon.socket(), Path::new("/tmp/s"));
+    assert_eq!(config.table.directory(), Path::new("/tmp/d"));
     assert_eq!(config.table.size, 1 << 30);
 }
 
@@ -428,7 +444,7 @@ fn a_check_looks_at_the_host_and_tells_what_it_means() {
         check_config(&path)
     };
     let checked = check(
-        "[table]\nsize = '72MiB'\n[l3]\nurl = 'redis://:geheim@h:1'\n\
+        "[table]\nsize = '72MiB'\ndirectory = '/dev/shm/l1d'\n[l3]\nurl = 'redis://:geheim@h:1'\n\
          [[policy]]\nprefix = 'a:'\nttl = '2s'\nscope = 'process'",
     )
     .unwrap();

@@ -11,6 +11,7 @@ use crate::cli::{REFUSED, TIER_FAILED, UNREACHABLE, USAGE, print_error};
 use clap::{Parser, Subcommand};
 use key::lifetime;
 use l1d_client::{Client, Error, Lifetime};
+use l1d_wire::place::SOCKET_VARIABLE;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -33,9 +34,10 @@ const NOT_FOUND: u8 = 1;
     l1ctl --json stats"
 )]
 struct Arguments {
-    /// The daemon's control socket.
-    #[arg(long, global = true, env = "L1D_SOCKET", default_value = "/run/l1d/l1d.sock")]
-    socket: PathBuf,
+    /// The daemon's control socket [default: the system's, /run/l1d/l1d.sock, if /run/l1d exists;
+    /// otherwise the user's own, l1d/l1d.sock in $XDG_RUNTIME_DIR].
+    #[arg(long, global = true, env = SOCKET_VARIABLE)]
+    socket: Option<PathBuf>,
     /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -177,8 +179,11 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let client =
-        Client::builder().socket(&arguments.socket).deadline(arguments.deadline).connect()?;
+    let mut builder = Client::builder().deadline(arguments.deadline);
+    if let Some(socket) = arguments.socket.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+        builder = builder.socket(socket);
+    }
+    let client = builder.connect()?;
     let bytes = |key: &str| key::bytes(key, arguments.hex);
     let json = arguments.json;
     match &arguments.command {

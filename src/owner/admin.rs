@@ -142,6 +142,7 @@ impl Owner {
                 "uptime_seconds": self.started.elapsed().as_secs(),
                 "longest_turn_us": u64::try_from(self.longest_turn.as_micros()).ok(),
                 "longest_turn_since_last_asked_us": u64::try_from(lately.as_micros()).ok(),
+                "log_lines_dropped": crate::log::lines_dropped(),
                 "table_taken_over": self.tables.was_taken_over(),
             },
             "table_file": self.table_file_json(),

@@ -8,8 +8,8 @@ pub struct Token(u64);
 /// The owner of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The descriptor that becomes readable when the daemon is to stop.
-    Stop,
+    /// The descriptor of the signals to the daemon.
+    Signals,
     /// A descriptor of the doors, by their number.
     Door(u64),
     /// A descriptor of the tiers, by their number.
@@ -25,8 +25,8 @@ const TIERS: u64 = 1;
 const LOOP: u64 = 2;
 
 impl Token {
-    /// For [`Source::Stop`].
-    pub const STOP: Token = Token::in_range(LOOP, 0);
+    /// For [`Source::Signals`].
+    pub const SIGNALS: Token = Token::in_range(LOOP, 0);
 
     /// For [`Source::Door`]. Numbers have 56 bits.
     #[must_use]
@@ -47,7 +47,7 @@ impl Token {
         match self.0 >> NUMBER_BITS {
             DOORS => Source::Door(number),
             TIERS => Source::Tier(number),
-            _ => Source::Stop,
+            _ => Source::Signals,
         }
     }
 

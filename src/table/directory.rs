@@ -24,7 +24,7 @@ const LOCK: &str = "lock";
 
 /// A directory in which only this process makes tables (W6).
 #[derive(Debug)]
-pub(super) struct Directory {
+pub struct Directory {
     path: PathBuf,
     fd: OwnedFd,
     /// Held until the process ends.
@@ -34,7 +34,10 @@ pub(super) struct Directory {
 impl Directory {
     /// Opens and locks the directory (S1): a real directory that no other user can write and in
     /// which no other daemon makes tables.
-    pub(super) fn open(path: &Path) -> Result<Directory, FileError> {
+    ///
+    /// # Errors
+    /// An unsafe directory, or another daemon that has the lock.
+    pub fn open(path: &Path) -> Result<Directory, FileError> {
         if !path.exists() {
             let made = fs::DirBuilder::new();
             made.create(path).map_err(|source| FileError::System {
@@ -218,8 +221,11 @@ fn lock(directory: &OwnedFd, path: &Path) -> Result<Flock<fs::File>, FileError> 
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let fd = openat(directory, LOCK, flags, Mode::from_bits_truncate(0o600))
         .map_err(|source| system("cannot open", &path.join(LOCK), source.into()))?;
-    Flock::lock(fs::File::from(fd), FlockArg::LockExclusiveNonblock)
-        .map_err(|_| FileError::Owned { directory: path.into() })
+    let locked = Flock::lock(fs::File::from(fd), FlockArg::LockExclusiveNonblock);
+    locked.map_err(|(_, errno)| match errno {
+        nix::Error::EWOULDBLOCK => FileError::Owned { directory: path.into() },
+        errno => system("cannot lock", &path.join(LOCK), errno.into()),
+    })
 }
 
 /// S1: no other user could have written the file.

@@ -181,6 +181,17 @@ pub(super) fn system(what: &'static str, path: &Path, source: io::Error) -> File
     let advice = match source.raw_os_error() {
         Some(nix::libc::EACCES | nix::libc::EPERM) => "run as the user who owns it",
         Some(nix::libc::ENOENT) => "make it first, or name another with --table-directory",
+        Some(nix::libc::EFBIG) => {
+            "raise this process's limit on the size of files (ulimit -f, LimitFSIZE=), or set a \
+             smaller table size"
+        }
+        Some(nix::libc::ENOMEM) => {
+            "raise this process's limit on address space (ulimit -v, LimitAS=), or set a smaller \
+             table size"
+        }
+        Some(nix::libc::EMFILE | nix::libc::ENFILE) => {
+            "raise the limit on open files (ulimit -n, LimitNOFILE=)"
+        }
         _ => "see the system's message",
     };
     FileError::System { what, path: path.into(), source, advice }

@@ -37,6 +37,7 @@ mod tables;
 mod tests;
 
 pub use check::CheckReport;
+pub use directory::Directory;
 pub use file::{FileError, FileOptions, TableFile};
 pub use stats::TableStats;
 pub use tables::{Move, MoveError, Step, Tables};

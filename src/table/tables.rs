@@ -105,7 +105,17 @@ impl Tables {
     /// An unsafe directory, another daemon at work, no space, impossible sizes.
     pub fn open(options: FileOptions) -> Result<Tables, FileError> {
         Geometry::plan(&options.plan)?;
-        let directory = Arc::new(Directory::open(&options.directory)?);
+        let directory = Directory::open(&options.directory)?;
+        Tables::open_in(directory, options)
+    }
+
+    /// The same in the directory of `options`, which is open and locked already.
+    ///
+    /// # Errors
+    /// No space, impossible sizes.
+    pub fn open_in(directory: Directory, options: FileOptions) -> Result<Tables, FileError> {
+        Geometry::plan(&options.plan)?;
+        let directory = Arc::new(directory);
         let mut options = options;
         options.plan.table_bytes = directory.whole_pages(options.plan.table_bytes);
         let plan = options.plan;

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
-
 use super::Tier;
 
 /// The configured tiers.
@@ -27,7 +25,7 @@ impl Default for TiersConfig {
 /// Where memcached is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct L2Config {
-    /// `host:port`; an IPv6 address in brackets.
+    /// `host:port`, an IPv6 address in brackets, or `unix:/path`.
     pub address: String,
     /// Longest time for an exchange, connecting included. While a reply is arriving, it is counted
     /// from the last bytes, up to four times as long.
@@ -48,8 +46,9 @@ pub struct L3Config {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TiersError {
-    /// The address of memcached is not one.
-    #[error("L2 address {0:?} is not `host:port`; write for example \"127.0.0.1:11211\"")]
+    /// The address of memcached is not one, or needs what is not supported. It is left out, because
+    /// it may hold a password.
+    #[error("L2 address cannot be used: {0}; write for example \"127.0.0.1:11211\"")]
     Address(String),
     /// The URL of Redis is not one, or needs what is not supported. The URL is left out, because
     /// it may hold a password.
@@ -61,25 +60,6 @@ pub enum TiersError {
     /// The system refused a descriptor.
     #[error("cannot prepare the tiers: {0}; check the limit on open files")]
     System(#[from] std::io::Error),
-}
-
-/// The server at `url` (`redis://host:port/db`, `redis+unix:///path`). The error says what is
-/// wrong.
-pub fn parse_url(url: &str) -> Result<ConnectionInfo, String> {
-    let server = url.into_connection_info().map_err(|error| error.to_string())?;
-    match server.addr() {
-        ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => Ok(server),
-        _ => Err("TLS is not supported".into()),
-    }
-}
-
-/// Host and port of `address`.
-pub(super) fn parse_address(address: &str) -> Result<(String, u16), TiersError> {
-    let parsed = address.rsplit_once(':').and_then(|(host, port)| {
-        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-        (!host.is_empty()).then(|| Some((host.to_owned(), port.parse().ok()?))).flatten()
-    });
-    parsed.ok_or_else(|| TiersError::Address(address.to_owned()))
 }
 
 pub(super) fn check_deadline(tier: Tier, deadline: Duration) -> Result<(), TiersError> {

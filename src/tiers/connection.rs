@@ -59,6 +59,16 @@ pub trait Protocol: fmt::Debug {
     /// Checks one message that answers a probe.
     fn check_probe(&self, message: Self::Message) -> Result<(), Failure>;
 
+    /// Appends the command that a server is tried with at start. One message answers it.
+    fn introduce(&self, out: &mut Vec<u8>) {
+        self.probe(out);
+    }
+
+    /// Checks that message.
+    fn introduced(&self, message: Self::Message) -> Result<Introduction, Failure> {
+        self.check_probe(message).map(|()| Introduction::default())
+    }
+
     /// Appends one exchange for the first of `asked`, which is not empty. Values had `value_bytes`
     /// bytes lately, on average. Returns how many of the requests it covers. On an error nothing
     /// was appended, and the first request cannot be sent at all.
@@ -97,6 +107,15 @@ pub enum Ending {
     OtherServer,
     /// It cannot, or it is not known which session that was.
     Impossible,
+}
+
+/// The server's words about itself.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Introduction {
+    /// Its version.
+    pub version: Option<String>,
+    /// The reason why it will not serve all requests, although it answers.
+    pub problem: Option<String>,
 }
 
 /// A request and the job that asked.

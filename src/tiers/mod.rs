@@ -12,6 +12,7 @@
 //! | what L2 owes after a change that it has not taken | `debts` |
 //! | one tier: its queue, its connection, former connections, deadlines | `server` |
 //! | one connection, and the requests in flight on it | `connection` |
+//! | addresses, and what is not supported | `address` |
 //! | names and addresses to a connected socket | `dial` |
 //! | requests to bytes and bytes to answers | `memcached`, `redis` |
 //! | when to stop asking, and when to try again | `breaker`, `health` |
@@ -19,6 +20,7 @@
 //! | keys whose values are too large to be kept | `oversized` |
 //! | how long a reply takes, and how to wait for it | `latency` |
 
+mod address;
 mod breaker;
 mod config;
 mod connection;
@@ -38,7 +40,8 @@ mod stats;
 mod ttl;
 mod upstream;
 
-pub use config::{L2Config, L3Config, TiersConfig, TiersError, parse_url};
+pub use address::{UNSUPPORTED_L2_KEYS, UNSUPPORTED_L3_KEYS, check_address, parse_url};
+pub use config::{L2Config, L3Config, TiersConfig, TiersError};
 pub use key::memcached_key;
 pub use stats::{TierStats, TiersStats};
 pub use upstream::{JOBS_MAX, Upstream};

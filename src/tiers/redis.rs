@@ -23,12 +23,14 @@ use redis::{Cmd, ConnectionInfo, Parser, Pipeline, ServerError, Value};
 use bound::{Bound, Source};
 use reply::{get_answer, get_many_answers, size_answer, transaction_answers, write_answer};
 
-use super::connection::{Asked, Ending, Protocol};
+use super::connection::{Asked, Ending, Introduction, Protocol};
 use super::errors;
 use super::health::Failure;
 use super::request::{Again, Answer, Ask, Request};
 use super::ttl;
 
+/// The oldest major version that is supported.
+const VERSION_MIN: u32 = 6;
 /// Keys of one transaction.
 const TRANSACTION_KEYS_MAX: usize = 128;
 /// Reads of the recent past that decide how the next ones are asked: one in `HISTORY`
@@ -202,6 +204,20 @@ impl Protocol for Redis {
         }
     }
 
+    fn introduce(&self, out: &mut Vec<u8>) {
+        redis::cmd("INFO").write_packed_command(out);
+    }
+
+    fn introduced(&self, message: Value) -> Result<Introduction, Failure> {
+        match message {
+            Value::BulkString(text) => Ok(introduction(&String::from_utf8_lossy(&text))),
+            Value::VerbatimString { text, .. } => Ok(introduction(&text)),
+            // A user who may not ask for this may still read and write.
+            Value::ServerError(error) if error.code() == "NOPERM" => Ok(Introduction::default()),
+            other => self.check_probe(other).map(|()| Introduction::default()),
+        }
+    }
+
     fn encode(
         &mut self,
         asked: &[Asked],
@@ -364,6 +380,23 @@ fn set(key: &[u8], value: &[u8], ttl: Option<Duration>) -> Cmd {
         command.arg("PX").arg(ttl::redis_ms(ttl));
     }
     command
+}
+
+/// What INFO says of the server.
+fn introduction(info: &str) -> Introduction {
+    let field = |name: &str| {
+        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    };
+    let version = field("redis_version");
+    let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    let problem = if major.is_some_and(|major| major < VERSION_MIN) {
+        Some(format!("Redis {VERSION_MIN} or later is needed"))
+    } else if field("role") == Some("slave") {
+        Some("it is a replica, which refuses writes; configure the address of its master".into())
+    } else {
+        None
+    };
+    Introduction { version: version.map(str::to_owned), problem }
 }
 
 #[cfg(test)]

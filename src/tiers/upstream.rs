@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use redis::ConnectionAddr;
 use slab::Slab;
 
-use super::config::{check_deadline, parse_address, parse_url};
+use super::address::{parse_address, parse_url};
+use super::config::check_deadline;
 use super::debts::Debts;
 use super::dial::Endpoint;
 use super::jobs::{Step, fetched};
@@ -62,8 +63,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Prepares the configured tiers; they connect when they are first asked. No value is stored in
-    /// L2 for longer than `l2_ttl_max`.
+    /// Prepares the configured tiers; they connect when they are first asked or tried. No value
+    /// is stored in L2 for longer than `l2_ttl_max`.
     ///
     /// # Errors
     /// A configuration that cannot be used, or a system without descriptors.
@@ -76,9 +77,8 @@ impl Upstream {
         let mut l2 = None;
         let holds_copies = config.l3.is_some();
         if let Some(config) = &config.l2 {
-            let (host, port) = parse_address(&config.address)?;
+            let endpoint = parse_address(&config.address).map_err(TiersError::Address)?;
             check_deadline(Tier::L2, config.deadline)?;
-            let endpoint = Endpoint::Tcp { host, port };
             let registry = (Rc::clone(reactor), 0);
             let protocol = Memcached::new(holds_copies, value_bytes_max);
             l2 = Some(Server::new(Tier::L2, protocol, endpoint, config.deadline, registry)?);
@@ -109,6 +109,17 @@ impl Upstream {
             events: VecDeque::new(),
             scratch: vec![0; SCRATCH_BYTES],
         })
+    }
+
+    /// Has each tier tried by the next [`advance`](Tiers::advance), so that the log says from the
+    /// start what is wrong with it. Nothing waits for the outcome.
+    pub fn try_once(&mut self) {
+        if let Some(l2) = &mut self.l2 {
+            l2.try_once();
+        }
+        if let Some(l3) = &mut self.l3 {
+            l3.try_once();
+        }
     }
 
     /// How long everything that is under way can take at most.

@@ -5,10 +5,35 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::stat::fstat;
 use shm_layout::MappedMut;
 use shm_layout::mailbox::{Mailbox, SHAPE};
+use std::io;
 use std::os::fd::OwnedFd;
 
+/// Why a mailbox cannot be used.
+#[derive(Debug)]
+pub(crate) enum NoMailbox {
+    /// The reason not to trust it.
+    Untrusted(String),
+    /// The system refuses the mapping.
+    System(io::Error),
+}
+
 /// Maps the mailbox in `file`, which the daemon claims to have `bytes` bytes.
-pub(super) fn map(file: &OwnedFd, bytes: u64) -> Result<(Mailbox<MappedMut>, MmapRaw), String> {
+pub(super) fn map(file: &OwnedFd, bytes: u64) -> Result<(Mailbox<MappedMut>, MmapRaw), NoMailbox> {
+    check(file, bytes).map_err(NoMailbox::Untrusted)?;
+    let mapping = MmapOptions::new().len(SHAPE.bytes()).map_raw(file).map_err(NoMailbox::System)?;
+    // A child has a mailbox of its own (R9); with this one it would write into its parent's
+    // requests. Not essential, because nothing in the child refers to it.
+    let _ = mapping.advise(Advice::DontFork);
+    let _ = mapping.advise(Advice::DontDump);
+    // SAFETY: page-aligned, and mapped as long as the mapping lives, which the caller keeps beside
+    // it; the file cannot shrink.
+    let memory = unsafe { MappedMut::new(mapping.as_mut_ptr()) };
+    // SAFETY: the mapping has the bytes of this shape.
+    Ok((unsafe { Mailbox::new(memory, SHAPE) }, mapping))
+}
+
+/// The reason not to trust `file`, if there is one.
+fn check(file: &OwnedFd, bytes: u64) -> Result<(), String> {
     if bytes != SHAPE.bytes() as u64 {
         return Err(format!("a mailbox of {bytes} bytes; {} are right", SHAPE.bytes()));
     }
@@ -21,17 +46,5 @@ pub(super) fn map(file: &OwnedFd, bytes: u64) -> Result<(Mailbox<MappedMut>, Mma
     if !SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK) {
         return Err("the mailbox's file can shrink; it must be sealed".to_owned());
     }
-    let mapping = MmapOptions::new()
-        .len(SHAPE.bytes())
-        .map_raw(file)
-        .map_err(|error| format!("mapping the mailbox: {error}"))?;
-    // A child has a mailbox of its own (R9); with this one it would write into its parent's
-    // requests. Not essential, because nothing in the child refers to it.
-    let _ = mapping.advise(Advice::DontFork);
-    let _ = mapping.advise(Advice::DontDump);
-    // SAFETY: page-aligned, and mapped as long as the mapping lives, which the caller keeps beside
-    // it; the file cannot shrink.
-    let memory = unsafe { MappedMut::new(mapping.as_mut_ptr()) };
-    // SAFETY: the mapping has the bytes of this shape.
-    Ok((unsafe { Mailbox::new(memory, SHAPE) }, mapping))
+    Ok(())
 }

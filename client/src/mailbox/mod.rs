@@ -14,6 +14,7 @@ mod memory;
 mod wait;
 
 pub(crate) use lane_request::LaneRequest;
+pub(crate) use memory::NoMailbox;
 
 use crate::connection::Connection;
 use crate::deadline::Deadline;
@@ -98,13 +99,13 @@ impl ClientEnd {
     /// Opens the mailbox that came over `socket`.
     ///
     /// # Errors
-    /// The reason not to trust it.
+    /// The reason not to trust it, or the system's not to map it.
     pub(crate) fn open(
         file: &OwnedFd,
         bytes: u64,
         socket: Connection,
         spin: Duration,
-    ) -> Result<ClientEnd, String> {
+    ) -> Result<ClientEnd, NoMailbox> {
         let (words, mapping) = memory::map(file, bytes)?;
         let lanes = 0..u8::try_from(words.shape().lanes).unwrap_or(u8::MAX);
         let free = lanes.rev().map(|number| Lane { number, ..Lane::default() }).collect();

@@ -5,7 +5,7 @@ use super::greet::Greeting;
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::mailbox::ClientEnd;
+use crate::mailbox::{ClientEnd, NoMailbox};
 use crate::process::Process;
 use crate::table::{NoTable, Table};
 use crate::verify::{self, Owners};
@@ -69,7 +69,10 @@ impl Shared {
         match offered {
             Offered::Mailbox(file, bytes) => {
                 let end = ClientEnd::open(&file, bytes, connection, self.settings.spin);
-                process.mailbox.put(end.map_err(|reason| self.untrusted(reason))?);
+                process.mailbox.put(end.map_err(|error| match error {
+                    NoMailbox::System(error) => Error::system("mapping the mailbox", error),
+                    NoMailbox::Untrusted(reason) => self.untrusted(reason),
+                })?);
             }
             Offered::Nothing => {
                 process.mailbox.refuse();
@@ -88,8 +91,9 @@ impl Shared {
         deadline: &Deadline,
         wants_mailbox: bool,
     ) -> Result<Opened, Error> {
+        // A daemon that still makes its table answers when it has: it has the call's whole time.
+        let mut greeting = self.greet(wants_mailbox, deadline)?;
         let deadline = deadline.at_most(self.settings.attach_deadline);
-        let mut greeting = self.greet(wants_mailbox, &deadline)?;
         process.mailbox.met(greeting.daemon());
         process.put_off_daemon_check();
         let offered = match wants_mailbox {
@@ -131,7 +135,7 @@ impl Shared {
             return Ok(());
         }
         if self.attachments.is_news(offer.sequence) {
-            let table = self.checked(offer).map_err(|reason| self.untrusted(reason))?;
+            let table = self.checked(offer)?;
             if let Some(table) = &table
                 && process.must_populate(table_id)
             {
@@ -144,22 +148,25 @@ impl Shared {
     }
 
     /// The table of an offer, if it passes all checks; `None` if only its layout is unknown.
-    fn checked(&self, offer: &Offer) -> Result<Option<Table>, String> {
+    fn checked(&self, offer: &Offer) -> Result<Option<Table>, Error> {
         let attached = &offer.attached;
-        let file = offer.file.as_ref().ok_or("no descriptor came with it")?;
+        let untrusted = |reason| self.untrusted(reason);
+        let file = offer.file.as_ref().ok_or_else(|| "no descriptor came with it".to_owned());
+        let file = file.map_err(untrusted)?;
         let owners = Owners { peer_uid: offer.peer_uid, expected_uid: self.settings.owner_uid };
         // Values from this daemon are as trustworthy as its table, so this holds for any layout.
-        verify::table_file(file, attached.table_bytes, &owners)?;
+        verify::table_file(file, attached.table_bytes, &owners).map_err(untrusted)?;
         if attached.layouts.is_some_and(|layouts| layouts.table != Layout::TABLE) {
             return Ok(None);
         }
         let table = match Table::map(file, attached.table_bytes, offer.clock_difference_ns) {
             Ok(table) => table,
             Err(NoTable::UnknownLayout) => return Ok(None),
-            Err(NoTable::Untrusted(reason)) => return Err(reason),
+            Err(NoTable::Untrusted(reason)) => return Err(untrusted(reason)),
+            Err(NoTable::System(error)) => return Err(Error::system("mapping the table", error)),
         };
         if table.id() != attached.table_id {
-            return Err("it is another table than the daemon announced".to_owned());
+            return Err(untrusted("it is another table than the daemon announced".to_owned()));
         }
         Ok(Some(table))
     }

@@ -71,7 +71,7 @@ impl Daemon {
                 let reactor = Reactor::new().unwrap();
                 reactor.register(wake.as_fd(), Token::tier(0), Interest::READABLE).unwrap();
                 service.wake = Some(wake);
-                event_loop::run(&reactor, &listener, stop.as_fd(), &mut service, limits).unwrap();
+                event_loop::run(&reactor, &listener, &*stop, &mut service, limits).unwrap();
             }
         });
         let thread = Some(thread);

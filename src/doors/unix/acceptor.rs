@@ -119,7 +119,8 @@ impl<'a> Acceptor<'a> {
             return false;
         }
         if let Ok((stream, _)) = self.listener.accept() {
-            let message = "the daemon has no descriptor left; raise its limit of open files";
+            let message =
+                "the daemon has no descriptor left; raise its limit on open files (LimitNOFILE=)";
             self.turn_away(&stream, message);
         }
         self.reserve = spare_descriptor().ok();

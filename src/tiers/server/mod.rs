@@ -60,6 +60,8 @@ pub struct Server<P: Protocol> {
     /// Changes in the queue and in flight.
     changes: usize,
     probe: Probe,
+    /// The server is being tried at start.
+    is_untried: bool,
     latency: Latency,
     /// Mean bytes of the values read lately.
     value_bytes: usize,
@@ -76,7 +78,7 @@ pub struct Server<P: Protocol> {
 pub type Replies = VecDeque<(Tier, Reply)>;
 
 impl<P: Protocol> Server<P> {
-    /// A tier that is taken to be up; it connects when it is first asked.
+    /// A tier that is taken to be up; it connects when it is first asked or tried.
     ///
     /// # Errors
     /// When the system has no descriptor for it.
@@ -104,6 +106,7 @@ impl<P: Protocol> Server<P> {
             has_lost_sight: false,
             changes: 0,
             probe: Probe::Idle,
+            is_untried: false,
             latency: Latency::new(),
             value_bytes: 1024,
             in_flight: 0,
@@ -158,6 +161,15 @@ impl<P: Protocol> Server<P> {
     /// unknown when the server will have carried out the last of all such changes.
     pub fn take_doubtful(&mut self) -> (Vec<Arc<[u8]>>, bool) {
         (std::mem::take(&mut self.doubtful), std::mem::take(&mut self.has_lost_sight))
+    }
+
+    /// Has the next [`advance`](Server::advance) ask the server about itself. The answer, or why
+    /// there is none, goes to the log.
+    pub fn try_once(&mut self) {
+        if let Probe::Idle = self.probe {
+            self.probe = Probe::At(Instant::now());
+            self.is_untried = true;
+        }
     }
 
     /// Requests in the queue.

@@ -131,8 +131,8 @@ impl<P: Protocol> Server<P> {
                 // Any answer is a sign of life.
                 Content::Check => drop(connection.in_flight.pop_front()),
                 Content::Probe => {
-                    let outcome = self.protocol.check_probe(message);
                     connection.in_flight.pop_front();
+                    let outcome = self.check_probe(message);
                     self.probed(outcome.clone());
                     outcome?;
                 }

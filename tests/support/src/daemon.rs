@@ -80,6 +80,25 @@ impl Daemon {
             assert!(begun.elapsed() < PATIENCE, "the daemon is not ready: {}", self.log());
         }
         self.child = Some(child);
+        self.wait_for_log();
+    }
+
+    /// Waits for the log of the start, which is written by a thread, and until each tier has been
+    /// tried, which the daemon itself does not wait for: tests hold servers' replies back, and count
+    /// them.
+    fn wait_for_log(&self) {
+        let config = std::fs::read_to_string(self.directory.path().join("l1d.toml")).unwrap();
+        let is_section = |line: &&str| ["[l2]", "[l3]"].contains(&line.trim());
+        let tiers = config.lines().filter(is_section).count();
+        let begun = Instant::now();
+        let is_there = |log: &str| {
+            let tried = log.lines().filter(|line| line.contains("the tier ")).count();
+            log.contains("ready") && tried >= tiers
+        };
+        // In vain if a server says nothing, or the configuration turns the log off.
+        while begun.elapsed() < Duration::from_secs(1) && !is_there(&self.log()) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// The command that starts it.

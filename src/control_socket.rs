@@ -1,0 +1,204 @@
+//! The control socket: made by the daemon, or inherited from a service manager.
+//!
+//! Two daemons that want the same path never remove each other's socket: a lock on a file beside it
+//! decides, and is taken before the path is touched. It is held until the process ends, so the file
+//! stays where it is: a lock on a file that was removed would exclude nobody.
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+/// Connections that wait to be accepted; the kernel caps it at net.core.somaxconn. Clients connect
+/// while the daemon still makes its table.
+const BACKLOG: i32 = 1024;
+
+/// The socket cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {path}: {source}; {advice}")]
+pub struct SocketError {
+    path: PathBuf,
+    source: io::Error,
+    advice: String,
+}
+
+/// A listening control socket. Dropping it removes the file, if this process has made it and it is
+/// still the one at its path.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: UnixListener,
+    made: Option<Made>,
+}
+
+/// A socket file of this process.
+#[derive(Debug)]
+struct Made {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+    /// Held until the process ends.
+    _lock: Flock<File>,
+}
+
+impl ControlSocket {
+    /// The socket that a service manager has passed to this process.
+    #[must_use]
+    pub fn inherited(listener: UnixListener) -> ControlSocket {
+        ControlSocket { listener, made: None }
+    }
+
+    /// Listens at `path` with these permission bits; replaces a socket file without a listener.
+    ///
+    /// # Errors
+    /// The path cannot be bound, or another process serves it.
+    pub fn listen(path: &Path, mode: u32) -> Result<ControlSocket, SocketError> {
+        let lock = lock(path)?;
+        remove_stale(path)?;
+        let failed =
+            |advice: &'static str| move |error: io::Error| SocketError::new(path, error, advice);
+        let advice = "make its directory, or name another with --socket";
+        let socket = bound(path).map_err(failed(advice))?;
+        // Until it listens, connecting is refused: nobody connects before the mode is right.
+        let prepared = fs::set_permissions(path, Permissions::from_mode(mode))
+            .and_then(|()| fs::symlink_metadata(path))
+            .and_then(|found| {
+                listen(&socket, Backlog::new(BACKLOG)?)?;
+                Ok(found)
+            });
+        match prepared {
+            Ok(found) => {
+                let identity = (found.dev(), found.ino());
+                let made = Some(Made { path: path.into(), identity, _lock: lock });
+                Ok(ControlSocket { listener: UnixListener::from(socket), made })
+            }
+            Err(error) => {
+                let _ = fs::remove_file(path);
+                Err(failed("check the owner and mode of its directory")(error))
+            }
+        }
+    }
+
+    /// The socket to accept connections from.
+    #[must_use]
+    pub fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        let Some(made) = &self.made else { return };
+        let is_still_ours = fs::symlink_metadata(&made.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == made.identity);
+        if is_still_ours {
+            // If it fails, the next daemon removes it.
+            let _ = fs::remove_file(&made.path);
+        }
+    }
+}
+
+impl SocketError {
+    fn new(path: &Path, source: io::Error, advice: impl Into<String>) -> SocketError {
+        SocketError { path: path.into(), source, advice: advice.into() }
+    }
+}
+
+/// Makes the directory of a user's own socket, which nobody else may enter.
+///
+/// # Errors
+/// It cannot be made, or is not this user's alone.
+pub fn make_private_directory(socket: &Path) -> Result<(), SocketError> {
+    let directory = socket.parent().unwrap_or(Path::new("/"));
+    let failed = |error: io::Error| {
+        SocketError::new(socket, error, format!("make {} first", directory.display()))
+    };
+    match fs::DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(directory).map_err(failed)?;
+    let is_mine = found.uid() == nix::unistd::geteuid().as_raw();
+    if found.is_dir() && is_mine && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let advice = format!(
+        "{} is not a directory that only this user can write; remove it, or name another socket \
+         with --socket",
+        directory.display()
+    );
+    Err(SocketError::new(socket, io::ErrorKind::PermissionDenied.into(), advice))
+}
+
+/// The lock of whoever serves `path`.
+fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(&name)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                SocketError::new(path, error, "make its directory, or name another with --socket")
+            }
+            _ => {
+                let advice =
+                    format!("{} cannot be opened; check its owner and mode", name.display());
+                SocketError::new(path, error, advice)
+            }
+        })?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => in_use(path),
+        errno => SocketError::new(path, errno.into(), "its lock cannot be taken"),
+    })
+}
+
+fn in_use(path: &Path) -> SocketError {
+    let advice = "another process serves it; stop it, or name another socket";
+    SocketError::new(path, io::ErrorKind::AddrInUse.into(), advice)
+}
+
+/// Removes a socket file that nobody listens at. The lock keeps other daemons away meanwhile.
+fn remove_stale(path: &Path) -> Result<(), SocketError> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        let advice = "the file there is no socket; name another with --socket";
+        return Err(SocketError::new(path, io::ErrorKind::AlreadyExists.into(), advice));
+    }
+    match try_to_connect(path) {
+        Err(Errno::ECONNREFUSED) => {}
+        // EAGAIN: its backlog is full.
+        Ok(()) | Err(Errno::EAGAIN) => return Err(in_use(path)),
+        Err(errno) => {
+            let advice = "it cannot be told whether a process serves it; remove the file, or name \
+                          another socket";
+            return Err(SocketError::new(path, errno.into(), advice));
+        }
+    }
+    fs::remove_file(path)
+        .map_err(|error| SocketError::new(path, error, "remove the file, which nobody serves"))
+}
+
+fn try_to_connect(path: &Path) -> Result<(), Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
+}
+
+/// A socket at `path` that does not listen yet.
+fn bound(path: &Path) -> io::Result<OwnedFd> {
+    let address = UnixAddr::new(path)?;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(socket.as_raw_fd(), &address)?;
+    Ok(socket)
+}
