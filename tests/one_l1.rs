@@ -72,7 +72,9 @@ fn a_miss_goes_down_once_and_fills_what_is_above() {
 #[test]
 fn other_clients_of_the_tiers_read_what_was_written() {
     let (memcached, redis) = (Server::memcached(), Server::redis());
-    let daemon = start(&with_tiers(Some(&memcached.address()), Some(&redis.address())));
+    let config = with_tiers(Some(&memcached.address()), Some(&redis.address()));
+    let daemon =
+        start(&format!("{config}\n[[policy]]\nprefix = \"shared\"\nclient_flags = \"ignore\"\n"));
     let client = connect(&daemon);
     let options = SetOptions { flags: 0xdead_beef, ..SetOptions::default() };
     client.set_with(b"shared", b"\x00bytes\r\n", &options).unwrap();

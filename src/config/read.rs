@@ -56,11 +56,10 @@ pub(super) fn read(
     }
     let mut root = Section::new("top level", 0, Some(root.get_ref()), &text);
     let daemon = daemon(section(&mut root, "daemon", &text));
-    let tiers = TiersConfig {
-        l2: l2(section(&mut root, "l2", &text)),
-        l3: l3(section(&mut root, "l3", &text)),
-    };
+    let l2 = l2(section(&mut root, "l2", &text));
+    let l3 = l3(section(&mut root, "l3", &text));
     let (table, limits) = table(section(&mut root, "table", &text), look);
+    let tiers = TiersConfig { l2, l3, value_bytes_max: table.value_bytes_max as usize };
     let defaults = section(&mut root, "defaults", &text);
     let policy = rules::policy(defaults, root.raw("policy"), limits, &text);
     root.finish(&[("policies", "write [[policy]] above each rule")]);

@@ -1,7 +1,7 @@
 //! `[defaults]` and `[[policy]]`.
 
 use l1d_wire::policy::{
-    OnWriteError, PREFIX_BYTES_MAX, PolicySet, RULES_MAX, Rule, Scope, WriteMode,
+    ClientFlags, OnWriteError, PREFIX_BYTES_MAX, PolicySet, RULES_MAX, Rule, Scope, WriteMode,
 };
 use std::collections::HashMap;
 use std::ops::Range;
@@ -159,6 +159,12 @@ fn prefix(section: &mut Section<'_>) -> Result<Vec<u8>, Reported> {
 fn rule(section: &mut Section<'_>, template: &Rule, limits: RuleLimits) -> Rule {
     let scopes = [("host", Scope::Host), ("process", Scope::Process)];
     let writes = [("through", WriteMode::Through), ("l1-only", WriteMode::L1Only)];
+    let flags = [
+        ("refuse", ClientFlags::Refuse),
+        ("never-fill-l2", ClientFlags::NeverFillL2),
+        ("frame", ClientFlags::Frame),
+        ("ignore", ClientFlags::Ignore),
+    ];
     let failures = [("refuse", OnWriteError::Refuse), ("publish", OnWriteError::Publish)];
     Rule {
         id: 0,
@@ -194,6 +200,8 @@ fn rule(section: &mut Section<'_>, template: &Rule, limits: RuleLimits) -> Rule 
         share_max_permille: section.read_or("share_max", template.share_max_permille, |value| {
             value::share(value, "20%").map(Some)
         }),
+        client_flags: section
+            .read_or("client_flags", template.client_flags, |value| value::choice(value, &flags)),
     }
 }
 

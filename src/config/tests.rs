@@ -2,7 +2,7 @@
 //! without advice, a rule that inherits from the wrong place, an example that is refused.
 
 use super::*;
-use l1d_wire::policy::{OnWriteError, Rule, Scope, WriteMode};
+use l1d_wire::policy::{ClientFlags, OnWriteError, Rule, Scope, WriteMode};
 use proptest::prelude::*;
 use shm_layout::Geometry;
 
@@ -133,6 +133,7 @@ fn every_key_is_read() {
         negative_ttl = "0s"
         write = "l1-only"
         on_write_error = "publish"
+        client_flags = "frame"
         value_bytes_max = 1000
         [[policy]]
         prefix = "a:"
@@ -143,6 +144,7 @@ fn every_key_is_read() {
         negative_ttl = "100ms"
         write = "through"
         on_write_error = "refuse"
+        client_flags = "never-fill-l2"
         value_bytes_max = "2MiB"
         share_max = "20%"
         [[policy]]
@@ -189,6 +191,7 @@ fn every_key_is_read() {
         on_write_error: OnWriteError::Publish,
         value_bytes_max: 1000,
         share_max_permille: None,
+        client_flags: ClientFlags::Frame,
     };
     let first = Rule {
         id: 1,
@@ -202,6 +205,7 @@ fn every_key_is_read() {
         on_write_error: OnWriteError::Refuse,
         value_bytes_max: 2 << 20,
         share_max_permille: Some(200),
+        client_flags: ClientFlags::NeverFillL2,
     };
     let second = Rule { id: 2, prefix: vec![0, 0xff], ..default.clone() };
     assert_eq!(read.policy.rules(), [default, first, second]);

@@ -1,13 +1,14 @@
 //! Results of the tiers: fills, answers to waiters, ends of writes.
 
 use super::Owner;
+use super::flags;
 use super::flight::Flight;
 use super::request::{deleted, nanos, rule_with};
 use super::response::OwnedResponse;
 use super::write::{Change, Write};
 use crate::doors::{Replies, Service};
 use crate::tiers::{Fetched, Job, Tier, TierEvent, Written};
-use l1d_wire::policy::{OnWriteError, Scope};
+use l1d_wire::policy::{ClientFlags, OnWriteError, Scope};
 use l1d_wire::protocol::ErrorCode;
 use shm_layout::Entry;
 use shm_layout::entry::expiry_tick;
@@ -66,6 +67,11 @@ impl Owner {
         match outcome {
             Fetched::Found { tier, value, flags, remaining, sent_at, epoch, is_in_doubt } => {
                 let keep = self.may_keep(flight, tier, epoch, is_in_doubt);
+                let rule = rule_with(&self.policy, flight.rule);
+                let (value, flags) = match tier {
+                    Tier::L2 => (value, flags),
+                    Tier::L3 => flags::from_l3(rule, value),
+                };
                 // P8: never longer than the tier's TTL, counted from the time of the request.
                 let remaining = remaining.map(|left| left.saturating_sub(sent_at.elapsed()));
                 let answer = self.found(flight, value, flags, remaining, keep);
@@ -74,11 +80,11 @@ impl Owner {
                 }
                 answer
             }
-            Fetched::Absent { authoritative, epoch, is_in_doubt } => {
+            Fetched::Absent { authoritative, tier, epoch, is_in_doubt } => {
                 if !authoritative {
                     return OwnedResponse::Unknown;
                 }
-                let keep = self.may_keep(flight, Tier::L3, epoch, is_in_doubt);
+                let keep = self.may_keep(flight, tier, epoch, is_in_doubt);
                 let ttl = if keep {
                     self.remember_absence(flight.rule, &flight.key)
                 } else {
@@ -86,9 +92,14 @@ impl Owner {
                 };
                 OwnedResponse::Absent { ttl }
             }
+            Fetched::TooLarge { bytes, .. } => self.too_large(bytes),
+            Fetched::Refused { tier, why } => OwnedResponse::error(
+                ErrorCode::Refused,
+                format!("{tier} refuses to read the key: {why}"),
+            ),
             Fetched::Failed { tier, why } => OwnedResponse::error(
                 ErrorCode::TierFailed,
-                format!("{} did not answer: {why}; the key is not in L1", tier),
+                format!("the key is not in L1, and {tier} gave no value: {why}"),
             ),
         }
     }
@@ -105,12 +116,7 @@ impl Owner {
         let rule = rule_with(&self.policy, flight.rule);
         let table_max = self.tables.current().writer().geometry().value_bytes_max() as usize;
         if value.len() > table_max.max(rule.value_bytes_max as usize) {
-            let message = format!(
-                "the value below has {} bytes, the table takes {table_max}; read it from the tier, \
-                 or raise value_bytes_max",
-                value.len()
-            );
-            return OwnedResponse::error(ErrorCode::TooLarge, message);
+            return self.too_large(value.len() as u64);
         }
         let fits = value.len() <= table_max.min(rule.value_bytes_max as usize);
         let ttl = remaining.map_or(rule.ttl, |left| left.min(rule.ttl));
@@ -125,6 +131,15 @@ impl Owner {
         self.counters.fills += 1;
         let version = self.publish(flight.rule, &flight.key, &value, flags, ttl).unwrap_or(0);
         OwnedResponse::Found { value, flags, version, ttl }
+    }
+
+    fn too_large(&self, bytes: u64) -> OwnedResponse {
+        let table_max = self.tables.current().writer().geometry().value_bytes_max();
+        let message = format!(
+            "the value below has {bytes} bytes, the table takes {table_max}; read it from the \
+             tier, or raise value_bytes_max"
+        );
+        OwnedResponse::error(ErrorCode::TooLarge, message)
     }
 
     /// P8: shortens by up to a tenth, so that entries filled together do not expire together.
@@ -143,6 +158,9 @@ impl Owner {
     fn fill_l2(&mut self, flight: &Flight, answer: &OwnedResponse, remaining: Option<Duration>) {
         let OwnedResponse::Found { value, flags, .. } = answer else { return };
         let rule = rule_with(&self.policy, flight.rule);
+        if rule.client_flags == ClientFlags::NeverFillL2 {
+            return;
+        }
         let l2_ttl = remaining.map_or(rule.l2_ttl, |left| left.min(rule.l2_ttl));
         if let Some(below) = &mut self.below
             && below.available(Tier::L2)
@@ -180,7 +198,7 @@ impl Owner {
             }
             Written::NotApplied { tier, why } => {
                 self.counters.refused += 1;
-                let message = format!("{tier} did not take the write: {why}; nothing has changed");
+                let message = format!("nothing has changed: {tier} did not take the write: {why}");
                 OwnedResponse::error(ErrorCode::TierFailed, message)
             }
             Written::Removed { tier, why } => {

@@ -13,6 +13,7 @@
 
 mod admin;
 
+mod flags;
 mod flight;
 mod landing;
 mod life;

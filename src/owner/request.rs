@@ -1,12 +1,13 @@
 //! Get, set, delete.
 
 use super::Owner;
+use super::flags;
 use super::flight::Boarding;
 use super::life::{Lives, Record};
 use super::response::{OwnedResponse, Waiter};
 use super::write::Change;
 use crate::doors::{Origin, Replies};
-use crate::tiers::{Job, Tier};
+use crate::tiers::{Job, L2Change, Tier};
 use l1d_wire::policy::{PolicySet, Rule, Scope, WriteMode};
 use l1d_wire::protocol::{ErrorCode, Response, Set};
 use shm_layout::entry::{KEY_BYTES_MAX, NEVER, TICK_BITS, expiry_tick};
@@ -101,6 +102,16 @@ impl Owner {
             };
             return self.groups.give(waiter, &answer, replies);
         }
+        let has_both = self
+            .below
+            .as_ref()
+            .is_some_and(|below| [Tier::L2, Tier::L3].into_iter().all(|tier| below.has(tier)));
+        if has_both
+            && lives.l2 != L2Change::None
+            && let Err(answer) = flags::check(rule, set.flags)
+        {
+            return self.groups.give(waiter, &answer, replies);
+        }
         let change = Change::Set { value: set.value.into(), flags: set.flags, lives };
         self.line_up(&set.key.into(), id, change, waiter, replies);
     }
@@ -184,8 +195,10 @@ impl Owner {
             let (id, key) = (write.id, key.clone());
             let job = match &write.change {
                 Change::Set { value, flags, lives } => {
+                    let rule = rule_with(&self.policy, write.rule);
                     let (value, flags, l2, l3_ttl) = (value.clone(), *flags, lives.l2, lives.l3);
-                    Job::Set { id, key: key.clone(), value, flags, l2, l3_ttl }
+                    let l3_value = flags::to_l3(rule, &value, flags);
+                    Job::Set { id, key: key.clone(), value, l3_value, flags, l2, l3_ttl }
                 }
                 Change::Delete { .. } => Job::Delete { id, key: key.clone(), in_l2: true },
             };

@@ -451,7 +451,8 @@ fn an_absence_older_than_a_set_is_not_remembered() {
     let write = scene.write();
     scene.land_write(write);
     scene.told(WRITER);
-    let outcome = Fetched::Absent { authoritative: true, epoch: 0, is_in_doubt: false };
+    let outcome =
+        Fetched::Absent { authoritative: true, tier: Tier::L3, epoch: 0, is_in_doubt: false };
     scene.land(TierEvent::Fetched { flight, outcome });
     let payload = scene.told(ALICE);
     assert_eq!(Response::decode(&payload), Ok(Response::Absent { ttl: Duration::ZERO }));

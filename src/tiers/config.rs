@@ -5,12 +5,21 @@ use std::time::Duration;
 use super::Tier;
 
 /// The configured tiers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TiersConfig {
     /// memcached, if any.
     pub l2: Option<L2Config>,
     /// Redis, if any.
     pub l3: Option<L3Config>,
+    /// Values with more bytes are not kept: they are skipped as they arrive.
+    pub value_bytes_max: usize,
+}
+
+impl Default for TiersConfig {
+    /// No tiers.
+    fn default() -> TiersConfig {
+        TiersConfig { l2: None, l3: None, value_bytes_max: 1 << 20 }
+    }
 }
 
 /// Where memcached is.
@@ -18,7 +27,8 @@ pub struct TiersConfig {
 pub struct L2Config {
     /// `host:port`, an IPv6 address in brackets, or `unix:/path`.
     pub address: String,
-    /// Longest time for an exchange, connecting included.
+    /// Longest time for an exchange, connecting included. While a reply is arriving, it is counted
+    /// from the last bytes, up to four times as long.
     pub deadline: Duration,
 }
 
@@ -27,7 +37,8 @@ pub struct L2Config {
 pub struct L3Config {
     /// `redis://[user:password@]host:port[/db]` or `redis+unix:///path`.
     pub url: String,
-    /// Longest time for an exchange, connecting included.
+    /// Longest time for an exchange, connecting included. While a reply is arriving, it is counted
+    /// from the last bytes, up to four times as long.
     pub deadline: Duration,
 }
 

@@ -22,7 +22,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
 use super::health::Failure;
-use super::request::{Answer, Request};
+use super::request::{Again, Answer, Request};
 
 /// Buffers larger than this are given back once they are empty.
 const BUFFER_BYTES_KEPT: usize = 256 << 10;
@@ -127,8 +127,10 @@ pub struct Asked {
     /// When the first turn began that found it in the queue. Reading the clock for each request
     /// would be a good part of its cost.
     pub since: Option<Instant>,
-    /// The first answer was [`Answer::AskAgain`].
-    pub is_again: bool,
+    /// How it is asked again, if it is.
+    pub again: Option<Again>,
+    /// A server that was not ready has refused it once.
+    pub was_refused: bool,
     /// When it was sent, the server could still carry out a change of the key that was sent over a
     /// former connection.
     pub is_in_doubt: bool,
@@ -137,7 +139,8 @@ pub struct Asked {
 impl Asked {
     /// A request that has not been sent.
     pub fn new(ticket: Option<usize>, request: Request) -> Asked {
-        Asked { ticket, request, since: None, is_again: false, is_in_doubt: false }
+        let (since, again) = (None, None);
+        Asked { ticket, request, since, again, was_refused: false, is_in_doubt: false }
     }
 }
 
@@ -163,6 +166,8 @@ pub enum Content<S> {
         former: u64,
     },
     Probe,
+    /// The server is asked for a sign of life.
+    Check,
     Requests {
         asked: Vec<Asked>,
         shape: S,
@@ -201,6 +206,14 @@ pub struct Connection<P: Protocol> {
     pub in_flight: VecDeque<Exchange<P::Shape>>,
     /// The reactor watches for room to write.
     pub watches_writable: bool,
+    /// When it was opened, or when the last bytes came.
+    pub heard_at: Instant,
+    /// Since when the server has been asked for a sign of life.
+    pub checked_since: Option<Instant>,
+    /// The last exchange to pass its deadline got no answer at all.
+    pub is_suspect: bool,
+    /// Gets no further requests, and is closed when nobody waits for a reply.
+    pub is_leaving: bool,
 }
 
 impl<P: Protocol> Connection<P> {
@@ -218,6 +231,10 @@ impl<P: Protocol> Connection<P> {
             queued: 0,
             in_flight: VecDeque::new(),
             watches_writable: false,
+            heard_at: Instant::now(),
+            checked_since: None,
+            is_suspect: false,
+            is_leaving: false,
         }
     }
 
@@ -247,6 +264,13 @@ impl<P: Protocol> Connection<P> {
     /// Whether the kernel has taken the exchange's last byte.
     pub fn is_sent(&self, exchange: &Exchange<P::Shape>) -> bool {
         exchange.end + self.unsent_bytes() as u64 <= self.queued
+    }
+
+    /// Bytes have come at `now`: it is alive.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.checked_since = None;
+        self.is_suspect = false;
     }
 
     /// Sends what the socket takes.
@@ -293,7 +317,7 @@ impl<P: Protocol> Connection<P> {
         let sent = self.in_flight.iter().filter(|exchange| self.is_sent(exchange));
         let asked = sent.flat_map(|exchange| match &exchange.content {
             Content::Requests { asked, .. } => asked.as_slice(),
-            Content::Greeting | Content::End { .. } | Content::Probe => &[],
+            Content::Greeting | Content::End { .. } | Content::Probe | Content::Check => &[],
         });
         let changes = asked.filter(|asked| !asked.request.ask.is_read());
         changes.map(|asked| &asked.request.key)

@@ -14,8 +14,17 @@ use nix::libc;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, connect,
-    setsockopt, socket, sockopt,
+    getpeername, setsockopt, socket, sockopt,
 };
+
+/// Quiet time before the kernel probes the other host, in seconds.
+const KEEPALIVE_IDLE_S: u32 = 5;
+/// Time between two of its probes, in seconds.
+const KEEPALIVE_INTERVAL_S: u32 = 1;
+/// Unanswered probes that end a connection.
+const KEEPALIVE_PROBES: u32 = 3;
+/// Time that sent bytes may stay unacknowledged, in milliseconds.
+const UNACKNOWLEDGED_MS: u32 = 3000;
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,8 +110,27 @@ impl Resolver {
 pub fn begin_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = begin(&SockaddrStorage::from(address))?;
     setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
-    setsockopt(&socket, sockopt::KeepAlive, &true)?;
+    keep_alive(&socket)?;
     Ok(socket)
+}
+
+/// Has the kernel find out within some 8 s that the other host is gone, whether or not requests are
+/// waiting: nobody tells us when a host, or a firewall between, forgets the connection.
+fn keep_alive(socket: &OwnedFd) -> io::Result<()> {
+    setsockopt(socket, sockopt::KeepAlive, &true)?;
+    setsockopt(socket, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE_S)?;
+    setsockopt(socket, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL_S)?;
+    setsockopt(socket, sockopt::TcpKeepCount, &KEEPALIVE_PROBES)?;
+    Ok(setsockopt(socket, sockopt::TcpUserTimeout, &UNACKNOWLEDGED_MS)?)
+}
+
+/// The address of the server at the other end.
+pub fn peer(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    let address: SockaddrStorage = getpeername(socket.as_raw_fd()).ok()?;
+    if let Some(v4) = address.as_sockaddr_in() {
+        return Some(SocketAddr::V4((*v4).into()));
+    }
+    address.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into()))
 }
 
 /// Connects to a unix socket.

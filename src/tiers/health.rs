@@ -2,13 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::Tier;
 use super::breaker::{Breaker, Change};
 use super::connection::Asked;
+use super::errors::{Fault, TRY_AGAIN};
 use super::request::{Answer, Reply};
 use super::stats::{Figures, TierStats};
+
+/// Different complaints that are remembered as logged.
+const COMPLAINTS_MAX: usize = 8;
+/// The same complaint is logged again after this time.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Why requests got no answer.
 #[derive(Debug, Clone)]
@@ -17,17 +23,32 @@ pub struct Failure {
     pub timeout: bool,
     /// Description for people.
     pub why: String,
+    /// What to mend, if it does not end by itself.
+    pub advice: Option<&'static str>,
 }
 
 impl Failure {
     /// The deadline has passed while `doing`.
     pub fn timeout(doing: &str) -> Failure {
-        Failure { timeout: true, why: format!("deadline passed while {doing}") }
+        Failure { timeout: true, why: format!("deadline passed while {doing}"), advice: None }
     }
 
     /// Anything else.
     pub fn broken(why: impl ToString) -> Failure {
-        Failure { timeout: false, why: why.to_string() }
+        Failure { timeout: false, why: why.to_string(), advice: None }
+    }
+
+    /// The server says that it cannot serve us.
+    pub fn of(fault: &Fault) -> Failure {
+        Failure { timeout: false, why: fault.word.clone(), advice: fault.advice }
+    }
+
+    /// The text for a caller whose request was not carried out: why, and what to do next.
+    pub fn text(&self) -> String {
+        match self.advice {
+            Some(advice) => format!("{}; this does not end by itself: {advice}", self.why),
+            None => format!("{}; {TRY_AGAIN}", self.why),
+        }
     }
 }
 
@@ -36,13 +57,18 @@ impl Failure {
 pub struct Health {
     tier: Tier,
     breaker: Breaker,
+    /// The failure that opened the breaker.
+    lost_by: Option<Failure>,
+    /// What people have to mend, and when that was last logged.
+    complaints: Vec<(String, Instant)>,
     pub figures: Figures,
 }
 
 impl Health {
     /// A tier that is taken to be up.
     pub fn new(tier: Tier) -> Health {
-        Health { tier, breaker: Breaker::new(), figures: Figures::default() }
+        let (breaker, figures) = (Breaker::new(), Figures::default());
+        Health { tier, breaker, lost_by: None, complaints: Vec::new(), figures }
     }
 
     /// The tier.
@@ -58,6 +84,31 @@ impl Health {
     /// Whether a request may go to the tier.
     pub fn allows(&self) -> bool {
         self.breaker.allows()
+    }
+
+    /// The text for callers who are turned away because the breaker is open.
+    pub fn refusal(&self) -> String {
+        match &self.lost_by {
+            Some(failure) => format!("circuit breaker is open: {}", failure.text()),
+            None => format!("circuit breaker is open; {TRY_AGAIN}"),
+        }
+    }
+
+    /// Logs what does not end by itself, once.
+    pub fn complain(&mut self, word: &str, advice: &str) {
+        let now = Instant::now();
+        if let Some((_, logged_at)) = self.complaints.iter_mut().find(|(known, _)| known == word) {
+            if now.saturating_duration_since(*logged_at) < COMPLAINT_INTERVAL {
+                return;
+            }
+            *logged_at = now;
+        } else {
+            if self.complaints.len() >= COMPLAINTS_MAX {
+                self.complaints.remove(0);
+            }
+            self.complaints.push((word.to_owned(), now));
+        }
+        error!(tier = %self.tier, why = word, "the tier refuses to serve: {advice}");
     }
 
     /// A connection was lost: a change may have been missed over it (P5).
@@ -77,7 +128,7 @@ impl Health {
     /// probe until [`Health::probed`] closes it.
     pub fn failed(&mut self, began: Instant, failure: &Failure) -> bool {
         self.figures.timeouts += u64::from(failure.timeout);
-        self.figures.last_error = Some(failure.why.clone());
+        self.note(failure);
         let change = self.breaker.failed(began, Instant::now());
         if change == Change::Lost {
             let why = &failure.why;
@@ -85,7 +136,17 @@ impl Health {
         }
         let opened = matches!(change, Change::Lost | Change::StillLost);
         self.figures.epoch += u64::from(opened);
+        if opened {
+            self.lost_by = Some(failure.clone());
+        }
         opened
+    }
+
+    fn note(&mut self, failure: &Failure) {
+        self.figures.last_error = Some(failure.why.clone());
+        if let Some(advice) = failure.advice {
+            self.complain(&failure.why, advice);
+        }
     }
 
     /// Delay until the next probe: the backoff, shortened by up to a quarter so that the daemons of
@@ -98,7 +159,8 @@ impl Health {
     /// A probe has ended. True when requests may go to the tier again.
     pub fn probed(&mut self, outcome: &Result<(), Failure>) -> bool {
         if let Err(failure) = outcome {
-            self.figures.last_error = Some(failure.why.clone());
+            self.note(failure);
+            self.lost_by = Some(failure.clone());
         }
         self.breaker.probed(outcome.is_ok());
         self.allows()
@@ -114,7 +176,11 @@ impl Health {
         match &answer {
             Answer::Hit { .. } => self.figures.hits += 1,
             Answer::Miss { .. } => self.figures.misses += u64::from(asked.request.ask.is_read()),
-            Answer::Stored | Answer::Deleted { .. } | Answer::AskAgain => {}
+            Answer::Stored
+            | Answer::Deleted { .. }
+            | Answer::TooLarge { .. }
+            | Answer::AskAgain(_)
+            | Answer::Faulty(_) => {}
             Answer::Refused(why) => {
                 self.figures.last_error = Some(why.clone());
                 self.figures.errors += 1;

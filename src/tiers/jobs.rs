@@ -92,16 +92,18 @@ pub fn fetched(tier: Tier, reply: Reply) -> Fetched {
             epoch: reply.epoch,
             is_in_doubt: reply.is_in_doubt,
         },
-        // Only a nil of L3 is an absence to remember (P9).
+        // L3 decides what exists, and L2 where it is alone (P9): while there is an L3, it is asked
+        // last, and a miss of L2 is not an outcome.
         Answer::Miss { absent } => Fetched::Absent {
-            authoritative: absent && tier == Tier::L3,
+            authoritative: absent,
+            tier,
             epoch: reply.epoch,
             is_in_doubt: reply.is_in_doubt,
         },
-        Answer::Refused(why) | Answer::NotSent(why) | Answer::Unanswered(why) => {
-            Fetched::Failed { tier, why }
-        }
-        Answer::Stored | Answer::Deleted { .. } | Answer::AskAgain => {
+        Answer::TooLarge { bytes } => Fetched::TooLarge { tier, bytes },
+        Answer::Refused(why) => Fetched::Refused { tier, why },
+        Answer::NotSent(why) | Answer::Unanswered(why) => Fetched::Failed { tier, why },
+        Answer::Stored | Answer::Deleted { .. } | Answer::AskAgain(_) | Answer::Faulty(_) => {
             Fetched::Failed { tier, why: "answered something else".into() }
         }
     }

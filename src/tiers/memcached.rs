@@ -18,9 +18,10 @@ use memcache::exp::{Error, MetaCommand, MetaOp, ReturnCode};
 use header::Header;
 
 use super::connection::{Asked, Ending, Protocol};
+use super::errors::{self, Fault, Kind};
 use super::health::Failure;
 use super::key::{is_plain, memcached_key};
-use super::request::{Answer, Ask, Request};
+use super::request::{Again, Answer, Ask, Request};
 use super::ttl;
 
 /// No response line of a meta command is longer: a key in base64 and a few flags.
@@ -41,10 +42,15 @@ const QUIET_GETS_MAX: usize = 64;
 /// Bytes of values expected in one exchange, going by their recent size. The first answer waits for
 /// the last one.
 const QUIET_BYTES_MAX: usize = 64 << 10;
+/// Bytes of values kept until an exchange is complete. If there are more, the rest is asked for
+/// value by value.
+const KEPT_BYTES_MAX: usize = 4 << 20;
 
 /// The meta protocol.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memcached {
+    /// Larger values are not kept.
+    value_bytes_max: usize,
     /// Rises with each command. It travels as the opaque token and comes back with the response, so
     /// that an answer can never be taken for another request's.
     next_opaque: u32,
@@ -69,12 +75,14 @@ pub struct QuietGets {
     first: u32,
     /// The answers that have come.
     answers: Vec<Option<Answer>>,
+    /// Bytes of the values among them.
+    bytes: usize,
     /// There was an error response, which does not tell what it answers.
     is_refused: bool,
 }
 
-/// A response, or the server's refusal of this one command.
-pub type Message = Result<(Header, Option<Arc<[u8]>>), String>;
+/// A response, or the server's refusal of this one command. A value that is too large is left out.
+pub type Message = Result<(Header, Option<Arc<[u8]>>), Fault>;
 
 /// A response that has come in part.
 #[derive(Debug, Default)]
@@ -83,12 +91,14 @@ pub struct Decoder {
     value: Option<Value>,
 }
 
-/// A data block of which bytes are missing; `bytes` includes the line end behind it.
+/// A data block of which bytes are missing, its line end included.
 #[derive(Debug)]
 struct Value {
     header: Header,
     bytes: Vec<u8>,
-    bytes_expected: usize,
+    missing: usize,
+    /// It is too large: its bytes are dropped as they arrive.
+    is_skipped: bool,
 }
 
 impl Protocol for Memcached {
@@ -97,12 +107,15 @@ impl Protocol for Memcached {
     type Decoder = Decoder;
     type Session = ();
 
-    fn greet(&self, _: &mut Vec<u8>) -> usize {
-        0
+    /// A server that does not know meta commands would carry out the lines of a value as commands:
+    /// it is asked before it gets one.
+    fn greet(&self, out: &mut Vec<u8>) -> usize {
+        out.extend_from_slice(NO_OP);
+        1
     }
 
-    fn greeted(&self, (): &mut (), _: Message) -> Result<(), Failure> {
-        Ok(())
+    fn greeted(&self, (): &mut (), message: Message) -> Result<(), Failure> {
+        self.check_probe(message)
     }
 
     fn end_session(&self, (): &(), (): &(), _: &mut Vec<u8>) -> Ending {
@@ -120,9 +133,8 @@ impl Protocol for Memcached {
     fn check_probe(&self, message: Message) -> Result<(), Failure> {
         match message {
             Ok((header, _)) if header.rc == ReturnCode::Mn => Ok(()),
-            _ => Err(Failure::broken(
-                "answers, but not to meta commands; memcached 1.6 or later is needed",
-            )),
+            Ok(_) => Err(Failure::broken("unexpected answer to a no-op")),
+            Err(fault) => Err(Failure::of(&fault)),
         }
     }
 
@@ -133,7 +145,7 @@ impl Protocol for Memcached {
         out: &mut Vec<u8>,
     ) -> Result<(usize, Shape), String> {
         let gets_max = (QUIET_BYTES_MAX / value_bytes.max(1)).min(QUIET_GETS_MAX);
-        let may_share = |asked: &&Asked| asked.request.ask.is_read() && !asked.is_again;
+        let may_share = |asked: &&Asked| asked.request.ask.is_read() && asked.again.is_none();
         let gets = asked.iter().take_while(may_share).take(gets_max);
         let count = gets.clone().count();
         if count >= QUIET_GETS_MIN {
@@ -141,7 +153,8 @@ impl Protocol for Memcached {
             if gets.clone().all(|asked| self.encode_get(&asked.request, true, out).is_ok()) {
                 out.extend_from_slice(NO_OP);
                 let answers = vec![None; count];
-                return Ok((count, Shape::Quiet(QuietGets { first, answers, is_refused: false })));
+                let gets = QuietGets { first, answers, bytes: 0, is_refused: false };
+                return Ok((count, Shape::Quiet(gets)));
             }
             // The one that cannot be sent is refused when it is the first.
             out.truncate(before);
@@ -190,15 +203,18 @@ impl Protocol for Memcached {
             Err(error) => return Ok(Some(Err(refusal(error)?))),
         };
         let Some(bytes) = header.data_bytes else { return Ok(Some(Ok((header, None)))) };
-        if let Some((value, rest)) = input.split_at_checked(bytes)
+        if bytes <= self.value_bytes_max
+            && let Some((value, rest)) = input.split_at_checked(bytes)
             && let Some(rest) = rest.strip_prefix(b"\r\n")
         {
             *input = rest;
             return Ok(Some(Ok((header, Some(value.into())))));
         }
-        let bytes_expected = bytes + 2;
-        let bytes = Vec::with_capacity(bytes_expected.min(VALUE_BYTES_RESERVED));
-        let mut value = Value { header, bytes, bytes_expected };
+        let is_skipped = bytes > self.value_bytes_max;
+        let missing = bytes + 2;
+        let reserved = if is_skipped { 0 } else { missing.min(VALUE_BYTES_RESERVED) };
+        let bytes = Vec::with_capacity(reserved);
+        let mut value = Value { header, bytes, missing, is_skipped };
         if value.take(input) {
             return value.finish().map(Some);
         }
@@ -216,7 +232,7 @@ impl Protocol for Memcached {
         let Some(first) = asked.first() else { return Ok(true) };
         match shape {
             Shape::One(opaque) => answers.push(match message {
-                Err(refusal) => Answer::Refused(refusal),
+                Err(fault) => refused(fault),
                 Ok((header, _)) if header.opaque != Some(*opaque) => return Err(out_of_order()),
                 Ok((header, value)) => answer(&first.request, &header, value)?,
             }),
@@ -232,9 +248,10 @@ impl Protocol for Memcached {
 }
 
 impl Memcached {
-    /// The protocol with a server that holds copies of a store of record, or is one itself.
-    pub fn new(holds_copies: bool) -> Memcached {
-        Memcached { next_opaque: 0, holds_copies }
+    /// The protocol with a server that holds copies of a store of record, or is one itself. Values of
+    /// more than `value_bytes_max` bytes are not kept.
+    pub fn new(holds_copies: bool, value_bytes_max: usize) -> Memcached {
+        Memcached { next_opaque: 0, holds_copies, value_bytes_max }
     }
 
     /// Appends a get for value, remaining life and client flags.
@@ -292,7 +309,12 @@ impl QuietGets {
         let index = header.opaque.map(|opaque| opaque.wrapping_sub(self.first) as usize);
         let place = index.and_then(|index| Some((self.answers.get_mut(index)?, asked.get(index)?)));
         let Some((place @ None, asked)) = place else { return Err(out_of_order()) };
-        *place = Some(answer(&asked.request, &header, value)?);
+        let answer = answer(&asked.request, &header, value)?;
+        if let Answer::Hit { value, .. } = &answer {
+            self.bytes += value.len();
+        }
+        let is_too_much = self.bytes > KEPT_BYTES_MAX && matches!(answer, Answer::Hit { .. });
+        *place = Some(if is_too_much { Answer::AskAgain(Again::Alone) } else { answer });
         Ok(false)
     }
 
@@ -300,7 +322,7 @@ impl QuietGets {
     fn finish(&mut self) -> impl Iterator<Item = Answer> {
         let silent = match self.is_refused {
             false => Answer::Miss { absent: true },
-            true => Answer::AskAgain,
+            true => Answer::AskAgain(Again::Alone),
         };
         let answers = std::mem::take(&mut self.answers).into_iter();
         answers.map(move |answer| answer.unwrap_or_else(|| silent.clone()))
@@ -310,18 +332,23 @@ impl QuietGets {
 impl Value {
     /// Takes what is missing out of `input`; `true`: nothing is missing any more.
     fn take(&mut self, input: &mut &[u8]) -> bool {
-        let missing = self.bytes_expected - self.bytes.len();
-        let (taken, rest) = input.split_at(missing.min(input.len()));
-        self.bytes.extend_from_slice(taken);
+        let (taken, rest) = input.split_at(self.missing.min(input.len()));
+        if !self.is_skipped {
+            self.bytes.extend_from_slice(taken);
+        }
+        self.missing -= taken.len();
         *input = rest;
-        self.bytes.len() == self.bytes_expected
+        self.missing == 0
     }
 
     fn finish(mut self) -> Result<Message, Failure> {
+        if self.is_skipped {
+            return Ok(Ok((self.header, None)));
+        }
         if !self.bytes.ends_with(b"\r\n") {
             return Err(Failure::broken("a data block without its line end"));
         }
-        self.bytes.truncate(self.bytes_expected - 2);
+        self.bytes.truncate(self.bytes.len() - 2);
         Ok(Ok((self.header, Some(self.bytes.into()))))
     }
 }
@@ -369,7 +396,10 @@ fn answer(request: &Request, header: &Header, value: Option<Arc<[u8]>>) -> Resul
                 flags: header.client_flags,
                 remaining: ttl::from_memcached_seconds(header.ttl),
             }),
-            None => Err(Failure::broken("a value without its bytes")),
+            None => match header.data_bytes {
+                Some(bytes) => Ok(Answer::TooLarge { bytes: bytes as u64 }),
+                None => Err(Failure::broken("a value without its bytes")),
+            },
         },
         (Ask::Set { .. } | Ask::Add { .. }, ReturnCode::Hd) | (Ask::Add { .. }, ReturnCode::Ns) => {
             Ok(Answer::Stored)
@@ -381,139 +411,24 @@ fn answer(request: &Request, header: &Header, value: Option<Arc<[u8]>>) -> Resul
     }
 }
 
-/// The server's refusal of one command, with the connection still in step; any other error line
-/// means that the connection cannot be trusted any more.
-fn refusal(error: Error) -> Result<String, Failure> {
+/// The server's refusal of one command, with the connection still in step; after any other error
+/// line the connection cannot be trusted any more.
+fn refusal(error: Error) -> Result<Fault, Failure> {
     match error {
-        Error::Server(message) => Ok(message),
+        Error::Server(message) => Ok(errors::memcached(message)),
+        Error::Rejected(message) if message == "ERROR" || message == "unauthenticated" => {
+            Err(Failure::of(&errors::memcached_session(&message)))
+        }
         other => Err(Failure::broken(other)),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::connection::testing;
-    use super::*;
-    use proptest::prelude::*;
-
-    fn decode(pieces: &[&[u8]]) -> Result<Vec<Message>, Failure> {
-        testing::decode(&Memcached::default(), pieces)
-    }
-
-    const STREAM: &[u8] = b"EN\r\nVA 12 t-1 f7 O1\r\nline\r\nin it\n\r\nHD O2\r\n\
-        SERVER_ERROR object too large for cache\r\nVA 0 t5 f0 O3\r\n\r\nMN\r\n";
-
-    proptest! {
-        /// The hazard: a response that arrives in pieces is read as another one.
-        #[test]
-        fn responses_are_the_same_however_they_are_cut(
-            cuts in prop::collection::vec(0..STREAM.len(), 0..9)
-        ) {
-            let pieces = testing::cut(STREAM, cuts);
-            let whole = decode(&[STREAM]).unwrap();
-            prop_assert_eq!(whole.len(), 6);
-            prop_assert_eq!(whole[1].as_ref().unwrap().1.as_deref(), Some(&b"line\r\nin it\n"[..]));
-            prop_assert!(whole[3].is_err());
-            prop_assert_eq!(decode(&pieces).unwrap(), whole);
-        }
-
-        /// The hazard: a server that talks nonsense ends the daemon.
-        #[test]
-        fn nonsense_ends_in_an_error_at_worst(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&[&bytes]);
-        }
-    }
-
-    /// Bytes of values that may share an exchange.
-    const SMALL: usize = 100;
-
-    fn asked(key: &str) -> Asked {
-        let request = Request { key: key.as_bytes().into(), ask: Ask::Get };
-        Asked::new(Some(1), request)
-    }
-
-    /// The answers to `asked`, when the server says this; the last message must be the last.
-    fn answers(asked: &[Asked], stream: &[u8]) -> Result<Vec<Answer>, Failure> {
-        let mut memcached = Memcached::default();
-        let (covered, mut shape) = memcached.encode(asked, SMALL, &mut Vec::new()).unwrap();
-        assert_eq!(covered, asked.len());
-        let mut answers = Vec::new();
-        let mut is_last = false;
-        for message in decode(&[stream])? {
-            assert!(!is_last, "a message behind the last one");
-            is_last = memcached.answer(asked, &mut shape, message, &mut answers)?;
-        }
-        assert!(is_last);
-        Ok(answers)
-    }
-
-    #[test]
-    fn gets_that_wait_together_are_quiet_and_end_with_a_no_op() {
-        let many = ["a", "b", "c"].map(asked);
-        let mut out = Vec::new();
-        let mut memcached = Memcached::default();
-        memcached.encode(&many, SMALL, &mut out).unwrap();
-        let commands = "mg a v t f q O0\r\nmg b v t f q O1\r\nmg c v t f q O2\r\nmn\r\n";
-        assert_eq!(String::from_utf8_lossy(&out), commands);
-        out.clear();
-        let (covered, _) = memcached.encode(&many[..2], SMALL, &mut out).unwrap();
-        assert_eq!((covered, &out[..]), (1, &b"mg a v t f O3\r\n"[..]));
-        let (covered, _) = memcached.encode(&many, 1 << 20, &mut out).unwrap();
-        assert_eq!(covered, 1, "the first of some large values would wait for the last");
-    }
-
-    proptest! {
-        /// The hazard: a key that breaks the line that it stands in, or that memcached holds under
-        /// another name.
-        #[test]
-        fn a_get_is_what_the_crate_would_send(key in prop::collection::vec(any::<u8>(), 1..260)) {
-            let request = Request { key: key.into(), ask: Ask::Get };
-            let mut memcached = Memcached { next_opaque: u32::MAX, holds_copies: false };
-            let mut out = Vec::new();
-            memcached.encode_get(&request, false, &mut out).unwrap();
-            prop_assert_eq!(out, command(&request, u32::MAX, false).encode().unwrap());
-            prop_assert_eq!(memcached.next_opaque, 0);
-        }
-    }
-
-    /// The hazard: an answer goes to another key than the one that was asked for.
-    #[test]
-    fn quiet_gets_are_answered_by_their_tokens_and_misses_by_silence() {
-        let many = ["a", "b", "c", "d"].map(asked);
-        let found = answers(&many, b"VA 1 t9 f7 O2\r\nx\r\nVA 0 t-1 f0 O0\r\n\r\nMN\r\n").unwrap();
-        assert!(
-            matches!(&found[0], Answer::Hit { value, remaining: None, .. } if value.is_empty())
-        );
-        assert!(matches!(&found[2], Answer::Hit { value, flags: 7, .. } if **value == *b"x"));
-        for index in [1, 3] {
-            assert!(matches!(found[index], Answer::Miss { absent: true }), "{index}");
-        }
-        let refused = answers(&many, b"VA 1 t9 f0 O0\r\nx\r\nSERVER_ERROR busy\r\nMN\r\n").unwrap();
-        assert!(matches!(refused[0], Answer::Hit { .. }));
-        assert!(refused[1..].iter().all(|answer| matches!(answer, Answer::AskAgain)));
-        for stream in [
-            &b"VA 1 t9 f0 O4\r\nx\r\nMN\r\n"[..],
-            b"VA 1 t9 f0\r\nx\r\nMN\r\n",
-            b"VA 1 t9 f0 O1\r\nx\r\nVA 1 t9 f0 O1\r\nx\r\nMN\r\n",
-        ] {
-            assert!(answers(&many, stream).is_err(), "{}", String::from_utf8_lossy(stream));
-        }
-
-        let mut again = many.map(|asked| Asked { is_again: true, ..asked });
-        let mut out = Vec::new();
-        let (covered, _) = Memcached::default().encode(&again, SMALL, &mut out).unwrap();
-        assert_eq!((covered, &out[..]), (1, &b"mg a v t f O0\r\n"[..]), "by itself");
-        again[0].is_again = false;
-        let (covered, _) = Memcached::default().encode(&again, SMALL, &mut out).unwrap();
-        assert_eq!(covered, 1);
-    }
-
-    #[test]
-    fn lines_without_an_end_and_lengths_that_lie_are_refused() {
-        let line = vec![b'x'; LINE_BYTES_MAX + 1];
-        assert!(decode(&[&line]).is_err());
-        assert!(decode(&[b"VA 3 f0\r\nabcde"]).is_err(), "no line end behind the value");
-        assert!(decode(&[b"VA 99999999999999999999 f0\r\n"]).is_err());
-        assert_eq!(decode(&[b"VA 1000000000 f0\r\nabc"]).unwrap(), [], "reserves little ahead");
+fn refused(fault: Fault) -> Answer {
+    match fault.kind {
+        Kind::Request => Answer::Refused(fault.word),
+        _ => Answer::Faulty(fault),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,8 @@
 //! | names and addresses to a connected socket | `dial` |
 //! | requests to bytes and bytes to answers | `memcached`, `redis` |
 //! | when to stop asking, and when to try again | `breaker`, `health` |
+//! | what an error answer means, and for whom | `errors` |
+//! | keys whose values are too large to be kept | `oversized` |
 //! | how long a reply takes, and how to wait for it | `latency` |
 
 mod address;
@@ -24,11 +26,13 @@ mod config;
 mod connection;
 mod debts;
 mod dial;
+mod errors;
 mod health;
 mod jobs;
 mod key;
 mod latency;
 mod memcached;
+mod oversized;
 mod redis;
 mod request;
 mod server;
@@ -97,6 +101,9 @@ pub trait Tiers: fmt::Debug {
     fn stats(&self) -> TiersStats;
 }
 
+/// A value in L3 may have this many bytes more than in L2, for a frame around it.
+pub const FRAME_BYTES: usize = 12;
+
 /// One of the two tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tier {
@@ -124,11 +131,13 @@ pub enum Job {
     /// carries out requests in the order in which they were submitted, so a later change of the key
     /// cannot be overtaken.
     Fill { key: Arc<[u8]>, value: Arc<[u8]>, flags: u32, l2_ttl: Duration },
-    /// Store in L3, then change L2. `l3_ttl` is `None` for a value that does not expire.
+    /// Store in L3, then change L2. L3 gets `l3_value`: the value, or the value in a frame. `l3_ttl`
+    /// is `None` for a value that does not expire.
     Set {
         id: u64,
         key: Arc<[u8]>,
         value: Arc<[u8]>,
+        l3_value: Arc<[u8]>,
         flags: u32,
         l2: L2Change,
         l3_ttl: Option<Duration>,
@@ -176,9 +185,13 @@ pub enum Fetched {
         is_in_doubt: bool,
     },
     /// L3 (or, without an L3, L2) says there is no such key. Only `authoritative` absences may be
-    /// remembered (P9): those from an L3 nil.
-    Absent { authoritative: bool, epoch: u64, is_in_doubt: bool },
-    /// No tier that could know has answered.
+    /// remembered (P9): those of the tier that decides what exists.
+    Absent { authoritative: bool, tier: Tier, epoch: u64, is_in_doubt: bool },
+    /// The value has more bytes than [`TiersConfig::value_bytes_max`].
+    TooLarge { tier: Tier, bytes: u64 },
+    /// The tier refuses this very request, as for a key of another type; `why` is its word.
+    Refused { tier: Tier, why: String },
+    /// No tier that could know has given an answer. `why` says what to do next.
     Failed { tier: Tier, why: String },
 }
 
@@ -188,7 +201,8 @@ pub enum Written {
     /// The store of record took it. `existed`: a deleted key was in one of the tiers. `degraded`:
     /// L2 has not taken it; it is not read for the key before it has deleted it.
     Applied { existed: bool, degraded: bool },
-    /// The store of record has not taken it, and holds what it held.
+    /// The store of record has not taken it, and holds what it held. `why`
+    /// says what to do next.
     NotApplied { tier: Tier, why: String },
     /// The store of record refused the value, and holds none for the key any more.
     Removed { tier: Tier, why: String },

@@ -9,15 +9,24 @@
 //! for: while that holds, a key is asked for by a bare `GET`, one command instead of four, several
 //! keys by `MGET` and `EXISTS`, and a key that turns out to be there is asked for once more, in a
 //! transaction.
+//!
+//! Keys that share an exchange share nothing else (P15). An exchange that fails as a whole is asked
+//! again key by key, and what one reply brings is bounded (`bound`).
 
-use std::io::{self, Read};
+mod bound;
+mod reply;
+
 use std::time::Duration;
 
-use redis::{Cmd, ConnectionInfo, Parser, Pipeline, RedisError, ServerError, Value};
+use redis::{Cmd, ConnectionInfo, Parser, Pipeline, ServerError, Value};
+
+use bound::{Bound, Source};
+use reply::{get_answer, get_many_answers, size_answer, transaction_answers, write_answer};
 
 use super::connection::{Asked, Ending, Introduction, Protocol};
+use super::errors;
 use super::health::Failure;
-use super::request::{Answer, Ask, Request};
+use super::request::{Again, Answer, Ask, Request};
 use super::ttl;
 
 /// The oldest major version that is supported.
@@ -32,6 +41,8 @@ const HISTORY: u32 = 16;
 #[derive(Debug)]
 pub struct Redis {
     server: ConnectionInfo,
+    /// Larger values are not kept.
+    value_bytes_max: u64,
     /// Share of reads that found a value lately, in units of 1/65536.
     found_share: u32,
 }
@@ -42,16 +53,19 @@ pub enum Shape {
     /// By one reply to `GET`.
     Get,
     /// By the reply to `MGET`, here once it has come, then by that to `EXISTS`.
-    GetMany(Option<Option<Vec<Value>>>),
+    GetMany(Option<Result<Vec<Value>, ServerError>>),
+    /// By one reply to `STRLEN`.
+    Size,
     /// By one reply to a write.
     Write,
     /// By replies to MULTI and to each command inside, then by EXEC's, which has all values.
-    Transaction { replies_left: usize, refusal: Option<String> },
+    Transaction { replies_left: usize, refusal: Option<ServerError> },
 }
 
 /// The bytes of a reply that has come in part are the parser's.
 #[derive(Default)]
 pub struct Decoder {
+    bound: Bound,
     parser: Parser,
 }
 
@@ -80,8 +94,9 @@ impl Session {
 }
 
 impl Redis {
-    pub fn new(server: ConnectionInfo) -> Redis {
-        Redis { server, found_share: 1 << 15 }
+    /// Speaks to `server`. Values of more than `value_bytes_max` bytes are not kept.
+    pub fn new(server: ConnectionInfo, value_bytes_max: u64) -> Redis {
+        Redis { server, value_bytes_max, found_share: 1 << 15 }
     }
 
     /// The commands that open a session as configured.
@@ -114,8 +129,9 @@ impl Redis {
 
     fn note_read(&mut self, answer: &Answer) {
         let found = match answer {
-            Answer::Hit { .. } | Answer::AskAgain => 1 << 16,
-            _ => 0,
+            Answer::Hit { .. } | Answer::AskAgain(Again::WithLife) => 1 << 16,
+            Answer::Miss { .. } => 0,
+            _ => return,
         };
         self.found_share = (self.found_share * (HISTORY - 1) + found) / HISTORY;
     }
@@ -183,7 +199,7 @@ impl Protocol for Redis {
 
     fn check_probe(&self, message: Value) -> Result<(), Failure> {
         match message {
-            Value::ServerError(error) => Err(Failure::broken(error_text(error))),
+            Value::ServerError(error) => Err(Failure::of(&errors::redis_session(error))),
             _ => Ok(()),
         }
     }
@@ -213,31 +229,50 @@ impl Protocol for Redis {
             write_command(&first.request).write_packed_command(out);
             return Ok((1, Shape::Write));
         }
-        let reads = asked.iter().take_while(|asked| asked.request.ask.is_read());
-        if self.expects_absence() && !first.is_again {
-            let keys: Vec<&[u8]> = reads
-                .take_while(|asked| !asked.is_again)
-                .map(|asked| &*asked.request.key)
-                .take(transaction_keys(value_bytes))
-                .collect();
-            if let [key] = *keys {
-                redis::cmd("GET").arg(key).write_packed_command(out);
-                return Ok((1, Shape::Get));
-            }
-            redis::cmd("MGET").arg(&keys).write_packed_command(out);
-            redis::cmd("EXISTS").arg(&keys).write_packed_command(out);
-            return Ok((keys.len(), Shape::GetMany(None)));
+        if first.again == Some(Again::Size) {
+            redis::cmd("STRLEN").arg(&*first.request.key).write_packed_command(out);
+            return Ok((1, Shape::Size));
         }
-        let keys: Vec<&[u8]> =
-            reads.map(|asked| &*asked.request.key).take(transaction_keys(value_bytes)).collect();
-        out.extend_from_slice(&transaction(&keys).get_packed_pipeline());
-        // MULTI, MGET, a PTTL for each key, EXEC.
-        Ok((keys.len(), Shape::Transaction { replies_left: keys.len() + 3, refusal: None }))
+        let is_bare = self.expects_absence() && first.again.is_none();
+        let keys_max = match first.again {
+            Some(Again::Alone) => 1,
+            _ => transaction_keys(value_bytes),
+        };
+        let may_share = |asked: &&Asked| match asked.again {
+            None => true,
+            Some(Again::WithLife) => !is_bare,
+            Some(Again::Alone | Again::Size) => keys_max == 1,
+        };
+        let keys: Vec<&[u8]> = asked
+            .iter()
+            .take_while(|asked| asked.request.ask.is_read())
+            .take_while(may_share)
+            .map(|asked| &*asked.request.key)
+            .take(keys_max)
+            .collect();
+        if !is_bare {
+            out.extend_from_slice(&transaction(&keys).get_packed_pipeline());
+            // MULTI, the values, a PTTL for each key, EXEC.
+            let replies_left = keys.len() + 3;
+            return Ok((keys.len(), Shape::Transaction { replies_left, refusal: None }));
+        }
+        if let [key] = *keys {
+            redis::cmd("GET").arg(key).write_packed_command(out);
+            return Ok((1, Shape::Get));
+        }
+        redis::cmd("MGET").arg(&keys).write_packed_command(out);
+        redis::cmd("EXISTS").arg(&keys).write_packed_command(out);
+        Ok((keys.len(), Shape::GetMany(None)))
     }
 
     fn decode(&self, decoder: &mut Decoder, input: &mut &[u8]) -> Result<Option<Value>, Failure> {
         loop {
-            let mut source = Source { input: &mut *input, is_exhausted: false };
+            let mut source = Source {
+                input: &mut *input,
+                bound: &mut decoder.bound,
+                value_bytes_max: self.value_bytes_max,
+                is_exhausted: false,
+            };
             return match decoder.parser.parse_value(&mut source) {
                 // Later uses of a connection may subscribe; nothing here did.
                 Ok(Value::Push { .. }) => continue,
@@ -258,22 +293,24 @@ impl Protocol for Redis {
         match shape {
             Shape::Write => answers.push(write_answer(message)),
             Shape::Get => answers.push(get_answer(message)?),
+            Shape::Size => answers.push(size_answer(message, self.value_bytes_max)?),
             Shape::GetMany(values @ None) => {
                 *values = Some(match message {
-                    Value::Array(values) if values.len() == asked.len() => Some(values),
-                    Value::ServerError(_) => None,
+                    Value::Array(values) if values.len() == asked.len() => Ok(values),
+                    Value::ServerError(error) => Err(error),
                     _ => return Err(Failure::broken("unexpected reply to MGET")),
                 });
                 return Ok(false);
             }
             Shape::GetMany(Some(values)) => {
-                answers.extend(get_many_answers(asked.len(), values.take(), message)?);
+                let values = std::mem::replace(values, Ok(Vec::new()));
+                answers.extend(get_many_answers(asked.len(), values, message)?);
             }
             Shape::Transaction { replies_left, refusal } => {
                 *replies_left -= 1;
                 if *replies_left > 0 {
                     if let Value::ServerError(error) = message {
-                        refusal.get_or_insert_with(|| error_text(error));
+                        refusal.get_or_insert(error);
                     }
                     return Ok(false);
                 }
@@ -296,23 +333,6 @@ fn run_id(info: &str) -> Option<u64> {
     u64::from_str_radix(id.get(..16)?, 16).ok()
 }
 
-/// Received bytes as the parser wants them. At their end the parser keeps its state and the bytes
-/// of the reply that has begun.
-struct Source<'a, 'b> {
-    input: &'a mut &'b [u8],
-    is_exhausted: bool,
-}
-
-impl Read for Source<'_, '_> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        if self.input.is_empty() {
-            self.is_exhausted = true;
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.input.read(to)
-    }
-}
-
 /// Keys that may share a transaction so that its reply is of a moderate size.
 fn transaction_keys(value_bytes: usize) -> usize {
     const REPLY_BYTES: usize = 1 << 20;
@@ -321,97 +341,13 @@ fn transaction_keys(value_bytes: usize) -> usize {
 
 fn transaction(keys: &[&[u8]]) -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(1 + keys.len());
-    let mut mget = redis::cmd("MGET");
-    for key in keys {
-        mget.arg(key);
-    }
-    pipeline.atomic().add_command(mget);
+    let mut values = redis::cmd(if keys.len() == 1 { "GET" } else { "MGET" });
+    values.arg(keys);
+    pipeline.atomic().add_command(values);
     for key in keys {
         pipeline.cmd("PTTL").arg(key);
     }
     pipeline
-}
-
-fn transaction_answers(
-    keys: usize,
-    message: Value,
-    refusal: Option<String>,
-) -> Result<Vec<Answer>, Failure> {
-    let odd = || Failure::broken("unexpected reply to MULTI, MGET, PTTL, EXEC");
-    let replies = match message {
-        Value::Array(replies) => replies,
-        Value::ServerError(error) => {
-            let why = refusal.unwrap_or_else(|| error_text(error));
-            return Ok(vec![Answer::Refused(why); keys]);
-        }
-        _ => return Err(odd()),
-    };
-    let mut replies = replies.into_iter();
-    let values = match replies.next() {
-        Some(Value::Array(values)) => values,
-        Some(Value::ServerError(error)) => {
-            return Ok(vec![Answer::Refused(error_text(error)); keys]);
-        }
-        _ => return Err(odd()),
-    };
-    if values.len() != keys || replies.len() != keys {
-        return Err(odd());
-    }
-    values
-        .into_iter()
-        .zip(replies)
-        .map(|(value, pttl)| read_answer(value, &pttl).ok_or_else(odd))
-        .collect()
-}
-
-fn read_answer(value: Value, pttl: &Value) -> Option<Answer> {
-    let Value::Int(pttl) = *pttl else { return None };
-    let value = match value {
-        // MGET says nil for a key of another type, too; PTTL tells them apart.
-        Value::Nil => return Some(Answer::Miss { absent: pttl == -2 }),
-        Value::BulkString(value) => value,
-        Value::SimpleString(value) => value.into_bytes(),
-        _ => return None,
-    };
-    Some(Answer::Hit { value: value.into(), flags: 0, remaining: ttl::from_redis_ms(pttl) })
-}
-
-/// The reply to a bare GET. That a value is there is all that it tells.
-fn get_answer(message: Value) -> Result<Answer, Failure> {
-    match message {
-        Value::Nil => Ok(Answer::Miss { absent: true }),
-        Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => Ok(Answer::AskAgain),
-        Value::ServerError(error) if error.code() == "WRONGTYPE" => {
-            Ok(Answer::Miss { absent: false })
-        }
-        Value::ServerError(error) => Ok(Answer::Refused(error_text(error))),
-        _ => Err(Failure::broken("unexpected reply to GET")),
-    }
-}
-
-/// The replies to MGET and EXISTS. MGET says nil for a key of another type, too: only if as many
-/// keys exist as have a value, the others are known to be absent.
-fn get_many_answers(
-    keys: usize,
-    values: Option<Vec<Value>>,
-    exist: Value,
-) -> Result<Vec<Answer>, Failure> {
-    let (values, exist) = match (values, exist) {
-        (Some(values), Value::Int(exist)) => (values, usize::try_from(exist).unwrap_or(0)),
-        // Because of one of the keys, perhaps.
-        (None, Value::Int(_) | Value::ServerError(_)) | (Some(_), Value::ServerError(_)) => {
-            return Ok(vec![Answer::AskAgain; keys]);
-        }
-        _ => return Err(Failure::broken("unexpected reply to EXISTS")),
-    };
-    let nils = values.iter().filter(|value| matches!(value, Value::Nil)).count();
-    let absent = keys - nils == exist;
-    let answer = |value| match value {
-        Value::Nil => Ok(Answer::Miss { absent }),
-        Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => Ok(Answer::AskAgain),
-        _ => Err(Failure::broken("unexpected value in the reply to MGET")),
-    };
-    values.into_iter().map(answer).collect()
 }
 
 fn write_command(request: &Request) -> Cmd {
@@ -446,15 +382,6 @@ fn set(key: &[u8], value: &[u8], ttl: Option<Duration>) -> Cmd {
     command
 }
 
-fn write_answer(reply: Value) -> Answer {
-    match reply {
-        Value::Okay | Value::Nil => Answer::Stored,
-        Value::Int(deleted) => Answer::Deleted { existed: deleted > 0 },
-        Value::ServerError(error) => Answer::Refused(error_text(error)),
-        other => Answer::Unanswered(format!("unexpected reply of type {}", type_name(&other))),
-    }
-}
-
 /// What INFO says of the server.
 fn introduction(info: &str) -> Introduction {
     let field = |name: &str| {
@@ -470,18 +397,6 @@ fn introduction(info: &str) -> Introduction {
         None
     };
     Introduction { version: version.map(str::to_owned), problem }
-}
-
-fn error_text(error: ServerError) -> String {
-    RedisError::from(error).to_string()
-}
-
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::BulkString(_) => "string",
-        Value::Array(_) => "array",
-        _ => "other",
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::errors::Fault;
+
 /// A request about a key.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -36,19 +38,34 @@ pub enum Answer {
     Hit { value: Arc<[u8]>, flags: u32, remaining: Option<Duration> },
     /// No value. `absent`: the tier has nothing at all under this key.
     Miss { absent: bool },
-    /// To be asked again, by itself: L3 has a value, and its remaining life must be asked for
-    /// together with it; or the exchange failed because of one of its requests.
-    AskAgain,
+    /// The value has this many bytes, more than are wanted, and was not kept.
+    TooLarge { bytes: u64 },
+    /// To be asked again. Ends in the [`Server`](super::server::Server), which does so.
+    AskAgain(Again),
     /// Stored, or there was a value already where the request was to add one.
     Stored,
     /// The key is gone.
     Deleted { existed: bool },
-    /// The tier refused, and holds no value for the key that it should not.
+    /// The tier refused this very request, and has changed nothing; the text is its own.
     Refused(String),
-    /// The tier has not seen the request.
+    /// The tier is not in a state to serve the request, and has changed nothing. Ends in the
+    /// [`Server`](super::server::Server), which draws the consequences.
+    Faulty(Fault),
+    /// The tier has certainly not carried the request out. The text says what to do next.
     NotSent(String),
     /// The tier may have carried the request out.
     Unanswered(String),
+}
+
+/// How a request is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// There is a value: together with its remaining life.
+    WithLife,
+    /// In an exchange of its own, because one with others failed as a whole, or is large.
+    Alone,
+    /// For the size of a value that was too large lately.
+    Size,
 }
 
 /// An answer, and when and over which connection it was asked for.

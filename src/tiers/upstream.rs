@@ -23,10 +23,10 @@ use super::jobs::{Step, fetched};
 use super::memcached::Memcached;
 use super::redis::Redis;
 use super::request::{Answer, Ask, Request};
-use super::server::{Replies, Server};
+use super::server::{PROGRESS_MAX, Replies, Server};
 use super::stats::TiersStats;
 use super::ttl::MOMENT_SECONDS_MIN;
-use super::{Job, L2Change, Tier, TierEvent, Tiers, TiersConfig, TiersError};
+use super::{FRAME_BYTES, Job, L2Change, Tier, TierEvent, Tiers, TiersConfig, TiersError};
 use crate::reactor::{Reactor, Readiness};
 
 /// Jobs under way; more are turned away. As many as the owner can have: a change or fetch that it
@@ -39,6 +39,10 @@ const SCRATCH_BYTES: usize = 64 << 10;
 const LATE_LIFE_MAX: Duration = Duration::from_secs(MOMENT_SECONDS_MIN);
 /// Numbers of L2's descriptors begin at 0, those of L3's here.
 const TOKENS_PER_TIER: u64 = 1 << 48;
+
+/// Deadlines that a request can take: one in the queue, then an exchange whose reply goes on
+/// arriving.
+const GRACE: u32 = 1 + PROGRESS_MAX;
 
 /// L2 and L3, as configured.
 #[derive(Debug)]
@@ -69,13 +73,14 @@ impl Upstream {
         l2_ttl_max: Duration,
         reactor: &Rc<Reactor>,
     ) -> Result<Upstream, TiersError> {
+        let value_bytes_max = config.value_bytes_max;
         let mut l2 = None;
         let holds_copies = config.l3.is_some();
         if let Some(config) = &config.l2 {
             let endpoint = parse_address(&config.address).map_err(TiersError::Address)?;
             check_deadline(Tier::L2, config.deadline)?;
             let registry = (Rc::clone(reactor), 0);
-            let protocol = Memcached::new(holds_copies);
+            let protocol = Memcached::new(holds_copies, value_bytes_max);
             l2 = Some(Server::new(Tier::L2, protocol, endpoint, config.deadline, registry)?);
         }
         let mut l3 = None;
@@ -90,7 +95,7 @@ impl Upstream {
                 other => return Err(TiersError::Url(format!("cannot connect to {other}"))),
             };
             let registry = (Rc::clone(reactor), TOKENS_PER_TIER);
-            let protocol = Redis::new(server);
+            let protocol = Redis::new(server, (value_bytes_max + FRAME_BYTES) as u64);
             l3 = Some(Server::new(Tier::L3, protocol, endpoint, config.deadline, registry)?);
         }
         Ok(Upstream {
@@ -119,8 +124,8 @@ impl Upstream {
 
     /// How long everything that is under way can take at most.
     pub fn grace(config: &TiersConfig) -> Duration {
-        let l2 = config.l2.as_ref().map_or(Duration::ZERO, |l2| l2.deadline * 2);
-        l2 + config.l3.as_ref().map_or(Duration::ZERO, |l3| l3.deadline * 2)
+        let l2 = config.l2.as_ref().map_or(Duration::ZERO, |l2| l2.deadline * GRACE);
+        l2 + config.l3.as_ref().map_or(Duration::ZERO, |l3| l3.deadline * GRACE)
     }
 
     fn ask_l2(&mut self, ticket: Option<usize>, request: Request) {
@@ -140,8 +145,8 @@ impl Upstream {
         match job {
             Job::Fetch { flight, key, in_l2 } => self.begin_fetch(flight, key, in_l2),
             Job::Fill { key, value, flags, l2_ttl } => self.fill(key, value, flags, l2_ttl),
-            Job::Set { id, key, value, flags, l2, l3_ttl } => {
-                let to_l3 = Ask::Set { value: value.clone(), flags, ttl: l3_ttl };
+            Job::Set { id, key, value, l3_value, flags, l2, l3_ttl } => {
+                let to_l3 = Ask::Set { value: l3_value, flags, ttl: l3_ttl };
                 let to_l2 = match l2 {
                     L2Change::Store(ttl) => Some(Ask::Set { value, flags, ttl }),
                     L2Change::Delete => Some(Ask::Delete),
@@ -177,7 +182,10 @@ impl Upstream {
                 Some(Step::ClearL2 { step, why }) => self.cleared_l2(step, why, &reply),
                 Some(Step::Settle { key }) => {
                     self.settling -= 1;
-                    let is_deleted = matches!(reply.answer, Answer::Deleted { .. });
+                    // A delete that waited in the queue while its connection was given up can be
+                    // carried out before what was sent over that.
+                    let is_deleted =
+                        matches!(reply.answer, Answer::Deleted { .. }) && !reply.is_in_doubt;
                     self.debts.settled(&key, is_deleted, Instant::now());
                 }
             }

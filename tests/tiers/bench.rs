@@ -22,6 +22,8 @@ use test_support::servers::{PATIENCE, Server, until};
 pub const LONG: Duration = Duration::from_secs(10);
 /// A timeout for a server that should not answer.
 pub const SHORT: Duration = Duration::from_millis(60);
+/// Larger values are not kept.
+pub const VALUE_BYTES_MAX: usize = 4 << 20;
 pub const HOUR: Duration = Duration::from_secs(3600);
 
 /// A function to run on the loop's thread.
@@ -167,6 +169,7 @@ impl Bench {
                 url: format!("redis://{address}"),
                 deadline,
             }),
+            value_bytes_max: VALUE_BYTES_MAX,
         };
         Bench { tiers: Loop::start(config, sender), dones }
     }
@@ -207,6 +210,7 @@ impl Bench {
             id,
             key: key.into(),
             value: value.into(),
+            l3_value: value.into(),
             flags: 0xdead_beef,
             l2: L2Change::Store(Some(HOUR)),
             l3_ttl: Some(HOUR * 2),
@@ -235,6 +239,15 @@ impl Bench {
         until("the breaker to open", || {
             self.fetch(b"whatever");
             (!self.tiers.available(tier)).then_some(())
+        });
+    }
+
+    /// Asks for keys until the connection to `tier`, which is silent, was given up for another.
+    pub fn until_replaced(&self, tier: Tier) {
+        let epoch = self.tiers.epoch(tier);
+        until("another connection", || {
+            self.fetch(b"whatever");
+            (self.tiers.epoch(tier) > epoch).then_some(())
         });
     }
 

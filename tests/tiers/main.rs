@@ -3,8 +3,11 @@
 mod bench;
 mod debts;
 mod doubt;
+mod errors;
 mod failures;
 mod limits;
 mod pieces;
+mod quiet;
 mod reads;
+mod shared;
 mod writes;

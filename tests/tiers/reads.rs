@@ -119,6 +119,7 @@ fn other_clients_can_read_a_set_value_with_its_flags_and_ttl() {
         id: 1,
         key: b"key"[..].into(),
         value: b"v"[..].into(),
+        l3_value: b"v"[..].into(),
         flags: 0,
         l2: L2Change::Store(Some(HOUR * 24 * 365)),
         l3_ttl: None,
@@ -205,13 +206,12 @@ fn a_thousand_keys_travel_in_few_exchanges() {
 }
 
 #[test]
-fn only_a_nil_of_redis_is_an_authoritative_absence() {
+fn an_absence_is_what_the_tier_that_decides_says_and_never_an_error() {
     let (l2, l3) = (Server::memcached(), Server::redis());
     let bench = Bench::both(&l2, &l3);
     assert!(is_absent(&bench.fetch(b"nothing"), true));
     l3.client().resp(&[b"LPUSH", b"list", b"x"]);
-    assert!(is_absent(&bench.fetch(b"list"), false));
-    assert!(is_absent(&Bench::new(Some((l2.address(), LONG)), None).fetch(b"nothing"), false));
+    assert!(matches!(bench.fetch(b"list"), Fetched::Refused { tier: Tier::L3, .. }));
     assert!(is_absent(&Bench::new(None, None).fetch(b"nothing"), false));
     // Marked as invalid by another client: not a value to serve.
     let mut ascii = l2.client();
@@ -221,4 +221,39 @@ fn only_a_nil_of_redis_is_an_authoritative_absence() {
     // A placeholder that another client is filling is no value either.
     assert!(ascii.ascii("mg lease N30 s").starts_with("HD"));
     assert!(is_absent(&bench.fetch(b"lease"), true));
+
+    // memcached alone decides what exists. What is marked or a placeholder exists.
+    let mut alone = Server::memcached();
+    let bench = Bench::new(Some((alone.address(), LONG)), None);
+    let mut ascii = alone.client();
+    assert!(is_absent(&bench.fetch(b"nothing"), true));
+    assert!(ascii.ascii("mg lease N30 s").starts_with("HD"));
+    assert!(is_absent(&bench.fetch(b"lease"), false));
+    alone.kill();
+    assert!(matches!(bench.fetch(b"nothing"), Fetched::Failed { tier: Tier::L2, .. }));
+}
+
+/// The hazard: what L2 does not have is remembered as absent while L3, which has it, is silent.
+#[test]
+fn while_l3_fails_a_miss_of_l2_is_no_absence() {
+    let (l2, mut l3) = (Server::memcached(), Server::redis());
+    let bench = Bench::both(&l2, &l3);
+    // One tier after the other at first, then both at once.
+    assert!(is_absent(&bench.fetch(b"key"), true));
+    for round in 0..2 {
+        l3.kill();
+        for _ in 0..3 {
+            let fetched = bench.fetch(b"key");
+            assert!(matches!(fetched, Fetched::Failed { tier: Tier::L3, .. }), "{fetched:?}");
+        }
+        l3.restart();
+        bench.until_available(Tier::L3);
+        if round == 0 {
+            until("both to be asked at once", || {
+                let stats = bench.tiers.stats();
+                bench.fetch(b"key");
+                (stats.l2?.requests > 100).then_some(())
+            });
+        }
+    }
 }

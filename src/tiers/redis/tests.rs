@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use redis::IntoConnectionInfo;
 
 fn protocol(url: &str) -> Redis {
-    Redis::new(url.into_connection_info().unwrap())
+    Redis::new(url.into_connection_info().unwrap(), 1 << 20)
 }
 
 fn decode(pieces: &[&[u8]]) -> Result<Vec<Value>, Failure> {
@@ -68,9 +68,9 @@ fn a_value_is_only_taken_together_with_its_life() {
     let mut answers = Vec::new();
     let found = Value::BulkString(b"v".to_vec());
     assert!(redis.answer(&reads[..1], &mut shape, found, &mut answers).unwrap());
-    assert!(matches!(answers.as_slice(), [Answer::AskAgain]));
+    assert!(matches!(answers.as_slice(), [Answer::AskAgain(Again::WithLife)]));
 
-    reads[0].is_again = true;
+    reads[0].again = Some(Again::WithLife);
     out.clear();
     let (covered, shape) = redis.encode(&reads, 100, &mut out).unwrap();
     assert_eq!(covered, 2);
@@ -99,9 +99,13 @@ fn keys_are_absent_only_if_none_of_them_exists_without_a_value() {
     let some = || Value::Array(vec![Value::Nil, Value::BulkString(b"v".to_vec()), Value::Nil]);
     for (exist, absent) in [(1, true), (2, false), (0, false)] {
         let answers = answers_to(some(), Value::Int(exist)).unwrap();
-        assert!(matches!(answers[1], Answer::AskAgain));
+        assert!(matches!(answers[1], Answer::AskAgain(Again::WithLife)));
         for index in [0, 2] {
-            let is_right = matches!(answers[index], Answer::Miss { absent: is } if is == absent);
+            let is_right = match answers[index] {
+                Answer::Miss { absent: true } => absent,
+                Answer::AskAgain(Again::Alone) => !absent,
+                _ => false,
+            };
             assert!(is_right, "{exist} exist");
         }
     }
@@ -112,7 +116,7 @@ fn keys_are_absent_only_if_none_of_them_exists_without_a_value() {
     };
     for (values, exist) in [(error(), Value::Int(0)), (some(), error()), (error(), error())] {
         let answers = answers_to(values, exist).unwrap();
-        assert!(answers.iter().all(|answer| matches!(answer, Answer::AskAgain)));
+        assert!(answers.iter().all(|answer| matches!(answer, Answer::AskAgain(Again::Alone))));
     }
     assert!(answers_to(some(), Value::Okay).is_err());
 
@@ -132,7 +136,7 @@ fn reads_are_bare_while_hardly_any_key_is_found() {
         redis.note_read(&Answer::Miss { absent: true });
     }
     assert!(is_bare(&mut redis));
-    redis.note_read(&Answer::AskAgain);
+    redis.note_read(&Answer::AskAgain(Again::WithLife));
     assert!(!is_bare(&mut redis), "found: the next ones may be, too");
 }
 
@@ -153,4 +157,23 @@ fn a_session_is_opened_with_the_credentials_and_the_database_of_the_url() {
     let (messages, commands) = greeting("redis://:secret@localhost?protocol=resp3");
     assert_eq!(messages, 3);
     assert!(commands.starts_with("*5 $5 HELLO $1 3 $4 AUTH $7 default $6 secret "), "{commands}");
+}
+
+/// The hazard: every reader has a value transferred that is too large to be kept.
+#[test]
+fn a_key_whose_value_was_too_large_is_asked_for_its_size_first() {
+    let mut redis = protocol("redis://localhost");
+    let mut read = asked(b"k", Ask::Get);
+    read.again = Some(Again::Size);
+    let reads = [read, asked(b"other", Ask::Get)];
+    let mut answer = |bytes| {
+        let mut out = Vec::new();
+        let (covered, mut shape) = redis.encode(&reads, 100, &mut out).unwrap();
+        assert_eq!((covered, &out[..]), (1, &b"*2\r\n$6\r\nSTRLEN\r\n$1\r\nk\r\n"[..]));
+        let mut answers = Vec::new();
+        assert!(redis.answer(&reads[..1], &mut shape, Value::Int(bytes), &mut answers).unwrap());
+        answers.remove(0)
+    };
+    assert!(matches!(answer((1 << 20) + 1), Answer::TooLarge { bytes: 1_048_577 }));
+    assert!(matches!(answer(1 << 20), Answer::AskAgain(Again::WithLife)));
 }

@@ -1,8 +1,8 @@
 //! Deadlines of a tier: in the queue, while connecting, for replies, for probes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Link, Probe, Replies, Server};
+use super::{Link, PROGRESS_MAX, Probe, Replies, Server};
 use crate::tiers::connection::{Content, Protocol, State};
 use crate::tiers::health::Failure;
 use crate::tiers::request::Answer;
@@ -18,7 +18,9 @@ impl<P: Protocol> Server<P> {
             }
             Link::Up(connection, _) => {
                 let waiting = connection.in_flight.iter().find(|exchange| !exchange.is_abandoned);
-                waiting.map(|exchange| exchange.sent_at + self.deadline)
+                waiting.map(|exchange| {
+                    exchange_deadline(exchange.sent_at, connection.heard_at, self.deadline)
+                })
             }
         };
         let probe = match self.probe {
@@ -26,7 +28,7 @@ impl<P: Protocol> Server<P> {
             Probe::At(at) => Some(at),
             Probe::Running(began) => Some(began + self.deadline),
         };
-        [queued, link, probe].into_iter().flatten().min()
+        [queued, link, probe, self.check_deadline()].into_iter().flatten().min()
     }
 
     pub(super) fn expire_queue(&mut self, now: Instant, replies: &mut Replies) {
@@ -34,7 +36,8 @@ impl<P: Protocol> Server<P> {
             && asked.since.is_some_and(|since| since + self.deadline <= now)
             && let Some(asked) = self.queue.pop_front()
         {
-            self.not_sent(asked, "waited in the queue past the deadline", replies);
+            let failure = Failure::timeout("waiting to be sent");
+            self.not_sent(asked, &failure.text(), replies);
         }
     }
 
@@ -75,12 +78,13 @@ impl<P: Protocol> Server<P> {
         let failure = Failure::timeout("waiting for replies");
         let mut began = None;
         let mut is_stuck = false;
+        let heard_at = connection.heard_at;
         for index in 0..connection.in_flight.len() {
             let Some(exchange) = connection.in_flight.get(index) else { break };
             if exchange.is_abandoned {
                 continue;
             }
-            if exchange.sent_at + self.deadline > now {
+            if exchange_deadline(exchange.sent_at, heard_at, self.deadline) > now {
                 break;
             }
             began = began.or(Some(exchange.sent_at));
@@ -91,6 +95,7 @@ impl<P: Protocol> Server<P> {
             }
             let Some(exchange) = connection.in_flight.get_mut(index) else { break };
             exchange.is_abandoned = true;
+            connection.is_suspect |= heard_at <= exchange.sent_at;
             let (sent_at, epoch) = (exchange.sent_at, exchange.epoch);
             if let Content::Requests { asked, .. } = &exchange.content {
                 for asked in asked {
@@ -103,6 +108,18 @@ impl<P: Protocol> Server<P> {
         if is_stuck {
             return self.lose_since(&failure, began, replies);
         }
-        self.failed(began, &failure, replies);
+        if heard_at + self.deadline > now {
+            // It is slow, or what it sends is large: it is not lost.
+            self.health.figures.timeouts += 1;
+        } else {
+            self.failed(began, &failure, replies);
+        }
+        self.finish_leaving(replies);
     }
+}
+
+/// Until when the reply to an exchange must have come. While bytes arrive over the connection, the
+/// server works on it, or on what was asked before: the time counts from the last bytes.
+fn exchange_deadline(sent_at: Instant, heard_at: Instant, deadline: Duration) -> Instant {
+    (sent_at.max(heard_at) + deadline).min(sent_at + deadline * PROGRESS_MAX)
 }

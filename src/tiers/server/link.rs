@@ -31,7 +31,9 @@ impl<P: Protocol> Server<P> {
                 Err(error) => self.cannot_connect(now, error, replies),
             },
             Endpoint::Tcp { host, port } => match self.resolver.resolve(host, *port) {
-                Ok(Some(addresses)) => self.dial_first(addresses, now, None, replies),
+                Ok(Some(addresses)) => {
+                    self.dial_first(self.in_order(addresses), now, None, replies);
+                }
                 Ok(None) => self.link = Link::Resolving(now),
                 Err(error) => self.cannot_connect(now, error, replies),
             },
@@ -91,7 +93,7 @@ impl<P: Protocol> Server<P> {
         // Whoever wanted it has given up meanwhile; the next one resolves the name again.
         let Link::Resolving(since) = self.link else { return };
         match result {
-            Ok(addresses) => self.dial_first(addresses, since, None, replies),
+            Ok(addresses) => self.dial_first(self.in_order(addresses), since, None, replies),
             Err(error) => self.cannot_connect(since, error, replies),
         }
     }
@@ -135,8 +137,9 @@ impl<P: Protocol> Server<P> {
         if self.health.failed(began, failure) {
             self.disconnect(failure, replies);
             // They would wait for their deadlines.
+            let why = self.health.refusal();
             for asked in std::mem::take(&mut self.queue) {
-                self.not_sent(asked, "circuit breaker is open", replies);
+                self.not_sent(asked, &why, replies);
             }
             self.probe = Probe::At(Instant::now() + self.health.probe_delay());
         }
@@ -152,7 +155,7 @@ impl<P: Protocol> Server<P> {
             return self.probed(Err(failure.clone()));
         }
         for asked in std::mem::take(&mut self.queue) {
-            self.not_sent(asked, &failure.why, replies);
+            self.not_sent(asked, &failure.text(), replies);
         }
         self.failed(began, failure, replies);
     }
@@ -200,11 +203,17 @@ impl<P: Protocol> Server<P> {
             }
             let is_sent = connection.is_sent(exchange);
             for asked in asked {
-                let why = failure.why.clone();
-                let answer = if is_sent { Answer::Unanswered(why) } else { Answer::NotSent(why) };
+                let answer = if is_sent {
+                    Answer::Unanswered(failure.why.clone())
+                } else {
+                    Answer::NotSent(failure.text())
+                };
                 let when = (exchange.sent_at, exchange.epoch);
                 replies.push_back(self.health.reply(asked, answer, when));
             }
+        }
+        for asked in self.refused.drain(..).rev() {
+            self.queue.push_front(asked);
         }
         if let Probe::Running(_) = self.probe {
             self.probed(Err(failure.clone()));

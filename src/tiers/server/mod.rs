@@ -7,12 +7,15 @@
 
 mod deadlines;
 mod former;
+mod leave;
 mod link;
 mod probe;
+mod quiet;
 mod transfer;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,11 +29,14 @@ use super::connection::{Asked, Connection, Protocol, State};
 use super::dial::{Endpoint, Resolver};
 use super::health::{Failure, Health};
 use super::latency::Latency;
-use super::request::{Answer, Reply, Request};
+use super::oversized::{Oversized, Size};
+use super::request::{Again, Answer, Ask, Reply, Request};
 use crate::reactor::{Interest, Reactor, Readiness, Token};
 
 /// Tokens of one tier. The resolver has the first.
 const RESOLVED: u64 = 0;
+/// While a reply is arriving, its deadline is extended up to this many times.
+pub const PROGRESS_MAX: u32 = 4;
 
 /// One tier.
 #[derive(Debug)]
@@ -61,6 +67,11 @@ pub struct Server<P: Protocol> {
     value_bytes: usize,
     /// Requests in flight.
     in_flight: usize,
+    /// Requests that a server that was not ready has refused, for the next connection.
+    refused: Vec<Asked>,
+    /// When the last server was left, and its address.
+    left: Option<(Instant, Option<SocketAddr>)>,
+    oversized: Oversized,
 }
 
 /// Replies for [`Upstream`](super::Upstream), in wire order.
@@ -99,6 +110,9 @@ impl<P: Protocol> Server<P> {
             latency: Latency::new(),
             value_bytes: 1024,
             in_flight: 0,
+            refused: Vec::new(),
+            left: None,
+            oversized: Oversized::default(),
         })
     }
 
@@ -112,15 +126,30 @@ impl<P: Protocol> Server<P> {
         self.health.figures.requests += 1;
         let is_change = !request.ask.is_read();
         self.changes += usize::from(is_change);
-        let asked = Asked::new(ticket, request);
+        let mut asked = Asked::new(ticket, request);
         if !self.health.allows() {
-            self.not_sent(asked, "circuit breaker is open", replies);
-        } else if is_change && self.formers.len() >= FORMERS_MAX {
-            let why = "too many connections have changes that were not answered";
-            self.not_sent(asked, why, replies);
-        } else {
-            self.queue.push_back(asked);
+            let why = self.health.refusal();
+            return self.not_sent(asked, &why, replies);
         }
+        if is_change && self.formers.len() >= FORMERS_MAX {
+            let failure =
+                Failure::broken("too many connections have changes that were not answered");
+            return self.not_sent(asked, &failure.text(), replies);
+        }
+        if asked.request.ask.is_read() {
+            match self.oversized.look(&asked.request.key) {
+                Size::Unknown => {}
+                Size::WasTooLarge => asked.again = Some(Again::Size),
+                Size::TooLarge(bytes) => {
+                    let when = (Instant::now(), self.health.epoch());
+                    let answer = Answer::TooLarge { bytes };
+                    return replies.push_back(self.health.reply(&asked, answer, when));
+                }
+            }
+        } else if !matches!(asked.request.ask, Ask::Add { .. }) {
+            self.oversized.forget(&asked.request.key);
+        }
+        self.queue.push_back(asked);
     }
 
     /// Whether a change may be carried out that is not answered yet, or never will be.
@@ -195,6 +224,7 @@ impl<P: Protocol> Server<P> {
         }
         self.expire_queue(now, replies);
         self.expire_link(now, replies);
+        self.expire_check(now, replies);
         let formers_end = self.expire_formers(now);
         self.begin_probe(now, replies);
         if !self.queue.is_empty() && matches!(self.link, Link::Down) {
@@ -202,9 +232,12 @@ impl<P: Protocol> Server<P> {
         }
         if let Link::Up(connection, _) = &self.link
             && connection.state == State::Open
+            && !connection.is_leaving
             && !self.queue.is_empty()
         {
-            self.encode(now, replies);
+            if self.is_trusted(now) {
+                self.encode(now, replies);
+            }
             if let Err(failure) = self.send() {
                 self.lose(&failure, replies);
             }

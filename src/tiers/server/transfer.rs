@@ -104,6 +104,7 @@ impl<P: Protocol> Server<P> {
         let now = Instant::now();
         loop {
             let Link::Up(connection, _) = &mut self.link else { return Ok(()) };
+            connection.heard(now);
             let message = self.protocol.decode(&mut connection.decoder, &mut input)?;
             let Some(message) = message else { return Ok(()) };
             let Some(exchange) = connection.in_flight.front_mut() else {
@@ -127,6 +128,8 @@ impl<P: Protocol> Server<P> {
                         self.open(now, replies);
                     }
                 }
+                // Any answer is a sign of life.
+                Content::Check => drop(connection.in_flight.pop_front()),
                 Content::Probe => {
                     connection.in_flight.pop_front();
                     let outcome = self.check_probe(message);
@@ -163,26 +166,43 @@ impl<P: Protocol> Server<P> {
         let Content::Requests { asked, .. } = exchange.content else { return };
         self.in_flight -= asked.len();
         self.changes -= changes(&asked);
+        for (asked, answer) in asked.iter().zip(answers.iter()) {
+            if let Answer::TooLarge { bytes } = answer {
+                self.oversized.note(&asked.request.key, *bytes);
+            }
+        }
         if exchange.is_abandoned {
             answers.clear();
-            return;
+            return self.finish_leaving(replies);
         }
         self.latency.note(now.saturating_duration_since(exchange.sent_at));
-        self.health.succeeded();
+        let when = (exchange.sent_at, exchange.epoch);
+        let mut failure = None;
         for (mut asked, answer) in asked.into_iter().zip(answers.drain(..)) {
-            match &answer {
-                Answer::AskAgain => {
-                    asked.is_again = true;
+            match answer {
+                Answer::AskAgain(again) => {
+                    asked.again = Some(again);
                     self.queue.push_front(asked);
                     continue;
                 }
-                Answer::Hit { value, .. } => {
+                Answer::Faulty(fault) => {
+                    if fault.counts() {
+                        failure = Some(Failure::of(&fault));
+                    }
+                    self.refused(asked, fault, when, replies);
+                    continue;
+                }
+                Answer::Hit { ref value, .. } => {
                     self.value_bytes = (self.value_bytes * 7 + value.len()) / 8;
                 }
                 _ => {}
             }
-            let when = (exchange.sent_at, exchange.epoch);
             replies.push_back(self.health.reply(&asked, answer, when));
         }
+        match failure {
+            Some(failure) => self.failed(exchange.sent_at, &failure, replies),
+            None => self.health.succeeded(),
+        }
+        self.finish_leaving(replies);
     }
 }

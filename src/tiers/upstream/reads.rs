@@ -34,7 +34,12 @@ impl Upstream {
             let ticket = self.running.insert(Step::FetchL3 { flight });
             self.ask_l3(Some(ticket), request);
         } else {
-            let outcome = Fetched::Absent { authoritative: false, epoch: 0, is_in_doubt: false };
+            let outcome = Fetched::Absent {
+                authoritative: false,
+                tier: Tier::L3,
+                epoch: 0,
+                is_in_doubt: false,
+            };
             self.events.push_back(TierEvent::Fetched { flight, outcome });
         }
     }

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -35,24 +35,36 @@ pub struct Server {
     kind: Kind,
     pub port: u16,
     child: Child,
+    arguments: Vec<String>,
 }
 
 impl Server {
     pub fn memcached() -> Server {
-        Server::start(Kind::Memcached)
+        Server::start(Kind::Memcached, &[])
     }
 
     pub fn redis() -> Server {
-        Server::start(Kind::Redis)
+        Server::start(Kind::Redis, &[])
     }
 
-    fn start(kind: Kind) -> Server {
+    /// A redis-server with further arguments.
+    pub fn redis_with(arguments: &[&str]) -> Server {
+        Server::start(Kind::Redis, arguments)
+    }
+
+    /// A memcached with further arguments.
+    pub fn memcached_with(arguments: &[&str]) -> Server {
+        Server::start(Kind::Memcached, arguments)
+    }
+
+    fn start(kind: Kind, arguments: &[&str]) -> Server {
+        let arguments: Vec<String> = arguments.iter().map(|&text| text.into()).collect();
         // Another process may take the port between the probe and the server's start: then try
         // another.
         for _ in 0..20 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if let Some(child) = spawn(kind, port) {
-                return Server { kind, port, child };
+            if let Some(child) = spawn(kind, port, &arguments) {
+                return Server { kind, port, child, arguments };
             }
         }
         panic!("no server could be started");
@@ -75,7 +87,8 @@ impl Server {
 
     /// Starts a new, empty server on the same port.
     pub fn restart(&mut self) {
-        self.child = until("the port to be free again", || spawn(self.kind, self.port));
+        self.child =
+            until("the port to be free again", || spawn(self.kind, self.port, &self.arguments));
     }
 
     pub fn client(&self) -> Client {
@@ -90,7 +103,7 @@ impl Drop for Server {
     }
 }
 
-fn spawn(kind: Kind, port: u16) -> Option<Child> {
+fn spawn(kind: Kind, port: u16, arguments: &[String]) -> Option<Child> {
     let port_text = port.to_string();
     let mut command = match kind {
         Kind::Memcached => {
@@ -126,7 +139,7 @@ fn spawn(kind: Kind, port: u16) -> Option<Child> {
             command
         }
     };
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command
         .spawn()
         .expect("install memcached and redis-server (Debian packages of these names)");
@@ -275,6 +288,8 @@ pub enum Pieces {
     Bytes,
     /// In two halves, the second one a little later.
     Halves,
+    /// In pieces of 16 KiB, one each 15 ms.
+    Slow,
 }
 
 /// A proxy before a server that can hold replies or requests back, split replies, and be cut off.
@@ -287,6 +302,18 @@ pub struct Proxy {
     is_cut: AtomicBool,
     /// To end them.
     clients: Mutex<Vec<TcpStream>>,
+    /// The port of the server behind it; connections that exist stay with theirs.
+    upstream: AtomicU16,
+    connections: Arc<Connections>,
+}
+
+/// Connections of a proxy, numbered from 0.
+#[derive(Default)]
+struct Connections {
+    opened: AtomicUsize,
+    /// The first of these are dead: they stay open, and nothing is forwarded over them any more, in
+    /// either direction.
+    dead: AtomicUsize,
 }
 
 type Gate = (Mutex<Held>, Condvar);
@@ -312,8 +339,10 @@ impl Proxy {
             requests: Mutex::default(),
             is_cut: AtomicBool::new(false),
             clients: Mutex::default(),
+            upstream: AtomicU16::new(server.port),
+            connections: Arc::default(),
         });
-        let (upstream, shared) = (server.port, Arc::downgrade(&proxy));
+        let shared = Arc::downgrade(&proxy);
         // These threads end with the test process.
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -321,16 +350,22 @@ impl Proxy {
                 if proxy.is_cut.load(Ordering::SeqCst) {
                     continue;
                 }
+                let upstream = proxy.upstream.load(Ordering::SeqCst);
                 let Ok(server) = TcpStream::connect(("127.0.0.1", upstream)) else {
                     continue;
                 };
+                let number = proxy.connections.opened.fetch_add(1, Ordering::SeqCst);
+                let life = Life { number, all: Arc::clone(&proxy.connections) };
+                let there = life.clone();
                 proxy.clients.lock().unwrap().push(client.try_clone().unwrap());
                 let (to_server, to_client) =
                     (server.try_clone().unwrap(), client.try_clone().unwrap());
                 let requests = Arc::clone(&proxy.requests.lock().unwrap());
-                std::thread::spawn(move || copy(client, to_server, &requests, Pieces::Whole));
+                std::thread::spawn(move || {
+                    copy(client, to_server, (&requests, &there), Pieces::Whole);
+                });
                 let replies = Arc::clone(&proxy.held);
-                std::thread::spawn(move || copy(server, to_client, &replies, pieces));
+                std::thread::spawn(move || copy(server, to_client, (&replies, &life), pieces));
             }
         });
         proxy
@@ -358,6 +393,23 @@ impl Proxy {
 
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Sends connections that are opened from now on to another server, as a name or a virtual
+    /// address does after a failover.
+    pub fn lead_to(&self, server: &Server) {
+        self.upstream.store(server.port, Ordering::SeqCst);
+    }
+
+    /// Connections that were opened so far.
+    pub fn connections(&self) -> usize {
+        self.connections.opened.load(Ordering::SeqCst)
+    }
+
+    /// From now on nothing is forwarded over the connections that exist, which stay open: as when a
+    /// firewall has forgotten them.
+    pub fn forget_connections(&self) {
+        self.connections.dead.store(self.connections(), Ordering::SeqCst);
     }
 
     /// Forwards requests but holds replies back.
@@ -388,6 +440,19 @@ fn wait_until_held(gate: &Gate) {
     assert!(held.waiting > 0, "nothing came");
 }
 
+/// One connection of a proxy, by its number.
+#[derive(Clone)]
+struct Life {
+    number: usize,
+    all: Arc<Connections>,
+}
+
+impl Life {
+    fn is_over(&self) -> bool {
+        self.number < self.all.dead.load(Ordering::SeqCst)
+    }
+}
+
 /// Requests that a [`Proxy`] delivers late.
 #[must_use]
 pub struct LateRequests(Arc<Gate>);
@@ -411,10 +476,13 @@ impl Drop for LateRequests {
     }
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, gate: &Gate, pieces: Pieces) {
+fn copy(mut from: TcpStream, mut to: TcpStream, (gate, life): (&Gate, &Life), pieces: Pieces) {
     to.set_nodelay(true).unwrap();
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if life.is_over() {
+            continue;
+        }
         let mut held = gate.0.lock().unwrap();
         held.waiting += 1;
         gate.1.notify_all();
@@ -425,6 +493,10 @@ fn copy(mut from: TcpStream, mut to: TcpStream, gate: &Gate, pieces: Pieces) {
             Pieces::Whole => count,
             Pieces::Bytes => 1,
             Pieces::Halves => count.div_ceil(2),
+            Pieces::Slow => {
+                std::thread::sleep(Duration::from_millis(15));
+                count
+            }
         };
         let mut sent = buffer[..count].chunks(piece_bytes).map(|piece| {
             if piece_bytes < count {
@@ -452,6 +524,11 @@ pub fn scripted_memcached(count: usize, answers: &'static str) -> (String, Recei
         let (stream, _) = listener.accept().unwrap();
         let mut commands = 0;
         for line in BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok) {
+            if line == "mn" {
+                // The greeting.
+                (&stream).write_all(b"MN\r\n").unwrap();
+                continue;
+            }
             let is_command = line.starts_with('m');
             commands += usize::from(is_command);
             let opaque = line.split(' ').find(|token| token.starts_with('O')).map(str::to_owned);

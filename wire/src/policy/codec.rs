@@ -156,6 +156,7 @@ impl<'a> Reader<'a> {
             value_bytes_max: u32::from_le_bytes(self.array()?),
             share_max_permille: Some(u16::from_le_bytes(self.array()?))
                 .filter(|&share| share != UNLIMITED),
+            ..Rule::default()
         })
     }
 

@@ -41,6 +41,20 @@ pub enum OnWriteError {
     Publish,
 }
 
+/// What becomes of client flags, which memcached keeps with a value and Redis does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientFlags {
+    /// A set with flags other than 0 through both tiers is refused.
+    Refuse,
+    /// They are lost in Redis, and what Redis has is never copied to memcached, where other clients
+    /// would decode it wrongly.
+    NeverFillL2,
+    /// Redis holds such a value in a frame, which has the flags.
+    Frame,
+    /// They are lost in Redis, and a copy in memcached has none either.
+    Ignore,
+}
+
 /// The rule of one prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
@@ -67,6 +81,9 @@ pub struct Rule {
     /// Most of the table that L1 copies under this rule may take, in thousandths; `None`: all of
     /// it.
     pub share_max_permille: Option<u16>,
+    /// What becomes of client flags. Only the daemon acts on it: it is not encoded, and clients see
+    /// the default.
+    pub client_flags: ClientFlags,
 }
 
 impl Default for Rule {
@@ -86,6 +103,7 @@ impl Default for Rule {
             on_write_error: OnWriteError::Refuse,
             value_bytes_max: 1 << 20,
             share_max_permille: None,
+            client_flags: ClientFlags::Refuse,
         }
     }
 }

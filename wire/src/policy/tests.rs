@@ -23,6 +23,7 @@ prop_compose! {
             write: if l1_only { WriteMode::L1Only } else { WriteMode::Through },
             on_write_error: if publish { OnWriteError::Publish } else { OnWriteError::Refuse },
             ttl, l2_ttl, l3_ttl, negative_ttl, value_bytes_max, share_max_permille,
+            ..Rule::default()
         }
     }
 }
