@@ -192,7 +192,8 @@ fn a_forked_child_that_only_hits_leaves_the_table_too() {
 #[test]
 fn a_table_that_cannot_be_used_any_more_is_marked_all_the_same() {
     use shm_layout::header::{STATE, STATE_SERVING};
-    let damages: [(&str, fn(&File)); 4] = [
+    type Damage = (&'static str, fn(&File));
+    let damages: [Damage; 4] = [
         ("a damaged header", |file| file.write_all_at(&[0xff; 512], 0).unwrap()),
         ("another size", |file| file.set_len(20 << 20).unwrap()),
         ("less than a header", |file| file.set_len((STATE as u64 + 1) * 8).unwrap()),

@@ -482,17 +482,17 @@ fn a_set_is_acknowledged_only_when_it_is_visible() {
 fn flushes_by_prefix_that_wait_are_bounded_and_each_is_answered() {
     let mut scene = Scene::new();
     let flushes = 100;
-    for number in 0..flushes {
-        scene.ask(Origin(100 + number), Request::Flush { prefix: b"k" });
+    for number in (100..).take(flushes) {
+        scene.ask(Origin(number), Request::Flush { prefix: b"k" });
     }
     let is_busy = |(_, bytes): &(Origin, Vec<u8>)| {
         matches!(Response::decode(bytes), Ok(Response::Error { code: ErrorCode::Busy, .. }))
     };
     let refused = std::mem::take(&mut scene.given.0);
     assert!(refused.iter().all(is_busy));
-    assert!((50..flushes as usize).contains(&refused.len()), "{}", refused.len());
+    assert!((50..flushes).contains(&refused.len()), "{}", refused.len());
     let begun = Instant::now();
-    while refused.len() + scene.given.0.len() < flushes as usize {
+    while refused.len() + scene.given.0.len() < flushes {
         assert!(begun.elapsed() < Duration::from_secs(30), "a flush is not answered");
         scene.owner.turn(Instant::now(), &mut scene.given);
     }
