@@ -35,7 +35,7 @@ impl Owner {
             return self.groups.give(waiter, &answer, replies);
         }
         let rule = self.policy.rule(key);
-        let (rule, scope) = (rule.id, rule.scope);
+        let (rule, scope, in_l2) = (rule.id, rule.scope, rule.l2);
         if scope == Scope::Host {
             self.tables.missed(key, rule, now_ns);
         }
@@ -47,7 +47,7 @@ impl Owner {
             Boarding::Joined => return,
             Boarding::Full => Some(waiter),
             Boarding::Begun(flight, key) => {
-                let sent = below.submit(Job::Fetch { flight, key, in_l2: true });
+                let sent = below.submit(Job::Fetch { flight, key, in_l2 });
                 if sent.is_err() {
                     self.flights.land(flight);
                 }
@@ -88,11 +88,11 @@ impl Owner {
         if let Err(answer) = key_fits(set.key).and_then(|()| self.value_fits(set, rule)) {
             return self.groups.give(waiter, &answer, replies);
         }
-        let (id, mode) = (rule.id, set.write.unwrap_or(rule.write));
+        let id = rule.id;
+        let record = self.record(rule, set.write.unwrap_or(rule.write));
         if set.ttl == Some(Duration::ZERO) {
-            return self.remove(set.key, (id, mode), true, waiter, replies);
+            return self.remove(set.key, (id, record), true, waiter, replies);
         }
-        let record = self.record(mode);
         let lives = Lives::new(rule, set.ttl, record, self.ttl_max);
         if record == Record::L1 {
             self.flights.kill(set.key);
@@ -123,20 +123,20 @@ impl Owner {
             return self.groups.give(waiter, &answer, replies);
         }
         let rule = self.policy.rule(key);
-        let (id, mode) = (rule.id, rule.write);
-        self.remove(key, (id, mode), false, waiter, replies);
+        let (id, record) = (rule.id, self.record(rule, rule.write));
+        self.remove(key, (id, record), false, waiter, replies);
     }
 
     /// Deletes a key, for a delete or for a set of a value that is not to be kept.
     fn remove(
         &mut self,
         key: &[u8],
-        (rule, mode): (u8, WriteMode),
+        (rule, record): (u8, Record),
         by_set: bool,
         waiter: Waiter,
         replies: &mut dyn Replies,
     ) {
-        if self.record(mode) != Record::L1 {
+        if record != Record::L1 {
             return self.line_up(&key.into(), rule, Change::Delete { by_set }, waiter, replies);
         }
         self.flights.kill(key);
@@ -144,11 +144,11 @@ impl Owner {
         self.groups.give(waiter, &deleted(by_set, existed, false), replies);
     }
 
-    /// Where the record of a key is kept that is written in this mode.
-    fn record(&self, mode: WriteMode) -> Record {
+    /// Where the record of a key under `rule` is kept that is written in this mode.
+    fn record(&self, rule: &Rule, mode: WriteMode) -> Record {
         match &self.below {
             Some(below) if mode == WriteMode::Through && below.has(Tier::L3) => Record::L3,
-            Some(_) if mode == WriteMode::Through => Record::L2,
+            Some(_) if mode == WriteMode::Through && rule.l2 => Record::L2,
             _ => Record::L1,
         }
     }
@@ -200,7 +200,10 @@ impl Owner {
                     let l3_value = flags::to_l3(rule, &value, flags);
                     Job::Set { id, key: key.clone(), value, l3_value, flags, l2, l3_ttl }
                 }
-                Change::Delete { .. } => Job::Delete { id, key: key.clone(), in_l2: true },
+                Change::Delete { .. } => {
+                    let in_l2 = rule_with(&self.policy, write.rule).l2;
+                    Job::Delete { id, key: key.clone(), in_l2 }
+                }
             };
             // P2: every value in flight is older than this write.
             self.flights.kill(&key);

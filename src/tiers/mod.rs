@@ -204,6 +204,8 @@ pub enum Written {
     /// The store of record has not taken it, and holds what it held. `why`
     /// says what to do next.
     NotApplied { tier: Tier, why: String },
+    /// The store of record refuses this very change, and holds what it held.
+    Refused { tier: Tier, why: String },
     /// The store of record refused the value, and holds none for the key any more.
     Removed { tier: Tier, why: String },
     /// The store of record may have taken it, or may yet.
