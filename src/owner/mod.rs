@@ -6,6 +6,7 @@
 //! | one fetch for everyone who misses a key | `flight` |
 //! | changes on their way through the tiers | `write` |
 //! | how long a value lives in each place | `life` |
+//! | one loader for each key that nobody has | `loads` |
 //! | get, set, delete | `request` |
 //! | results of the tiers | `landing` |
 //! | the administrator's requests | `admin` |
@@ -17,6 +18,7 @@ mod flags;
 mod flight;
 mod landing;
 mod life;
+mod loads;
 mod request;
 mod resize;
 mod response;
@@ -36,6 +38,7 @@ use l1d_wire::protocol::version::{
     PROTOCOL_NEGOTIATED, PROTOCOL_OLDEST, PROTOCOL_VERSION, agreed_version,
 };
 use l1d_wire::protocol::{Attached, ErrorCode, Layouts, Request, Response, Set};
+use loads::Loads;
 use resize::Resizing;
 use response::{Groups, Waiter};
 use serde_json::json;
@@ -68,6 +71,7 @@ pub struct Owner {
     unsettled: Option<[u64; 2]>,
     flights: Flights,
     writes: Writes,
+    loads: Loads,
     groups: Groups,
     tasks: Vec<admin::Task>,
     counters: Counters,
@@ -124,6 +128,7 @@ impl Owner {
             unsettled,
             flights: Flights::default(),
             writes: Writes::default(),
+            loads: Loads::default(),
             groups: Groups::default(),
             tasks: Vec::new(),
             counters: Counters::default(),
@@ -217,6 +222,13 @@ impl Service for Owner {
             Request::SetMany { sets } => self.set_many(&sets, origin, replies),
             Request::Delete { key } => self.delete(key, origin, replies),
             Request::Flush { prefix } => self.flush(prefix, origin, replies),
+            Request::Reserve { key, lease, waits_for } => {
+                self.reserve((key, lease, waits_for), origin, peer, replies);
+            }
+            Request::Fill { token, set } => self.fill(token, &set, origin, replies),
+            Request::Abandon { key, token, error } => {
+                self.abandon((key, token, error), origin, replies);
+            }
             Request::Stats => self.stats(origin, replies),
             Request::Clients => {
                 let clients = json!({ "clients": replies.clients() });
@@ -258,6 +270,7 @@ impl Service for Owner {
     fn gone(&mut self, origin: Origin) {
         self.groups.forget(origin);
         self.resizing.gone(origin);
+        self.loads.gone(origin);
         self.tasks.retain(|task| !task.is_for(origin));
     }
 

@@ -26,6 +26,9 @@ pub(super) enum OwnedResponse {
     Unknown,
     Stored { version: u64, degraded: bool },
     Deleted { existed: bool, degraded: bool },
+    Reserved { token: u64 },
+    Loading { token: u64 },
+    Done,
     Error { code: ErrorCode, message: String },
 }
 
@@ -51,6 +54,9 @@ impl OwnedResponse {
             OwnedResponse::Deleted { existed, degraded } => {
                 Response::Deleted { existed: *existed, degraded: *degraded }
             }
+            OwnedResponse::Reserved { token } => Response::Reserved { token: *token },
+            OwnedResponse::Loading { token } => Response::Loading { token: *token },
+            OwnedResponse::Done => Response::Done,
             OwnedResponse::Error { code, message } => Response::Error { code: *code, message },
         }
     }

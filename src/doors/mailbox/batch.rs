@@ -143,7 +143,10 @@ fn handle(
         Request::Get { .. }
         | Request::GetMany { .. }
         | Request::SetMany { .. }
-        | Request::Delete { .. } => true,
+        | Request::Delete { .. }
+        | Request::Reserve { .. }
+        | Request::Fill { .. }
+        | Request::Abandon { .. } => true,
         // All others go over the socket.
         _ => return Err(Broken),
     };
