@@ -11,6 +11,7 @@
 //! | results of the tiers | `landing` |
 //! | the administrator's requests | `admin` |
 //! | moving to a table of another shape | `resize` |
+//! | reading the configuration again | `reload` |
 
 mod admin;
 
@@ -19,6 +20,7 @@ mod flight;
 mod landing;
 mod life;
 mod loads;
+mod reload;
 mod request;
 mod resize;
 mod response;
@@ -39,6 +41,7 @@ use l1d_wire::protocol::version::{
 };
 use l1d_wire::protocol::{Attached, ErrorCode, Layouts, Request, Response, Set};
 use loads::Loads;
+use reload::Reloading;
 use resize::Resizing;
 use response::{Groups, Waiter};
 use serde_json::json;
@@ -84,6 +87,7 @@ pub struct Owner {
     /// The longest turn since statistics were last requested.
     longest_turn_lately: Duration,
     resizing: Resizing,
+    reloading: Reloading,
 }
 
 /// Counters of client requests.
@@ -109,13 +113,13 @@ impl Owner {
     #[must_use]
     pub fn new(
         tables: Tables,
-        policy: PolicySet,
         absent_share_max_permille: u16,
         ttl_max: Duration,
         mut below: Option<Box<dyn Tiers>>,
     ) -> Owner {
         let now = Instant::now();
         let unsettled = tables.unsettled();
+        let policy = tables.policy().clone();
         if let (Some(below), Some(l3_session)) = (&mut below, unsettled) {
             below.take_over(l3_session);
         }
@@ -139,11 +143,10 @@ impl Owner {
             longest_turn: Duration::ZERO,
             longest_turn_lately: Duration::ZERO,
             resizing: Resizing::default(),
+            reloading: Reloading::default(),
         };
         owner.set_clock();
-        for rule in owner.policy.rules() {
-            owner.tables.limit_policy(rule.id, rule.share_max_permille);
-        }
+        owner.limit_policies();
         owner.tables.limit_absences(Some(absent_share_max_permille));
         owner
     }
@@ -198,6 +201,7 @@ impl Owner {
             mailbox_bytes: 0,
             policy: &self.policy_bytes,
             layouts: (agreed >= PROTOCOL_NEGOTIATED).then_some(Layouts::OWN),
+            policy_epoch: (agreed >= PROTOCOL_NEGOTIATED).then(|| self.tables.policy_epoch()),
         });
         replies.reply_with_table(origin, &response, self.tables.file().read_only().as_fd());
     }
@@ -237,6 +241,7 @@ impl Service for Owner {
             Request::Explain { key } => self.explain(key, origin, replies),
             Request::Check => self.check(origin, replies),
             Request::Policy => self.policy(origin, replies),
+            Request::ReloadPolicy => self.reload_for(origin, peer, replies),
             Request::Advise => self.advise(origin, replies),
             Request::Resize { table_bytes, entry_bytes } => {
                 self.resize(origin, peer, (table_bytes, entry_bytes), replies);
@@ -271,6 +276,7 @@ impl Service for Owner {
         self.groups.forget(origin);
         self.resizing.gone(origin);
         self.loads.gone(origin);
+        self.reloading.gone(origin);
         self.tasks.retain(|task| !task.is_for(origin));
     }
 
@@ -281,6 +287,14 @@ impl Service for Owner {
 
     fn takes_more(&self) -> bool {
         !self.writes.is_full()
+    }
+
+    fn reload(&mut self, replies: &mut dyn Replies) {
+        self.begin_reload(None, replies);
+    }
+
+    fn config_ready(&mut self, replies: &mut dyn Replies) {
+        self.config_read(replies);
     }
 
     fn tier_ready(&mut self, number: u64, readiness: Readiness, replies: &mut dyn Replies) {
