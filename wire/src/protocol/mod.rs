@@ -7,9 +7,11 @@
 
 mod codec;
 pub mod frame;
+mod operation;
 pub mod version;
 
 pub use codec::{DecodeError, EncodeError};
+pub use operation::{NotChanged, Operate, Operation};
 pub use version::PROTOCOL_VERSION;
 
 use crate::policy::WriteMode;
@@ -53,6 +55,10 @@ pub enum Request<'a> {
         /// The key.
         key: &'a [u8],
     },
+    /// Change a key in one step that depends on what it holds; answered by [`Response::Changed`],
+    /// [`Response::NotChanged`], or [`Response::Found`] for [`Operation::GetAndTouch`]. From
+    /// version 5 on.
+    Operate(Operate<'a>),
     /// Make every entry whose policy or key has this prefix invisible in L1; empty: all.
     Flush {
         /// The prefix.
@@ -82,6 +88,17 @@ pub enum Request<'a> {
         /// are now.
         entry_bytes: Option<u32>,
     },
+}
+
+impl Request<'_> {
+    /// The oldest version of the protocol that has this request.
+    #[must_use]
+    pub fn since(&self) -> u32 {
+        match self {
+            Request::Operate(_) => version::PROTOCOL_OPERATIONS,
+            _ => version::PROTOCOL_OLDEST,
+        }
+    }
 }
 
 /// A value to store.
@@ -140,6 +157,20 @@ pub enum Response<'a> {
         existed: bool,
         /// A tier could not be told.
         degraded: bool,
+    },
+    /// The operation is done, and visible to every process.
+    Changed {
+        /// Version of the entry; 0 where the table holds no copy.
+        version: u64,
+        /// The counter's new value, after [`Operation::Count`].
+        number: Option<i64>,
+        /// L2 has not deleted its copy, and is not read for the key before it has.
+        degraded: bool,
+    },
+    /// The operation's condition does not hold; nothing has changed.
+    NotChanged {
+        /// Which one.
+        reason: NotChanged,
     },
     /// Answer of an administrator's request: one JSON document.
     Json(&'a str),

@@ -1,5 +1,6 @@
 //! Requests as bytes.
 
+use super::operation::{put_operate, take_operate};
 use super::{
     DecodeError, EncodeError, Fields, encode_frame, length_word, put_bytes, put_duration,
     with_length,
@@ -22,6 +23,7 @@ const SET_MANY: u8 = 11;
 const RESIZE: u8 = 12;
 const ADVISE: u8 = 13;
 const CLIENTS: u8 = 14;
+const OPERATE: u8 = 15;
 
 impl<'a> Request<'a> {
     /// Appends this request to `frame`, as one whole frame.
@@ -47,6 +49,9 @@ impl<'a> Request<'a> {
                 sets.iter().try_for_each(|set| with_length(out, |out| put_set(out, set)))
             }),
             Request::Delete { key } => encode_frame(frame, DELETE, |out| put_bytes(out, key)),
+            Request::Operate(operate) => {
+                encode_frame(frame, OPERATE, |out| put_operate(out, operate))
+            }
             Request::Flush { prefix } => encode_frame(frame, FLUSH, |out| put_bytes(out, prefix)),
             Request::Stats => encode_frame(frame, STATS, |_| Ok(())),
             Request::Clients => encode_frame(frame, CLIENTS, |_| Ok(())),
@@ -89,6 +94,7 @@ impl<'a> Request<'a> {
                 })?,
             },
             DELETE => Request::Delete { key: fields.bytes("key")? },
+            OPERATE => Request::Operate(take_operate(&mut fields)?),
             FLUSH => Request::Flush { prefix: fields.bytes("prefix")? },
             STATS => Request::Stats,
             CLIENTS => Request::Clients,
