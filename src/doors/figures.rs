@@ -84,7 +84,7 @@ impl Figures {
         let (reads, writes) = match request {
             Request::Get { .. } => (1, 0),
             Request::GetMany { keys } => (keys.len(), 0),
-            Request::Set(_) | Request::Delete { .. } => (0, 1),
+            Request::Set(_) | Request::Delete { .. } | Request::Operate(_) => (0, 1),
             Request::SetMany { sets } => (0, sets.len()),
             _ => (0, 0),
         };

@@ -7,6 +7,7 @@
 //! | changes on their way through the tiers | `write` |
 //! | how long a value lives in each place | `life` |
 //! | get, set, delete | `request` |
+//! | changes that depend on what a key holds | `operation` |
 //! | results of the tiers | `landing` |
 //! | the administrator's requests | `admin` |
 //! | moving to a table of another shape | `resize` |
@@ -17,6 +18,7 @@ mod flags;
 mod flight;
 mod landing;
 mod life;
+mod operation;
 mod request;
 mod resize;
 mod response;
@@ -35,7 +37,7 @@ use l1d_wire::policy::PolicySet;
 use l1d_wire::protocol::version::{
     PROTOCOL_NEGOTIATED, PROTOCOL_OLDEST, PROTOCOL_VERSION, agreed_version,
 };
-use l1d_wire::protocol::{Attached, ErrorCode, Layouts, Request, Response, Set};
+use l1d_wire::protocol::{Attached, ErrorCode, Layouts, Operate, Request, Response, Set};
 use resize::Resizing;
 use response::{Groups, Waiter};
 use serde_json::json;
@@ -92,6 +94,7 @@ struct Counters {
     hits_told: u64,
     sets: u64,
     deletes: u64,
+    operations: u64,
     degraded: u64,
     refused: u64,
     unknown_outcomes: u64,
@@ -216,6 +219,9 @@ impl Service for Owner {
             }
             Request::SetMany { sets } => self.set_many(&sets, origin, replies),
             Request::Delete { key } => self.delete(key, origin, replies),
+            Request::Operate(operate) => {
+                self.operate(&operate, Waiter::Origin(origin), replies);
+            }
             Request::Flush { prefix } => self.flush(prefix, origin, replies),
             Request::Stats => self.stats(origin, replies),
             Request::Clients => {
@@ -234,7 +240,10 @@ impl Service for Owner {
 
     fn prefetch_index(&mut self, request: &Request<'_>) {
         match request {
-            Request::Set(Set { key, .. }) | Request::Get { key } | Request::Delete { key } => {
+            Request::Set(Set { key, .. })
+            | Request::Get { key }
+            | Request::Delete { key }
+            | Request::Operate(Operate { key, .. }) => {
                 self.tables.current().prefetch_index(key);
             }
             _ => {}
@@ -242,7 +251,10 @@ impl Service for Owner {
     }
 
     fn prefetch_entry(&mut self, request: &Request<'_>) {
-        if let Request::Set(Set { key, .. }) | Request::Delete { key } = request {
+        if let Request::Set(Set { key, .. })
+        | Request::Delete { key }
+        | Request::Operate(Operate { key, .. }) = request
+        {
             self.tables.current().prefetch_entry(key);
         }
     }

@@ -85,7 +85,8 @@ impl Owner {
     pub(super) fn set(&mut self, set: &Set<'_>, waiter: Waiter, replies: &mut dyn Replies) {
         self.counters.sets += 1;
         let rule = self.policy.rule(set.key);
-        if let Err(answer) = key_fits(set.key).and_then(|()| self.value_fits(set, rule)) {
+        if let Err(answer) = key_fits(set.key).and_then(|()| self.value_fits(set.value.len(), rule))
+        {
             return self.groups.give(waiter, &answer, replies);
         }
         let (id, mode) = (rule.id, set.write.unwrap_or(rule.write));
@@ -145,7 +146,7 @@ impl Owner {
     }
 
     /// Where the record of a key is kept that is written in this mode.
-    fn record(&self, mode: WriteMode) -> Record {
+    pub(super) fn record(&self, mode: WriteMode) -> Record {
         match &self.below {
             Some(below) if mode == WriteMode::Through && below.has(Tier::L3) => Record::L3,
             Some(_) if mode == WriteMode::Through => Record::L2,
@@ -155,8 +156,7 @@ impl Owner {
 
     /// Checked before anything is changed: a value that a tier takes and the table refuses would
     /// leave the older one visible.
-    fn value_fits(&self, set: &Set<'_>, rule: &Rule) -> Result<(), OwnedResponse> {
-        let bytes = set.value.len();
+    pub(super) fn value_fits(&self, bytes: usize, rule: &Rule) -> Result<(), OwnedResponse> {
         let table_max = self.tables.current().writer().geometry().value_bytes_max() as usize;
         let message = if bytes > rule.value_bytes_max as usize {
             format!(
@@ -225,10 +225,9 @@ impl Owner {
         if rule_with(&self.policy, rule).scope == Scope::Process {
             return Ok(0);
         }
-        let policy = rule;
         let now_ns = self.now_ns();
         let expiry = expiry_tick(now_ns.saturating_add(nanos(ttl)));
-        let entry = Entry { key, value, flags, policy, expiry, ..Entry::default() };
+        let entry = Entry { key, value, flags, policy: rule, expiry, ..Entry::default() };
         self.tables
             .put(&entry, now_ns)
             .map_err(|error| OwnedResponse::error(ErrorCode::TooLarge, error.to_string()))
@@ -266,7 +265,7 @@ fn busy(what: &str) -> OwnedResponse {
     OwnedResponse::error(ErrorCode::Busy, format!("too many {what} wait already; try again later"))
 }
 
-fn key_fits(key: &[u8]) -> Result<(), OwnedResponse> {
+pub(super) fn key_fits(key: &[u8]) -> Result<(), OwnedResponse> {
     if (1..=KEY_BYTES_MAX).contains(&key.len()) {
         return Ok(());
     }

@@ -143,7 +143,8 @@ fn handle(
         Request::Get { .. }
         | Request::GetMany { .. }
         | Request::SetMany { .. }
-        | Request::Delete { .. } => true,
+        | Request::Delete { .. }
+        | Request::Operate(_) => true,
         // All others go over the socket.
         _ => return Err(Broken),
     };
