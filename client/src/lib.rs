@@ -98,6 +98,8 @@ mod admin;
 mod async_client;
 #[cfg(feature = "tokio")]
 mod async_many;
+#[cfg(feature = "tokio")]
+mod async_operations;
 mod attachment;
 mod builder;
 mod client;
@@ -113,6 +115,8 @@ mod mailbox;
 mod mailbox_place;
 mod many;
 mod memo;
+mod operations;
+mod outcome;
 mod pending;
 mod pool;
 mod populate;
@@ -144,6 +148,7 @@ pub use in_place::ValueView;
 pub use l1d_wire::pages::Pages;
 pub use l1d_wire::policy::WriteMode;
 pub use memo::{Memo, MemoError};
+pub use outcome::{Count, CounterOptions, OperationOptions, Outcome};
 pub use pending::Pending;
 pub use populate::Populate;
 pub use value::{Deleted, Lifetime, Lookup, Meta, SetOptions, Source, Stored, Token, Value};
