@@ -3,10 +3,13 @@
 //! Where L1 has the record, the owner looks, decides and publishes within one request. Only the
 //! owner changes the table, so operations are linearizable. Otherwise the record decides.
 
+mod below;
+
 use super::Owner;
 use super::life::{Lives, Record};
 use super::request::{key_fits, nanos, remaining};
 use super::response::{OwnedResponse, Waiter};
+use super::write::Change;
 use crate::doors::Replies;
 use crate::table::Held;
 use l1d_wire::policy::Scope;
@@ -52,10 +55,13 @@ impl Owner {
         let answer = match record {
             Record::L1 if scope == Scope::Process => Err(no_record()),
             Record::L1 => self.operate_in_table(operate, id, lives.l1),
-            _ => Err(OwnedResponse::error(
-                ErrorCode::Refused,
-                "operations on keys that are kept in tiers are not supported; use an l1-only rule",
-            )),
+            _ => match self.operating(operate, rule, (record, lives)) {
+                Ok(operating) => {
+                    let change = Change::Operate(operating);
+                    return self.line_up(&operate.key.into(), id, change, waiter, replies);
+                }
+                Err(answer) => Err(answer),
+            },
         };
         let (Ok(answer) | Err(answer)) = answer;
         self.groups.give(waiter, &answer, replies);

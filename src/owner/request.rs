@@ -9,7 +9,7 @@ use super::write::Change;
 use crate::doors::{Origin, Replies};
 use crate::tiers::{Job, L2Change, Tier};
 use l1d_wire::policy::{PolicySet, Rule, Scope, WriteMode};
-use l1d_wire::protocol::{ErrorCode, Response, Set};
+use l1d_wire::protocol::{ErrorCode, NotChanged, Response, Set};
 use shm_layout::entry::{KEY_BYTES_MAX, NEVER, TICK_BITS, expiry_tick};
 use shm_layout::{Entry, LayoutError};
 use std::sync::Arc;
@@ -191,26 +191,43 @@ impl Owner {
     /// Sends the first queued change of `key` to the tiers. The old value stays visible: that is
     /// allowed until the new one is acknowledged, and a hot key must not miss (P7).
     pub(super) fn begin_write(&mut self, key: &Arc<[u8]>, replies: &mut dyn Replies) {
-        while let (Some(write), Some(below)) = (self.writes.first(key), &mut self.below) {
-            let (id, key) = (write.id, key.clone());
-            let job = match &write.change {
-                Change::Set { value, flags, lives } => {
-                    let rule = rule_with(&self.policy, write.rule);
-                    let (value, flags, l2, l3_ttl) = (value.clone(), *flags, lives.l2, lives.l3);
-                    let l3_value = flags::to_l3(rule, &value, flags);
-                    Job::Set { id, key: key.clone(), value, l3_value, flags, l2, l3_ttl }
-                }
-                Change::Delete { .. } => Job::Delete { id, key: key.clone(), in_l2: true },
-            };
+        while let Some((id, job)) = self.next_job(key) {
             // P2: every value in flight is older than this write.
-            self.flights.kill(&key);
-            if below.submit(job).is_ok() {
-                return;
-            }
+            self.flights.kill(key);
+            let refusal = match (job, &mut self.below) {
+                (Some(job), Some(below)) => match below.submit(job) {
+                    Ok(()) => return,
+                    Err(_) => busy("writes"),
+                },
+                _ => OwnedResponse::NotChanged { reason: NotChanged::Conflict },
+            };
             if let Some(write) = self.writes.end(id) {
-                self.groups.give(write.waiter, &busy("writes"), replies);
+                self.groups.give(write.waiter, &refusal, replies);
             }
         }
+    }
+
+    /// The number and the job of the change of `key` that is to begin. No job: it is an operation
+    /// on a version that the table does not have.
+    fn next_job(&mut self, key: &Arc<[u8]>) -> Option<(u64, Option<Job>)> {
+        let write = self.writes.first(key)?;
+        let (id, key, rule) = (write.id, key.clone(), write.rule);
+        let job = match &write.change {
+            Change::Set { value, flags, lives } => {
+                let rule = rule_with(&self.policy, rule);
+                let (value, flags, l2, l3_ttl) = (value.clone(), *flags, lives.l2, lives.l3);
+                let l3_value = flags::to_l3(rule, &value, flags);
+                Job::Set { id, key, value, l3_value, flags, l2, l3_ttl }
+            }
+            Change::Delete { .. } => Job::Delete { id, key, in_l2: true },
+            Change::Operate(operating) => {
+                let operating = operating.clone();
+                let operate = self.for_record(&key, rule, &operating);
+                let job = operate.map(Arc::new).map(|operate| Job::Operate { id, key, operate });
+                return Some((id, job));
+            }
+        };
+        Some((id, Some(job)))
     }
 
     /// Stores a value in L1, if the policy keeps L1 copies in the table.

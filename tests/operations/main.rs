@@ -3,6 +3,7 @@
 //! tiers.
 
 mod table;
+mod tiers;
 
 use l1d_client::{Client, CounterOptions, Lifetime, OperationOptions};
 use std::time::Duration;
@@ -103,7 +104,9 @@ fn check_compare_and_set(daemons: &[&Daemon], each: usize) {
             }
         }
     });
-    let list = text(&connect(daemons[0]), "list").unwrap();
+    // Of the record: a copy may be older than what the other host did last.
+    let list = connect(daemons[0]).get_and_touch("list", Lifetime::Rule).unwrap().unwrap();
+    let list = String::from_utf8(list.into_vec()).unwrap();
     for number in 0..4 {
         for round in 0..each {
             let item = format!(",{number}-{round},");
