@@ -145,6 +145,20 @@ fn where_l1_is_the_record_a_call_may_ask_for_more_than_the_rule() {
 }
 
 #[test]
+fn a_rule_without_l2_shows_what_others_write_to_redis_once_the_copy_in_l1_has_ended() {
+    let scene = Scene::with("ttl = \"100ms\"\nl2 = false");
+    scene.set_for("key", Lifetime::Rule);
+    assert_eq!(scene.memcached_seconds("key"), None);
+    scene.memcached.client().ascii_set("key", 0, 60, b"of somebody else");
+    scene.redis.client().resp(&[b"SET", b"key", b"by another"]);
+    until("the copy in L1 to end", || {
+        (text(&scene.client, "key").as_deref() == Some("by another")).then_some(())
+    });
+    assert!(scene.client.delete("key").unwrap().existed);
+    assert!(scene.memcached_seconds("key").is_some(), "not touched");
+}
+
+#[test]
 fn without_memcached_writes_succeed_and_say_degraded() {
     for publish in ["refuse", "publish"] {
         let mut scene = Scene::with(&format!("on_write_error = \"{publish}\""));

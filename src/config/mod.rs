@@ -37,6 +37,7 @@
 //! negative_ttl = "1s"             # of a confirmed absence; "0s": not cached
 //! write = "through"               # or "l1-only"
 //! on_write_error = "refuse"       # or "publish"
+//! l2 = true                       # false: Redis alone holds these keys
 //! client_flags = "refuse"         # or "never-fill-l2", "frame", "ignore"
 //! value_bytes_max = "1MiB"        # default: that of [table]; not above it
 //!

@@ -200,6 +200,7 @@ fn rule(section: &mut Section<'_>, template: &Rule, limits: RuleLimits) -> Rule 
         share_max_permille: section.read_or("share_max", template.share_max_permille, |value| {
             value::share(value, "20%").map(Some)
         }),
+        l2: section.read_or("l2", template.l2, value::truth),
         client_flags: section
             .read_or("client_flags", template.client_flags, |value| value::choice(value, &flags)),
     }

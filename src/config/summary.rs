@@ -4,7 +4,7 @@ use super::units::{show_duration, show_prefix, show_share, show_size};
 use super::{Config, ConfigError, LogFormat, host, read, read_text};
 use crate::tiers::parse_url;
 use comfy_table::{ContentArrangement, Table, presets};
-use l1d_wire::policy::{OnWriteError, PolicySet, Rule, Scope, WriteMode};
+use l1d_wire::policy::{ClientFlags, OnWriteError, PolicySet, Rule, Scope, WriteMode};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -54,6 +54,8 @@ pub fn rule_json(rule: &Rule) -> Value {
         "on_write_error": on_write_error(rule),
         "value_bytes_max": rule.value_bytes_max,
         "share_max_percent": rule.share_max_permille.map(percent),
+        "l2": rule.l2,
+        "client_flags": client_flags(rule),
     })
 }
 
@@ -136,6 +138,8 @@ fn rules_table(policy: &PolicySet) -> String {
         "on_write_error",
         "value_bytes_max",
         "share_max",
+        "l2",
+        "client_flags",
     ]);
     for rule in policy.rules() {
         table.add_row([
@@ -153,6 +157,8 @@ fn rules_table(policy: &PolicySet) -> String {
             on_write_error(rule).to_owned(),
             show_size(rule.value_bytes_max.into()),
             rule.share_max_permille.map_or("100%".to_owned(), show_share),
+            rule.l2.to_string(),
+            client_flags(rule).to_owned(),
         ]);
     }
     table.trim_fmt()
@@ -183,6 +189,15 @@ fn write_mode(rule: &Rule) -> &'static str {
     match rule.write {
         WriteMode::Through => "through",
         WriteMode::L1Only => "l1-only",
+    }
+}
+
+fn client_flags(rule: &Rule) -> &'static str {
+    match rule.client_flags {
+        ClientFlags::Refuse => "refuse",
+        ClientFlags::NeverFillL2 => "never-fill-l2",
+        ClientFlags::Frame => "frame",
+        ClientFlags::Ignore => "ignore",
     }
 }
 

@@ -145,6 +145,7 @@ fn every_key_is_read() {
         write = "through"
         on_write_error = "refuse"
         client_flags = "never-fill-l2"
+        l2 = false
         value_bytes_max = "2MiB"
         share_max = "20%"
         [[policy]]
@@ -191,6 +192,7 @@ fn every_key_is_read() {
         on_write_error: OnWriteError::Publish,
         value_bytes_max: 1000,
         share_max_permille: None,
+        l2: true,
         client_flags: ClientFlags::Frame,
     };
     let first = Rule {
@@ -205,6 +207,7 @@ fn every_key_is_read() {
         on_write_error: OnWriteError::Refuse,
         value_bytes_max: 2 << 20,
         share_max_permille: Some(200),
+        l2: false,
         client_flags: ClientFlags::NeverFillL2,
     };
     let second = Rule { id: 2, prefix: vec![0, 0xff], ..default.clone() };

@@ -209,13 +209,18 @@ impl Owner {
                 let message = format!("nothing has changed: {tier} did not take the write: {why}");
                 OwnedResponse::error(ErrorCode::TierFailed, message)
             }
+            Written::Refused { tier, why } => {
+                self.counters.refused += 1;
+                let message = format!("nothing has changed: {tier} refuses the write: {why}");
+                OwnedResponse::error(ErrorCode::Refused, message)
+            }
             Written::Removed { tier, why } => {
                 self.counters.refused += 1;
                 self.tables.remove(&write.key, self.now_ns());
                 let message = format!(
-                    "{tier} did not take the value: {why}; the key's former value is gone as well"
+                    "{tier} refuses the value: {why}; the key's former value is gone as well"
                 );
-                OwnedResponse::error(ErrorCode::TierFailed, message)
+                OwnedResponse::error(ErrorCode::Refused, message)
             }
             Written::Unknown { tier, why } => {
                 self.counters.unknown_outcomes += 1;

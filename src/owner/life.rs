@@ -58,7 +58,10 @@ impl Lives {
             }
             Record::L3 => {
                 let l3 = asked.map_or(rule.l3_ttl, finite);
-                let l2 = store(Some(below(l3, rule.l2_ttl)));
+                let l2 = match rule.l2 {
+                    true => store(Some(below(l3, rule.l2_ttl))),
+                    false => L2Change::None,
+                };
                 Lives { l1: below(l3, rule.ttl), l2, l3 }
             }
         }
@@ -91,6 +94,12 @@ mod tests {
         assert_eq!(lives(None, Record::L1).0, 20 * S);
         assert_eq!(lives(Some(60 * S), Record::L1).0, 60 * S, "a rule's life is only the default");
         assert_eq!(lives(Some(FOREVER), Record::L1).0, 3600 * S);
+    }
+
+    #[test]
+    fn a_rule_may_leave_l2_out() {
+        let rule = Rule { l2: false, ..Rule::default() };
+        assert_eq!(Lives::new(&rule, None, Record::L3, 3600 * S).l2, L2Change::None);
     }
 
     #[test]

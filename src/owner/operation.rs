@@ -50,7 +50,7 @@ impl Owner {
         if let Err(answer) = accepted {
             return self.groups.give(waiter, &answer, replies);
         }
-        let (id, scope, record) = (rule.id, rule.scope, self.record(rule.write));
+        let (id, scope, record) = (rule.id, rule.scope, self.record(rule, rule.write));
         let lives = Lives::new(rule, operate.ttl, record, self.ttl_max);
         let answer = match record {
             Record::L1 if scope == Scope::Process => Err(no_record()),

@@ -35,7 +35,7 @@ impl Owner {
             return self.groups.give(waiter, &answer, replies);
         }
         let rule = self.policy.rule(key);
-        let (rule, scope) = (rule.id, rule.scope);
+        let (rule, scope, in_l2) = (rule.id, rule.scope, rule.l2);
         if scope == Scope::Host {
             self.tables.missed(key, rule, now_ns);
         }
@@ -47,7 +47,7 @@ impl Owner {
             Boarding::Joined => return,
             Boarding::Full => Some(waiter),
             Boarding::Begun(flight, key) => {
-                let sent = below.submit(Job::Fetch { flight, key, in_l2: true });
+                let sent = below.submit(Job::Fetch { flight, key, in_l2 });
                 if sent.is_err() {
                     self.flights.land(flight);
                 }
@@ -89,11 +89,11 @@ impl Owner {
         {
             return self.groups.give(waiter, &answer, replies);
         }
-        let (id, mode) = (rule.id, set.write.unwrap_or(rule.write));
+        let id = rule.id;
+        let record = self.record(rule, set.write.unwrap_or(rule.write));
         if set.ttl == Some(Duration::ZERO) {
-            return self.remove(set.key, (id, mode), true, waiter, replies);
+            return self.remove(set.key, (id, record), true, waiter, replies);
         }
-        let record = self.record(mode);
         let lives = Lives::new(rule, set.ttl, record, self.ttl_max);
         if record == Record::L1 {
             self.flights.kill(set.key);
@@ -124,20 +124,20 @@ impl Owner {
             return self.groups.give(waiter, &answer, replies);
         }
         let rule = self.policy.rule(key);
-        let (id, mode) = (rule.id, rule.write);
-        self.remove(key, (id, mode), false, waiter, replies);
+        let (id, record) = (rule.id, self.record(rule, rule.write));
+        self.remove(key, (id, record), false, waiter, replies);
     }
 
     /// Deletes a key, for a delete or for a set of a value that is not to be kept.
     fn remove(
         &mut self,
         key: &[u8],
-        (rule, mode): (u8, WriteMode),
+        (rule, record): (u8, Record),
         by_set: bool,
         waiter: Waiter,
         replies: &mut dyn Replies,
     ) {
-        if self.record(mode) != Record::L1 {
+        if record != Record::L1 {
             return self.line_up(&key.into(), rule, Change::Delete { by_set }, waiter, replies);
         }
         self.flights.kill(key);
@@ -145,11 +145,11 @@ impl Owner {
         self.groups.give(waiter, &deleted(by_set, existed, false), replies);
     }
 
-    /// Where the record of a key is kept that is written in this mode.
-    pub(super) fn record(&self, mode: WriteMode) -> Record {
+    /// Where the record of a key under `rule` is kept that is written in this mode.
+    pub(super) fn record(&self, rule: &Rule, mode: WriteMode) -> Record {
         match &self.below {
             Some(below) if mode == WriteMode::Through && below.has(Tier::L3) => Record::L3,
-            Some(_) if mode == WriteMode::Through => Record::L2,
+            Some(_) if mode == WriteMode::Through && rule.l2 => Record::L2,
             _ => Record::L1,
         }
     }
@@ -212,6 +212,7 @@ impl Owner {
     fn next_job(&mut self, key: &Arc<[u8]>) -> Option<(u64, Option<Job>)> {
         let write = self.writes.first(key)?;
         let (id, key, rule) = (write.id, key.clone(), write.rule);
+        let in_l2 = rule_with(&self.policy, rule).l2;
         let job = match &write.change {
             Change::Set { value, flags, lives } => {
                 let rule = rule_with(&self.policy, rule);
@@ -219,11 +220,12 @@ impl Owner {
                 let l3_value = flags::to_l3(rule, &value, flags);
                 Job::Set { id, key, value, l3_value, flags, l2, l3_ttl }
             }
-            Change::Delete { .. } => Job::Delete { id, key, in_l2: true },
+            Change::Delete { .. } => Job::Delete { id, key, in_l2 },
             Change::Operate(operating) => {
                 let operating = operating.clone();
                 let operate = self.for_record(&key, rule, &operating);
-                let job = operate.map(Arc::new).map(|operate| Job::Operate { id, key, operate });
+                let operate = operate.map(Arc::new);
+                let job = operate.map(|operate| Job::Operate { id, key, operate, in_l2 });
                 return Some((id, job));
             }
         };

@@ -34,6 +34,7 @@ pub enum Step {
     Operate {
         id: u64,
         key: Arc<[u8]>,
+        in_l2: bool,
     },
     /// L2's, where it is the store of record, to a question for the value that an operation depends
     /// on.

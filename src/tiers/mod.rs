@@ -147,9 +147,9 @@ pub enum Job {
     },
     /// Delete from L3, and from L2 where that may hold the key.
     Delete { id: u64, key: Arc<[u8]>, in_l2: bool },
-    /// Have the store of record carry out an operation, then delete the key from L2, where that
-    /// holds copies.
-    Operate { id: u64, key: Arc<[u8]>, operate: Arc<Operate> },
+    /// Have the store of record carry out an operation, then delete the key from L2, if that may
+    /// hold a copy (`in_l2`).
+    Operate { id: u64, key: Arc<[u8]>, operate: Arc<Operate>, in_l2: bool },
 }
 
 /// What a set does in L2.
@@ -212,6 +212,8 @@ pub enum Written {
     /// The store of record has not taken it, and holds what it held. `why`
     /// says what to do next.
     NotApplied { tier: Tier, why: String },
+    /// The store of record refuses this very change, and holds what it held.
+    Refused { tier: Tier, why: String },
     /// The store of record refused the value, and holds none for the key any more.
     Removed { tier: Tier, why: String },
     /// The store of record may have taken it, or may yet.

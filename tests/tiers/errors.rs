@@ -23,7 +23,7 @@ fn why_failed(fetched: Fetched) -> String {
 
 fn why_not_applied(written: Written) -> String {
     match written {
-        Written::NotApplied { why, .. } => why,
+        Written::NotApplied { why, .. } | Written::Refused { why, .. } => why,
         other => panic!("{other:?}"),
     }
 }

@@ -28,8 +28,9 @@ impl Owner {
         use protocol::Operation as Asked;
         let refused = |message: &str| Err(OwnedResponse::error(ErrorCode::Refused, message));
         let is_framed = record == Record::L3 && rule.client_flags == ClientFlags::Frame;
-        let has_both =
-            record == Record::L3 && self.below.as_ref().is_some_and(|below| below.has(Tier::L2));
+        let has_both = record == Record::L3
+            && lives.l2 != L2Change::None
+            && self.below.as_ref().is_some_and(|below| below.has(Tier::L2));
         let (operation, version) = match operate.operation {
             Asked::Append { .. } | Asked::Prepend { .. } if is_framed => {
                 return refused(

@@ -19,14 +19,15 @@ use crate::tiers::request::{Answer, Ask};
 use crate::tiers::ttl;
 use crate::tiers::{Operate, Operated, Operation};
 
-/// The value in `old`; not a string: an error, which is the reply.
+/// Begins with the value in `old`. No command that could be refused follows the one that writes:
+/// then nothing has changed where the reply is an error.
 macro_rules! script {
     ($body:literal) => {
         concat!(
             "local k=KEYS[1] local old=redis.pcall('GET',k) ",
             "if type(old)=='table' then return old end ",
-            "local function done(r,v) if type(r)=='table' and r.err then return r end ",
-            "return {'done',v,redis.call('PTTL',k)} end ",
+            "local function done(r,v,ms) if type(r)=='table' and r.err then return r end ",
+            "return {'done',v,ms} end ",
             "local function store(v,ms) if ms=='' then return redis.pcall('SET',k,v) end ",
             "return redis.pcall('SET',k,v,'PX',ms) end ",
             $body
@@ -36,29 +37,31 @@ macro_rules! script {
 
 /// Arguments: the expected value, the new one, its life.
 const COMPARE_AND_SET: &str = script!(
-    "if old~=ARGV[1] then return {'conflict'} end return done(store(ARGV[2],ARGV[3]),false)"
+    "if old~=ARGV[1] then return {'conflict'} end return done(store(ARGV[2],ARGV[3]),false,-1)"
 );
 /// Argument: the expected value.
 const DELETE_IF: &str = script!(
-    "if old~=ARGV[1] then return {'conflict'} end return done(redis.pcall('UNLINK',k),false)"
+    "if old~=ARGV[1] then return {'conflict'} end return done(redis.pcall('UNLINK',k),false,-1)"
 );
 /// Arguments: bytes before the value, bytes after it, most bytes of the result.
 const EXTEND: &str = script!(
     "if not old then return {'absent'} end \
      local v=ARGV[1]..old..ARGV[2] if #v>tonumber(ARGV[3]) then return {'large',#v} end \
-     return done(redis.pcall('SET',k,v,'KEEPTTL'),v)"
+     local t=redis.pcall('PTTL',k) if type(t)=='table' then return t end \
+     return done(redis.pcall('SET',k,v,'KEEPTTL'),v,t)"
 );
 /// Arguments: what to add, the value to begin with or nothing, its life.
 const COUNT: &str = script!(
     "if not old then if ARGV[2]=='' then return {'absent'} end \
-     return done(store(ARGV[2],ARGV[3]),ARGV[2]) end \
+     return done(store(ARGV[2],ARGV[3]),ARGV[2],tonumber(ARGV[3]) or -1) end \
+     local t=redis.pcall('PTTL',k) if type(t)=='table' then return t end \
      local r=redis.pcall('INCRBY',k,ARGV[1]) \
-     if type(r)=='table' then return r end return done(r,redis.call('GET',k))"
+     if type(r)=='table' then return r end return done(r,redis.call('GET',k),t)"
 );
 /// Arguments: the life, and whether to tell the value.
 const TOUCH: &str = script!(
     "if not old then return {'absent'} end local r if ARGV[1]=='' then r=redis.pcall('PERSIST',k) \
-     else r=redis.pcall('PEXPIRE',k,ARGV[1]) end return done(r,ARGV[2]=='1' and old)"
+     else r=redis.pcall('PEXPIRE',k,ARGV[1]) end return done(r,ARGV[2]=='1' and old,-1)"
 );
 
 /// The command that carries out `operate` on `key`.

@@ -26,7 +26,13 @@ enum Next {
 }
 
 impl Upstream {
-    pub(super) fn begin_operate(&mut self, id: u64, key: Arc<[u8]>, operate: Arc<Operate>) {
+    pub(super) fn begin_operate(
+        &mut self,
+        id: u64,
+        key: Arc<[u8]>,
+        operate: Arc<Operate>,
+        in_l2: bool,
+    ) {
         let is_one_step = matches!(
             operate.operation,
             Operation::Add { .. }
@@ -37,7 +43,7 @@ impl Upstream {
         if self.l3.is_none() && !is_one_step {
             return self.examine(Examine { id, key, operate, conflicts: 0 });
         }
-        let ticket = self.running.insert(Step::Operate { id, key: key.clone() });
+        let ticket = self.running.insert(Step::Operate { id, key: key.clone(), in_l2 });
         let request = Request { key, ask: Ask::Operate(operate) };
         match self.l3 {
             Some(_) => self.ask_l3(Some(ticket), request),
@@ -46,23 +52,36 @@ impl Upstream {
     }
 
     /// The store of record has answered an operation, or not.
-    pub(super) fn operated(&mut self, id: u64, key: Arc<[u8]>, tier: Tier, reply: Reply) {
-        let has_copy = tier == Tier::L3 && self.l2.is_some();
+    pub(super) fn operated(
+        &mut self,
+        id: u64,
+        key: Arc<[u8]>,
+        (tier, in_l2): (Tier, bool),
+        reply: Reply,
+    ) {
+        let has_copy = tier == Tier::L3 && self.l2.is_some() && in_l2;
         let operated = match reply.answer {
             Answer::NotSent(why) => {
                 return self.written(id, Written::NotApplied { tier, why });
             }
             Answer::Refused(why) => Operated::Refused(why),
             Answer::Operated(operated) if reply.is_in_doubt && is_change(&operated) => {
-                return self.unknown(id, &key, tier, in_doubt());
+                return self.unknown(id, (&key, has_copy), tier, in_doubt());
             }
             Answer::Operated(Operated::Done { value, flags, remaining }) => {
                 let remaining = remaining.map(|left| left.saturating_sub(reply.sent_at.elapsed()));
                 Operated::Done { value, flags, remaining }
             }
             Answer::Operated(operated) => operated,
-            Answer::Unanswered(why) => return self.unknown(id, &key, tier, why),
-            _ => return self.unknown(id, &key, tier, "it answered something else".into()),
+            Answer::Unanswered(why) => return self.unknown(id, (&key, has_copy), tier, why),
+            _ => {
+                return self.unknown(
+                    id,
+                    (&key, has_copy),
+                    tier,
+                    "it answered something else".into(),
+                );
+            }
         };
         // Where the record does not hold what was expected, the copy may be to blame.
         let is_suspect = match &operated {
@@ -75,8 +94,8 @@ impl Upstream {
         self.written(id, Written::Operated { tier, operated, degraded: false });
     }
 
-    fn unknown(&mut self, id: u64, key: &Arc<[u8]>, tier: Tier, why: String) {
-        if tier == Tier::L3 && self.l2.is_some() {
+    fn unknown(&mut self, id: u64, (key, has_copy): (&Arc<[u8]>, bool), tier: Tier, why: String) {
+        if has_copy {
             self.debts.owe(key, Instant::now());
         }
         self.written(id, Written::Unknown { tier, why });
@@ -155,7 +174,8 @@ impl Upstream {
                 let why = "others change the key all the time: try again later".into();
                 Written::NotApplied { tier, why }
             }
-            Answer::Refused(why) | Answer::NotSent(why) => Written::NotApplied { tier, why },
+            Answer::Refused(why) => Written::Refused { tier, why },
+            Answer::NotSent(why) => Written::NotApplied { tier, why },
             Answer::Unanswered(why) => Written::Unknown { tier, why },
             _ => Written::Unknown { tier, why: "it answered something else".into() },
         };

@@ -47,7 +47,8 @@ impl Upstream {
     pub(super) fn written_l3(&mut self, id: u64, key: Arc<[u8]>, to_l2: Option<Ask>, reply: Reply) {
         let tier = Tier::L3;
         let why = match reply.answer {
-            Answer::Refused(why) | Answer::NotSent(why) => {
+            Answer::Refused(why) => return self.written(id, Written::Refused { tier, why }),
+            Answer::NotSent(why) => {
                 return self.written(id, Written::NotApplied { tier, why });
             }
             Answer::Unanswered(why) => why,
@@ -77,10 +78,14 @@ impl Upstream {
                 self.debts.owe(&step.key, Instant::now());
                 self.written(id, step.taken.written(true));
             }
-            Answer::Refused(why) | Answer::NotSent(why) => {
-                self.written(id, Written::NotApplied { tier, why });
-            }
+            Answer::Refused(why) => self.written(id, Written::Refused { tier, why }),
+            Answer::NotSent(why) => self.written(id, Written::NotApplied { tier, why }),
             Answer::Unanswered(why) => self.written(id, Written::Unknown { tier, why }),
+            // What comes late over the former connection would undo it.
+            _ if reply.is_in_doubt && is_copy => {
+                self.debts.owe(&step.key, Instant::now());
+                self.written(id, step.taken.written(true));
+            }
             _ if reply.is_in_doubt => {
                 self.written(id, Written::Unknown { tier, why: in_doubt() });
             }
@@ -99,8 +104,10 @@ impl Upstream {
         let is_cleared = matches!(reply.answer, Answer::Deleted { .. });
         let outcome = match (is_cleared, is_copy) {
             // Too large for L2, or L2 is full: the value lives in L3 and above.
-            (true, true) => Written::Applied { existed: false, degraded: false },
-            (false, true) => {
+            (true, true) if !reply.is_in_doubt => {
+                Written::Applied { existed: false, degraded: false }
+            }
+            (_, true) => {
                 self.debts.owe(&step.key, Instant::now());
                 Written::Applied { existed: false, degraded: true }
             }

@@ -2,5 +2,6 @@
 
 pub mod daemon;
 pub mod posted;
+pub mod proxy;
 pub mod random;
 pub mod servers;

@@ -81,6 +81,9 @@ pub struct Rule {
     /// Most of the table that L1 copies under this rule may take, in thousandths; `None`: all of
     /// it.
     pub share_max_permille: Option<u16>,
+    /// Whether memcached holds the keys; otherwise they go to Redis alone. Only the daemon acts on
+    /// it: it is not encoded, and clients see the default.
+    pub l2: bool,
     /// What becomes of client flags. Only the daemon acts on it: it is not encoded, and clients see
     /// the default.
     pub client_flags: ClientFlags,
@@ -103,6 +106,7 @@ impl Default for Rule {
             on_write_error: OnWriteError::Refuse,
             value_bytes_max: 1 << 20,
             share_max_permille: None,
+            l2: true,
             client_flags: ClientFlags::Refuse,
         }
     }
