@@ -156,7 +156,8 @@ impl Tables {
             ..plan
         })?;
         let file = directory.create(geometry.identity().table_bytes, &options)?;
-        let current = Opened::create(file, geometry);
+        let mut current = Opened::create(file, geometry);
+        current.table.begin_after(directory.version_to_begin_after());
         current.table.writer().set_policy_fingerprint(options.policy_fingerprint);
         current.table.writer().open_for_readers();
         directory.supersede_existing();

@@ -4,6 +4,7 @@
 
 mod table;
 mod tiers;
+mod versions;
 
 use l1d_client::{Client, CounterOptions, Lifetime, OperationOptions};
 use std::time::Duration;
