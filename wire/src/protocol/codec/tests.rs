@@ -65,7 +65,7 @@ fn operation(kind: u32, bytes: &[u8], word: u64, flags: u32) -> Operation<'_> {
         3 => Operation::DeleteIf { version: word },
         4 => Operation::Append { bytes },
         5 => Operation::Prepend { bytes },
-        6 => Operation::Count { by, initial: (word.is_multiple_of(2)).then_some(by.wrapping_neg()) },
+        6 => Operation::Count { by, initial: word.is_multiple_of(2).then_some(by.wrapping_neg()) },
         7 => Operation::Touch,
         _ => Operation::GetAndTouch,
     }
