@@ -246,7 +246,9 @@ mod tests {
             (Operation::Count { by: 1, initial: None }, Some(Absent), None),
             (Operation::Touch, Some(Absent), None),
         ];
-        let reason = |operation, held: Option<&Held>| match decide(operation, held).unwrap() {
+        let reason = |operation: &Operation<'_>, held: Option<&Held>| match decide(operation, held)
+            .unwrap()
+        {
             Effect::Nothing(reason) => Some(reason),
             _ => None,
         };
