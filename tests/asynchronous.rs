@@ -364,3 +364,55 @@ fn nothing_blocks_the_thread_while_the_daemon_is_stopped() {
         });
     }
 }
+
+#[test]
+fn of_many_tasks_one_loads_and_a_cancelled_one_hands_the_key_on() {
+    let daemon = start("");
+    for runtime in runtimes() {
+        let cache = Arc::new(AsyncClient::from(connect(&daemon)));
+        runtime.block_on(async {
+            let _ = cache.delete(b"loaded").await.unwrap();
+            let loads = Arc::new(std::sync::atomic::AtomicU32::new(0));
+            let cancelled = {
+                let cache = cache.clone();
+                tokio::spawn(async move {
+                    let forever = std::future::pending::<Result<&str, Error>>;
+                    cache.get_or_load(b"loaded", forever).await
+                })
+            };
+            let until_reserved = async {
+                loop {
+                    let wait = std::time::Duration::ZERO;
+                    let options = l1d_client::LoadOptions { wait, ..Default::default() };
+                    match cache.reserve(b"loaded", &options).await {
+                        Err(Error::Busy { .. }) => return,
+                        Ok(l1d_client::Reservation::Reserved(token)) => {
+                            cache.abandon(token, None).await.unwrap();
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                    tokio::task::yield_now().await;
+                }
+            };
+            until_reserved.await;
+            let tasks: Vec<_> = (0..100)
+                .map(|_| {
+                    let (cache, loads) = (cache.clone(), loads.clone());
+                    tokio::spawn(async move {
+                        let load = || async {
+                            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                            loads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                            Ok::<_, Error>("value")
+                        };
+                        cache.get_or_load(b"loaded", load).await
+                    })
+                })
+                .collect();
+            cancelled.abort();
+            for task in tasks {
+                assert_eq!(task.await.unwrap().unwrap(), b"value");
+            }
+            assert_eq!(loads.load(std::sync::atomic::Ordering::SeqCst), 1);
+        });
+    }
+}

@@ -123,7 +123,10 @@ fn of_daemons_that_start_together_one_serves() {
             running.retain_mut(|process| process.0.try_wait().unwrap().is_none());
             (running.len() == 1).then_some(())
         });
-        assert!(is_served(&socket), "round {round}");
+        // The others may have given up before it listens.
+        until(&format!("round {round}: the one left to serve"), || {
+            is_served(&socket).then_some(())
+        });
     }
 }
 

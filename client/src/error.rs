@@ -65,6 +65,12 @@ pub enum Error {
         /// What is busy.
         reason: String,
     },
+    /// Another process was computing the value of the key, and could not.
+    #[error("another process could not load the key: {reason}")]
+    LoadFailed {
+        /// That process's own words.
+        reason: String,
+    },
     /// Client and daemon have no version of the protocol in common.
     #[error("{reason}")]
     WrongProtocol {
@@ -158,6 +164,7 @@ impl Error {
             Error::Unavailable { .. }
             | Error::Deadline { .. }
             | Error::TierFailed { .. }
+            | Error::LoadFailed { .. }
             | Error::Busy { .. } => true,
             Error::UnknownOutcome { .. }
             | Error::Other { .. }
@@ -180,6 +187,7 @@ impl Error {
             ErrorCode::TierFailed => Error::TierFailed { reason },
             ErrorCode::UnknownOutcome => Error::UnknownOutcome { reason, source: None },
             ErrorCode::Busy => Error::Busy { reason },
+            ErrorCode::LoadFailed => Error::LoadFailed { reason },
             ErrorCode::WrongProtocol => Error::WrongProtocol { reason },
             ErrorCode::Other => Error::Other { reason },
             ErrorCode::Malformed | ErrorCode::Internal => Error::Internal { reason, source: None },

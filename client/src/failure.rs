@@ -40,7 +40,7 @@ pub(crate) enum Reason {
     Dropped,
 }
 
-const OLD_DAEMON: &str = "it is older than this client and has no atomic operations; nothing was \
+const OLD_DAEMON: &str = "it is older than this client and does not know this request; nothing was \
                           sent: upgrade the daemon";
 
 impl Failure {

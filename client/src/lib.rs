@@ -97,6 +97,8 @@ mod admin;
 #[cfg(feature = "tokio")]
 mod async_client;
 #[cfg(feature = "tokio")]
+mod async_load;
+#[cfg(feature = "tokio")]
 mod async_many;
 #[cfg(feature = "tokio")]
 mod async_operations;
@@ -111,6 +113,7 @@ mod destination;
 mod error;
 mod failure;
 mod in_place;
+mod load;
 mod mailbox;
 mod mailbox_place;
 mod many;
@@ -147,6 +150,7 @@ pub use error::{Cause, Error, NoRoom};
 pub use in_place::ValueView;
 pub use l1d_wire::pages::Pages;
 pub use l1d_wire::policy::WriteMode;
+pub use load::{LoadError, LoadOptions, LoadToken, Reservation};
 pub use memo::{Memo, MemoError};
 pub use outcome::{Count, CounterOptions, OperationOptions, Outcome};
 pub use pending::Pending;

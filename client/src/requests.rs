@@ -67,26 +67,36 @@ impl Client {
         value: &[u8],
         options: &SetOptions,
     ) -> Pending<Stored> {
+        let options = SetOptions { no_wait: false, ..*options };
+        self.submit_set_by(key, value, &options, &writes::request(key, value, &options))
+    }
+
+    /// Sends `request`, which stores the value. `options` wait for the answer.
+    pub(crate) fn submit_set_by(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        options: &SetOptions,
+        request: &Request<'_>,
+    ) -> Pending<Stored> {
         let ticket = match self.begin_set(key, value) {
             Ok(ticket) => ticket,
             Err(error) => return Pending::answered(self, Err(error)),
         };
-        let options = SetOptions { no_wait: false, ..*options };
         let mut set = Unfinished {
             client: self.clone(),
             ticket,
             is_ended: false,
             key: key.into(),
             value: value.into(),
-            options,
+            options: *options,
         };
         let finish = move |response: Response<'_>| {
             let stored = writes::stored(&response);
             set.end(&stored);
             stored
         };
-        let request = writes::request(key, value, &options);
-        Pending::begin(self, &request, Intent::Write, Box::new(finish))
+        Pending::begin(self, request, Intent::Write, Box::new(finish))
     }
 
     /// [`delete`](Self::delete) without waiting for the daemon's answer.

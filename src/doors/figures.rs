@@ -82,9 +82,12 @@ impl Figures {
         self.requests += 1;
         self.request_bytes += bytes as u64;
         let (reads, writes) = match request {
-            Request::Get { .. } => (1, 0),
+            Request::Get { .. } | Request::Reserve { .. } => (1, 0),
             Request::GetMany { keys } => (keys.len(), 0),
-            Request::Set(_) | Request::Delete { .. } | Request::Operate(_) => (0, 1),
+            Request::Set(_)
+            | Request::Delete { .. }
+            | Request::Fill { .. }
+            | Request::Operate(_) => (0, 1),
             Request::SetMany { sets } => (0, sets.len()),
             _ => (0, 0),
         };

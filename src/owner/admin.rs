@@ -74,6 +74,7 @@ impl Owner {
     }
 
     pub(super) fn flush(&mut self, prefix: &[u8], origin: Origin, replies: &mut dyn Replies) {
+        self.loads.revoke_prefix(prefix);
         if prefix.is_empty() {
             let entries = self.tables.current().stats().entries;
             self.tables.flush();
@@ -229,6 +230,7 @@ impl Owner {
             "buckets": hash.buckets(self.tables.current().writer().geometry().bucket_count()),
             "flight_waiters": self.flights.waiters(key),
             "write_under_way": self.writes.is_changing(key),
+            "load": self.loads.told(key).map(|told| json!({ "told_to_wait": told })),
             "has_tiers": self.below.is_some(),
         });
         reply_json(origin, &answer, replies);

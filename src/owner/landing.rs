@@ -51,6 +51,10 @@ impl Owner {
                 // A fetch that began while the write was in progress may have read either value.
                 self.flights.kill(&write.key);
                 self.groups.give(write.waiter, &answer, replies);
+                // Whether that was a fill or a change after one.
+                if !self.writes.is_changing(&write.key) {
+                    self.loads.ended(&write.key);
+                }
                 self.begin_write(&write.key, replies);
             }
         }

@@ -6,6 +6,7 @@
 //! | one fetch for everyone who misses a key | `flight` |
 //! | changes on their way through the tiers | `write` |
 //! | how long a value lives in each place | `life` |
+//! | one loader for each key that nobody has | `loads` |
 //! | get, set, delete | `request` |
 //! | changes that depend on what a key holds | `operation` |
 //! | results of the tiers | `landing` |
@@ -18,6 +19,7 @@ mod flags;
 mod flight;
 mod landing;
 mod life;
+mod loads;
 mod operation;
 mod request;
 mod resize;
@@ -38,6 +40,7 @@ use l1d_wire::protocol::version::{
     PROTOCOL_NEGOTIATED, PROTOCOL_OLDEST, PROTOCOL_VERSION, agreed_version,
 };
 use l1d_wire::protocol::{Attached, ErrorCode, Layouts, Operate, Request, Response, Set};
+use loads::Loads;
 use resize::Resizing;
 use response::{Groups, Waiter};
 use serde_json::json;
@@ -70,6 +73,7 @@ pub struct Owner {
     unsettled: Option<[u64; 2]>,
     flights: Flights,
     writes: Writes,
+    loads: Loads,
     groups: Groups,
     tasks: Vec<admin::Task>,
     counters: Counters,
@@ -127,6 +131,7 @@ impl Owner {
             unsettled,
             flights: Flights::default(),
             writes: Writes::default(),
+            loads: Loads::default(),
             groups: Groups::default(),
             tasks: Vec::new(),
             counters: Counters::default(),
@@ -223,6 +228,13 @@ impl Service for Owner {
                 self.operate(&operate, Waiter::Origin(origin), replies);
             }
             Request::Flush { prefix } => self.flush(prefix, origin, replies),
+            Request::Reserve { key, lease, waits_for } => {
+                self.reserve((key, lease, waits_for), origin, peer, replies);
+            }
+            Request::Fill { token, set } => self.fill(token, &set, origin, replies),
+            Request::Abandon { key, token, error } => {
+                self.abandon((key, token, error), origin, replies);
+            }
             Request::Stats => self.stats(origin, replies),
             Request::Clients => {
                 let clients = json!({ "clients": replies.clients() });
@@ -270,6 +282,7 @@ impl Service for Owner {
     fn gone(&mut self, origin: Origin) {
         self.groups.forget(origin);
         self.resizing.gone(origin);
+        self.loads.gone(origin);
         self.tasks.retain(|task| !task.is_for(origin));
     }
 

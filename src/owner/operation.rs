@@ -50,6 +50,7 @@ impl Owner {
         if let Err(answer) = accepted {
             return self.groups.give(waiter, &answer, replies);
         }
+        self.loads.revoke(operate.key);
         let (id, scope, record) = (rule.id, rule.scope, self.record(rule, rule.write));
         let lives = Lives::new(rule, operate.ttl, record, self.ttl_max);
         let answer = match record {

@@ -83,6 +83,12 @@ impl Owner {
     }
 
     pub(super) fn set(&mut self, set: &Set<'_>, waiter: Waiter, replies: &mut dyn Replies) {
+        self.loads.revoke(set.key);
+        self.store(set, waiter, replies);
+    }
+
+    /// A set that ends no reservation.
+    pub(super) fn store(&mut self, set: &Set<'_>, waiter: Waiter, replies: &mut dyn Replies) {
         self.counters.sets += 1;
         let rule = self.policy.rule(set.key);
         if let Err(answer) = key_fits(set.key).and_then(|()| self.value_fits(set.value.len(), rule))
@@ -123,6 +129,7 @@ impl Owner {
         if let Err(answer) = key_fits(key) {
             return self.groups.give(waiter, &answer, replies);
         }
+        self.loads.revoke(key);
         let rule = self.policy.rule(key);
         let (id, record) = (rule.id, self.record(rule, rule.write));
         self.remove(key, (id, record), false, waiter, replies);

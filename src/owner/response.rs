@@ -28,6 +28,9 @@ pub(super) enum OwnedResponse {
     Deleted { existed: bool, degraded: bool },
     Changed { version: u64, number: Option<i64>, degraded: bool },
     NotChanged { reason: NotChanged },
+    Reserved { token: u64 },
+    Loading { token: u64 },
+    Done,
     Error { code: ErrorCode, message: String },
 }
 
@@ -57,6 +60,9 @@ impl OwnedResponse {
                 Response::Changed { version: *version, number: *number, degraded: *degraded }
             }
             OwnedResponse::NotChanged { reason } => Response::NotChanged { reason: *reason },
+            OwnedResponse::Reserved { token } => Response::Reserved { token: *token },
+            OwnedResponse::Loading { token } => Response::Loading { token: *token },
+            OwnedResponse::Done => Response::Done,
             OwnedResponse::Error { code, message } => Response::Error { code: *code, message },
         }
     }

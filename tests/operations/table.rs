@@ -4,7 +4,9 @@ use super::{
     PROGRAM, check_compare_and_set, check_increments, check_lock, connect, from, living, plain,
     text, ttl_ms,
 };
-use l1d_client::{Client, CounterOptions, Error, Lifetime, Outcome, SetOptions, Token};
+use l1d_client::{
+    Client, CounterOptions, Error, Lifetime, LoadOptions, Outcome, Reservation, SetOptions, Token,
+};
 use std::time::Duration;
 use test_support::daemon::Daemon;
 use test_support::servers::until;
@@ -131,6 +133,20 @@ fn what_an_operation_cannot_do_is_refused_and_changes_nothing() {
     let none = client.increment("own:k", 1, &from(1));
     assert!(matches!(none, Err(Error::Refused { .. })), "no record: {none:?}");
     assert_eq!(Token::of_version(0), None);
+}
+
+/// The hazard: a loader's value, computed before, replaces what an operation has stored.
+#[test]
+fn an_operation_ends_the_reservation_of_its_key() {
+    let (_daemon, client) = daemon();
+    let Reservation::Reserved(token) = client.reserve("key", &LoadOptions::default()).unwrap()
+    else {
+        panic!("nobody has the key");
+    };
+    assert!(client.add("key", "added", &plain()).unwrap().is_done());
+    let filled = client.fill(token, "loaded", &SetOptions::default());
+    assert!(filled.is_err(), "{filled:?}");
+    assert_eq!(text(&client, "key").as_deref(), Some("added"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -144,7 +144,10 @@ fn handle(
         | Request::GetMany { .. }
         | Request::SetMany { .. }
         | Request::Delete { .. }
-        | Request::Operate(_) => true,
+        | Request::Operate(_)
+        | Request::Reserve { .. }
+        | Request::Fill { .. }
+        | Request::Abandon { .. } => true,
         // All others go over the socket.
         _ => return Err(Broken),
     };

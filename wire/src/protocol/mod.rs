@@ -59,6 +59,33 @@ pub enum Request<'a> {
     /// [`Response::NotChanged`], or [`Response::Found`] for [`Operation::GetAndTouch`]. From
     /// version 5 on.
     Operate(Operate<'a>),
+    /// Become the one process of the host that computes the value of a key which nobody has. Answered
+    /// with the value if the table has it, with [`Response::Reserved`], with [`Response::Loading`]
+    /// if another process does so already, or with the error of that process.
+    Reserve {
+        /// The key.
+        key: &'a [u8],
+        /// How long it may take to compute the value.
+        lease: Duration,
+        /// The token in the last [`Response::Loading`] about this key; 0: there was none.
+        waits_for: u64,
+    },
+    /// Store the value that a reservation is for.
+    Fill {
+        /// Of the reservation.
+        token: u64,
+        /// The value.
+        set: Set<'a>,
+    },
+    /// End a reservation without a value.
+    Abandon {
+        /// The key.
+        key: &'a [u8],
+        /// Of the reservation.
+        token: u64,
+        /// The error for all who wait; empty: the next of them takes over.
+        error: &'a str,
+    },
     /// Make every entry whose policy or key has this prefix invisible in L1; empty: all.
     Flush {
         /// The prefix.
@@ -95,7 +122,10 @@ impl Request<'_> {
     #[must_use]
     pub fn since(&self) -> u32 {
         match self {
-            Request::Operate(_) => version::PROTOCOL_OPERATIONS,
+            Request::Operate(_)
+            | Request::Reserve { .. }
+            | Request::Fill { .. }
+            | Request::Abandon { .. } => version::PROTOCOL_OPERATIONS,
             _ => version::PROTOCOL_OLDEST,
         }
     }
@@ -172,6 +202,18 @@ pub enum Response<'a> {
         /// Which one.
         reason: NotChanged,
     },
+    /// The requester is to compute the value of the key that it has reserved.
+    Reserved {
+        /// To be given with the value.
+        token: u64,
+    },
+    /// Another process computes the value of the key: ask again soon.
+    Loading {
+        /// Of its reservation; 0: the key is being changed instead.
+        token: u64,
+    },
+    /// The request was carried out.
+    Done,
     /// Answer of an administrator's request: one JSON document.
     Json(&'a str),
     /// The request failed.
@@ -243,4 +285,6 @@ pub enum ErrorCode {
     Internal = 7,
     /// The daemon does not speak the version of the attach.
     WrongProtocol = 8,
+    /// The process that was computing the value of a key could not; the text is its own.
+    LoadFailed = 9,
 }

@@ -24,6 +24,9 @@ const RESIZE: u8 = 12;
 const ADVISE: u8 = 13;
 const CLIENTS: u8 = 14;
 const OPERATE: u8 = 15;
+const RESERVE: u8 = 16;
+const FILL: u8 = 17;
+const ABANDON: u8 = 18;
 
 impl<'a> Request<'a> {
     /// Appends this request to `frame`, as one whole frame.
@@ -53,6 +56,21 @@ impl<'a> Request<'a> {
                 encode_frame(frame, OPERATE, |out| put_operate(out, operate))
             }
             Request::Flush { prefix } => encode_frame(frame, FLUSH, |out| put_bytes(out, prefix)),
+            Request::Reserve { key, lease, waits_for } => encode_frame(frame, RESERVE, |out| {
+                put_bytes(out, key)?;
+                put_duration(out, *lease);
+                out.extend_from_slice(&waits_for.to_le_bytes());
+                Ok(())
+            }),
+            Request::Fill { token, set } => encode_frame(frame, FILL, |out| {
+                out.extend_from_slice(&token.to_le_bytes());
+                put_set(out, set)
+            }),
+            Request::Abandon { key, token, error } => encode_frame(frame, ABANDON, |out| {
+                put_bytes(out, key)?;
+                out.extend_from_slice(&token.to_le_bytes());
+                put_bytes(out, error.as_bytes())
+            }),
             Request::Stats => encode_frame(frame, STATS, |_| Ok(())),
             Request::Clients => encode_frame(frame, CLIENTS, |_| Ok(())),
             Request::Explain { key } => encode_frame(frame, EXPLAIN, |out| put_bytes(out, key)),
@@ -96,6 +114,17 @@ impl<'a> Request<'a> {
             DELETE => Request::Delete { key: fields.bytes("key")? },
             OPERATE => Request::Operate(take_operate(&mut fields)?),
             FLUSH => Request::Flush { prefix: fields.bytes("prefix")? },
+            RESERVE => Request::Reserve {
+                key: fields.bytes("key")?,
+                lease: fields.duration("lease")?,
+                waits_for: fields.u64("token waited for")?,
+            },
+            FILL => Request::Fill { token: fields.u64("token")?, set: take_set(&mut fields)? },
+            ABANDON => Request::Abandon {
+                key: fields.bytes("key")?,
+                token: fields.u64("token")?,
+                error: fields.text("error")?,
+            },
             STATS => Request::Stats,
             CLIENTS => Request::Clients,
             EXPLAIN => Request::Explain { key: fields.bytes("key")? },

@@ -21,6 +21,9 @@ const JSON: u8 = 136;
 const ERROR: u8 = 137;
 const CHANGED: u8 = 138;
 const NOT_CHANGED: u8 = 139;
+const RESERVED: u8 = 140;
+const DONE: u8 = 142;
+const LOADING: u8 = 141;
 
 impl<'a> Response<'a> {
     /// Appends this response to `frame`, as one whole frame.
@@ -71,6 +74,15 @@ impl<'a> Response<'a> {
                 out.push(reason_word(*reason));
                 Ok(())
             }),
+            Response::Reserved { token } => encode_frame(frame, RESERVED, |out| {
+                out.extend_from_slice(&token.to_le_bytes());
+                Ok(())
+            }),
+            Response::Loading { token } => encode_frame(frame, LOADING, |out| {
+                out.extend_from_slice(&token.to_le_bytes());
+                Ok(())
+            }),
+            Response::Done => encode_frame(frame, DONE, |_| Ok(())),
             Response::Json(document) => {
                 encode_frame(frame, JSON, |out| put_bytes(out, document.as_bytes()))
             }
@@ -101,6 +113,9 @@ impl<'a> Response<'a> {
                 degraded: fields.bool("degraded mark")?,
             },
             NOT_CHANGED => Response::NotChanged { reason: reason_of(fields.u8("reason")?)? },
+            RESERVED => Response::Reserved { token: fields.u64("token")? },
+            LOADING => Response::Loading { token: fields.u64("token")? },
+            DONE => Response::Done,
             JSON => Response::Json(fields.text("document")?),
             _ => return decode_answer(payload),
         };
@@ -182,6 +197,7 @@ fn take_error_code(fields: &mut Fields<'_>) -> Result<ErrorCode, DecodeError> {
         6 => ErrorCode::Busy,
         7 => ErrorCode::Internal,
         8 => ErrorCode::WrongProtocol,
+        9 => ErrorCode::LoadFailed,
         _ => ErrorCode::Other,
     })
 }

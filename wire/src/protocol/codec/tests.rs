@@ -277,7 +277,7 @@ fn version_5_adds_the_layouts_and_later_fields_are_skipped() {
 
 #[test]
 fn an_unknown_error_code_is_an_error_with_its_message() {
-    for code in [0, 9, 255] {
+    for code in [0, 10, 255] {
         let payload = [&[137, code, 5, 0, 0, 0][..], b"later"].concat();
         let other = Response::Error { code: ErrorCode::Other, message: "later" };
         assert_eq!(Response::decode(&payload), Ok(other));
@@ -325,5 +325,41 @@ fn an_operation_or_a_reason_that_is_not_known_is_refused() {
         let sent = [139, reason];
         let refused = Response::decode(&sent);
         assert_eq!(refused, Err(DecodeError::Meaningless { field: "reason" }));
+    }
+}
+
+proptest! {
+    #[test]
+    fn messages_about_loads_come_back_as_they_went(
+        (key, value) in (vec(any::<u8>(), 0..40), vec(any::<u8>(), 0..40)),
+        error in "\\PC{0,20}",
+        (token, ns, flags) in (any::<u64>(), any::<u64>(), any::<u32>()),
+    ) {
+        let ttl = (ns % 2 == 0).then_some(Duration::from_nanos(ns));
+        let set = Set { key: &key, value: &value, ttl, flags, write: None, reply: true };
+        let lease = Duration::from_nanos(ns);
+        for request in [
+            Request::Reserve { key: &key, lease, waits_for: token },
+            Request::Fill { token, set },
+            Request::Abandon { key: &key, token, error: &error },
+        ] {
+            let mut sent = Vec::new();
+            request.encode(&mut sent).unwrap();
+            let payload = payload(&sent);
+            for end in 0..payload.len() {
+                prop_assert!(Request::decode(&payload[..end]).is_err(), "cut at {}", end);
+            }
+            prop_assert_eq!(Request::decode(payload).unwrap(), request);
+        }
+        for response in [
+            Response::Reserved { token },
+            Response::Loading { token },
+            Response::Done,
+            Response::Error { code: ErrorCode::LoadFailed, message: &error },
+        ] {
+            let mut sent = Vec::new();
+            response.encode(&mut sent).unwrap();
+            prop_assert_eq!(Response::decode(payload(&sent)).unwrap(), response);
+        }
     }
 }
