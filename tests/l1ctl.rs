@@ -50,6 +50,49 @@ fn every_command_answers_with_its_exit_code() {
     assert_eq!(run(&["set", "a:1", &"x".repeat((64 << 10) + 1)]).0, 2);
 }
 
+#[test]
+fn operations_say_whether_they_were_done() {
+    let config = "[table]\nvalue_bytes_max = \"64KiB\"\n";
+    let daemon = Daemon::start(env!("CARGO_BIN_EXE_l1d"), config, "16MiB");
+    let socket = daemon.socket();
+    let run = |arguments: &[&str]| {
+        let output = l1ctl(&socket, arguments);
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let json = |arguments: &[&str]| {
+        let (code, text) = run(&[&["--json"], arguments].concat());
+        (code, serde_json::from_str::<serde_json::Value>(&text).unwrap())
+    };
+    for absent in [&["replace", "k", "v"][..], &["append", "k", "v"], &["touch", "k", "5s"]] {
+        assert_eq!(run(absent), (1, String::new()), "{absent:?}");
+    }
+    let (code, added) = json(&["add", "k", "one", "--ttl", "30", "--flags", "3"]);
+    assert_eq!((code, added["done"].as_bool()), (0, Some(true)));
+    assert_eq!(json(&["add", "k", "two"]).1["reason"], "exists");
+    assert_eq!(run(&["append", "k", "!"]).0, 0);
+    assert_eq!(run(&["prepend", "k", "?"]).0, 0);
+    let old = added["version"].to_string();
+    let (code, conflict) = json(&["cas", "k", &old, "three"]);
+    assert_eq!((code, conflict["reason"].as_str()), (1, Some("conflict")));
+    // Exact, though it is larger than a double can tell.
+    let version = json(&["get", "k"]).1["version"].as_u64().unwrap();
+    assert!(version > 1 << 53);
+    assert_eq!(run(&["cas", "k", &version.to_string(), "three"]).0, 0);
+    assert_eq!(run(&["get", "k"]).1, "three");
+    assert_eq!(run(&["cas", "k", "0", "four"]).0, 2);
+    assert_eq!(run(&["touch", "k", "forever"]).0, 0);
+    assert_eq!(run(&["replace", "k", "x"]).0, 0);
+    assert_eq!(run(&["incr", "k"]).0, 4, "not a number");
+
+    assert_eq!(run(&["incr", "n"]).0, 1, "no counter, and nothing to begin with");
+    assert_eq!(run(&["incr", "n", "--initial", "-5", "--ttl", "1m"]), (0, "-5\n".into()));
+    assert_eq!(run(&["incr", "n"]), (0, "-4\n".into()));
+    assert_eq!(run(&["incr", "n", "-6"]), (0, "-10\n".into()));
+    assert_eq!(run(&["decr", "n", "32"]), (0, "-42\n".into()));
+    assert_eq!(json(&["incr", "n", "0"]).1["value"], -42);
+}
+
 /// `l1ctl stats | head -1`, and a full disk.
 #[test]
 fn a_closed_pipe_is_no_failure_and_a_full_disk_is_one() {

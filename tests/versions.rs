@@ -1,9 +1,9 @@
 //! The hazards: a daemon turns away the clients of the previous release, or a client that does not
 //! know the layout of its table or mailbox is left without a cache. With the real daemon.
 
-use l1d_client::{Client, Error, Memo, SetOptions, Source};
+use l1d_client::{Client, Error, Lifetime, Memo, SetOptions, Source};
 use l1d_wire::protocol::frame::HEADER_BYTES;
-use l1d_wire::protocol::{ErrorCode, Layouts, PROTOCOL_VERSION, Response};
+use l1d_wire::protocol::{Attached, ErrorCode, Layouts, PROTOCOL_VERSION, Response};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::io::{IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -90,9 +90,9 @@ fn a_client_that_is_too_old_is_told_so() {
     }
 }
 
-type Change = fn(&mut Layouts);
+type Change = fn(&mut Attached<'_>);
 
-/// Between clients and the daemon: changes the layouts that the daemon announces.
+/// Between clients and the daemon: changes what the daemon announces.
 struct Announcer {
     socket: PathBuf,
     change: Arc<Mutex<Change>>,
@@ -123,6 +123,10 @@ impl Announcer {
     }
 }
 
+fn layouts<'a>(attached: &'a mut Attached<'_>) -> &'a mut Layouts {
+    attached.layouts.as_mut().unwrap()
+}
+
 fn relay(mut client: UnixStream, below: &Path, change: Change) {
     // Without a daemon the client is hung up on.
     let Ok(mut daemon) = UnixStream::connect(below) else { return };
@@ -133,7 +137,7 @@ fn relay(mut client: UnixStream, below: &Path, change: Change) {
     let Ok(Response::Attached(mut attached)) = Response::decode(&frame[HEADER_BYTES..]) else {
         panic!("not attached");
     };
-    change(attached.layouts.as_mut().unwrap());
+    change(&mut attached);
     let mut frame = Vec::new();
     Response::Attached(attached).encode(&mut frame).unwrap();
     let descriptors: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
@@ -165,7 +169,7 @@ fn attaches(daemon: &Client) -> u64 {
 #[test]
 fn a_client_without_a_table_works_through_the_daemon_until_there_is_one_that_it_knows() {
     let mut daemon = start();
-    let announcer = Announcer::before(&daemon, |layouts| layouts.table.version += 1);
+    let announcer = Announcer::before(&daemon, |attached| layouts(attached).table.version += 1);
     let (cache, beside) = (announcer.connect(), Client::connect(daemon.socket()).unwrap());
     assert!(!cache.has_table() && beside.has_table());
 
@@ -211,7 +215,8 @@ fn a_client_without_a_table_works_through_the_daemon_until_there_is_one_that_it_
 #[test]
 fn a_client_that_does_not_know_its_mailbox_asks_over_the_socket() {
     let daemon = start();
-    let announcer = Announcer::before(&daemon, |layouts| layouts.mailbox.fingerprint += 1);
+    let announcer =
+        Announcer::before(&daemon, |attached| layouts(attached).mailbox.fingerprint += 1);
     let cache = announcer.connect();
     assert!(cache.has_table());
     for n in 0_u32..100 {
@@ -229,4 +234,27 @@ fn a_client_that_does_not_know_its_mailbox_asks_over_the_socket() {
     until("no client with a mailbox", || has_mailboxes(false));
     let _beside = Client::connect(daemon.socket()).unwrap();
     until("a client with a mailbox", || has_mailboxes(true));
+}
+
+#[test]
+fn a_daemon_without_operations_is_not_sent_one_through_its_mailbox() {
+    let daemon = start();
+    let announcer = Announcer::before(&daemon, |attached| {
+        (attached.protocol, attached.layouts) = (4, None);
+    });
+    let cache = announcer.connect();
+    cache.set(b"key", b"value").unwrap();
+    let refused = cache.touch(b"key", Lifetime::Forever).unwrap_err();
+    assert!(matches!(refused, Error::Refused { .. }), "{refused}");
+    assert!(refused.to_string().contains("upgrade the daemon"), "{refused}");
+    let clients = cache.admin().clients_json().unwrap();
+    assert!(clients.contains("\"has_mailbox\":true"), "{clients}");
+    cache.set(b"key", b"value").unwrap();
+    assert!(
+        Client::connect(daemon.socket())
+            .unwrap()
+            .touch(b"key", Lifetime::Forever)
+            .unwrap()
+            .is_done()
+    );
 }

@@ -5,6 +5,7 @@ use crate::failure::{Failure, Reason};
 use crate::socket::Socket;
 use l1d_wire::protocol::Request;
 use l1d_wire::protocol::frame::{self, HEADER_BYTES};
+use l1d_wire::protocol::version::PROTOCOL_OLDEST;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -39,6 +40,8 @@ pub(crate) struct Connection {
     /// The reply; `filled` bytes of it have come, the rest is room.
     reply: Vec<u8>,
     filled: usize,
+    /// The version that was agreed on.
+    protocol: u32,
 }
 
 impl Connection {
@@ -83,7 +86,23 @@ impl Connection {
 
     fn of(socket: OwnedFd) -> Result<Connection, Errno> {
         let socket = Socket::new(socket)?;
-        Ok(Connection { socket, request: Vec::new(), reply: Vec::new(), filled: 0 })
+        Ok(Connection {
+            socket,
+            request: Vec::new(),
+            reply: Vec::new(),
+            filled: 0,
+            protocol: PROTOCOL_OLDEST,
+        })
+    }
+
+    /// The daemon has agreed on this version.
+    pub(crate) fn agree(&mut self, protocol: u32) {
+        self.protocol = protocol;
+    }
+
+    /// Whether the daemon knows this kind of request.
+    pub(crate) fn check_known(&self, request: &Request<'_>) -> Result<(), Failure> {
+        if request.since() <= self.protocol { Ok(()) } else { Err(Failure::OldDaemon) }
     }
 
     /// User id of the process that listens at the other end.
@@ -159,6 +178,7 @@ impl Connection {
         request: &Request<'_>,
         deadline: &Deadline,
     ) -> Result<(), Failure> {
+        self.check_known(request)?;
         self.request.clear();
         request.encode(&mut self.request).map_err(Failure::TooLarge)?;
         let mut sent = 0;

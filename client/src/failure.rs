@@ -20,6 +20,8 @@ pub(crate) enum Intent {
 pub(crate) enum Failure {
     /// The request is larger than any frame.
     TooLarge(EncodeError),
+    /// The daemon is too old to know this kind of request, which was not sent.
+    OldDaemon,
     /// The peer did not receive the whole request, so it has done nothing.
     NotSent(Reason),
     /// The request was sent; no byte of a reply came.
@@ -38,6 +40,9 @@ pub(crate) enum Reason {
     Dropped,
 }
 
+const OLD_DAEMON: &str = "it is older than this client and does not know this request; nothing was \
+                          sent: upgrade the daemon";
+
 impl Failure {
     /// The request may be sent once more, to another daemon or over another connection.
     pub(crate) fn allows_retry(&self, intent: Intent) -> bool {
@@ -46,7 +51,7 @@ impl Failure {
             Failure::NoReply(reason) => {
                 intent == Intent::Read && !matches!(reason, Reason::Deadline)
             }
-            Failure::TooLarge(_) | Failure::BadReply(_) => false,
+            Failure::TooLarge(_) | Failure::OldDaemon | Failure::BadReply(_) => false,
         }
     }
 
@@ -54,6 +59,7 @@ impl Failure {
     pub(crate) fn into_error(self, intent: Intent, deadline: &Deadline, socket: &Path) -> Error {
         match (self, intent) {
             (Failure::TooLarge(error), _) => Error::TooLarge { reason: error.to_string() },
+            (Failure::OldDaemon, _) => Error::Refused { reason: OLD_DAEMON.to_owned() },
             (Failure::NotSent(Reason::Deadline), _) => deadline.error("sending to the daemon"),
             (Failure::NotSent(reason), _) => reason.into_error(socket),
             (Failure::NoReply(Reason::Deadline), Intent::Read) => {

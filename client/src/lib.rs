@@ -100,6 +100,8 @@ mod async_client;
 mod async_load;
 #[cfg(feature = "tokio")]
 mod async_many;
+#[cfg(feature = "tokio")]
+mod async_operations;
 mod attachment;
 mod builder;
 mod client;
@@ -116,6 +118,8 @@ mod mailbox;
 mod mailbox_place;
 mod many;
 mod memo;
+mod operations;
+mod outcome;
 mod pending;
 mod pool;
 mod populate;
@@ -148,6 +152,7 @@ pub use l1d_wire::pages::Pages;
 pub use l1d_wire::policy::WriteMode;
 pub use load::{LoadError, LoadOptions, LoadToken, Reservation};
 pub use memo::{Memo, MemoError};
+pub use outcome::{Count, CounterOptions, OperationOptions, Outcome};
 pub use pending::Pending;
 pub use populate::Populate;
 pub use value::{Deleted, Lifetime, Lookup, Meta, SetOptions, Source, Stored, Token, Value};

@@ -119,14 +119,14 @@ impl Client {
     }
 }
 
-/// A delete in progress: whenever the daemon does it, this process forgets the key afterwards.
-struct Forgotten {
-    client: Client,
-    key: Box<[u8]>,
+/// A delete or an operation in progress: whenever the daemon does it, this process forgets the key afterwards.
+pub(crate) struct Forgotten {
+    pub client: Client,
+    pub key: Box<[u8]>,
 }
 
 impl Forgotten {
-    fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         let process = self.client.shared.process();
         process.end_write(process.begin_write(&self.key), &self.key, None);
     }

@@ -35,7 +35,7 @@ impl Meta {
     /// did not keep it.
     #[must_use]
     pub fn token(&self) -> Option<Token> {
-        NonZeroU64::new(self.version).map(Token)
+        Token::of_version(self.version)
     }
 }
 
@@ -43,6 +43,19 @@ impl Meta {
 /// another host or in another table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(NonZeroU64);
+
+impl Token {
+    /// The token of the value with this version, as [`Meta::version`], [`Stored::version`] and
+    /// `l1ctl --json get` give it; `None` for 0.
+    #[must_use]
+    pub fn of_version(version: u64) -> Option<Token> {
+        NonZeroU64::new(version).map(Token)
+    }
+
+    pub(crate) fn version(self) -> u64 {
+        self.0.get()
+    }
+}
 
 /// A value and its metadata. Derefs to its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,6 +202,14 @@ pub struct Stored {
     /// deleted the older value; if the store of record has not, the policy said to publish all the
     /// same (`on_write_error`), and the value is gone when its copy in L1 is.
     pub degraded: bool,
+}
+
+impl Stored {
+    /// Identifies the value that was stored, as [`Meta::token`] does.
+    #[must_use]
+    pub fn token(&self) -> Option<Token> {
+        Token::of_version(self.version)
+    }
 }
 
 /// The outcome of a delete.

@@ -244,7 +244,7 @@ pub(crate) fn deleted(response: &Response<'_>) -> Result<Deleted, Error> {
     }
 }
 
-fn check_value(value: &[u8], value_bytes_max: u32) -> Result<(), Error> {
+pub(crate) fn check_value(value: &[u8], value_bytes_max: u32) -> Result<(), Error> {
     if value.len() <= value_bytes_max as usize {
         return Ok(());
     }

@@ -4,8 +4,8 @@
 mod fake;
 
 use fake::{Act, Asked, AttachFault, FakeDaemon, FakeTable, Says, Speaks, found, framed};
-use l1d_client::{Client, Error, Memo, Source};
-use l1d_wire::protocol::{ErrorCode, Layouts, PROTOCOL_VERSION, Request, Response};
+use l1d_client::{Client, CounterOptions, Error, Lifetime, Memo, Outcome, Source};
+use l1d_wire::protocol::{ErrorCode, Layouts, NotChanged, PROTOCOL_VERSION, Request, Response};
 use shm_layout::Layout;
 use shm_layout::mailbox::SHAPE;
 use std::path::Path;
@@ -75,6 +75,7 @@ fn answer(_: u64, request: &Request<'_>) -> Act {
             framed(&Response::Many(vec![found; keys.len()]))
         }
         Request::Set(_) => framed(&Response::Stored { version: 7, degraded: false }),
+        Request::Operate(_) => framed(&Response::NotChanged { reason: NotChanged::Absent }),
         Request::Delete { .. } => framed(&Response::Deleted { existed: true, degraded: false }),
         _ => found(b"from below"),
     })
@@ -110,6 +111,27 @@ fn a_daemon_that_does_not_negotiate_is_asked_again_in_its_version_and_remembered
     let asked = setting.protocols_of_a_read(&cache);
     assert_eq!(asked, [4, PROTOCOL_VERSION], "a daemon that no longer speaks 4");
     assert_eq!(cache.peek(b"key").unwrap().meta().source, Source::Table);
+}
+
+#[test]
+fn a_daemon_without_operations_is_not_asked_for_one() {
+    for mailbox in [true, false] {
+        let setting = Setting::new(|says| says.speaks = OLD);
+        let minute = Duration::from_secs(60);
+        let builder = Client::builder().socket(&setting.daemon.socket).deadline(minute);
+        let cache = builder.mailbox(mailbox).connect().unwrap();
+        let refused = cache.increment("key", 1, &CounterOptions::default());
+        assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+        assert!(refused.unwrap_err().to_string().contains("upgrade the daemon"));
+        assert!(cache.set("key", "v").is_ok(), "the connection goes on");
+        let attaches = setting.asked_protocols();
+        assert_eq!(attaches.iter().filter(|version| **version > 4).count(), 1, "{attaches:?}");
+
+        setting.daemon.close_connections();
+        setting.daemon.says(|says| (says.instance, says.speaks) = (3, Speaks::UpTo(5)));
+        assert!(cache.set("key", "v").is_ok());
+        assert_eq!(cache.touch("key", Lifetime::Rule), Ok(Outcome::Absent), "after its upgrade");
+    }
 }
 
 #[test]

@@ -50,14 +50,7 @@ pub(super) fn set(
     (ttl, flags, l1_only): (Option<Lifetime>, u32, bool),
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let mut bytes = Vec::new();
-    if value == "-" {
-        std::io::stdin()
-            .read_to_end(&mut bytes)
-            .map_err(|error| Failure::Usage(format!("cannot read standard input: {error}")))?;
-    } else {
-        bytes.extend_from_slice(value.as_bytes());
-    }
+    let bytes = content(value)?;
     let write = l1_only.then_some(WriteMode::L1Only);
     let lifetime = ttl.unwrap_or_default();
     let options = SetOptions { lifetime, flags, write, ..SetOptions::default() };
@@ -85,6 +78,18 @@ pub(super) fn delete(client: &Client, key: &[u8], json: bool) -> Result<ExitCode
     Ok(if existed { ExitCode::SUCCESS } else { ExitCode::from(NOT_FOUND) })
 }
 
+/// A value given on the command line; "-" stands for standard input.
+pub(super) fn content(value: &str) -> Result<Vec<u8>, Failure> {
+    if value != "-" {
+        return Ok(value.as_bytes().to_vec());
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::Usage(format!("cannot read standard input: {error}")))?;
+    Ok(bytes)
+}
+
 /// A life as a person writes it.
 pub(super) fn lifetime(text: &str) -> Result<Lifetime, String> {
     if text == "forever" {
@@ -97,7 +102,7 @@ pub(super) fn lifetime(text: &str) -> Result<Lifetime, String> {
     })
 }
 
-fn line(answer: &Value) -> String {
+pub(super) fn line(answer: &Value) -> String {
     format!("{answer}\n")
 }
 

@@ -4,6 +4,7 @@ mod admin;
 mod advise;
 mod clients;
 mod key;
+mod operations;
 mod resize;
 mod table;
 
@@ -16,13 +17,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Exit code: there is no such key, or the check found a violation.
+/// Exit code: there is no such key, an operation was not done, or the check found a violation.
 const NOT_FOUND: u8 = 1;
 
 /// Query and administer a running l1d.
 ///
-/// Exit codes: 0 success, 1 not found (or `check` found a violation), 2 usage, 3 the daemon cannot
-/// be reached, 4 refused, 5 a tier failed.
+/// Exit codes: 0 success, 1 not found (or an operation was not done because of what the key holds,
+/// or `check` found a violation), 2 usage, 3 the daemon cannot be reached, 4 refused, 5 a tier failed.
 #[derive(Debug, Parser)]
 #[command(
     name = "l1ctl",
@@ -30,7 +31,7 @@ const NOT_FOUND: u8 = 1;
     max_term_width = 100,
     after_help = "Examples:\n  \
     l1ctl get analysis:signals\n  l1ctl set market:BTC 64000 --ttl 5s\n  \
-    l1ctl explain market:BTC\n  \
+    l1ctl incr rate:user:7 --initial 1 --ttl 1m\n  l1ctl explain market:BTC\n  \
     l1ctl --json stats"
 )]
 struct Arguments {
@@ -81,6 +82,8 @@ enum Command {
         /// The key.
         key: String,
     },
+    #[command(flatten)]
+    Operation(operations::Operation),
     /// Show figures of the daemon, the table and the tiers.
     Stats {
         /// Show one line for each client instead.
@@ -209,6 +212,7 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
             key::set(&client, &bytes(key)?, value, (*ttl, *flags, *l1_only), json)
         }
         Command::Delete { key } => key::delete(&client, &bytes(key)?, json),
+        Command::Operation(operation) => operations::run(&client, operation, (arguments.hex, json)),
         Command::Stats { clients: true } => clients::show(&client, json),
         Command::Stats { clients: false } => admin::show(&client.admin().stats_json()?, json),
         Command::Explain { key: Some(key), .. } => {

@@ -84,7 +84,10 @@ impl Figures {
         let (reads, writes) = match request {
             Request::Get { .. } | Request::Reserve { .. } => (1, 0),
             Request::GetMany { keys } => (keys.len(), 0),
-            Request::Set(_) | Request::Delete { .. } | Request::Fill { .. } => (0, 1),
+            Request::Set(_)
+            | Request::Delete { .. }
+            | Request::Fill { .. }
+            | Request::Operate(_) => (0, 1),
             Request::SetMany { sets } => (0, sets.len()),
             _ => (0, 0),
         };

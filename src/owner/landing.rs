@@ -194,9 +194,17 @@ impl Owner {
 
     /// The end of a write: acknowledged only after its slot store (W7).
     fn written(&mut self, write: &Write, outcome: Written) -> OwnedResponse {
-        let publish = rule_with(&self.policy, write.rule).on_write_error == OnWriteError::Publish;
+        // The store of record decides an operation: what it would have done is not known.
+        let publish = !matches!(write.change, Change::Operate(_))
+            && rule_with(&self.policy, write.rule).on_write_error == OnWriteError::Publish;
         match outcome {
             Written::Applied { existed, degraded } => self.apply(write, existed, degraded),
+            Written::Operated { tier, operated, degraded } => match &write.change {
+                Change::Operate(operating) => {
+                    self.operated(write, operating, (tier, operated, degraded))
+                }
+                _ => OwnedResponse::error(ErrorCode::Internal, "an answer to another change"),
+            },
             Written::NotApplied { .. } | Written::Unknown { .. } if publish => {
                 self.apply(write, false, true)
             }
@@ -243,6 +251,9 @@ impl Owner {
                         OwnedResponse::Stored { version: 0, degraded }
                     }
                 }
+            }
+            Change::Operate(_) => {
+                OwnedResponse::error(ErrorCode::Internal, "an answer to another change")
             }
             Change::Delete { by_set } => {
                 let existed = self.tables.remove(&write.key, self.now_ns()) || existed;

@@ -8,6 +8,7 @@
 //! | how long a value lives in each place | `life` |
 //! | one loader for each key that nobody has | `loads` |
 //! | get, set, delete | `request` |
+//! | changes that depend on what a key holds | `operation` |
 //! | results of the tiers | `landing` |
 //! | the administrator's requests | `admin` |
 //! | moving to a table of another shape | `resize` |
@@ -20,6 +21,7 @@ mod flight;
 mod landing;
 mod life;
 mod loads;
+mod operation;
 mod reload;
 mod request;
 mod resize;
@@ -39,7 +41,7 @@ use l1d_wire::policy::PolicySet;
 use l1d_wire::protocol::version::{
     PROTOCOL_NEGOTIATED, PROTOCOL_OLDEST, PROTOCOL_VERSION, agreed_version,
 };
-use l1d_wire::protocol::{Attached, ErrorCode, Layouts, Request, Response, Set};
+use l1d_wire::protocol::{Attached, ErrorCode, Layouts, Operate, Request, Response, Set};
 use loads::Loads;
 use reload::Reloading;
 use resize::Resizing;
@@ -100,6 +102,7 @@ struct Counters {
     hits_told: u64,
     sets: u64,
     deletes: u64,
+    operations: u64,
     degraded: u64,
     refused: u64,
     unknown_outcomes: u64,
@@ -225,6 +228,9 @@ impl Service for Owner {
             }
             Request::SetMany { sets } => self.set_many(&sets, origin, replies),
             Request::Delete { key } => self.delete(key, origin, replies),
+            Request::Operate(operate) => {
+                self.operate(&operate, Waiter::Origin(origin), replies);
+            }
             Request::Flush { prefix } => self.flush(prefix, origin, replies),
             Request::Reserve { key, lease, waits_for } => {
                 self.reserve((key, lease, waits_for), origin, peer, replies);
@@ -251,7 +257,10 @@ impl Service for Owner {
 
     fn prefetch_index(&mut self, request: &Request<'_>) {
         match request {
-            Request::Set(Set { key, .. }) | Request::Get { key } | Request::Delete { key } => {
+            Request::Set(Set { key, .. })
+            | Request::Get { key }
+            | Request::Delete { key }
+            | Request::Operate(Operate { key, .. }) => {
                 self.tables.current().prefetch_index(key);
             }
             _ => {}
@@ -259,7 +268,10 @@ impl Service for Owner {
     }
 
     fn prefetch_entry(&mut self, request: &Request<'_>) {
-        if let Request::Set(Set { key, .. }) | Request::Delete { key } = request {
+        if let Request::Set(Set { key, .. })
+        | Request::Delete { key }
+        | Request::Operate(Operate { key, .. }) = request
+        {
             self.tables.current().prefetch_entry(key);
         }
     }

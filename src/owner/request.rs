@@ -9,7 +9,7 @@ use super::write::Change;
 use crate::doors::{Origin, Replies};
 use crate::tiers::{Job, L2Change, Tier};
 use l1d_wire::policy::{PolicySet, Rule, Scope, WriteMode};
-use l1d_wire::protocol::{ErrorCode, Response, Set};
+use l1d_wire::protocol::{ErrorCode, NotChanged, Response, Set};
 use shm_layout::entry::{KEY_BYTES_MAX, NEVER, TICK_BITS, expiry_tick};
 use shm_layout::{Entry, LayoutError};
 use std::sync::Arc;
@@ -91,7 +91,8 @@ impl Owner {
     pub(super) fn store(&mut self, set: &Set<'_>, waiter: Waiter, replies: &mut dyn Replies) {
         self.counters.sets += 1;
         let rule = self.policy.rule(set.key);
-        if let Err(answer) = key_fits(set.key).and_then(|()| self.value_fits(set, rule)) {
+        if let Err(answer) = key_fits(set.key).and_then(|()| self.value_fits(set.value.len(), rule))
+        {
             return self.groups.give(waiter, &answer, replies);
         }
         let id = rule.id;
@@ -152,7 +153,7 @@ impl Owner {
     }
 
     /// Where the record of a key under `rule` is kept that is written in this mode.
-    fn record(&self, rule: &Rule, mode: WriteMode) -> Record {
+    pub(super) fn record(&self, rule: &Rule, mode: WriteMode) -> Record {
         match &self.below {
             Some(below) if mode == WriteMode::Through && below.has(Tier::L3) => Record::L3,
             Some(_) if mode == WriteMode::Through && rule.l2 => Record::L2,
@@ -162,8 +163,7 @@ impl Owner {
 
     /// Checked before anything is changed: a value that a tier takes and the table refuses would
     /// leave the older one visible.
-    fn value_fits(&self, set: &Set<'_>, rule: &Rule) -> Result<(), OwnedResponse> {
-        let bytes = set.value.len();
+    pub(super) fn value_fits(&self, bytes: usize, rule: &Rule) -> Result<(), OwnedResponse> {
         let table_max = self.tables.current().writer().geometry().value_bytes_max() as usize;
         let message = if bytes > rule.value_bytes_max as usize {
             format!(
@@ -198,29 +198,45 @@ impl Owner {
     /// Sends the first queued change of `key` to the tiers. The old value stays visible: that is
     /// allowed until the new one is acknowledged, and a hot key must not miss (P7).
     pub(super) fn begin_write(&mut self, key: &Arc<[u8]>, replies: &mut dyn Replies) {
-        while let (Some(write), Some(below)) = (self.writes.first(key), &mut self.below) {
-            let (id, key) = (write.id, key.clone());
-            let job = match &write.change {
-                Change::Set { value, flags, lives } => {
-                    let rule = rule_with(&self.policy, write.rule);
-                    let (value, flags, l2, l3_ttl) = (value.clone(), *flags, lives.l2, lives.l3);
-                    let l3_value = flags::to_l3(rule, &value, flags);
-                    Job::Set { id, key: key.clone(), value, l3_value, flags, l2, l3_ttl }
-                }
-                Change::Delete { .. } => {
-                    let in_l2 = rule_with(&self.policy, write.rule).l2;
-                    Job::Delete { id, key: key.clone(), in_l2 }
-                }
-            };
+        while let Some((id, job)) = self.next_job(key) {
             // P2: every value in flight is older than this write.
-            self.flights.kill(&key);
-            if below.submit(job).is_ok() {
-                return;
-            }
+            self.flights.kill(key);
+            let refusal = match (job, &mut self.below) {
+                (Some(job), Some(below)) => match below.submit(job) {
+                    Ok(()) => return,
+                    Err(_) => busy("writes"),
+                },
+                _ => OwnedResponse::NotChanged { reason: NotChanged::Conflict },
+            };
             if let Some(write) = self.writes.end(id) {
-                self.groups.give(write.waiter, &busy("writes"), replies);
+                self.groups.give(write.waiter, &refusal, replies);
             }
         }
+    }
+
+    /// The number and the job of the change of `key` that is to begin. No job: it is an operation
+    /// on a version that the table does not have.
+    fn next_job(&mut self, key: &Arc<[u8]>) -> Option<(u64, Option<Job>)> {
+        let write = self.writes.first(key)?;
+        let (id, key, rule) = (write.id, key.clone(), write.rule);
+        let in_l2 = rule_with(&self.policy, rule).l2;
+        let job = match &write.change {
+            Change::Set { value, flags, lives } => {
+                let rule = rule_with(&self.policy, rule);
+                let (value, flags, l2, l3_ttl) = (value.clone(), *flags, lives.l2, lives.l3);
+                let l3_value = flags::to_l3(rule, &value, flags);
+                Job::Set { id, key, value, l3_value, flags, l2, l3_ttl }
+            }
+            Change::Delete { .. } => Job::Delete { id, key, in_l2 },
+            Change::Operate(operating) => {
+                let operating = operating.clone();
+                let operate = self.for_record(&key, rule, &operating);
+                let operate = operate.map(Arc::new);
+                let job = operate.map(|operate| Job::Operate { id, key, operate, in_l2 });
+                return Some((id, job));
+            }
+        };
+        Some((id, Some(job)))
     }
 
     /// Stores a value in L1, if the policy keeps L1 copies in the table.
@@ -241,9 +257,9 @@ impl Owner {
             let message = "the policy has changed: value_bytes_max is smaller now".to_owned();
             return Err(OwnedResponse::error(ErrorCode::TooLarge, message));
         }
-        let policy = rule.id;
         let now_ns = self.now_ns();
         let expiry = expiry_tick(now_ns.saturating_add(nanos(ttl)));
+        let policy = rule.id;
         let entry = Entry { key, value, flags, policy, expiry, ..Entry::default() };
         self.tables
             .put(&entry, now_ns)

@@ -2,7 +2,7 @@
 
 use crate::doors::{Origin, Replies};
 use l1d_wire::protocol::frame::MANY_BYTES;
-use l1d_wire::protocol::{ErrorCode, Response};
+use l1d_wire::protocol::{ErrorCode, NotChanged, Response};
 use rapidhash::RapidHashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub(super) enum OwnedResponse {
     Unknown,
     Stored { version: u64, degraded: bool },
     Deleted { existed: bool, degraded: bool },
+    Changed { version: u64, number: Option<i64>, degraded: bool },
+    NotChanged { reason: NotChanged },
     Reserved { token: u64 },
     Loading { token: u64 },
     Done,
@@ -54,6 +56,10 @@ impl OwnedResponse {
             OwnedResponse::Deleted { existed, degraded } => {
                 Response::Deleted { existed: *existed, degraded: *degraded }
             }
+            OwnedResponse::Changed { version, number, degraded } => {
+                Response::Changed { version: *version, number: *number, degraded: *degraded }
+            }
+            OwnedResponse::NotChanged { reason } => Response::NotChanged { reason: *reason },
             OwnedResponse::Reserved { token } => Response::Reserved { token: *token },
             OwnedResponse::Loading { token } => Response::Loading { token: *token },
             OwnedResponse::Done => Response::Done,

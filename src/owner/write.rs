@@ -2,10 +2,12 @@
 
 use super::life::Lives;
 use super::response::Waiter;
+use crate::tiers::Operation;
 use l1d_wire::policy::Rule;
 use rapidhash::RapidHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The most changes in progress or waiting; one more is refused.
 pub(super) const CHANGES_MAX: usize = 8192;
@@ -21,6 +23,20 @@ pub(super) enum Change {
     /// Delete the key, through the tiers: for a delete, or for a set of a value that is not to be
     /// kept.
     Delete { by_set: bool },
+    /// Have the store of record carry out an operation.
+    Operate(Operating),
+}
+
+/// An operation, until its turn comes.
+#[derive(Debug, Clone)]
+pub(super) struct Operating {
+    /// As the caller gave it; `expected` bytes are not known before its turn.
+    pub(super) operation: Operation,
+    /// The version whose bytes are expected.
+    pub(super) version: Option<u64>,
+    /// Life in the store of record; `None`: without end.
+    pub(super) ttl: Option<Duration>,
+    pub(super) lives: Lives,
 }
 
 /// A change and its waiter.
@@ -118,7 +134,6 @@ impl Writes {
 mod tests {
     use super::*;
     use crate::tiers::L2Change;
-    use std::time::Duration;
 
     #[test]
     fn changes_of_one_key_go_one_after_another() {

@@ -11,7 +11,9 @@ use shm_layout::memory::WORD_BYTES;
 use shm_layout::{MappedMut, Memory};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 /// Name of the table in its directory.
@@ -25,8 +27,10 @@ const NUMBERS: &str = "policy-numbers";
 const NUMBERS_UNFINISHED: &str = "policy-numbers.new";
 /// More than 256 rules take.
 const NUMBERS_BYTES_MAX: u64 = 1 << 20;
-/// No table reaches this version: at 10 million a second it would take 29,000 years.
+/// No table reaches this version: at 10 million a second it would take 20,000 years.
 const VERSIONS_END: u64 = 1 << 63;
+/// The year 2020, in nanoseconds: a clock that says less is not set.
+const CLOCK_MIN: u64 = 1_577_836_800_000_000_000;
 /// The daemon that holds the lock on this file owns the table. The table itself is not locked,
 /// because a reader could lock it through its read-only descriptor.
 const LOCK: &str = "lock";
@@ -241,6 +245,26 @@ impl Directory {
             // SAFETY: the state word is part of the bytes that are mapped.
             unsafe { shm_layout::write::supersede(&memory) };
         }
+    }
+
+    /// A version that no earlier table has given out, nor any before it: the time in nanoseconds,
+    /// which runs faster than versions are given out, or the ceiling of the table at hand, if the
+    /// clock was set back.
+    pub(super) fn version_to_begin_after(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(since.as_nanos()).unwrap_or(0);
+        // Whatever else stands there is damaged.
+        let is_sound = |ceiling: &u64| *ceiling <= now.max(CLOCK_MIN).saturating_mul(2);
+        self.former_ceiling().filter(is_sound).map_or(now, |ceiling| ceiling.max(now))
+    }
+
+    fn former_ceiling(&self) -> Option<u64> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = fs::File::from(openat(&self.fd, TABLE, flags, Mode::empty()).ok()?);
+        sound(&fstat(&file).ok()?).ok()?;
+        let mut word = [0; WORD_BYTES];
+        file.read_exact_at(&mut word, (VERSION_CEILING * WORD_BYTES) as u64).ok()?;
+        Some(u64::from_le_bytes(word))
     }
 
     /// Renames the file that [`create`](Self::create) has made to the table's name.

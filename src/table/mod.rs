@@ -166,6 +166,11 @@ impl<M: MemoryMut> Table<M> {
         self.next_version
     }
 
+    /// Begins after `version`, which another table may have given out (W5).
+    pub(super) fn begin_after(&mut self, version: u64) {
+        self.admit_version(version);
+    }
+
     /// Marks versions up to `version` as given out (W5).
     fn admit_version(&mut self, version: u64) {
         if version > self.version_ceiling {

@@ -167,7 +167,8 @@ impl Tables {
             ..plan
         })?;
         let file = directory.create(geometry.identity().table_bytes, &options)?;
-        let current = Opened::create(file, geometry);
+        let mut current = Opened::create(file, geometry);
+        current.table.begin_after(directory.version_to_begin_after());
         current.table.writer().open_for_readers();
         directory.supersede_existing();
         directory.publish()?;
@@ -372,20 +373,34 @@ impl Tables {
     /// # Errors
     /// A key or value of an impossible size.
     pub fn put(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<u64, LayoutError> {
+        let version = self.current.table.next_version();
+        self.put_version(&Entry { version, ..*entry }, now_ns)?;
+        Ok(version)
+    }
+
+    /// Replaces the entry of a key by one of the same version and value, with another life.
+    ///
+    /// # Errors
+    /// A key or value of an impossible size.
+    pub fn renew(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<(), LayoutError> {
+        self.put_version(entry, now_ns)
+    }
+
+    fn put_version(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<(), LayoutError> {
         let table = &mut self.current.table;
-        let (hash, version) = (table.hash(entry.key), table.next_version());
-        let bytes = table.put_version(&Entry { version, ..*entry }, hash, now_ns)?;
+        let hash = table.hash(entry.key);
+        let bytes = table.put_version(entry, hash, now_ns)?;
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let is_absent = entry.absent;
         let known = Known { bytes, policy: entry.policy, is_absent, expiry: entry.expiry };
         self.advisor.stored(hash, known);
         if let Some(successor) = self.filling()
-            && successor.put_version(&Entry { version, ..*entry }, hash, now_ns).is_err()
+            && successor.put_version(entry, hash, now_ns).is_err()
         {
             // The successor allows only smaller values. It must not bring back an older one.
             successor.remove(entry.key, now_ns);
         }
-        Ok(version)
+        Ok(())
     }
 
     /// [`Table::remove`].

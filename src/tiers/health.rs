@@ -174,9 +174,10 @@ impl Health {
         (sent_at, epoch): (Instant, u64),
     ) -> (Tier, Reply) {
         match &answer {
-            Answer::Hit { .. } => self.figures.hits += 1,
+            Answer::Hit { .. } | Answer::Unique { .. } => self.figures.hits += 1,
             Answer::Miss { .. } => self.figures.misses += u64::from(asked.request.ask.is_read()),
             Answer::Stored
+            | Answer::Operated(_)
             | Answer::Deleted { .. }
             | Answer::TooLarge { .. }
             | Answer::AskAgain(_)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::request::{Answer, Ask, Reply};
-use super::{Fetched, Tier};
+use super::{Fetched, Operate, Operated, Tier};
 
 /// A job and the answer that it waits for.
 #[derive(Debug)]
@@ -30,6 +30,20 @@ pub enum Step {
         step: WriteL2,
         why: String,
     },
+    /// That of the store of record to an operation.
+    Operate {
+        id: u64,
+        key: Arc<[u8]>,
+        in_l2: bool,
+    },
+    /// L2's, where it is the store of record, to a question for the value that an operation depends
+    /// on.
+    Examine(Examine),
+    /// L2's to the change that was made of that. `operated` is the outcome if it is done.
+    Condition {
+        examine: Examine,
+        operated: Operated,
+    },
     /// L2's to a delete that it owes.
     Settle {
         key: Arc<[u8]>,
@@ -41,8 +55,27 @@ pub enum Step {
 pub struct WriteL2 {
     pub id: u64,
     pub key: Arc<[u8]>,
-    pub existed: bool,
+    pub taken: Taken,
     pub is_set: bool,
+}
+
+/// What L3 has taken, or would have if there were one.
+#[derive(Debug)]
+pub enum Taken {
+    /// A set or a delete. `existed`: it had the deleted key.
+    Change { existed: bool },
+    /// An operation.
+    Operation(Operated),
+}
+
+/// An operation that depends on a value in L2.
+#[derive(Debug)]
+pub struct Examine {
+    pub id: u64,
+    pub key: Arc<[u8]>,
+    pub operate: Arc<Operate>,
+    /// How often the value has changed in between.
+    pub conflicts: u32,
 }
 
 /// A fetch that has asked both tiers.
@@ -103,8 +136,11 @@ pub fn fetched(tier: Tier, reply: Reply) -> Fetched {
         Answer::TooLarge { bytes } => Fetched::TooLarge { tier, bytes },
         Answer::Refused(why) => Fetched::Refused { tier, why },
         Answer::NotSent(why) | Answer::Unanswered(why) => Fetched::Failed { tier, why },
-        Answer::Stored | Answer::Deleted { .. } | Answer::AskAgain(_) | Answer::Faulty(_) => {
-            Fetched::Failed { tier, why: "answered something else".into() }
-        }
+        Answer::Stored
+        | Answer::Deleted { .. }
+        | Answer::Unique { .. }
+        | Answer::Operated(_)
+        | Answer::AskAgain(_)
+        | Answer::Faulty(_) => Fetched::Failed { tier, why: "answered something else".into() },
     }
 }

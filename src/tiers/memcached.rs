@@ -9,6 +9,7 @@
 //! response.
 
 mod header;
+mod operations;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -145,7 +146,8 @@ impl Protocol for Memcached {
         out: &mut Vec<u8>,
     ) -> Result<(usize, Shape), String> {
         let gets_max = (QUIET_BYTES_MAX / value_bytes.max(1)).min(QUIET_GETS_MAX);
-        let may_share = |asked: &&Asked| asked.request.ask.is_read() && asked.again.is_none();
+        let may_share =
+            |asked: &&Asked| matches!(asked.request.ask, Ask::Get) && asked.again.is_none();
         let gets = asked.iter().take_while(may_share).take(gets_max);
         let count = gets.clone().count();
         if count >= QUIET_GETS_MIN {
@@ -161,7 +163,7 @@ impl Protocol for Memcached {
         }
         let opaque = self.next_opaque;
         match asked.first() {
-            Some(first) if first.request.ask.is_read() => {
+            Some(first) if matches!(first.request.ask, Ask::Get) => {
                 self.encode_get(&first.request, false, out)?;
             }
             Some(first) => {
@@ -360,6 +362,9 @@ fn command(request: &Request, opaque: u32, is_copy: bool) -> MetaCommand {
         Ask::Set { value, flags, ttl } => store(key, value, *flags, *ttl, is_copy),
         Ask::Add { value, flags, ttl } => store(key, value, *flags, Some(*ttl), is_copy).flag("ME"),
         Ask::Delete => MetaCommand::new(MetaOp::Delete, key),
+        Ask::GetUnique => operations::get_unique(key),
+        Ask::Operate(operate) => operations::command(key, operate),
+        Ask::Condition { unique, operate } => operations::condition(key, *unique, operate),
     };
     command.flag(format!("O{opaque}"))
 }
@@ -407,6 +412,9 @@ fn answer(request: &Request, header: &Header, value: Option<Arc<[u8]>>) -> Resul
         (Ask::Set { .. }, ReturnCode::Ns) => Ok(Answer::Refused("not stored".into())),
         (Ask::Delete, ReturnCode::Hd) => Ok(Answer::Deleted { existed: true }),
         (Ask::Delete, ReturnCode::Nf) => Ok(Answer::Deleted { existed: false }),
+        (Ask::GetUnique, ReturnCode::En | ReturnCode::Va) => operations::unique(header, value),
+        (Ask::Operate(operate), code) => operations::operated(operate, code, header, value),
+        (Ask::Condition { .. }, code) => operations::conditioned(code),
         (_, other) => Err(Failure::broken(format!("unexpected answer {other:?}"))),
     }
 }

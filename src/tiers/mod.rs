@@ -9,6 +9,7 @@
 //! | part | file |
 //! |---|---|
 //! | what a job asks of which tier, in which order | `upstream`, `jobs` |
+//! | changes that depend on what is there | `operation` |
 //! | what L2 owes after a change that it has not taken | `debts` |
 //! | one tier: its queue, its connection, former connections, deadlines | `server` |
 //! | one connection, and the requests in flight on it | `connection` |
@@ -32,6 +33,7 @@ mod jobs;
 mod key;
 mod latency;
 mod memcached;
+mod operation;
 mod oversized;
 mod redis;
 mod request;
@@ -43,6 +45,7 @@ mod upstream;
 pub use address::{UNSUPPORTED_L2_KEYS, UNSUPPORTED_L3_KEYS, check_address, parse_url};
 pub use config::{L2Config, L3Config, TiersConfig, TiersError};
 pub use key::memcached_key;
+pub use operation::{Operate, Operated, Operation};
 pub use stats::{TierStats, TiersStats};
 pub use upstream::{JOBS_MAX, Upstream};
 
@@ -148,6 +151,9 @@ pub enum Job {
     },
     /// Delete from L3, and from L2 where that may hold the key.
     Delete { id: u64, key: Arc<[u8]>, in_l2: bool },
+    /// Have the store of record carry out an operation, then delete the key from L2, if that may
+    /// hold a copy (`in_l2`).
+    Operate { id: u64, key: Arc<[u8]>, operate: Arc<Operate>, in_l2: bool },
 }
 
 /// What a set does in L2.
@@ -166,7 +172,7 @@ pub enum L2Change {
 pub enum TierEvent {
     /// The end of a [`Job::Fetch`].
     Fetched { flight: u64, outcome: Fetched },
-    /// The end of a [`Job::Set`] or [`Job::Delete`].
+    /// The end of a [`Job::Set`], [`Job::Delete`] or [`Job::Operate`].
     Written { id: u64, outcome: Written },
 }
 
@@ -205,6 +211,8 @@ pub enum Written {
     /// The store of record took it. `existed`: a deleted key was in one of the tiers. `degraded`:
     /// L2 has not taken it; it is not read for the key before it has deleted it.
     Applied { existed: bool, degraded: bool },
+    /// The store of record has answered an operation. `degraded` as above.
+    Operated { tier: Tier, operated: Operated, degraded: bool },
     /// The store of record has not taken it, and holds what it held. `why`
     /// says what to do next.
     NotApplied { tier: Tier, why: String },

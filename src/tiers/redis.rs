@@ -14,6 +14,7 @@
 //! again key by key, and what one reply brings is bounded (`bound`).
 
 mod bound;
+mod operations;
 mod reply;
 
 use std::time::Duration;
@@ -58,6 +59,8 @@ pub enum Shape {
     Size,
     /// By one reply to a write.
     Write,
+    /// By one reply to an operation.
+    Operation,
     /// By replies to MULTI and to each command inside, then by EXEC's, which has all values.
     Transaction { replies_left: usize, refusal: Option<ServerError> },
 }
@@ -225,6 +228,10 @@ impl Protocol for Redis {
         out: &mut Vec<u8>,
     ) -> Result<(usize, Shape), String> {
         let Some(first) = asked.first() else { return Ok((0, Shape::Write)) };
+        if let Ask::Operate(operate) = &first.request.ask {
+            operations::command(&first.request.key, operate).write_packed_command(out);
+            return Ok((1, Shape::Operation));
+        }
         if !first.request.ask.is_read() {
             write_command(&first.request).write_packed_command(out);
             return Ok((1, Shape::Write));
@@ -292,6 +299,7 @@ impl Protocol for Redis {
     ) -> Result<bool, Failure> {
         match shape {
             Shape::Write => answers.push(write_answer(message)),
+            Shape::Operation => answers.push(operations::answer(asked.first(), message)),
             Shape::Get => answers.push(get_answer(message)?),
             Shape::Size => answers.push(size_answer(message, self.value_bytes_max)?),
             Shape::GetMany(values @ None) => {
@@ -317,7 +325,7 @@ impl Protocol for Redis {
                 answers.extend(transaction_answers(asked.len(), message, refusal.take())?);
             }
         }
-        if !matches!(shape, Shape::Write) {
+        if !matches!(shape, Shape::Write | Shape::Operation) {
             for answer in answers.iter() {
                 self.note_read(answer);
             }
@@ -359,7 +367,8 @@ fn write_command(request: &Request) -> Cmd {
             command.arg("NX");
             command
         }
-        Ask::Get => {
+        // The others are memcached's, or have commands of their own.
+        Ask::Get | Ask::GetUnique | Ask::Operate(_) | Ask::Condition { .. } => {
             let mut command = redis::cmd("GET");
             command.arg(key);
             command

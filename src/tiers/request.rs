@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::errors::Fault;
+use super::{Operate, Operated};
 
 /// A request about a key.
 #[derive(Debug, Clone)]
@@ -23,11 +24,19 @@ pub enum Ask {
     Add { value: Arc<[u8]>, flags: u32, ttl: Duration },
     /// Delete the key.
     Delete,
+    /// Carry out an operation in one step. memcached can do so where the operation does not depend
+    /// on the bytes of the value.
+    Operate(Arc<Operate>),
+    /// memcached: the value, its flags, its remaining life, and what identifies it.
+    GetUnique,
+    /// memcached: carry out an operation if the value is still the one with this number, or there is
+    /// still none.
+    Condition { unique: Option<u64>, operate: Arc<Operate> },
 }
 
 impl Ask {
     pub fn is_read(&self) -> bool {
-        matches!(self, Ask::Get)
+        matches!(self, Ask::Get | Ask::GetUnique)
     }
 }
 
@@ -36,6 +45,10 @@ impl Ask {
 pub enum Answer {
     /// The value.
     Hit { value: Arc<[u8]>, flags: u32, remaining: Option<Duration> },
+    /// The value, and memcached's number for it.
+    Unique { value: Arc<[u8]>, remaining: Option<Duration>, flags: u32, unique: u64 },
+    /// The answer to an operation.
+    Operated(Operated),
     /// No value. `absent`: the tier has nothing at all under this key.
     Miss { absent: bool },
     /// The value has this many bytes, more than are wanted, and was not kept.

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | fetches, fills | `reads` |
 //! | changes, debts of L2 | `writes` |
+//! | operations | `operations` |
 
+mod operations;
 mod reads;
 mod writes;
 
@@ -157,6 +159,9 @@ impl Upstream {
             Job::Delete { id, key, in_l2 } => {
                 self.begin_write(id, key, Ask::Delete, in_l2.then_some(Ask::Delete));
             }
+            Job::Operate { id, key, operate, in_l2 } => {
+                self.begin_operate(id, key, operate, in_l2);
+            }
         }
     }
 
@@ -179,6 +184,13 @@ impl Upstream {
                 }
                 Some(Step::WriteL3 { id, key, to_l2 }) => self.written_l3(id, key, to_l2, reply),
                 Some(Step::WriteL2(step)) => self.written_l2(step, reply),
+                Some(Step::Operate { id, key, in_l2 }) => {
+                    self.operated(id, key, (tier, in_l2), reply);
+                }
+                Some(Step::Examine(examine)) => self.examined(examine, reply),
+                Some(Step::Condition { examine, operated }) => {
+                    self.conditioned(examine, operated, reply);
+                }
                 Some(Step::ClearL2 { step, why }) => self.cleared_l2(step, why, &reply),
                 Some(Step::Settle { key }) => {
                     self.settling -= 1;

@@ -56,6 +56,7 @@ impl<P: Deref<Target = ClientEnd>> LaneRequest<P> {
         request: &Request<'_>,
         deadline: &Deadline,
     ) -> Result<(), Failure> {
+        self.mailbox.socket.check_known(request)?;
         self.lane.sequence = self.lane.sequence.wrapping_add(1);
         self.open_lane();
         self.lane.request.clear();

@@ -193,7 +193,7 @@ impl Attempt {
     }
 
     /// What the whole answer says.
-    fn greeting(self) -> Result<Greeting, Error> {
+    fn greeting(mut self) -> Result<Greeting, Error> {
         let after_ns = clock::monotonic_ns();
         let payload = self.connection.reply(REPLY_BYTES_MAX);
         let attached = match decode(payload)? {
@@ -207,6 +207,7 @@ impl Attempt {
         })?;
         let clock_difference_ns = clock::difference_ns(self.before_ns, after_ns, attached.clock_ns);
         let attached = Attached { policy: &[], ..attached };
+        self.connection.agree(attached.protocol);
         Ok(Greeting {
             attached,
             policy,

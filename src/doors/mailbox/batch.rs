@@ -144,6 +144,7 @@ fn handle(
         | Request::GetMany { .. }
         | Request::SetMany { .. }
         | Request::Delete { .. }
+        | Request::Operate(_)
         | Request::Reserve { .. }
         | Request::Fill { .. }
         | Request::Abandon { .. } => true,

@@ -13,6 +13,8 @@ pub struct Header {
     /// Remaining life in seconds; -1: without end.
     pub ttl: Option<i64>,
     pub client_flags: u32,
+    /// The server's number for this value.
+    pub unique: Option<u64>,
     /// The value was marked invalid.
     pub is_stale: bool,
     /// A client has been given the right to compute the value.
@@ -68,12 +70,15 @@ impl Header {
         };
         let data_bytes = (rc == ReturnCode::Va).then(length).flatten();
         let result = parse_meta_result(response)?;
+        let unique = line.split(|&byte| byte == b' ').skip(1);
+        let unique = unique.filter_map(|token| token.strip_prefix(b"c")).next();
         let opaque = result.opaque.as_deref();
         Ok(Header {
             data_bytes,
             opaque: opaque.and_then(|opaque| std::str::from_utf8(opaque).ok()?.parse().ok()),
             ttl: result.ttl,
             client_flags: result.client_flags.unwrap_or(0),
+            unique: unique.and_then(|unique| std::str::from_utf8(unique).ok()?.parse().ok()),
             is_stale: result.stale,
             is_leased: result.won || result.busy,
             ..Header::of(rc)
@@ -87,6 +92,7 @@ impl Header {
             opaque: None,
             ttl: None,
             client_flags: 0,
+            unique: None,
             is_stale: false,
             is_leased: false,
         }

@@ -142,14 +142,14 @@ fn refused(keys: usize, error: ServerError) -> Vec<Answer> {
     vec![refusal(fault); keys]
 }
 
-fn refusal(fault: Fault) -> Answer {
+pub fn refusal(fault: Fault) -> Answer {
     match fault.kind {
         Kind::Request => Answer::Refused(fault.word),
         _ => Answer::Faulty(fault),
     }
 }
 
-fn type_name(value: &Value) -> &'static str {
+pub fn type_name(value: &Value) -> &'static str {
     match value {
         Value::BulkString(_) => "string",
         Value::Array(_) => "array",

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Upstream;
-use crate::tiers::jobs::{Step, WriteL2};
+use crate::tiers::jobs::{Step, Taken, WriteL2};
 use crate::tiers::request::{Answer, Ask, Reply, Request};
 use crate::tiers::server::Server;
 use crate::tiers::{Tier, TierEvent, Written};
@@ -23,24 +23,24 @@ impl Upstream {
             let ticket = self.running.insert(Step::WriteL3 { id, key: key.clone(), to_l2 });
             self.ask_l3(Some(ticket), Request { key, ask: to_l3 });
         } else {
-            self.write_l2(id, key, to_l2, false);
+            self.write_l2(id, key, to_l2, Taken::Change { existed: false });
         }
     }
 
-    fn write_l2(&mut self, id: u64, key: Arc<[u8]>, to_l2: Option<Ask>, existed: bool) {
+    pub(super) fn write_l2(&mut self, id: u64, key: Arc<[u8]>, to_l2: Option<Ask>, taken: Taken) {
         let Some(ask) = to_l2.filter(|_| self.l2.is_some()) else {
-            return self.written(id, Written::Applied { existed, degraded: false });
+            return self.written(id, taken.written(false));
         };
         if self.debts.owes(&key) {
-            return self.written(id, Written::Applied { existed, degraded: true });
+            return self.written(id, taken.written(true));
         }
         let is_set = matches!(ask, Ask::Set { .. });
-        let step = WriteL2 { id, key: key.clone(), existed, is_set };
+        let step = WriteL2 { id, key: key.clone(), taken, is_set };
         let ticket = self.running.insert(Step::WriteL2(step));
         self.ask_l2(Some(ticket), Request { key, ask });
     }
 
-    fn written(&mut self, id: u64, outcome: Written) {
+    pub(super) fn written(&mut self, id: u64, outcome: Written) {
         self.events.push_back(TierEvent::Written { id, outcome });
     }
 
@@ -55,7 +55,7 @@ impl Upstream {
             _ if reply.is_in_doubt => in_doubt(),
             answer => {
                 let existed = matches!(answer, Answer::Deleted { existed: true });
-                return self.write_l2(id, key, to_l2, existed);
+                return self.write_l2(id, key, to_l2, Taken::Change { existed });
             }
         };
         if to_l2.is_some() && self.l2.is_some() {
@@ -65,7 +65,7 @@ impl Upstream {
     }
 
     pub(super) fn written_l2(&mut self, step: WriteL2, reply: Reply) {
-        let WriteL2 { id, existed, .. } = step;
+        let id = step.id;
         let (tier, is_copy) = (Tier::L2, self.l3.is_some());
         match reply.answer {
             // An older value must not stay where the new one was refused.
@@ -76,7 +76,7 @@ impl Upstream {
             }
             Answer::Refused(_) | Answer::NotSent(_) | Answer::Unanswered(_) if is_copy => {
                 self.debts.owe(&step.key, Instant::now());
-                self.written(id, Written::Applied { existed, degraded: true });
+                self.written(id, step.taken.written(true));
             }
             Answer::Refused(why) => self.written(id, Written::Refused { tier, why }),
             Answer::NotSent(why) => self.written(id, Written::NotApplied { tier, why }),
@@ -84,14 +84,17 @@ impl Upstream {
             // What comes late over the former connection would undo it.
             _ if reply.is_in_doubt && is_copy => {
                 self.debts.owe(&step.key, Instant::now());
-                self.written(id, Written::Applied { existed, degraded: true });
+                self.written(id, step.taken.written(true));
             }
             _ if reply.is_in_doubt => {
                 self.written(id, Written::Unknown { tier, why: in_doubt() });
             }
             answer => {
-                let existed = existed || matches!(answer, Answer::Deleted { existed: true });
-                self.written(id, Written::Applied { existed, degraded: false });
+                let mut taken = step.taken;
+                if let Taken::Change { existed } = &mut taken {
+                    *existed |= matches!(answer, Answer::Deleted { existed: true });
+                }
+                self.written(id, taken.written(false));
             }
         }
     }
@@ -150,6 +153,15 @@ impl Upstream {
     }
 }
 
-fn in_doubt() -> String {
+impl Taken {
+    fn written(self, degraded: bool) -> Written {
+        match self {
+            Taken::Change { existed } => Written::Applied { existed, degraded },
+            Taken::Operation(operated) => Written::Operated { tier: Tier::L3, operated, degraded },
+        }
+    }
+}
+
+pub(super) fn in_doubt() -> String {
     "an earlier change of the key has not been answered and may still be carried out".into()
 }

@@ -7,9 +7,11 @@
 
 mod codec;
 pub mod frame;
+mod operation;
 pub mod version;
 
 pub use codec::{DecodeError, EncodeError};
+pub use operation::{NotChanged, Operate, Operation};
 pub use version::PROTOCOL_VERSION;
 
 use crate::policy::WriteMode;
@@ -53,6 +55,10 @@ pub enum Request<'a> {
         /// The key.
         key: &'a [u8],
     },
+    /// Change a key in one step that depends on what it holds; answered by [`Response::Changed`],
+    /// [`Response::NotChanged`], or [`Response::Found`] for [`Operation::GetAndTouch`]. From
+    /// version 5 on.
+    Operate(Operate<'a>),
     /// Become the one process of the host that computes the value of a key which nobody has. Answered
     /// with the value if the table has it, with [`Response::Reserved`], with [`Response::Loading`]
     /// if another process does so already, or with the error of that process.
@@ -114,6 +120,20 @@ pub enum Request<'a> {
     },
 }
 
+impl Request<'_> {
+    /// The oldest version of the protocol that has this request.
+    #[must_use]
+    pub fn since(&self) -> u32 {
+        match self {
+            Request::Operate(_)
+            | Request::Reserve { .. }
+            | Request::Fill { .. }
+            | Request::Abandon { .. } => version::PROTOCOL_OPERATIONS,
+            _ => version::PROTOCOL_OLDEST,
+        }
+    }
+}
+
 /// A value to store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set<'a> {
@@ -170,6 +190,20 @@ pub enum Response<'a> {
         existed: bool,
         /// A tier could not be told.
         degraded: bool,
+    },
+    /// The operation is done, and visible to every process.
+    Changed {
+        /// Version of the entry; 0 where the table holds no copy.
+        version: u64,
+        /// The counter's new value, after [`Operation::Count`].
+        number: Option<i64>,
+        /// L2 has not deleted its copy, and is not read for the key before it has.
+        degraded: bool,
+    },
+    /// The operation's condition does not hold; nothing has changed.
+    NotChanged {
+        /// Which one.
+        reason: NotChanged,
     },
     /// The requester is to compute the value of the key that it has reserved.
     Reserved {

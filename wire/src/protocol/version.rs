@@ -12,7 +12,7 @@
 //! | version | new |
 //! |---|---|
 //! | 4 | |
-//! | 5 | negotiation; `Attached` names the [layouts](super::Layouts) of table and mailbox and the policy's epoch; `ReloadPolicy` |
+//! | 5 | negotiation; `Attached` names the [layouts](super::Layouts) of table and mailbox and the policy's epoch; [operations](super::Operation); reservations; `ReloadPolicy` |
 //!
 //! Who changes the vocabulary raises [`PROTOCOL_VERSION`], and keeps to these rules:
 //!
@@ -36,6 +36,9 @@ pub const PROTOCOL_OLDEST: u32 = 4;
 
 /// The first version whose daemons negotiate.
 pub const PROTOCOL_NEGOTIATED: u32 = 5;
+
+/// The first version with operations and reservations.
+pub const PROTOCOL_OPERATIONS: u32 = 5;
 
 const _: () = assert!(PROTOCOL_OLDEST <= PROTOCOL_VERSION);
 

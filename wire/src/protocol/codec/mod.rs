@@ -7,6 +7,7 @@
 //! layouts, before the policy's epoch, and fields after that are skipped, because a newer daemon may
 //! have added them.
 
+mod operation;
 mod request;
 mod response;
 #[cfg(test)]
@@ -103,6 +104,11 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), EncodeError> {
     Ok(())
 }
 
+fn put_number(out: &mut Vec<u8>, number: Option<i64>) {
+    out.push(u8::from(number.is_some()));
+    out.extend(number.iter().flat_map(|number| number.to_le_bytes()));
+}
+
 fn put_duration(out: &mut Vec<u8>, duration: Duration) {
     let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     out.extend_from_slice(&ns.to_le_bytes());
@@ -147,6 +153,21 @@ impl<'a> Fields<'a> {
 
     fn duration(&mut self, field: &'static str) -> Result<Duration, DecodeError> {
         self.u64(field).map(Duration::from_nanos)
+    }
+
+    fn i64(&mut self, field: &'static str) -> Result<i64, DecodeError> {
+        self.array(field).map(i64::from_le_bytes)
+    }
+
+    fn option<T>(
+        &mut self,
+        field: &'static str,
+        value: impl FnOnce(&mut Self, &'static str) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        match self.bool(field)? {
+            true => value(self, field).map(Some),
+            false => Ok(None),
+        }
     }
 
     fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {

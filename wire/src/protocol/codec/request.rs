@@ -1,5 +1,6 @@
 //! Requests as bytes.
 
+use super::operation::{put_operate, take_operate};
 use super::{
     DecodeError, EncodeError, Fields, encode_frame, length_word, put_bytes, put_duration,
     with_length,
@@ -22,10 +23,11 @@ const SET_MANY: u8 = 11;
 const RESIZE: u8 = 12;
 const ADVISE: u8 = 13;
 const CLIENTS: u8 = 14;
-const RELOAD_POLICY: u8 = 15;
+const OPERATE: u8 = 15;
 const RESERVE: u8 = 16;
 const FILL: u8 = 17;
 const ABANDON: u8 = 18;
+const RELOAD_POLICY: u8 = 19;
 
 impl<'a> Request<'a> {
     /// Appends this request to `frame`, as one whole frame.
@@ -51,6 +53,9 @@ impl<'a> Request<'a> {
                 sets.iter().try_for_each(|set| with_length(out, |out| put_set(out, set)))
             }),
             Request::Delete { key } => encode_frame(frame, DELETE, |out| put_bytes(out, key)),
+            Request::Operate(operate) => {
+                encode_frame(frame, OPERATE, |out| put_operate(out, operate))
+            }
             Request::Flush { prefix } => encode_frame(frame, FLUSH, |out| put_bytes(out, prefix)),
             Request::Reserve { key, lease, waits_for } => encode_frame(frame, RESERVE, |out| {
                 put_bytes(out, key)?;
@@ -109,6 +114,7 @@ impl<'a> Request<'a> {
                 })?,
             },
             DELETE => Request::Delete { key: fields.bytes("key")? },
+            OPERATE => Request::Operate(take_operate(&mut fields)?),
             FLUSH => Request::Flush { prefix: fields.bytes("prefix")? },
             RESERVE => Request::Reserve {
                 key: fields.bytes("key")?,

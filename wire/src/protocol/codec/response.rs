@@ -1,6 +1,10 @@
 //! Responses as bytes.
 
-use super::{DecodeError, EncodeError, Fields, encode_frame, length_word, put_bytes, put_duration};
+use super::operation::{reason_of, reason_word};
+use super::{
+    DecodeError, EncodeError, Fields, encode_frame, length_word, put_bytes, put_duration,
+    put_number,
+};
 use crate::protocol::version::PROTOCOL_NEGOTIATED;
 use crate::protocol::{Attached, ErrorCode, Layouts, Response};
 use shm_layout::Layout;
@@ -15,6 +19,8 @@ const STORED: u8 = 134;
 const DELETED: u8 = 135;
 const JSON: u8 = 136;
 const ERROR: u8 = 137;
+const CHANGED: u8 = 138;
+const NOT_CHANGED: u8 = 139;
 const RESERVED: u8 = 140;
 const DONE: u8 = 142;
 const LOADING: u8 = 141;
@@ -56,6 +62,18 @@ impl<'a> Response<'a> {
                 out.extend_from_slice(&[u8::from(*existed), u8::from(*degraded)]);
                 Ok(())
             }),
+            Response::Changed { version, number, degraded } => {
+                encode_frame(frame, CHANGED, |out| {
+                    out.extend_from_slice(&version.to_le_bytes());
+                    put_number(out, *number);
+                    out.push(u8::from(*degraded));
+                    Ok(())
+                })
+            }
+            Response::NotChanged { reason } => encode_frame(frame, NOT_CHANGED, |out| {
+                out.push(reason_word(*reason));
+                Ok(())
+            }),
             Response::Reserved { token } => encode_frame(frame, RESERVED, |out| {
                 out.extend_from_slice(&token.to_le_bytes());
                 Ok(())
@@ -89,6 +107,12 @@ impl<'a> Response<'a> {
                 existed: fields.bool("existed mark")?,
                 degraded: fields.bool("degraded mark")?,
             },
+            CHANGED => Response::Changed {
+                version: fields.u64("version")?,
+                number: fields.option("number", Fields::i64)?,
+                degraded: fields.bool("degraded mark")?,
+            },
+            NOT_CHANGED => Response::NotChanged { reason: reason_of(fields.u8("reason")?)? },
             RESERVED => Response::Reserved { token: fields.u64("token")? },
             LOADING => Response::Loading { token: fields.u64("token")? },
             DONE => Response::Done,

@@ -2,7 +2,10 @@
 //! take half a message for a whole one.
 
 use crate::policy::WriteMode;
-use crate::protocol::{Attached, DecodeError, ErrorCode, Layouts, Request, Response, Set, frame};
+use crate::protocol::{
+    Attached, DecodeError, ErrorCode, Layouts, NotChanged, Operate, Operation, Request, Response,
+    Set, frame,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use shm_layout::Layout;
@@ -13,7 +16,7 @@ type Bytes = Vec<u8>;
 /// Owned fields of any request: which one, its byte strings, its numbers.
 fn request_parts() -> impl Strategy<Value = (u8, Vec<Bytes>, u64, u32, u8, bool)> {
     let strings = vec(vec(any::<u8>(), 0..40), 2..5);
-    (1_u8..=15, strings, any::<u64>(), any::<u32>(), 0_u8..3, any::<bool>())
+    (1_u8..=16, strings, any::<u64>(), any::<u32>(), 0_u8..3, any::<bool>())
 }
 
 fn request(parts: &(u8, Vec<Bytes>, u64, u32, u8, bool)) -> Request<'_> {
@@ -39,8 +42,13 @@ fn request(parts: &(u8, Vec<Bytes>, u64, u32, u8, bool)) -> Request<'_> {
         14 => Request::Clients,
         8 => Request::Explain { key },
         9 => Request::Check,
+        15 => Request::Operate(Operate {
+            key,
+            operation: operation(number % 9, &strings[1], *ns, *number),
+            ttl: (number % 2 == 0).then_some(Duration::from_nanos(*ns)),
+        }),
         13 => Request::Advise,
-        15 => Request::ReloadPolicy,
+        16 => Request::ReloadPolicy,
         12 => Request::Resize {
             table_bytes: reply.then_some(*ns),
             entry_bytes: (number % 2 == 0).then_some(*number),
@@ -49,12 +57,27 @@ fn request(parts: &(u8, Vec<Bytes>, u64, u32, u8, bool)) -> Request<'_> {
     }
 }
 
+fn operation(kind: u32, bytes: &[u8], word: u64, flags: u32) -> Operation<'_> {
+    let by = word.cast_signed();
+    match kind {
+        0 => Operation::Add { value: bytes, flags },
+        1 => Operation::Replace { value: bytes, flags },
+        2 => Operation::CompareAndSet { version: word, value: bytes, flags },
+        3 => Operation::DeleteIf { version: word },
+        4 => Operation::Append { bytes },
+        5 => Operation::Prepend { bytes },
+        6 => Operation::Count { by, initial: word.is_multiple_of(2).then_some(by.wrapping_neg()) },
+        7 => Operation::Touch,
+        _ => Operation::GetAndTouch,
+    }
+}
+
 /// Owned fields of any response.
 type ResponseParts = (u8, Bytes, String, [u64; 4], u32, bool);
 
 fn response_parts() -> impl Strategy<Value = ResponseParts> {
     let text = "\\PC{0,20}";
-    (0_u8..9, vec(any::<u8>(), 0..60), text, any::<[u64; 4]>(), any::<u32>(), any::<bool>())
+    (0_u8..11, vec(any::<u8>(), 0..60), text, any::<[u64; 4]>(), any::<u32>(), any::<bool>())
 }
 
 fn response(parts: &ResponseParts) -> Response<'_> {
@@ -96,6 +119,15 @@ fn response(parts: &ResponseParts) -> Response<'_> {
         }),
         5 => Response::Stored { version: words[0], degraded: *mark },
         6 => Response::Deleted { existed: *mark, degraded: words[0] % 2 == 0 },
+        7 => Response::Changed {
+            version: words[0],
+            number: mark.then_some(words[1].cast_signed()),
+            degraded: words[2] % 2 == 0,
+        },
+        8 => Response::NotChanged {
+            reason: [NotChanged::Exists, NotChanged::Absent, NotChanged::Conflict]
+                [usize::try_from(words[0] % 3).unwrap()],
+        },
         _ => Response::Json(text),
     }
 }
@@ -295,6 +327,23 @@ fn a_request_for_more_keys_than_allowed_is_refused() {
         let mut sent = Vec::new();
         Request::GetMany { keys: vec![b"k"; count] }.encode(&mut sent).unwrap();
         assert_eq!(Request::decode(payload(&sent)).is_ok(), is_allowed, "{count} keys");
+    }
+}
+
+#[test]
+fn an_operation_or_a_reason_that_is_not_known_is_refused() {
+    let mut sent = Vec::new();
+    let operation = Operation::Touch;
+    Request::Operate(Operate { key: b"k", operation, ttl: None }).encode(&mut sent).unwrap();
+    for kind in [0, 10, 255] {
+        *sent.last_mut().unwrap() = kind;
+        let refused = Request::decode(payload(&sent));
+        assert_eq!(refused, Err(DecodeError::Meaningless { field: "operation" }));
+    }
+    for reason in [0, 4, 255] {
+        let sent = [139, reason];
+        let refused = Response::decode(&sent);
+        assert_eq!(refused, Err(DecodeError::Meaningless { field: "reason" }));
     }
 }
 
