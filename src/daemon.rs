@@ -1,13 +1,13 @@
 //! The daemon: configuration in, a served socket out.
 
-use crate::config::{Config, ConfigError, DaemonConfig};
+use crate::config::{Config, ConfigError, ConfigReader, ConfigSource, DaemonConfig};
 use crate::control_socket::{self, ControlSocket, SocketError};
 use crate::doors::Limits;
 use crate::event_loop::{self, EventLoopError};
 use crate::owner::Owner;
-use crate::reactor::{Reactor, halts_at_once};
+use crate::reactor::{Interest, Reactor, Token, halts_at_once};
 use crate::signals::Signals;
-use crate::table::{Directory, FileError, FileOptions, Tables};
+use crate::table::{Adopted, Directory, FileError, FileOptions, Tables};
 use crate::tiers::{Tiers, TiersError, Upstream};
 use l1d_wire::place::{self, SOCKET_VARIABLE, SYSTEM_DIRECTORY};
 use std::io;
@@ -53,12 +53,14 @@ pub enum DaemonError {
 }
 
 /// Serves until a signal says to stop: on `inherited`, the socket of a service manager, or on the
-/// configured one. `ready` is called when clients can attach.
+/// configured one. `config` was read from `source`, which is read again for a reload. `ready` is
+/// called when clients can attach.
 ///
 /// # Errors
 /// The reason why the daemon cannot serve.
 pub fn run(
     config: &Config,
+    source: ConfigSource,
     inherited: Option<UnixListener>,
     signals: &impl Signals,
     ready: impl FnOnce(),
@@ -69,7 +71,7 @@ pub fn run(
         plan: config.table.plan(),
         mode: config.table.mode,
         group,
-        policy_fingerprint: config.policy.fingerprint(),
+        policy: config.policy.clone(),
         keeps_index: config.table.fit_index,
     };
     // In this order: a daemon that is turned away by the lock of the table has not touched the
@@ -95,6 +97,7 @@ pub fn run(
         taken_over = tables.was_taken_over(),
         "the table is open"
     );
+    log_adopted(tables.adopted());
     match tables.file().pages() {
         Some(pages) => tracing::info!("{pages}"),
         None => tracing::info!("in what pages the table is cannot be told without /proc"),
@@ -112,9 +115,11 @@ pub fn run(
     }
     let (absent_share_max_permille, ttl_max) =
         (config.table.absent_share_max_permille, config.table.ttl_max);
-    let policy = config.policy.clone();
-    let mut owner = Owner::new(tables, policy, absent_share_max_permille, ttl_max, below);
+    let mut owner = Owner::new(tables, absent_share_max_permille, ttl_max, below);
     owner.fit_index(config.table.fit_index);
+    let reader = watch(source, &reactor)
+        .map_err(|source| DaemonError::System { what: "watch for a reload", source })?;
+    owner.watch_config(config.clone(), reader);
     let limits = Limits {
         frame_bytes_max: config.table.value_bytes_max as usize + FRAME_BYTES_BESIDE_VALUE,
         connections_max: config.daemon.clients_max,
@@ -149,6 +154,30 @@ fn listen(config: &DaemonConfig) -> Result<ControlSocket, SocketError> {
     ControlSocket::listen(&path, config.socket_mode)
 }
 
+/// Prepares to read the configuration again.
+fn watch(source: ConfigSource, reactor: &Reactor) -> io::Result<ConfigReader> {
+    let reader = ConfigReader::new(source)?;
+    reactor.register(reader.fd(), Token::CONFIG, Interest::READABLE)?;
+    Ok(reader)
+}
+
+/// Says what the policy, if it is not the one that the table was left under, has changed.
+fn log_adopted(adopted: &Adopted) {
+    for change in &adopted.rules {
+        tracing::info!("the policy has changed since the last start: {change}");
+    }
+    if adopted.moved > 0 {
+        let entries = adopted.moved;
+        tracing::info!(entries, "entries were dropped: their keys belong to new rules");
+    }
+    if adopted.dropped_all {
+        tracing::warn!(
+            "all entries were dropped: they were stored under another policy, and the numbers of \
+             its rules are not known"
+        );
+    }
+}
+
 fn prepare_tiers(
     config: &Config,
     reactor: &Rc<Reactor>,
@@ -157,8 +186,7 @@ fn prepare_tiers(
     if l2.is_none() && l3.is_none() {
         return Ok(None);
     }
-    let l2_ttl_max = config.policy.rules().iter().map(|rule| rule.l2_ttl).max().unwrap_or_default();
-    let mut tiers = Upstream::new(&config.tiers, l2_ttl_max, reactor)?;
+    let mut tiers = Upstream::new(&config.tiers, config.policy.l2_ttl_max(), reactor)?;
     tiers.try_once();
     Ok(Some(Box::new(tiers)))
 }

@@ -1,6 +1,6 @@
 //! The owner thread's event loop. It blocks in one place, [`Reactor::wait`].
 
-use crate::doors::{Doors, Limits, Service};
+use crate::doors::{Doors, Limits, Replies, Service};
 use crate::reactor::{Cores, Events, Interest, Reactor, Source, Token};
 use crate::signals::{Signal, Signals};
 use std::io;
@@ -115,7 +115,8 @@ impl<S: Service, N: Signals> EventLoop<'_, S, N> {
         let mut goes_on = true;
         for event in events.iter() {
             match event.source {
-                Source::Signals => goes_on &= !stops(*signals),
+                Source::Signals => goes_on &= !stops(*signals, *service, doors.replies()),
+                Source::Config => service.config_ready(doors.replies()),
                 Source::Door(door) => doors.ready(door, event.readiness, reactor),
                 Source::Tier(tier) => service.tier_ready(tier, event.readiness, doors.replies()),
             }
@@ -149,14 +150,11 @@ impl<S: Service, N: Signals> EventLoop<'_, S, N> {
 }
 
 /// Acts on the signals that have arrived. Returns whether one of them is to stop the daemon.
-fn stops(signals: &impl Signals) -> bool {
+fn stops(signals: &impl Signals, service: &mut impl Service, replies: &mut dyn Replies) -> bool {
     while let Some(signal) = signals.next() {
         match signal {
             Signal::Stop => return true,
-            Signal::Reload => tracing::warn!(
-                "SIGHUP: the configuration is read at start only; restart the daemon to apply \
-                 changes (the table and its entries survive a restart)"
-            ),
+            Signal::Reload => service.reload(replies),
             Signal::Ignored(name) => tracing::info!("{name} has no meaning here; ignored"),
         }
     }
@@ -166,7 +164,7 @@ fn stops(signals: &impl Signals) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doors::{Origin, Peer, Replies};
+    use crate::doors::{Origin, Peer};
     use crate::reactor::Readiness;
     use l1d_wire::protocol::Request;
     use nix::sys::eventfd::{EfdFlags, EventFd};

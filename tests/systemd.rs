@@ -42,8 +42,12 @@ fn notice(reason: &str) {
 fn complaints(change: impl Fn(String) -> String) -> Option<String> {
     let copy = tempfile::tempdir().unwrap();
     for unit in ["l1d.service", "l1d.socket"] {
-        // ExecStart= must name a program that exists.
-        let text = change(read(unit).replace("/usr/bin/l1d", env!("CARGO_BIN_EXE_l1d")));
+        // ExecStart= and ExecReload= must name programs that exist.
+        let text = change(
+            read(unit)
+                .replace("/usr/bin/l1ctl", env!("CARGO_BIN_EXE_l1ctl"))
+                .replace("/usr/bin/l1d", env!("CARGO_BIN_EXE_l1d")),
+        );
         fs::write(copy.path().join(unit), text).unwrap();
     }
     let (success, printed) = tool(

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// A move copies the whole table.
 const RESIZE_DEADLINE: Duration = Duration::from_secs(600);
-/// A check walks the whole table.
-const CHECK_DEADLINE: Duration = Duration::from_secs(60);
+/// A check walks the whole table; so may a reload.
+const WALK_DEADLINE: Duration = Duration::from_secs(60);
 
 impl Client {
     /// The requests of an administrator.
@@ -68,7 +68,7 @@ impl Admin<'_> {
     ///
     /// The same as for [`stats_json`](Self::stats_json).
     pub fn check_json(&self) -> Result<String, Error> {
-        self.json(&Request::Check, &Deadline::after(CHECK_DEADLINE))
+        self.json(&Request::Check, &Deadline::after(WALK_DEADLINE))
     }
 
     /// The policy in force.
@@ -78,6 +78,20 @@ impl Admin<'_> {
     /// The same as for [`stats_json`](Self::stats_json).
     pub fn policy_json(&self) -> Result<String, Error> {
         self.json(&Request::Policy, &self.client.shared.deadline())
+    }
+
+    /// Has the daemon read its configuration file again. Returns when the file's policy is in force
+    /// for every process of the host, with what has changed, what was dropped and what needs a
+    /// restart. Only for root and the daemon's own user.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`stats_json`](Self::stats_json). [`Error::Refused`]: the file cannot be read
+    /// or has errors, which the message lists with their lines; nothing has changed.
+    pub fn reload_policy(&self) -> Result<String, Error> {
+        let deadline = Deadline::after(WALK_DEADLINE);
+        let request = Request::ReloadPolicy;
+        self.client.shared.ask_over_socket(&request, Intent::Write, &deadline, json)
     }
 
     /// The hit ratio that the table would have at other sizes, estimated from the reads since the
@@ -130,7 +144,7 @@ impl Admin<'_> {
                 }
             });
         if let Some(process) = self.client.shared.process_if_any() {
-            process.cache.forget(prefix);
+            process.cache.forget(|key| key.starts_with(prefix));
         }
         flushed
     }

@@ -106,7 +106,8 @@ impl Client {
     /// for that. So no read trusts a table that another daemon has replaced for longer than a
     /// second. If the daemon itself has replaced its table, by a move, the next read finds that out
     /// and attaches to the new one, within
-    /// [`attach_deadline`](crate::ClientBuilder::attach_deadline).
+    /// [`attach_deadline`](crate::ClientBuilder::attach_deadline). So does the next read of a key
+    /// that the table does not hold after another policy has come into force.
     #[inline]
     #[must_use]
     pub fn peek(&self, key: impl AsRef<[u8]>) -> Option<Value> {
@@ -228,7 +229,7 @@ impl Client {
         match self.shared.read_anyway(no_hit, key, value) {
             TableRead::Hit(meta) => Lookup::Found(meta),
             TableRead::Absent => Lookup::Absent,
-            TableRead::Miss => self.peek_process(key, value),
+            TableRead::Miss => self.peek_process(key, value, patience),
             TableRead::Detached => self.reattach_and_peek(key, value, patience),
         }
     }
@@ -254,22 +255,29 @@ impl Client {
         patience: Patience<'_>,
     ) -> Lookup<Meta> {
         if self.shared.is_without_table() {
-            return self.peek_process(key, value);
+            return self.peek_process(key, value, patience);
         }
         self.shared.renew_table(patience);
         // Read again in any case: another thread may have put a new table in place meanwhile.
         match self.shared.read_table(key, value) {
             TableRead::Hit(meta) => Lookup::Found(meta),
             TableRead::Absent => Lookup::Absent,
-            TableRead::Miss | TableRead::Detached => self.peek_process(key, value),
+            TableRead::Miss | TableRead::Detached => self.peek_process(key, value, patience),
         }
     }
 
-    pub(crate) fn peek_process(&self, key: &[u8], value: &mut Vec<u8>) -> Lookup<Meta> {
-        let process = self.shared.process_if_any();
-        let Some(cache) = process.and_then(|process| process.cache_of(key)) else {
+    /// A read that the table has not answered: the process cache, if the policy in force is known.
+    pub(crate) fn peek_process(
+        &self,
+        key: &[u8],
+        value: &mut Vec<u8>,
+        patience: Patience<'_>,
+    ) -> Lookup<Meta> {
+        let Some(process) = self.shared.process_if_any() else { return Lookup::Unknown };
+        if !self.shared.follow_policy(process, patience) {
             return Lookup::Unknown;
-        };
+        }
+        let Some(cache) = process.cache_of(key) else { return Lookup::Unknown };
         match cache.read(key, value) {
             ProcessRead::Hit(meta) => Lookup::Found(meta),
             ProcessRead::Absent => Lookup::Absent,
@@ -288,7 +296,7 @@ impl Client {
         let answer = match read {
             TableRead::Hit(meta) => Lookup::Found(meta),
             TableRead::Absent => Lookup::Absent,
-            TableRead::Miss => self.peek_process(key, value),
+            TableRead::Miss => self.peek_process(key, value, Patience::Until(&deadline)),
             TableRead::Detached => self.reattach_and_peek(key, value, Patience::Until(&deadline)),
         };
         match answer {

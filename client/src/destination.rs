@@ -108,7 +108,7 @@ impl Client {
                 return Ok(Lookup::Found(meta));
             }
             TableRead::Absent => return Ok(Lookup::Absent),
-            TableRead::Miss => self.peek_process(key, &mut value),
+            TableRead::Miss => self.peek_process(key, &mut value, patience()),
             TableRead::Detached => self.reattach_and_peek(key, &mut value, patience()),
         };
         copied(found, &value, destination)

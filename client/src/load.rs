@@ -7,6 +7,7 @@ use crate::failure::Intent;
 #[cfg(feature = "tokio")]
 use crate::pending::Pending;
 use crate::reply::unexpected;
+use crate::shared::Patience;
 use crate::value::{Lookup, Meta, SetOptions, Source, Stored, Value};
 use crate::writes;
 use l1d_wire::protocol::{Request, Response, Set};
@@ -234,7 +235,7 @@ impl Client {
     ) -> Result<Stored, Error> {
         let value = value.as_ref();
         let options = SetOptions { no_wait: false, ..*options };
-        let ticket = self.begin_set(&token.key, value)?;
+        let ticket = self.begin_set(&token.key, value, Patience::OfAttaching)?;
         let request = token.fill(value, &options);
         let deadline = self.shared.deadline();
         let intent = Intent::Write;

@@ -6,7 +6,7 @@ use crate::mailbox_place::MailboxPlace;
 use crate::pool::Pool;
 use crate::process_cache::{Fresh, ProcessCache, Ticket};
 use crate::shared::Attaching;
-use l1d_wire::policy::{PolicySet, Scope};
+use l1d_wire::policy::{PolicySet, Rule, Scope};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
@@ -22,6 +22,9 @@ const ATTACH_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Without a table, reads check at most this often that the daemon is there.
 const DAEMON_CHECK_NS: u64 = 1_000_000_000;
+
+/// No epoch of a table: the policy that came with the last connection holds until the next one.
+const UNFOLLOWED: u64 = u64::MAX;
 
 /// The part of a key's rule that a client needs.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +42,8 @@ pub(crate) struct Process {
     pub attaching: Mutex<Option<Attaching>>,
     pub cache: ProcessCache,
     policy: RwLock<Option<PolicySet>>,
+    /// The table's epoch at which that holds; [`UNFOLLOWED`]: the daemon does not tell.
+    policy_epoch: AtomicU64,
     /// Whether any rule says `scope = "process"`, or none is known yet: most hosts have none, and
     /// pay nothing.
     has_process_scope: AtomicBool,
@@ -48,6 +53,8 @@ pub(crate) struct Process {
     adopting: Mutex<()>,
     /// The earliest time of the next attempt to attach again. Held by the thread that tries.
     next_attach: Mutex<Option<Instant>>,
+    /// The same for an attempt to get the policy in force.
+    next_policy: Mutex<Option<Instant>>,
     /// The earliest time of the next check that the daemon is there, by the coarse clock.
     next_daemon_check_ns: AtomicU64,
 }
@@ -60,10 +67,12 @@ impl Process {
             attaching: Mutex::default(),
             cache: ProcessCache::new(cache_bytes),
             policy: RwLock::new(None),
+            policy_epoch: AtomicU64::new(UNFOLLOWED),
             has_process_scope: AtomicBool::new(true),
             populated: AtomicU64::new(0),
             adopting: Mutex::new(()),
             next_attach: Mutex::new(None),
+            next_policy: Mutex::new(None),
             next_daemon_check_ns: AtomicU64::new(0),
         }
     }
@@ -78,19 +87,35 @@ impl Process {
         self.populated.swap(table_id, Ordering::Relaxed) != table_id
     }
 
-    /// Takes the policy that came with a connection.
-    pub(crate) fn set_policy(&self, policy: PolicySet) {
+    /// Whether the policy is the one that the table says is in force.
+    pub(crate) fn holds_policy_of(&self, table_epoch: u64) -> bool {
+        // Relaxed: a thread that sees an older epoch asks for the policy once more.
+        let epoch = self.policy_epoch.load(Ordering::Relaxed);
+        epoch == table_epoch || epoch == UNFOLLOWED
+    }
+
+    /// Whether a policy of this epoch of the table in use is not older than the one held.
+    pub(crate) fn is_news(&self, epoch: u64) -> bool {
+        let held = self.policy_epoch.load(Ordering::Relaxed);
+        held == UNFOLLOWED || held <= epoch
+    }
+
+    /// Takes the policy that came with a connection, and its epoch in the table in use, if the
+    /// daemon tells. Call it while [`adopt`](Self::adopt) is held.
+    pub(crate) fn set_policy(&self, policy: PolicySet, epoch: Option<u64>) {
         let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
+        self.policy_epoch.store(epoch.unwrap_or(UNFOLLOWED), Ordering::Relaxed);
         if current.as_ref() == Some(&policy) {
             return;
         }
         self.has_process_scope.store(policy.has_process_scope(), Ordering::Relaxed);
-        // What was kept under another policy may live too long under this one. (Before the first
-        // nothing was kept, and the answer that is under way is to be.) Last: a question that is
-        // ticket behind this, whose locks order it, is behind every write that found no process
-        // scope above.
-        if current.replace(policy).is_some() {
-            self.cache.forget(b"");
+        // Values kept under another rule may live too long under this one. (Before the first
+        // policy nothing was kept, and the answer under way is to be kept.) This comes last: a read
+        // that gets its ticket after this, whose locks order it, comes after every write that found
+        // no process scope above.
+        let former = current.replace(policy);
+        if let (Some(former), Some(policy)) = (former, current.as_ref()) {
+            self.cache.forget(|key| !may_stay(former.rule(key), policy.rule(key)));
         }
     }
 
@@ -177,17 +202,41 @@ impl Process {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let started = Instant::now();
-        if next.is_some_and(|next| started < next) {
-            return;
-        }
-        let attached = attach();
-        let pause = started
-            .elapsed()
-            .saturating_mul(ATTACH_PAUSE_FACTOR)
-            .clamp(ATTACH_PAUSE, ATTACH_PAUSE_MAX);
-        *next = if attached { None } else { Instant::now().checked_add(pause) };
+        attach_unless_too_soon(&mut next, attach);
     }
+
+    /// Runs `attach` to get the policy in force. Other threads wait for that, since keys of process
+    /// scope would miss without it; `holds_it` tells them that it has come.
+    pub(crate) fn attach_for_policy(
+        &self,
+        holds_it: impl Fn() -> bool,
+        attach: impl FnOnce() -> bool,
+    ) {
+        let mut next = self.next_policy.lock().unwrap_or_else(PoisonError::into_inner);
+        if !holds_it() {
+            attach_unless_too_soon(&mut next, attach);
+        }
+    }
+}
+
+/// Whether what was kept under the rule `former` may be kept under `rule`.
+fn may_stay(former: &Rule, rule: &Rule) -> bool {
+    (&former.prefix, former.scope) == (&rule.prefix, rule.scope)
+        && former.ttl <= rule.ttl
+        && former.value_bytes_max <= rule.value_bytes_max
+}
+
+/// Runs `attach` unless its last failure, after which `next` is the earliest time for another
+/// attempt, is too recent.
+fn attach_unless_too_soon(next: &mut Option<Instant>, attach: impl FnOnce() -> bool) {
+    let started = Instant::now();
+    if next.is_some_and(|next| started < next) {
+        return;
+    }
+    let attached = attach();
+    let pause =
+        started.elapsed().saturating_mul(ATTACH_PAUSE_FACTOR).clamp(ATTACH_PAUSE, ATTACH_PAUSE_MAX);
+    *next = if attached { None } else { Instant::now().checked_add(pause) };
 }
 
 #[cfg(test)]
@@ -198,7 +247,6 @@ mod tests {
 
     use super::*;
     use crate::process_cache::ProcessRead;
-    use l1d_wire::policy::Rule;
 
     fn policy(scope: Scope) -> PolicySet {
         PolicySet::new(vec![Rule { scope, ..Rule::default() }]).unwrap()
@@ -217,18 +265,18 @@ mod tests {
     fn without_process_scope_nothing_is_begun_and_before_a_policy_everything_is() {
         let process = Process::new(1, 1 << 20);
         assert!(process.begin_read(b"key").is_some() && process.begin_write(b"key").is_some());
-        process.set_policy(policy(Scope::Host));
+        process.set_policy(policy(Scope::Host), None);
         assert!(process.begin_read(b"key").is_none() && process.begin_write(b"key").is_none());
-        process.set_policy(policy(Scope::Process));
+        process.set_policy(policy(Scope::Process), None);
         assert!(process.begin_read(b"key").is_some() && process.begin_write(b"key").is_some());
     }
 
     #[test]
     fn an_answer_overtaken_by_a_write_that_began_without_process_scope_is_not_kept() {
         let process = Process::new(1, 1 << 20);
-        process.set_policy(policy(Scope::Host));
+        process.set_policy(policy(Scope::Host), None);
         let write = process.begin_write(b"key");
-        process.set_policy(policy(Scope::Process));
+        process.set_policy(policy(Scope::Process), None);
         let question = process.begin_read(b"key").unwrap();
         // Kept before the write ends, or asked for before and kept behind it.
         process.cache.end_read(&process.begin_read(b"key").unwrap(), b"key", &fresh(b"old"));
@@ -240,14 +288,43 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_rule_forgets_its_own_keys_alone() {
+        let rule = |id, prefix: &[u8], seconds| Rule {
+            id,
+            prefix: prefix.to_vec(),
+            scope: Scope::Process,
+            ttl: Duration::from_secs(seconds),
+            ..Rule::default()
+        };
+        let policy = |rules: [Rule; 3]| {
+            PolicySet::new(vec![Rule::default()].into_iter().chain(rules).collect())
+        };
+        let process = Process::new(1, 1 << 20);
+        let first = policy([rule(1, b"a:", 9), rule(2, b"b:", 9), rule(3, b"c:", 9)]).unwrap();
+        process.set_policy(first, Some(1));
+        let keys: [&[u8]; 4] = [b"a:1", b"b:1", b"c:1", b"c:x:1"];
+        for key in keys {
+            process.cache.end_read(&process.begin_read(key).unwrap(), key, &fresh(b"value"));
+        }
+        let second = policy([rule(1, b"c:x:", 9), rule(2, b"a:", 8), rule(3, b"b:", 10)]).unwrap();
+        let third =
+            PolicySet::new(second.rules().iter().cloned().chain([rule(4, b"c:", 9)]).collect());
+        process.set_policy(third.unwrap(), Some(2));
+        let is_kept =
+            |key: &&[u8]| !matches!(process.cache.read(key, &mut Vec::new()), ProcessRead::Miss);
+        assert_eq!(keys.map(|key| is_kept(&key)), [false, true, true, false]);
+        assert!(process.holds_policy_of(2) && !process.holds_policy_of(3) && !process.is_news(1));
+    }
+
+    #[test]
     fn an_answer_from_before_a_policy_is_not_kept_under_it() {
         let process = Process::new(1, 1 << 20);
-        process.set_policy(policy(Scope::Process));
+        process.set_policy(policy(Scope::Process), None);
         let question = process.begin_read(b"key").unwrap();
-        process.set_policy(policy(Scope::Host));
+        process.set_policy(policy(Scope::Host), None);
         let write = process.begin_write(b"key");
         process.end_write(write, b"key", None);
-        process.set_policy(policy(Scope::Process));
+        process.set_policy(policy(Scope::Process), None);
         process.cache.end_read(&question, b"key", &fresh(b"old"));
         assert!(!is_kept(&process));
     }

@@ -138,17 +138,13 @@ impl ProcessCache {
         }
     }
 
-    /// Forgets every key that begins with `prefix`, and everything in progress.
-    pub(crate) fn forget(&self, prefix: &[u8]) {
+    /// Forgets the keys for which `is_stale` holds, and everything in progress.
+    pub(crate) fn forget(&self, is_stale: impl Fn(&[u8]) -> bool) {
         for stripe in 0..STRIPES {
             let mut count = self.lock(stripe);
             *count = count.wrapping_add(1);
         }
-        if prefix.is_empty() {
-            self.cache.clear();
-        } else {
-            self.cache.retain(|key, _| !key.starts_with(prefix));
-        }
+        self.cache.retain(|key, _| !is_stale(key));
     }
 
     fn keep(&self, ticket: &Ticket, key: &[u8], fresh: &Fresh<'_>) {
@@ -273,7 +269,7 @@ mod tests {
             cache.end_read(&cache.begin_read(key), key, &fresh(key));
         }
         let question = cache.begin_read(b"a:3");
-        cache.forget(b"a:");
+        cache.forget(|key| key.starts_with(b"a:"));
         cache.end_read(&question, b"a:3", &fresh(b"old"));
         let mut value = vec![];
         for gone in [b"a:1", b"a:2", b"a:3"] {

@@ -79,7 +79,7 @@ impl Client {
         options: &SetOptions,
         request: &Request<'_>,
     ) -> Pending<Stored> {
-        let ticket = match self.begin_set(key, value) {
+        let ticket = match self.begin_set(key, value, Patience::None) {
             Ok(ticket) => ticket,
             Err(error) => return Pending::answered(self, Err(error)),
         };

@@ -122,6 +122,11 @@ impl Table {
         self.look_due_ns.store(look_due_after(pause_ns), Ordering::Relaxed);
     }
 
+    /// The epoch of the policy in force.
+    pub(crate) fn policy_epoch(&self) -> u64 {
+        self.reader.policy_epoch()
+    }
+
     /// The hash of a key in this table, which the daemon uses, too.
     #[inline]
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {

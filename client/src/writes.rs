@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::failure::Intent;
 use crate::process_cache::{Fresh, Ticket};
 use crate::reply::unexpected;
+use crate::shared::Patience;
 use crate::value::{Deleted, SetOptions, Stored};
 use l1d_wire::protocol::{Request, Response, Set, frame};
 
@@ -42,7 +43,7 @@ impl Client {
     }
 
     fn set_bytes(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Stored, Error> {
-        let ticket = self.begin_set(key, value)?;
+        let ticket = self.begin_set(key, value, Patience::OfAttaching)?;
         let stored = self.send_set(key, value, options);
         self.end_set(ticket, key, value, options, &stored);
         stored
@@ -59,7 +60,7 @@ impl Client {
         if value.len() > POSTED_BYTES_MAX {
             return None;
         }
-        let ticket = match self.begin_set(key, value) {
+        let ticket = match self.begin_set(key, value, Patience::None) {
             Ok(ticket) => ticket,
             Err(error) => return Some(Err(error)),
         };
@@ -71,9 +72,15 @@ impl Client {
     }
 
     /// Called before the value is sent to the daemon, which may accept it.
-    pub(crate) fn begin_set(&self, key: &[u8], value: &[u8]) -> Result<Option<Ticket>, Error> {
+    pub(crate) fn begin_set(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        patience: Patience<'_>,
+    ) -> Result<Option<Ticket>, Error> {
         check_key(key)?;
         let process = self.shared.process();
+        self.shared.follow_policy(process, patience);
         if let Some(rule) = process.rule(key) {
             check_value(value, rule.value_bytes_max)?;
         }
@@ -134,6 +141,7 @@ impl Client {
     ) -> Result<Vec<Result<Stored, Error>>, Error> {
         let deadline = self.shared.deadline();
         let process = self.shared.process();
+        self.shared.follow_policy(process, Patience::Until(&deadline));
         let mut stored = Vec::with_capacity(entries.len());
         let mut rest = entries.iter().map(|(key, value)| (key.as_ref(), value.as_ref())).peekable();
         while rest.peek().is_some() {

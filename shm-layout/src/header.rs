@@ -4,7 +4,7 @@
 //!  byte
 //!     0  identity, first copy     (16 words)  written once, before the table is published
 //!   512  identity, second copy    (16 words)
-//!  1024  owner's words            (8 words)   for a restart; readers do not load them
+//!  1024  owner's words            (8 words)   for a restart; hits do not load them
 //!  2048  hot line: state, strict floor, lease until, clock offset, policy floors 0 to 3
 //!  2112  policy floors 4 to 255
 //!  4128  zero
@@ -41,6 +41,10 @@ pub const POLICY_FINGERPRINT: usize = 130;
 pub const UNSETTLED: usize = 131;
 /// While that is not zero: the daemon's session with Redis, which its successor ends there.
 pub const SESSION: [usize; 2] = [132, 133];
+/// Rises when another policy comes into force. A reader that has looked up a key's rule under
+/// another epoch asks the daemon for the policy; hits do not load it. Zero in tables of builds that
+/// did not know it, which leave it alone; so it is no part of the fingerprint.
+pub const POLICY_EPOCH: usize = 134;
 
 /// [`STATE_SERVING`] or why not (R0).
 pub const STATE: usize = 256;

@@ -6,7 +6,9 @@ use crate::entry::{
 use crate::error::LayoutError;
 use crate::geometry::{Bucket, Geometry};
 use crate::hash::KeyHash;
-use crate::header::{CLOCK_OFFSET, LEASE_UNTIL, POLICY_FLOORS, STATE, STATE_SERVING, STRICT_FLOOR};
+use crate::header::{
+    CLOCK_OFFSET, LEASE_UNTIL, POLICY_EPOCH, POLICY_FLOORS, STATE, STATE_SERVING, STRICT_FLOOR,
+};
 use crate::memory::{LINE_WORDS, Memory, WORD_BYTES, words_for};
 use crate::outcome::{Hit, NoHit, Outcome, Probe, Sighting};
 use crate::receive::{InPlace, Receiver};
@@ -59,6 +61,15 @@ impl<M: Memory> Reader<M> {
     #[must_use]
     pub fn is_serving(&self) -> bool {
         is_serving(&self.memory)
+    }
+
+    /// The epoch of the policy in force: to be loaded where a key's rule is used, which no hit in
+    /// the table does. What is done about another epoch is to ask the daemon, so no order with other
+    /// words is needed.
+    #[inline]
+    pub fn policy_epoch(&self) -> u64 {
+        // SAFETY: the word lies in the header, which `attach` has checked to be there.
+        unsafe { self.memory.load(POLICY_EPOCH) }
     }
 
     /// Nanoseconds since the table's epoch, from `clock`'s CLOCK_MONOTONIC (R7).

@@ -1,7 +1,7 @@
 //! `l1d serve`.
 
 use super::{REFUSED, USAGE, print_error};
-use crate::config::{Config, Overrides, parse_size};
+use crate::config::{Config, ConfigSource, Overrides, parse_size};
 use crate::daemon::{self, DaemonError};
 use crate::log::Log;
 use crate::signals::ProcessSignals;
@@ -32,7 +32,8 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> ExitCode {
-        let config = match self.configuration() {
+        let source = self.source();
+        let config = match source.load() {
             Ok(config) => config,
             Err(error) => {
                 print_error(error);
@@ -48,7 +49,7 @@ impl Serve {
             }
         };
         let log = Log::start(&config.daemon);
-        match serve(&config, &signals) {
+        match serve(&config, source, &signals) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 log.print(format_args!("l1d: {error}"));
@@ -57,15 +58,13 @@ impl Serve {
         }
     }
 
-    fn configuration(self) -> Result<Config, crate::config::ConfigError> {
-        let mut config =
-            self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::load)?;
-        config.apply(Overrides {
+    fn source(self) -> ConfigSource {
+        let overrides = Overrides {
             socket: self.socket,
             table_directory: self.table_directory,
             table_size: self.table_size,
-        });
-        Ok(config)
+        };
+        ConfigSource { file: self.config, overrides }
     }
 }
 
@@ -73,8 +72,12 @@ fn size(text: &str) -> Result<u64, String> {
     parse_size(text).ok_or_else(|| "not a size; write for example 256MiB".to_owned())
 }
 
-fn serve(config: &Config, signals: &ProcessSignals) -> Result<(), DaemonError> {
-    let result = daemon::run(config, inherited_listener(), signals, || {
+fn serve(
+    config: &Config,
+    source: ConfigSource,
+    signals: &ProcessSignals,
+) -> Result<(), DaemonError> {
+    let result = daemon::run(config, source, inherited_listener(), signals, || {
         tracing::info!(socket = %config.daemon.socket().display(), "ready");
         // Fails without a service manager, which is fine.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

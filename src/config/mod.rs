@@ -58,9 +58,11 @@
 
 mod error;
 mod host;
+mod origins;
 mod read;
 mod rules;
 mod section;
+mod source;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -68,7 +70,9 @@ mod units;
 mod value;
 
 pub use error::{ConfigError, Position, Problem};
-pub use summary::{Checked, check_config, policy_json, rule_json};
+pub use origins::Origins;
+pub use source::{ConfigReader, ConfigSource};
+pub use summary::{Checked, changed_settings, check_config, policy_json, rule_json};
 pub use units::{parse_duration, parse_mode, parse_size, show_duration, show_size};
 
 use crate::tiers::TiersConfig;
@@ -92,8 +96,11 @@ pub struct Config {
     pub table: TableConfig,
     /// Sections `[l2]` and `[l3]`.
     pub tiers: TiersConfig,
-    /// `[defaults]`, which is rule 0, and the `[[policy]]` rules in the order of the text.
+    /// `[defaults]`, which is rule 0, and the `[[policy]]` rules in the order of the text. The
+    /// daemon gives them other numbers if the entries in its table have others.
     pub policy: PolicySet,
+    /// Where the settings of the rules come from.
+    pub origins: Origins,
 }
 
 /// Section `[daemon]`.

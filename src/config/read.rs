@@ -10,7 +10,7 @@ use super::error::ConfigError;
 use super::rules::{self, RuleLimits};
 use super::section::{Section, Text, Wrong};
 use super::units::show_size;
-use super::{Config, DaemonConfig, LogFormat, TableConfig, value};
+use super::{Config, DaemonConfig, LogFormat, Origins, TableConfig, value};
 use crate::tiers::{
     L2Config, L3Config, TiersConfig, UNSUPPORTED_L2_KEYS, UNSUPPORTED_L3_KEYS, check_address,
     parse_url,
@@ -61,11 +61,12 @@ pub(super) fn read(
     let (table, limits) = table(section(&mut root, "table", &text), look);
     let tiers = TiersConfig { l2, l3, value_bytes_max: table.value_bytes_max as usize };
     let defaults = section(&mut root, "defaults", &text);
-    let policy = rules::policy(defaults, root.raw("policy"), limits, &text);
+    let mut origins = Origins::default();
+    let policy = rules::policy(defaults, root.raw("policy"), limits, &mut origins, &text);
     root.finish(&[("policies", "write [[policy]] above each rule")]);
     match policy {
         Some(policy) if text.problems.borrow().is_empty() => {
-            Ok(Config { daemon, table, tiers, policy })
+            Ok(Config { daemon, table, tiers, policy, origins })
         }
         _ => Err(ConfigError::new(text.problems.into_inner())),
     }

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 use toml::de::DeValue;
 
+use super::Origins;
 use super::read::{TTL_MIN, value_bytes};
 use super::section::{Reported, Section, Text, Wrong};
 use super::units::show_prefix;
@@ -30,6 +31,7 @@ pub(super) fn policy<'a>(
     mut defaults: Section<'a>,
     policy: Option<(&'a DeValue<'a>, Range<usize>)>,
     limits: RuleLimits,
+    origins: &mut Origins,
     text: &'a Text<'a>,
 ) -> Option<PolicySet> {
     let builtin = Rule::default();
@@ -40,6 +42,7 @@ pub(super) fn policy<'a>(
         ..builtin
     };
     let default = rule(&mut defaults, &builtin, limits);
+    origins.note(b"", defaults.given());
     let no_prefix = "[defaults] applies to all keys; give a prefix its own rule under [[policy]]";
     defaults.finish(&[("prefix", no_prefix), ("prefix_hex", no_prefix)]);
 
@@ -62,6 +65,7 @@ pub(super) fn policy<'a>(
         let rule = rule(&mut section, &rules[0], limits);
         let at = section.place(&["prefix", "prefix_hex"]);
         if let Ok(prefix) = prefix {
+            origins.note(&prefix, section.given());
             match places.insert(prefix.clone(), at) {
                 Some(first) => {
                     let line = text.position(first).line;

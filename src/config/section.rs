@@ -104,6 +104,15 @@ impl<'a> Section<'a> {
         self.read(key, parse).ok().flatten().unwrap_or(default)
     }
 
+    /// The known keys that it has.
+    pub fn given(&self) -> Vec<&'static str> {
+        let has = |key: &&&str| {
+            let mut entries = self.table.into_iter().flat_map(|table| table.iter());
+            entries.any(|(name, _)| name.get_ref() == **key)
+        };
+        self.known.iter().filter(has).copied().collect()
+    }
+
     /// The position of the first of these keys that exists, or else of the section.
     pub fn place(&self, keys: &[&str]) -> usize {
         let table = self.table.into_iter();

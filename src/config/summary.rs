@@ -59,8 +59,47 @@ pub fn rule_json(rule: &Rule) -> Value {
     })
 }
 
+/// The settings outside the policy in which two configurations differ, as `[section] setting`.
+#[must_use]
+pub fn changed_settings(before: &Config, now: &Config) -> Vec<String> {
+    let (old, new) = (json(before), json(now));
+    let mut changed = Vec::new();
+    for (section, settings) in new.as_object().into_iter().flatten() {
+        let former = &old[section];
+        match (settings, former) {
+            _ if section == "policy" || settings == former => {}
+            (Value::Object(settings), Value::Object(former)) => {
+                let differs = |name: &&String| former.get(*name) != settings.get(*name);
+                let name = |name: &String| format!("[{section}] {}", setting_name(name));
+                changed.extend(settings.keys().filter(differs).map(name));
+            }
+            // The section has appeared or gone.
+            _ => changed.push(format!("[{section}]")),
+        }
+    }
+    // The summary shows no password.
+    let url = |config: &Config| config.tiers.l3.as_ref().map(|l3| l3.url.clone());
+    let is_named = changed.iter().any(|name| name.starts_with("[l3]") && name != "[l3] deadline");
+    if url(before) != url(now) && !is_named {
+        changed.push("[l3] url".to_owned());
+    }
+    changed
+}
+
+/// The name in the file of a setting in the summary.
+fn setting_name(name: &str) -> &str {
+    match name {
+        "spin_us" => "spin",
+        "ttl_max_ms" => "ttl_max",
+        "absent_share_max_percent" => "absent_share_max",
+        "deadline_ms" => "deadline",
+        "server" => "url",
+        name => name,
+    }
+}
+
 fn json(config: &Config) -> Value {
-    let Config { daemon, table, tiers, policy } = config;
+    let Config { daemon, table, tiers, policy, origins: _ } = config;
     json!({
         "daemon": {
             "socket": daemon.socket(),
@@ -96,7 +135,7 @@ fn json(config: &Config) -> Value {
 }
 
 fn text(config: &Config) -> String {
-    let Config { daemon, table, tiers, policy } = config;
+    let Config { daemon, table, tiers, policy, origins: _ } = config;
     let mut out = String::new();
     let mut line = |name: &str, what: String| {
         // Writing to a String cannot fail.

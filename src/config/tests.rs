@@ -68,7 +68,15 @@ fn the_shipped_example_yields_its_rules() {
     }
     let tiers = shipped.tiers.clone();
     assert!(tiers.l2.is_some() && tiers.l3.is_some());
-    assert_eq!(shipped, Config { policy: shipped.policy.clone(), tiers, ..Config::default() });
+    assert_eq!(
+        shipped,
+        Config {
+            policy: shipped.policy.clone(),
+            origins: shipped.origins.clone(),
+            tiers,
+            ..Config::default()
+        }
+    );
 }
 
 /// The commented-out keys of the example are accepted, and are the defaults.

@@ -17,6 +17,14 @@ pub(super) fn show(text: &str, json: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The part of an explanation that concerns the rule.
+pub(super) fn show_rule(text: &str, json: bool) -> Result<ExitCode, Failure> {
+    let reasons = parse(text)?.get_mut("policy_reasons").map(Value::take).ok_or_else(|| {
+        Failure::Usage("the daemon does not tell which rule holds; upgrade it".to_owned())
+    })?;
+    show(&reasons.to_string(), json)
+}
+
 pub(super) fn check(text: &str, json: bool) -> Result<ExitCode, Failure> {
     let violations =
         parse(text)?.get("violation_count").and_then(Value::as_u64).unwrap_or(u64::MAX);

@@ -101,8 +101,12 @@ enum Command {
     },
     /// Check every invariant of the table; exit code 1 if one is violated.
     Check,
-    /// Show the policy in force.
-    Policy,
+    /// Show the policy in force, or one key's rule, or have the configuration file read again.
+    Policy {
+        /// Without one: show all rules.
+        #[command(subcommand)]
+        command: Option<PolicyCommand>,
+    },
     /// Estimate the hit ratio with half, twice and four times the memory.
     ///
     /// The estimate is based on sampled keys and covers all reads that the daemon has learned of
@@ -132,6 +136,19 @@ enum Command {
         #[arg(default_value = "")]
         prefix: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Show which rule holds for a key, and why: the rules that match, and where each setting comes
+    /// from.
+    Show {
+        /// The key.
+        key: String,
+    },
+    /// Have the daemon read its configuration file again. Returns when the policy is in force, and
+    /// shows what has changed; exit code 4 and the errors with their lines if the file is refused.
+    Reload,
 }
 
 /// Reasons for a command to fail.
@@ -203,7 +220,13 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Explain { key: None, .. } => table::explain(&client, json),
         Command::Check => admin::check(&client.admin().check_json()?, json),
-        Command::Policy => admin::show(&client.admin().policy_json()?, json),
+        Command::Policy { command: None } => admin::show(&client.admin().policy_json()?, json),
+        Command::Policy { command: Some(PolicyCommand::Show { key }) } => {
+            admin::show_rule(&client.admin().explain_json(&bytes(key)?)?, json)
+        }
+        Command::Policy { command: Some(PolicyCommand::Reload) } => {
+            admin::show(&client.admin().reload_policy()?, json)
+        }
         Command::Advise => advise::run(&client, json),
         Command::Resize { size, fit_index, average_entry_bytes } => {
             let entry_bytes = if *fit_index { Some(0) } else { *average_entry_bytes };

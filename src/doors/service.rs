@@ -83,6 +83,17 @@ pub trait Service {
         true
     }
 
+    /// The daemon was told to read its configuration again.
+    fn reload(&mut self, replies: &mut dyn Replies) {
+        let _ = replies;
+    }
+
+    /// The descriptor that the service has registered as
+    /// [`Token::CONFIG`](crate::reactor::Token::CONFIG) is ready.
+    fn config_ready(&mut self, replies: &mut dyn Replies) {
+        let _ = replies;
+    }
+
     /// The descriptor that the service has registered as
     /// [`Token::tier(number)`](crate::reactor::Token::tier) is ready.
     fn tier_ready(&mut self, number: u64, readiness: Readiness, replies: &mut dyn Replies) {

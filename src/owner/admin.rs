@@ -34,6 +34,12 @@ pub(super) enum Task {
         /// The table in force is done; its successor is being walked.
         in_successor: bool,
     },
+    /// Another policy is coming into force: removes keys that now belong to another rule.
+    WalkPolicy {
+        next: u32,
+        removed: u64,
+        in_successor: bool,
+    },
 }
 
 impl Task {
@@ -44,7 +50,8 @@ impl Task {
                 *next = 0;
                 **report = CheckReport::default();
             }
-            Task::FlushPrefix { next, in_successor, .. } => {
+            Task::FlushPrefix { next, in_successor, .. }
+            | Task::WalkPolicy { next, in_successor, .. } => {
                 *next = 0;
                 *in_successor = false;
             }
@@ -140,6 +147,23 @@ impl Owner {
                     true
                 }
             }
+            Task::WalkPolicy { next, removed, in_successor } => {
+                let step = self.tables.walk_policy(*in_successor, *next, BUCKETS_PER_TURN);
+                *removed += step.0;
+                let more = match step.1 {
+                    None if !*in_successor && self.tables.is_filling_successor() => {
+                        *in_successor = true;
+                        Some(0)
+                    }
+                    more => more,
+                };
+                if let Some(bucket) = more {
+                    *next = bucket;
+                } else {
+                    self.policy_in_force(*removed, replies);
+                }
+                more.is_none()
+            }
         };
         if !finished {
             self.tasks.insert(0, task);
@@ -225,6 +249,7 @@ impl Owner {
             "key": String::from_utf8_lossy(key),
             "key_bytes": key.len(),
             "policy": rule_json(rule),
+            "policy_reasons": self.rule_reasons(key),
             "in_table": held,
             "hash": format!("{:016x}", hash.0),
             "buckets": hash.buckets(self.tables.current().writer().geometry().bucket_count()),

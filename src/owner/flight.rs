@@ -129,6 +129,13 @@ impl Flights {
         }
     }
 
+    /// Looks every key's rule up again: another policy is in force.
+    pub(super) fn renumber(&mut self, rule: impl Fn(&[u8]) -> u8) {
+        for (_, flight) in &mut self.places {
+            flight.rule = rule(&flight.key);
+        }
+    }
+
     /// Ends a flight. Removes only its own record (P3).
     pub(super) fn land(&mut self, id: u64) -> Option<Flight> {
         self.get_mut(id)?;

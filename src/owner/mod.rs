@@ -12,6 +12,7 @@
 //! | results of the tiers | `landing` |
 //! | the administrator's requests | `admin` |
 //! | moving to a table of another shape | `resize` |
+//! | reading the configuration again | `reload` |
 
 mod admin;
 
@@ -21,6 +22,7 @@ mod landing;
 mod life;
 mod loads;
 mod operation;
+mod reload;
 mod request;
 mod resize;
 mod response;
@@ -41,6 +43,7 @@ use l1d_wire::protocol::version::{
 };
 use l1d_wire::protocol::{Attached, ErrorCode, Layouts, Operate, Request, Response, Set};
 use loads::Loads;
+use reload::Reloading;
 use resize::Resizing;
 use response::{Groups, Waiter};
 use serde_json::json;
@@ -86,6 +89,7 @@ pub struct Owner {
     /// The longest turn since statistics were last requested.
     longest_turn_lately: Duration,
     resizing: Resizing,
+    reloading: Reloading,
 }
 
 /// Counters of client requests.
@@ -112,13 +116,13 @@ impl Owner {
     #[must_use]
     pub fn new(
         tables: Tables,
-        policy: PolicySet,
         absent_share_max_permille: u16,
         ttl_max: Duration,
         mut below: Option<Box<dyn Tiers>>,
     ) -> Owner {
         let now = Instant::now();
         let unsettled = tables.unsettled();
+        let policy = tables.policy().clone();
         if let (Some(below), Some(l3_session)) = (&mut below, unsettled) {
             below.take_over(l3_session);
         }
@@ -142,11 +146,10 @@ impl Owner {
             longest_turn: Duration::ZERO,
             longest_turn_lately: Duration::ZERO,
             resizing: Resizing::default(),
+            reloading: Reloading::default(),
         };
         owner.set_clock();
-        for rule in owner.policy.rules() {
-            owner.tables.limit_policy(rule.id, rule.share_max_permille);
-        }
+        owner.limit_policies();
         owner.tables.limit_absences(Some(absent_share_max_permille));
         owner
     }
@@ -201,6 +204,7 @@ impl Owner {
             mailbox_bytes: 0,
             policy: &self.policy_bytes,
             layouts: (agreed >= PROTOCOL_NEGOTIATED).then_some(Layouts::OWN),
+            policy_epoch: (agreed >= PROTOCOL_NEGOTIATED).then(|| self.tables.policy_epoch()),
         });
         replies.reply_with_table(origin, &response, self.tables.file().read_only().as_fd());
     }
@@ -243,6 +247,7 @@ impl Service for Owner {
             Request::Explain { key } => self.explain(key, origin, replies),
             Request::Check => self.check(origin, replies),
             Request::Policy => self.policy(origin, replies),
+            Request::ReloadPolicy => self.reload_for(origin, peer, replies),
             Request::Advise => self.advise(origin, replies),
             Request::Resize { table_bytes, entry_bytes } => {
                 self.resize(origin, peer, (table_bytes, entry_bytes), replies);
@@ -283,6 +288,7 @@ impl Service for Owner {
         self.groups.forget(origin);
         self.resizing.gone(origin);
         self.loads.gone(origin);
+        self.reloading.gone(origin);
         self.tasks.retain(|task| !task.is_for(origin));
     }
 
@@ -293,6 +299,14 @@ impl Service for Owner {
 
     fn takes_more(&self) -> bool {
         !self.writes.is_full()
+    }
+
+    fn reload(&mut self, replies: &mut dyn Replies) {
+        self.begin_reload(None, replies);
+    }
+
+    fn config_ready(&mut self, replies: &mut dyn Replies) {
+        self.config_read(replies);
     }
 
     fn tier_ready(&mut self, number: u64, readiness: Readiness, replies: &mut dyn Replies) {

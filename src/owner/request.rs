@@ -248,12 +248,19 @@ impl Owner {
         flags: u32,
         ttl: Duration,
     ) -> Result<u64, OwnedResponse> {
-        if rule_with(&self.policy, rule).scope == Scope::Process {
+        let rule = rule_with(&self.policy, rule);
+        if rule.scope == Scope::Process {
             return Ok(0);
+        }
+        if value.len() > rule.value_bytes_max as usize {
+            // It was accepted under an earlier policy.
+            let message = "the policy has changed: value_bytes_max is smaller now".to_owned();
+            return Err(OwnedResponse::error(ErrorCode::TooLarge, message));
         }
         let now_ns = self.now_ns();
         let expiry = expiry_tick(now_ns.saturating_add(nanos(ttl)));
-        let entry = Entry { key, value, flags, policy: rule, expiry, ..Entry::default() };
+        let policy = rule.id;
+        let entry = Entry { key, value, flags, policy, expiry, ..Entry::default() };
         self.tables
             .put(&entry, now_ns)
             .map_err(|error| OwnedResponse::error(ErrorCode::TooLarge, error.to_string()))
@@ -271,7 +278,7 @@ pub(super) fn deleted(by_set: bool, existed: bool, degraded: bool) -> OwnedRespo
 /// The rule with an id from [`PolicySet::rule`]: a rule is looked up once for each flight or write,
 /// which then carries its id.
 pub(super) fn rule_with(policy: &PolicySet, id: u8) -> &Rule {
-    // The fallback is never needed: rules are not removed.
+    // The fallback is never needed: when rules are removed, flights and writes are renumbered.
     policy.by_id(id).unwrap_or_else(|| policy.rule(b""))
 }
 

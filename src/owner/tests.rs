@@ -4,6 +4,8 @@
 //! A real table file and scripted tiers: the test sees the jobs and answers them when and as it
 //! likes.
 
+mod reload;
+
 use super::*;
 use crate::table::FileOptions;
 use crate::tiers::{Fetched, Job, Tier, TierEvent, Tiers, TiersStats, Written};
@@ -90,6 +92,8 @@ impl Tiers for ScriptedTiers {
 
     fn take_over(&mut self, _: [u64; 2]) {}
 
+    fn allow_l2_ttl(&mut self, _: Duration) {}
+
     fn epoch(&self, _: Tier) -> u64 {
         0
     }
@@ -125,13 +129,13 @@ impl Scene {
             plan,
             mode: 0o600,
             group: None,
-            policy_fingerprint: policy.fingerprint(),
+            policy,
             keeps_index: false,
         })
         .unwrap();
         let script = Rc::new(RefCell::new(Script::default()));
         let tiers = Box::new(ScriptedTiers(Rc::clone(&script)));
-        let owner = Owner::new(tables, policy, 1000, DAY, Some(tiers));
+        let owner = Owner::new(tables, 1000, DAY, Some(tiers));
         Scene { owner, given: Given::default(), script, _directory: directory }
     }
 

@@ -3,6 +3,7 @@
 use super::life::Lives;
 use super::response::Waiter;
 use crate::tiers::Operation;
+use l1d_wire::policy::Rule;
 use rapidhash::RapidHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -77,6 +78,18 @@ impl Writes {
         let line = self.by_key.entry(key.clone()).or_default();
         line.push_back(Write { id: self.next, key: key.clone(), rule, change, waiter });
         Ok(line.len() == 1)
+    }
+
+    /// Looks every key's rule up again: another policy is in force, and what the tiers have taken is
+    /// to live in the table no longer than that allows.
+    pub(super) fn renumber<'a>(&mut self, rule: impl Fn(&[u8]) -> &'a Rule) {
+        for write in self.by_key.values_mut().flatten() {
+            let rule = rule(&write.key);
+            write.rule = rule.id;
+            if let Change::Set { lives, .. } = &mut write.change {
+                lives.l1 = lives.l1.min(rule.ttl);
+            }
+        }
     }
 
     /// The change of `key` that is in progress.

@@ -10,6 +10,8 @@ pub struct Token(u64);
 pub enum Source {
     /// The descriptor of the signals to the daemon.
     Signals,
+    /// The descriptor of a reading of the configuration.
+    Config,
     /// A descriptor of the doors, by their number.
     Door(u64),
     /// A descriptor of the tiers, by their number.
@@ -27,6 +29,9 @@ const LOOP: u64 = 2;
 impl Token {
     /// For [`Source::Signals`].
     pub const SIGNALS: Token = Token::in_range(LOOP, 0);
+
+    /// For [`Source::Config`].
+    pub const CONFIG: Token = Token::in_range(LOOP, 1);
 
     /// For [`Source::Door`]. Numbers have 56 bits.
     #[must_use]
@@ -47,6 +52,7 @@ impl Token {
         match self.0 >> NUMBER_BITS {
             DOORS => Source::Door(number),
             TIERS => Source::Tier(number),
+            _ if self.0 == Token::CONFIG.0 => Source::Config,
             _ => Source::Signals,
         }
     }

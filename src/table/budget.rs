@@ -260,8 +260,7 @@ mod tests {
         // SAFETY: the heap has these bytes, and the table before is gone.
         let writer =
             unsafe { shm_layout::Writer::take_over(heap.memory_mut(), heap.bytes()) }.unwrap();
-        let fingerprint = writer.policy_fingerprint();
-        let mut table = Table::take_over(writer, fingerprint);
+        let mut table = Table::take_over(writer);
         table.put(&Entry { policy: 1, ..entry(&7u32.to_le_bytes(), &[2; 900]) }, 0).unwrap();
         while table.sweep(0, 1000) {}
         assert_eq!(table.policy_bytes(1), bytes);

@@ -9,6 +9,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, ftruncate, unlinkat};
 use shm_layout::header::{HEADER_BYTES, Identity, STATE, VERSION_CEILING};
 use shm_layout::memory::WORD_BYTES;
 use shm_layout::{MappedMut, Memory};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,11 @@ const TABLE: &str = "table";
 const UNFINISHED: &str = "table.new";
 /// A file with fewer bytes has no word of state.
 const STATE_BYTES: u64 = ((STATE + 1) * WORD_BYTES) as u64;
+/// The numbers of the policy's rules in the table, and the name under which they are written.
+const NUMBERS: &str = "policy-numbers";
+const NUMBERS_UNFINISHED: &str = "policy-numbers.new";
+/// More than 256 rules take.
+const NUMBERS_BYTES_MAX: u64 = 1 << 20;
 /// No table reaches this version: at 10 million a second it would take 20,000 years.
 const VERSIONS_END: u64 = 1 << 63;
 /// The year 2020, in nanoseconds: a clock that says less is not set.
@@ -93,6 +99,29 @@ impl Directory {
 
     fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// The file beside the table that [`write_numbers`](Self::write_numbers) has written.
+    pub(super) fn read_numbers(&self) -> io::Result<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(&self.fd, NUMBERS, flags, Mode::empty())?;
+        sound(&fstat(&fd)?).map_err(io::Error::other)?;
+        let mut bytes = Vec::new();
+        fs::File::from(fd).take(NUMBERS_BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Replaces that file at once. It needs no fsync: it lives as long as the table, which is in
+    /// memory, too.
+    pub(super) fn write_numbers(&self, bytes: &[u8]) -> io::Result<()> {
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        // Left by a daemon that was killed; usually there is none.
+        let _ = unlinkat(&self.fd, NUMBERS_UNFINISHED, UnlinkatFlags::NoRemoveDir);
+        let mode = Mode::from_bits_truncate(0o600);
+        let fd = openat(&self.fd, NUMBERS_UNFINISHED, flags, mode)?;
+        fs::File::from(fd).write_all(bytes)?;
+        Ok(renameat(&self.fd, NUMBERS_UNFINISHED, &self.fd, NUMBERS)?)
     }
 
     /// The existing file and its identity, if an owner of this user could have left it since this

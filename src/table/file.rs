@@ -3,6 +3,7 @@
 use super::Table;
 use l1d_wire::mapping::Mapping;
 use l1d_wire::pages::Pages;
+use l1d_wire::policy::PolicySet;
 use shm_layout::header::Identity;
 use shm_layout::{Geometry, LayoutError, MappedMut, Plan, Writer};
 use std::io;
@@ -20,8 +21,8 @@ pub struct FileOptions {
     pub mode: u32,
     /// Group of the file.
     pub group: Option<u32>,
-    /// Fingerprint of the policy in force.
-    pub policy_fingerprint: u64,
+    /// The policy to bring into force. Its ids are disregarded if the table's entries have others.
+    pub policy: PolicySet,
     /// An existing table keeps its index, whatever size of entries the plan has.
     pub keeps_index: bool,
 }
@@ -157,13 +158,13 @@ pub(super) struct Opened {
 
 impl Opened {
     /// S2 to S5 on the file of an earlier daemon.
-    pub(super) fn take_over(file: TableFile, fingerprint: u64) -> Result<Opened, LayoutError> {
+    pub(super) fn take_over(file: TableFile) -> Result<Opened, LayoutError> {
         // SAFETY: the mapping is page-aligned and dropped after the table, and the lock of the
         // directory makes this process the only one that writes.
         let memory = unsafe { MappedMut::new(file.mapping.base()) };
         // SAFETY: as above; the memory has the mapping's length.
         let writer = unsafe { Writer::take_over(memory, file.bytes()) }?;
-        let table = Table::take_over(writer, fingerprint);
+        let table = Table::take_over(writer);
         Ok(Opened { table, file })
     }
 

@@ -79,7 +79,7 @@ impl<M: MemoryMut> Table<M> {
     fn may_move(&self, from: u32, to: u32) -> bool {
         let same_side = |border: u32| (from < border) == (to < border);
         let verified = self.sweep.verifying.unwrap_or(0);
-        [self.flushed, self.carried, verified].into_iter().all(same_side)
+        [self.walked, self.carried, verified].into_iter().all(same_side)
     }
 
     fn displace(&mut self, hash: KeyHash, now: u32) -> Option<usize> {

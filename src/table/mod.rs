@@ -15,6 +15,8 @@
 //! | checking every invariant | `check` |
 //! | whether the index has the right size | `fit` |
 //! | moving to a table of another shape | `carry`, `tables` |
+//! | the numbers of the policy's rules, and where they are kept | `numbers`, `numbers_file` |
+//! | removing keys by their prefix, a step at a time | `walk` |
 //! | the file, its directory, and the pages it lies in | `file`, `directory`, `pages` |
 
 mod budget;
@@ -27,6 +29,8 @@ mod fit;
 mod index;
 mod links;
 mod log;
+mod numbers;
+mod numbers_file;
 mod own_slot;
 mod pages;
 mod restart;
@@ -35,12 +39,14 @@ mod sweep;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub use check::CheckReport;
 pub use directory::Directory;
 pub use file::{FileError, FileOptions, TableFile};
+pub use numbers::{ChangeKind, RuleChange};
 pub use stats::TableStats;
-pub use tables::{Move, MoveError, Step, Tables};
+pub use tables::{Adopted, Move, MoveError, PolicyChange, Step, Tables};
 
 use eviction::Eviction;
 use links::Why;
@@ -67,8 +73,8 @@ pub struct Table<M> {
     slots_used: u64,
     instance: u64,
     sweep: sweep::Sweep,
-    /// Buckets below this have been passed by the flush of a prefix; 0: no flush is under way.
-    flushed: u32,
+    /// Buckets below this have been passed by the walk under way; 0: there is none.
+    walked: u32,
     /// Buckets below this have been carried to another table; 0: no move is under way.
     carried: u32,
     counters: Counters,
@@ -130,7 +136,7 @@ impl<M: MemoryMut> Table<M> {
             slots_used: 0,
             instance: 0,
             sweep: sweep::Sweep::default(),
-            flushed: 0,
+            walked: 0,
             carried: 0,
             counters: Counters::default(),
             scratch: Vec::new(),
@@ -303,47 +309,21 @@ impl<M: MemoryMut> Table<M> {
     }
 
     fn flush_below(&mut self, floor: u64) {
-        for policy in 0..POLICIES {
-            self.writer.raise_policy_floor(u8::try_from(policy).unwrap_or(u8::MAX), floor);
-        }
-        self.log.suspect_all();
+        let all: [u8; POLICIES] =
+            std::array::from_fn(|policy| u8::try_from(policy).unwrap_or(u8::MAX));
+        self.hide_policies(&all, floor);
     }
 
-    /// Hides everything stored under `policy` so far.
-    pub fn flush_policy(&mut self, policy: u8) {
-        self.writer.raise_policy_floor(policy, self.next_version);
-        self.log.suspect_all();
-    }
-
-    /// Removes the keys in `count` buckets from `start` on that begin with `prefix` and have
-    /// versions below `below_version`. `removed_key` gets the hash of each. Returns their number,
-    /// and the bucket to continue with; `None`: all are done. One flush at a time: between its
-    /// steps no entry moves past the bucket where it stopped.
-    pub fn flush_prefix(
-        &mut self,
-        prefix: &[u8],
-        below_version: u64,
-        start: u32,
-        count: u32,
-        mut removed_key: impl FnMut(KeyHash),
-    ) -> (u64, Option<u32>) {
-        let buckets = self.writer.geometry().bucket_count();
-        let end = start.saturating_add(count).min(buckets);
-        let mut removed = 0;
-        for bucket in start..end {
-            for index in 0..shm_layout::slot::SLOTS {
-                let slot = self.writer.geometry().bucket(bucket).slot(index);
-                let Some(found) = self.at_slot(slot) else { continue };
-                let older = found.header.version < below_version;
-                if older && self.key_at(found.at, &found.header).starts_with(prefix) {
-                    removed_key(self.writer.geometry().hasher().hash(&self.scratch));
-                    self.unlink(&found, Why::Removed);
-                    removed += 1;
-                }
-            }
+    /// Hides everything stored under these numbers of policies with a version below `floor`.
+    fn hide_policies(&mut self, policies: &[u8], floor: u64) {
+        for policy in policies {
+            self.writer.raise_policy_floor(*policy, floor);
         }
-        self.flushed = if end < buckets { end } else { 0 };
-        (removed, (end < buckets).then_some(end))
+        // While entries are being verified, their bytes are not all counted.
+        let is_counted = self.sweep.verifying.is_none();
+        if !is_counted || policies.iter().any(|policy| self.policy_bytes(*policy) > 0) {
+            self.log.suspect_all();
+        }
     }
 
     fn is_visible(&self, header: &EntryHeader, now: u32) -> bool {

@@ -86,8 +86,7 @@ mod tests {
             let memory = Mortal { memory: heap.memory_mut(), stores_left: &stores_left };
             // SAFETY: the heap has these bytes; nothing else writes.
             let writer = unsafe { Writer::take_over(memory, heap.bytes()) }.unwrap();
-            let fingerprint = writer.policy_fingerprint();
-            let mut table = Table::take_over(writer, fingerprint);
+            let mut table = Table::take_over(writer);
             for key in &keys {
                 if table.find(key, table.hash(key)).is_none() {
                     table.put(&entry(key, b"old"), 0).unwrap();
@@ -100,7 +99,7 @@ mod tests {
 
             // SAFETY: as above.
             let writer = unsafe { Writer::take_over(heap.memory_mut(), heap.bytes()) }.unwrap();
-            let mut table = Table::take_over(writer, fingerprint);
+            let mut table = Table::take_over(writer);
             assert_eq!(read(&heap, &key, 0).as_deref(), Some(&b"old"[..]), "kill {kills}");
             table.put(&entry(&key, b"new"), 0).unwrap();
             assert_eq!(read(&heap, &key, 0).as_deref(), Some(&b"new"[..]), "kill {kills}");

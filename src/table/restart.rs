@@ -9,12 +9,10 @@ use shm_layout::{MemoryMut, Writer};
 
 impl<M: MemoryMut> Table<M> {
     /// Makes the table consistent, using only the index and the segment headers;
-    /// [`sweep`](Self::sweep) verifies the entries later.
-    ///
-    /// Hides all entries if they were stored under another policy than `policy_fingerprint`, under
-    /// which their rule numbers would mean other rules.
+    /// [`sweep`](Self::sweep) verifies the entries later. The entries' rules are the caller's
+    /// matter.
     #[must_use]
-    pub fn take_over(writer: Writer<M>, policy_fingerprint: u64) -> Table<M> {
+    pub fn take_over(writer: Writer<M>) -> Table<M> {
         // S3, in this order. Invalidations of strict entries were not received meanwhile.
         writer.set_lease_until(0);
         writer.raise_strict_floor(writer.version_ceiling() + 1);
@@ -46,10 +44,6 @@ impl<M: MemoryMut> Table<M> {
         }
         table.update_filling();
         table.sweep.verifying = Some(0);
-        if table.writer.policy_fingerprint() != policy_fingerprint {
-            table.flush();
-            table.writer.set_policy_fingerprint(policy_fingerprint);
-        }
         table
     }
 

@@ -9,14 +9,18 @@
 
 use super::directory::{Directory, boot_id};
 use super::file::{FileError, FileOptions, Opened, TableFile, system};
+use super::numbers_file::NumbersFile;
 use super::{Held, Table};
 use crate::advise::{Advice, Advisor, Known};
+use l1d_wire::policy::PolicySet;
 use shm_layout::entry::tick;
 use shm_layout::{Entry, Geometry, KeyHash, LayoutError, MappedMut, Plan};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+pub use policy::{Adopted, PolicyChange};
 
 /// A table's epoch is this long before the table is made: readers' coarse clocks lag, and a time
 /// before the epoch would look like the far future, in which everything has expired.
@@ -95,6 +99,10 @@ pub struct Tables {
     replaced: Option<String>,
     taken_over: bool,
     advisor: Advisor,
+    policy: PolicySet,
+    /// The file beside the table, as it was written last.
+    numbers: NumbersFile,
+    adopted: Adopted,
 }
 
 impl Tables {
@@ -119,32 +127,35 @@ impl Tables {
         let mut options = options;
         options.plan.table_bytes = directory.whole_pages(options.plan.table_bytes);
         let plan = options.plan;
+        let wanted_policy = options.policy.clone();
         let wanted = Geometry::plan(&plan)?;
         let mut replaced = None;
         match directory.existing(&options) {
-            Ok(Some((file, identity))) => {
-                match Opened::take_over(file, options.policy_fingerprint) {
-                    Ok(current) => {
-                        current.table.writer().open_for_readers();
-                        let fits = options.accepts(&identity, wanted.identity());
-                        let advisor = Advisor::new(current.table.room_bytes());
-                        let mut tables = Tables {
-                            current,
-                            successor: None,
-                            directory,
-                            options,
-                            replaced,
-                            taken_over: true,
-                            advisor,
-                        };
-                        if !fits && let Err(error) = tables.begin_move(&plan) {
-                            tracing::warn!(%error, "the table keeps the shape that it was left in");
-                        }
-                        return Ok(tables);
+            Ok(Some((file, identity))) => match Opened::take_over(file) {
+                Ok(current) => {
+                    let fits = options.accepts(&identity, wanted.identity());
+                    let advisor = Advisor::new(current.table.room_bytes());
+                    let mut tables = Tables {
+                        current,
+                        successor: None,
+                        directory,
+                        options,
+                        replaced,
+                        taken_over: true,
+                        advisor,
+                        policy: PolicySet::default(),
+                        numbers: NumbersFile::default(),
+                        adopted: Adopted::default(),
+                    };
+                    tables.adopt_policy(&wanted_policy);
+                    tables.current().writer().open_for_readers();
+                    if !fits && let Err(error) = tables.begin_move(&plan) {
+                        tracing::warn!(%error, "the table keeps the shape that it was left in");
                     }
-                    Err(error) => replaced = Some(error.to_string()),
+                    return Ok(tables);
                 }
-            }
+                Err(error) => replaced = Some(error.to_string()),
+            },
             Ok(None) => {}
             Err(reason) => replaced = Some(reason),
         }
@@ -158,12 +169,11 @@ impl Tables {
         let file = directory.create(geometry.identity().table_bytes, &options)?;
         let mut current = Opened::create(file, geometry);
         current.table.begin_after(directory.version_to_begin_after());
-        current.table.writer().set_policy_fingerprint(options.policy_fingerprint);
         current.table.writer().open_for_readers();
         directory.supersede_existing();
         directory.publish()?;
         let advisor = Advisor::new(current.table.room_bytes());
-        Ok(Tables {
+        let mut tables = Tables {
             current,
             successor: None,
             directory,
@@ -171,7 +181,12 @@ impl Tables {
             replaced,
             taken_over: false,
             advisor,
-        })
+            policy: wanted_policy,
+            numbers: NumbersFile::default(),
+            adopted: Adopted::default(),
+        };
+        tables.settle_policy();
+        Ok(tables)
     }
 
     /// The table in force, for reading.
@@ -278,6 +293,7 @@ impl Tables {
                     let mut opened = Box::new(Opened::create(file, *geometry));
                     opened.table.inherit(self.current());
                     self.successor = Some(Successor::Filling { opened, bucket: 0 });
+                    self.rewrite_numbers();
                     Step::More
                 }
                 Ok(Err(error)) => Step::Ended(Err(error.into())),
@@ -519,6 +535,14 @@ impl Drop for Tables {
     }
 }
 
+/// The successor, if its entries are being copied.
+fn successor(successor: &Option<Successor>) -> Option<&Table<MappedMut>> {
+    match successor {
+        Some(Successor::Filling { opened, .. }) => Some(&opened.table),
+        _ => None,
+    }
+}
+
 /// A random number, for the identity or the hash seed of a table in this directory.
 fn random(directory: &Path) -> Result<u64, FileError> {
     let mut bytes = [0; 8];
@@ -532,5 +556,6 @@ fn random(directory: &Path) -> Result<u64, FileError> {
     Ok(u64::from_le_bytes(bytes))
 }
 
+mod policy;
 #[cfg(test)]
 mod tests;

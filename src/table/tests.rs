@@ -162,7 +162,7 @@ fn a_flush_hides_everything_and_the_sweep_gives_it_back() {
             .put(&Entry { policy: (n % 2) as u8, ..entry(&n.to_le_bytes(), &[1; 900]) }, 0)
             .unwrap();
     }
-    table.flush_policy(1);
+    table.hide_policies(&[1], table.next_version());
     assert!(read(&heap, &0u32.to_le_bytes(), 0).is_some());
     assert!(read(&heap, &1u32.to_le_bytes(), 0).is_none());
     table.flush();
@@ -250,8 +250,7 @@ fn what_moves_while_a_table_is_verified_is_counted_once() {
     // SAFETY: the heap has these bytes; the former owner is gone.
     let writer = unsafe { Writer::take_over(heap.memory_mut(), heap.bytes()) };
     let writer = writer.unwrap();
-    let fingerprint = writer.policy_fingerprint();
-    let mut table = Table::take_over(writer, fingerprint);
+    let mut table = Table::take_over(writer);
     let mut number = 0;
     while table.sweep.verifying.is_some() {
         table.sweep(0, 500);
@@ -290,8 +289,7 @@ fn a_segment_that_a_restart_gives_back_has_another_generation() {
     drop(table);
     // SAFETY: the heap has these bytes; the former owner is gone.
     let writer = unsafe { Writer::take_over(heap.memory_mut(), heap.bytes()) }.unwrap();
-    let fingerprint = writer.policy_fingerprint();
-    let mut table = Table::take_over(writer, fingerprint);
+    let mut table = Table::take_over(writer);
     assert_eq!(read(&heap, b"key", 0), None);
     // SAFETY: a word of the table.
     let after = unsafe { memory.load(generation) };
@@ -354,8 +352,7 @@ proptest! {
                 Step::Restart => {
                     // SAFETY: the old table is dropped by the assignment; the heap outlives both.
                     let next = unsafe { Writer::take_over(heap.memory_mut(), heap.bytes()) }.unwrap();
-                    let fingerprint = next.policy_fingerprint();
-                    table = Table::take_over(next, fingerprint);
+                    table = Table::take_over(next);
                     // Unverified segments are evicted whole when room is needed before they are
                     // counted: legal, but not what is tested here.
                     while table.sweep(now, 1000) {}
@@ -462,8 +459,7 @@ fn an_owner_killed_at_any_store_leaves_old_or_new_values_only() {
         let memory = Mortal { memory: heap.memory_mut(), stores_left: &stores_left };
         // SAFETY: the heap has these bytes; nothing else writes.
         let writer = unsafe { Writer::take_over(memory, heap.bytes()) }.unwrap();
-        let fingerprint = writer.policy_fingerprint();
-        let mut table = Table::take_over(writer, fingerprint);
+        let mut table = Table::take_over(writer);
         work(&mut table, &mut Vec::new());
         limit - stores_left.get()
     };
@@ -488,8 +484,7 @@ fn an_owner_killed_at_any_store_leaves_old_or_new_values_only() {
         check("before the restart");
         // SAFETY: the heap has these bytes; the dead owner is gone.
         let writer = unsafe { Writer::take_over(heap.memory_mut(), heap.bytes()) }.unwrap();
-        let fingerprint = writer.policy_fingerprint();
-        let mut table = Table::take_over(writer, fingerprint);
+        let mut table = Table::take_over(writer);
         check("after the restart");
         while table.sweep(0, 10_000) {}
         check("after verification");

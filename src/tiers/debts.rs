@@ -47,6 +47,11 @@ impl Debts {
         }
     }
 
+    /// Values may live in L2 for as long as `life` from now on.
+    pub fn allow_life(&mut self, life: Duration) {
+        self.life_max = self.life_max.max(life);
+    }
+
     /// L2 owes a delete of `key`.
     pub fn owe(&mut self, key: &Arc<[u8]>, now: Instant) {
         if self.keys.contains_key(key) {

@@ -96,6 +96,10 @@ pub trait Tiers: fmt::Debug {
     /// session of that daemon.
     fn take_over(&mut self, l3_session: [u64; 2]);
 
+    /// From now on, values may be stored in L2 for as long as `l2_ttl`. A shorter one changes nothing:
+    /// L2 may hold values with a longer life.
+    fn allow_l2_ttl(&mut self, l2_ttl: Duration);
+
     /// Connection epoch: rises with each lost connection and each opening of the breaker (P3, P5);
     /// 0 for a tier that is not configured.
     fn epoch(&self, tier: Tier) -> u64;

@@ -285,6 +285,10 @@ impl Tiers for Upstream {
         self.l3.as_ref().map_or([0; 2], Server::session)
     }
 
+    fn allow_l2_ttl(&mut self, l2_ttl: Duration) {
+        self.debts.allow_life(l2_ttl + LATE_LIFE_MAX);
+    }
+
     fn take_over(&mut self, l3_session: [u64; 2]) {
         let Some(l3) = &mut self.l3 else { return };
         l3.adopt(l3_session);

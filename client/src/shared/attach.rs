@@ -200,12 +200,16 @@ impl Shared {
         policy: PolicySet,
         deadline: &Deadline,
     ) -> Result<(), Error> {
-        let table_id = offer.attached.table_id;
+        let (table_id, epoch) = (offer.attached.table_id, offer.attached.policy_epoch);
         let file = offer.file.as_ref().and_then(verify::file_identity);
         let identity = TableIdentity { table_id, file };
         let _alone = process.adopt();
         if self.attachments.is_latest(identity) {
-            process.set_policy(policy);
+            // Of two connections that were begun at the same time, the later one may have been
+            // answered first.
+            if epoch.is_none_or(|epoch| process.is_news(epoch)) {
+                process.set_policy(policy, epoch);
+            }
             if let Some(current) = self.attachments.current() {
                 current.confirm(offer.clock_difference_ns);
                 // A child inherits the mapping, but none of it is in the child's page table.
@@ -223,7 +227,7 @@ impl Shared {
                 table.populate(self.settings.populate, deadline);
             }
             self.attachments.switch(identity, table, offer.sequence);
-            process.set_policy(policy);
+            process.set_policy(policy, epoch);
         }
         Ok(())
     }

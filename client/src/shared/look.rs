@@ -55,6 +55,11 @@ impl Shared {
         });
     }
 
+    /// Takes a step of attaching without waiting.
+    pub(super) fn begin_attaching(&self, process: &Process) {
+        self.go_on_attaching(process, Duration::ZERO);
+    }
+
     /// Looks at the table, as a read does, if that is due.
     pub(crate) fn look_if_due(&self) {
         if let Some(table) = self.attachments.current()

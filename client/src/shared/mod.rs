@@ -6,10 +6,12 @@
 //! | opening a connection, and agreeing on a protocol version | `greet` |
 //! | taking over the table and the mailbox that came with it | `attach` |
 //! | whether the table is still the daemon's | `look` |
+//! | following the policy while the daemon changes it | `follow` |
 //! | sending requests and taking replies | `ask` |
 
 mod ask;
 mod attach;
+mod follow;
 mod greet;
 mod look;
 

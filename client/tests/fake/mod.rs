@@ -375,6 +375,7 @@ fn attach(stream: &UnixStream, shared: &Shared, asked: Asked) -> Act {
         mailbox_bytes: mailbox.as_ref().map_or(0, |(bytes, _)| *bytes),
         policy: &policy,
         layouts: (protocol >= PROTOCOL_NEGOTIATED).then_some(says.layouts),
+        policy_epoch: None,
     }));
     let mut file = table.open();
     let mut bytes = reply.as_slice();

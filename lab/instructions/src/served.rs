@@ -131,6 +131,7 @@ fn hand_out(mut stream: UnixStream, table: &File, id: u64, bytes: u64) -> Result
         mailbox_bytes: SHAPE.bytes() as u64,
         policy: &PolicySet::default().encode(),
         layouts: Some(Layouts::OWN),
+        policy_epoch: None,
     });
     answer.encode(&mut frame).context("the answer to an attach")?;
     let mut request = [0; 64];

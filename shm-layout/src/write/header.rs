@@ -2,8 +2,8 @@
 
 use super::Writer;
 use crate::header::{
-    CLOCK_OFFSET, INSTANCE, LEASE_UNTIL, POLICIES, POLICY_FINGERPRINT, POLICY_FLOORS, SESSION,
-    STATE, STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, UNSETTLED, VERSION_CEILING,
+    CLOCK_OFFSET, INSTANCE, LEASE_UNTIL, POLICIES, POLICY_EPOCH, POLICY_FINGERPRINT, POLICY_FLOORS,
+    SESSION, STATE, STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, UNSETTLED, VERSION_CEILING,
 };
 use crate::memory::MemoryMut;
 
@@ -40,11 +40,13 @@ impl<M: MemoryMut> Writer<M> {
     }
 
     /// Copies everything but identity, state and entries from `other`'s header (W11): ceiling,
-    /// instance, policy, what is unsettled, floors, lease and clock. For a table of the same epoch without readers.
+    /// instance, policy, what is unsettled, floors, lease and clock. For a table of the same epoch
+    /// without readers.
     pub fn inherit<N: MemoryMut>(&self, other: &Writer<N>) {
-        for word in
-            [VERSION_CEILING, INSTANCE, POLICY_FINGERPRINT, UNSETTLED, SESSION[0], SESSION[1]]
-        {
+        for word in [VERSION_CEILING, INSTANCE, POLICY_FINGERPRINT, POLICY_EPOCH] {
+            self.store(word, other.load(word));
+        }
+        for word in [UNSETTLED, SESSION[0], SESSION[1]] {
             self.store(word, other.load(word));
         }
         for word in [STRICT_FLOOR, LEASE_UNTIL, CLOCK_OFFSET] {
@@ -60,9 +62,24 @@ impl<M: MemoryMut> Writer<M> {
         self.load(POLICY_FINGERPRINT)
     }
 
-    /// Stores the fingerprint of the policy in force.
+    /// Stores the fingerprint of the policy in force. Floors and slots that were stored before are
+    /// before it for a restart, too.
     pub fn set_policy_fingerprint(&self, fingerprint: u64) {
+        // One process's stores reach memory that outlives it in program order; the fence keeps the
+        // compiler from changing that.
+        self.memory.fence_release();
         self.store(POLICY_FINGERPRINT, fingerprint);
+    }
+
+    /// The epoch of the policy in force.
+    pub fn policy_epoch(&self) -> u64 {
+        self.load(POLICY_EPOCH)
+    }
+
+    /// Tells clients that another policy is in force, which the daemon must hand out by now: who
+    /// sees the new epoch asks for it, so no fence is needed.
+    pub fn set_policy_epoch(&self, epoch: u64) {
+        self.store(POLICY_EPOCH, epoch.max(self.policy_epoch()));
     }
 
     /// Notes whether a tier may still carry out a change that it has not answered, or owes one, and

@@ -191,6 +191,7 @@ impl Service for Scripted {
                     mailbox_bytes: 0,
                     policy: b"",
                     layouts: Some(Layouts::OWN),
+                    policy_epoch: None,
                 };
                 let response = Response::Attached(attached);
                 replies.reply_with_table(origin, &response, self.table.as_fd());

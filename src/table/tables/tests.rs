@@ -50,7 +50,7 @@ fn open(directory: &Path, table_bytes: u64, entry_bytes: u32) -> Tables {
         plan: Plan { table_bytes, value_bytes_max: 2000, entry_bytes, ..Plan::default() },
         mode: 0o600,
         group: None,
-        policy_fingerprint: 1,
+        policy: PolicySet::default(),
         keeps_index: false,
     })
     .unwrap()

@@ -8,7 +8,7 @@
 //!        u32 value_bytes_max | u16 share_max in thousandths; 2^16-1: no limit
 //! ```
 //!
-//! A rule's id is its place.
+//! Ids are not encoded: only the daemon uses them. A decoded rule's id is its place.
 //!
 //! The format belongs to the protocol version: versions 4 and 5 have format 2. A later version with
 //! another format still sends format 2 to clients that attach in these.
@@ -33,8 +33,8 @@ pub enum PolicyError {
     /// Rule 0 must match every key.
     #[error("rule 0 holds for all other keys, so its prefix is empty")]
     NoDefault,
-    /// Ids count from 0.
-    #[error("rule {position} calls itself {id}; ids count from 0 in the order of the rules")]
+    /// Ids rise from 0.
+    #[error("rule {position} has id {id}; ids begin with 0 and rise")]
     Id {
         /// The rule's id.
         id: u8,

@@ -122,8 +122,11 @@ fn rules_that_make_no_policy_are_refused() {
     assert_eq!(error(numbered(&names)), PolicyError::Count { count: 257 });
     assert_eq!(PolicySet::new(numbered(&names[..256])).unwrap().rule(&[0, 255, 7]).id, 255);
     let mut rules = numbered(&[b"", b"a"]);
-    rules[1].id = 7;
-    assert_eq!(error(rules), PolicyError::Id { id: 7, position: 1 });
+    rules[1].id = 0;
+    assert_eq!(error(rules), PolicyError::Id { id: 0, position: 1 });
+    let mut rules = numbered(&[b""]);
+    rules[0].id = 1;
+    assert_eq!(error(rules), PolicyError::Id { id: 1, position: 0 });
     let mut rules = numbered(&[b""]);
     rules[0].ttl = Duration::MAX;
     assert_eq!(error(rules), PolicyError::TtlTooLong { id: 0 });
@@ -153,4 +156,22 @@ fn a_lifetime_without_end_is_refused_where_there_is_none() {
 #[test]
 fn the_fingerprint_is_stable() {
     assert_eq!(PolicySet::default().fingerprint(), 0x8f25_cc53_e3fc_0c27);
+}
+
+/// The hazard: entries of a removed rule's number pass for those of its neighbour.
+#[test]
+fn ids_may_have_gaps_which_the_fingerprint_tells() {
+    let mut rules = numbered(&[b"", b"a", b"ab", b"c"]);
+    let dense = PolicySet::new(rules.clone()).unwrap();
+    rules[2].id = 7;
+    rules[3].id = 255;
+    let policy = PolicySet::new(rules).unwrap();
+    let ids = [b"x".as_slice(), b"a", b"abc", b"c", b"b"].map(|key| policy.rule(key).id);
+    assert_eq!(ids, [0, 1, 7, 255, 0]);
+    assert_eq!(policy.by_id(7).unwrap().prefix, b"ab");
+    assert_eq!(policy.by_id(255).unwrap().prefix, b"c");
+    assert!([2, 3, 8, 254].iter().all(|&id| policy.by_id(id).is_none()));
+    assert_eq!(policy.encode(), dense.encode());
+    assert_ne!(policy.fingerprint(), dense.fingerprint());
+    assert_eq!(PolicySet::decode(&policy.encode()).unwrap(), dense);
 }

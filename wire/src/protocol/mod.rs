@@ -104,6 +104,9 @@ pub enum Request<'a> {
     Check,
     /// The policy in force, as JSON.
     Policy,
+    /// Read the configuration again; answered in JSON when its policy is in force. Only for root
+    /// and the daemon's own user. New in version 5.
+    ReloadPolicy,
     /// What hit ratio the table would have at other sizes, as JSON.
     Advise,
     /// Move all entries to a table of another shape while everybody goes on; answered in JSON when
@@ -246,6 +249,10 @@ pub struct Attached<'a> {
     pub policy: &'a [u8],
     /// What the memory that comes along looks like; `None` in version 4, `Some` in later ones.
     pub layouts: Option<Layouts>,
+    /// The table's epoch of the policy ([`POLICY_EPOCH`](shm_layout::header::POLICY_EPOCH)) at
+    /// which `policy` holds; `None` from a daemon whose policy changes by a restart only. Travels
+    /// only where there are `layouts`.
+    pub policy_epoch: Option<u64>,
 }
 
 /// Layouts of the memory that a daemon hands out. A client that does not know the table's works

@@ -3,8 +3,9 @@
 //! Numbers are little-endian and of fixed width; a byte string is its length (u32) and its bytes; a
 //! duration is whole nanoseconds (u64, the longest life that is told apart is 584 years); an
 //! optional field is a byte 0, or a byte 1 and the field. A message is refused unless it is
-//! understood to its last byte, with one exception: fields after the known ones of an `Attached`
-//! are skipped from version 5 on, because a newer daemon may have added them.
+//! understood to its last byte, with one exception: from version 5 on, an `Attached` may end with its
+//! layouts, before the policy's epoch, and fields after that are skipped, because a newer daemon may
+//! have added them.
 
 mod operation;
 mod request;
@@ -198,6 +199,11 @@ impl<'a> Fields<'a> {
             items.push(item(self.bytes(field)?)?);
         }
         Ok(items)
+    }
+
+    /// Whether no field is left.
+    fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
     }
 
     /// Skips what a newer peer may have added.

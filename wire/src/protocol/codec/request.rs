@@ -27,6 +27,7 @@ const OPERATE: u8 = 15;
 const RESERVE: u8 = 16;
 const FILL: u8 = 17;
 const ABANDON: u8 = 18;
+const RELOAD_POLICY: u8 = 19;
 
 impl<'a> Request<'a> {
     /// Appends this request to `frame`, as one whole frame.
@@ -76,6 +77,7 @@ impl<'a> Request<'a> {
             Request::Explain { key } => encode_frame(frame, EXPLAIN, |out| put_bytes(out, key)),
             Request::Check => encode_frame(frame, CHECK, |_| Ok(())),
             Request::Policy => encode_frame(frame, POLICY, |_| Ok(())),
+            Request::ReloadPolicy => encode_frame(frame, RELOAD_POLICY, |_| Ok(())),
             Request::Advise => encode_frame(frame, ADVISE, |_| Ok(())),
             Request::Resize { table_bytes, entry_bytes } => encode_frame(frame, RESIZE, |out| {
                 out.push(u8::from(table_bytes.is_some()));
@@ -130,6 +132,7 @@ impl<'a> Request<'a> {
             EXPLAIN => Request::Explain { key: fields.bytes("key")? },
             CHECK => Request::Check,
             POLICY => Request::Policy,
+            RELOAD_POLICY => Request::ReloadPolicy,
             ADVISE => Request::Advise,
             RESIZE => Request::Resize {
                 table_bytes: match fields.bool("size mark")? {

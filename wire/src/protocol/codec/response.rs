@@ -162,6 +162,7 @@ fn put_attached(out: &mut Vec<u8>, attached: &Attached<'_>) -> Result<(), Encode
             out.extend_from_slice(&layout.version.to_le_bytes());
             out.extend_from_slice(&layout.fingerprint.to_le_bytes());
         }
+        out.extend(attached.policy_epoch.iter().flat_map(|epoch| epoch.to_le_bytes()));
     }
     Ok(())
 }
@@ -176,12 +177,16 @@ fn take_attached<'a>(fields: &mut Fields<'a>) -> Result<Attached<'a>, DecodeErro
         mailbox_bytes: fields.u64("mailbox size")?,
         policy: fields.bytes("policy")?,
         layouts: None,
+        policy_epoch: None,
     };
     if attached.protocol >= PROTOCOL_NEGOTIATED {
         let mut layout =
             |field| Ok(Layout { version: fields.u32(field)?, fingerprint: fields.u64(field)? });
         attached.layouts =
             Some(Layouts { table: layout("table layout")?, mailbox: layout("mailbox layout")? });
+        if !fields.is_at_end() {
+            attached.policy_epoch = Some(fields.u64("policy epoch")?);
+        }
         fields.skip_rest();
     }
     Ok(attached)

@@ -16,7 +16,7 @@ type Bytes = Vec<u8>;
 /// Owned fields of any request: which one, its byte strings, its numbers.
 fn request_parts() -> impl Strategy<Value = (u8, Vec<Bytes>, u64, u32, u8, bool)> {
     let strings = vec(vec(any::<u8>(), 0..40), 2..5);
-    (1_u8..=15, strings, any::<u64>(), any::<u32>(), 0_u8..3, any::<bool>())
+    (1_u8..=16, strings, any::<u64>(), any::<u32>(), 0_u8..3, any::<bool>())
 }
 
 fn request(parts: &(u8, Vec<Bytes>, u64, u32, u8, bool)) -> Request<'_> {
@@ -48,6 +48,7 @@ fn request(parts: &(u8, Vec<Bytes>, u64, u32, u8, bool)) -> Request<'_> {
             ttl: (number % 2 == 0).then_some(Duration::from_nanos(*ns)),
         }),
         13 => Request::Advise,
+        16 => Request::ReloadPolicy,
         12 => Request::Resize {
             table_bytes: reply.then_some(*ns),
             entry_bytes: (number % 2 == 0).then_some(*number),
@@ -114,6 +115,7 @@ fn response(parts: &ResponseParts) -> Response<'_> {
                 table: Layout { version: *number, fingerprint: words[1] },
                 mailbox: Layout { version: 1, fingerprint: words[2] },
             }),
+            policy_epoch: (!mark).then_some(words[3]),
         }),
         5 => Response::Stored { version: words[0], degraded: *mark },
         6 => Response::Deleted { existed: *mark, degraded: words[0] % 2 == 0 },
@@ -171,8 +173,14 @@ proptest! {
             let payload = payload(&sent);
             prop_assert_eq!(&Response::decode(payload).unwrap(), &message);
 
+            let has_epoch = matches!(
+                &message,
+                Response::Attached(attached) if attached.policy_epoch.is_some()
+            );
             for end in 0..payload.len() {
-                prop_assert!(Response::decode(&payload[..end]).is_err(), "cut at {}", end);
+                let is_whole = has_epoch && end + 8 == payload.len();
+                let is_refused = Response::decode(&payload[..end]).is_err();
+                prop_assert_eq!(is_refused, !is_whole, "cut at {}", end);
             }
             let mut longer = payload.to_vec();
             longer.push(garbage);
@@ -215,7 +223,11 @@ const LAYOUTS_5: [u8; 24] = [
     1, 0, 0, 0, 9, 8, 7, 6, 5, 4, 3, 2, 2, 0, 0, 0, 0x19, 0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12,
 ];
 
-fn attached(protocol: u32, layouts: Option<Layouts>) -> Response<'static> {
+fn attached(
+    protocol: u32,
+    layouts: Option<Layouts>,
+    policy_epoch: Option<u64>,
+) -> Response<'static> {
     Response::Attached(Attached {
         protocol,
         table_id: 0x8877_6655_4433_2211,
@@ -225,6 +237,7 @@ fn attached(protocol: u32, layouts: Option<Layouts>) -> Response<'static> {
         mailbox_bytes: 0x6_6000,
         policy: &[0xaa, 0xbb],
         layouts,
+        policy_epoch,
     })
 }
 
@@ -236,7 +249,7 @@ fn version_4_reads_and_writes_the_bytes_of_its_last_build() {
     assert_eq!(sent, ATTACH_4);
     assert_eq!(Request::decode(&ATTACH_4[4..]), Ok(attach));
 
-    let attached = attached(4, None);
+    let attached = attached(4, None, None);
     let mut sent = Vec::new();
     attached.encode(&mut sent).unwrap();
     assert_eq!(sent, ATTACHED_4);
@@ -257,7 +270,7 @@ fn an_attach_of_any_version_has_the_form_of_version_4() {
 }
 
 #[test]
-fn version_5_adds_the_layouts_and_later_fields_are_skipped() {
+fn version_5_adds_the_layouts_and_the_policys_epoch_and_later_fields_are_skipped() {
     let layouts = Layouts {
         table: Layout { version: 1, fingerprint: 0x0203_0405_0607_0809 },
         mailbox: Layout { version: 2, fingerprint: 0x1213_1415_1617_1819 },
@@ -265,7 +278,13 @@ fn version_5_adds_the_layouts_and_later_fields_are_skipped() {
     for protocol in [5_u32, 6, 99] {
         let mut payload = [&ATTACHED_4[4..], &LAYOUTS_5].concat();
         payload[1..5].copy_from_slice(&protocol.to_le_bytes());
-        let attached = attached(protocol, Some(layouts));
+        // Earlier builds of version 5 end there.
+        assert_eq!(
+            Response::decode(&payload).as_ref(),
+            Ok(&attached(protocol, Some(layouts), None))
+        );
+        payload.extend_from_slice(&0x2122_2324_2526_2728_u64.to_le_bytes());
+        let attached = attached(protocol, Some(layouts), Some(0x2122_2324_2526_2728));
         let mut sent = Vec::new();
         attached.encode(&mut sent).unwrap();
         assert_eq!(sent[4..], payload);

@@ -1,0 +1,40 @@
+//! Following the policy while the daemon changes it.
+
+use super::{Patience, Shared};
+use crate::deadline::Deadline;
+use crate::process::Process;
+
+impl Shared {
+    /// To be called where the policy is about to be used: if another one has come into force, gets
+    /// it from the daemon. Returns whether this process has the policy in force; it has not if the
+    /// daemon does not answer, or not yet.
+    #[inline]
+    pub(crate) fn follow_policy(&self, process: &Process, patience: Patience<'_>) -> bool {
+        self.has_policy_in_force(process) || {
+            self.attach_for_policy(process, patience);
+            self.has_policy_in_force(process)
+        }
+    }
+
+    /// Without a table there is nothing to tell: the policy of the last connection holds.
+    #[inline]
+    fn has_policy_in_force(&self, process: &Process) -> bool {
+        let table = self.attachments.current();
+        table.is_none_or(|table| process.holds_policy_of(table.policy_epoch()))
+    }
+
+    /// The policy comes with every connection. One that was waited for is closed at once.
+    #[cold]
+    fn attach_for_policy(&self, process: &Process, patience: Patience<'_>) {
+        let own = Deadline::after(self.settings.attach_deadline);
+        let deadline = match patience {
+            Patience::None => return self.begin_attaching(process),
+            Patience::OfAttaching => &own,
+            Patience::Until(deadline) => deadline,
+        };
+        process.attach_for_policy(
+            || self.has_policy_in_force(process),
+            || self.attach(process, deadline, false).is_ok(),
+        );
+    }
+}
