@@ -58,10 +58,12 @@ fn in_parallel(daemons: &[&Daemon], clients: usize, work: impl Fn(usize, &Client
 /// Adds 1 to "count" so many times altogether, by eight clients, and checks that none is lost and
 /// that no two got the same number.
 fn check_increments(daemons: &[&Daemon], total: usize) {
+    // A counter keeps the life that it began with: it must not end before the test.
+    let options = CounterOptions { lifetime: Lifetime::Forever, ..from(1) };
     let seen: Vec<std::sync::atomic::AtomicBool> = (0..=total).map(|_| false.into()).collect();
     in_parallel(daemons, 8, |_, client| {
         for _ in 0..total / 8 {
-            let count = client.increment("count", 1, &from(1)).unwrap().done().unwrap();
+            let count = client.increment("count", 1, &options).unwrap().done().unwrap();
             let value = usize::try_from(count.value).unwrap();
             let was_seen = seen[value].swap(true, std::sync::atomic::Ordering::Relaxed);
             assert!(!was_seen, "{value} was given out twice");
