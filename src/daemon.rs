@@ -89,6 +89,13 @@ pub fn run(
         );
     }
     let stats = tables.current().stats();
+    if config.table.value_follows_size && config.table.plan().table_bytes > config.table.size {
+        tracing::warn!(
+            configured = config.table.size,
+            bytes = stats.table_bytes,
+            "the table is a little larger than configured: it is the smallest possible"
+        );
+    }
     tracing::info!(
         file = %tables.path().display(),
         bytes = stats.table_bytes,

@@ -3,7 +3,7 @@
 
 use crate::deadline::Deadline;
 use l1d_wire::mapping::Mapping;
-use l1d_wire::populate::{populate_all, populate_large, populate_range};
+use l1d_wire::populate::{populate_large, populate_range};
 use std::ops::Range;
 
 /// A short-lived process touches some hundred large pages, which costs as much as populating some
@@ -22,25 +22,32 @@ pub enum Populate {
     /// Also the index if it is in small pages: tens of microseconds per MiB of it.
     Index,
     /// The whole table, in whatever pages. For a process that lives long and in which no read may
-    /// fault.
+    /// fault. A new table may still be getting its memory when the process attaches; that part is
+    /// left out, and costs a fault for each page later.
     All,
     /// Nothing.
     Nothing,
 }
 
 impl Populate {
-    /// Populates `mapping`, whose index is at `index`, as far as it can be done by `deadline`. What
-    /// a kernel cannot do is left out.
-    pub(crate) fn carry_out(self, mapping: &Mapping, index: Range<usize>, deadline: &Deadline) {
+    /// Populates the first `usable` bytes of `mapping`, whose index is at `index`, as far as it can
+    /// be done by `deadline`. What a kernel cannot do is left out.
+    pub(crate) fn carry_out(
+        self,
+        mapping: &Mapping,
+        usable: usize,
+        index: Range<usize>,
+        deadline: &Deadline,
+    ) {
         // Leaves time for the request that attached.
         let deadline = deadline.at_most(deadline.remaining() / 2);
         let until = || !deadline.has_passed();
         match self {
             Populate::Nothing => {}
-            Populate::All => populate_all(mapping, until),
-            Populate::Auto => populate_large(mapping, AUTO_BYTES_MAX, until),
+            Populate::All => populate_range(mapping, 0..usable, until),
+            Populate::Auto => populate_large(mapping, usable.min(AUTO_BYTES_MAX), until),
             Populate::Index => {
-                populate_large(mapping, AUTO_BYTES_MAX, until);
+                populate_large(mapping, usable.min(AUTO_BYTES_MAX), until);
                 populate_range(mapping, index, until);
             }
         }
@@ -66,9 +73,10 @@ mod tests {
     #[test]
     fn of_small_pages_only_what_was_asked_for_is_populated() {
         let bytes = 8 << 20;
-        let resident = |populate: Populate| {
+        let resident = |populate: Populate, usable: usize| {
             let mapping = small_pages(bytes);
-            populate.carry_out(&mapping, 4096..(2 << 20) + 4096, &Deadline::after(NEVER));
+            let index = 4096..(2 << 20) + 4096;
+            populate.carry_out(&mapping, usable, index, &Deadline::after(NEVER));
             let pages = Pages::of(&mapping).unwrap();
             if pages.large_bytes > 0 {
                 println!("this host gives large pages unasked: {pages}");
@@ -76,17 +84,19 @@ mod tests {
             }
             Some(pages.resident_bytes)
         };
-        let Some(auto) = resident(Populate::Auto) else { return };
+        let Some(auto) = resident(Populate::Auto, 8 << 20) else { return };
         assert!(auto < 1 << 20, "{auto} bytes");
-        assert_eq!(resident(Populate::Nothing), Some(0));
-        assert!(((2 << 20)..4 << 20).contains(&resident(Populate::Index).unwrap()));
-        assert_eq!(resident(Populate::All), Some(bytes));
+        assert_eq!(resident(Populate::Nothing, 8 << 20), Some(0));
+        assert!(((2 << 20)..4 << 20).contains(&resident(Populate::Index, 8 << 20).unwrap()));
+        assert_eq!(resident(Populate::All, 8 << 20), Some(bytes));
+        // And nothing of what has no memory yet.
+        assert_eq!(resident(Populate::All, 3 << 20), Some(3 << 20));
     }
 
     #[test]
     fn nothing_is_begun_after_the_deadline() {
         let mapping = small_pages(4 << 20);
-        Populate::All.carry_out(&mapping, 0..0, &Deadline::after(Duration::ZERO));
+        Populate::All.carry_out(&mapping, 4 << 20, 0..0, &Deadline::after(Duration::ZERO));
         assert_eq!(Pages::of(&mapping).unwrap().resident_bytes, 0);
     }
 

@@ -275,13 +275,14 @@ impl Table {
         self.reader.holds(sighting, move || self.daemon_clock())
     }
 
-    /// Populates this process's page table with the table, as far as requested and possible by the
-    /// deadline.
+    /// Populates this process's page table with the table, as far as requested, allocated and
+    /// possible by the deadline.
     pub(crate) fn populate(&self, populate: Populate, deadline: &Deadline) {
         let geometry = self.reader.geometry();
         let begin = geometry.bucket(0).word() * WORD_BYTES;
         let end = usize::try_from(geometry.index_bytes()).map_or(begin, |bytes| begin + bytes);
-        populate.carry_out(&self.mapping, begin..end, deadline);
+        let usable = usize::try_from(self.reader.usable_bytes()).unwrap_or(usize::MAX);
+        populate.carry_out(&self.mapping, usable, begin..end, deadline);
     }
 
     /// The pages in which this process has mapped the table.

@@ -86,8 +86,9 @@ impl fmt::Display for LayoutError {
             }
             LayoutError::TableTooSmall { bytes, smallest } => write!(
                 f,
-                "a table of {bytes} bytes is too small for its largest value; \
-                 the smallest that would do has {smallest} bytes ({} MiB)",
+                "a table of {bytes} bytes is too small for its largest value; the smallest that \
+                 would do has {smallest} bytes: set a size of {} MiB ([table] size, --table-size), \
+                 or a smaller value_bytes_max",
                 smallest.div_ceil(1 << 20)
             ),
             LayoutError::TableTooLarge { bytes, largest } => write!(

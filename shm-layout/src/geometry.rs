@@ -383,6 +383,23 @@ impl Geometry {
         }
     }
 
+    /// Bytes from the table's start to the end of its first `segments` segments; of all of them, the
+    /// whole table.
+    #[must_use]
+    pub const fn bytes_up_to(&self, segments: u32) -> u64 {
+        if segments >= self.segment_count {
+            return self.identity.table_bytes;
+        }
+        ((self.segments + segments as usize * self.segment_words) * WORD_BYTES) as u64
+    }
+
+    /// The segments that the word [`USABLE_SEGMENTS`](crate::header::USABLE_SEGMENTS) stands for.
+    #[must_use]
+    pub const fn usable(&self, word: u64) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "below the count, which is a u32")]
+        if word == 0 || word > self.segment_count as u64 { self.segment_count } else { word as u32 }
+    }
+
     /// The word with the generation of segment `segment`; `None` if there is no such segment.
     #[inline(always)]
     #[must_use]

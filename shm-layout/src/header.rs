@@ -46,6 +46,11 @@ pub const SESSION: [usize; 2] = [132, 133];
 /// did not know it, which leave it alone; so it is no part of the fingerprint.
 pub const POLICY_EPOCH: usize = 134;
 
+/// Segments, from the first on, whose memory is allocated (W1); 0: all. Clients populate no more
+/// than these, and a restart trusts no more. Zero in tables of builds that did not know it, whose
+/// files were allocated in full; so it is no part of the fingerprint.
+pub const USABLE_SEGMENTS: usize = 135;
+
 /// [`STATE_SERVING`] or why not (R0).
 pub const STATE: usize = 256;
 /// Strict entries with a lower version are invisible.

@@ -8,6 +8,7 @@ use crate::geometry::{Bucket, Geometry};
 use crate::hash::KeyHash;
 use crate::header::{
     CLOCK_OFFSET, LEASE_UNTIL, POLICY_EPOCH, POLICY_FLOORS, STATE, STATE_SERVING, STRICT_FLOOR,
+    USABLE_SEGMENTS,
 };
 use crate::memory::{LINE_WORDS, Memory, WORD_BYTES, words_for};
 use crate::outcome::{Hit, NoHit, Outcome, Probe, Sighting};
@@ -70,6 +71,18 @@ impl<M: Memory> Reader<M> {
     pub fn policy_epoch(&self) -> u64 {
         // SAFETY: the word lies in the header, which `attach` has checked to be there.
         unsafe { self.memory.load(POLICY_EPOCH) }
+    }
+
+    /// Bytes from the table's start whose memory is allocated (W1): touching a page beyond them
+    /// takes memory that the system may not have (SIGBUS). Reads need not ask: no slot refers
+    /// beyond.
+    #[must_use]
+    pub fn usable_bytes(&self) -> u64 {
+        // SAFETY: a word of the header, which `attach` has found there.
+        let word = unsafe { self.memory.load(USABLE_SEGMENTS) };
+        // Partners with the fence of `Writer::set_usable_segments`.
+        self.memory.fence_acquire();
+        self.geometry.bytes_up_to(self.geometry.usable(word))
     }
 
     /// Nanoseconds since the table's epoch, from `clock`'s CLOCK_MONOTONIC (R7).

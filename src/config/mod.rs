@@ -11,10 +11,11 @@
 //!
 //! [table]
 //! # directory = "/dev/shm/l1d"    # on a tmpfs; only the daemon's user may write it
-//! size = "256MiB"                 # of the whole table, allocated at start
-//! value_bytes_max = "1MiB"        # largest value
+//! size = "256MiB"                 # of the whole table, from 4MiB on
+//! value_bytes_max = "1MiB"        # largest value; default: less in tables under 72MiB
 //! average_entry_bytes = 256       # header, key and value; determines the size of the index
-//! fit_index = false               # rebuild the index automatically if that was wrong
+//! fit_index = false               # rebuild the index automatically if that was wrong, for which
+//!                                 # there must be memory for two tables
 //! ttl_max = "24h"                 # longest ttl of any rule
 //! absent_share_max = "5%"         # largest share of the table for known absences
 //! mode = "0640"                   # of the table's file
@@ -62,6 +63,7 @@ mod origins;
 mod read;
 mod rules;
 mod section;
+mod sizes;
 mod source;
 mod summary;
 #[cfg(test)]
@@ -138,6 +140,8 @@ pub struct TableConfig {
     pub size: u64,
     /// Bytes of the largest value.
     pub value_bytes_max: u32,
+    /// That is not configured, and follows the size.
+    pub value_follows_size: bool,
     /// Expected bytes of an entry, with header, key and value.
     pub average_entry_bytes: u32,
     /// If that was wrong, the entries move to a table with a better index.
@@ -193,6 +197,7 @@ impl Config {
         }
         if let Some(size) = overrides.table_size {
             self.table.size = size;
+            sizes::follow(self);
         }
     }
 }
@@ -212,16 +217,19 @@ impl TableConfig {
         self.directory.clone().unwrap_or_else(place::table_directory)
     }
 
-    /// The plan of a new table, without its identity.
+    /// The plan of a new table, without its identity. A table of about the smallest possible size
+    /// becomes a little larger than configured.
     #[must_use]
     pub fn plan(&self) -> Plan {
-        Plan {
+        let plan = Plan {
             table_bytes: self.size,
             value_bytes_max: self.value_bytes_max,
             entry_bytes: self.average_entry_bytes,
             segment_bytes: self.segment_bytes,
             ..Plan::default()
-        }
+        };
+        let follows = self.value_follows_size;
+        Plan { table_bytes: if follows { sizes::table_bytes(&plan) } else { self.size }, ..plan }
     }
 
     /// The id of the file's group.
@@ -252,6 +260,7 @@ impl Default for TableConfig {
             directory: None,
             size: 256 << 20,
             value_bytes_max: 1 << 20,
+            value_follows_size: true,
             average_entry_bytes: 256,
             fit_index: false,
             mode: 0o640,

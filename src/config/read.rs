@@ -10,7 +10,7 @@ use super::error::ConfigError;
 use super::rules::{self, RuleLimits};
 use super::section::{Section, Text, Wrong};
 use super::units::show_size;
-use super::{Config, DaemonConfig, LogFormat, Origins, TableConfig, value};
+use super::{Config, DaemonConfig, LogFormat, Origins, TableConfig, sizes, value};
 use crate::tiers::{
     L2Config, L3Config, TiersConfig, UNSUPPORTED_L2_KEYS, UNSUPPORTED_L3_KEYS, check_address,
     parse_url,
@@ -18,7 +18,7 @@ use crate::tiers::{
 use shm_layout::entry::entry_bytes_max;
 use shm_layout::geometry::ENTRIES_PER_SEGMENT_MIN;
 use shm_layout::geometry::SEGMENT_WORDS_BITS;
-use shm_layout::{Geometry, LayoutError};
+use shm_layout::{Geometry, LayoutError, Plan};
 
 /// Shortest TTL of an L1 copy: six ticks of the expiry clock, so that rounding stays small.
 pub(super) const TTL_MIN: Duration = Duration::from_millis(100);
@@ -182,7 +182,7 @@ fn table(
     let group = section.read("group", |value| value::text(value, "l1d").map(str::to_owned));
     let segment_bytes = section.read("segment_bytes", |value| {
         let value_bytes = value_bytes_max.as_ref().ok().copied().flatten();
-        let entry = entry_bytes_max(value_bytes.unwrap_or(default.value_bytes_max)) as u64;
+        let entry = entry_bytes_max(value_bytes.unwrap_or(0)) as u64;
         let least = (ENTRIES_PER_SEGMENT_MIN * entry).next_multiple_of(1 << 10);
         value::size(value, least..=SEGMENT_BYTES_MAX, "8MiB")
     });
@@ -192,10 +192,18 @@ fn table(
         section.read_or("absent_share_max", default.absent_share_max_permille, |value| {
             value::share(value, "5%")
         });
+    let plan = Plan {
+        table_bytes: size.as_ref().ok().copied().flatten().unwrap_or(default.size),
+        entry_bytes: average_entry_bytes.as_ref().ok().copied().flatten().unwrap_or(256),
+        segment_bytes: segment_bytes.as_ref().ok().copied().flatten(),
+        ..Plan::default()
+    };
+    let value_follows_size = matches!(value_bytes_max, Ok(None));
+    let value_bytes_default = sizes::value_bytes_max(&plan, default.value_bytes_max);
     // If a limit could not be read, nothing is checked against it.
     let limits = RuleLimits {
         ttl: limit(&ttl_max, default.ttl_max, TTL_MAX_MAX),
-        value_bytes: limit(&value_bytes_max, default.value_bytes_max, u32::MAX),
+        value_bytes: limit(&value_bytes_max, value_bytes_default, u32::MAX),
     };
     let sizes_known = size.is_ok()
         && value_bytes_max.is_ok()
@@ -204,7 +212,8 @@ fn table(
     let config = TableConfig {
         directory: directory.unwrap_or_default(),
         size: or(size, default.size),
-        value_bytes_max: or(value_bytes_max, default.value_bytes_max),
+        value_bytes_max: or(value_bytes_max, value_bytes_default),
+        value_follows_size,
         average_entry_bytes: or(average_entry_bytes, default.average_entry_bytes),
         fit_index,
         mode: or(mode, default.mode),

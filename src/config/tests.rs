@@ -37,7 +37,8 @@ fn the_documented_configuration_means_what_it_says() {
         .collect();
     let documented = config(&text);
     let default = Config::default();
-    assert_eq!((&documented.daemon, &documented.table), (&default.daemon, &default.table));
+    let table = TableConfig { value_follows_size: false, ..default.table };
+    assert_eq!((&documented.daemon, &documented.table), (&default.daemon, &table));
     assert_eq!(documented.policy.by_id(0), default.policy.by_id(0));
     assert_eq!(documented.policy.rule(&[0, 0xff, 1]).id, 2);
     let bare =
@@ -101,6 +102,7 @@ fn the_shipped_example_stays_right_without_its_comments() {
     let table = TableConfig {
         group: Some("l1d".into()),
         directory: Some("/dev/shm/l1d".into()),
+        value_follows_size: false,
         ..TableConfig::default()
     };
     assert_eq!((full.daemon, full.table), (daemon, table));
@@ -173,6 +175,7 @@ fn every_key_is_read() {
         directory: Some("/tmp/table".into()),
         size: 3 << 29,
         value_bytes_max: 2 << 20,
+        value_follows_size: false,
         average_entry_bytes: 512,
         fit_index: true,
         mode: 0o600,
@@ -274,7 +277,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     // Sizes.
     ("[table]\nsize = '12 parsecs'", "2:8", &["is not a size", "size = \"256MiB\""]),
     ("[table]\nsize = -1", "2:8", &["is not a size"]),
-    ("[table]\nsize = '1MiB'", "2:8", &["too small", "size = \"71MiB\""]),
+    ("[table]\nsize = '1MiB'", "2:8", &["too small", "size = \"5MiB\""]),
     (
         "[table]\nvalue_bytes_max = '64MiB'",
         "2:19",
@@ -282,7 +285,11 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ),
     ("[table]\nsize = '1EiB'\n", "2:8", &["more than a table can have"]),
     ("[table]\nvalue_bytes_max = '1GiB'", "2:19", &["value_bytes_max", "more than"]),
-    ("[table]\nsegment_bytes = '1MiB'", "2:17", &["less than", "segment_bytes ="]),
+    (
+        "[table]\nvalue_bytes_max = '1MiB'\nsegment_bytes = '1MiB'",
+        "3:17",
+        &["less than", "segment_bytes ="],
+    ),
     ("[table]\nsegment_bytes = '128MiB'", "2:17", &["too small", "size ="]),
     ("[table]\naverage_entry_bytes = 1", "2:23", &["less than 32B"]),
     ("[defaults]\nvalue_bytes_max = '2MiB'", "2:19", &["more than 1MiB"]),

@@ -344,6 +344,9 @@ impl Service for Owner {
         if let Some(pause) = self.go_on_moving(replies) {
             next = next.min(now + pause);
         }
+        if let Some(due) = self.tables.prepare(now) {
+            next = next.min(due);
+        }
         let now_ns = self.now_ns();
         if let Some(due_ns) = self.tables.current().next_sweep_ns() {
             let wait = Duration::from_nanos(due_ns.saturating_sub(now_ns));

@@ -27,7 +27,10 @@ pub(super) struct Resizing {
     /// Number of moves since the daemon started.
     moves: u64,
     fits_index: bool,
+    /// When the index was last rebuilt, or reported.
     fitted: Option<Instant>,
+    /// Entries that a full index had evicted when that was last reported.
+    displaced: u64,
     /// The table that each connection was given, and its process.
     given: HashMap<Origin, (i32, u64)>,
     /// Bytes of the former tables.
@@ -104,13 +107,28 @@ impl Owner {
         }
     }
 
-    /// Begins to rebuild an unsuitable index, if enabled.
+    /// Begins to rebuild an unsuitable index, if enabled; otherwise says what it costs.
     pub(super) fn look_at_index(&mut self) {
         let lately = self.resizing.fitted.is_some_and(|fitted| fitted.elapsed() < FIT_PAUSE);
-        if !self.resizing.fits_index || lately || self.tables.progress().is_some() {
+        if lately || self.tables.progress().is_some() {
             return;
         }
         let Some(entry_bytes) = self.tables.current().misfit() else { return };
+        if !self.resizing.fits_index {
+            let stats = self.tables.current().stats();
+            if stats.displaced > self.resizing.displaced {
+                self.resizing.fitted = Some(Instant::now());
+                self.resizing.displaced = stats.displaced;
+                tracing::warn!(
+                    evicted = stats.displaced,
+                    free_bytes = stats.free_bytes,
+                    "the index is full, so entries are evicted although the table has room: set \
+                     average_entry_bytes = {entry_bytes} or fit_index = true in [table], or run \
+                     l1ctl resize --fit-index"
+                );
+            }
+            return;
+        }
         self.resizing.fitted = Some(Instant::now());
         match self.tables.begin_move(&Plan { entry_bytes, ..self.tables.plan() }) {
             Ok(()) => {

@@ -24,7 +24,8 @@ const WHOLE: u64 = 1000;
 #[derive(Debug, Clone, Copy)]
 struct Class {
     live_words: u64,
-    words_max: u64,
+    /// Its part of the log, in thousandths; `None`: no limit.
+    permille: Option<u16>,
     hand: Hand,
 }
 
@@ -45,10 +46,10 @@ pub(super) struct Budgets {
 }
 
 impl Budgets {
-    /// No class has a limit.
+    /// For a log of this size. No class has a limit.
     pub(super) fn new(log_words: u64) -> Budgets {
         let hand = Hand { segment: 0, sequence: 0, word: 0 };
-        let class = Class { live_words: 0, words_max: u64::MAX, hand };
+        let class = Class { live_words: 0, permille: None, hand };
         Budgets { classes: vec![class; POLICIES + 1], log_words, evicted: 0 }
     }
 
@@ -70,27 +71,26 @@ impl Budgets {
         size_of_val(self.classes.as_slice())
     }
 
+    /// The log has grown to this size.
+    pub(super) fn set_log_words(&mut self, log_words: u64) {
+        self.log_words = log_words;
+    }
+
     fn limit(&mut self, class: usize, permille: Option<u16>) {
-        let words = |permille| self.log_words * u64::from(permille) / WHOLE;
-        self.classes[class].words_max = permille.map_or(u64::MAX, words);
+        self.classes[class].permille = permille;
     }
 
     /// Allows each class the same part of this log as of `other`'s.
     pub(super) fn inherit_limits(&mut self, other: &Budgets) {
         for (class, model) in self.classes.iter_mut().zip(&other.classes) {
-            class.words_max = match model.words_max {
-                u64::MAX => u64::MAX,
-                words => {
-                    let part = u128::from(words) * u128::from(self.log_words);
-                    u64::try_from(part / u128::from(other.log_words.max(1))).unwrap_or(u64::MAX)
-                }
-            };
+            class.permille = model.permille;
         }
     }
 
     fn is_over(&self, class: usize, words: u64) -> bool {
         let class = &self.classes[class];
-        class.live_words.saturating_add(words) > class.words_max
+        let most = |permille| self.log_words * u64::from(permille) / WHOLE;
+        class.permille.is_some_and(|part| class.live_words.saturating_add(words) > most(part))
     }
 }
 

@@ -1,18 +1,19 @@
 //! The table's directory: permissions, the lock, finding and making files (W1, W6, S1, S2).
 
 use super::file::{FileError, FileOptions, TableFile, system};
-use super::pages;
-use l1d_wire::mapping::{Access, Mapping};
+use super::pages::{self, Allocator};
+use l1d_wire::mapping::{Access, Mapping, hugetlb_page_bytes};
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, posix_fallocate, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, ftruncate, unlinkat};
-use shm_layout::header::{HEADER_BYTES, Identity, STATE, VERSION_CEILING};
+use shm_layout::header::{HEADER_BYTES, Identity, STATE, USABLE_SEGMENTS, VERSION_CEILING};
 use shm_layout::memory::WORD_BYTES;
-use shm_layout::{MappedMut, Memory};
+use shm_layout::{Geometry, MappedMut, Memory};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
@@ -87,6 +88,11 @@ impl Directory {
         Ok(directory)
     }
 
+    /// Whether files here consist of huge pages that were reserved before.
+    pub(super) fn is_hugetlbfs(&self) -> bool {
+        hugetlb_page_bytes(&self.fd).is_some()
+    }
+
     /// `bytes` rounded up to what a file in this directory has: on a hugetlbfs, whole pages.
     pub(super) fn whole_pages(&self, bytes: u64) -> u64 {
         pages::whole_pages(&self.fd, bytes)
@@ -155,24 +161,36 @@ impl Directory {
         if ceiling > VERSIONS_END {
             return Err(format!("its version ceiling is damaged: {ceiling:#x}"));
         }
-        pages::enter_large(&mapping);
+        let geometry = Geometry::check(found).map_err(|error| error.to_string())?;
+        // SAFETY: as above.
+        let usable = unsafe { memory.load(USABLE_SEGMENTS) };
+        if usable > u64::from(geometry.segment_count()) {
+            return Err(format!("its number of usable segments is damaged: {usable:#x}"));
+        }
+        pages::enter_large(&mapping, geometry.bytes_up_to(geometry.usable(usable)));
         self.set_access(&fd, options).map_err(|error| error.to_string())?;
         let read_only = self.read_only(TABLE).map_err(|error| error.to_string())?;
-        Ok(Some((TableFile::new(mapping, read_only), found)))
+        Ok(Some((TableFile::new(Arc::new(mapping), Arc::new(fd), read_only), found)))
     }
 
-    /// Makes a zeroed file under another name, with every page allocated (W1). Slow: the kernel
-    /// must clear the memory.
-    pub(super) fn create(&self, bytes: u64, options: &FileOptions) -> Result<TableFile, FileError> {
+    /// Makes a zeroed file of `bytes` bytes under another name, and allocates the first `first` of
+    /// them (W1); on a hugetlbfs, all. Slow: the kernel must clear the memory.
+    pub(super) fn create(
+        &self,
+        bytes: u64,
+        first: u64,
+        options: &FileOptions,
+    ) -> Result<TableFile, FileError> {
         self.remove_unfinished();
         let path = self.file(UNFINISHED);
         let flags =
             OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(&self.fd, UNFINISHED, flags, Mode::from_bits_truncate(0o600))
             .map_err(|source| system("cannot create", &path, source.into()))?;
-        let built = self.build(&fd, &path, bytes, options);
+        let fd = Arc::new(fd);
+        let built = self.build(&fd, &path, (bytes, first), options);
         if built.is_err() {
-            let _ = ftruncate(&fd, 0);
+            let _ = ftruncate(&*fd, 0);
             self.remove_unfinished();
         }
         built
@@ -186,31 +204,37 @@ impl Directory {
 
     fn build(
         &self,
-        fd: &OwnedFd,
+        fd: &Arc<OwnedFd>,
         path: &Path,
-        bytes: u64,
+        (bytes, first): (u64, u64),
         options: &FileOptions,
     ) -> Result<TableFile, FileError> {
         let length = i64::try_from(bytes).unwrap_or(i64::MAX);
-        // Before the allocation: pages that a failed one has taken stay taken until the file is
-        // removed.
-        let free = nix::sys::statvfs::fstatvfs(&self.fd)
-            .map_or(0, |stat| stat.blocks_available().saturating_mul(stat.fragment_size()));
-        match posix_fallocate(fd, 0, length) {
-            Ok(()) => {}
-            Err(nix::Error::ENOSPC) => {
-                if let Some(error) = pages::shortage(&self.fd, &self.path, bytes) {
-                    return Err(error);
-                }
-                return Err(FileError::NoSpace { directory: self.path.clone(), bytes, free });
-            }
-            Err(source) => return Err(system("cannot allocate", path, source.into())),
+        let free = pages::free_bytes(&self.fd);
+        let no_space = || {
+            let free = free.unwrap_or(0);
+            let error = FileError::NoSpace { directory: self.path.clone(), bytes, free };
+            pages::shortage(&self.fd, &self.path, bytes).unwrap_or(error)
+        };
+        if free.is_some_and(|free| free < bytes) {
+            return Err(no_space());
+        }
+        let failed = |errno| match errno {
+            nix::Error::ENOSPC => no_space(),
+            errno => system("cannot allocate", path, errno.into()),
+        };
+        if self.is_hugetlbfs() {
+            // Mapping it would reserve the pages.
+            posix_fallocate(&**fd, 0, length).map_err(failed)?;
+        } else {
+            ftruncate(&**fd, length).map_err(failed)?;
         }
         let mapping = map(fd, bytes).map_err(|source| system("cannot map", path, source))?;
-        // Before it has readers: a collapse would stall them for milliseconds.
-        pages::make_large(&mapping);
+        let mapping = Arc::new(mapping);
+        let mut allocator = Allocator::new(fd.clone(), mapping.clone(), 0);
+        allocator.allocate(first, || true).map_err(failed)?;
         self.set_access(fd, options)?;
-        Ok(TableFile::new(mapping, self.read_only(UNFINISHED)?))
+        Ok(TableFile::new(mapping, fd.clone(), self.read_only(UNFINISHED)?))
     }
 
     fn set_access(&self, fd: &OwnedFd, options: &FileOptions) -> Result<(), FileError> {

@@ -1,6 +1,7 @@
 //! The table's file: taken over from an earlier daemon, or newly made (W1, S2).
 
 use super::Table;
+use super::pages::Allocator;
 use l1d_wire::mapping::Mapping;
 use l1d_wire::pages::Pages;
 use l1d_wire::policy::PolicySet;
@@ -9,6 +10,7 @@ use shm_layout::{Geometry, LayoutError, MappedMut, Plan, Writer};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How a table is to be made.
 #[derive(Debug, Clone)]
@@ -116,16 +118,36 @@ pub enum FileError {
 /// The file of a table, mapped.
 #[derive(Debug)]
 pub struct TableFile {
-    mapping: Mapping,
+    /// Shared, like the file, with the thread that allocates the rest of it.
+    mapping: Arc<Mapping>,
+    writable: Arc<OwnedFd>,
     /// The descriptor that clients get.
     read_only: OwnedFd,
     pages: Option<Pages>,
 }
 
 impl TableFile {
-    pub(super) fn new(mapping: Mapping, read_only: OwnedFd) -> TableFile {
+    pub(super) fn new(
+        mapping: Arc<Mapping>,
+        writable: Arc<OwnedFd>,
+        read_only: OwnedFd,
+    ) -> TableFile {
         let pages = Pages::of(&mapping);
-        TableFile { mapping, read_only, pages }
+        TableFile { mapping, writable, read_only, pages }
+    }
+
+    /// What allocates the file after its first `done` bytes.
+    pub(super) fn allocator(&self, done: u64) -> Allocator {
+        Allocator::new(self.writable.clone(), self.mapping.clone(), done)
+    }
+
+    /// What tells in which pages the file is.
+    pub(super) fn mapping(&self) -> Arc<Mapping> {
+        self.mapping.clone()
+    }
+
+    pub(super) fn set_pages(&mut self, pages: Option<Pages>) {
+        self.pages = pages;
     }
 
     /// The read-only descriptor that clients get.
@@ -140,8 +162,8 @@ impl TableFile {
         self.mapping.bytes() as u64
     }
 
-    /// The pages in which this process had the table mapped when it was made or taken over. Not
-    /// updated, because asking the kernel takes longer than the owner can wait.
+    /// The pages in which this process had the table mapped when it was made, taken over or fully
+    /// allocated. Not updated, because asking the kernel takes longer than the owner can wait.
     #[must_use]
     pub fn pages(&self) -> Option<Pages> {
         self.pages
@@ -168,13 +190,15 @@ impl Opened {
         Ok(Opened { table, file })
     }
 
-    /// An empty table, not yet open for readers, in a file of zeros of this geometry's size.
-    pub(super) fn create(file: TableFile, geometry: Geometry) -> Opened {
+    /// An empty table, not yet open for readers, in a file of zeros of this geometry's size, of
+    /// which the first `usable` segments are allocated.
+    pub(super) fn create(file: TableFile, geometry: Geometry, usable: u32) -> Opened {
         // SAFETY: page-aligned, dropped after the table; no other process has the file yet.
         let memory = unsafe { MappedMut::new(file.mapping.base()) };
         // SAFETY: the mapping has the bytes of this geometry, all zero.
-        let table = Table::new(unsafe { Writer::create(memory, geometry) });
-        Opened { table, file }
+        let writer = unsafe { Writer::create(memory, geometry) };
+        writer.set_usable_segments(usable);
+        Opened { table: Table::new(writer), file }
     }
 }
 

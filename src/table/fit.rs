@@ -18,7 +18,9 @@ impl<M: MemoryMut> Table<M> {
     pub fn misfit(&self) -> Option<u32> {
         let slots = u64::from(self.writer.geometry().bucket_count()) * SLOTS as u64;
         let load = self.slots_used * 100 / slots;
-        if self.sweep.verifying.is_some() || self.slots_used < ENTRIES_MIN {
+        // While segments have no memory, the table is smaller than its index was planned for.
+        let is_whole = self.log.usable() == self.log.segments.len();
+        if self.sweep.verifying.is_some() || self.slots_used < ENTRIES_MIN || !is_whole {
             return None;
         }
         let is_full = !self.eviction.is_filling();
@@ -30,7 +32,7 @@ impl<M: MemoryMut> Table<M> {
     #[must_use]
     pub fn room_bytes(&self) -> u64 {
         let words: u64 = self.log.segments.iter().map(|s| u64::from(s.live_words)).sum();
-        let about = self.writer.geometry().log_bytes() / 10 * 9;
+        let about = self.usable_words() * 8 / 10 * 9;
         if self.eviction.is_filling() { about.max(words * 8) } else { words * 8 }
     }
 

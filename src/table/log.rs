@@ -114,6 +114,8 @@ impl Segment {
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) segments: Vec<Segment>,
+    /// Segments from the first on that have memory (W1).
+    usable: u32,
     pub(super) free: VecDeque<u32>,
     open: [Option<u32>; 3],
     /// Closed segments, the oldest first.
@@ -122,15 +124,27 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// All segments are free.
-    pub(super) fn new(segments: u32) -> Log {
+    /// A log of `segments` segments, all of them empty; the first `usable` are free.
+    pub(super) fn new(segments: u32, usable: u32) -> Log {
         Log {
             segments: vec![Segment::EMPTY; segments as usize],
-            free: (0..segments).collect(),
+            usable,
+            free: (0..usable).collect(),
             open: [None; 3],
             closed: [const { VecDeque::new() }; 2],
             next_sequence: 1,
         }
+    }
+
+    /// Segments that have memory.
+    pub(super) fn usable(&self) -> usize {
+        self.usable as usize
+    }
+
+    /// Segments without entries that have memory.
+    pub(super) fn add_usable(&mut self, usable: u32) {
+        self.free.extend(self.usable..usable);
+        self.usable = self.usable.max(usable);
     }
 
     /// The segment with this number; numbers come from checked locations.

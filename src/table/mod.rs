@@ -18,6 +18,7 @@
 //! | the numbers of the policy's rules, and where they are kept | `numbers`, `numbers_file` |
 //! | removing keys by their prefix, a step at a time | `walk` |
 //! | the file, its directory, and the pages it lies in | `file`, `directory`, `pages` |
+//! | allocating the rest of a new table while it is in use | `preparation` |
 
 mod budget;
 mod carry;
@@ -33,6 +34,7 @@ mod numbers;
 mod numbers_file;
 mod own_slot;
 mod pages;
+mod preparation;
 mod restart;
 mod stats;
 mod sweep;
@@ -116,8 +118,8 @@ impl<M: MemoryMut> Table<M> {
     /// A new table in zeroed memory, not yet open for readers.
     #[must_use]
     pub fn new(writer: Writer<M>) -> Table<M> {
-        let segments = writer.geometry().segment_count();
-        let mut table = Table::over(writer, Log::new(segments));
+        let (segments, usable) = (writer.geometry().segment_count(), writer.usable_segments());
+        let mut table = Table::over(writer, Log::new(segments, usable));
         table.instance = table.writer.next_instance();
         table
     }
@@ -125,7 +127,8 @@ impl<M: MemoryMut> Table<M> {
     fn over(writer: Writer<M>, log: Log) -> Table<M> {
         let version_ceiling = writer.version_ceiling();
         let eviction = Eviction::new(writer.geometry());
-        let budgets = budget::Budgets::new(writer.geometry().log_bytes() / 8);
+        let segment_words = writer.geometry().segment_words();
+        let budgets = budget::Budgets::new((log.usable() * segment_words) as u64);
         Table {
             writer,
             log,
@@ -146,6 +149,26 @@ impl<M: MemoryMut> Table<M> {
     /// The writer, for floors, state and clock.
     pub fn writer(&self) -> &Writer<M> {
         &self.writer
+    }
+
+    /// Adds the segments below `usable`, whose memory was allocated, to the log (W1).
+    pub(super) fn add_usable(&mut self, usable: u32) {
+        // First: a kill in between costs nothing, the other way round it would cost entries.
+        self.writer.set_usable_segments(usable);
+        self.log.add_usable(usable);
+        self.budgets.set_log_words(self.usable_words());
+        // There is room again.
+        self.update_filling();
+    }
+
+    /// Segments without entries.
+    fn free_segments(&self) -> usize {
+        self.log.free.len()
+    }
+
+    /// Words of the segments that have memory.
+    fn usable_words(&self) -> u64 {
+        (self.log.usable() * self.writer.geometry().segment_words()) as u64
     }
 
     /// The number of daemons that have owned this table.

@@ -12,48 +12,114 @@
 
 use super::file::FileError;
 use l1d_wire::mapping::{HUGE_PAGE_BYTES, Mapping, hugetlb_page_bytes};
-use l1d_wire::populate::{populate_all, populate_large};
+use l1d_wire::populate::populate_large;
+use nix::errno::Errno;
+use nix::fcntl::posix_fallocate;
+use nix::sys::statvfs::fstatvfs;
 use std::fs;
-use std::os::fd::AsFd;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Consecutive refusals for lack of memory after which no more large pages are requested.
 const REFUSALS_MAX: u32 = 16;
+/// The least that can be allocated, or more than that.
+const SMALL_PAGE_BYTES: usize = 4096;
 
-/// Asks the kernel to put a whole new file into large pages, and maps all of it into this process's
-/// page table: the kernel clears memory when it is first touched, for which the owner has no time
-/// later.
+/// Allocates a table's file, from its beginning on, in large pages where the kernel has them, and
+/// maps it into this process's page table: the owner has no time for faults later.
 ///
-/// Touches each place before it collapses it. A large page that fallocate got is not cleared yet; a
+/// Of each large page, first one small page is allocated and touched; then the kernel collapses the
+/// place, which clears the rest once, and what it refused is allocated in small pages. To allocate
+/// all small pages first, and collapse them, clears and copies everything again, which takes five
+/// to ten times as long. The touch matters: a large page that fallocate got is not cleared yet; a
 /// collapse maps it uncleared, and the next fault clears it with everything written meanwhile (seen
 /// on Linux 6.18, on a tmpfs with `huge=always`).
-pub(super) fn make_large(mapping: &Mapping) {
-    let mut refusals = 0;
-    for offset in (0..mapping.bytes() / HUGE_PAGE_BYTES).map(|page| page * HUGE_PAGE_BYTES) {
-        if mapping.is_large_at(offset) {
-            continue;
-        }
-        refusals =
-            if collapse(mapping, offset) == Err(nix::Error::ENOMEM) { refusals + 1 } else { 0 };
-        // Each request makes the kernel search for memory.
-        if refusals == REFUSALS_MAX {
-            break;
-        }
+#[derive(Debug)]
+pub(super) struct Allocator {
+    file: Arc<OwnedFd>,
+    mapping: Arc<Mapping>,
+    done: usize,
+    /// Consecutive refusals for lack of memory.
+    refusals: u32,
+}
+
+impl Allocator {
+    /// For a file, and a writable mapping of it, of which `done` bytes are allocated.
+    pub(super) fn new(file: Arc<OwnedFd>, mapping: Arc<Mapping>, done: u64) -> Allocator {
+        // The large page that a part ends in was allocated with it.
+        let done = usize::try_from(done).unwrap_or(usize::MAX).next_multiple_of(HUGE_PAGE_BYTES);
+        Allocator { file, mapping, done, refusals: 0 }
     }
-    populate_all(mapping, || true);
+
+    /// Allocates the file up to byte `end` and further to the end of a large page, while `goes_on`,
+    /// which is asked before each large page, says so. Returns whether it did.
+    ///
+    /// # Errors
+    /// What the system says. Takes nothing from a file system that has no room for all of it.
+    pub(super) fn allocate(
+        &mut self,
+        end: u64,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Result<bool, Errno> {
+        let end = usize::try_from(end).unwrap_or(usize::MAX).min(self.mapping.bytes());
+        let missing = end.saturating_sub(self.done) as u64;
+        if free_bytes(&*self.file).is_some_and(|free| free < missing) {
+            return Err(Errno::ENOSPC);
+        }
+        while self.done < end {
+            if !goes_on() {
+                return Ok(false);
+            }
+            let next = self.done.saturating_add(HUGE_PAGE_BYTES).min(self.mapping.bytes());
+            self.allocate_page(self.done..next)?;
+            self.done = next;
+        }
+        Ok(true)
+    }
+
+    fn allocate_page(&mut self, page: Range<usize>) -> Result<(), Errno> {
+        // Each request for a large page makes the kernel search for memory.
+        if page.len() == HUGE_PAGE_BYTES && self.refusals < REFUSALS_MAX {
+            let first = page.start..page.start + SMALL_PAGE_BYTES;
+            allocate(&self.file, first.clone())?;
+            // Not by a load: populating returns an error where that would be a SIGBUS. Before Linux
+            // 5.14, which cannot, there is no collapsing either.
+            let _ = self.mapping.populate(first);
+            let is_refused = collapse(&self.mapping, page.start) == Err(Errno::ENOMEM);
+            self.refusals = if is_refused { self.refusals + 1 } else { 0 };
+        }
+        allocate(&self.file, page.clone())?;
+        // Where the kernel cannot do that, the owner has the faults.
+        let _ = self.mapping.populate(page);
+        Ok(())
+    }
+}
+
+fn allocate(file: &OwnedFd, range: Range<usize>) -> Result<(), Errno> {
+    let [start, bytes] = [range.start, range.len()].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+    posix_fallocate(file, start, bytes)
+}
+
+/// Free bytes of a file system; `None`: it has no limit, or other ones.
+pub(super) fn free_bytes(file: impl AsFd) -> Option<u64> {
+    let figures = fstatvfs(&file).ok().filter(|figures| figures.blocks() > 0)?;
+    let is_counted = hugetlb_page_bytes(&file).is_none();
+    is_counted.then(|| figures.blocks_available().saturating_mul(figures.fragment_size()))
 }
 
 fn collapse(mapping: &Mapping, offset: usize) -> nix::Result<()> {
     let address = mapping.base().wrapping_add(offset).cast();
     // SAFETY: a range of this process's mapping; the advice moves pages and changes no content.
     let result = unsafe { nix::libc::madvise(address, HUGE_PAGE_BYTES, nix::libc::MADV_COLLAPSE) };
-    nix::errno::Errno::result(result).map(drop)
+    Errno::result(result).map(drop)
 }
 
-/// Maps the large pages of an existing file into this process's page table. Does not collapse the
-/// rest, which would stall readers for milliseconds.
-pub(super) fn enter_large(mapping: &Mapping) {
-    populate_large(mapping, usize::MAX, || true);
+/// Maps the large pages among the first `usable` bytes of an existing file into this process's page
+/// table. Does not collapse the rest, which would stall readers for milliseconds.
+pub(super) fn enter_large(mapping: &Mapping, usable: u64) {
+    populate_large(mapping, usize::try_from(usable).unwrap_or(usize::MAX), || true);
 }
 
 /// `bytes` rounded up to what a file in this directory has: on a hugetlbfs, whole pages.
@@ -88,15 +154,22 @@ mod tests {
     use l1d_wire::pages::Pages;
 
     #[test]
-    fn a_file_in_large_pages_reads_as_before() {
+    fn a_file_is_allocated_in_large_pages_and_reads_as_before() {
         let place = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
         let file = tempfile::tempfile_in(place).unwrap();
         let bytes = (4 << 20) + 4096;
-        nix::fcntl::posix_fallocate(&file, 0, bytes).unwrap();
+        file.set_len(bytes).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, b"content", 3 << 20).unwrap();
-        let bytes = u64::try_from(bytes).unwrap();
-        let mapping = Mapping::of_file(&file, bytes, Access::Write).unwrap();
-        make_large(&mapping);
+        let mapping = Arc::new(Mapping::of_file(&file, bytes, Access::Write).unwrap());
+        let fd = Arc::new(file.try_clone().unwrap().into());
+        let mut allocator = Allocator::new(fd, mapping.clone(), 0);
+        // To the end of the large page; nothing after a "no".
+        assert_eq!(allocator.allocate(4096, || true), Ok(true));
+        let resident = || Pages::of(&mapping).unwrap().resident_bytes;
+        assert_eq!(resident(), 2 << 20);
+        assert_eq!(allocator.allocate(bytes, || false), Ok(false));
+        assert_eq!(resident(), 2 << 20);
+        assert_eq!(allocator.allocate(bytes, || true), Ok(true));
         let pages = Pages::of(&mapping).unwrap();
         println!("{pages}");
         // A kernel may refuse large pages; all is mapped in any case.

@@ -19,14 +19,16 @@ impl<M: MemoryMut> Table<M> {
         let instance = writer.next_instance();
 
         let segments = writer.geometry().segment_count();
-        let mut table = Table::over(writer, Log::new(segments));
+        // S4: what had no memory when the earlier owner ended is left alone, and no slot of it.
+        let usable = writer.usable_segments();
+        let mut table = Table::over(writer, Log::new(segments, usable));
         table.instance = instance;
         table.log.free.clear();
         // S4, first half: half-recycled segments lose their slots; none that was open is appended
         // to again.
         let mut unusable = vec![false; segments as usize];
         for number in 0..segments {
-            unusable[number as usize] = table.take_over_segment(number);
+            unusable[number as usize] = number >= usable || table.take_over_segment(number);
             if unusable[number as usize] {
                 // Also if only its header is damaged: a reader may be copying one of its entries,
                 // and must see another generation once new entries are stored there.
@@ -39,7 +41,9 @@ impl<M: MemoryMut> Table<M> {
             if unusable[number as usize] {
                 table.writer.end_recycling(number);
                 table.writer.set_segment(number, Role::Free, 0);
-                table.log.free.push_back(number);
+                if number < usable {
+                    table.log.free.push_back(number);
+                }
             }
         }
         table.update_filling();

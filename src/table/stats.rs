@@ -29,6 +29,8 @@ pub struct TableStats {
     pub table_id: u64,
     /// Bytes of the file.
     pub table_bytes: u64,
+    /// Bytes of it that are allocated; the rest, if any, is allocated later.
+    pub usable_bytes: u64,
     /// Bytes of the index.
     pub index_bytes: u64,
     /// Bytes of all segments.
@@ -37,7 +39,9 @@ pub struct TableStats {
     pub segment_bytes: u64,
     /// Segments in all.
     pub segments: u32,
-    /// Segments without entries.
+    /// Segments that are allocated.
+    pub segments_usable: u32,
+    /// Allocated segments without entries.
     pub segments_free: u32,
     /// Segments of the small queue, where newcomers begin.
     pub segments_small: u32,
@@ -104,7 +108,7 @@ impl<M: MemoryMut> Table<M> {
         let segment_bytes = (geometry.segment_words() * WORD_BYTES) as u64;
         let (mut live, mut filled, mut free) = (0, 0, 0);
         let mut segments_free = 0;
-        for segment in &self.log.segments {
+        for segment in self.log.segments.iter().take(self.log.usable()) {
             live += u64::from(segment.live_words) * WORD_BYTES as u64;
             let used = u64::from(segment.filled_words) * WORD_BYTES as u64;
             match segment.role {
@@ -136,10 +140,12 @@ impl<M: MemoryMut> Table<M> {
         TableStats {
             table_id: geometry.identity().table_id,
             table_bytes: geometry.identity().table_bytes,
+            usable_bytes: geometry.bytes_up_to(count(self.log.usable())),
             index_bytes: geometry.index_bytes(),
             log_bytes: geometry.log_bytes(),
             segment_bytes,
             segments: geometry.segment_count(),
+            segments_usable: count(self.log.usable()),
             segments_free,
             segments_small: count(self.log.count(Queue::Small)),
             segments_small_target: count(self.small_target()),

@@ -10,6 +10,7 @@
 use super::directory::{Directory, boot_id};
 use super::file::{FileError, FileOptions, Opened, TableFile, system};
 use super::numbers_file::NumbersFile;
+use super::preparation::{self, Preparation};
 use super::{Held, Table};
 use crate::advise::{Advice, Advisor, Known};
 use l1d_wire::policy::PolicySet;
@@ -93,6 +94,8 @@ enum Successor {
 #[derive(Debug)]
 pub struct Tables {
     current: Opened,
+    /// The rest of its memory.
+    preparation: Preparation,
     successor: Option<Successor>,
     directory: Arc<Directory>,
     options: FileOptions,
@@ -136,6 +139,7 @@ impl Tables {
                     let fits = options.accepts(&identity, wanted.identity());
                     let advisor = Advisor::new(current.table.room_bytes());
                     let mut tables = Tables {
+                        preparation: Preparation::of(&current),
                         current,
                         successor: None,
                         directory,
@@ -166,14 +170,21 @@ impl Tables {
             epoch_ns: crate::clock::boottime_ns().saturating_sub(EPOCH_LEAD_NS),
             ..plan
         })?;
-        let file = directory.create(geometry.identity().table_bytes, &options)?;
-        let mut current = Opened::create(file, geometry);
+        let first = if directory.is_hugetlbfs() {
+            geometry.segment_count()
+        } else {
+            preparation::segments_at_once(&geometry)
+        };
+        let bytes = geometry.identity().table_bytes;
+        let file = directory.create(bytes, geometry.bytes_up_to(first), &options)?;
+        let mut current = Opened::create(file, geometry, first);
         current.table.begin_after(directory.version_to_begin_after());
         current.table.writer().open_for_readers();
         directory.supersede_existing();
         directory.publish()?;
         let advisor = Advisor::new(current.table.room_bytes());
         let mut tables = Tables {
+            preparation: Preparation::of(&current),
             current,
             successor: None,
             directory,
@@ -249,12 +260,18 @@ impl Tables {
             (self.directory.clone(), self.options.clone(), new.table_bytes);
         let made = thread::Builder::new()
             .name("l1d-new-table".into())
-            .spawn(move || directory.create(bytes, &options))
+            .spawn(move || directory.create(bytes, bytes, &options))
             .map_err(|source| {
                 system("cannot start a thread for", &self.options.directory, source)
             })?;
         self.successor = Some(Successor::Making { geometry: Box::new(geometry), made });
         Ok(())
+    }
+
+    /// Takes in what was allocated of the table in force since the last call. Returns when to call
+    /// it again; `None`: all is allocated.
+    pub fn prepare(&mut self, now: Instant) -> Option<Instant> {
+        self.preparation.advance(&mut self.current, now)
     }
 
     /// The plan of the table in force, except for its index.
@@ -290,7 +307,8 @@ impl Tables {
             }
             Some(Successor::Making { geometry, made }) => match made.join() {
                 Ok(Ok(file)) => {
-                    let mut opened = Box::new(Opened::create(file, *geometry));
+                    let all = geometry.segment_count();
+                    let mut opened = Box::new(Opened::create(file, *geometry, all));
                     opened.table.inherit(self.current());
                     self.successor = Some(Successor::Filling { opened, bucket: 0 });
                     self.rewrite_numbers();
@@ -326,6 +344,7 @@ impl Tables {
             return Err(error.into());
         }
         let former = std::mem::replace(&mut self.current, successor);
+        self.preparation = Preparation::of(&self.current);
         // Unmapping a large table takes long, so another thread does it. If no thread can be
         // started, the closure and the table are dropped here.
         let _ = thread::Builder::new().name("l1d-old-table".into()).spawn(move || drop(former));

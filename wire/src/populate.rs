@@ -1,26 +1,22 @@
 //! Entering a mapping into the process's page table ahead of its first use.
 
-use crate::mapping::Mapping;
+use crate::mapping::{HUGE_PAGE_BYTES, Mapping};
 use std::ops::Range;
 
 /// Bytes populated between two calls of `go_on`.
 const PIECE_BYTES: usize = 64 << 20;
 
 /// Populates the parts of the first `bytes_max` bytes of a mapping that are in large pages, piece
-/// by piece while `go_on` says so. Each piece is judged by its first large page. Stops at the first
-/// piece that the kernel refuses.
+/// by piece while `go_on` says so. Each piece is judged by its first large page, and touched only
+/// if it has one. Stops at the first piece that the kernel refuses.
 pub fn populate_large(mapping: &Mapping, bytes_max: usize, go_on: impl Fn() -> bool) {
     for piece in pieces(0..mapping.bytes().min(bytes_max)) {
         // A kernel too old to populate one piece cannot populate any.
-        if !go_on() || (mapping.is_large_at(piece.start) && mapping.populate(piece).is_err()) {
+        let is_large = piece.len() >= HUGE_PAGE_BYTES && mapping.is_large_at(piece.start);
+        if !go_on() || (is_large && mapping.populate(piece).is_err()) {
             return;
         }
     }
-}
-
-/// Populates a whole mapping, piece by piece while `go_on` says so.
-pub fn populate_all(mapping: &Mapping, go_on: impl Fn() -> bool) {
-    populate_range(mapping, 0..mapping.bytes(), go_on);
 }
 
 /// Populates the bytes `range` of a mapping, piece by piece while `go_on` says so. Stops at the

@@ -3,7 +3,8 @@
 use super::Writer;
 use crate::header::{
     CLOCK_OFFSET, INSTANCE, LEASE_UNTIL, POLICIES, POLICY_EPOCH, POLICY_FINGERPRINT, POLICY_FLOORS,
-    SESSION, STATE, STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, UNSETTLED, VERSION_CEILING,
+    SESSION, STATE, STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, UNSETTLED, USABLE_SEGMENTS,
+    VERSION_CEILING,
 };
 use crate::memory::MemoryMut;
 
@@ -18,6 +19,18 @@ impl<M: MemoryMut> Writer<M> {
     pub fn supersede(&self) {
         self.memory.fence_release();
         self.store(STATE, STATE_SUPERSEDED);
+    }
+
+    /// Declares the first `segments` segments usable (W1), after their memory was allocated. The
+    /// fence partners with the one of [`Reader::usable_bytes`](crate::Reader::usable_bytes).
+    pub fn set_usable_segments(&self, segments: u32) {
+        self.memory.fence_release();
+        self.store(USABLE_SEGMENTS, u64::from(segments));
+    }
+
+    /// Segments, from the first on, that may be used; the others have no memory yet.
+    pub fn usable_segments(&self) -> u32 {
+        self.geometry.usable(self.load(USABLE_SEGMENTS))
     }
 
     /// Allows versions up to `ceiling` to be given out (W5). Never lowers the ceiling.

@@ -67,7 +67,7 @@ impl<M: MemoryMut> Table<M> {
 
     /// Segments that the small queue should have.
     pub(in crate::table) fn small_target(&self) -> usize {
-        self.eviction.share.segments(self.log.segments.len())
+        self.eviction.share.segments(self.log.usable())
     }
 
     /// Filling ends when only the small queue's missing segments are free, and begins again when
@@ -75,7 +75,7 @@ impl<M: MemoryMut> Table<M> {
     pub(in crate::table) fn update_filling(&mut self) {
         let missing = self.small_target().saturating_sub(self.log.count(Queue::Small));
         let free = self.log.free.len();
-        let many = FILLING_SEGMENTS_MIN.max(self.log.segments.len() / 10);
+        let many = FILLING_SEGMENTS_MIN.max(self.log.usable() / 10);
         if free >= missing + many {
             self.eviction.is_filling = true;
         } else if free <= missing + 1 {
@@ -117,7 +117,7 @@ impl<M: MemoryMut> Table<M> {
         let (number, deadest) = self.counted().max_by_key(|(_, segment)| dead(segment))?;
         let percent = dead(deadest) * 100 / segment_words;
         let all_dead: u64 = self.counted().map(|(_, segment)| dead(segment)).sum();
-        let all_percent = all_dead * 100 / self.eviction.log_words.max(1);
+        let all_percent = all_dead * 100 / self.usable_words().max(1);
         let is_paid = u64::from(deadest.live_words) <= self.eviction.credit;
         let is_worth = percent >= DEAD_PERCENT_CHEAP
             || percent >= DEAD_PERCENT_MIN && (all_percent >= DEAD_PERCENT_MAX || is_paid);

@@ -1,0 +1,217 @@
+//! Allocating the rest of a table's segments while it is in use (W1).
+//!
+//! Clearing the memory of a large table takes seconds. So a new one is opened with its first
+//! segments, and a thread allocates the others, one by one; the owner adds each to the log. When
+//! memory is short, the table stays smaller, and the rest is tried again later. The daemon that
+//! takes over such a table does the same.
+
+use super::file::Opened;
+use super::pages::Allocator;
+use l1d_wire::mapping::Mapping;
+use l1d_wire::pages::Pages;
+use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
+use shm_layout::Geometry;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// A table of at most this size is allocated before it is opened.
+const AT_ONCE: u64 = 256 << 20;
+/// Of a larger one, beside the index, as many segments as have room for this, and at least
+/// [`SEGMENTS_FIRST`].
+const LOG_BYTES_FIRST: u64 = 32 << 20;
+/// One for each stream of the log, and one to copy to.
+const SEGMENTS_FIRST: u32 = 4;
+/// How often to check for more memory while a thread allocates it.
+const PAUSE: Duration = Duration::from_millis(2);
+/// How often to try again when memory is short.
+const RETRY: Duration = Duration::from_secs(3);
+/// The thread's nice value.
+const NICE: i32 = 5;
+/// The thread rests for this many times as long as it has worked, because the kernel clears a large
+/// page without letting anybody else run: a read or set that needs that processor waits.
+const REST: u32 = 2;
+/// It rests at least this long.
+const REST_MIN: Duration = Duration::from_millis(1);
+/// With so few free segments it does not rest.
+const FREE_MIN: usize = 2;
+
+/// Segments of a new table that are allocated before it is opened.
+pub(super) fn segments_at_once(geometry: &Geometry) -> u32 {
+    let identity = geometry.identity();
+    if identity.table_bytes <= AT_ONCE {
+        return geometry.segment_count();
+    }
+    let first = LOG_BYTES_FIRST.div_ceil(identity.segment_bytes);
+    let first = u32::try_from(first).unwrap_or(u32::MAX).max(SEGMENTS_FIRST);
+    first.min(geometry.segment_count())
+}
+
+/// How far the memory of the table in force is allocated.
+#[derive(Debug)]
+pub(super) struct Preparation {
+    state: State,
+    /// A shortage was reported, and has not ended.
+    is_short: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// All of it.
+    Done,
+    Running(Running),
+    /// Memory was short; to be tried again then.
+    Paused(Instant),
+}
+
+/// A thread at work.
+#[derive(Debug)]
+struct Running {
+    /// The number of usable segments, each time that it has risen.
+    usable: Receiver<u32>,
+    thread: JoinHandle<Result<Option<Pages>, Errno>>,
+    /// The log needs more room soon. Dropped with the table: the thread then ends soon.
+    hurries: Arc<AtomicBool>,
+}
+
+impl Preparation {
+    /// Begins to allocate what this table lacks.
+    pub(super) fn of(opened: &Opened) -> Preparation {
+        Preparation { state: State::begin(opened), is_short: false }
+    }
+
+    /// Adds what was allocated since the last call. Returns when to call it again; `None`: all is
+    /// allocated.
+    pub(super) fn advance(&mut self, opened: &mut Opened, now: Instant) -> Option<Instant> {
+        match &self.state {
+            State::Done => return None,
+            State::Paused(until) if now < *until => return Some(*until),
+            State::Paused(_) => self.state = State::begin(opened),
+            State::Running(running) => {
+                // Asked first: what it has sent before its end is received below.
+                let has_ended = running.thread.is_finished();
+                while let Ok(usable) = running.usable.try_recv() {
+                    opened.table.add_usable(usable);
+                }
+                // Relaxed: nothing else is communicated by it.
+                running.hurries.store(opened.table.free_segments() <= FREE_MIN, Ordering::Relaxed);
+                if has_ended && let State::Running(running) = self.take() {
+                    self.end(running, opened, now);
+                }
+            }
+        }
+        match &self.state {
+            State::Done => None,
+            State::Running(_) => Some(now + PAUSE),
+            State::Paused(until) => Some(*until),
+        }
+    }
+
+    fn take(&mut self) -> State {
+        std::mem::replace(&mut self.state, State::Done)
+    }
+
+    fn end(&mut self, running: Running, opened: &mut Opened, now: Instant) {
+        // A panic has been logged; the table stays as it is.
+        let result = running.thread.join().unwrap_or(Err(Errno::ENOMEM));
+        let stats = opened.table.stats();
+        let (usable_bytes, table_bytes) = (stats.usable_bytes, stats.table_bytes);
+        match result {
+            Ok(pages) => {
+                opened.file.set_pages(pages);
+                match pages {
+                    Some(pages) => tracing::info!("the whole table is allocated: {pages}"),
+                    None => tracing::info!("the whole table is allocated"),
+                }
+            }
+            Err(errno) => {
+                self.state = State::Paused(now + RETRY);
+                if !std::mem::replace(&mut self.is_short, true) {
+                    tracing::warn!(
+                        usable_bytes,
+                        table_bytes,
+                        "the table is smaller than configured, because memory is short ({}): free \
+                         some of its file system or of the host, or set a smaller table size; the \
+                         rest is tried again every {} s",
+                        errno.desc(),
+                        RETRY.as_secs()
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    fn begin(opened: &Opened) -> State {
+        let geometry = *opened.table.writer().geometry();
+        let usable = opened.table.writer().usable_segments();
+        if usable == geometry.segment_count() {
+            return State::Done;
+        }
+        match Running::begin(opened, geometry, usable) {
+            Ok(running) => State::Running(running),
+            Err(error) => {
+                tracing::warn!(%error, "no thread to allocate the rest of the table with");
+                State::Paused(Instant::now() + RETRY)
+            }
+        }
+    }
+}
+
+impl Running {
+    fn begin(opened: &Opened, geometry: Geometry, usable: u32) -> io::Result<Running> {
+        let allocator = opened.file.allocator(geometry.bytes_up_to(usable));
+        let mapping = opened.file.mapping();
+        let hurries = Arc::new(AtomicBool::new(false));
+        let watched = Arc::downgrade(&hurries);
+        let (sender, receiver) = channel();
+        let thread = thread::Builder::new().name("l1d-rest".into()).spawn(move || {
+            be_nice();
+            allocate(allocator, &mapping, (&geometry, usable), &sender, &watched)
+        })?;
+        Ok(Running { usable: receiver, thread, hurries })
+    }
+}
+
+/// The thread: allocates segment after segment, from `usable` on.
+fn allocate(
+    mut allocator: Allocator,
+    mapping: &Mapping,
+    (geometry, usable): (&Geometry, u32),
+    sender: &Sender<u32>,
+    hurries: &Weak<AtomicBool>,
+) -> Result<Option<Pages>, Errno> {
+    let mut worked = cpu_time();
+    let mut rest = || {
+        let Some(hurries) = hurries.upgrade() else { return false };
+        if !hurries.load(Ordering::Relaxed) {
+            thread::sleep(REST_MIN.max(cpu_time().saturating_sub(worked) * REST));
+        }
+        worked = cpu_time();
+        true
+    };
+    for segments in usable + 1..=geometry.segment_count() {
+        // The channel orders the allocation before the owner's first use of the segment.
+        let is_done = allocator.allocate(geometry.bytes_up_to(segments), &mut rest)?;
+        if !is_done || sender.send(segments).is_err() {
+            return Ok(None);
+        }
+    }
+    Ok(Pages::of(mapping))
+}
+
+/// The time that this thread has run; on a busy host, more has passed.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Lowers the priority of this thread, if the system allows that.
+fn be_nice() {
+    // SAFETY: no pointers; on Linux, process 0 is the calling thread.
+    unsafe { nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, NICE) };
+}
