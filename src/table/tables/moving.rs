@@ -1,0 +1,175 @@
+//! Moving to a table of another shape (W11).
+
+use super::*;
+
+/// Why a move cannot begin, or has failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoveError {
+    /// Another move is under way.
+    #[error("the table is moving to {bytes} bytes already; wait until that has ended")]
+    UnderWay {
+        /// Bytes of the successor.
+        bytes: u64,
+    },
+    /// The table already has the requested shape.
+    #[error("the table has this shape already: {bytes} bytes, {buckets} buckets")]
+    SameShape {
+        /// Bytes of the table.
+        bytes: u64,
+        /// Buckets of its index.
+        buckets: u32,
+    },
+    /// Impossible sizes.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The new file could not be made.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The thread that makes the new file has panicked.
+    #[error("making the new table has failed; the log says why")]
+    Abandoned,
+}
+
+/// The progress of a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Move {
+    /// Bytes of the table in force.
+    pub from_bytes: u64,
+    /// Bytes of its successor.
+    pub to_bytes: u64,
+    /// Buckets copied; 0 while the successor's memory is being cleared.
+    pub buckets_copied: u32,
+    /// Buckets of the table in force.
+    pub buckets: u32,
+}
+
+/// The result of a step of a move.
+#[derive(Debug)]
+pub enum Step {
+    /// No move is under way.
+    Idle,
+    /// The successor is still being made.
+    Waiting,
+    /// The next step can be taken at once.
+    More,
+    /// The successor is in force, or the move has failed.
+    Ended(Result<(), MoveError>),
+}
+
+impl Tables {
+    /// Begins to move all entries to a new table of this shape; [`step`](Self::step) continues the
+    /// move.
+    ///
+    /// # Errors
+    /// Another move is under way, the table already has this shape, or the sizes are impossible.
+    pub fn begin_move(&mut self, shape: &Plan) -> Result<(), MoveError> {
+        if let Some(progress) = self.progress() {
+            return Err(MoveError::UnderWay { bytes: progress.to_bytes });
+        }
+        let old = *self.current().writer().geometry().identity();
+        let geometry = Geometry::plan(&Plan {
+            table_id: random(&self.options.directory)?,
+            // So that reported hashes and expiries mean the same in both tables.
+            hash_seed: old.hash_seed,
+            boot_id: old.boot_id,
+            epoch_ns: old.epoch_ns,
+            table_bytes: self.directory.whole_pages(shape.table_bytes),
+            ..*shape
+        })?;
+        let new = geometry.identity();
+        if (new.table_bytes, new.bucket_count, new.segment_bytes, new.value_bytes_max)
+            == (old.table_bytes, old.bucket_count, old.segment_bytes, old.value_bytes_max)
+        {
+            let buckets = geometry.bucket_count();
+            return Err(MoveError::SameShape { bytes: new.table_bytes, buckets });
+        }
+        let (directory, options, bytes) =
+            (self.directory.clone(), self.options.clone(), new.table_bytes);
+        let made = thread::Builder::new()
+            .name("l1d-new-table".into())
+            .spawn(move || directory.create(bytes, bytes, &options))
+            .map_err(|source| {
+                system("cannot start a thread for", &self.options.directory, source)
+            })?;
+        self.successor = Some(Successor::Making { geometry: Box::new(geometry), made });
+        Ok(())
+    }
+
+    /// The plan of the table in force, except for its index.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        let table_bytes = self.current().writer().geometry().identity().table_bytes;
+        Plan { table_bytes, ..self.options.plan }
+    }
+
+    /// The progress of the move under way, if any.
+    #[must_use]
+    pub fn progress(&self) -> Option<Move> {
+        let (to, buckets_copied) = match self.successor.as_ref()? {
+            Successor::Making { geometry, .. } => (&**geometry, 0),
+            Successor::Filling { opened, bucket } => (opened.table.writer().geometry(), *bucket),
+        };
+        let from = self.current().writer().geometry();
+        Some(Move {
+            from_bytes: from.identity().table_bytes,
+            to_bytes: to.identity().table_bytes,
+            buckets_copied,
+            buckets: from.bucket_count(),
+        })
+    }
+
+    /// Continues a move for about `time`.
+    pub fn step(&mut self, now_ns: u64, time: Duration) -> Step {
+        match self.successor.take() {
+            None => Step::Idle,
+            Some(Successor::Making { geometry, made }) if !made.is_finished() => {
+                self.successor = Some(Successor::Making { geometry, made });
+                Step::Waiting
+            }
+            Some(Successor::Making { geometry, made }) => match made.join() {
+                Ok(Ok(file)) => {
+                    let all = geometry.segment_count();
+                    let mut opened = Box::new(Opened::create(file, *geometry, all));
+                    opened.table.inherit(self.current());
+                    self.successor = Some(Successor::Filling { opened, bucket: 0 });
+                    self.rewrite_numbers();
+                    Step::More
+                }
+                Ok(Err(error)) => Step::Ended(Err(error.into())),
+                Err(_) => Step::Ended(Err(MoveError::Abandoned)),
+            },
+            Some(Successor::Filling { mut opened, bucket }) => {
+                let began = Instant::now();
+                let next = self
+                    .current
+                    .table
+                    .carry(&mut opened.table, bucket, now_ns, || began.elapsed() < time);
+                if let Some(bucket) = next {
+                    self.successor = Some(Successor::Filling { opened, bucket });
+                    return Step::More;
+                }
+                Step::Ended(self.succeed(*opened))
+            }
+        }
+    }
+
+    /// W11, the end: the successor takes the table's place.
+    fn succeed(&mut self, mut successor: Opened) -> Result<(), MoveError> {
+        successor.table.succeed(&self.current.table);
+        successor.table.writer().open_for_readers();
+        self.current.table.writer().supersede();
+        if let Err(error) = self.directory.publish() {
+            // Nothing was acknowledged in the successor alone.
+            self.current.table.writer().open_for_readers();
+            self.directory.remove_unfinished();
+            return Err(error.into());
+        }
+        let former = std::mem::replace(&mut self.current, successor);
+        self.preparation = Preparation::of(&self.current);
+        // Unmapping a large table takes long, so another thread does it. If no thread can be
+        // started, the closure and the table are dropped here.
+        let _ = thread::Builder::new().name("l1d-old-table".into()).spawn(move || drop(former));
+        Ok(())
+    }
+}
