@@ -156,6 +156,11 @@ fn a_rule_without_l2_shows_what_others_write_to_redis_once_the_copy_in_l1_has_en
     });
     assert!(scene.client.delete("key").unwrap().existed);
     assert!(scene.memcached_seconds("key").is_some(), "not touched");
+    scene.redis.client().resp(&[b"SET", b"read", b"v"]);
+    assert_eq!(text(&scene.client, "read").as_deref(), Some("v"));
+    // Long enough for a fill that nobody waits for.
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(scene.memcached_seconds("read"), None);
 }
 
 #[test]

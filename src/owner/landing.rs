@@ -162,7 +162,7 @@ impl Owner {
     fn fill_l2(&mut self, flight: &Flight, answer: &OwnedResponse, remaining: Option<Duration>) {
         let OwnedResponse::Found { value, flags, .. } = answer else { return };
         let rule = rule_with(&self.policy, flight.rule);
-        if rule.client_flags == ClientFlags::NeverFillL2 {
+        if !rule.l2 || rule.client_flags == ClientFlags::NeverFillL2 {
             return;
         }
         let l2_ttl = remaining.map_or(rule.l2_ttl, |left| left.min(rule.l2_ttl));

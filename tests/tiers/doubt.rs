@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use l1d::tiers::{Fetched, Tier, Written};
 
-use crate::bench::{Bench, HOUR, LONG, SHORT, found};
+use crate::bench::{Bench, HOUR, LONG, found};
 use test_support::servers::{Proxy, Server, until};
+
+/// A timeout that a busy server keeps and a held request does not.
+const SOON: Duration = Duration::from_millis(400);
 
 fn is_unknown(written: &Written, expected: Tier) -> bool {
     matches!(written, Written::Unknown { tier, .. } if *tier == expected)
@@ -18,7 +21,7 @@ fn is_applied(written: &Written, expected: bool) -> bool {
 
 /// Redis and, before it, memcached behind a proxy whose deadline passes soon.
 fn late_l2(l2: &Proxy, l3: &Server) -> Bench {
-    let bench = Bench::new(Some((l2.address(), SHORT)), Some((l3.address(), LONG)));
+    let bench = Bench::new(Some((l2.address(), SOON)), Some((l3.address(), LONG)));
     until("an answer in time", || is_applied(&bench.set(b"warm", b"v"), false).then_some(()));
     bench
 }
@@ -68,7 +71,7 @@ fn a_late_fill_of_l2_does_not_bring_a_deleted_value_back() {
 fn with_memcached_alone_the_outcome_is_unknown_until_the_connection_has_drained() {
     let l2 = Server::memcached();
     let proxy = Proxy::before(&l2);
-    let bench = Bench::new(Some((proxy.address(), SHORT)), None);
+    let bench = Bench::new(Some((proxy.address(), SOON)), None);
     until("an answer in time", || is_applied(&bench.set(b"w", b"v"), false).then_some(()));
     let late = proxy.hold_requests();
     assert!(is_unknown(&bench.set(b"key", b"first"), Tier::L2));
@@ -90,7 +93,7 @@ fn with_memcached_alone_the_outcome_is_unknown_until_the_connection_has_drained(
 /// deliver late, and with a new connection.
 fn late_l3(l3: &Server) -> (Bench, test_support::servers::LateRequests) {
     let proxy = Proxy::before(l3);
-    let bench = Bench::new(None, Some((proxy.address(), SHORT)));
+    let bench = Bench::new(None, Some((proxy.address(), SOON)));
     until("an answer in time", || is_applied(&bench.set(b"w", b"v"), false).then_some(()));
     let late = proxy.hold_requests();
     assert!(is_unknown(&bench.set(b"key", b"first"), Tier::L3));
