@@ -5,6 +5,7 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::failure::Intent;
 use crate::in_place::ValueView;
+use crate::process::Process;
 use crate::process_cache::{Fresh, ProcessRead};
 use crate::reply::unexpected;
 use crate::shared::{Patience, Shared};
@@ -267,13 +268,32 @@ impl Client {
     }
 
     /// A read that the table has not answered: the process cache, if the policy in force is known.
+    #[inline]
     pub(crate) fn peek_process(
         &self,
         key: &[u8],
         value: &mut Vec<u8>,
         patience: Patience<'_>,
     ) -> Lookup<Meta> {
-        let Some(process) = self.shared.process_if_any() else { return Lookup::Unknown };
+        match self.shared.process_if_any() {
+            // What only looks finds nothing in an empty cache, under any policy.
+            Some(process)
+                if process.has_process_scope() || !matches!(patience, Patience::OfAttaching) =>
+            {
+                self.peek_cache_of(process, key, value, patience)
+            }
+            _ => Lookup::Unknown,
+        }
+    }
+
+    #[inline(never)]
+    fn peek_cache_of(
+        &self,
+        process: &Process,
+        key: &[u8],
+        value: &mut Vec<u8>,
+        patience: Patience<'_>,
+    ) -> Lookup<Meta> {
         if !self.shared.follow_policy(process, patience) {
             return Lookup::Unknown;
         }

@@ -135,6 +135,12 @@ impl Process {
         rules.iter().map(|rule| rule.value_bytes_max).max().unwrap_or(0)
     }
 
+    /// Whether any rule keeps keys in the process cache.
+    #[inline]
+    pub(crate) fn has_process_scope(&self) -> bool {
+        self.has_process_scope.load(Ordering::Relaxed)
+    }
+
     /// The process cache, where `key` belongs in it.
     pub(crate) fn cache_of(&self, key: &[u8]) -> Option<&ProcessCache> {
         let has_it = self.has_process_scope.load(Ordering::Relaxed)
