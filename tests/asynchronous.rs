@@ -374,28 +374,20 @@ fn of_many_tasks_one_loads_and_a_cancelled_one_hands_the_key_on() {
         runtime.block_on(async {
             let _ = cache.delete(b"loaded").await.unwrap();
             let loads = Arc::new(std::sync::atomic::AtomicU32::new(0));
+            let is_loading = Arc::new(std::sync::atomic::AtomicBool::new(false));
             let cancelled = {
-                let cache = cache.clone();
+                let (cache, is_loading) = (cache.clone(), is_loading.clone());
                 tokio::spawn(async move {
-                    let forever = std::future::pending::<Result<&str, Error>>;
+                    let forever = || {
+                        is_loading.store(true, std::sync::atomic::Ordering::SeqCst);
+                        std::future::pending::<Result<&str, Error>>()
+                    };
                     cache.get_or_load(b"loaded", forever).await
                 })
             };
-            let until_reserved = async {
-                loop {
-                    let wait = std::time::Duration::ZERO;
-                    let options = l1d_client::LoadOptions { wait, ..Default::default() };
-                    match cache.reserve(b"loaded", &options).await {
-                        Err(Error::Busy { .. }) => return,
-                        Ok(l1d_client::Reservation::Reserved(token)) => {
-                            cache.abandon(token, None).await.unwrap();
-                        }
-                        other => panic!("{other:?}"),
-                    }
-                    tokio::task::yield_now().await;
-                }
-            };
-            until_reserved.await;
+            while !is_loading.load(std::sync::atomic::Ordering::SeqCst) {
+                tokio::task::yield_now().await;
+            }
             let tasks: Vec<_> = (0..100)
                 .map(|_| {
                     let (cache, loads) = (cache.clone(), loads.clone());

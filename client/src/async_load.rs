@@ -10,7 +10,8 @@ use std::time::Duration;
 
 impl AsyncClient {
     /// Like [`Client::get_or_load`]: one task of the host runs `load`, and the others wait for its
-    /// value or its error. A task that is cancelled hands the key on.
+    /// value or its error. A task that is cancelled while it loads hands the key on; one that is
+    /// cancelled while it asks may hold the key until its lease ends.
     ///
     /// ```no_run
     /// # async fn query() -> Result<String, std::io::Error> { Ok(String::new()) }
