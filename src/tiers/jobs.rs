@@ -76,6 +76,8 @@ pub struct Examine {
     pub operate: Arc<Operate>,
     /// How often the value has changed in between.
     pub conflicts: u32,
+    /// The value and its number, from a get that another one must confirm.
+    pub seen: Option<(Arc<[u8]>, u64)>,
 }
 
 /// A fetch that has asked both tiers.

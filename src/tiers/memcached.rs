@@ -11,6 +11,8 @@
 mod header;
 mod operations;
 
+pub use operations::needs_two_gets;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -414,7 +416,7 @@ fn answer(request: &Request, header: &Header, value: Option<Arc<[u8]>>) -> Resul
         (Ask::Delete, ReturnCode::Nf) => Ok(Answer::Deleted { existed: false }),
         (Ask::GetUnique, ReturnCode::En | ReturnCode::Va) => operations::unique(header, value),
         (Ask::Operate(operate), code) => operations::operated(operate, code, header, value),
-        (Ask::Condition { .. }, code) => operations::conditioned(code),
+        (Ask::Condition { .. }, code) => operations::conditioned(code, value),
         (_, other) => Err(Failure::broken(format!("unexpected answer {other:?}"))),
     }
 }

@@ -92,6 +92,38 @@ fn check_lock(daemons: &[&Daemon], rounds: usize) {
     }
 }
 
+/// Half of the clients count up by one. The others add a million by reading the number and comparing,
+/// and give up after some conflicts. Neither kind loses a change of the other.
+fn check_mixed(daemons: &[&Daemon], each: usize) {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    const LARGE: usize = 1_000_000;
+    let options = CounterOptions { lifetime: Lifetime::Forever, ..from(0) };
+    connect(daemons[0]).increment("mixed", 0, &options).unwrap().done().unwrap();
+    let swaps = AtomicUsize::new(0);
+    let swap = |client: &Client| {
+        let found = client.get("mixed").unwrap()?;
+        let token = found.meta().token()?;
+        let value: usize = String::from_utf8_lossy(&found).trim_end().parse().unwrap();
+        let larger = (value + LARGE).to_string();
+        let swapped = client.compare_and_set("mixed", token, larger, &plain()).unwrap();
+        swapped.is_done().then(|| swaps.fetch_add(1, Ordering::Relaxed))
+    };
+    in_parallel(daemons, 8, |number, client| {
+        for _ in 0..each {
+            // Each host has clients of both kinds.
+            if number < 4 {
+                client.increment("mixed", 1, &options).unwrap().done().unwrap();
+            } else {
+                let _ = (0..3).find_map(|_| swap(client));
+            }
+        }
+    });
+    let last = connect(daemons[0]).increment("mixed", 0, &from(0)).unwrap().done().unwrap();
+    let swaps = swaps.into_inner();
+    assert_eq!(usize::try_from(last.value).unwrap(), swaps * LARGE + 4 * each, "{swaps} swaps");
+    assert!(swaps > 0, "nothing was compared");
+}
+
 /// Clients append their numbers to a list by reading it and comparing: none is lost.
 fn check_compare_and_set(daemons: &[&Daemon], each: usize) {
     connect(daemons[0]).set("list", ",").unwrap();

@@ -10,4 +10,5 @@ mod pieces;
 mod quiet;
 mod reads;
 mod shared;
+mod unique;
 mod writes;

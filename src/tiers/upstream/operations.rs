@@ -12,6 +12,7 @@ use l1d_wire::protocol::NotChanged;
 use super::Upstream;
 use super::writes::in_doubt;
 use crate::tiers::jobs::{Examine, Step, Taken};
+use crate::tiers::memcached;
 use crate::tiers::request::{Answer, Ask, Reply, Request};
 use crate::tiers::{Operate, Operated, Operation, Tier, Written};
 
@@ -41,7 +42,7 @@ impl Upstream {
                 | Operation::GetAndTouch
         );
         if self.l3.is_none() && !is_one_step {
-            return self.examine(Examine { id, key, operate, conflicts: 0 });
+            return self.examine(Examine { id, key, operate, conflicts: 0, seen: None });
         }
         let ticket = self.running.insert(Step::Operate { id, key: key.clone(), in_l2 });
         let request = Request { key, ask: Ask::Operate(operate) };
@@ -108,9 +109,23 @@ impl Upstream {
     }
 
     /// memcached has told the value.
-    pub(super) fn examined(&mut self, examine: Examine, reply: Reply) {
+    pub(super) fn examined(&mut self, mut examine: Examine, reply: Reply) {
         let (tier, id) = (Tier::L2, examine.id);
         let (next, unique) = match reply.answer {
+            Answer::Unique { value, unique, .. }
+                if memcached::needs_two_gets(&examine.operate.operation, &value)
+                    && examine
+                        .seen
+                        .as_ref()
+                        .is_none_or(|seen| *seen != (value.clone(), unique)) =>
+            {
+                let is_first = examine.seen.replace((value, unique)).is_none();
+                examine.conflicts += u32::from(!is_first);
+                return match examine.conflicts {
+                    conflicts if conflicts > CONFLICTS_MAX => self.written(id, too_many_changes()),
+                    _ => self.examine(examine),
+                };
+            }
             Answer::Unique { value, flags, remaining, unique } => {
                 let remaining = remaining.map(|left| left.saturating_sub(reply.sent_at.elapsed()));
                 let kept = |value| Operated::Done { value: Some(value), flags, remaining };
@@ -160,20 +175,25 @@ impl Upstream {
             Answer::Operated(Operated::Done { .. }) if reply.is_in_doubt => {
                 Written::Unknown { tier, why: in_doubt() }
             }
-            Answer::Operated(Operated::Done { .. }) => {
-                Written::Operated { tier, operated: done, degraded: false }
+            Answer::Operated(Operated::Done { value, .. }) => {
+                let operated = match (done, value) {
+                    // The server's own sum.
+                    (Operated::Done { flags, remaining, .. }, Some(value)) => {
+                        Operated::Done { value: Some(value), flags, remaining }
+                    }
+                    (done, _) => done,
+                };
+                Written::Operated { tier, operated, degraded: false }
             }
             Answer::Operated(operated) if is_comparison => {
                 Written::Operated { tier, operated, degraded: false }
             }
             Answer::Operated(_) if examine.conflicts < CONFLICTS_MAX => {
                 examine.conflicts += 1;
+                examine.seen = None;
                 return self.examine(examine);
             }
-            Answer::Operated(_) => {
-                let why = "others change the key all the time: try again later".into();
-                Written::NotApplied { tier, why }
-            }
+            Answer::Operated(_) => too_many_changes(),
             Answer::Refused(why) => Written::Refused { tier, why },
             Answer::NotSent(why) => Written::NotApplied { tier, why },
             Answer::Unanswered(why) => Written::Unknown { tier, why },
@@ -181,6 +201,11 @@ impl Upstream {
         };
         self.written(id, outcome);
     }
+}
+
+fn too_many_changes() -> Written {
+    let why = "others change the key all the time: try again later".into();
+    Written::NotApplied { tier: Tier::L2, why }
 }
 
 /// Whether something was changed.
