@@ -409,3 +409,31 @@ fn of_many_tasks_one_loads_and_a_cancelled_one_hands_the_key_on() {
         });
     }
 }
+
+#[test]
+fn a_task_that_is_cancelled_at_any_moment_hands_its_key_on() {
+    let daemon = start("");
+    for runtime in runtimes() {
+        let cache = Arc::new(AsyncClient::from(connect(&daemon)));
+        runtime.block_on(async {
+            for moment in 0..60 {
+                let key = format!("cancelled:{moment}");
+                let (other, own) = (cache.clone(), key.clone());
+                let cancelled = tokio::spawn(async move {
+                    other.get_or_load(own, std::future::pending::<Result<&str, Error>>).await
+                });
+                for _ in 0..moment {
+                    tokio::task::yield_now().await;
+                }
+                cancelled.abort();
+                // Ends long before the lease of the one that was cancelled.
+                let wait = std::time::Duration::from_secs(5);
+                let options = l1d_client::LoadOptions { wait, ..Default::default() };
+                let load = async || Ok::<_, Error>("value");
+                let value = cache.get_or_load_with(&key, &options, load).await;
+                assert_eq!(value.unwrap(), b"value");
+                cache.delete(&key).await.unwrap();
+            }
+        });
+    }
+}

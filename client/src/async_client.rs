@@ -162,12 +162,12 @@ impl Pause {
 }
 
 /// Fails without a runtime, where tokio would panic.
-fn runtime() -> Result<(), Error> {
+pub(crate) fn runtime() -> Result<(), Error> {
     let found = tokio::runtime::Handle::try_current();
     found.map(drop).map_err(|error| broken(std::io::Error::other(error)))
 }
 
-fn broken(error: std::io::Error) -> Error {
+pub(crate) fn broken(error: std::io::Error) -> Error {
     Error::system("waiting for the daemon", error)
 }
 

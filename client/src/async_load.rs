@@ -1,17 +1,16 @@
 //! `get_or_load` for tokio.
 
-use crate::async_client::{AsyncClient, answer};
+use crate::async_client::{AsyncClient, answer, broken, runtime};
 use crate::client::Client;
 use crate::error::Error;
 use crate::load::{Asked, LOOK, LoadError, LoadOptions, LoadToken, Reservation, Wait};
-use crate::value::{Lookup, SetOptions, Stored};
+use crate::value::{Lookup, SetOptions, Stored, Value};
 use std::fmt;
 use std::time::Duration;
 
 impl AsyncClient {
     /// Like [`Client::get_or_load`]: one task of the host runs `load`, and the others wait for its
-    /// value or its error. A task that is cancelled while it loads hands the key on; one that is
-    /// cancelled while it asks may hold the key until its lease ends.
+    /// value or its error. A task that is cancelled hands the key on.
     ///
     /// ```no_run
     /// # async fn query() -> Result<String, std::io::Error> { Ok(String::new()) }
@@ -50,15 +49,12 @@ impl AsyncClient {
     where
         F: Future<Output = Result<V, E>>,
     {
-        let token = match self.reserve(key, options).await? {
-            Reservation::Found(value) => return Ok(value.into_vec()),
-            Reservation::Reserved(token) => token,
+        let held = match self.reserve_held(key.as_ref(), options).await? {
+            Held::Found(value) => return Ok(value.into_vec()),
+            Held::Reserved(held) => held,
         };
-        let mut held = Held { client: self.client(), token: Some(token) };
         let loaded = load().await;
-        let Some(token) = held.token.take() else {
-            return Err(Error::internal("a reservation without a token").into());
-        };
+        let token = held.keep();
         match loaded {
             Ok(value) => {
                 let value = value.as_ref().to_vec();
@@ -83,15 +79,21 @@ impl AsyncClient {
         key: impl AsRef<[u8]>,
         options: &LoadOptions,
     ) -> Result<Reservation, Error> {
-        let key = key.as_ref();
+        Ok(match self.reserve_held(key.as_ref(), options).await? {
+            Held::Found(value) => Reservation::Found(value),
+            Held::Reserved(held) => Reservation::Reserved(held.keep()),
+        })
+    }
+
+    async fn reserve_held(&self, key: &[u8], options: &LoadOptions) -> Result<Held, Error> {
         if let Lookup::Found(value) = self.lookup(key).await? {
-            return Ok(Reservation::Found(value));
+            return Ok(Held::Found(value));
         }
         let mut wait = Wait::new(options);
         loop {
-            match answer(self.client().submit_reserve(key, &wait)).await? {
-                Asked::Answered(reservation) => return Ok(reservation),
-                Asked::Loading { token } => wait.told(token)?,
+            match self.ask(key, &wait).await? {
+                Answer::Held(held) => return Ok(held),
+                Answer::Loading { token } => wait.told(token)?,
             }
             let pause = wait.pause();
             let mut slept = Duration::ZERO;
@@ -99,10 +101,28 @@ impl AsyncClient {
                 tokio::time::sleep(LOOK).await;
                 slept += LOOK;
                 if let Some(value) = self.client().peek(key) {
-                    return Ok(Reservation::Found(value));
+                    return Ok(Held::Found(value));
                 }
             }
         }
+    }
+
+    /// Asks once, in a task of its own: if this one is cancelled meanwhile, that one takes the
+    /// answer, and hands on what nobody wants any more.
+    async fn ask(&self, key: &[u8], wait: &Wait) -> Result<Answer, Error> {
+        runtime()?;
+        let client = self.client().clone();
+        let asking = answer(client.submit_reserve(key, wait));
+        let asked = tokio::spawn(async move {
+            Ok(match asking.await? {
+                Asked::Answered(Reservation::Found(value)) => Answer::Held(Held::Found(value)),
+                Asked::Answered(Reservation::Reserved(token)) => {
+                    Answer::Held(Held::Reserved(HeldToken { client, token: Some(token) }))
+                }
+                Asked::Loading { token } => Answer::Loading { token },
+            })
+        });
+        asked.await.unwrap_or_else(|error| Err(broken(error.into())))
     }
 
     /// Like [`Client::fill`].
@@ -129,13 +149,36 @@ impl AsyncClient {
     }
 }
 
-/// A reservation that is handed on if its task is cancelled.
-struct Held<'a> {
-    client: &'a Client,
+/// The answer to one request.
+enum Answer {
+    Held(Held),
+    /// Another process loads the key.
+    Loading {
+        token: u64,
+    },
+}
+
+/// A value, or a reservation.
+enum Held {
+    Found(Value),
+    Reserved(HeldToken),
+}
+
+/// A reservation that is handed on when it is dropped.
+struct HeldToken {
+    client: Client,
+    /// `None` when it is not to be handed on.
     token: Option<LoadToken>,
 }
 
-impl Drop for Held<'_> {
+impl HeldToken {
+    fn keep(mut self) -> LoadToken {
+        // It is taken only here.
+        self.token.take().unwrap_or_else(LoadToken::none)
+    }
+}
+
+impl Drop for HeldToken {
     fn drop(&mut self) {
         if let Some(token) = self.token.take() {
             let abandoning = self.client.submit_abandon(&token, None);

@@ -62,6 +62,11 @@ impl LoadToken {
         &self.key
     }
 
+    /// Of no key: what is left where one was taken.
+    pub(crate) fn none() -> LoadToken {
+        LoadToken { key: Box::default(), token: 0 }
+    }
+
     fn fill<'a>(&'a self, value: &'a [u8], options: &SetOptions) -> Request<'a> {
         let SetOptions { lifetime, flags, write, .. } = *options;
         let set = Set { key: &self.key, value, ttl: lifetime.ttl(), flags, write, reply: true };
@@ -294,7 +299,7 @@ struct Held<'a> {
 impl Held<'_> {
     fn keep(mut self) -> LoadToken {
         // It is taken only here.
-        self.token.take().unwrap_or(LoadToken { key: Box::default(), token: 0 })
+        self.token.take().unwrap_or_else(LoadToken::none)
     }
 }
 
