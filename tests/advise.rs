@@ -4,8 +4,7 @@
 use l1d_client::Client;
 use serde_json::Value;
 use std::process::Command;
-use std::time::Duration;
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect};
 use test_support::servers::until;
 
 const CONFIG: &str = "[table]\nvalue_bytes_max = \"16KiB\"\naverage_entry_bytes = 1100\n\
@@ -23,10 +22,6 @@ fn ctl(daemon: &Daemon, arguments: &[&str]) -> String {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
-}
-
-fn connect(daemon: &Daemon) -> Client {
-    Client::builder().socket(daemon.socket()).deadline(Duration::from_secs(20)).connect().unwrap()
 }
 
 /// Reads keys as a service would, and stores the missing ones. Returns reads and hits.

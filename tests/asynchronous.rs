@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect};
 use test_support::servers::{Proxy, Server};
 use tokio::runtime::{Builder, Runtime};
 
@@ -18,15 +18,6 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
 fn start(tiers: &str) -> Daemon {
     let config = format!("[table]\nvalue_bytes_max = \"64KiB\"\n{tiers}");
     Daemon::start(PROGRAM, &config, "16MiB")
-}
-
-fn connect(daemon: &Daemon) -> Client {
-    Client::builder()
-        .socket(daemon.socket())
-        .deadline(Duration::from_secs(10))
-        .attach_deadline(Duration::from_secs(10))
-        .connect()
-        .unwrap()
 }
 
 fn runtimes() -> [Runtime; 2] {

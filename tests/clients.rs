@@ -1,20 +1,15 @@
 //! The hazard: a client's figures that belong to another client, or that a client can forge for
 //! another.
 
-use l1d_client::{Client, SetOptions};
+use l1d_client::SetOptions;
 use serde_json::Value;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The most hits that a thread can hold back: 16 reports of up to 640 hits each, and the next.
 const HELD_BACK: u64 = 17 * 640;
-
-fn connect(daemon: &Daemon) -> Client {
-    let builder = Client::builder().socket(daemon.socket());
-    builder.deadline(PATIENCE).attach_deadline(PATIENCE).connect().unwrap()
-}
 
 fn l1ctl(daemon: &Daemon, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_l1ctl"));

@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect};
 use test_support::random::Random;
 use test_support::servers::{Proxy, Server};
 
@@ -96,15 +96,6 @@ impl History {
 
 fn name(number: usize) -> String {
     format!("key:{number}")
-}
-
-fn connect(daemon: &Daemon) -> Client {
-    Client::builder()
-        .socket(daemon.socket())
-        .deadline(Duration::from_secs(5))
-        .attach_deadline(Duration::from_secs(5))
-        .connect()
-        .unwrap()
 }
 
 fn millis(count: usize) -> Duration {

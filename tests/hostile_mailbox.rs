@@ -12,10 +12,9 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect};
 use test_support::posted::{Posted, Words, payload};
 use test_support::random::Random;
-use test_support::servers::PATIENCE;
 
 /// The scribbler's actions in total; it attaches again whenever it is dropped.
 const ACTIONS: usize = 40_000;
@@ -26,11 +25,6 @@ const STRAY_WORDS: usize = 4000;
 /// Clients that follow the rules, and the number of keys of each.
 const OTHERS: usize = 2;
 const KEYS: usize = 300;
-
-fn connect(daemon: &Daemon) -> Client {
-    let builder = Client::builder().socket(daemon.socket());
-    builder.deadline(PATIENCE).attach_deadline(PATIENCE).connect().unwrap()
-}
 
 fn stats(client: &Client) -> Value {
     serde_json::from_str(&client.admin().stats_json().unwrap()).unwrap()

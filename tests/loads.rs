@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect, connect_to};
 use test_support::servers::{Proxy, Server, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
@@ -22,15 +22,6 @@ const LONG: LoadOptions = LoadOptions {
 
 fn start() -> Daemon {
     Daemon::start(PROGRAM, CONFIG, "16MiB")
-}
-
-fn connect(socket: &std::path::Path) -> Client {
-    Client::builder()
-        .socket(socket)
-        .deadline(Duration::from_secs(10))
-        .attach_deadline(Duration::from_secs(10))
-        .connect()
-        .unwrap()
 }
 
 fn reserve(client: &Client, key: &str) -> Option<l1d_client::LoadToken> {
@@ -53,7 +44,7 @@ fn until_waiting(client: &Client, key: &str) {
 fn one_of_many_threads_and_clients_loads_and_all_get_its_value() {
     let daemon = start();
     let loads = AtomicU32::new(0);
-    let clients: Vec<Client> = (0..2).map(|_| connect(&daemon.socket())).collect();
+    let clients: Vec<Client> = (0..2).map(|_| connect(&daemon)).collect();
     for round in 0..20 {
         let key = format!("cold:{round}");
         std::thread::scope(|scope| {
@@ -77,7 +68,7 @@ fn one_of_many_threads_and_clients_loads_and_all_get_its_value() {
 #[test]
 fn an_error_reaches_all_who_wait_and_nobody_after_them() {
     let daemon = start();
-    let (loader, waiter) = (connect(&daemon.socket()), connect(&daemon.socket()));
+    let (loader, waiter) = (connect(&daemon), connect(&daemon));
     let token = reserve(&loader, "key").unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
@@ -100,7 +91,7 @@ fn an_error_reaches_all_who_wait_and_nobody_after_them() {
 #[test]
 fn a_panic_and_an_abandoned_reservation_hand_the_key_on() {
     let daemon = start();
-    let (loader, waiter) = (connect(&daemon.socket()), connect(&daemon.socket()));
+    let (loader, waiter) = (connect(&daemon), connect(&daemon));
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         loader.get_or_load("key", || -> Result<&str, Error> { panic!("on purpose") })
     }));
@@ -117,7 +108,7 @@ fn a_panic_and_an_abandoned_reservation_hand_the_key_on() {
 #[test]
 fn a_change_by_somebody_else_ends_a_reservation() {
     let daemon = start();
-    let (loader, other) = (connect(&daemon.socket()), connect(&daemon.socket()));
+    let (loader, other) = (connect(&daemon), connect(&daemon));
     let refused = |token| match loader.fill(token, "computed before", &SetOptions::default()) {
         Err(Error::Refused { reason }) => assert!(reason.contains("has ended"), "{reason}"),
         stored => panic!("{stored:?}"),
@@ -147,7 +138,7 @@ fn a_change_by_somebody_else_ends_a_reservation() {
 #[test]
 fn a_lease_that_runs_out_hands_the_key_on() {
     let daemon = start();
-    let (slow, next) = (connect(&daemon.socket()), connect(&daemon.socket()));
+    let (slow, next) = (connect(&daemon), connect(&daemon));
     let short = LoadOptions { lease: Duration::from_millis(100), ..LONG };
     let Reservation::Reserved(token) = slow.reserve("key", &short).unwrap() else { panic!() };
     assert_eq!(next.get_or_load("key", || Ok::<_, Error>("next")).unwrap(), b"next");
@@ -159,7 +150,7 @@ fn a_lease_that_runs_out_hands_the_key_on() {
 #[test]
 fn who_waits_too_long_is_told() {
     let daemon = start();
-    let (loader, waiter) = (connect(&daemon.socket()), connect(&daemon.socket()));
+    let (loader, waiter) = (connect(&daemon), connect(&daemon));
     let _token = reserve(&loader, "key").unwrap();
     let short = LoadOptions { wait: Duration::from_millis(50), ..LONG };
     let waited = waiter.reserve("key", &short);
@@ -181,7 +172,7 @@ fn child(role: &str, daemon: &Daemon) -> Child {
 #[test]
 fn child_with_a_role() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let client = connect(std::env::var_os(SOCKET).unwrap().as_ref());
+    let client = connect_to(std::env::var_os(SOCKET).unwrap().as_ref());
     let _token = reserve(&client, "key").unwrap();
     if role == "forks" {
         // The child of this process keeps its socket open.
@@ -209,13 +200,13 @@ fn a_loader_that_is_killed_is_followed_at_once_even_if_its_child_holds_the_socke
             text.push_str(&String::from_utf8_lossy(&bytes[..count]));
             text.contains("reserved").then_some(())
         });
-        let client = connect(&daemon.socket());
+        let client = connect(&daemon);
         std::thread::scope(|scope| {
             let next = scope.spawn(|| {
                 let value = client.get_or_load("key", || Ok::<_, Error>("next"));
                 (value, Instant::now())
             });
-            until_waiting(&connect(&daemon.socket()), "key");
+            until_waiting(&connect(&daemon), "key");
             let killed = Instant::now();
             loader.kill().unwrap();
             loader.wait().unwrap();
@@ -238,7 +229,7 @@ fn through_tiers_the_value_lands_in_all_of_them_once() {
         proxy.address()
     );
     let daemon = Daemon::start(PROGRAM, &config, "16MiB");
-    let (loader, other) = (connect(&daemon.socket()), connect(&daemon.socket()));
+    let (loader, other) = (connect(&daemon), connect(&daemon));
     redis.client().resp(&[b"SET", b"there", b"of redis"]);
     let there = loader.get_or_load("there", || -> Result<&str, Error> { panic!("it is there") });
     assert_eq!(there.unwrap(), b"of redis");

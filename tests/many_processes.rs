@@ -9,7 +9,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect};
 use test_support::servers::{Proxy, Server, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
@@ -26,15 +26,6 @@ fn config(l2: Option<&str>, l3: Option<&str>, rest: &str) -> String {
 
 fn start(config: &str) -> Daemon {
     Daemon::start(PROGRAM, config, "16MiB")
-}
-
-fn connect(daemon: &Daemon) -> Client {
-    Client::builder()
-        .socket(daemon.socket())
-        .deadline(Duration::from_secs(20))
-        .attach_deadline(Duration::from_secs(20))
-        .connect()
-        .unwrap()
 }
 
 /// A figure of memcached's own statistics.

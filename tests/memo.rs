@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect};
 use test_support::servers::until;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
@@ -23,15 +23,6 @@ struct Setting {
     memo: Memo<String>,
     decodes: AtomicU64,
     daemon: Daemon,
-}
-
-fn connect(daemon: &Daemon) -> Client {
-    Client::builder()
-        .socket(daemon.socket())
-        .deadline(Duration::from_secs(10))
-        .attach_deadline(Duration::from_secs(10))
-        .connect()
-        .unwrap()
 }
 
 fn setting() -> Setting {

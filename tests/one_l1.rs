@@ -1,9 +1,9 @@
 //! The hazard that this project exists to prevent: one process writes, and another still sees
 //! nothing or an old value. Through the built binaries, with real memcached and redis-server below.
 
-use l1d_client::{Client, Error, Lifetime, Lookup, SetOptions};
+use l1d_client::{Error, Lifetime, Lookup, SetOptions};
 use std::time::{Duration, Instant};
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect};
 use test_support::servers::{Proxy, Server, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
@@ -17,15 +17,6 @@ fn with_tiers(l2: Option<&str>, l3: Option<&str>) -> String {
     let l2 = l2.map(|address| format!("[l2]\naddress = \"{address}\"\ndeadline = \"2s\"\n"));
     let l3 = l3.map(|address| format!("[l3]\nurl = \"redis://{address}\"\ndeadline = \"2s\"\n"));
     format!("{SMALL}{}{}", l2.unwrap_or_default(), l3.unwrap_or_default())
-}
-
-fn connect(daemon: &Daemon) -> Client {
-    Client::builder()
-        .socket(daemon.socket())
-        .deadline(Duration::from_secs(10))
-        .attach_deadline(Duration::from_secs(10))
-        .connect()
-        .unwrap()
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect};
 use test_support::random::Random;
 use test_support::servers::until;
 
@@ -27,12 +27,6 @@ fn config(rules: &[(&str, &str)]) -> String {
 
 fn start(config: &str) -> Daemon {
     Daemon::start(PROGRAM, config, "16MiB")
-}
-
-fn connect(daemon: &Daemon) -> Client {
-    let patience = Duration::from_secs(10);
-    let client = Client::builder().socket(daemon.socket()).deadline(patience);
-    client.attach_deadline(patience).connect().unwrap()
 }
 
 fn l1ctl(socket: &Path, arguments: &[&str]) -> Output {

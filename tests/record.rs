@@ -3,7 +3,7 @@
 
 use l1d_client::{Client, Error, Lifetime, SetOptions};
 use std::time::Duration;
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect};
 use test_support::servers::{Proxy, Server, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
@@ -48,15 +48,6 @@ impl Scene {
         memcached.ascii_get(key)?;
         Some(memcached.ascii_ttl(key))
     }
-}
-
-fn connect(daemon: &Daemon) -> Client {
-    Client::builder()
-        .socket(daemon.socket())
-        .deadline(Duration::from_secs(10))
-        .attach_deadline(Duration::from_secs(10))
-        .connect()
-        .unwrap()
 }
 
 fn text(client: &Client, key: &str) -> Option<String> {

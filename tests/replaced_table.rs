@@ -1,7 +1,7 @@
 //! The hazard (S9): a process that only hits goes on reading a table that another daemon has
 //! replaced, because the mark that sends readers away could not be set in it.
 
-use l1d_client::{Client, Memo, Values};
+use l1d_client::{Memo, Values};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use std::convert::Infallible;
@@ -11,19 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
 const SMALL: &str = "[table]\nvalue_bytes_max = \"64KiB\"\n";
 const KEY: &[u8] = b"market:book";
 /// A second, and what a loaded machine adds.
 const SOON: Duration = Duration::from_secs(5);
-
-fn connect(daemon: &Daemon) -> Client {
-    let patience = Duration::from_secs(10);
-    let builder = Client::builder().socket(daemon.socket()).deadline(patience);
-    builder.attach_deadline(patience).connect().unwrap()
-}
 
 /// Reads `KEY` by one of the ways that hit.
 type Read = Box<dyn FnMut() -> Option<Vec<u8>> + Send>;

@@ -6,8 +6,7 @@ use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect};
 use test_support::servers::until;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
@@ -15,15 +14,6 @@ const CTL: &str = env!("CARGO_BIN_EXE_l1ctl");
 const CONFIG: &str = "[table]\nvalue_bytes_max = \"16KiB\"\naverage_entry_bytes = 128\n\
                       [defaults]\nttl = \"1h\"\n";
 const MIB: u64 = 1 << 20;
-
-fn connect(daemon: &Daemon) -> Client {
-    Client::builder()
-        .socket(daemon.socket())
-        .deadline(Duration::from_secs(30))
-        .attach_deadline(Duration::from_secs(30))
-        .connect()
-        .unwrap()
-}
 
 fn stats(client: &Client) -> Value {
     serde_json::from_str(&client.admin().stats_json().unwrap()).unwrap()

@@ -4,15 +4,10 @@
 
 use l1d_client::{Client, SetOptions};
 use serde_json::Value;
-use test_support::daemon::Daemon;
-use test_support::servers::{PATIENCE, until};
+use test_support::daemon::{Daemon, connect};
+use test_support::servers::until;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
-
-fn connect(daemon: &Daemon) -> Client {
-    let builder = Client::builder().socket(daemon.socket());
-    builder.deadline(PATIENCE).attach_deadline(PATIENCE).connect().unwrap()
-}
 
 fn table_stats(client: &Client) -> Value {
     let stats: Value = serde_json::from_str(&client.admin().stats_json().unwrap()).unwrap();

@@ -16,7 +16,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect};
 use values::{KEYS, VALUE_BYTES_MAX, key, next, number, proven, value};
 
 const READERS: u64 = 8;
@@ -96,15 +96,6 @@ fn daemon() -> Daemon {
     // Small enough for segments to be recycled all the time.
     let config = format!("[table]\nvalue_bytes_max = \"{VALUE_BYTES_MAX}\"\n");
     Daemon::start(env!("CARGO_BIN_EXE_l1d"), &config, "8MiB")
-}
-
-fn connect(daemon: &Daemon) -> Client {
-    Client::builder()
-        .socket(daemon.socket())
-        .deadline(Duration::from_secs(20))
-        .attach_deadline(Duration::from_secs(20))
-        .connect()
-        .unwrap()
 }
 
 /// Sets without waiting, so that a segment is often recycled while a reader in it waits for a

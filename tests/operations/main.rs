@@ -8,18 +8,9 @@ mod versions;
 
 use l1d_client::{Client, CounterOptions, Lifetime, OperationOptions};
 use std::time::Duration;
-use test_support::daemon::Daemon;
+use test_support::daemon::{Daemon, connect};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
-
-fn connect(daemon: &Daemon) -> Client {
-    Client::builder()
-        .socket(daemon.socket())
-        .deadline(Duration::from_secs(10))
-        .attach_deadline(Duration::from_secs(10))
-        .connect()
-        .unwrap()
-}
 
 fn text(client: &Client, key: &str) -> Option<String> {
     let value = client.get(key).unwrap()?;

@@ -1,6 +1,7 @@
 //! A real `l1d serve` in a private directory.
 
 use crate::servers::PATIENCE;
+use l1d_client::Client;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -9,6 +10,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+/// A client of this daemon, which waits as long as a busy machine may need.
+pub fn connect(daemon: &Daemon) -> Client {
+    connect_to(&daemon.socket())
+}
+
+/// A client of the daemon at this socket, which waits as long as a busy machine may need.
+pub fn connect_to(socket: &Path) -> Client {
+    let builder = Client::builder().socket(socket);
+    builder.deadline(PATIENCE).attach_deadline(PATIENCE).connect().unwrap()
+}
 
 /// A daemon; killed, and its files removed, when dropped.
 pub struct Daemon {
