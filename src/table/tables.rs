@@ -75,46 +75,51 @@ impl Tables {
         let directory = Arc::new(directory);
         let mut options = options;
         options.plan.table_bytes = directory.whole_pages(options.plan.table_bytes);
-        let plan = options.plan;
-        let wanted_policy = options.policy.clone();
-        let wanted = Geometry::plan(&plan)?;
-        let mut replaced = None;
-        match directory.existing(&options) {
+        let wanted = Geometry::plan(&options.plan)?;
+        let replaced = match directory.existing(&options) {
             Ok(Some((file, identity))) => match Opened::take_over(file) {
                 Ok(current) => {
                     let fits = options.accepts(&identity, wanted.identity());
-                    let advisor = Advisor::new(current.table.room_bytes());
-                    let mut tables = Tables {
-                        preparation: Preparation::of(&current),
-                        current,
-                        successor: None,
-                        directory,
-                        options,
-                        replaced,
-                        taken_over: true,
-                        advisor,
-                        policy: PolicySet::default(),
-                        numbers: NumbersFile::default(),
-                        adopted: Adopted::default(),
-                    };
-                    tables.adopt_policy(&wanted_policy);
-                    tables.current().writer().open_for_readers();
-                    if !fits && let Err(error) = tables.begin_move(&plan) {
-                        tracing::warn!(%error, "the table keeps the shape that it was left in");
-                    }
-                    return Ok(tables);
+                    return Ok(Tables::taken_over(current, fits, directory, options));
                 }
-                Err(error) => replaced = Some(error.to_string()),
+                Err(error) => Some(error.to_string()),
             },
-            Ok(None) => {}
-            Err(reason) => replaced = Some(reason),
+            Ok(None) => None,
+            Err(reason) => Some(reason),
+        };
+        Tables::made(directory, options, replaced)
+    }
+
+    /// A table that an earlier daemon has made. One that does not fit begins to move.
+    fn taken_over(
+        current: Opened,
+        fits: bool,
+        directory: Arc<Directory>,
+        options: FileOptions,
+    ) -> Tables {
+        let (policy, plan) = (options.policy.clone(), options.plan);
+        let mut tables = Tables::of(current, directory, options);
+        tables.taken_over = true;
+        tables.adopt_policy(&policy);
+        tables.current().writer().open_for_readers();
+        if !fits && let Err(error) = tables.begin_move(&plan) {
+            tracing::warn!(%error, "the table keeps the shape that it was left in");
         }
+        tables
+    }
+
+    /// A new table, in place of one that cannot be used for the reason `replaced`, if there is one.
+    fn made(
+        directory: Arc<Directory>,
+        options: FileOptions,
+        replaced: Option<String>,
+    ) -> Result<Tables, FileError> {
         let geometry = Geometry::plan(&Plan {
             table_id: random(&options.directory)?,
             hash_seed: random(&options.directory)?,
             boot_id: boot_id(),
             epoch_ns: crate::clock::boottime_ns().saturating_sub(EPOCH_LEAD_NS),
-            ..plan
+            ..options.plan
         })?;
         let first = if directory.is_hugetlbfs() {
             geometry.segment_count()
@@ -128,22 +133,27 @@ impl Tables {
         current.table.writer().open_for_readers();
         directory.supersede_existing();
         directory.publish()?;
-        let advisor = Advisor::new(current.table.room_bytes());
-        let mut tables = Tables {
+        let mut tables = Tables::of(current, directory, options);
+        tables.replaced = replaced;
+        tables.policy = tables.options.policy.clone();
+        tables.settle_policy();
+        Ok(tables)
+    }
+
+    fn of(current: Opened, directory: Arc<Directory>, options: FileOptions) -> Tables {
+        Tables {
             preparation: Preparation::of(&current),
+            advisor: Advisor::new(current.table.room_bytes()),
             current,
             successor: None,
             directory,
             options,
-            replaced,
+            replaced: None,
             taken_over: false,
-            advisor,
-            policy: wanted_policy,
+            policy: PolicySet::default(),
             numbers: NumbersFile::default(),
             adopted: Adopted::default(),
-        };
-        tables.settle_policy();
-        Ok(tables)
+        }
     }
 
     /// The table in force, for reading.
