@@ -40,7 +40,7 @@ impl Meta {
 }
 
 /// Stands for one value of one key, as [`Meta::token`] gives it. Opaque, and without meaning on
-/// another host or in another table.
+/// another host. It never comes again, also not in another table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(NonZeroU64);
 
