@@ -86,8 +86,8 @@ impl Admin<'_> {
     ///
     /// # Errors
     ///
-    /// The same as for [`stats_json`](Self::stats_json). [`Error::Refused`]: the file cannot be read
-    /// or has errors, which the message lists with their lines; nothing has changed.
+    /// The same as for [`stats_json`](Self::stats_json). [`Error::Refused`]: the file cannot be
+    /// read or has errors, which the message lists with their lines; nothing has changed.
     pub fn reload_policy(&self) -> Result<String, Error> {
         let deadline = Deadline::after(WALK_DEADLINE);
         let request = Request::ReloadPolicy;

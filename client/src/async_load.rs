@@ -15,7 +15,8 @@ impl AsyncClient {
     /// ```no_run
     /// # async fn query() -> Result<String, std::io::Error> { Ok(String::new()) }
     /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let cache = l1d_client::AsyncClient::from(l1d_client::Client::connect("/run/l1d/l1d.sock")?);
+    /// # let client = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// # let cache = l1d_client::AsyncClient::from(client);
     /// let report = cache.get_or_load("report:daily", query).await?;
     /// # Ok(())
     /// # }

@@ -47,8 +47,8 @@
 //! [`ClientBuilder::attach_deadline`]. A table that was lost in another way has no such mark, for
 //! example one whose file was removed while no daemon ran. So once a second and process, a hit
 //! checks whether the daemon has hung up; if it has, hits attach to the next daemon while they go
-//! on. Without a daemon hits go on, and what has to ask is [`Error::Unavailable`] until there is one
-//! again.
+//! on. Without a daemon hits go on, and what has to ask is [`Error::Unavailable`] until there is
+//! one again.
 //!
 //! One client serves a whole process, all its threads, and its forked children: a child goes on
 //! reading the table and makes a mailbox, connections, locks and a process cache of its own when it

@@ -163,9 +163,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The same as for [`set_with`](Self::set_with). [`Error::Refused`], and nothing was changed, if
-    /// the value is no such number, or the result would not be one; where memcached is the record,
-    /// also if it would be negative.
+    /// The same as for [`set_with`](Self::set_with). [`Error::Refused`], and nothing was changed,
+    /// if the value is no such number, or the result would not be one; where memcached is the
+    /// record, also if it would be negative.
     pub fn increment(
         &self,
         key: impl AsRef<[u8]>,

@@ -239,9 +239,9 @@ impl<T> Pending<T> {
 
     /// Whether the request was not sent as a whole yet: this process is attaching to the daemon,
     /// too many requests of this process are under way, or the request is large and the daemon has
-    /// not read its first pieces. `poll` goes on with it: call it again every millisecond or so, when
-    /// the answer to another request has come, and at the client's deadline, when it fails, with
-    /// [`Error::Busy`] if too many were under way.
+    /// not read its first pieces. `poll` goes on with it: call it again every millisecond or so,
+    /// when the answer to another request has come, and at the client's deadline, when it fails,
+    /// with [`Error::Busy`] if too many were under way.
     #[must_use]
     pub fn is_queued(&self) -> bool {
         match &self.state {

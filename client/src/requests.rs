@@ -119,7 +119,8 @@ impl Client {
     }
 }
 
-/// A delete or an operation in progress: whenever the daemon does it, this process forgets the key afterwards.
+/// A delete or an operation in progress: whenever the daemon does it, this process forgets the key
+/// afterwards.
 pub(crate) struct Forgotten {
     pub client: Client,
     pub key: Box<[u8]>,

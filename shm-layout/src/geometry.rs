@@ -383,8 +383,8 @@ impl Geometry {
         }
     }
 
-    /// Bytes from the table's start to the end of its first `segments` segments; of all of them, the
-    /// whole table.
+    /// Bytes from the table's start to the end of its first `segments` segments; of all of them,
+    /// the whole table.
     #[must_use]
     pub const fn bytes_up_to(&self, segments: u32) -> u64 {
         if segments >= self.segment_count {

@@ -65,8 +65,8 @@ impl<M: Memory> Reader<M> {
     }
 
     /// The epoch of the policy in force: to be loaded where a key's rule is used, which no hit in
-    /// the table does. What is done about another epoch is to ask the daemon, so no order with other
-    /// words is needed.
+    /// the table does. What is done about another epoch is to ask the daemon, so no order with
+    /// other words is needed.
     #[inline]
     pub fn policy_epoch(&self) -> u64 {
         // SAFETY: the word lies in the header, which `attach` has checked to be there.

@@ -96,8 +96,8 @@ impl<M: MemoryMut> Writer<M> {
     }
 
     /// Notes whether a tier may still carry out a change that it has not answered, or owes one, and
-    /// over which session: two words that only the daemon understands. To be called before the first
-    /// byte of a change is sent, so that a restart never finds too little.
+    /// over which session: two words that only the daemon understands. To be called before the
+    /// first byte of a change is sent, so that a restart never finds too little.
     pub fn set_unsettled(&self, session: Option<[u64; 2]>) {
         if let Some([server, client]) = session {
             // A kill in between must not leave one server with another one's client.
