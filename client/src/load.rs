@@ -4,8 +4,6 @@ use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::failure::Intent;
-#[cfg(feature = "tokio")]
-use crate::pending::Pending;
 use crate::reply::unexpected;
 use crate::shared::Patience;
 use crate::value::{Lookup, Meta, SetOptions, Source, Stored, Value};
@@ -67,14 +65,14 @@ impl LoadToken {
         LoadToken { key: Box::default(), token: 0 }
     }
 
-    fn fill<'a>(&'a self, value: &'a [u8], options: &SetOptions) -> Request<'a> {
+    pub(crate) fn fill<'a>(&'a self, value: &'a [u8], options: &SetOptions) -> Request<'a> {
         let SetOptions { lifetime, flags, write, .. } = *options;
         let set = Set { key: &self.key, value, ttl: lifetime.ttl(), flags, write, reply: true };
         Request::Fill { token: self.token, set }
     }
 
     /// An empty error would hand the key on.
-    fn abandon<'a>(&'a self, error: Option<&'a str>) -> Request<'a> {
+    pub(crate) fn abandon<'a>(&'a self, error: Option<&'a str>) -> Request<'a> {
         let error = match error {
             Some("") => "no reason was given",
             error => error.unwrap_or_default(),
@@ -263,33 +261,6 @@ impl Client {
     }
 }
 
-#[cfg(feature = "tokio")]
-impl Client {
-    /// Asks once, without waiting for the daemon's answer.
-    pub(crate) fn submit_reserve(&self, key: &[u8], wait: &Wait) -> Pending<Asked> {
-        let (request, key) = (wait.request(key), key.to_vec());
-        let finish = Box::new(move |response: Response<'_>| reserved(&key, &response));
-        Pending::begin(self, &request, Intent::Read, finish)
-    }
-
-    /// [`fill`](Self::fill) without waiting for the daemon's answer.
-    pub(crate) fn submit_fill(
-        &self,
-        token: &LoadToken,
-        value: &[u8],
-        options: &SetOptions,
-    ) -> Pending<Stored> {
-        self.submit_set_by(&token.key, value, options, &token.fill(value, options))
-    }
-
-    /// [`abandon`](Self::abandon) without waiting for the daemon's answer.
-    pub(crate) fn submit_abandon(&self, token: &LoadToken, error: Option<&str>) -> Pending<()> {
-        let finish = Box::new(|response: Response<'_>| done(&response));
-        // A write, which is carried out even if nobody asks for the answer.
-        Pending::begin(self, &token.abandon(error), Intent::Write, finish)
-    }
-}
-
 /// A reservation that is handed on if a panic passes by.
 struct Held<'a> {
     client: &'a Client,
@@ -321,7 +292,7 @@ pub(crate) enum Asked {
 }
 
 /// The wait for another process's value.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Wait {
     lease: Duration,
     end: Deadline,
@@ -336,7 +307,7 @@ impl Wait {
         Wait { lease, end, waits_for: 0, pause: LOOK }
     }
 
-    fn request<'a>(&self, key: &'a [u8]) -> Request<'a> {
+    pub(crate) fn request<'a>(&self, key: &'a [u8]) -> Request<'a> {
         Request::Reserve { key, lease: self.lease, waits_for: self.waits_for }
     }
 
@@ -360,7 +331,7 @@ impl Wait {
     }
 }
 
-fn reserved(key: &[u8], response: &Response<'_>) -> Result<Asked, Error> {
+pub(crate) fn reserved(key: &[u8], response: &Response<'_>) -> Result<Asked, Error> {
     match response {
         Response::Loading { token } => Ok(Asked::Loading { token: *token }),
         Response::Reserved { token } => {
@@ -375,7 +346,7 @@ fn reserved(key: &[u8], response: &Response<'_>) -> Result<Asked, Error> {
     }
 }
 
-fn done(response: &Response<'_>) -> Result<(), Error> {
+pub(crate) fn done(response: &Response<'_>) -> Result<(), Error> {
     match response {
         Response::Done => Ok(()),
         other => Err(unexpected(other)),
