@@ -30,6 +30,7 @@ use crate::settings::Settings;
 use crate::table::{Table, TableRead};
 use greet::Unnegotiated;
 use shm_layout::{Hit, NoHit};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) struct Shared {
@@ -56,6 +57,10 @@ impl Shared {
             unnegotiated: Unnegotiated::default(),
             id: CLIENTS.fetch_add(1, Ordering::Relaxed),
         })
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.settings.socket
     }
 
     /// The deadline of a call that begins now.

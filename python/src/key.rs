@@ -1,0 +1,132 @@
+//! Keys: bytes or str, behind the client's prefix.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::mem::MaybeUninit;
+use std::ptr::null_mut;
+use std::slice;
+
+/// Longer keys are joined with their prefix on the heap.
+const JOINED_BYTES: usize = 512;
+
+/// The bytes of a key, which is bytes or str; of str its UTF-8.
+///
+/// # Errors
+/// `TypeError` for another type, `UnicodeEncodeError` for a str that has no UTF-8.
+#[inline(always)]
+pub(crate) fn bytes_of<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a [u8]> {
+    // SAFETY: `key` is an object that lives for 'a, and the interpreter is attached.
+    unsafe { raw_bytes_of(key.as_ptr()) }.map_err(|Failed| {
+        PyErr::take(key.py()).unwrap_or_else(|| {
+            let kind = key.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
+            PyTypeError::new_err(format!("a key is bytes or str, not {kind}"))
+        })
+    })
+}
+
+/// The key has no bytes. Python's error is set where it has one to tell.
+struct Failed;
+
+/// # Safety
+/// `key` is an object that lives for 'a, and the interpreter is attached.
+#[inline(always)]
+unsafe fn raw_bytes_of<'a>(key: *mut ffi::PyObject) -> Result<&'a [u8], Failed> {
+    // SAFETY: the caller's; the addresses of types are only compared. A str or bytes object does
+    // not change, and keeps the bytes that these functions return for as long as it lives.
+    unsafe {
+        let kind = ffi::Py_TYPE(key);
+        if kind == &raw mut ffi::PyUnicode_Type || ffi::PyUnicode_Check(key) != 0 {
+            let mut size = 0;
+            let bytes = ffi::PyUnicode_AsUTF8AndSize(key, &raw mut size);
+            return part(bytes.cast(), size);
+        }
+        if kind == &raw mut ffi::PyBytes_Type || ffi::PyBytes_Check(key) != 0 {
+            return part(ffi::PyBytes_AsString(key).cast(), ffi::PyBytes_Size(key));
+        }
+    }
+    Err(Failed)
+}
+
+/// # Safety
+/// `bytes` is null or has `size` bytes that do not change for 'a.
+#[inline(always)]
+unsafe fn part<'a>(bytes: *const u8, size: ffi::Py_ssize_t) -> Result<&'a [u8], Failed> {
+    match usize::try_from(size) {
+        // SAFETY: the caller's.
+        Ok(size) if !bytes.is_null() => Ok(unsafe { slice::from_raw_parts(bytes, size) }),
+        _ => Err(Failed),
+    }
+}
+
+/// Calls `act` with the key behind the prefix.
+#[inline(always)]
+pub(crate) fn with_prefix<R>(prefix: &[u8], key: &[u8], act: impl FnOnce(&[u8]) -> R) -> R {
+    if prefix.is_empty() {
+        return act(key);
+    }
+    join(prefix, key, act)
+}
+
+#[inline]
+fn join<R>(prefix: &[u8], key: &[u8], act: impl FnOnce(&[u8]) -> R) -> R {
+    let bytes = prefix.len() + key.len();
+    if bytes > JOINED_BYTES {
+        return act(&[prefix, key].concat());
+    }
+    let mut joined = [MaybeUninit::<u8>::uninit(); JOINED_BYTES];
+    let start = joined.as_mut_ptr().cast::<u8>();
+    // SAFETY: both parts fit into the array, which they do not overlap, and its first `bytes` bytes
+    // are then initialised.
+    let joined = unsafe {
+        start.copy_from_nonoverlapping(prefix.as_ptr(), prefix.len());
+        start.add(prefix.len()).copy_from_nonoverlapping(key.as_ptr(), key.len());
+        slice::from_raw_parts(start, bytes)
+    };
+    act(joined)
+}
+
+/// The key behind the prefix, as bytes that outlive a call.
+///
+/// # Errors
+/// As [`bytes_of`].
+pub(crate) fn owned(prefix: &[u8], key: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    Ok([prefix, bytes_of(key)?].concat())
+}
+
+/// Several keys behind the prefix: their bytes in one piece, and where each ends.
+pub(crate) struct Keys {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Keys {
+    pub(crate) fn with_capacity(keys: usize) -> Keys {
+        Keys { bytes: Vec::with_capacity(keys * 32), ends: Vec::with_capacity(keys) }
+    }
+
+    /// # Errors
+    /// As [`bytes_of`].
+    #[inline]
+    pub(crate) fn push(&mut self, prefix: &[u8], key: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.bytes.extend_from_slice(prefix);
+        self.bytes.extend_from_slice(bytes_of(key)?);
+        self.ends.push(self.bytes.len());
+        Ok(())
+    }
+
+    pub(crate) fn slices(&self) -> Vec<&[u8]> {
+        let begins = std::iter::once(&0).chain(&self.ends);
+        begins
+            .zip(&self.ends)
+            .map(|(&begin, &end)| self.bytes.get(begin..end).unwrap_or_default())
+            .collect()
+    }
+}
+
+/// Sets Python's error and returns null, as C functions of Python fail.
+#[cold]
+pub(crate) fn fail(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
+    error.restore(py);
+    null_mut()
+}

@@ -1,0 +1,50 @@
+//! The extension module behind the Python package `l1d`: a client of the host's shared cache.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `client` | the class `Client`, its settings, and administration |
+//! | `fast` | methods that read: hits without pyo3's conversions |
+//! | `key` | keys of bytes or str, behind the client's prefix |
+//! | `object` | bytes objects that the table's values are copied into |
+//! | `reads`, `writes`, `operations` | the other methods of `Client` |
+//! | `load` | `get_or_load` and its halves |
+//! | `view` | values seen in place |
+//! | `memo` | decoded objects that are compared with the table at every use |
+//! | `request` | requests that an event loop waits for |
+//! | `convert` | lifetimes, options, values that Python passes |
+//! | `results` | what methods return |
+//! | `errors` | the client's errors as Python's exceptions |
+//!
+//! A hit keeps the interpreter's lock, because it takes less time than to release it. Whatever may
+//! wait for the daemon releases it.
+
+mod client;
+mod convert;
+mod errors;
+mod fast;
+mod key;
+mod load;
+mod memo;
+mod object;
+mod operations;
+mod reads;
+mod request;
+mod results;
+mod view;
+mod writes;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+fn _l1d(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<client::Client>()?;
+    module.add_class::<results::Value>()?;
+    module.add_class::<results::Stored>()?;
+    module.add_class::<results::Deleted>()?;
+    module.add_class::<load::Reservation>()?;
+    module.add_class::<memo::Memo>()?;
+    module.add_class::<request::Request>()?;
+    module.add_class::<view::View>()?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    fast::add_methods(module.py())
+}

@@ -1,0 +1,116 @@
+//! Decoded objects that are compared with the table at every use.
+
+use crate::client::Client;
+use crate::errors::OrRaise;
+use l1d_client::{Lookup, MemoError, Meta};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+/// A small cache of what values decode to, in one process. Every use asks the table whether the
+/// object's value is still the key's.
+///
+/// `decode(data, flags)` returns the object and whether it may be handed out again; if not, it is
+/// decoded anew each time.
+#[pyclass(frozen, module = "l1d._l1d")]
+pub(crate) struct Memo {
+    client: Py<Client>,
+    decode: Py<PyAny>,
+    objects: l1d_client::Memo<Object>,
+}
+
+/// What is kept of a key.
+enum Object {
+    Shared(Py<PyAny>),
+    /// Its object may not be handed out twice.
+    Unshared,
+}
+
+#[pymethods]
+impl Memo {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        client: Py<Client>,
+        capacity: usize,
+        decode: Py<PyAny>,
+    ) -> PyResult<Memo> {
+        let objects = l1d_client::Memo::new(&client.get().inner, capacity).or_raise(py)?;
+        Ok(Memo { client, decode, objects })
+    }
+}
+
+impl Memo {
+    #[inline(always)]
+    pub(crate) fn prefix(&self) -> &[u8] {
+        &self.client.get().prefix
+    }
+
+    /// The object of `key`, if it is here and current.
+    #[inline(always)]
+    pub(crate) fn held<'py>(&self, py: Python<'py>, key: &[u8]) -> Option<Bound<'py, PyAny>> {
+        match &*self.objects.held(key)? {
+            Object::Shared(object) => Some(object.bind(py).clone()),
+            Object::Unshared => None,
+        }
+    }
+
+    /// The object of `key`, decoded if need be.
+    ///
+    /// # Errors
+    /// The client's, or what `decode` raises.
+    #[cold]
+    pub(crate) fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        key: &[u8],
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let mut fresh = None;
+        let decoded = py.detach(|| {
+            self.objects.decoded_with(key, |value, meta| {
+                Python::attach(|py| {
+                    let (object, is_shared) = self.decoded(py, value, meta)?;
+                    let kept = if is_shared {
+                        Object::Shared(object.clone_ref(py))
+                    } else {
+                        Object::Unshared
+                    };
+                    fresh = Some(object);
+                    Ok::<_, PyErr>(kept)
+                })
+            })
+        });
+        let kept = match decoded {
+            Ok(kept) => kept,
+            Err(MemoError::Cache(error)) => return Err(error).or_raise(py),
+            Err(MemoError::Decode(error)) => return Err(error),
+            Err(error) => return Err(crate::errors::named(py, "Error", &error.to_string())),
+        };
+        if let Some(fresh) = fresh {
+            return Ok(Some(fresh.into_bound(py)));
+        }
+        match kept.as_deref() {
+            None => Ok(None),
+            Some(Object::Shared(object)) => Ok(Some(object.bind(py).clone())),
+            Some(Object::Unshared) => self.decode_for_one(py, key),
+        }
+    }
+
+    fn decode_for_one<'py>(
+        &self,
+        py: Python<'py>,
+        key: &[u8],
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let client = &self.client.get().inner;
+        match py.detach(|| client.lookup(key)).or_raise(py)? {
+            Lookup::Found(value) => {
+                let (object, _) = self.decoded(py, &value, value.meta())?;
+                Ok(Some(object.into_bound(py)))
+            }
+            Lookup::Absent | Lookup::Unknown => Ok(None),
+        }
+    }
+
+    fn decoded(&self, py: Python<'_>, value: &[u8], meta: Meta) -> PyResult<(Py<PyAny>, bool)> {
+        self.decode.bind(py).call1((PyBytes::new(py, value), meta.flags))?.extract()
+    }
+}
