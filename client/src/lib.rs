@@ -113,6 +113,7 @@ mod destination;
 mod error;
 mod failure;
 mod in_place;
+mod interrupt;
 mod load;
 mod load_requests;
 mod mailbox;

@@ -5,7 +5,7 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::failure::Intent;
 use crate::reply::unexpected;
-use crate::shared::Patience;
+use crate::shared::{Patience, Shared};
 use crate::value::{Lookup, Meta, SetOptions, Source, Stored, Value};
 use crate::writes;
 use l1d_wire::protocol::{Request, Response, Set};
@@ -191,7 +191,7 @@ impl Client {
         if let Lookup::Found(value) = self.lookup(key)? {
             return Ok(Reservation::Found(value));
         }
-        let mut wait = Wait::new(options);
+        let mut wait = Wait::new(options, &self.shared);
         loop {
             let deadline = self.shared.deadline();
             let request = wait.request(key);
@@ -212,6 +212,7 @@ impl Client {
                     return Ok(Reservation::Found(value));
                 }
             }
+            wait.go_on()?;
         }
     }
 
@@ -302,8 +303,8 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    pub(crate) fn new(options: &LoadOptions) -> Wait {
-        let (lease, end) = (options.lease, Deadline::after(options.wait));
+    pub(crate) fn new(options: &LoadOptions, shared: &Shared) -> Wait {
+        let (lease, end) = (options.lease, shared.deadline_after(options.wait));
         Wait { lease, end, waits_for: 0, pause: LOOK }
     }
 
@@ -321,6 +322,12 @@ impl Wait {
             self.waits_for = token;
         }
         Ok(())
+    }
+
+    /// Fails if a signal came and the program ends the call. (A sleep goes on after a signal, so
+    /// this is called after each pause, which is short.)
+    fn go_on(&self) -> Result<(), Error> {
+        self.end.go_on().map_err(|_| Error::Interrupted)
     }
 
     /// How long to pause before the daemon is asked again.

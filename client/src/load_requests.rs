@@ -104,7 +104,7 @@ impl Client {
         let wait = LoadWait {
             client: self.clone(),
             key: key.into(),
-            wait: Wait::new(options),
+            wait: Wait::new(options, &self.shared),
             pause: Duration::ZERO,
         };
         // A reservation reads nothing from below, so the key is looked up first.

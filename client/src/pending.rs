@@ -155,7 +155,7 @@ impl<T> Pending<T> {
     /// What [`Encoded::ask`] needs besides the request.
     #[cfg(feature = "tokio")]
     pub(crate) fn terms(&self) -> (Client, Intent, Deadline) {
-        (self.client.clone(), self.intent, self.deadline)
+        (self.client.clone(), self.intent, self.deadline.clone())
     }
 
     /// [`poll`](Self::poll) without draining the descriptor.
