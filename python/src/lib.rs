@@ -44,6 +44,7 @@ fn _l1d(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<load::Reservation>()?;
     module.add_class::<memo::Memo>()?;
     module.add_class::<request::Request>()?;
+    module.add_class::<request::Loading>()?;
     module.add_class::<view::View>()?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     fast::add_methods(module.py())

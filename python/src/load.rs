@@ -137,9 +137,21 @@ impl Reservation {
         Reservation { client: client.clone(), token: Mutex::new(Some(token)) }
     }
 
+    pub(crate) fn client(&self) -> &l1d_client::Client {
+        &self.client
+    }
+
+    /// The token, whose holder ends the reservation.
+    ///
+    /// # Errors
+    /// It has ended.
     pub(crate) fn take(&self, py: Python<'_>) -> PyResult<LoadToken> {
-        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).take();
-        token.ok_or_else(|| named(py, "Refused", "the reservation was already filled or abandoned"))
+        self.taken()
+            .ok_or_else(|| named(py, "Refused", "the reservation was already filled or abandoned"))
+    }
+
+    fn taken(&self) -> Option<LoadToken> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn end_with(&self, py: Python<'_>, value: &[u8], options: &SetOptions) -> PyResult<Stored> {
@@ -150,5 +162,15 @@ impl Reservation {
     fn give_up(&self, py: Python<'_>, error: Option<&str>) -> PyResult<()> {
         let token = self.take(py)?;
         py.detach(|| self.client.abandon(token, error)).or_raise(py)
+    }
+}
+
+/// Nobody can fill it any more, so the next one may load the key.
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(token) = self.taken() {
+            // It is carried out without anybody waiting for the answer.
+            drop(self.client.request_abandon(token, None));
+        }
     }
 }
