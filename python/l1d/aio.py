@@ -42,7 +42,7 @@ class _Waiting:
     __slots__ = ("begin", "future", "request", "descriptor", "orphan")
 
     def __init__(
-        self, begin: Callable[[], Any], future: asyncio.Future, orphan: Callable[[Any], None] | None
+        self, begin: Callable[[], Any], future: asyncio.Future[Any], orphan: Callable[[Any], None] | None
     ) -> None:
         self.begin = begin
         self.future = future
@@ -456,6 +456,10 @@ class Client:
     async def explain(self, key: Key) -> dict[str, Any]:
         """Where a key stands, asked in a thread."""
         return await asyncio.to_thread(self.sync.explain, key)
+
+    async def policy(self) -> dict[str, Any]:
+        """The daemon's rules, asked in a thread."""
+        return await asyncio.to_thread(self.sync.policy)
 
     async def stats(self) -> dict[str, Any]:
         """The daemon's figures, asked in a thread."""

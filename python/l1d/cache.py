@@ -155,8 +155,8 @@ class Cache(Codec):
         super().__init__(self.client, **own)
         if self._memo:
             # A hit then costs no call of a function of Python.
-            self.get = self._memo.get  # type: ignore[method-assign]
-            self.peek = self._memo.peek  # type: ignore[method-assign]
+            self.get = self._memo.get  # type: ignore[method-assign, assignment]
+            self.peek = self._memo.peek  # type: ignore[method-assign, assignment]
 
     def __repr__(self) -> str:
         return f"<l1d.Cache of {type(self.serializer).__name__} over {self.client!r}>"

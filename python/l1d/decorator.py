@@ -98,6 +98,7 @@ class _Cached:
         self._cache = cache
         self._signature = inspect.signature(function)
         self._name = f"{function.__module__}.{function.__qualname__}"
+        self.key: Callable[..., Key]
         if key is None:
             self.key = self._key_of_arguments
         elif isinstance(key, str):

@@ -151,7 +151,7 @@ class Pylibmc(_Memcached):
         return super().dumps(value)
 
 
-NAMES = {
+NAMES: dict[str, Any] = {
     "json": Json,
     "orjson": Orjson,
     "msgpack": Msgpack,
@@ -169,7 +169,8 @@ def serializer_of(serializer: Union[str, Serializer]) -> Serializer:
         if serializer not in NAMES:
             names = ", ".join(sorted(NAMES))
             raise ValueError(f"no serializer is called {serializer!r}; there are {names}")
-        return NAMES[serializer]()
+        named: Serializer = NAMES[serializer]()
+        return named
     if not isinstance(serializer, Serializer):
         kind = type(serializer).__name__
         text = "a serializer is a name or has dumps(value) and loads(data, flags)"
