@@ -1,15 +1,29 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, SupportsIndex, TypeVar, final, overload
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer, Self, disjoint_base
 
 from .types import Key, Missing, Ttl
 
 _T = TypeVar("_T")
 _D = TypeVar("_D")
 
+__all__ = [
+    "Client",
+    "Deleted",
+    "Loading",
+    "Memo",
+    "Request",
+    "Reservation",
+    "Stored",
+    "Value",
+    "View",
+    "__version__",
+]
+
 __version__: str
 
+@disjoint_base
 class Client:
     def __new__(
         cls,

@@ -48,9 +48,12 @@ impl Client {
         };
         match loader.call0().and_then(|value| convert::value(&value)) {
             Ok(value) => {
-                // A refusal concerns only those who ask later.
-                let _ = reservation.end_with(py, value.as_bytes(), &set);
-                Ok(value)
+                match reservation.end_with(py, value.as_bytes(), &set) {
+                    // What a signal's handler raises is none of the cache's errors.
+                    Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
+                    // A refusal concerns only those who ask later.
+                    _ => Ok(value),
+                }
             }
             Err(error) => {
                 // What stops the program is no answer for others.
