@@ -1,9 +1,9 @@
 //! Keys: bytes or str, behind the client's prefix.
 
+use crate::many::key_list;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 use std::slice;
@@ -107,14 +107,7 @@ impl<'py> Keys<'py> {
     /// # Errors
     /// `TypeError` for a single key, whose letters are meant by nobody, and for what is no iterable.
     pub(crate) fn of(prefix: &[u8], keys: &Bound<'py, PyAny>) -> PyResult<Keys<'py>> {
-        let objects = if let Ok(list) = keys.cast_exact::<PyList>() {
-            list.iter().collect()
-        } else if keys.is_instance_of::<PyString>() || keys.is_instance_of::<PyBytes>() {
-            let text = "several keys are expected, not one: put it into a list";
-            return Err(PyTypeError::new_err(text));
-        } else {
-            keys.try_iter()?.collect::<PyResult<Vec<_>>>()?
-        };
+        let objects = key_list(keys)?.iter().collect();
         Keys::of_objects(prefix, objects)
     }
 

@@ -7,6 +7,7 @@
 //! | `key` | keys of bytes or str, behind the client's prefix |
 //! | `object` | bytes objects that the table's values are copied into |
 //! | `reads`, `writes`, `operations` | the other methods of `Client` |
+//! | `many` | `get_many` |
 //! | `load` | `get_or_load` and its halves |
 //! | `view` | values seen in place |
 //! | `memo` | decoded objects that are compared with the table at every use |
@@ -24,6 +25,7 @@ mod errors;
 mod fast;
 mod key;
 mod load;
+mod many;
 mod memo;
 mod object;
 mod operations;

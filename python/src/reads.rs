@@ -3,14 +3,14 @@
 use crate::client::Client;
 use crate::errors::OrRaise;
 use crate::key::{self, Keys, bytes_of, with_prefix};
+use crate::many::{self, Room};
 use crate::object::{NewBytes, bytes};
 use crate::results::{self, Value};
 use crate::view::View;
-use l1d_client::{Lookup, Meta, NoRoom, Values};
+use l1d_client::{Lookup, Meta, NoRoom};
 use pyo3::exceptions::{PyKeyError, PyMemoryError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use std::cell::Cell;
 
 #[pymethods]
 impl Client {
@@ -38,8 +38,7 @@ impl Client {
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
         let default = default.unwrap_or_else(|| py.None().into_bound(py));
-        let values = self.find_many(py, &Keys::of(&self.prefix, keys)?, |value, _| value)?;
-        PyList::new(py, values.into_iter().map(|value| value.unwrap_or_else(|| default.clone())))
+        many::list_of_values(self, &many::key_list(keys)?, &default)
     }
 
     /// The values of those of the keys that have one, by key as it was given.
@@ -147,20 +146,17 @@ impl Client {
         make: impl Fn(Bound<'py, PyAny>, Meta) -> T,
     ) -> PyResult<Vec<Option<T>>> {
         let slices = keys.slices()?;
-        let mut values = VALUES.take();
-        let unknown = self.inner.peek_many_into(&slices, &mut values);
-        let mut bytes_read = 0;
+        let mut room = Room::take();
+        let unknown = self.inner.peek_many_into(&slices, &mut room.values);
         let mut found = Vec::with_capacity(slices.len());
-        for (at, value) in values.iter().enumerate() {
-            let value = value.zip(values.meta(at));
+        for (at, value) in room.values.iter().enumerate() {
+            let value = value.zip(room.values.meta(at));
             found.push(value.map(|(value, meta)| {
-                bytes_read += value.len();
+                room.bytes += value.len();
                 make(bytes(py, value), meta)
             }));
         }
-        if bytes_read <= KEPT_BYTES_MAX {
-            VALUES.set(values);
-        }
+        drop(room);
         if !unknown.is_empty() {
             let asked: Vec<&[u8]> =
                 unknown.iter().filter_map(|&at| slices.get(at).copied()).collect();
@@ -174,14 +170,6 @@ impl Client {
         }
         Ok(found)
     }
-}
-
-/// Values are not kept in memory after a call that has read more than this.
-const KEPT_BYTES_MAX: usize = 64 << 10;
-
-thread_local! {
-    /// Memory for the values of the next call.
-    static VALUES: Cell<Values> = const { Cell::new(Values::new()) };
 }
 
 #[cold]
