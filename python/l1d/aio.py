@@ -39,17 +39,24 @@ _MISS: Any = object()
 class _Waiting:
     """A request that a task waits for."""
 
-    __slots__ = ("begin", "future", "request", "descriptor", "orphan")
+    __slots__ = ("begin", "_future", "request", "descriptor", "orphan")
 
     def __init__(
         self, begin: Callable[[], Any], future: asyncio.Future[Any], orphan: Callable[[Any], None] | None
     ) -> None:
         self.begin = begin
-        self.future = future
+        # The task that waits keeps it; from here it would keep the loop.
+        self._future = weakref.ref(future)
         self.request: Any = None
         self.descriptor = -1
         # Takes the result if the task was cancelled; without it, the request is dropped then.
         self.orphan = orphan
+
+
+    def waiter(self) -> asyncio.Future[Any] | None:
+        """The future that still waits for a result."""
+        future = self._future()
+        return None if future is None or future.done() else future
 
 
 class _Hub:
@@ -64,7 +71,8 @@ class _Hub:
         # Descriptors of requests under way, and the copies of them that the loop watches: a copy
         # stays what it is when the client closes its own.
         self._watched: dict[int, int] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        # When the next timer is due. The timers themselves would keep the loop.
+        self._due: float | None = None
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -84,13 +92,14 @@ class _Hub:
                 return result
         else:
             request = None
-        waiting = _Waiting(begin, self._loop.create_future(), orphan)
+        future = self._loop.create_future()
+        waiting = _Waiting(begin, future, orphan)
         if request is None:
             self._queue.append(waiting)
         else:
             self._start(waiting, request)
         try:
-            return await waiting.future
+            return await future
         except asyncio.CancelledError:
             self._give_up(waiting)
             raise
@@ -111,15 +120,14 @@ class _Hub:
 
     def _set_timer(self, pause: float) -> None:
         due = self._loop.time() + pause
-        if self._timer is not None:
-            if self._timer.when() <= due:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._timeout)
+        if self._due is None or due < self._due:
+            self._due = due
+            self._loop.call_at(due, self._timeout, due)
 
-    def _timeout(self) -> None:
-        self._timer = None
-        self._look()
+    def _timeout(self, due: float) -> None:
+        if due == self._due:
+            self._due = None
+            self._look()
 
     def _readable(self) -> None:
         # All loops of the process watch the same descriptor, and one has taken its event.
@@ -144,12 +152,13 @@ class _Hub:
         self._under_way = still
         while self._queue and len(self._under_way) < _UNDER_WAY:
             waiting = self._queue.popleft()
-            if waiting.future.done():
+            waiter = waiting.waiter()
+            if waiter is None:
                 continue
             try:
                 waiting.request = waiting.begin()
             except BaseException as error:
-                waiting.future.set_exception(error)
+                waiter.set_exception(error)
                 continue
             if not self._take(waiting):
                 self._under_way.append(waiting)
@@ -159,19 +168,20 @@ class _Hub:
             self._set_timer(_UNSENT if is_unsent else _HEARTBEAT)
 
     def _take(self, waiting: _Waiting) -> bool:
-        """Gives a result to its task. Whether there was one."""
-        if waiting.future.done() and waiting.orphan is None:
+        """Gives a result to its task. Whether there was one, or nobody wants it."""
+        waiter = waiting.waiter()
+        if waiter is None and waiting.orphan is None:
             return True
         try:
             result = waiting.request.poll(_PENDING)
         except BaseException as error:
-            if not waiting.future.done():
-                waiting.future.set_exception(error)
+            if waiter is not None:
+                waiter.set_exception(error)
             return True
         if result is _PENDING:
             return False
-        if not waiting.future.done():
-            waiting.future.set_result(result)
+        if waiter is not None:
+            waiter.set_result(result)
         elif waiting.orphan is not None:
             waiting.orphan(result)
         return True
@@ -424,6 +434,10 @@ class Client:
             with contextlib.suppress(Error):
                 await ended(reserved._request_abandon, str(error) or repr(error))
             raise
+        except BaseException:
+            # Cancelled: the next one loads. The answer is nobody's concern.
+            reserved._request_abandon()
+            raise
         try:
             await _hub().ask(lambda: reserved._request_fill(loaded, ttl, flags=flags))
         except Error:
@@ -626,6 +640,10 @@ class Cache(Codec):
         except Exception as error:
             with contextlib.suppress(Error):
                 await ended(reserved._request_abandon, str(error) or repr(error))
+            raise
+        except BaseException:
+            # Cancelled: the next one loads. The answer is nobody's concern.
+            reserved._request_abandon()
             raise
         try:
             await _hub().ask(lambda: reserved._request_fill(data, ttl, flags=flags))

@@ -327,6 +327,10 @@ def _load(cache: Cache, reserved: "_l1d.Reservation", loader: Callable[[], Any],
         except Error:
             pass  # It ends with its lease.
         raise
+    except BaseException:
+        # Stopped: the next one loads. The answer is nobody's concern.
+        reserved._request_abandon()
+        raise
     try:
         reserved.fill(data, ttl, flags=flags)
     except Error:

@@ -168,6 +168,11 @@ class _OfFunctions(_Cached):
                 with contextlib.suppress(Error):
                     reserved.abandon((str(error) or repr(error)) if options.shares_errors else None)
             raise
+        except BaseException:
+            # Stopped: the next one computes. The answer is nobody's concern.
+            if reserved is not None:
+                reserved._request_abandon()
+            raise
         try:
             if dumped is None:
                 if reserved is not None:
@@ -217,18 +222,24 @@ class _OfCoroutines(_Cached):
             return await self.function(*args, **kwargs)
         if isinstance(reserved, Entry):
             return reserved.value
-        # A reservation that is dropped, as by a cancelled task, is given up.
         try:
             value = await self.function(*args, **kwargs)
             dumped = self.cache._dump(value) if self.keeps(value) else None
         except Exception as error:
-            if reserved is not None and options.shares_errors:
+            if reserved is not None:
+                told = (str(error) or repr(error)) if options.shares_errors else None
                 with contextlib.suppress(Error):
-                    await aio.ended(reserved._request_abandon, str(error) or repr(error))
+                    await aio.ended(reserved._request_abandon, told)
+            raise
+        except BaseException:
+            if reserved is not None:
+                # Cancelled: the next one computes. The answer is nobody's concern.
+                reserved._request_abandon()
             raise
         try:
             if dumped is None:
-                pass
+                if reserved is not None:
+                    await aio.ended(reserved._request_abandon)
             elif reserved is not None:
                 fill = functools.partial(reserved._request_fill, flags=dumped[1])
                 await aio.ended(fill, dumped[0], options.ttl)

@@ -35,10 +35,33 @@ mod results;
 mod view;
 mod writes;
 
+use pyo3::exceptions::PyImportError;
+use pyo3::ffi;
 use pyo3::prelude::*;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// The interpreter whose objects the statics of this module hold; -1 before it is known.
+static INTERPRETER: AtomicI64 = AtomicI64::new(-1);
+
+/// # Errors
+/// `ImportError` in any interpreter of the process but the first that imports this module: pyo3
+/// itself refuses others only from Python 3.12 on.
+fn check_interpreter() -> PyResult<()> {
+    // SAFETY: the interpreter is attached while it imports a module.
+    let own = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
+    // Relaxed: nothing but the number itself is passed on.
+    let first = INTERPRETER.compare_exchange(-1, own, Ordering::Relaxed, Ordering::Relaxed);
+    match first {
+        Err(first) if first != own => Err(PyImportError::new_err(
+            "l1d does not support subinterpreters: import it in one interpreter of a process",
+        )),
+        _ => Ok(()),
+    }
+}
 
 #[pymodule(gil_used = false)]
 fn _l1d(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    check_interpreter()?;
     module.add_class::<client::Client>()?;
     module.add_class::<results::Value>()?;
     module.add_class::<results::Stored>()?;
