@@ -213,7 +213,11 @@ class View:
 @final
 class Memo:
     def __new__(
-        cls, client: Client, capacity: int, decode: Callable[[bytes, int], tuple[Any, bool]]
+        cls,
+        client: Client,
+        capacity: int,
+        decode: Callable[[bytes, int], tuple[Any, bool]],
+        load: Callable[[bytes, int], Any],
     ) -> Self: ...
     def get(self, key: Key, default: Any = None, /) -> Any: ...
     def peek(self, key: Key, default: Any = None, /) -> Any: ...
