@@ -92,8 +92,9 @@ fn a_write_after_the_daemon_came_back_has_a_known_outcome() {
     let daemon = setting.daemon(|_, _| Act::Silence);
     let cache = client(&daemon, 5000);
     drop(daemon);
-    let _daemon =
-        setting.daemon(|_, _| Act::Reply(framed(&Response::Stored { version: 9, degraded: true })));
+    let _daemon = setting.daemon(|_, _| {
+        Act::Reply(framed(&Response::Stored { version: 9, degraded: true, life: None }))
+    });
     let stored = cache.set(b"key", b"value").unwrap();
     assert_eq!((stored.version, stored.degraded), (9, true));
 }
@@ -127,7 +128,7 @@ fn a_late_answer_is_not_the_next_questions() {
 
 #[test]
 fn a_connection_that_lost_step_is_not_used_again() {
-    let stored = framed(&Response::Stored { version: 1, degraded: false });
+    let stored = framed(&Response::Stored { version: 1, degraded: false, life: None });
     let two_at_once = [found(b"wrong"), found(b"wrong")].concat();
     let no_message = vec![1, 0, 0, 0, 200];
     for wrong in [stored, two_at_once, no_message] {

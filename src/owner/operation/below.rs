@@ -162,7 +162,8 @@ impl Owner {
                 0
             }
         };
-        OwnedResponse::Changed { version, number, degraded }
+        // The record has the life asked for, or keeps its own.
+        OwnedResponse::Changed { version, number, degraded, life: None }
     }
 
     /// The record does not hold what the operation needs. A copy that says otherwise is old.
