@@ -75,6 +75,13 @@ impl<T> Clone for Decoded<T> {
     }
 }
 
+/// Whom to ask for a value that the table does not hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    Daemon,
+    Nobody,
+}
+
 /// Where a value was found.
 enum Found {
     /// In this table, with this version.
@@ -129,7 +136,7 @@ impl<T> Memo<T> {
         let key = key.as_ref();
         match self.held(key) {
             Some(object) => Ok(Some(object)),
-            None => self.decode_again(key, |value, _| decode(value)),
+            None => self.decode_again(key, Ask::Daemon, |value, _| decode(value)),
         }
     }
 
@@ -147,7 +154,26 @@ impl<T> Memo<T> {
         let key = key.as_ref();
         match self.held(key) {
             Some(object) => Ok(Some(object)),
-            None => self.decode_again(key, decode),
+            None => self.decode_again(key, Ask::Daemon, decode),
+        }
+    }
+
+    /// [`decoded_with`](Self::decoded_with) of a value that the table holds; `None` otherwise.
+    /// Asks and waits for nobody.
+    ///
+    /// # Errors
+    ///
+    /// What `decode` returns.
+    #[inline]
+    pub fn peeked_with<E>(
+        &self,
+        key: impl AsRef<[u8]>,
+        decode: impl FnOnce(&[u8], Meta) -> Result<T, E>,
+    ) -> Result<Option<Arc<T>>, MemoError<E>> {
+        let key = key.as_ref();
+        match self.held(key) {
+            Some(object) => Ok(Some(object)),
+            None => self.decode_again(key, Ask::Nobody, decode),
         }
     }
 
@@ -176,6 +202,7 @@ impl<T> Memo<T> {
     fn decode_again<E>(
         &self,
         key: &[u8],
+        ask: Ask,
         decode: impl FnOnce(&[u8], Meta) -> Result<T, E>,
     ) -> Result<Option<Arc<T>>, MemoError<E>> {
         // The object may still hold: perhaps it was only time for a look at the table.
@@ -184,7 +211,7 @@ impl<T> Memo<T> {
             return Ok(Some(object));
         }
         let mut value = Vec::new();
-        let Some((found, meta)) = self.find(key, &mut value)? else {
+        let Some((found, meta)) = self.find(key, ask, &mut value)? else {
             if let Some(table) = self.client.shared.table() {
                 self.objects().remove(&Asked::of(table, key));
             }
@@ -226,9 +253,15 @@ impl<T> Memo<T> {
     }
 
     /// Copies the value of `key` into `value`.
-    fn find(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Option<(Found, Meta)>, Error> {
-        if let Some(found) = self.read_table(key, value) {
-            return Ok(Some(found));
+    fn find(
+        &self,
+        key: &[u8],
+        ask: Ask,
+        value: &mut Vec<u8>,
+    ) -> Result<Option<(Found, Meta)>, Error> {
+        let found = self.read_table(key, value);
+        if found.is_some() || ask == Ask::Nobody {
+            return Ok(found);
         }
         let Some(meta) = self.client.get_into(key, value)? else {
             return Ok(None);

@@ -158,8 +158,9 @@ impl<T> Pending<T> {
         (self.client.clone(), self.intent, self.deadline.clone())
     }
 
-    /// [`poll`](Self::poll) without draining the descriptor.
-    pub(crate) fn look(&mut self) -> Option<Result<T, Error>> {
+    /// [`poll`](Self::poll) without draining the descriptor: costs no system call, for a few looks
+    /// at what may come at once, before waiting at the descriptor.
+    pub fn look(&mut self) -> Option<Result<T, Error>> {
         self.leave_to_parent();
         if let State::Queued(queued) = &self.state {
             let mailbox = queued.mailbox.as_ref();

@@ -6,6 +6,7 @@ directly, and sees a value as soon as another process has set it.
 
 from __future__ import annotations
 
+from . import aio
 from ._l1d import Client, Deleted, Reservation, Stored, Value, View, __version__
 from .errors import (
     Busy,
@@ -24,6 +25,8 @@ from .errors import (
     Untrusted,
     WrongProtocol,
 )
+from .cache import Cache, Entry
+from .decorator import cached
 from .types import ABSENT, FOREVER, UNKNOWN, Key, Ttl
 
 __all__ = [
@@ -31,9 +34,11 @@ __all__ = [
     "FOREVER",
     "UNKNOWN",
     "Busy",
+    "Cache",
     "Client",
     "DeadlineExceeded",
     "Deleted",
+    "Entry",
     "Error",
     "InternalError",
     "Interrupted",
@@ -54,4 +59,6 @@ __all__ = [
     "View",
     "WrongProtocol",
     "__version__",
+    "aio",
+    "cached",
 ]

@@ -36,6 +36,8 @@ class Missing(enum.Enum):
     def __repr__(self) -> str:
         return f"l1d.{self.value}"
 
+    __str__ = __repr__
+
 
 ABSENT: Literal[Missing.ABSENT] = Missing.ABSENT
 """The key is known to have no value."""

@@ -1,7 +1,7 @@
 //! The class `Client`: how it is made, and what it can tell of the daemon.
 
 use crate::convert::seconds;
-use crate::errors::OrRaise;
+use crate::errors::{OrRaise, is_interrupted};
 use crate::key;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -36,7 +36,8 @@ impl Settings {
             .deadline(seconds("deadline", self.deadline)?)
             .attach_deadline(seconds("attach_deadline", self.attach_deadline)?)
             .spin(seconds("spin", self.spin)?)
-            .process_cache_bytes(self.process_cache_bytes);
+            .process_cache_bytes(self.process_cache_bytes)
+            .on_interrupt(is_interrupted);
         if let Some(socket) = &self.socket {
             builder = builder.socket(socket);
         }
@@ -51,7 +52,7 @@ impl Settings {
 impl Client {
     #[new]
     #[pyo3(signature = (socket=None, *, prefix=None, deadline=1.0, attach_deadline=0.25, lazy=false,
-        owner_uid=None, spin=50e-6, process_cache_bytes=16 << 20))]
+        owner_uid=None, spin=50e-6, process_cache_bytes=16_777_216))]
     #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
     fn new(
         py: Python<'_>,

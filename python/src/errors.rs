@@ -5,6 +5,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule};
+use std::cell::Cell;
 
 static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
@@ -14,9 +15,37 @@ fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     errors.bind(py).getattr(name)
 }
 
-/// The exception of `error`.
+thread_local! {
+    /// What a signal's handler has raised while this thread waited.
+    static RAISED: Cell<Option<PyErr>> = const { Cell::new(None) };
+}
+
+/// A wait was interrupted by a signal: whether its handler raises, which ends the wait.
+pub(crate) fn is_interrupted() -> bool {
+    match Python::attach(|py| py.check_signals()) {
+        Ok(()) => false,
+        Err(raised) => {
+            RAISED.set(Some(raised));
+            true
+        }
+    }
+}
+
+/// The exception of `error`. What a signal's handler has raised comes first, with a write's unknown
+/// outcome as its cause.
 #[cold]
 pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
+    let own = own_exception(py, error);
+    match RAISED.take() {
+        Some(raised) => {
+            raised.set_cause(py, Some(own));
+            raised
+        }
+        None => own,
+    }
+}
+
+fn own_exception(py: Python<'_>, error: &Error) -> PyErr {
     let name = match error {
         Error::Unavailable { .. } => "Unavailable",
         Error::Deadline { .. } => "DeadlineExceeded",
@@ -28,6 +57,7 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
         Error::LoadFailed { .. } => "LoadFailed",
         Error::WrongProtocol { .. } => "WrongProtocol",
         Error::Untrusted { .. } => "Untrusted",
+        Error::Interrupted { .. } => "Interrupted",
         Error::System { .. } => "SystemFailure",
         Error::Internal { .. } => "InternalError",
         _ => "Error",

@@ -28,7 +28,8 @@ pub(crate) fn add_methods(py: Python<'_>) -> PyResult<()> {
     add::<Client>(py, c"get", get, GET_DOC)?;
     add::<Client>(py, c"peek", peek, PEEK_DOC)?;
     add::<Client>(py, c"_peek_now", peek_now, PEEK_NOW_DOC)?;
-    add::<Memo>(py, c"get", memo_get, MEMO_DOC)
+    add::<Memo>(py, c"get", memo_get, MEMO_GET_DOC)?;
+    add::<Memo>(py, c"peek", memo_peek, MEMO_PEEK_DOC)
 }
 
 const GET_DOC: &CStr = c"get($self, key, default=None, /)
@@ -45,7 +46,11 @@ const PEEK_NOW_DOC: &CStr = c"_peek_now($self, key, default=None, /)
 --
 
 `peek` that does not wait for a table either.";
-const MEMO_DOC: &CStr = c"get($self, key, default=None, /)
+const MEMO_PEEK_DOC: &CStr = c"peek($self, key, default=None, /)
+--
+
+`get` of a value that the table holds; `default` otherwise. Asks nobody.";
+const MEMO_GET_DOC: &CStr = c"get($self, key, default=None, /)
 --
 
 The object that a key's value decodes to, never older than the table; `default` without one.";
@@ -238,6 +243,32 @@ unsafe extern "C" fn memo_get(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
+    // SAFETY: the caller's.
+    unsafe { read_memo(memo, arguments, count, names, true) }
+}
+
+/// # Safety
+/// Called as a method of `Memo` by the interpreter.
+unsafe extern "C" fn memo_peek(
+    memo: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the caller's.
+    unsafe { read_memo(memo, arguments, count, names, false) }
+}
+
+/// # Safety
+/// The arguments are those that the interpreter has called a method of `Memo` with.
+#[inline(always)]
+unsafe fn read_memo(
+    memo: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+    asks: bool,
+) -> *mut ffi::PyObject {
     // SAFETY: as in `read`.
     let (py, memo, call) = unsafe {
         let py = Python::assume_attached();
@@ -254,13 +285,15 @@ unsafe extern "C" fn memo_get(
     };
     with_prefix(memo.prefix(), key, |key| match memo.held(py, key) {
         Some(object) => object.into_ptr(),
-        None => {
-            match Python::attach(|py| memo.decode(py, key).map(|found| found.map(Bound::into_ptr)))
-            {
-                Ok(Some(object)) => object,
-                Ok(None) => call.default(py),
-                Err(error) => fail(py, error),
-            }
-        }
+        None => decode(memo, key, asks, &call),
+    })
+}
+
+#[inline(never)]
+fn decode(memo: &Memo, key: &[u8], asks: bool, call: &Call<'_, '_>) -> *mut ffi::PyObject {
+    Python::attach(|py| match memo.decode(py, key, asks) {
+        Ok(Some(object)) => object.into_ptr(),
+        Ok(None) => call.default(py),
+        Err(error) => fail(py, error),
     })
 }

@@ -1,5 +1,6 @@
 //! Keys: bytes or str, behind the client's prefix.
 
+use crate::many::key_list;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -94,33 +95,51 @@ pub(crate) fn owned(prefix: &[u8], key: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> 
     Ok([prefix, bytes_of(key)?].concat())
 }
 
-/// Several keys behind the prefix: their bytes in one piece, and where each ends.
-pub(crate) struct Keys {
-    bytes: Vec<u8>,
+/// The keys of a call for several.
+pub(crate) struct Keys<'py> {
+    pub(crate) objects: Vec<Bound<'py, PyAny>>,
+    /// With their prefix, one after the other, and where each ends; empty without a prefix.
+    joined: Vec<u8>,
     ends: Vec<usize>,
 }
 
-impl Keys {
-    pub(crate) fn with_capacity(keys: usize) -> Keys {
-        Keys { bytes: Vec::with_capacity(keys * 32), ends: Vec::with_capacity(keys) }
+impl<'py> Keys<'py> {
+    /// # Errors
+    /// `TypeError` for a single key, whose letters are meant by nobody, and for what is no iterable.
+    pub(crate) fn of(prefix: &[u8], keys: &Bound<'py, PyAny>) -> PyResult<Keys<'py>> {
+        let objects = key_list(keys)?.iter().collect();
+        Keys::of_objects(prefix, objects)
     }
 
     /// # Errors
     /// As [`bytes_of`].
-    #[inline]
-    pub(crate) fn push(&mut self, prefix: &[u8], key: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.bytes.extend_from_slice(prefix);
-        self.bytes.extend_from_slice(bytes_of(key)?);
-        self.ends.push(self.bytes.len());
-        Ok(())
+    pub(crate) fn of_objects(
+        prefix: &[u8],
+        objects: Vec<Bound<'py, PyAny>>,
+    ) -> PyResult<Keys<'py>> {
+        let mut keys = Keys { objects, joined: Vec::new(), ends: Vec::new() };
+        if !prefix.is_empty() {
+            for key in &keys.objects {
+                keys.joined.extend_from_slice(prefix);
+                keys.joined.extend_from_slice(bytes_of(key)?);
+                keys.ends.push(keys.joined.len());
+            }
+        }
+        Ok(keys)
     }
 
-    pub(crate) fn slices(&self) -> Vec<&[u8]> {
+    /// The bytes of each.
+    ///
+    /// # Errors
+    /// As [`bytes_of`].
+    #[inline]
+    pub(crate) fn slices(&self) -> PyResult<Vec<&[u8]>> {
+        if self.ends.is_empty() {
+            return self.objects.iter().map(bytes_of).collect();
+        }
         let begins = std::iter::once(&0).chain(&self.ends);
-        begins
-            .zip(&self.ends)
-            .map(|(&begin, &end)| self.bytes.get(begin..end).unwrap_or_default())
-            .collect()
+        let part = |(&begin, &end)| self.joined.get(begin..end).unwrap_or_default();
+        Ok(begins.zip(&self.ends).map(part).collect())
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `key` | keys of bytes or str, behind the client's prefix |
 //! | `object` | bytes objects that the table's values are copied into |
 //! | `reads`, `writes`, `operations` | the other methods of `Client` |
+//! | `many` | `get_many` |
 //! | `load` | `get_or_load` and its halves |
 //! | `view` | values seen in place |
 //! | `memo` | decoded objects that are compared with the table at every use |
@@ -24,6 +25,7 @@ mod errors;
 mod fast;
 mod key;
 mod load;
+mod many;
 mod memo;
 mod object;
 mod operations;
@@ -33,10 +35,33 @@ mod results;
 mod view;
 mod writes;
 
+use pyo3::exceptions::PyImportError;
+use pyo3::ffi;
 use pyo3::prelude::*;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// The interpreter whose objects the statics of this module hold; -1 before it is known.
+static INTERPRETER: AtomicI64 = AtomicI64::new(-1);
+
+/// # Errors
+/// `ImportError` in any interpreter of the process but the first that imports this module: pyo3
+/// itself refuses others only from Python 3.12 on.
+fn check_interpreter() -> PyResult<()> {
+    // SAFETY: the interpreter is attached while it imports a module.
+    let own = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
+    // Relaxed: nothing but the number itself is passed on.
+    let first = INTERPRETER.compare_exchange(-1, own, Ordering::Relaxed, Ordering::Relaxed);
+    match first {
+        Err(first) if first != own => Err(PyImportError::new_err(
+            "l1d does not support subinterpreters: import it in one interpreter of a process",
+        )),
+        _ => Ok(()),
+    }
+}
 
 #[pymodule(gil_used = false)]
 fn _l1d(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    check_interpreter()?;
     module.add_class::<client::Client>()?;
     module.add_class::<results::Value>()?;
     module.add_class::<results::Stored>()?;
@@ -44,6 +69,7 @@ fn _l1d(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<load::Reservation>()?;
     module.add_class::<memo::Memo>()?;
     module.add_class::<request::Request>()?;
+    module.add_class::<request::Loading>()?;
     module.add_class::<view::View>()?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     fast::add_methods(module.py())

@@ -48,9 +48,12 @@ impl Client {
         };
         match loader.call0().and_then(|value| convert::value(&value)) {
             Ok(value) => {
-                // A refusal concerns only those who ask later.
-                let _ = reservation.end_with(py, value.as_bytes(), &set);
-                Ok(value)
+                match reservation.end_with(py, value.as_bytes(), &set) {
+                    // What a signal's handler raises is none of the cache's errors.
+                    Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
+                    // A refusal concerns only those who ask later.
+                    _ => Ok(value),
+                }
             }
             Err(error) => {
                 // What stops the program is no answer for others.
@@ -137,9 +140,21 @@ impl Reservation {
         Reservation { client: client.clone(), token: Mutex::new(Some(token)) }
     }
 
+    pub(crate) fn client(&self) -> &l1d_client::Client {
+        &self.client
+    }
+
+    /// The token, whose holder ends the reservation.
+    ///
+    /// # Errors
+    /// It has ended.
     pub(crate) fn take(&self, py: Python<'_>) -> PyResult<LoadToken> {
-        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).take();
-        token.ok_or_else(|| named(py, "Refused", "the reservation was already filled or abandoned"))
+        self.taken()
+            .ok_or_else(|| named(py, "Refused", "the reservation was already filled or abandoned"))
+    }
+
+    fn taken(&self) -> Option<LoadToken> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn end_with(&self, py: Python<'_>, value: &[u8], options: &SetOptions) -> PyResult<Stored> {
@@ -150,5 +165,15 @@ impl Reservation {
     fn give_up(&self, py: Python<'_>, error: Option<&str>) -> PyResult<()> {
         let token = self.take(py)?;
         py.detach(|| self.client.abandon(token, error)).or_raise(py)
+    }
+}
+
+/// Nobody can fill it any more, so the next one may load the key.
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(token) = self.taken() {
+            // It is carried out without anybody waiting for the answer.
+            drop(self.client.request_abandon(token, None));
+        }
     }
 }

@@ -63,10 +63,11 @@ impl Memo {
         &self,
         py: Python<'py>,
         key: &[u8],
+        asks: bool,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let mut fresh = None;
         let decoded = py.detach(|| {
-            self.objects.decoded_with(key, |value, meta| {
+            let decode = |value: &[u8], meta| {
                 Python::attach(|py| {
                     let (object, is_shared) = self.decoded(py, value, meta)?;
                     let kept = if is_shared {
@@ -77,7 +78,12 @@ impl Memo {
                     fresh = Some(object);
                     Ok::<_, PyErr>(kept)
                 })
-            })
+            };
+            if asks {
+                self.objects.decoded_with(key, decode)
+            } else {
+                self.objects.peeked_with(key, decode)
+            }
         });
         let kept = match decoded {
             Ok(kept) => kept,
@@ -91,7 +97,7 @@ impl Memo {
         match kept.as_deref() {
             None => Ok(None),
             Some(Object::Shared(object)) => Ok(Some(object.bind(py).clone())),
-            Some(Object::Unshared) => self.decode_for_one(py, key),
+            Some(Object::Unshared) => self.decode_for_one(py, key, asks),
         }
     }
 
@@ -99,9 +105,12 @@ impl Memo {
         &self,
         py: Python<'py>,
         key: &[u8],
+        asks: bool,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let client = &self.client.get().inner;
-        match py.detach(|| client.lookup(key)).or_raise(py)? {
+        let found =
+            py.detach(|| if asks { client.lookup(key) } else { Ok(client.peek_lookup(key)) });
+        match found.or_raise(py)? {
             Lookup::Found(value) => {
                 let (object, _) = self.decoded(py, &value, value.meta())?;
                 Ok(Some(object.into_bound(py)))

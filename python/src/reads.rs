@@ -3,13 +3,14 @@
 use crate::client::Client;
 use crate::errors::OrRaise;
 use crate::key::{self, Keys, bytes_of, with_prefix};
+use crate::many::{self, Room};
 use crate::object::{NewBytes, bytes};
 use crate::results::{self, Value};
 use crate::view::View;
-use l1d_client::{Lookup, Values};
-use pyo3::exceptions::{PyKeyError, PyMemoryError, PyTypeError};
+use l1d_client::{Lookup, Meta, NoRoom};
+use pyo3::exceptions::{PyKeyError, PyMemoryError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 #[pymethods]
 impl Client {
@@ -37,8 +38,7 @@ impl Client {
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
         let default = default.unwrap_or_else(|| py.None().into_bound(py));
-        let (values, _) = self.find_many(py, keys)?;
-        PyList::new(py, values.into_iter().map(|value| value.unwrap_or_else(|| default.clone())))
+        many::list_of_values(self, &many::key_list(keys)?, &default)
     }
 
     /// The values of those of the keys that have one, by key as it was given.
@@ -48,13 +48,39 @@ impl Client {
         keys: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let found = PyDict::new(py);
-        let (values, keys) = self.find_many(py, keys)?;
-        for (key, value) in keys.iter().zip(values) {
+        let keys = Keys::of(&self.prefix, keys)?;
+        let values = self.find_many(py, &keys, |value, _| value)?;
+        for (key, value) in keys.objects.iter().zip(values) {
             if let Some(value) = value {
                 found.set_item(key, value)?;
             }
         }
         Ok(found)
+    }
+
+    /// Bytes and flags of a value that L1 holds, without waiting.
+    fn _peek_value<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<(Bound<'py, PyAny>, u32)>> {
+        with_prefix(&self.prefix, bytes_of(key)?, |key| {
+            let mut object = NewBytes::new(py);
+            match self.inner.peek_now_to(key, &mut object) {
+                Ok(Lookup::Found(meta)) => Ok(Some((object.into_bound()?, meta.flags))),
+                Ok(_) => Ok(None),
+                Err(no_room) => Err(no_memory(py, no_room)),
+            }
+        })
+    }
+
+    /// Bytes and flags of each key's value.
+    fn _get_many_values<'py>(
+        &self,
+        py: Python<'py>,
+        keys: &Bound<'py, PyAny>,
+    ) -> PyResult<Vec<Option<(Bound<'py, PyAny>, u32)>>> {
+        self.find_many(py, &Keys::of(&self.prefix, keys)?, |value, meta| (value, meta.flags))
     }
 
     /// What `look` makes of a key's value, seen where it lies: `look` is called with a `View`, of
@@ -106,57 +132,47 @@ impl Client {
                     let found = py.detach(|| self.inner.fetch(key)).or_raise(py)?;
                     Ok(found.map(|value| Value::copied(py, &value)))
                 }
-                Err(no_room) => {
-                    Err(PyErr::take(py)
-                        .unwrap_or_else(|| PyMemoryError::new_err(no_room.to_string())))
-                }
+                Err(no_room) => Err(no_memory(py, no_room)),
             }
         })
     }
 
-    fn find_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Found<'py>> {
-        let objects = key_objects(keys)?;
-        let mut joined = Keys::with_capacity(objects.len());
-        for key in objects.iter() {
-            joined.push(&self.prefix, &key)?;
+    /// The values of keys, in their order.
+    #[inline]
+    fn find_many<'py, T>(
+        &self,
+        py: Python<'py>,
+        keys: &Keys<'py>,
+        make: impl Fn(Bound<'py, PyAny>, Meta) -> T,
+    ) -> PyResult<Vec<Option<T>>> {
+        let slices = keys.slices()?;
+        let mut room = Room::take();
+        let unknown = self.inner.peek_many_into(&slices, &mut room.values);
+        let mut found = Vec::with_capacity(slices.len());
+        for (at, value) in room.values.iter().enumerate() {
+            let value = value.zip(room.values.meta(at));
+            found.push(value.map(|(value, meta)| {
+                room.bytes += value.len();
+                make(bytes(py, value), meta)
+            }));
         }
-        let slices = joined.slices();
-        let mut values = Values::new();
-        let unknown = self.inner.peek_many_into(&slices, &mut values);
-        let mut found: Vec<_> =
-            values.iter().map(|value| value.map(|value| bytes(py, value))).collect();
+        drop(room);
         if !unknown.is_empty() {
             let asked: Vec<&[u8]> =
                 unknown.iter().filter_map(|&at| slices.get(at).copied()).collect();
             let answers = py.detach(|| self.inner.lookup_many(&asked));
             for (at, answer) in unknown.into_iter().zip(answers) {
                 if let Some(place) = found.get_mut(at) {
-                    *place = answer.or_raise(py)?.found().map(|value| bytes(py, &value));
+                    let value = answer.or_raise(py)?.found();
+                    *place = value.map(|value| make(bytes(py, &value), value.meta()));
                 }
             }
         }
-        Ok((found, objects))
+        Ok(found)
     }
 }
 
-/// The values, and the keys that they belong to.
-type Found<'py> = (Vec<Option<Bound<'py, PyAny>>>, Bound<'py, PyList>);
-
-/// The keys of a call for several.
-///
-/// # Errors
-/// `TypeError` for a single key, whose letters are meant by nobody, and for what is no iterable.
-pub(crate) fn key_objects<'py>(keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
-    if let Ok(list) = keys.cast_exact::<PyList>() {
-        // Another thread may change it.
-        return Ok(list.get_slice(0, list.len()).clone());
-    }
-    if keys.is_instance_of::<PyString>() || keys.is_instance_of::<PyBytes>() {
-        return Err(PyTypeError::new_err("several keys are expected, not one: put it into a list"));
-    }
-    let list = PyList::empty(keys.py());
-    for key in keys.try_iter()? {
-        list.append(key?)?;
-    }
-    Ok(list)
+#[cold]
+fn no_memory(py: Python<'_>, no_room: NoRoom) -> PyErr {
+    PyErr::take(py).unwrap_or_else(|| PyMemoryError::new_err(no_room.to_string()))
 }

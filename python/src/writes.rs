@@ -4,11 +4,10 @@ use crate::client::Client;
 use crate::convert::{self, set_options};
 use crate::errors::{OrRaise, raised, some_failed};
 use crate::key::{Keys, bytes_of, with_prefix};
-use crate::reads::key_objects;
 use crate::results::{Deleted, Stored};
 use l1d_client::{Error, Lifetime};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::PyDict;
 
 #[pymethods]
 impl Client {
@@ -51,16 +50,15 @@ impl Client {
         let options = set_options(ttl, flags, None, true)?;
         let items =
             if items.hasattr("items")? { items.call_method0("items")? } else { items.clone() };
-        let keys = PyList::empty(py);
-        let (mut joined, mut values) = (Keys::with_capacity(8), Vec::new());
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
         for item in items.try_iter()? {
             let (key, value) = item?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
-            joined.push(&self.prefix, &key)?;
             values.push(convert::value(&value)?);
-            keys.append(key)?;
+            keys.push(key);
         }
+        let keys = Keys::of_objects(&self.prefix, keys)?;
         let entries: Vec<(&[u8], &[u8])> =
-            joined.slices().into_iter().zip(values.iter().map(|value| value.as_bytes())).collect();
+            keys.slices()?.into_iter().zip(values.iter().map(|value| value.as_bytes())).collect();
         let stored = py.detach(|| match options.lifetime {
             // As one value that is not kept is a delete, so are many.
             Lifetime::DoNotKeep => {
@@ -74,7 +72,7 @@ impl Client {
         });
         let stored: Vec<Result<(), Error>> = match stored {
             Ok(stored) => stored,
-            Err(error) => vec![Err(error); keys.len()],
+            Err(error) => vec![Err(error); keys.objects.len()],
         };
         raise_some(py, &keys, stored.into_iter().map(Result::err))
     }
@@ -91,12 +89,8 @@ impl Client {
     ///
     /// Raises SomeFailed, whose `errors` has those that may still be there.
     fn delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let keys = key_objects(keys)?;
-        let mut joined = Keys::with_capacity(keys.len());
-        for key in keys.iter() {
-            joined.push(&self.prefix, &key)?;
-        }
-        let slices = joined.slices();
+        let keys = Keys::of(&self.prefix, keys)?;
+        let slices = keys.slices()?;
         let deleted: Vec<_> =
             py.detach(|| slices.iter().map(|key| self.inner.delete(key)).collect());
         let existed = deleted.iter().flatten().filter(|deleted| deleted.existed).count();
@@ -108,14 +102,14 @@ impl Client {
 /// Raises `SomeFailed` if there are errors, which come in the order of the keys.
 fn raise_some(
     py: Python<'_>,
-    keys: &Bound<'_, PyList>,
+    keys: &Keys<'_>,
     errors: impl Iterator<Item = Option<Error>>,
 ) -> PyResult<()> {
     let failed = PyDict::new(py);
-    for (key, error) in keys.iter().zip(errors) {
+    for (key, error) in keys.objects.iter().zip(errors) {
         if let Some(error) = error {
             failed.set_item(key, raised(py, &error).into_value(py))?;
         }
     }
-    if failed.is_empty() { Ok(()) } else { Err(some_failed(py, &failed, keys.len())) }
+    if failed.is_empty() { Ok(()) } else { Err(some_failed(py, &failed, keys.objects.len())) }
 }
