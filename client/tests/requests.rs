@@ -228,6 +228,40 @@ fn many_keys_come_in_order_though_the_daemon_answers_in_parts() {
 }
 
 #[test]
+fn the_error_of_many_keys_names_the_one_that_failed() {
+    let setting = Setting::new();
+    let daemon = setting.daemon(|_, request| {
+        let Request::GetMany { keys } = request else { return Act::Close };
+        let answer = |key: &&[u8]| match key.first() {
+            Some(b'b' | 0xff) => Response::Error { code: ErrorCode::Refused, message: "a list" },
+            _ => Response::Absent { ttl: Duration::ZERO },
+        };
+        Act::Reply(framed(&Response::Many(keys.iter().map(answer).collect())))
+    });
+    let cache = client(&daemon, 5000);
+    let mut values = Values::new();
+    let long = [&[0xff, b'"'][..], &[b'k'; 500]].concat();
+    for (key, named) in
+        [(&b"bad"[..], "the key \"bad\": a list (lookup_many"), (&long, "kkk\"...:")]
+    {
+        let keys = [&b"a"[..], key, b"c"];
+        let errors = [
+            cache.get_many(&keys).expect_err("one fails").to_string(),
+            cache.get_many_into(&keys, &mut values).expect_err("one fails").to_string(),
+        ];
+        for error in errors {
+            assert!(error.contains(named) && error.len() < 300, "{error}");
+        }
+        let each = cache.lookup_many(&keys);
+        assert!(each[0].is_ok() && each[2].is_ok());
+        let own = each[1].clone().expect_err("it fails").to_string();
+        assert!(own.contains("a list") && !own.contains("lookup_many"), "{own}");
+    }
+    let empty = cache.get_many(&["a", ""]).expect_err("no key").to_string();
+    assert!(empty.contains("the key \"\""), "{empty}");
+}
+
+#[test]
 fn the_daemons_errors_keep_their_meaning_and_words() {
     let setting = Setting::new();
     let daemon = setting.daemon(|_, request| {
