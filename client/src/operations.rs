@@ -126,8 +126,7 @@ impl Client {
     /// # Errors
     ///
     /// The same as for [`set_with`](Self::set_with); [`Error::TooLarge`] if the result would be
-    /// larger than the policy allows. [`Error::Refused`] for keys in Redis whose rule says
-    /// `client_flags = "frame"`.
+    /// larger than the policy allows.
     pub fn append(&self, key: impl AsRef<[u8]>, bytes: impl AsRef<[u8]>) -> Result<Outcome, Error> {
         self.operate(&append(key.as_ref(), bytes.as_ref()), stored)
     }
