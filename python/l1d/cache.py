@@ -57,7 +57,7 @@ class Codec:
         self._trust_tiers = trust_tiers
         # What runs code of whoever wrote it is loaded only after a look at who that may be.
         self._is_trusted = not getattr(self.serializer, "runs_code", False)
-        self._memo = _l1d.Memo(client, memo, self._decode) if memo else None
+        self._memo = _l1d.Memo(client, memo, self._decode, self._load) if memo else None
         self._peek: Callable[..., Any] = self._memo.peek if self._memo else self._peek_loaded
 
     @staticmethod
@@ -137,6 +137,14 @@ class Cache(Codec):
     out again: those that nobody can change (``False``; others are decoded each time), all of them
     with their dicts and lists made read-only (``"frozen"``), or all of them as they are (``True``:
     whoever changes a result changes it for all later callers).
+
+    >>> cache = Cache()
+    >>> cache.set("user:7", {"name": "Ann"}, ttl=60).degraded
+    False
+    >>> cache.get("user:7")
+    {'name': 'Ann'}
+    >>> cache.get("user:8", "nobody")
+    'nobody'
     """
 
     def __init__(

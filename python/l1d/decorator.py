@@ -53,6 +53,14 @@ def cached(
 
     The function gets the attributes ``key(*args)``, ``invalidate(*args)`` and ``cache``;
     ``__wrapped__`` is the function itself.
+
+    >>> @cached(60, key="square:{x}")
+    ... def square(x):
+    ...     print("computing")
+    ...     return x * x
+    >>> square(4), square(4)
+    computing
+    (16, 16)
     """
 
     for name, value, allowed in (

@@ -52,7 +52,11 @@ def is_immutable(value: Any) -> bool:
 
 
 def freeze(value: Any) -> Any:
-    """The value with its dicts, lists and sets as read-only mappings, tuples and frozensets."""
+    """The value with its dicts, lists and sets as read-only mappings, tuples and frozensets.
+
+    >>> freeze({"a": [1, {2}]})
+    mappingproxy({'a': (1, frozenset({2}))})
+    """
     kind = type(value)
     if kind is dict:
         return types.MappingProxyType({key: freeze(item) for key, item in value.items()})

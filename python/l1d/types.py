@@ -1,4 +1,8 @@
-"""Types and constants of the client."""
+"""Types and constants of the client.
+
+>>> bool(ABSENT), UNKNOWN, FOREVER
+(False, l1d.UNKNOWN, l1d.FOREVER)
+"""
 
 from __future__ import annotations
 

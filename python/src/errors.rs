@@ -57,7 +57,7 @@ fn own_exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::LoadFailed { .. } => "LoadFailed",
         Error::WrongProtocol { .. } => "WrongProtocol",
         Error::Untrusted { .. } => "Untrusted",
-        Error::Interrupted { .. } => "Interrupted",
+        Error::Interrupted => "Interrupted",
         Error::System { .. } => "SystemFailure",
         Error::Internal { .. } => "InternalError",
         _ => "Error",

@@ -5,7 +5,7 @@
 use crate::client::Client;
 use crate::errors::OrRaise;
 use crate::key::{bytes_of, fail, with_prefix};
-use crate::memo::Memo;
+use crate::memo::{Held, Memo};
 use crate::object::{NewBytes, bytes};
 use l1d_client::Lookup;
 use pyo3::exceptions::{PyMemoryError, PyTypeError};
@@ -284,16 +284,20 @@ unsafe fn read_memo(
         Err(error) => return fail(py, error),
     };
     with_prefix(memo.prefix(), key, |key| match memo.held(py, key) {
-        Some(object) => object.into_ptr(),
-        None => decode(memo, key, asks, &call),
+        Held::Object(object) => object.into_ptr(),
+        Held::Unshared => made(memo.load(py, key, asks), &call, py),
+        Held::Nothing => Python::attach(|py| made(memo.decode(py, key, asks), &call, py)),
     })
 }
 
-#[inline(never)]
-fn decode(memo: &Memo, key: &[u8], asks: bool, call: &Call<'_, '_>) -> *mut ffi::PyObject {
-    Python::attach(|py| match memo.decode(py, key, asks) {
+fn made(
+    object: PyResult<Option<Bound<'_, PyAny>>>,
+    call: &Call<'_, '_>,
+    py: Python<'_>,
+) -> *mut ffi::PyObject {
+    match object {
         Ok(Some(object)) => object.into_ptr(),
         Ok(None) => call.default(py),
         Err(error) => fail(py, error),
-    })
+    }
 }

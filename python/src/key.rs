@@ -37,13 +37,17 @@ unsafe fn raw_bytes_of<'a>(key: *mut ffi::PyObject) -> Result<&'a [u8], Failed> 
     // not change, and keeps the bytes that these functions return for as long as it lives.
     unsafe {
         let kind = ffi::Py_TYPE(key);
-        if kind == &raw mut ffi::PyUnicode_Type || ffi::PyUnicode_Check(key) != 0 {
+        // The types themselves first: the checks for their subclasses are calls.
+        let is_str = kind == &raw mut ffi::PyUnicode_Type;
+        if !is_str && (kind == &raw mut ffi::PyBytes_Type || ffi::PyBytes_Check(key) != 0) {
+            let (mut bytes, mut size) = (null_mut(), 0);
+            ffi::PyBytes_AsStringAndSize(key, &raw mut bytes, &raw mut size);
+            return part(bytes.cast(), size);
+        }
+        if is_str || ffi::PyUnicode_Check(key) != 0 {
             let mut size = 0;
             let bytes = ffi::PyUnicode_AsUTF8AndSize(key, &raw mut size);
             return part(bytes.cast(), size);
-        }
-        if kind == &raw mut ffi::PyBytes_Type || ffi::PyBytes_Check(key) != 0 {
-            return part(ffi::PyBytes_AsString(key).cast(), ffi::PyBytes_Size(key));
         }
     }
     Err(Failed)

@@ -14,6 +14,7 @@
 //! | `request` | requests that an event loop waits for |
 //! | `convert` | lifetimes, options, values that Python passes |
 //! | `results` | what methods return |
+//! | `timing` | what the client takes without Python |
 //! | `errors` | the client's errors as Python's exceptions |
 //!
 //! A hit keeps the interpreter's lock, because it takes less time than to release it. Whatever may
@@ -32,6 +33,7 @@ mod operations;
 mod reads;
 mod request;
 mod results;
+mod timing;
 mod view;
 mod writes;
 

@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::errors::OrRaise;
+use crate::object::{NewBytes, bytes};
 use l1d_client::{Lookup, MemoError, Meta};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -9,13 +10,22 @@ use pyo3::types::PyBytes;
 /// A small cache of what values decode to, in one process. Every use asks the table whether the
 /// object's value is still the key's.
 ///
-/// `decode(data, flags)` returns the object and whether it may be handed out again; if not, it is
-/// decoded anew each time.
+/// `decode(data, flags)` returns the object and whether it may be handed out again. One that may
+/// not is made each time, by `load(data, flags)`.
 #[pyclass(frozen, module = "l1d._l1d")]
 pub(crate) struct Memo {
     client: Py<Client>,
     decode: Py<PyAny>,
+    load: Py<PyAny>,
     objects: l1d_client::Memo<Object>,
+}
+
+/// What a memo has of a key.
+pub(crate) enum Held<'py> {
+    Object(Bound<'py, PyAny>),
+    /// Its object may not be handed out twice.
+    Unshared,
+    Nothing,
 }
 
 /// What is kept of a key.
@@ -33,9 +43,10 @@ impl Memo {
         client: Py<Client>,
         capacity: usize,
         decode: Py<PyAny>,
+        load: Py<PyAny>,
     ) -> PyResult<Memo> {
         let objects = l1d_client::Memo::new(&client.get().inner, capacity).or_raise(py)?;
-        Ok(Memo { client, decode, objects })
+        Ok(Memo { client, decode, load, objects })
     }
 }
 
@@ -45,13 +56,41 @@ impl Memo {
         &self.client.get().prefix
     }
 
-    /// The object of `key`, if it is here and current.
+    /// What is here of `key`, and current.
     #[inline(always)]
-    pub(crate) fn held<'py>(&self, py: Python<'py>, key: &[u8]) -> Option<Bound<'py, PyAny>> {
-        match &*self.objects.held(key)? {
-            Object::Shared(object) => Some(object.bind(py).clone()),
-            Object::Unshared => None,
+    pub(crate) fn held<'py>(&self, py: Python<'py>, key: &[u8]) -> Held<'py> {
+        match self.objects.held(key).as_deref() {
+            Some(Object::Shared(object)) => Held::Object(object.bind(py).clone()),
+            Some(Object::Unshared) => Held::Unshared,
+            None => Held::Nothing,
         }
+    }
+
+    /// The object of `key`, which is not kept, made from what L1 or else the daemon has.
+    ///
+    /// # Errors
+    /// The client's, or what `load` raises.
+    pub(crate) fn load<'py>(
+        &self,
+        py: Python<'py>,
+        key: &[u8],
+        asks: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let client = &self.client.get().inner;
+        let mut object = NewBytes::new(py);
+        let known = client.peek_now_to(key, &mut object);
+        let (value, flags) = match known {
+            Ok(Lookup::Found(meta)) => (object.into_bound()?, meta.flags),
+            Ok(Lookup::Absent) => return Ok(None),
+            _ => {
+                let find = || if asks { client.lookup(key) } else { Ok(client.peek_lookup(key)) };
+                match py.detach(find).or_raise(py)? {
+                    Lookup::Found(value) => (bytes(py, &value), value.meta().flags),
+                    Lookup::Absent | Lookup::Unknown => return Ok(None),
+                }
+            }
+        };
+        Ok(Some(self.load.bind(py).call1((value, flags))?))
     }
 
     /// The object of `key`, decoded if need be.
@@ -97,25 +136,7 @@ impl Memo {
         match kept.as_deref() {
             None => Ok(None),
             Some(Object::Shared(object)) => Ok(Some(object.bind(py).clone())),
-            Some(Object::Unshared) => self.decode_for_one(py, key, asks),
-        }
-    }
-
-    fn decode_for_one<'py>(
-        &self,
-        py: Python<'py>,
-        key: &[u8],
-        asks: bool,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let client = &self.client.get().inner;
-        let found =
-            py.detach(|| if asks { client.lookup(key) } else { Ok(client.peek_lookup(key)) });
-        match found.or_raise(py)? {
-            Lookup::Found(value) => {
-                let (object, _) = self.decoded(py, &value, value.meta())?;
-                Ok(Some(object.into_bound(py)))
-            }
-            Lookup::Absent | Lookup::Unknown => Ok(None),
+            Some(Object::Unshared) => self.load(py, key, asks),
         }
     }
 

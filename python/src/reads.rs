@@ -12,6 +12,9 @@ use pyo3::exceptions::{PyKeyError, PyMemoryError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
+/// A value, and its flags.
+type WithFlags<'py> = (Bound<'py, PyAny>, u32);
+
 #[pymethods]
 impl Client {
     /// The value of a key with its metadata, or which kind of absence: `ABSENT` is known, `UNKNOWN`
@@ -63,7 +66,7 @@ impl Client {
         &self,
         py: Python<'py>,
         key: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<(Bound<'py, PyAny>, u32)>> {
+    ) -> PyResult<Option<WithFlags<'py>>> {
         with_prefix(&self.prefix, bytes_of(key)?, |key| {
             let mut object = NewBytes::new(py);
             match self.inner.peek_now_to(key, &mut object) {
@@ -79,7 +82,7 @@ impl Client {
         &self,
         py: Python<'py>,
         keys: &Bound<'py, PyAny>,
-    ) -> PyResult<Vec<Option<(Bound<'py, PyAny>, u32)>>> {
+    ) -> PyResult<Vec<Option<WithFlags<'py>>>> {
         self.find_many(py, &Keys::of(&self.prefix, keys)?, |value, meta| (value, meta.flags))
     }
 

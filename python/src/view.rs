@@ -40,8 +40,10 @@ impl View {
         view: &ValueView<'_>,
         look: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let shown = Shown { view: std::ptr::from_ref(view).addr(), thread: thread::current().id() };
-        std::hint::black_box(std::ptr::from_ref(view).expose_provenance());
+        let shown = Shown {
+            view: std::ptr::from_ref(view).expose_provenance(),
+            thread: thread::current().id(),
+        };
         let object = Bound::new(py, View { shown: Mutex::new(Some(shown)), len: view.len() })?;
         let end = End(&object);
         let result = look.call1((&object,));
