@@ -12,8 +12,8 @@ pub(crate) trait Collect {
     /// L1's result for the next key. If found, the bytes appended to the room are its value.
     fn next(&mut self, known: Lookup<Meta>);
 
-    /// The daemon's answer for the key at this index, of which L1 knew nothing; `value` are its bytes.
-    /// An error that concerns this `key` alone comes with it.
+    /// The daemon's answer for the key at this index, of which L1 knew nothing; `value` are its
+    /// bytes. An error that concerns this key alone comes with the key.
     ///
     /// # Errors
     /// The answer's error, if it ends the call; it then names the key.

@@ -22,7 +22,7 @@ impl Client {
     /// # Errors
     ///
     /// The same as for [`get`](Self::get); one key that cannot be answered fails the call, and the
-    /// error names it. [`lookup_many`](Self::lookup_many) gives the other keys' values all the same.
+    /// error names it. [`lookup_many`](Self::lookup_many) answers the other keys all the same.
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>, Error> {
         let mut owned = Owned::with_room_for(keys.len());
         self.collect(keys, &mut owned)?;

@@ -69,8 +69,8 @@ impl Lives {
         }
     }
 
-    /// The life of a value that only L1 has, if that is shorter than the one asked for. (A record in
-    /// a tier has the life asked for.)
+    /// The life of a value that only L1 has, if that is shorter than the one asked for. (A record
+    /// in a tier has the life asked for.)
     pub(super) fn shortened_in_l1(&self) -> Option<Duration> {
         self.asked.filter(|asked| *asked > self.l1).map(|_| self.l1)
     }

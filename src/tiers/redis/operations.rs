@@ -51,7 +51,8 @@ const EXTEND: &str = script!(
      if m~='' and #old>=#m+4 and string.sub(old,1,#m)==m then \
      h=string.sub(old,1,#m+4) old=string.sub(old,#m+5) end \
      local v=ARGV[1]..old..ARGV[2] if #v>tonumber(ARGV[3]) then return {'large',#v} end \
-     if m~='' and h=='' and string.sub(v,1,#m)==m then h=m..string.rep(string.char(0),4) end v=h..v \
+     if m~='' and h=='' and string.sub(v,1,#m)==m then \
+     h=m..string.rep(string.char(0),4) end v=h..v \
      local t=redis.pcall('PTTL',k) if type(t)=='table' then return t end \
      return done(redis.pcall('SET',k,v,'KEEPTTL'),v,t)"
 );
