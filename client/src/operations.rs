@@ -126,8 +126,7 @@ impl Client {
     /// # Errors
     ///
     /// The same as for [`set_with`](Self::set_with); [`Error::TooLarge`] if the result would be
-    /// larger than the policy allows. [`Error::Refused`] for keys in Redis whose rule says
-    /// `client_flags = "frame"`.
+    /// larger than the policy allows.
     pub fn append(&self, key: impl AsRef<[u8]>, bytes: impl AsRef<[u8]>) -> Result<Outcome, Error> {
         self.operate(&append(key.as_ref(), bytes.as_ref()), stored)
     }
@@ -317,8 +316,8 @@ pub(crate) fn negative(by: i64) -> Result<i64, Error> {
 /// The outcome of an operation that stores, touches or deletes.
 pub(crate) fn stored(response: &Response<'_>) -> Result<Outcome, Error> {
     match *response {
-        Response::Changed { version, degraded, .. } => {
-            Ok(Outcome::Done(Stored { version, degraded }))
+        Response::Changed { version, degraded, life, .. } => {
+            Ok(Outcome::Done(Stored { version, degraded, shortened_to: life }))
         }
         ref other => not_done(other),
     }
@@ -326,8 +325,8 @@ pub(crate) fn stored(response: &Response<'_>) -> Result<Outcome, Error> {
 
 pub(crate) fn counted(response: &Response<'_>) -> Result<Outcome<Count>, Error> {
     match *response {
-        Response::Changed { version, number: Some(value), degraded } => {
-            Ok(Outcome::Done(Count { value, version, degraded }))
+        Response::Changed { version, number: Some(value), degraded, life } => {
+            Ok(Outcome::Done(Count { value, version, degraded, shortened_to: life }))
         }
         ref other => not_done(other),
     }

@@ -65,7 +65,9 @@ impl Client {
             Err(error) => return Some(Err(error)),
         };
         let posted = self.shared.try_post(&request(key, value, options));
-        let stored = posted.map(|posted| posted.map(|()| Stored { version: 0, degraded: false }));
+        let stored = posted.map(|posted| {
+            posted.map(|()| Stored { version: 0, degraded: false, shortened_to: None })
+        });
         let outcome = stored.clone().unwrap_or_else(|| Err(Error::unknown_outcome("not sent")));
         self.end_set(ticket, key, value, options, &outcome);
         stored
@@ -112,7 +114,7 @@ impl Client {
         let request = request(key, value, options);
         if options.no_wait {
             self.shared.post(&request, || self.shared.deadline())?;
-            return Ok(Stored { version: 0, degraded: false });
+            return Ok(Stored { version: 0, degraded: false, shortened_to: None });
         }
         let deadline = self.shared.deadline();
         let intent = Intent::Write;
@@ -248,7 +250,9 @@ pub(crate) fn request<'a>(key: &'a [u8], value: &'a [u8], options: &SetOptions) 
 /// The outcome of one set.
 pub(crate) fn stored(response: &Response<'_>) -> Result<Stored, Error> {
     match *response {
-        Response::Stored { version, degraded } => Ok(Stored { version, degraded }),
+        Response::Stored { version, degraded, life } => {
+            Ok(Stored { version, degraded, shortened_to: life })
+        }
         ref other => Err(unexpected(other)),
     }
 }

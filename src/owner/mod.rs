@@ -149,6 +149,7 @@ impl Owner {
             reloading: Reloading::default(),
         };
         owner.set_clock();
+        owner.look_at_clock();
         owner.limit_policies();
         owner.tables.limit_absences(Some(absent_share_max_permille));
         owner
@@ -160,7 +161,7 @@ impl Owner {
             return now_ns;
         }
         clock::boottime_ns()
-            .saturating_sub(self.tables.current().writer().geometry().identity().epoch_ns)
+            .wrapping_sub(self.tables.current().writer().geometry().identity().epoch_ns)
     }
 
     /// R7: sets the offset that readers add to their clock.
@@ -337,6 +338,7 @@ impl Service for Owner {
         if now.duration_since(self.clock_checked) >= CLOCK_CHECK {
             self.clock_checked = now;
             self.set_clock();
+            self.look_at_clock();
             self.look_at_index();
             self.tables.look_at_room();
         }

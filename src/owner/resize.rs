@@ -16,6 +16,8 @@ const STEP: Duration = Duration::from_micros(200);
 const PAUSE: Duration = Duration::from_millis(2);
 /// The shortest time between two automatic rebuilds of the index.
 const FIT_PAUSE: Duration = Duration::from_secs(600);
+/// The pause after an attempt to renew the table's clock.
+const RENEW_PAUSE: Duration = Duration::from_secs(600);
 
 /// The moves, and the processes that have followed them.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub(super) struct Resizing {
     fits_index: bool,
     /// When the index was last rebuilt, or reported.
     fitted: Option<Instant>,
+    /// When the table's clock was last about to be renewed.
+    renewed: Option<Instant>,
     /// Entries that a full index had evicted when that was last reported.
     displaced: u64,
     /// The table that each connection was given, and its process.
@@ -105,6 +109,25 @@ impl Owner {
             }
             Err(error) => refuse(&error.to_string(), replies),
         }
+    }
+
+    /// Begins to move to a table with a new clock, long before the clock of this one ends.
+    pub(super) fn look_at_clock(&mut self) {
+        let lately = self.resizing.renewed.is_some_and(|renewed| renewed.elapsed() < RENEW_PAUSE);
+        if lately || self.tables.progress().is_some() {
+            return;
+        }
+        match self.tables.renew_clock(self.now_ns()) {
+            Ok(false) => return,
+            Ok(true) => {
+                self.resizing.began = Some(Instant::now());
+                tracing::info!(
+                    "half of the table's clock is over: it moves to a table with a new one"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "the table's clock cannot be renewed yet"),
+        }
+        self.resizing.renewed = Some(Instant::now());
     }
 
     /// Begins to rebuild an unsuitable index, if enabled; otherwise says what it costs.
