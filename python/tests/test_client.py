@@ -127,6 +127,8 @@ def test_lives(l1d_client):
     l1d_client.set("k", b"x", 10**9)
     l1d_client.set("k", b"x", None)
     assert l1d_client.get("k") == b"x"
+    assert l1d_client.set("k", b"x", 10).shortened_to is None
+    assert l1d_client.set("k", b"x", 10**9).shortened_to == 86_400, "the daemon's ttl_max"
     for zero in (0, 0.0, timedelta(0)):
         l1d_client.set("k", b"x")
         l1d_client.set("k", b"y", zero)
