@@ -1,7 +1,10 @@
 //! Hazards: a value that many processes miss at once is computed by all of them; a loader that dies
 //! keeps the others waiting; a value that was computed before a change lands after it.
 
-use l1d_client::{Client, Error, LoadError, LoadOptions, Reservation, SetOptions};
+use l1d_client::{
+    Client, Error, LoadError, LoadOptions, Pending, Reservation, ReserveStep, SetOptions,
+};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -145,6 +148,51 @@ fn a_lease_that_runs_out_hands_the_key_on() {
     let late = slow.fill(token, "late", &SetOptions::default());
     assert!(matches!(late, Err(Error::Refused { .. })), "{late:?}");
     assert_eq!(next.get("key").unwrap().unwrap().as_ref(), b"next");
+}
+
+/// Waits at the request's descriptor, as a program with its own event loop does.
+fn answer<T>(mut pending: Pending<T>) -> Result<T, Error> {
+    loop {
+        if let Some(answer) = pending.poll() {
+            return answer;
+        }
+        let descriptor = pending.descriptor().expect("a request under way");
+        let mut ends = [PollFd::new(descriptor, PollFlags::POLLIN)];
+        assert_eq!(poll(&mut ends, PollTimeout::from(10_000_u16)), Ok(1), "never readable");
+    }
+}
+
+/// The steps until there is a reservation, at most `steps`.
+fn reserve_in_steps(client: &Client, steps: usize) -> Option<Reservation> {
+    let mut step = answer(client.request_reserve("key", &LONG)).unwrap();
+    for _ in 0..steps {
+        match step {
+            ReserveStep::Done(reservation) => return Some(reservation),
+            ReserveStep::AskAgain(wait) => {
+                std::thread::sleep(wait.pause());
+                step = answer(wait.ask_again()).unwrap();
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn a_program_with_a_loop_of_its_own_loads_in_steps() {
+    let daemon = start();
+    let (loader, waiter) = (connect(&daemon), connect(&daemon));
+    let reserved = |client| match reserve_in_steps(client, 2) {
+        Some(Reservation::Reserved(token)) => token,
+        other => panic!("{other:?}"),
+    };
+    let token = reserved(&loader);
+    assert!(reserve_in_steps(&waiter, 3).is_none(), "two have it");
+    answer(loader.request_abandon(token, None)).unwrap();
+    answer(waiter.request_fill(reserved(&waiter), "value", &SetOptions::default())).unwrap();
+    match reserve_in_steps(&loader, 1) {
+        Some(Reservation::Found(value)) => assert_eq!(&*value, b"value"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

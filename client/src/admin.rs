@@ -68,7 +68,7 @@ impl Admin<'_> {
     ///
     /// The same as for [`stats_json`](Self::stats_json).
     pub fn check_json(&self) -> Result<String, Error> {
-        self.json(&Request::Check, &Deadline::after(WALK_DEADLINE))
+        self.json(&Request::Check, &self.client.shared.deadline_after(WALK_DEADLINE))
     }
 
     /// The policy in force.
@@ -99,7 +99,7 @@ impl Admin<'_> {
     ///
     /// The same as for [`reload_policy`](Self::reload_policy).
     pub fn reload_policy_within(&self, deadline: Duration) -> Result<String, Error> {
-        let deadline = Deadline::after(deadline);
+        let deadline = self.client.shared.deadline_after(deadline);
         let request = Request::ReloadPolicy;
         self.client.shared.ask_over_socket(&request, Intent::Write, &deadline, json)
     }
@@ -129,7 +129,7 @@ impl Admin<'_> {
         entry_bytes: Option<u32>,
     ) -> Result<String, Error> {
         let request = Request::Resize { table_bytes, entry_bytes };
-        let deadline = Deadline::after(RESIZE_DEADLINE);
+        let deadline = self.client.shared.deadline_after(RESIZE_DEADLINE);
         self.client.shared.ask_over_socket(&request, Intent::Write, &deadline, json)
     }
 

@@ -64,7 +64,7 @@ impl AsyncClient {
     ///
     /// The same as for [`Client::lookup`].
     pub async fn lookup(&self, key: impl AsRef<[u8]>) -> Result<Lookup, Error> {
-        answer(self.client.submit_lookup(key.as_ref())).await
+        answer(self.client.request(key)).await
     }
 
     /// Like [`Client::set`].
@@ -98,7 +98,7 @@ impl AsyncClient {
         {
             return posted;
         }
-        answer(self.client.submit_set(key, value, options)).await
+        answer(self.client.request_set(key, value, options)).await
     }
 
     /// Like [`Client::delete`].
@@ -107,7 +107,7 @@ impl AsyncClient {
     ///
     /// The same as for [`Client::delete`].
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Deleted, Error> {
-        answer(self.client.submit_delete(key.as_ref())).await
+        answer(self.client.request_delete(key)).await
     }
 }
 

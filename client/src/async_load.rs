@@ -3,8 +3,10 @@
 use crate::async_client::{AsyncClient, answer, broken, runtime};
 use crate::client::Client;
 use crate::error::Error;
-use crate::load::{Asked, LOOK, LoadError, LoadOptions, LoadToken, Reservation, Wait};
-use crate::value::{Lookup, SetOptions, Stored, Value};
+use crate::load::{LOOK, LoadError, LoadOptions, LoadToken, Reservation};
+use crate::load_requests::{LoadWait, ReserveStep};
+use crate::pending::Pending;
+use crate::value::{SetOptions, Stored, Value};
 use std::fmt;
 use std::time::Duration;
 
@@ -87,43 +89,41 @@ impl AsyncClient {
     }
 
     async fn reserve_held(&self, key: &[u8], options: &LoadOptions) -> Result<Held, Error> {
-        if let Lookup::Found(value) = self.lookup(key).await? {
-            return Ok(Held::Found(value));
-        }
-        let mut wait = Wait::new(options);
+        let mut asking = self.client().request_reserve(key, options);
         loop {
-            match self.ask(key, &wait).await? {
-                Answer::Held(held) => return Ok(held),
-                Answer::Loading { token } => wait.told(token)?,
-            }
-            let pause = wait.pause();
+            let wait = match self.take(asking).await? {
+                Taken::Held(held) => return Ok(held),
+                Taken::AskAgain(wait) => wait,
+            };
             let mut slept = Duration::ZERO;
-            while slept < pause {
+            while slept < wait.pause() {
                 tokio::time::sleep(LOOK).await;
                 slept += LOOK;
-                if let Some(value) = self.client().peek(key) {
+                if let Some(value) = wait.look() {
                     return Ok(Held::Found(value));
                 }
             }
+            asking = wait.ask_again();
         }
     }
 
-    /// Asks once, in a task of its own: if this one is cancelled meanwhile, that one takes the
-    /// answer, and hands on what nobody wants any more.
-    async fn ask(&self, key: &[u8], wait: &Wait) -> Result<Answer, Error> {
-        runtime()?;
+    /// Awaits an answer in a task of its own: if this one is cancelled meanwhile, that one takes
+    /// the answer, and hands on what nobody wants any more.
+    async fn take(&self, asking: Pending<ReserveStep>) -> Result<Taken, Error> {
         let client = self.client().clone();
-        let asking = answer(client.submit_reserve(key, wait));
-        let asked = tokio::spawn(async move {
-            Ok(match asking.await? {
-                Asked::Answered(Reservation::Found(value)) => Answer::Held(Held::Found(value)),
-                Asked::Answered(Reservation::Reserved(token)) => {
-                    Answer::Held(Held::Reserved(HeldToken { client, token: Some(token) }))
-                }
-                Asked::Loading { token } => Answer::Loading { token },
-            })
-        });
-        asked.await.unwrap_or_else(|error| Err(broken(error.into())))
+        let taken = |step| match step {
+            ReserveStep::Done(Reservation::Found(value)) => Taken::Held(Held::Found(value)),
+            ReserveStep::Done(Reservation::Reserved(token)) => {
+                Taken::Held(Held::Reserved(HeldToken { client, token: Some(token) }))
+            }
+            ReserveStep::AskAgain(wait) => Taken::AskAgain(wait),
+        };
+        if asking.is_answered() {
+            return answer(asking).await.map(taken);
+        }
+        runtime()?;
+        let taken = tokio::spawn(async { answer(asking).await.map(taken) });
+        taken.await.unwrap_or_else(|error| Err(broken(error.into())))
     }
 
     /// Like [`Client::fill`].
@@ -137,7 +137,7 @@ impl AsyncClient {
         value: impl AsRef<[u8]>,
         options: &SetOptions,
     ) -> Result<Stored, Error> {
-        answer(self.client().submit_fill(&token, value.as_ref(), options)).await
+        answer(self.client().request_fill(token, value, options)).await
     }
 
     /// Like [`Client::abandon`].
@@ -146,17 +146,14 @@ impl AsyncClient {
     ///
     /// The same as for [`Client::abandon`].
     pub async fn abandon(&self, token: LoadToken, error: Option<&str>) -> Result<(), Error> {
-        answer(self.client().submit_abandon(&token, error)).await
+        answer(self.client().request_abandon(token, error)).await
     }
 }
 
-/// The answer to one request.
-enum Answer {
+/// A [`ReserveStep`] whose reservation is handed on when it is dropped.
+enum Taken {
     Held(Held),
-    /// Another process loads the key.
-    Loading {
-        token: u64,
-    },
+    AskAgain(LoadWait),
 }
 
 /// A value, or a reservation.
@@ -182,7 +179,7 @@ impl HeldToken {
 impl Drop for HeldToken {
     fn drop(&mut self) {
         if let Some(token) = self.token.take() {
-            let abandoning = self.client.submit_abandon(&token, None);
+            let abandoning = self.client.request_abandon(token, None);
             // If there is no room for it now, a task waits for that. Without a runtime the
             // reservation ends with its lease.
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {

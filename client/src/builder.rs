@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::interrupt::Interrupt;
 use crate::populate::Populate;
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -101,6 +102,34 @@ impl ClientBuilder {
     /// taken before there are such keys.
     pub fn process_cache_bytes(mut self, bytes: u64) -> ClientBuilder {
         self.settings.process_cache_bytes = bytes;
+        self
+    }
+
+    /// Lets a signal end a call that waits. `ends_call` is called in the thread that waits, when a
+    /// signal has interrupted it and at least every 50 ms; `true` ends the call, with
+    /// [`Error::Interrupted`] if nothing was changed, or [`Error::UnknownOutcome`] if a write was
+    /// sent. By default calls go on after a signal.
+    ///
+    /// For bindings to languages in which a signal raises an exception. No lock of the client is
+    /// held while it runs. It may use the client; what needs the connection that the interrupted
+    /// call is using or making fails at its deadline. Waits that hold locks are not interrupted, and
+    /// take no longer than [`attach_deadline`](Self::attach_deadline).
+    ///
+    /// ```no_run
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    ///
+    /// // Set by the handler of SIGINT.
+    /// static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
+    /// let cache = l1d_client::Client::builder()
+    ///     .on_interrupt(|| IS_INTERRUPTED.swap(false, Ordering::Relaxed))
+    ///     .connect()?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    pub fn on_interrupt(
+        mut self,
+        ends_call: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> ClientBuilder {
+        self.settings.interrupt = Interrupt::new(ends_call);
         self
     }
 

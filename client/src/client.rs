@@ -50,6 +50,12 @@ impl Client {
         Client { shared }
     }
 
+    /// The daemon's socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        self.shared.socket()
+    }
+
     /// Whether this client reads a table. Without one, reads ask the daemon, and peeks find only
     /// keys of process scope. `false` before it has attached, and as long as the daemon's table has
     /// a layout that this client does not know, because one of the two was upgraded and the other

@@ -50,14 +50,14 @@ impl Connection {
         let address = UnixAddr::new(path)?;
         let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         loop {
-            let remaining = deadline.remaining();
-            if remaining.is_zero() {
+            let slice = deadline.slice();
+            if slice.is_zero() {
                 return Err(Reason::Deadline);
             }
             // A unix connect waits only if the daemon's backlog is full, and then as long as the
             // send timeout says. (A nonblocking one would fail with EAGAIN and have nothing to poll
             // for.) The timeout must not be 0, which means forever.
-            let us = i64::try_from(remaining.as_micros()).unwrap_or(i64::MAX / 2_000_000);
+            let us = i64::try_from(slice.as_micros()).unwrap_or(i64::MAX / 2_000_000);
             setsockopt(
                 &socket,
                 sockopt::SendTimeout,
@@ -65,7 +65,7 @@ impl Connection {
             )?;
             match connect(socket.as_raw_fd(), &address) {
                 Ok(()) => break,
-                Err(Errno::EINTR | Errno::EAGAIN) => {}
+                Err(Errno::EINTR | Errno::EAGAIN) => deadline.go_on()?,
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -285,7 +285,9 @@ impl Connection {
     /// The failure of a reply of which no more comes.
     fn cut_off(&self, reason: Reason) -> Failure {
         match (self.filled, reason) {
-            (0, reason) | (_, reason @ Reason::Deadline) => Failure::NoReply(reason),
+            (0, reason) | (_, reason @ (Reason::Deadline | Reason::Interrupted)) => {
+                Failure::NoReply(reason)
+            }
             (_, reason) => Failure::BadReply(format!("a reply was cut off: {reason}")),
         }
     }
@@ -307,11 +309,7 @@ impl Connection {
     }
 
     fn wait(&self, events: PollFlags, deadline: &Deadline) -> Result<(), Reason> {
-        match deadline.wait(self.socket.as_fd(), events) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Reason::Deadline),
-            Err(errno) => Err(errno.into()),
-        }
+        deadline.wait(self.socket.as_fd(), events)
     }
 }
 

@@ -85,6 +85,21 @@ impl Client {
         self.peek_onto(key.as_ref(), destination, || Patience::OfAttaching)
     }
 
+    /// [`peek_to`](Self::peek_to) without waiting for anything: where the client must first attach
+    /// to another table, the key is [`Unknown`](Lookup::Unknown), and a later call finds the table.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRoom`]; the key can be read again.
+    #[inline]
+    pub fn peek_now_to<D: Destination + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        destination: &mut D,
+    ) -> Result<Lookup<Meta>, NoRoom> {
+        self.peek_onto(key.as_ref(), destination, || Patience::None)
+    }
+
     /// Reads `key` from L1. `patience` is called if the client may have to attach to another table.
     #[inline]
     fn peek_onto<'d, D: Destination + ?Sized>(

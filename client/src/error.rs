@@ -65,6 +65,13 @@ pub enum Error {
         /// What is busy.
         reason: String,
     },
+    /// A signal came while the call waited, and the program's
+    /// [`on_interrupt`](crate::ClientBuilder::on_interrupt) ended it; nothing was changed.
+    #[error(
+        "a signal interrupted the wait for the daemon, and the program ended the call; nothing was \
+         changed: make the call again if it is still wanted"
+    )]
+    Interrupted,
     /// Another process was computing the value of the key, and could not.
     #[error("another process could not load the key: {reason}")]
     LoadFailed {
@@ -157,7 +164,8 @@ impl Error {
     /// Whether the same call may succeed later, and repeating it can do no harm: the daemon or a
     /// tier was unreachable, late or busy, and nothing was changed. `false` for
     /// [`UnknownOutcome`](Error::UnknownOutcome) and [`Other`](Error::Other), because only the
-    /// caller knows if writing twice does harm.
+    /// caller knows if writing twice does harm, and for [`Interrupted`](Error::Interrupted), whose
+    /// caller wanted to stop.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -168,6 +176,7 @@ impl Error {
             | Error::Busy { .. } => true,
             Error::UnknownOutcome { .. }
             | Error::Other { .. }
+            | Error::Interrupted
             | Error::TooLarge { .. }
             | Error::Refused { .. }
             | Error::WrongProtocol { .. }

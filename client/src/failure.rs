@@ -36,6 +36,8 @@ pub(crate) enum Reason {
     Deadline,
     System(Errno),
     Closed,
+    /// A signal came, and the program ended the call.
+    Interrupted,
     /// The daemon dropped the rest of a reply, because this process took it too slowly.
     Dropped,
 }
@@ -47,10 +49,8 @@ impl Failure {
     /// The request may be sent once more, to another daemon or over another connection.
     pub(crate) fn allows_retry(&self, intent: Intent) -> bool {
         match self {
-            Failure::NotSent(reason) => !matches!(reason, Reason::Deadline),
-            Failure::NoReply(reason) => {
-                intent == Intent::Read && !matches!(reason, Reason::Deadline)
-            }
+            Failure::NotSent(reason) => !reason.ends_call(),
+            Failure::NoReply(reason) => intent == Intent::Read && !reason.ends_call(),
             Failure::TooLarge(_) | Failure::OldDaemon | Failure::BadReply(_) => false,
         }
     }
@@ -76,12 +76,18 @@ impl Failure {
 }
 
 impl Reason {
+    /// There is no time for another attempt, or no wish.
+    fn ends_call(&self) -> bool {
+        matches!(self, Reason::Deadline | Reason::Interrupted)
+    }
+
     /// The error of a daemon at `socket` that cannot be reached.
     pub(crate) fn into_error(self, socket: &Path) -> Error {
         match self {
             Reason::System(
                 errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS),
             ) => Error::system("connecting to the daemon", errno),
+            Reason::Interrupted => Error::Interrupted,
             reason => Error::Unavailable {
                 socket: socket.to_owned(),
                 reason: format!("{reason}; {}", reason.advice()),
@@ -101,6 +107,7 @@ impl Reason {
                 "it has ended, or has dropped this client: try again, and look at its log"
             }
             Reason::Dropped => "take answers sooner, or ask for less at once",
+            Reason::Interrupted => "make the call again if the answer is still wanted",
             Reason::System(Errno::ENOENT | Errno::ENOTDIR) => {
                 "start it, or check the socket's path (L1D_SOCKET)"
             }
@@ -118,7 +125,7 @@ impl Reason {
     fn cause(&self) -> Option<Cause> {
         match self {
             Reason::System(errno) => Some(Cause::of(io::Error::from(*errno))),
-            Reason::Deadline | Reason::Closed | Reason::Dropped => None,
+            Reason::Deadline | Reason::Closed | Reason::Interrupted | Reason::Dropped => None,
         }
     }
 }
@@ -135,6 +142,7 @@ impl fmt::Display for Reason {
             Reason::Deadline => f.write_str("no answer within the deadline"),
             Reason::System(errno) => f.write_str(errno.desc()),
             Reason::Closed => f.write_str("the daemon closed the connection"),
+            Reason::Interrupted => f.write_str("a signal interrupted the wait for the answer"),
             Reason::Dropped => {
                 f.write_str("the daemon dropped an answer that was not taken in time")
             }

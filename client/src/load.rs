@@ -4,10 +4,8 @@ use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::failure::Intent;
-#[cfg(feature = "tokio")]
-use crate::pending::Pending;
 use crate::reply::unexpected;
-use crate::shared::Patience;
+use crate::shared::{Patience, Shared};
 use crate::value::{Lookup, Meta, SetOptions, Source, Stored, Value};
 use crate::writes;
 use l1d_wire::protocol::{Request, Response, Set};
@@ -67,14 +65,14 @@ impl LoadToken {
         LoadToken { key: Box::default(), token: 0 }
     }
 
-    fn fill<'a>(&'a self, value: &'a [u8], options: &SetOptions) -> Request<'a> {
+    pub(crate) fn fill<'a>(&'a self, value: &'a [u8], options: &SetOptions) -> Request<'a> {
         let SetOptions { lifetime, flags, write, .. } = *options;
         let set = Set { key: &self.key, value, ttl: lifetime.ttl(), flags, write, reply: true };
         Request::Fill { token: self.token, set }
     }
 
     /// An empty error would hand the key on.
-    fn abandon<'a>(&'a self, error: Option<&'a str>) -> Request<'a> {
+    pub(crate) fn abandon<'a>(&'a self, error: Option<&'a str>) -> Request<'a> {
         let error = match error {
             Some("") => "no reason was given",
             error => error.unwrap_or_default(),
@@ -193,7 +191,7 @@ impl Client {
         if let Lookup::Found(value) = self.lookup(key)? {
             return Ok(Reservation::Found(value));
         }
-        let mut wait = Wait::new(options);
+        let mut wait = Wait::new(options, &self.shared);
         loop {
             let deadline = self.shared.deadline();
             let request = wait.request(key);
@@ -214,6 +212,7 @@ impl Client {
                     return Ok(Reservation::Found(value));
                 }
             }
+            wait.go_on()?;
         }
     }
 
@@ -263,33 +262,6 @@ impl Client {
     }
 }
 
-#[cfg(feature = "tokio")]
-impl Client {
-    /// Asks once, without waiting for the daemon's answer.
-    pub(crate) fn submit_reserve(&self, key: &[u8], wait: &Wait) -> Pending<Asked> {
-        let (request, key) = (wait.request(key), key.to_vec());
-        let finish = Box::new(move |response: Response<'_>| reserved(&key, &response));
-        Pending::begin(self, &request, Intent::Read, finish)
-    }
-
-    /// [`fill`](Self::fill) without waiting for the daemon's answer.
-    pub(crate) fn submit_fill(
-        &self,
-        token: &LoadToken,
-        value: &[u8],
-        options: &SetOptions,
-    ) -> Pending<Stored> {
-        self.submit_set_by(&token.key, value, options, &token.fill(value, options))
-    }
-
-    /// [`abandon`](Self::abandon) without waiting for the daemon's answer.
-    pub(crate) fn submit_abandon(&self, token: &LoadToken, error: Option<&str>) -> Pending<()> {
-        let finish = Box::new(|response: Response<'_>| done(&response));
-        // A write, which is carried out even if nobody asks for the answer.
-        Pending::begin(self, &token.abandon(error), Intent::Write, finish)
-    }
-}
-
 /// A reservation that is handed on if a panic passes by.
 struct Held<'a> {
     client: &'a Client,
@@ -321,7 +293,7 @@ pub(crate) enum Asked {
 }
 
 /// The wait for another process's value.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Wait {
     lease: Duration,
     end: Deadline,
@@ -331,12 +303,12 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    pub(crate) fn new(options: &LoadOptions) -> Wait {
-        let (lease, end) = (options.lease, Deadline::after(options.wait));
+    pub(crate) fn new(options: &LoadOptions, shared: &Shared) -> Wait {
+        let (lease, end) = (options.lease, shared.deadline_after(options.wait));
         Wait { lease, end, waits_for: 0, pause: LOOK }
     }
 
-    fn request<'a>(&self, key: &'a [u8]) -> Request<'a> {
+    pub(crate) fn request<'a>(&self, key: &'a [u8]) -> Request<'a> {
         Request::Reserve { key, lease: self.lease, waits_for: self.waits_for }
     }
 
@@ -352,6 +324,12 @@ impl Wait {
         Ok(())
     }
 
+    /// Fails if a signal came and the program ends the call. (A sleep goes on after a signal, so
+    /// this is called after each pause, which is short.)
+    fn go_on(&self) -> Result<(), Error> {
+        self.end.go_on().map_err(|_| Error::Interrupted)
+    }
+
     /// How long to pause before the daemon is asked again.
     pub(crate) fn pause(&mut self) -> Duration {
         let pause = self.pause.min(self.end.remaining());
@@ -360,7 +338,7 @@ impl Wait {
     }
 }
 
-fn reserved(key: &[u8], response: &Response<'_>) -> Result<Asked, Error> {
+pub(crate) fn reserved(key: &[u8], response: &Response<'_>) -> Result<Asked, Error> {
     match response {
         Response::Loading { token } => Ok(Asked::Loading { token: *token }),
         Response::Reserved { token } => {
@@ -375,7 +353,7 @@ fn reserved(key: &[u8], response: &Response<'_>) -> Result<Asked, Error> {
     }
 }
 
-fn done(response: &Response<'_>) -> Result<(), Error> {
+pub(crate) fn done(response: &Response<'_>) -> Result<(), Error> {
     match response {
         Response::Done => Ok(()),
         other => Err(unexpected(other)),

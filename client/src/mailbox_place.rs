@@ -72,16 +72,30 @@ impl MailboxPlace {
             if !*is_opening {
                 *is_opening = true;
                 drop(is_opening);
+                let opening = Opening(self);
                 let opened = open();
-                *self.is_opening.lock().unwrap_or_else(PoisonError::into_inner) = false;
-                self.opened.notify_all();
+                drop(opening);
                 return Some(opened.map(|()| self.get()));
             }
             if deadline.has_passed() {
                 return None;
             }
-            let waited = self.opened.wait_timeout(is_opening, deadline.remaining());
-            drop(waited);
+            let waited = self.opened.wait_timeout(is_opening, deadline.slice());
+            let (is_opening, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            drop(is_opening);
+            if timeout.timed_out() && deadline.go_on().is_err() {
+                return Some(Err(Error::Interrupted));
+            }
         }
+    }
+}
+
+/// Lets other threads open a mailbox when this one is done, also if the program's code panicked.
+struct Opening<'a>(&'a MailboxPlace);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        *self.0.is_opening.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.opened.notify_all();
     }
 }

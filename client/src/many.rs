@@ -65,6 +65,15 @@ impl Client {
         self.collect(keys, values)
     }
 
+    /// What L1 knows of the keys, into the caller's `values`, without waiting for anything. Returns
+    /// the indices of the keys that the daemon may know more about, whose values count as missing:
+    /// [`lookup_many`](Self::lookup_many) asks for them.
+    pub fn peek_many_into<K: AsRef<[u8]>>(&self, keys: &[K], values: &mut Values) -> Vec<usize> {
+        values.clear();
+        let unknown = self.collect_known(keys, || Patience::None, values);
+        unknown.into_iter().map(|(index, _)| index).collect()
+    }
+
     #[inline]
     fn collect<K: AsRef<[u8]>>(&self, keys: &[K], values: &mut impl Collect) -> Result<(), Error> {
         let deadline = OnceCell::new();

@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::sentinel::PerProcess;
 use crate::table::{Table, TableRead};
-use crate::value::Source;
+use crate::value::{Meta, Source};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, UnitWeighter};
 use shm_layout::Sighting;
@@ -75,6 +75,13 @@ impl<T> Clone for Decoded<T> {
     }
 }
 
+/// Whom to ask for a value that the table does not hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    Daemon,
+    Nobody,
+}
+
 /// Where a value was found.
 enum Found {
     /// In this table, with this version.
@@ -127,6 +134,54 @@ impl<T> Memo<T> {
         decode: impl FnOnce(&[u8]) -> Result<T, E>,
     ) -> Result<Option<Arc<T>>, MemoError<E>> {
         let key = key.as_ref();
+        match self.held(key) {
+            Some(object) => Ok(Some(object)),
+            None => self.decode_again(key, Ask::Daemon, |value, _| decode(value)),
+        }
+    }
+
+    /// [`decoded`](Self::decoded) with a decoder that is told the value's metadata too.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`decoded`](Self::decoded).
+    #[inline]
+    pub fn decoded_with<E>(
+        &self,
+        key: impl AsRef<[u8]>,
+        decode: impl FnOnce(&[u8], Meta) -> Result<T, E>,
+    ) -> Result<Option<Arc<T>>, MemoError<E>> {
+        let key = key.as_ref();
+        match self.held(key) {
+            Some(object) => Ok(Some(object)),
+            None => self.decode_again(key, Ask::Daemon, decode),
+        }
+    }
+
+    /// [`decoded_with`](Self::decoded_with) of a value that the table holds; `None` otherwise.
+    /// Asks and waits for nobody.
+    ///
+    /// # Errors
+    ///
+    /// What `decode` returns.
+    #[inline]
+    pub fn peeked_with<E>(
+        &self,
+        key: impl AsRef<[u8]>,
+        decode: impl FnOnce(&[u8], Meta) -> Result<T, E>,
+    ) -> Result<Option<Arc<T>>, MemoError<E>> {
+        let key = key.as_ref();
+        match self.held(key) {
+            Some(object) => Ok(Some(object)),
+            None => self.decode_again(key, Ask::Nobody, decode),
+        }
+    }
+
+    /// The object that was made from the current value of `key`, if one was: without waiting,
+    /// decoding or asking. `None` says nothing about the key.
+    #[inline(always)]
+    pub fn held(&self, key: impl AsRef<[u8]>) -> Option<Arc<T>> {
+        let key = key.as_ref();
         if let Some(table) = self.client.shared.table()
             // The table's line travels while the object is looked up.
             && let Some(decoded) = self.objects().get(&Asked {
@@ -137,32 +192,32 @@ impl<T> Memo<T> {
             && table.holds(&decoded.sighting)
         {
             self.client.shared.note_hit(table, key);
-            return Ok(Some(decoded.object));
+            return Some(decoded.object);
         }
-        self.decode_again(key, decode)
+        None
     }
 
     #[cold]
     #[inline(never)]
     fn decode_again<E>(
         &self,
-        key: impl AsRef<[u8]>,
-        decode: impl FnOnce(&[u8]) -> Result<T, E>,
+        key: &[u8],
+        ask: Ask,
+        decode: impl FnOnce(&[u8], Meta) -> Result<T, E>,
     ) -> Result<Option<Arc<T>>, MemoError<E>> {
-        let key = key.as_ref();
         // The object may still hold: perhaps it was only time for a look at the table.
         self.client.shared.look_if_due();
         if let Some(object) = self.moved(key) {
             return Ok(Some(object));
         }
         let mut value = Vec::new();
-        let Some(found) = self.find(key, &mut value)? else {
+        let Some((found, meta)) = self.find(key, ask, &mut value)? else {
             if let Some(table) = self.client.shared.table() {
                 self.objects().remove(&Asked::of(table, key));
             }
             return Ok(None);
         };
-        let object = Arc::new(decode(&value).map_err(MemoError::Decode)?);
+        let object = Arc::new(decode(&value, meta).map_err(MemoError::Decode)?);
         if let Found::Table(table_id, version) = found
             && let Some((table, sighting)) = self.sight(key)
             && (table.id(), sighting.hit().version) == (table_id, version)
@@ -198,9 +253,15 @@ impl<T> Memo<T> {
     }
 
     /// Copies the value of `key` into `value`.
-    fn find(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Option<Found>, Error> {
-        if let Some(found) = self.read_table(key, value) {
-            return Ok(Some(found));
+    fn find(
+        &self,
+        key: &[u8],
+        ask: Ask,
+        value: &mut Vec<u8>,
+    ) -> Result<Option<(Found, Meta)>, Error> {
+        let found = self.read_table(key, value);
+        if found.is_some() || ask == Ask::Nobody {
+            return Ok(found);
         }
         let Some(meta) = self.client.get_into(key, value)? else {
             return Ok(None);
@@ -214,15 +275,15 @@ impl<T> Memo<T> {
                 return Ok(Some(found));
             }
         }
-        Ok(Some(Found::Elsewhere))
+        Ok(Some((Found::Elsewhere, meta)))
     }
 
-    fn read_table(&self, key: &[u8], value: &mut Vec<u8>) -> Option<Found> {
+    fn read_table(&self, key: &[u8], value: &mut Vec<u8>) -> Option<(Found, Meta)> {
         let table = self.client.shared.table()?;
         let read = table.read(key, value);
         self.client.shared.note(table, key, &read);
         match read {
-            TableRead::Hit(meta) => Some(Found::Table(table.id(), meta.version)),
+            TableRead::Hit(meta) => Some((Found::Table(table.id(), meta.version), meta)),
             _ => None,
         }
     }

@@ -126,7 +126,8 @@ impl<T> Pending<T> {
     }
 
     /// The answer, once it has come; `None` before that, and after it was given out. Call this
-    /// again when the descriptor is readable, and at the client's deadline.
+    /// again when the descriptor is readable, and at the client's deadline. Without a mailbox the
+    /// first call sends the request and waits for the answer.
     pub fn poll(&mut self) -> Option<Result<T, Error>> {
         self.leave_to_parent();
         if let Some(mailbox) = self.mailbox() {
@@ -138,15 +139,6 @@ impl<T> Pending<T> {
             Some(request) => Some(request.ask(&self.client, self.intent, &self.deadline)),
             None => answer,
         }
-    }
-
-    /// Sends the request over the control socket and waits for the answer, if there is no mailbox.
-    pub(crate) fn sent(mut self) -> Pending<T> {
-        if let Some(request) = self.take_unmailed() {
-            let answer = request.ask(&self.client, self.intent, &self.deadline);
-            self.state = State::Answered(Some(answer));
-        }
-        self
     }
 
     /// The request, if it must be sent over the control socket, which means waiting.
@@ -163,11 +155,12 @@ impl<T> Pending<T> {
     /// What [`Encoded::ask`] needs besides the request.
     #[cfg(feature = "tokio")]
     pub(crate) fn terms(&self) -> (Client, Intent, Deadline) {
-        (self.client.clone(), self.intent, self.deadline)
+        (self.client.clone(), self.intent, self.deadline.clone())
     }
 
-    /// [`poll`](Self::poll) without draining the descriptor.
-    pub(crate) fn look(&mut self) -> Option<Result<T, Error>> {
+    /// [`poll`](Self::poll) without draining the descriptor: costs no system call, for a few looks
+    /// at what may come at once, before waiting at the descriptor.
+    pub fn look(&mut self) -> Option<Result<T, Error>> {
         self.leave_to_parent();
         if let State::Queued(queued) = &self.state {
             let mailbox = queued.mailbox.as_ref();
@@ -237,11 +230,11 @@ impl<T> Pending<T> {
         matches!(self.state, State::Answered(_))
     }
 
-    /// Whether the request was not sent as a whole yet: this process is attaching to the daemon,
-    /// too many requests of this process are under way, or the request is large and the daemon has
-    /// not read its first pieces. `poll` goes on with it: call it again every millisecond or so,
-    /// when the answer to another request has come, and at the client's deadline, when it fails,
-    /// with [`Error::Busy`] if too many were under way.
+    /// Whether the request was not sent as a whole yet: this process is attaching to the daemon or
+    /// has no mailbox, too many requests of this process are under way, or the request is large and
+    /// the daemon has not read its first pieces. `poll` goes on with it: call it again every
+    /// millisecond or so, when the answer to another request has come, and at the client's
+    /// deadline, when it fails, with [`Error::Busy`] if too many were under way.
     #[must_use]
     pub fn is_queued(&self) -> bool {
         match &self.state {

@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use crate::deadline::Deadline;
+use crate::failure::Reason;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Connections of one process.
@@ -34,25 +35,31 @@ impl Pool {
 
     /// The right to one connection: an idle one that still stands, or none yet. `None` when all are
     /// in use until the deadline.
-    pub(crate) fn lease(&self, deadline: &Deadline) -> Option<Lease<'_>> {
+    pub(crate) fn lease(&self, deadline: &Deadline) -> Result<Option<Lease<'_>>, Reason> {
         let mut state = self.lock();
         loop {
             while let Some(connection) = state.idle.pop() {
                 // Closed by a daemon that has gone: the next one may be closed too.
                 if connection.is_quiet() {
-                    return Some(self.leased(Some(connection)));
+                    return Ok(Some(self.leased(Some(connection))));
                 }
                 state.open = state.open.saturating_sub(1);
             }
             if state.open < self.connections_max {
                 state.open += 1;
-                return Some(self.leased(None));
+                return Ok(Some(self.leased(None)));
             }
             if deadline.has_passed() {
-                return None;
+                return Ok(None);
             }
-            let waited = self.freed.wait_timeout(state, deadline.remaining());
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.freed.wait_timeout(state, deadline.slice());
+            let (held, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = held;
+            if timeout.timed_out() && deadline.may_be_interrupted() {
+                drop(state);
+                deadline.go_on()?;
+                state = self.lock();
+            }
         }
     }
 

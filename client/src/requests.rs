@@ -13,7 +13,7 @@ use l1d_wire::protocol::{Request, Response};
 impl Client {
     /// [`lookup`](Self::lookup) without waiting for the daemon: a hit is answered at once, and
     /// anything else when [`Pending::descriptor`] is readable. Only where the daemon gives no
-    /// mailbox, or none that this client knows, requests wait for their answers.
+    /// mailbox, or none that this client knows, [`Pending::poll`] waits for the answer.
     ///
     /// ```no_run
     /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
@@ -29,13 +29,18 @@ impl Client {
     /// ```
     #[inline]
     pub fn request(&self, key: impl AsRef<[u8]>) -> Pending<Lookup> {
-        self.submit_lookup(key.as_ref()).sent()
+        self.request_lookup(key.as_ref(), std::convert::identity)
     }
 
-    pub(crate) fn submit_lookup(&self, key: &[u8]) -> Pending<Lookup> {
+    /// Looks `key` up; the answer is what `give` makes of the result.
+    pub(crate) fn request_lookup<T>(
+        &self,
+        key: &[u8],
+        give: impl Fn(Lookup) -> T + Send + 'static,
+    ) -> Pending<T> {
         let known = self.peek_find(key, Patience::None);
         if !matches!(known, Lookup::Unknown) {
-            return Pending::answered(self, Ok(known));
+            return Pending::answered(self, Ok(give(known)));
         }
         if let Err(error) = check_key(key) {
             return Pending::answered(self, Err(error));
@@ -45,7 +50,7 @@ impl Client {
         let finish = move |response: Response<'_>| {
             let mut value = Vec::new();
             let found = client.take_answer(ticket.as_ref(), &owned, &response, &mut value)?;
-            Ok(found.map(|meta| Value::new(value, meta)))
+            Ok(give(found.map(|meta| Value::new(value, meta))))
         };
         Pending::begin(self, &Request::Get { key }, Intent::Read, Box::new(finish))
     }
@@ -58,21 +63,13 @@ impl Client {
         value: impl AsRef<[u8]>,
         options: &SetOptions,
     ) -> Pending<Stored> {
-        self.submit_set(key.as_ref(), value.as_ref(), options).sent()
-    }
-
-    pub(crate) fn submit_set(
-        &self,
-        key: &[u8],
-        value: &[u8],
-        options: &SetOptions,
-    ) -> Pending<Stored> {
+        let (key, value) = (key.as_ref(), value.as_ref());
         let options = SetOptions { no_wait: false, ..*options };
-        self.submit_set_by(key, value, &options, &writes::request(key, value, &options))
+        self.request_set_by(key, value, &options, &writes::request(key, value, &options))
     }
 
     /// Sends `request`, which stores the value. `options` wait for the answer.
-    pub(crate) fn submit_set_by(
+    pub(crate) fn request_set_by(
         &self,
         key: &[u8],
         value: &[u8],
@@ -102,10 +99,7 @@ impl Client {
     /// [`delete`](Self::delete) without waiting for the daemon's answer.
     #[inline]
     pub fn request_delete(&self, key: impl AsRef<[u8]>) -> Pending<Deleted> {
-        self.submit_delete(key.as_ref()).sent()
-    }
-
-    pub(crate) fn submit_delete(&self, key: &[u8]) -> Pending<Deleted> {
+        let key = key.as_ref();
         if let Err(error) = check_key(key) {
             return Pending::answered(self, Err(error));
         }

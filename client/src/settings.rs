@@ -1,5 +1,6 @@
 //! The settings of a client.
 
+use crate::interrupt::Interrupt;
 use crate::populate::Populate;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,7 @@ pub(crate) struct Settings {
     pub populate: Populate,
     pub owner_uid: Option<u32>,
     pub process_cache_bytes: u64,
+    pub interrupt: Interrupt,
 }
 
 impl Default for Settings {
@@ -30,6 +32,7 @@ impl Default for Settings {
             populate: Populate::Auto,
             owner_uid: None,
             process_cache_bytes: 16 << 20,
+            interrupt: Interrupt::default(),
         }
     }
 }

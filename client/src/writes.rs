@@ -139,6 +139,21 @@ impl Client {
         &self,
         entries: &[(K, V)],
     ) -> Result<Vec<Result<Stored, Error>>, Error> {
+        self.set_many_with(entries, &SetOptions::default())
+    }
+
+    /// [`set_many`](Self::set_many) with a lifetime, flags and write mode, which hold for all of
+    /// them. `no_wait` has no effect.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`set_many`](Self::set_many).
+    pub fn set_many_with<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        entries: &[(K, V)],
+        options: &SetOptions,
+    ) -> Result<Vec<Result<Stored, Error>>, Error> {
+        let SetOptions { lifetime, flags, write, .. } = *options;
         let deadline = self.shared.deadline();
         let process = self.shared.process();
         self.shared.follow_policy(process, Patience::Until(&deadline));
@@ -162,7 +177,7 @@ impl Client {
                 let reason = "the daemon did not answer for this one";
                 stored.push(Err(Error::unknown_outcome(reason)));
                 places.push((stored.len() - 1, process.begin_write(key)));
-                sets.push(Set { key, value, ttl: None, flags: 0, write: None, reply: true });
+                sets.push(Set { key, value, ttl: lifetime.ttl(), flags, write, reply: true });
             }
             if sets.is_empty() {
                 continue;
@@ -173,9 +188,11 @@ impl Client {
                 let answer = answers.as_mut().and_then(Iterator::next).cloned();
                 let rule = process.cache_of(set.key).and_then(|_| process.rule(set.key));
                 let fresh = match (&answer, rule) {
-                    (Some(Ok(_)), Some(rule)) => {
-                        Some(Fresh { value: Some(set.value), flags: 0, ttl: rule.ttl })
-                    }
+                    (Some(Ok(_)), Some(rule)) => Some(Fresh {
+                        value: Some(set.value),
+                        flags,
+                        ttl: lifetime.ttl().unwrap_or(rule.ttl).min(rule.ttl),
+                    }),
                     _ => None,
                 };
                 process.end_write(ticket, set.key, fresh.as_ref());

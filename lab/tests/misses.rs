@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 fn daemon() -> PathBuf {
     let lab = Path::new(env!("CARGO_BIN_EXE_l1d-lab"));
     let daemon = lab.with_file_name("l1d");
-    assert!(daemon.exists(), "{} is missing: cargo build --workspace", daemon.display());
+    assert!(daemon.exists(), "{} is missing: cargo build --bins", daemon.display());
     daemon
 }
 

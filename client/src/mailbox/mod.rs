@@ -178,7 +178,8 @@ impl ClientEnd {
         deadline: &Deadline,
         take: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, Failure> {
-        let Some(lane) = self.take_lane(Some(deadline)) else { return Ok(None) };
+        let lane = self.take_lane(Some(deadline)).map_err(Failure::NotSent)?;
+        let Some(lane) = lane else { return Ok(None) };
         let mut lane_request = LaneRequest::on(self, lane);
         lane_request.send(request, deadline)?;
         lane_request.wait(usize::from(is_write), deadline)?;
@@ -192,7 +193,8 @@ impl ClientEnd {
         request: &Request<'_>,
         deadline: &Deadline,
     ) -> Result<Option<LaneRequest<Arc<ClientEnd>>>, Failure> {
-        let Some(lane) = self.take_lane(None) else { return Ok(None) };
+        let lane = self.take_lane(None).map_err(Failure::NotSent)?;
+        let Some(lane) = lane else { return Ok(None) };
         self.publish_processor();
         let mut lane_request = LaneRequest::on(self, lane);
         lane_request.is_polled = true;
@@ -270,7 +272,7 @@ impl ClientEnd {
 
     fn post_in_pieces(&self, request: &Request<'_>, deadline: &Deadline) -> Result<(), Unsent> {
         // Assembled in a lane, to which no reply comes.
-        let lane = self.take_lane(None).ok_or(Unsent::Busy)?;
+        let lane = self.take_lane(None).ok().flatten().ok_or(Unsent::Busy)?;
         self.publish_processor();
         let mut lane_request = LaneRequest::on(self, lane);
         let sent = lane_request.send(request, deadline);
@@ -348,20 +350,28 @@ impl ClientEnd {
     }
 
     /// Takes a free lane, or waits for one until the deadline; without a deadline it does not wait.
-    fn take_lane(&self, deadline: Option<&Deadline>) -> Option<Lane> {
+    fn take_lane(&self, deadline: Option<&Deadline>) -> Result<Option<Lane>, Reason> {
         let mut sender = self.lock();
         loop {
             if sender.free.is_empty() {
                 self.reclaim(&mut sender);
             }
             if let Some(lane) = sender.free.pop() {
-                return Some(lane);
+                return Ok(Some(lane));
             }
-            let deadline = deadline.filter(|deadline| !deadline.has_passed())?;
+            let Some(deadline) = deadline.filter(|deadline| !deadline.has_passed()) else {
+                return Ok(None);
+            };
             // In slices, because nothing signals that the reply for an abandoned lane has arrived.
             let slice = deadline.remaining().min(wait::SLICE);
             let waited = self.freed.wait_timeout(sender, slice);
-            sender = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let (held, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            sender = held;
+            if timeout.timed_out() && deadline.may_be_interrupted() {
+                drop(sender);
+                deadline.go_on()?;
+                sender = self.lock();
+            }
         }
     }
 

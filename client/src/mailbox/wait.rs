@@ -11,6 +11,7 @@
 use super::{ClientEnd, Counter, Lane};
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Reason};
+use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags, Timespec};
 use shm_layout::mailbox::lane::Piece;
 use std::hint::spin_loop;
@@ -110,7 +111,9 @@ impl ClientEnd {
                 return Err(Failure::NoReply(Reason::Deadline));
             }
             if let Some(word) = self.words.sleep_in(number, lane.sequence)
-                && self.sleep(self.words.lane_word(number), word, deadline)
+                && self
+                    .sleep(self.words.lane_word(number), word, deadline)
+                    .map_err(Failure::NoReply)?
             {
                 continue;
             }
@@ -129,7 +132,7 @@ impl ClientEnd {
         if deadline.has_passed() {
             return Err(Reason::Deadline);
         }
-        self.sleep(self.words.room_word(), 1, deadline);
+        self.sleep(self.words.room_word(), 1, deadline)?;
         if self.socket.is_closed() {
             self.give_up();
             return Err(Reason::Closed);
@@ -139,14 +142,18 @@ impl ClientEnd {
 
     /// Sleeps while the low half of the word is `value`, for a slice at most. Returns whether it
     /// was woken: then the reply or the room is more likely to be there than the daemon to be gone.
-    fn sleep(&self, index: usize, value: u32, deadline: &Deadline) -> bool {
+    fn sleep(&self, index: usize, value: u32, deadline: &Deadline) -> Result<bool, Reason> {
         self.count(Counter::Sleeps);
         let slice = deadline.remaining().min(SLICE);
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(slice.subsec_nanos()) };
         // SAFETY: a word of the mailbox; only the kernel uses the reference.
         let word = unsafe { self.words.memory().futex(index) };
-        // Woken, timed out, or the word has changed already: the caller checks again in any case.
-        futex::wait(word, Flags::empty(), value, Some(&timeout)).is_ok()
+        match futex::wait(word, Flags::empty(), value, Some(&timeout)) {
+            Ok(()) => Ok(true),
+            Err(Errno::INTR | Errno::TIMEDOUT) => deadline.go_on().map(|()| false),
+            // The word has changed already.
+            Err(_) => Ok(false),
+        }
     }
 }
 

@@ -45,7 +45,7 @@ impl Shared {
         let is_write = intent == Intent::Write;
         let asked = self.with_mailbox(
             intent,
-            || *deadline,
+            || deadline.clone(),
             |mailbox| {
                 mailbox.call(request, is_write, deadline, |payload| {
                     Shared::take_reply(mailbox, payload, &mut take)
@@ -113,8 +113,8 @@ impl Shared {
         let deadline = LazyCell::new(deadline);
         let posted = self.with_mailbox(
             Intent::Write,
-            || *deadline,
-            |mailbox| match mailbox.post(request, || *deadline) {
+            || deadline.clone(),
+            |mailbox| match mailbox.post(request, || deadline.clone()) {
                 Ok(()) => Ok(Ok(())),
                 Err(Unsent::Busy) => Ok(Err(ring_full())),
                 Err(Unsent::Failed(failure)) => Err(failure),
@@ -205,7 +205,9 @@ impl Shared {
     ) -> Result<T, Error> {
         let busy =
             || Error::Busy { reason: "all connections of this client are in use".to_owned() };
-        let mut lease = process.pool.lease(deadline).ok_or_else(busy)?;
+        let lease = process.pool.lease(deadline);
+        let lease = lease.map_err(|reason| reason.into_error(&self.settings.socket))?;
+        let mut lease = lease.ok_or_else(busy)?;
         let mut first = None;
         if let Some(mut connection) = lease.connection.take() {
             match talk(&mut connection) {

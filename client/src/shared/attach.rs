@@ -112,7 +112,7 @@ impl Shared {
         place.take_if(|attaching| attaching.is_stale());
         let attaching = place.get_or_insert_with(|| Attaching::begin(self));
         let greeted = attaching.step(self).transpose()?;
-        let deadline = attaching.deadline;
+        let deadline = attaching.deadline.clone();
         *place = None;
         // The lock is held until the mailbox is in place, so that no other thread opens another.
         Some(greeted.and_then(|greeting| {

@@ -1,7 +1,6 @@
 //! Following the policy while the daemon changes it.
 
 use super::{Patience, Shared};
-use crate::deadline::Deadline;
 use crate::process::Process;
 
 impl Shared {
@@ -26,15 +25,12 @@ impl Shared {
     /// The policy comes with every connection. One that was waited for is closed at once.
     #[cold]
     fn attach_for_policy(&self, process: &Process, patience: Patience<'_>) {
-        let own = Deadline::after(self.settings.attach_deadline);
-        let deadline = match patience {
-            Patience::None => return self.begin_attaching(process),
-            Patience::OfAttaching => &own,
-            Patience::Until(deadline) => deadline,
+        let Some(deadline) = self.patience_for_attaching(patience) else {
+            return self.begin_attaching(process);
         };
         process.attach_for_policy(
             || self.has_policy_in_force(process),
-            || self.attach(process, deadline, false).is_ok(),
+            || self.attach(process, &deadline, false).is_ok(),
         );
     }
 }

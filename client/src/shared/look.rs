@@ -41,18 +41,22 @@ impl Shared {
             return self.look_after(table, answer_time);
         }
         let process = self.process();
-        let own = Deadline::after(self.settings.attach_deadline);
-        let deadline = match patience {
-            Patience::None => {
-                self.go_on_attaching(process, answer_time);
-                return;
-            }
-            Patience::OfAttaching => &own,
-            Patience::Until(deadline) => deadline,
+        let Some(deadline) = self.patience_for_attaching(patience) else {
+            self.go_on_attaching(process, answer_time);
+            return;
         };
         process.attach_now_and_then(|| {
-            self.attach_with_mailbox(process, deadline).is_ok() && self.has_current_table()
+            self.attach_with_mailbox(process, &deadline).is_ok() && self.has_current_table()
         });
+    }
+
+    /// The deadline of attaching for a read, which holds locks meanwhile; `None`: it cannot wait.
+    pub(super) fn patience_for_attaching(&self, patience: Patience<'_>) -> Option<Deadline> {
+        match patience {
+            Patience::None => None,
+            Patience::OfAttaching => Some(Deadline::after(self.settings.attach_deadline)),
+            Patience::Until(deadline) => Some(deadline.under_lock(self.settings.attach_deadline)),
+        }
     }
 
     /// Takes a step of attaching without waiting.

@@ -30,7 +30,9 @@ use crate::settings::Settings;
 use crate::table::{Table, TableRead};
 use greet::Unnegotiated;
 use shm_layout::{Hit, NoHit};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 pub(crate) struct Shared {
     attachments: Attachments,
@@ -58,9 +60,18 @@ impl Shared {
         })
     }
 
+    pub(crate) fn socket(&self) -> &Path {
+        &self.settings.socket
+    }
+
     /// The deadline of a call that begins now.
     pub(crate) fn deadline(&self) -> Deadline {
-        Deadline::after(self.settings.deadline)
+        self.deadline_after(self.settings.deadline)
+    }
+
+    /// The deadline of a call that begins now and may take this long.
+    pub(crate) fn deadline_after(&self, time: Duration) -> Deadline {
+        Deadline::after(time).with_interrupt(&self.settings.interrupt)
     }
 
     /// This process's state. A forked child makes its own.

@@ -1,0 +1,69 @@
+"""Objects that several callers may be given: those that nobody can change."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import fractions
+import ipaddress
+import types
+import uuid
+from typing import Any
+
+__all__ = ["freeze", "is_immutable"]
+
+_ATOMS = frozenset(
+    {
+        type(None),
+        bool,
+        int,
+        float,
+        complex,
+        str,
+        bytes,
+        range,
+        datetime.date,
+        datetime.time,
+        datetime.datetime,
+        datetime.timedelta,
+        decimal.Decimal,
+        fractions.Fraction,
+        uuid.UUID,
+        ipaddress.IPv4Address,
+        ipaddress.IPv6Address,
+    }
+)
+
+
+def is_immutable(value: Any) -> bool:
+    """Whether neither the object nor anything in it can be changed, as far as its type tells."""
+    kind = type(value)
+    if kind in _ATOMS or isinstance(value, enum.Enum):
+        return True
+    if kind is tuple or kind is frozenset:
+        return all(map(is_immutable, value))
+    if kind is types.MappingProxyType:  # Of a dict that only `freeze` has.
+        return all(map(is_immutable, value.values()))
+    config = getattr(kind, "__struct_config__", None)  # msgspec.Struct
+    if config is not None and config.frozen:
+        return all(is_immutable(getattr(value, name)) for name in kind.__struct_fields__)
+    return False
+
+
+def freeze(value: Any) -> Any:
+    """The value with its dicts, lists and sets as read-only mappings, tuples and frozensets.
+
+    >>> freeze({"a": [1, {2}]})
+    mappingproxy({'a': (1, frozenset({2}))})
+    """
+    kind = type(value)
+    if kind is dict:
+        return types.MappingProxyType({key: freeze(item) for key, item in value.items()})
+    if kind is list or kind is tuple:
+        return tuple(map(freeze, value))
+    if kind is set or kind is frozenset:
+        return frozenset(map(freeze, value))
+    if kind is bytearray:
+        return bytes(value)
+    return value

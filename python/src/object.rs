@@ -1,0 +1,77 @@
+//! Bytes objects that values are copied into.
+
+use l1d_client::Destination;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::mem::MaybeUninit;
+use std::ptr::null_mut;
+use std::slice;
+
+/// A new bytes object, which a value is read straight into.
+pub(crate) struct NewBytes<'py> {
+    /// Null, or a bytes object that nobody else has.
+    object: *mut ffi::PyObject,
+    py: Python<'py>,
+}
+
+impl<'py> NewBytes<'py> {
+    #[inline(always)]
+    pub(crate) fn new(py: Python<'py>) -> NewBytes<'py> {
+        NewBytes { object: null_mut(), py }
+    }
+
+    /// The object, after a read that found a value; null before.
+    #[inline(always)]
+    pub(crate) fn into_ptr(mut self) -> *mut ffi::PyObject {
+        std::mem::replace(&mut self.object, null_mut())
+    }
+
+    /// The object as one of pyo3's.
+    ///
+    /// # Errors
+    /// There is none: memory has run out.
+    pub(crate) fn into_bound(self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py;
+        // SAFETY: null with Python's error set, or a reference that this hands over.
+        unsafe { Bound::from_owned_ptr_or_err(py, self.into_ptr()) }
+    }
+}
+
+impl Destination for NewBytes<'_> {
+    #[inline(always)]
+    fn room(&mut self, bytes: usize) -> Option<&mut [MaybeUninit<u8>]> {
+        if !self.object.is_null() {
+            // SAFETY: a reference of its own, which is given up.
+            unsafe { ffi::Py_DECREF(std::mem::replace(&mut self.object, null_mut())) };
+        }
+        let size = ffi::Py_ssize_t::try_from(bytes).ok()?;
+        // SAFETY: without a source, Python makes an object of so many bytes and leaves them as they
+        // are. Until it is given out they may be written, as nobody else has the object.
+        unsafe {
+            self.object = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
+            if self.object.is_null() {
+                return None;
+            }
+            let start = ffi::PyBytes_AsString(self.object).cast::<MaybeUninit<u8>>();
+            Some(slice::from_raw_parts_mut(start, bytes))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn filled(&mut self, _bytes: usize) {}
+}
+
+impl Drop for NewBytes<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !self.object.is_null() {
+            // SAFETY: a reference of its own; `py` says that the interpreter is attached.
+            unsafe { ffi::Py_DECREF(self.object) };
+        }
+    }
+}
+
+/// A bytes object with this content.
+pub(crate) fn bytes<'py>(py: Python<'py>, content: &[u8]) -> Bound<'py, PyAny> {
+    pyo3::types::PyBytes::new(py, content).into_any()
+}
