@@ -258,3 +258,16 @@ fn be_nice() {
     // SAFETY: no pointers; on Linux, process 0 is the calling thread.
     unsafe { nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, NICE) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hazards: sets suffer from memory that nobody needs yet, or wait for what they need.
+    #[test]
+    fn the_thread_rests_while_clients_are_served_but_not_when_the_log_needs_room() {
+        let rests = |is_quiet| [0, FREE_MIN, 3, 4, 5, 8, 500].map(|free| rest_for(free, is_quiet));
+        assert_eq!(rests(false), [0, 0, 1, 4, 9, REST_MAX, REST_MAX]);
+        assert_eq!(rests(true), [0, 0, 1, 2, 2, REST_QUIET, REST_QUIET]);
+    }
+}
