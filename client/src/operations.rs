@@ -240,17 +240,21 @@ impl Client {
 
     pub(crate) fn check_operate(&self, operate: &Operate<'_>) -> Result<(), Error> {
         check_key(operate.key)?;
-        let value = match operate.operation {
-            Operation::Add { value, .. }
-            | Operation::Replace { value, .. }
-            | Operation::CompareAndSet { value, .. } => value,
-            Operation::Append { bytes } | Operation::Prepend { bytes } => bytes,
-            _ => return Ok(()),
-        };
-        match self.shared.process().rule(operate.key) {
-            Some(rule) => check_value(value, rule.value_bytes_max),
-            None => Ok(()),
+        match (stored_by(operate), self.shared.process().rule(operate.key)) {
+            (Some(value), Some(rule)) => check_value(value, rule.value_bytes_max),
+            _ => Ok(()),
         }
+    }
+}
+
+/// The bytes that an operation stores.
+pub(crate) fn stored_by<'a>(operate: &Operate<'a>) -> Option<&'a [u8]> {
+    match operate.operation {
+        Operation::Add { value, .. }
+        | Operation::Replace { value, .. }
+        | Operation::CompareAndSet { value, .. } => Some(value),
+        Operation::Append { bytes } | Operation::Prepend { bytes } => Some(bytes),
+        _ => None,
     }
 }
 

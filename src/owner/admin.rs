@@ -188,6 +188,7 @@ impl Owner {
             "table_file": self.table_file_json(),
             "clients": replies.totals(),
             "table": self.tables.current().stats(),
+            "index_advice": self.index_advice(),
             "moves": self.moves_json(),
             "advisor_private_bytes": self.tables.advisor_bytes(),
             "policies": policies,
@@ -283,6 +284,7 @@ impl Owner {
         let bytes = advice.times.map(|times| (table_bytes as f64 * times) as u64);
         let answer = json!({
             "table_bytes": table_bytes,
+            "index_advice": self.index_advice(),
             "sampled_one_key_in": advice.sampled_one_in,
             "sampled_reads": advice.sampled_reads,
             "times": advice.times,

@@ -110,6 +110,13 @@ struct Counters {
     fills_prevented: u64,
 }
 
+impl Counters {
+    /// Requests for keys, and hits that clients have reported.
+    fn served(&self) -> u64 {
+        self.gets + self.hits_told + self.sets + self.deletes + self.operations
+    }
+}
+
 impl Owner {
     /// An owner of `tables`. Known absences take at most this number of thousandths of the table,
     /// and no value lives in it for longer than `ttl_max`.
@@ -346,7 +353,7 @@ impl Service for Owner {
         if let Some(pause) = self.go_on_moving(replies) {
             next = next.min(now + pause);
         }
-        if let Some(due) = self.tables.prepare(now) {
+        if let Some(due) = self.tables.prepare(now, self.counters.served()) {
             next = next.min(due);
         }
         let now_ns = self.now_ns();

@@ -66,6 +66,15 @@ impl Resizing {
     }
 }
 
+/// What to change if entries of this size fill the index.
+fn advice_for(entry_bytes: u32) -> String {
+    format!(
+        "the index is full, so entries are evicted although the table has room: set \
+         average_entry_bytes = {entry_bytes} or fit_index = true in [table], or run \
+         l1ctl resize --fit-index"
+    )
+}
+
 impl Owner {
     /// Whether the table moves by itself to one with a better index when its entries turn out to be
     /// of another size than planned.
@@ -130,6 +139,13 @@ impl Owner {
         self.resizing.renewed = Some(Instant::now());
     }
 
+    /// If the index is full, so that entries are lost: what to change.
+    pub(super) fn index_advice(&self) -> Option<String> {
+        let table = self.tables.current();
+        let loses = table.stats().displaced > 0;
+        table.misfit().filter(|_| loses).map(advice_for)
+    }
+
     /// Begins to rebuild an unsuitable index, if enabled; otherwise says what it costs.
     pub(super) fn look_at_index(&mut self) {
         let lately = self.resizing.fitted.is_some_and(|fitted| fitted.elapsed() < FIT_PAUSE);
@@ -142,13 +158,9 @@ impl Owner {
             if stats.displaced > self.resizing.displaced {
                 self.resizing.fitted = Some(Instant::now());
                 self.resizing.displaced = stats.displaced;
-                tracing::warn!(
-                    evicted = stats.displaced,
-                    free_bytes = stats.free_bytes,
-                    "the index is full, so entries are evicted although the table has room: set \
-                     average_entry_bytes = {entry_bytes} or fit_index = true in [table], or run \
-                     l1ctl resize --fit-index"
-                );
+                let advice = advice_for(entry_bytes);
+                let (evicted, free_bytes) = (stats.displaced, stats.free_bytes);
+                tracing::warn!(evicted, free_bytes, "{advice}");
             }
             return;
         }

@@ -184,9 +184,10 @@ impl Tables {
     }
 
     /// Takes in what was allocated of the table in force since the last call. Returns when to call
-    /// it again; `None`: all is allocated.
-    pub fn prepare(&mut self, now: Instant) -> Option<Instant> {
-        self.preparation.advance(&mut self.current, now)
+    /// it again; `None`: all is allocated. While the number of requests and hits served rises, the
+    /// rest is allocated slowly.
+    pub fn prepare(&mut self, now: Instant, served: u64) -> Option<Instant> {
+        self.preparation.advance(&mut self.current, now, served)
     }
 
     fn filling(&mut self) -> Option<&mut Table<MappedMut>> {
