@@ -150,7 +150,9 @@ def test_a_key_of_another_type_is_refused_by_every_method(l1d_client, key):
             call()
 
 
-@pytest.mark.parametrize("key", ["", b"", "x" * 65_001, "é" * 40_000])
+@pytest.mark.parametrize(
+    "key", ["", b"", "x" * 65_001, "é" * 40_000], ids=["no", "none", "long", "wide"]
+)
 def test_a_key_of_no_or_too_many_bytes_is_refused(l1d_client, key):
     assert l1d_client.peek(key) is None
     for call in every_call(l1d_client, key):
