@@ -413,11 +413,12 @@ fn successor(successor: &Option<Successor>) -> Option<&Table<MappedMut>> {
 /// A random number, for the identity or the hash seed of a table in this directory.
 fn random(directory: &Path) -> Result<u64, FileError> {
     let mut bytes = [0; 8];
-    // SAFETY: the buffer is valid for writing its 8 bytes.
-    let got = unsafe { nix::libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    // The kernel's call, because the C library has it from glibc 2.25 on only.
+    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| system("no random seed for a table in", directory, error.into()))?;
     // Once the kernel's generator is ready, 8 bytes come whole, and no signal interrupts.
-    if got != 8 {
-        let source = std::io::Error::last_os_error();
+    if got != bytes.len() {
+        let source = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
         return Err(system("no random seed for a table in", directory, source));
     }
     Ok(u64::from_le_bytes(bytes))

@@ -2,9 +2,9 @@
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::ftruncate;
+use rustix::fs::{MemfdFlags, memfd_create};
 use shm_layout::mailbox::SHAPE;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,7 +15,8 @@ use std::os::fd::OwnedFd;
 /// # Errors
 /// When the system has no such memory, or no descriptor.
 pub(super) fn create() -> io::Result<(MmapRaw, OwnedFd)> {
-    let file = memfd_create("l1d-mailbox", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    // The kernel's call, because the C library has it from glibc 2.27 on only.
+    let file = memfd_create("l1d-mailbox", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     fchmod(&file, Mode::S_IRUSR | Mode::S_IWUSR)?;
     let bytes = SHAPE.bytes();
     ftruncate(&file, i64::try_from(bytes).map_err(io::Error::other)?)?;
