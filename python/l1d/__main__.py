@@ -12,7 +12,7 @@ USAGE = """\
 usage: python -m l1d COMMAND [ARGUMENTS]
 
   serve         own the table and serve this host's processes (l1d serve)
-  demo          l1d beside a cache in each process (l1d demo)
+  demo          l1d beside a cache in each process (l1d demo); with --python: in Python, in a second
   ctl           ask the daemon: get, set, stats, explain, ... (l1ctl)
   check-config  check a configuration file (l1d check-config)
 
@@ -28,14 +28,29 @@ def main(arguments: list[str]) -> NoReturn:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="", file=sys.stdout if arguments else sys.stderr)
         sys.exit(0 if arguments else _MISUSED)
+    if arguments == ["demo", "--python"]:
+        _demo_in_python()
     command, *rest = arguments
     name, rest = ("l1ctl", rest) if command == "ctl" else ("l1d", [command, *rest])
     try:
         program = find(name)
     except ProgramMissing as missing:
-        print(f"l1d: {missing}", file=sys.stderr)
-        sys.exit(_NOT_FOUND)
+        _explain(missing)
     os.execv(program, [name, *rest])
+
+
+def _demo_in_python() -> NoReturn:
+    from . import _demo
+
+    try:
+        sys.exit(_demo.run())
+    except ProgramMissing as missing:
+        _explain(missing)
+
+
+def _explain(missing: ProgramMissing) -> NoReturn:
+    print(f"l1d: {missing}", file=sys.stderr)
+    sys.exit(_NOT_FOUND)
 
 
 if __name__ == "__main__":
