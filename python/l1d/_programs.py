@@ -51,7 +51,7 @@ def _installed(name: str) -> Iterator[Path]:
     for file in files:
         # The package's directory has the name too, so a directory is no answer; `which` sees to it.
         if file.name == name:
-            yield Path(str(file.locate()))
+            yield Path(str(file.locate())).resolve()
     yield Path(sysconfig.get_path("scripts")) / name
     # pip install --target
     yield Path(__file__).parents[1] / "bin" / name
