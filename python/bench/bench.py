@@ -135,7 +135,9 @@ GOALS: list[tuple[str, tuple[str, ...], float | None]] = [
 ]
 
 
-def rivals(stack: contextlib.ExitStack) -> dict[str, tuple[bool, Callable[[], float], Callable[[], float]]]:
+def rivals(
+    stack: contextlib.ExitStack,
+) -> dict[str, tuple[bool, Callable[[], float], Callable[[], float]]]:
     """Other caches: whether processes share them, and the cost of a get and a set of 64 bytes."""
     found: dict[str, tuple[bool, Callable[[], float], Callable[[], float]]] = {}
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="l1d-bench-"))
@@ -227,7 +229,12 @@ def rivals(stack: contextlib.ExitStack) -> dict[str, tuple[bool, Callable[[], fl
         add("cachetools TTLCache (one process)", False, tools.__getitem__, tools.__setitem__, 5_000)
 
     for adding in (
-        add_lmdb, add_diskcache, add_ultradict, add_warp_cache, add_servers, add_in_process,
+        add_lmdb,
+        add_diskcache,
+        add_ultradict,
+        add_warp_cache,
+        add_servers,
+        add_in_process,
     ):
         try:
             adding()
@@ -283,7 +290,9 @@ def plot(others: dict[str, tuple[bool, float, float]], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "l1d"
     rows = sorted(others.items(), key=lambda row: -row[1][1])
     figure, axes = pyplot.subplots(figsize=(8, 0.4 * len(rows) + 1))
-    colours = ["#2a7" if name == "l1d" else "#58a" if shared else "#bbb" for name, (shared, *_) in rows]
+    colours = [
+        "#2a7" if name == "l1d" else "#58a" if shared else "#bbb" for name, (shared, *_) in rows
+    ]
     bars = axes.barh([name for name, _ in rows], [get for _, (_, get, _) in rows], color=colours)
     axes.bar_label(bars, fmt="%.0f ns", padding=3)
     axes.set_xscale("log")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from . import aio
 from ._l1d import Client, Deleted, Reservation, Stored, Value, View, __version__
+from .cache import Cache, Entry
+from .decorator import cached
 from .errors import (
     Busy,
     DeadlineExceeded,
@@ -25,8 +27,6 @@ from .errors import (
     Untrusted,
     WrongProtocol,
 )
-from .cache import Cache, Entry
-from .decorator import cached
 from .types import ABSENT, FOREVER, UNKNOWN, Key, Ttl
 
 __all__ = [

@@ -15,12 +15,12 @@ import os
 import threading
 import weakref
 from collections import deque
-from typing import Any, Awaitable, Callable, Iterable, Iterator, Mapping, Union
+from typing import Any, Awaitable, Callable, Iterable, Mapping, Union
 
 from . import _l1d
 from .cache import Codec, Entry, _pairs
 from .errors import Error, SomeFailed
-from .types import ABSENT, UNKNOWN, Key, Ttl
+from .types import Key, Ttl
 
 __all__ = ["Cache", "Client"]
 
@@ -42,7 +42,10 @@ class _Waiting:
     __slots__ = ("begin", "_future", "request", "descriptor", "orphan")
 
     def __init__(
-        self, begin: Callable[[], Any], future: asyncio.Future[Any], orphan: Callable[[Any], None] | None
+        self,
+        begin: Callable[[], Any],
+        future: asyncio.Future[Any],
+        orphan: Callable[[Any], None] | None,
     ) -> None:
         self.begin = begin
         # The task that waits keeps it; from here it would keep the loop.
@@ -51,7 +54,6 @@ class _Waiting:
         self.descriptor = -1
         # Takes the result if the task was cancelled; without it, the request is dropped then.
         self.orphan = orphan
-
 
     def waiter(self) -> asyncio.Future[Any] | None:
         """The future that still waits for a result."""
@@ -264,7 +266,9 @@ class Client:
 
     __slots__ = ("sync", "_peek_now")
 
-    def __init__(self, client: "_l1d.Client | str | os.PathLike[str] | None" = None, **options: Any) -> None:
+    def __init__(
+        self, client: "_l1d.Client | str | os.PathLike[str] | None" = None, **options: Any
+    ) -> None:
         if isinstance(client, _l1d.Client):
             if options:
                 raise TypeError("options are those of a new client, and one was given")
@@ -342,7 +346,10 @@ class Client:
     ) -> None:
         """Stores many values; all are tried. Raises ``SomeFailed``."""
         pairs = list(items.items() if isinstance(items, Mapping) else items)
-        await _all([key for key, _ in pairs], [self.set(key, value, ttl, flags=flags) for key, value in pairs])
+        await _all(
+            [key for key, _ in pairs],
+            [self.set(key, value, ttl, flags=flags) for key, value in pairs],
+        )
 
     async def delete(self, key: Key) -> "_l1d.Deleted":
         """Removes a key."""
@@ -387,17 +394,13 @@ class Client:
         self, key: Key, by: int = 1, *, initial: int | None = None, ttl: Ttl = None
     ) -> int | None:
         """Adds to a counter and returns its new value."""
-        return await _hub().ask(
-            lambda: self.sync._request_incr(key, by, initial=initial, ttl=ttl)
-        )
+        return await _hub().ask(lambda: self.sync._request_incr(key, by, initial=initial, ttl=ttl))
 
     async def decr(
         self, key: Key, by: int = 1, *, initial: int | None = None, ttl: Ttl = None
     ) -> int | None:
         """Takes from a counter and returns its new value."""
-        return await _hub().ask(
-            lambda: self.sync._request_decr(key, by, initial=initial, ttl=ttl)
-        )
+        return await _hub().ask(lambda: self.sync._request_decr(key, by, initial=initial, ttl=ttl))
 
     async def touch(self, key: Key, ttl: Ttl) -> bool:
         """Gives a value another life. Whether there is one."""
@@ -551,7 +554,9 @@ class Cache(Codec):
             key: self._load(value.value, value.flags) for key, value in zip(keys, found) if value
         }
 
-    async def set(self, key: Key, value: Any, ttl: Ttl = None, *, write: str | None = None) -> "_l1d.Stored":
+    async def set(
+        self, key: Key, value: Any, ttl: Ttl = None, *, write: str | None = None
+    ) -> "_l1d.Stored":
         """Stores an object for every process of the host."""
         data, flags = self._dump(value)
         return await self.client.set(key, data, ttl, flags=flags, write=write)
@@ -582,9 +587,7 @@ class Cache(Codec):
         data, flags = self._dump(value)
         return await self.client.replace(key, data, ttl, flags=flags)
 
-    async def cas(
-        self, key: Key, token: int, value: Any, ttl: Ttl = None
-    ) -> "_l1d.Stored | None":
+    async def cas(self, key: Key, token: int, value: Any, ttl: Ttl = None) -> "_l1d.Stored | None":
         """Stores an object if the key still has the one of `token`: ``None`` if not."""
         data, flags = self._dump(value)
         return await self.client.cas(key, token, data, ttl, flags=flags)

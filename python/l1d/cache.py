@@ -92,7 +92,9 @@ class Codec:
         """Refuses values that run code unless every possible writer is this user."""
         if not self._trust_tiers:
             kind = type(self.serializer).__name__
-            tiers = [tier for tier in ("l2", "l3") if (self._bytes.stats()["tiers"] or {}).get(tier)]
+            tiers = [
+                tier for tier in ("l2", "l3") if (self._bytes.stats()["tiers"] or {}).get(tier)
+            ]
             if tiers:
                 raise Untrusted(
                     f"{kind} runs code of whoever wrote the value, and the daemon has tiers"
@@ -129,8 +131,8 @@ def _pairs(
 class Cache(Codec):
     """Objects in the host's cache: the methods of :class:`l1d.Client` over a serializer.
 
-    `serializer` is a name (``json``, ``orjson``, ``msgpack``, ``bytes``, ``pymemcache``, ``pylibmc``,
-    ``pickle``) or an object (:class:`l1d.serializers.Serializer`).
+    `serializer` is a name (``json``, ``orjson``, ``msgpack``, ``bytes``, ``pymemcache``,
+    ``pylibmc``, ``pickle``) or an object (:class:`l1d.serializers.Serializer`).
 
     `memo` is how many decoded objects this process keeps. Each is compared with the table at every
     use, so it is never older than what another process wrote. `share` says which of them are handed
@@ -198,9 +200,7 @@ class Cache(Codec):
         """The objects of those of the keys that have one, by key as it was given."""
         keys = keys if isinstance(keys, (str, bytes)) else list(keys)
         values = self.client._get_many_values(keys)
-        return {
-            key: self._load(*found) for key, found in zip(keys, values) if found is not None
-        }
+        return {key: self._load(*found) for key, found in zip(keys, values) if found is not None}
 
     def set(
         self,

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import hashlib
 import inspect
-import json
 import logging
 import threading
 import time
@@ -47,8 +46,8 @@ def cached(
 
     With `lock`, one process of the host computes a key that nobody has, within `lease` seconds, and
     the others wait for it, up to `wait` seconds. `errors` says what they get if it raises:
-    ``"share"`` makes them raise :class:`~l1d.LoadFailed` with its text, ``"retry"`` lets the next of
-    them compute. `none="skip"` does not keep a result of ``None``. `unavailable` says what to do
+    ``"share"`` makes them raise :class:`~l1d.LoadFailed` with its text, ``"retry"`` lets the next
+    of them compute. `none="skip"` does not keep a result of ``None``. `unavailable` says what to do
     without a daemon or when a tier fails: call the function, or raise.
 
     The function gets the attributes ``key(*args)``, ``invalidate(*args)`` and ``cache``;
@@ -75,7 +74,9 @@ def cached(
 
     def decorate(function: _F) -> _F:
         kind = _OfCoroutines if inspect.iscoroutinefunction(function) else _OfFunctions
-        options = _Options(ttl, lock, none == "store", errors == "share", unavailable == "call", lease, wait)
+        options = _Options(
+            ttl, lock, none == "store", errors == "share", unavailable == "call", lease, wait
+        )
         return kind(function, key, cache, options).wrapper()  # type: ignore[return-value]
 
     return decorate

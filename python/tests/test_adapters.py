@@ -6,9 +6,9 @@ import asyncio
 import logging
 import subprocess
 import sys
-import tomllib
 
 import pytest
+import tomllib
 
 import l1d
 from l1d.adapters import DirectCacheAdapter, MultiTierCacheAdapter, PolicyDiffers, PolicyWarning
@@ -18,9 +18,7 @@ SHARED = '[[policy]]\nprefix = "analysis:"\n[[policy]]\nprefix = "market:"\n'
 
 
 def adapter(server, **settings):
-    return MultiTierCacheAdapter(
-        server.client(), cross_process_prefixes=PREFIXES, **settings
-    )
+    return MultiTierCacheAdapter(server.client(), cross_process_prefixes=PREFIXES, **settings)
 
 
 @pytest.mark.parametrize("l1d_config", [SHARED])

@@ -59,7 +59,9 @@ def test_the_same_verbs(run, client):
         assert await client.incr("n", initial=5) == 5 and await client.decr("n", 7) == -2
         assert not await client.delete_if("k", stored.token) and await client.delete("k")
         await client.set_many({f"m{i}": b"%d" % i for i in range(100)})
-        assert await client.get_many([f"m{i}" for i in range(100)]) == [b"%d" % i for i in range(100)]
+        assert await client.get_many([f"m{i}" for i in range(100)]) == [
+            b"%d" % i for i in range(100)
+        ]
         assert await client.delete_many([f"m{i}" for i in range(101)]) == 100
         assert (await client.stats())["daemon"]["pid"] and (await client.explain("k"))["key"]
         assert (await client.policy())["rules"]
@@ -363,9 +365,9 @@ def test_objects(run, l1d_client):
             calls.append(1)
             return [1]
 
-        assert await asyncio.gather(*(cache.get_or_load("l", load, 60) for _ in range(5))) == [
-            [1]
-        ] * 5
+        assert (
+            await asyncio.gather(*(cache.get_or_load("l", load, 60) for _ in range(5))) == [[1]] * 5
+        )
         assert calls == [1]
 
     for memo in (0, 10):

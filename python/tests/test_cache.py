@@ -32,7 +32,12 @@ def test_objects_come_back(l1d_server, name, memo):
         serializer = serializers.NAMES[name](pickles=True)
     cache = l1d.Cache(l1d_server.client(), serializer=serializer, memo=memo)
     for value in VALUES:
-        if name in ("orjson", "msgpack") and value == -(2**70) or name == "pylibmc" and value is True:
+        if (
+            name in ("orjson", "msgpack")
+            and value == -(2**70)
+            or name == "pylibmc"
+            and value is True
+        ):
             continue
         assert cache.set("k", value)
         for _ in range(2):

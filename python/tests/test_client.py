@@ -48,7 +48,9 @@ def test_values_of_all_sizes_come_back(l1d_client, size):
     assert l1d_client.read_with("k", lambda view: view.read(0, len(view))) == value
 
 
-@pytest.mark.parametrize("value", [bytearray(b"abc"), memoryview(b"abc"), memoryview(b"xabcx")[1:4]])
+@pytest.mark.parametrize(
+    "value", [bytearray(b"abc"), memoryview(b"abc"), memoryview(b"xabcx")[1:4]]
+)
 def test_a_value_is_anything_bytes_like(l1d_client, value):
     l1d_client.set("k", value)
     l1d_client.set_many({"m": value})
@@ -304,7 +306,9 @@ def test_pickling_keeps_the_settings(l1d_server):
     client = l1d_server.client(prefix="p:")
     client.set("k", b"x")
     again = pickle.loads(pickle.dumps(client))
-    assert again.get("k") == b"x" and again.prefix == b"p:" and str(again.socket) == l1d_server.socket
+    assert (
+        again.get("k") == b"x" and again.prefix == b"p:" and str(again.socket) == l1d_server.socket
+    )
 
 
 def test_the_environment_names_the_socket(l1d_server):

@@ -9,10 +9,10 @@ import pkgutil
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 
 import l1d
 from l1d.adapters import MultiTierCacheAdapter
