@@ -7,10 +7,10 @@ import collections
 import json
 import os
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 
 LIST = Path(__file__).with_name("left_out.toml")
 

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+
 from l1d.pytest_plugin import Server
 
 HERE = Path(__file__).parent

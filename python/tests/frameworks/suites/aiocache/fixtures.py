@@ -5,6 +5,7 @@ import asyncio
 import os
 
 import pytest
+
 from l1d.backends.aiocache import L1dCache
 
 from ..utils import KEY_LOCK, Keys

@@ -3,13 +3,13 @@
 import os
 
 import pytest
+from cachelib.serializers import BaseSerializer
 from clear import ClearTests
 from common import CommonTests
 from delete_many_with_prefix import DeleteManyWithPrefixTests
 from has import HasTests
 from serializer import SerializerTests
 
-from cachelib.serializers import BaseSerializer
 from l1d.backends.cachelib import L1dCache
 
 

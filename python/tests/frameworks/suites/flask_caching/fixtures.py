@@ -7,6 +7,7 @@ import time
 import pytest
 from conftest_of_release import *  # noqa: F403
 from conftest_of_release import app as _app
+
 from l1d.backends.flask_caching import L1dCache
 
 
