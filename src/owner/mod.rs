@@ -11,11 +11,13 @@
 //! | changes that depend on what a key holds | `operation` |
 //! | results of the tiers | `landing` |
 //! | the administrator's requests | `admin` |
+//! | figures for people | `figures` |
 //! | moving to a table of another shape | `resize` |
 //! | reading the configuration again | `reload` |
 
 mod admin;
 
+mod figures;
 mod flags;
 mod flight;
 mod landing;
@@ -35,18 +37,18 @@ use crate::doors::{Origin, Peer, Replies, Service};
 use crate::reactor::Readiness;
 use crate::table::Tables;
 use crate::tiers::{JOBS_MAX, Tiers};
-pub(crate) use admin::pages_json;
+use figures::{PolicyHits, Samples};
 use flight::Flights;
 use l1d_wire::policy::PolicySet;
 use l1d_wire::protocol::version::{
     PROTOCOL_NEGOTIATED, PROTOCOL_OLDEST, PROTOCOL_VERSION, agreed_version,
 };
 use l1d_wire::protocol::{Attached, ErrorCode, Layouts, Operate, Request, Response, Set};
+use l1d_wire::snapshot::{Clients, Requests};
 use loads::Loads;
 use reload::Reloading;
 use resize::Resizing;
 use response::{Groups, Waiter};
-use serde_json::json;
 use shm_layout::KeyHash;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -79,35 +81,16 @@ pub struct Owner {
     loads: Loads,
     groups: Groups,
     tasks: Vec<admin::Task>,
-    counters: Counters,
+    counters: Requests,
+    policy_hits: PolicyHits,
+    samples: Samples,
     started: Instant,
     clock_checked: Instant,
     jitter: u64,
     /// The current time, while several requests are served at once.
     now_ns: Option<u64>,
-    longest_turn: Duration,
-    /// The longest turn since statistics were last requested.
-    longest_turn_lately: Duration,
     resizing: Resizing,
     reloading: Reloading,
-}
-
-/// Counters of client requests.
-#[derive(Debug, Default, Clone, Copy, serde::Serialize)]
-struct Counters {
-    attaches: u64,
-    gets: u64,
-    gets_found_in_table: u64,
-    /// Table hits reported by clients, each report with the number of hits that it stands for.
-    hits_told: u64,
-    sets: u64,
-    deletes: u64,
-    operations: u64,
-    degraded: u64,
-    refused: u64,
-    unknown_outcomes: u64,
-    fills: u64,
-    fills_prevented: u64,
 }
 
 impl Owner {
@@ -138,13 +121,13 @@ impl Owner {
             loads: Loads::default(),
             groups: Groups::default(),
             tasks: Vec::new(),
-            counters: Counters::default(),
+            counters: Requests::default(),
+            policy_hits: PolicyHits::new(),
+            samples: Samples::default(),
             started: now,
             clock_checked: now,
             jitter: clock::monotonic_ns(),
             now_ns: None,
-            longest_turn: Duration::ZERO,
-            longest_turn_lately: Duration::ZERO,
             resizing: Resizing::default(),
             reloading: Reloading::default(),
         };
@@ -241,7 +224,7 @@ impl Service for Owner {
             }
             Request::Stats => self.stats(origin, replies),
             Request::Clients => {
-                let clients = json!({ "clients": replies.clients() });
+                let clients = Clients { clients: replies.clients() };
                 admin::reply_json(origin, &clients, replies);
             }
             Request::Explain { key } => self.explain(key, origin, replies),
@@ -293,8 +276,8 @@ impl Service for Owner {
     }
 
     fn hit(&mut self, hash: u64, times: u32) {
-        self.counters.hits_told += u64::from(times);
         self.tables.hit(KeyHash(hash), times, self.now_ns());
+        self.count_hit(KeyHash(hash), times);
     }
 
     fn takes_more(&self) -> bool {
@@ -339,6 +322,7 @@ impl Service for Owner {
             self.set_clock();
             self.look_at_index();
             self.tables.look_at_room();
+            self.take_sample(replies);
         }
         let mut next = self.clock_checked + CLOCK_CHECK;
         if let Some(pause) = self.go_on_moving(replies) {
@@ -357,7 +341,6 @@ impl Service for Owner {
     }
 
     fn turned(&mut self, took: Duration) {
-        self.longest_turn = self.longest_turn.max(took);
-        self.longest_turn_lately = self.longest_turn_lately.max(took);
+        self.samples.turned(took);
     }
 }

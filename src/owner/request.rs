@@ -25,6 +25,7 @@ impl Owner {
         let now_ns = self.now_ns();
         if let Some(held) = self.tables.get(key, now_ns) {
             self.counters.gets_found_in_table += 1;
+            self.policy_hits.hit(held.policy, 1);
             let ttl = remaining(held.expiry, now_ns);
             let answer = if held.absent {
                 OwnedResponse::Absent { ttl }
@@ -36,6 +37,7 @@ impl Owner {
         }
         let rule = self.policy.rule(key);
         let (rule, scope, in_l2) = (rule.id, rule.scope, rule.l2);
+        self.policy_hits.missed(rule);
         if scope == Scope::Host {
             self.tables.missed(key, rule, now_ns);
         }

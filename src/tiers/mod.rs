@@ -46,10 +46,10 @@ pub use address::{UNSUPPORTED_L2_KEYS, UNSUPPORTED_L3_KEYS, check_address, parse
 pub use config::{L2Config, L3Config, TiersConfig, TiersError};
 pub use key::memcached_key;
 pub use operation::{Operate, Operated, Operation};
-pub use stats::{TierStats, TiersStats};
 pub use upstream::{JOBS_MAX, Upstream};
 
 use crate::reactor::Readiness;
+use l1d_wire::snapshot::TiersStats;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

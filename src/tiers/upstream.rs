@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use l1d_wire::snapshot::TiersStats;
 use redis::ConnectionAddr;
 use slab::Slab;
 
@@ -26,7 +27,6 @@ use super::memcached::Memcached;
 use super::redis::Redis;
 use super::request::{Answer, Ask, Request};
 use super::server::{PROGRESS_MAX, Replies, Server};
-use super::stats::TiersStats;
 use super::ttl::MOMENT_SECONDS_MIN;
 use super::{FRAME_BYTES, Job, L2Change, Tier, TierEvent, Tiers, TiersConfig, TiersError};
 use crate::reactor::{Reactor, Readiness};
@@ -300,11 +300,15 @@ impl Tiers for Upstream {
     fn stats(&self) -> TiersStats {
         let left_out_for = self.debts.left_out_for(Instant::now());
         TiersStats {
-            l2_debts: self.debts.count(),
-            l2_left_out_ms: left_out_for.map_or(0, |left| left.as_millis()),
-            l2: self.l2.as_ref().map(|l2| l2.health.stats()),
-            l3: self.l3.as_ref().map(|l3| l3.health.stats()),
-            jobs_waiting: self.running.len(),
+            l2_debts: self.debts.count() as u64,
+            l2_left_out_ms: left_out_for.map_or(0, millis),
+            l2: self.l2.as_ref().map(Server::stats),
+            l3: self.l3.as_ref().map(Server::stats),
+            jobs_waiting: self.running.len() as u64,
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
