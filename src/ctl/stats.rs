@@ -120,7 +120,7 @@ fn page(snapshot: &Snapshot, recent: Option<Recent>, style: Style) -> String {
     row(
         "Entries",
         format!(
-            "{}, and {} known absences in bytes; index {:.0} % full",
+            "{}, known absences {} of them; index {:.0} % full",
             count(table.entries),
             size(table.absent_bytes),
             table.index_load_percent
@@ -148,6 +148,10 @@ fn page(snapshot: &Snapshot, recent: Option<Recent>, style: Style) -> String {
             "slowest turn {} us in the last 10 s, {} us since the start",
             snapshot.recent.longest_turn_us, daemon.longest_turn_us
         ),
+    );
+    row(
+        "Not told yet",
+        format!("up to {} hits of each reading thread", count(hits.held_back_per_thread_max)),
     );
     if let Some(moving) = snapshot.moves.under_way {
         let done = u64::from(moving.buckets_copied) * 100 / u64::from(moving.buckets.max(1));
