@@ -3,6 +3,7 @@
 mod admin;
 mod advise;
 mod clients;
+mod explain;
 mod key;
 mod operations;
 mod resize;
@@ -103,7 +104,10 @@ enum Command {
     Policies,
     /// Show the tiers: state, latency, batches, errors.
     Tiers,
-    /// Show what the daemon knows about a key, or about the table's memory.
+    /// Show where a key stands and why: its rule, L1, who changed it last, L2, L3, and what readers
+    /// will see; or the table's memory.
+    ///
+    /// The tiers are asked for the key; nothing is kept of what they answer.
     Explain {
         /// The key.
         #[arg(required_unless_present = "table")]
@@ -238,9 +242,7 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Stats { .. } => stats::show(&client, json),
         Command::Policies => tables::policies(&client, json),
         Command::Tiers => tables::tiers(&client, json),
-        Command::Explain { key: Some(key), .. } => {
-            admin::show(&client.admin().explain_json(&bytes(key)?)?, json)
-        }
+        Command::Explain { key: Some(key), .. } => explain::show(&client, &bytes(key)?, json),
         Command::Explain { key: None, .. } => table::explain(&client, json),
         Command::Check => admin::check(&client.admin().check_json()?, json),
         Command::Policy { command: None } => admin::show(&client.admin().policy_json()?, json),

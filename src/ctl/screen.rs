@@ -59,6 +59,13 @@ impl Style {
         }
     }
 
+    /// Adds a paragraph.
+    pub(super) fn paragraph(self, page: &mut String, text: &str) {
+        for line in wrapped(text, WIDTH) {
+            let _ = writeln!(page, "{line}");
+        }
+    }
+
     /// Adds a table: a heading, and rows of as many cells. Those of the first `left` columns begin
     /// on the left, the others end on the right.
     pub(super) fn table(

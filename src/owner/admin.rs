@@ -1,9 +1,8 @@
 //! The administrator's requests: answered in JSON, and in bounded steps if they take long.
 
 use super::Owner;
-use super::request::remaining;
 use crate::advise::SIZES;
-use crate::config::{policy_json, rule_json};
+use crate::config::policy_json;
 use crate::doors::{Origin, Replies};
 use crate::table::CheckReport;
 use l1d_wire::protocol::{ErrorCode, Response};
@@ -80,6 +79,7 @@ impl Owner {
 
     pub(super) fn flush(&mut self, prefix: &[u8], origin: Origin, replies: &mut dyn Replies) {
         self.loads.revoke_prefix(prefix);
+        self.changes.flushed(prefix, self.boottime_ns(), self.author);
         if prefix.is_empty() {
             let entries = self.tables.current().stats().entries;
             self.tables.flush();
@@ -166,38 +166,6 @@ impl Owner {
         if !finished {
             self.tasks.insert(0, task);
         }
-    }
-
-    pub(super) fn explain(&mut self, key: &[u8], origin: Origin, replies: &mut dyn Replies) {
-        let now_ns = self.now_ns();
-        let hash = self.tables.current().hash(key);
-        let rule = self.policy.rule(key);
-        let held = self.tables.current().peek(key, now_ns).map(|held| {
-            json!({
-                "version": held.version,
-                "value_bytes": held.value.len(),
-                "entry_bytes": held.entry_bytes,
-                "flags": held.flags,
-                "known_absent": held.absent,
-                "ttl_ms": u64::try_from(remaining(held.expiry, now_ns).as_millis()).ok(),
-                "stored_under_policy": held.policy,
-                "segment": held.segment,
-            })
-        });
-        let answer = json!({
-            "key": String::from_utf8_lossy(key),
-            "key_bytes": key.len(),
-            "policy": rule_json(rule),
-            "policy_reasons": self.rule_reasons(key),
-            "in_table": held,
-            "hash": format!("{:016x}", hash.0),
-            "buckets": hash.buckets(self.tables.current().writer().geometry().bucket_count()),
-            "flight_waiters": self.flights.waiters(key),
-            "write_under_way": self.writes.is_changing(key),
-            "load": self.loads.told(key).map(|told| json!({ "told_to_wait": told })),
-            "has_tiers": self.below.is_some(),
-        });
-        reply_json(origin, &answer, replies);
     }
 
     pub(super) fn advise(&mut self, origin: Origin, replies: &mut dyn Replies) {

@@ -12,11 +12,14 @@
 //! | results of the tiers | `landing` |
 //! | the administrator's requests | `admin` |
 //! | figures for people | `figures` |
+//! | where a key stands, and the last changes | `explain`, `changes` |
 //! | moving to a table of another shape | `resize` |
 //! | reading the configuration again | `reload` |
 
 mod admin;
 
+mod changes;
+mod explain;
 mod figures;
 mod flags;
 mod flight;
@@ -37,6 +40,8 @@ use crate::doors::{Origin, Peer, Replies, Service};
 use crate::reactor::Readiness;
 use crate::table::Tables;
 use crate::tiers::{JOBS_MAX, Tiers};
+use changes::{Author, Changes};
+use explain::{EXPLANATIONS_MAX, Explaining};
 use figures::{PolicyHits, Samples};
 use flight::Flights;
 use l1d_wire::policy::PolicySet;
@@ -61,9 +66,10 @@ const CLOCK_CHECK: Duration = Duration::from_secs(1);
 /// A change of the clock offset below this is the noise of reading two clocks.
 const CLOCK_NOISE_NS: u64 = 1_000_000;
 
-/// Each flight has one job for the tiers, and each key one for the first of its changes. So an
+/// Each flight has one job for the tiers, each key one for the first of its changes, and each
+/// explanation one for each tier. So an
 /// accepted change is never rejected there, when its requester may no longer be waiting.
-const _: () = assert!(flight::FLIGHTS_MAX + write::CHANGES_MAX <= JOBS_MAX);
+const _: () = assert!(flight::FLIGHTS_MAX + write::CHANGES_MAX + 2 * EXPLANATIONS_MAX <= JOBS_MAX);
 
 /// Serves requests from the table and the tiers.
 #[derive(Debug)]
@@ -84,6 +90,10 @@ pub struct Owner {
     counters: Requests,
     policy_hits: PolicyHits,
     samples: Samples,
+    /// Who asked for what is being carried out.
+    author: Author,
+    changes: Changes,
+    explaining: Explaining,
     started: Instant,
     clock_checked: Instant,
     jitter: u64,
@@ -124,6 +134,9 @@ impl Owner {
             counters: Requests::default(),
             policy_hits: PolicyHits::new(),
             samples: Samples::default(),
+            author: Author::default(),
+            changes: Changes::new(),
+            explaining: Explaining::default(),
             started: now,
             clock_checked: now,
             jitter: clock::monotonic_ns(),
@@ -144,6 +157,17 @@ impl Owner {
         }
         clock::boottime_ns()
             .saturating_sub(self.tables.current().writer().geometry().identity().epoch_ns)
+    }
+
+    /// The time of CLOCK_BOOTTIME.
+    fn boottime_ns(&self) -> u64 {
+        let epoch_ns = self.tables.current().writer().geometry().identity().epoch_ns;
+        self.now_ns().saturating_add(epoch_ns)
+    }
+
+    /// Remembers who has changed `key` in L1, and why.
+    fn note_change(&mut self, key: &[u8], author: Author) {
+        self.changes.note(key, self.boottime_ns(), author);
     }
 
     /// R7: sets the offset that readers add to their clock.
@@ -201,6 +225,7 @@ impl Service for Owner {
         request: Request<'_>,
         replies: &mut dyn Replies,
     ) {
+        self.author = Author::of(peer, &request);
         match request {
             Request::Attach { protocol, .. } => self.attach(origin, peer, protocol, replies),
             Request::Get { key } => self.get(key, Waiter::Origin(origin), replies),
@@ -272,6 +297,7 @@ impl Service for Owner {
         self.resizing.gone(origin);
         self.loads.gone(origin);
         self.reloading.gone(origin);
+        self.explaining.gone(origin);
         self.tasks.retain(|task| !task.is_for(origin));
     }
 

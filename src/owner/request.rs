@@ -109,6 +109,9 @@ impl Owner {
                 Ok(version) => OwnedResponse::Stored { version, degraded: false },
                 Err(answer) => answer,
             };
+            if matches!(answer, OwnedResponse::Stored { .. }) {
+                self.note_change(set.key, self.author);
+            }
             return self.groups.give(waiter, &answer, replies);
         }
         let has_both = self
@@ -151,6 +154,7 @@ impl Owner {
         }
         self.flights.kill(key);
         let existed = self.tables.remove(key, self.now_ns());
+        self.note_change(key, self.author);
         self.groups.give(waiter, &deleted(by_set, existed, false), replies);
     }
 
@@ -190,7 +194,7 @@ impl Owner {
         waiter: Waiter,
         replies: &mut dyn Replies,
     ) {
-        match self.writes.line_up(key, rule, change, waiter) {
+        match self.writes.line_up(key, rule, change, (waiter, self.author)) {
             Ok(true) => self.begin_write(key, replies),
             Ok(false) => {}
             Err(()) => self.groups.give(waiter, &busy("writes"), replies),

@@ -154,6 +154,8 @@ pub enum Job {
     /// Have the store of record carry out an operation, then delete the key from L2, if that may
     /// hold a copy (`in_l2`).
     Operate { id: u64, key: Arc<[u8]>, operate: Arc<Operate>, in_l2: bool },
+    /// See what one tier holds, for people: nothing is kept of it.
+    Look { id: u64, key: Arc<[u8]>, tier: Tier },
 }
 
 /// What a set does in L2.
@@ -174,6 +176,8 @@ pub enum TierEvent {
     Fetched { flight: u64, outcome: Fetched },
     /// The end of a [`Job::Set`], [`Job::Delete`] or [`Job::Operate`].
     Written { id: u64, outcome: Written },
+    /// The end of a [`Job::Look`].
+    Looked { id: u64, tier: Tier, outcome: Fetched },
 }
 
 /// Result of a fetch.
@@ -203,6 +207,19 @@ pub enum Fetched {
     Refused { tier: Tier, why: String },
     /// No tier that could know has given an answer. `why` says what to do next.
     Failed { tier: Tier, why: String },
+}
+
+impl Fetched {
+    /// The tier whose answer it is.
+    pub fn tier(&self) -> Tier {
+        match self {
+            Fetched::Found { tier, .. }
+            | Fetched::Absent { tier, .. }
+            | Fetched::TooLarge { tier, .. }
+            | Fetched::Refused { tier, .. }
+            | Fetched::Failed { tier, .. } => *tier,
+        }
+    }
 }
 
 /// Result of a write. The store of record decides: L3, or L2 where it is alone (P14).

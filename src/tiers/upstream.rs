@@ -33,7 +33,7 @@ use crate::reactor::{Reactor, Readiness};
 
 /// Jobs under way; more are turned away. As many as the owner can have: a change or fetch that it
 /// has taken on is not refused here.
-pub const JOBS_MAX: usize = 16_384;
+pub const JOBS_MAX: usize = 16_384 + 32;
 /// Bytes received at a time.
 const SCRATCH_BYTES: usize = 64 << 10;
 /// Short lives are given to L2 as durations, not as moments: a store that it carries out late lives
@@ -159,6 +159,14 @@ impl Upstream {
             Job::Delete { id, key, in_l2 } => {
                 self.begin_write(id, key, Ask::Delete, in_l2.then_some(Ask::Delete));
             }
+            Job::Look { id, key, tier } => {
+                let ticket = self.running.insert(Step::Look { id });
+                let request = Request { key, ask: Ask::Get };
+                match tier {
+                    Tier::L2 => self.ask_l2(Some(ticket), request),
+                    Tier::L3 => self.ask_l3(Some(ticket), request),
+                }
+            }
             Job::Operate { id, key, operate, in_l2 } => {
                 self.begin_operate(id, key, operate, in_l2);
             }
@@ -181,6 +189,10 @@ impl Upstream {
                 Some(Step::FetchL3 { flight }) => {
                     let outcome = fetched(tier, reply);
                     self.events.push_back(TierEvent::Fetched { flight, outcome });
+                }
+                Some(Step::Look { id }) => {
+                    let outcome = fetched(tier, reply);
+                    self.events.push_back(TierEvent::Looked { id, tier, outcome });
                 }
                 Some(Step::WriteL3 { id, key, to_l2 }) => self.written_l3(id, key, to_l2, reply),
                 Some(Step::WriteL2(step)) => self.written_l2(step, reply),

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 const HEAD: &str = "# The figures\n\n\
-    Everything that `l1ctl --json stats` and `l1ctl --json clients` tell, made from the \
-    descriptions in\n`wire/src/snapshot/`. `[]` stands for each element of a list. Reading the \
+    Everything that `l1ctl --json stats`, `clients` and `explain KEY` tell, made from the descriptions \
+    in\n`wire/src/snapshot/`. An explanation has the rule of the key, too, as `l1ctl --json policy` shows \
+    it. `[]` stands for each element of a list. Reading the \
     figures changes nothing, so\nany number of observers may do so.\n\n";
 
 struct Field {
@@ -86,9 +87,11 @@ fn rows(
 fn the_document_has_every_figure_with_its_description() {
     let all = structs();
     let mut page = HEAD.to_owned();
-    for (title, name) in
-        [("`l1ctl --json stats`", "Snapshot"), ("`l1ctl --json clients`", "Clients")]
-    {
+    for (title, name) in [
+        ("`l1ctl --json stats`", "Snapshot"),
+        ("`l1ctl --json clients`", "Clients"),
+        ("`l1ctl --json explain KEY`", "Explanation"),
+    ] {
         page.push_str(&format!("## {title}\n\n| figure | meaning |\n|---|---|\n"));
         let mut notes = Vec::new();
         rows(&all, (name, ""), &mut page, &mut notes);

@@ -6,12 +6,14 @@
 
 mod clients;
 mod daemon;
+mod explanation;
 mod requests;
 mod table;
 mod tiers;
 
 pub use clients::{ClientFigures, ClientReported, Clients, Figures, Totals};
 pub use daemon::{Daemon, Move, Moves, PagesFigures, TableFile};
+pub use explanation::{Cause, Explanation, InTable, InTier, LastChange, Load};
 pub use requests::{
     Flights, HELD_BACK_PER_THREAD_MAX, Hits, PolicyFigures, Recent, Requests, percent,
 };
