@@ -203,6 +203,23 @@ fn a_waiting_client_notices_that_its_daemon_has_gone() {
     assert!(matches!(failed, Err(Error::Unavailable { .. })), "{failed:?}");
 }
 
+#[test]
+fn many_keys_have_a_result_each_and_the_error_of_all_names_the_one_that_failed() {
+    let daemon = start("");
+    let cache = AsyncClient::from(connect(&daemon));
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        cache.set("known", "1").await.unwrap();
+        let each = cache.lookup_many(&["known", "", "unknown"]).await;
+        assert!(matches!(&each[0], Ok(Lookup::Found(value)) if **value == b"1"[..]), "{each:?}");
+        assert!(matches!(each[1], Err(Error::TooLarge { .. })), "{each:?}");
+        assert_eq!(each[2], Ok(Lookup::Unknown));
+        let error = cache.get_many(&["known", ""]).await.expect_err("one fails").to_string();
+        assert!(error.contains("the key \"\""), "{error}");
+        assert_eq!(cache.get_many(&["known", "unknown"]).await.unwrap()[1], None);
+    });
+}
+
 /// R9: the mailbox is not mapped in a child.
 #[test]
 fn a_forked_child_leaves_its_parents_requests_alone() {

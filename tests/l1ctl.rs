@@ -51,6 +51,12 @@ fn every_command_answers_with_its_exit_code() {
     assert!(run(&["policy"]).1.contains("a:"));
     assert_eq!(run(&["delete", "a:1"]).0, 0);
     assert_eq!(run(&["delete", "a:1"]).0, 1);
+    let forever = ["set", "a:2", "two", "--ttl", "forever"];
+    let output = l1ctl(&socket, &forever);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && told.contains("lives for 1day only"), "{told}");
+    let (_, told) = run(&["--json", "set", "a:2", "two", "--ttl", "2days"]);
+    assert!(told.contains("\"shortened_to_seconds\":86400.0"), "{told}");
     run(&["set", "a:2", "two"]);
     run(&["set", "b:2", "two"]);
     assert_eq!(run(&["flush", "a:"]).0, 0);

@@ -322,6 +322,10 @@ fn a_stopped_or_slow_file_does_not_hold_up_the_daemon_and_both_who_ask_are_answe
     nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
     std::thread::scope(|scope| {
         let ask = || l1ctl(&daemon.socket(), &["--deadline", "20s", "policy", "reload"]).status;
+        let began = Instant::now();
+        let hasty = l1ctl(&daemon.socket(), &["--deadline", "200ms", "policy", "reload"]);
+        assert!(!hasty.status.success() && began.elapsed() < Duration::from_secs(10));
+        // Its reload is under way, and is the one that the first of these waits for.
         let asked = [scope.spawn(ask), scope.spawn(ask)];
         sleep(Duration::from_millis(200));
         let began = Instant::now();

@@ -1,7 +1,10 @@
 //! Hazard: what a caller was told does not hold in every tier, or not after a fault. Through the
 //! built binary, with real memcached and redis-server below.
 
-use l1d_client::{Client, Error, Lifetime, SetOptions};
+use l1d_client::{
+    Client, CounterOptions, Error, Lifetime, LoadOptions, OperationOptions, Outcome, Reservation,
+    SetOptions, WriteMode,
+};
 use std::time::Duration;
 use test_support::daemon::{Daemon, connect};
 use test_support::servers::{Proxy, Server, until};
@@ -133,6 +136,70 @@ fn where_l1_is_the_record_a_call_may_ask_for_more_than_the_rule() {
         let (ttl, most) = (ttl_ms(&client, "key"), seconds * 1000);
         assert!((most / 2..=most).contains(&ttl), "{lifetime:?}: {ttl}");
     }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn a_call_is_told_of_a_life_that_it_did_not_get() {
+    let config = "[table]\nttl_max = \"1h\"\nvalue_bytes_max = \"64KiB\"\n[defaults]\nttl = \"2s\"";
+    let daemon = Daemon::start(PROGRAM, config, "16MiB");
+    let client = connect(&daemon);
+    for (lifetime, told) in [
+        (Lifetime::Rule, None),
+        (Lifetime::For(HOUR), None),
+        (Lifetime::For(HOUR * 2), Some(HOUR)),
+        (Lifetime::Forever, Some(HOUR)),
+    ] {
+        let (set, options) = (
+            SetOptions { lifetime, ..SetOptions::default() },
+            OperationOptions { lifetime, ..OperationOptions::default() },
+        );
+        let stored = client.set_with("key", "v", &set).unwrap();
+        assert_eq!(stored.shortened_to, told, "{lifetime:?}");
+        for stored in client.set_many_with(&[("key", "v"), ("other", "v")], &set).unwrap() {
+            assert_eq!(stored.unwrap().shortened_to, told, "{lifetime:?}");
+        }
+        let shortened = |done: Outcome| done.done().unwrap().shortened_to;
+        assert_eq!(shortened(client.replace("key", "w", &options).unwrap()), told);
+        assert_eq!(shortened(client.touch("key", lifetime).unwrap()), told);
+        let token = client.get("key").unwrap().unwrap().meta().token().unwrap();
+        assert_eq!(shortened(client.compare_and_set("key", token, "x", &options).unwrap()), told);
+        assert_eq!(shortened(client.append("key", "y").unwrap()), None, "it keeps its life");
+        let _ = client.delete("key").unwrap();
+        assert_eq!(shortened(client.add("key", "v", &options).unwrap()), told);
+        let _ = client.delete("n").unwrap();
+        let counter = CounterOptions { initial: Some(1), lifetime };
+        for told in [told, None] {
+            let count = client.increment("n", 1, &counter).unwrap().done().unwrap();
+            assert_eq!(count.shortened_to, told, "one that counts on keeps its life");
+        }
+        let _ = client.delete("key").unwrap();
+        match client.reserve("key", &LoadOptions::default()).unwrap() {
+            Reservation::Reserved(token) => {
+                assert_eq!(client.fill(token, "v", &set).unwrap().shortened_to, told);
+            }
+            found => panic!("{found:?}"),
+        }
+    }
+}
+
+#[test]
+fn with_tiers_the_record_has_the_life_asked_for_and_what_has_no_record_is_told() {
+    let mut scene = Scene::with("ttl = \"20s\"\non_write_error = \"publish\"");
+    let options = SetOptions { lifetime: Lifetime::For(HOUR), ..SetOptions::default() };
+    let stored = scene.client.set_with("key", "v", &options).unwrap();
+    assert_eq!((stored.degraded, stored.shortened_to), (false, None));
+    let own = SetOptions { write: Some(WriteMode::L1Only), lifetime: Lifetime::Forever, ..options };
+    let day = Some(HOUR * 24);
+    assert_eq!(scene.client.set_with("own", "v", &own).unwrap().shortened_to, day);
+    scene.proxy.cut();
+    let stored = scene.client.set_with("key", "v", &options).unwrap();
+    assert_eq!((stored.degraded, stored.shortened_to), (true, None), "Redis has it");
+    scene.redis.kill();
+    let stored = scene.client.set_with("key", "v", &options).unwrap();
+    let copys = Some(Duration::from_secs(20));
+    assert_eq!((stored.degraded, stored.shortened_to), (true, copys), "L1 alone has it");
 }
 
 #[test]

@@ -74,6 +74,9 @@ fn what_is_too_small_names_the_setting_to_change() {
         ("1MiB", ""),
         ("48MiB", "[table]\nvalue_bytes_max = \"1MiB\"\n"),
         ("16MiB", "[[policy]]\nprefix = \"a\"\nvalue_bytes_max = \"768KiB\"\n"),
+        // The limit that a rule would have in a larger table.
+        ("16MiB", "[[policy]]\nprefix = \"a\"\nvalue_bytes_max = \"1MiB\"\n"),
+        ("16MiB", "[defaults]\nvalue_bytes_max = \"1MiB\"\n"),
     ] {
         daemon.configure(config);
         daemon.resize(size);
@@ -115,6 +118,11 @@ fn many_tiny_entries_are_kept_or_the_loss_is_named_with_the_setting() {
     let suggested = log.split("average_entry_bytes = ").nth(1).unwrap();
     let suggested = suggested.split(' ').next().unwrap();
     assert!(log.contains("l1ctl resize --fit-index"), "{log}");
+    for answer in [client.admin().stats_json(), client.admin().advise_json()] {
+        let answer: Value = serde_json::from_str(&answer.unwrap()).unwrap();
+        let advice = answer["index_advice"].as_str().expect("the loss is named");
+        assert!(advice.contains(&format!("average_entry_bytes = {suggested} ")), "{advice}");
+    }
 
     // What it says helps.
     daemon.terminate();

@@ -3,7 +3,7 @@
 
 use l1d_client::{Client, Error, Lifetime, Memo, SetOptions, Source};
 use l1d_wire::protocol::frame::HEADER_BYTES;
-use l1d_wire::protocol::{Attached, ErrorCode, Layouts, PROTOCOL_VERSION, Response};
+use l1d_wire::protocol::{Attached, ErrorCode, Layouts, PROTOCOL_VERSION, Request, Response, Set};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::io::{IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -60,6 +60,50 @@ fn a_client_of_version_4_is_answered_in_its_version() {
         let mut unknown = [0; 5];
         stream.read_exact(&mut unknown).unwrap();
         assert_eq!(unknown, [1, 0, 0, 0, 132]);
+    }
+}
+
+/// Stores a value over the socket or in the mailbox, with a life that it does not get.
+fn set_forever(client: &Client) -> Option<Duration> {
+    let options = SetOptions { lifetime: Lifetime::Forever, ..SetOptions::default() };
+    let many = client.set_many_with(&[("one", "1"), ("two", "2")], &options).unwrap();
+    let stored = client.set_with("key", "v", &options).unwrap();
+    for other in many {
+        assert_eq!(other.unwrap().shortened_to, stored.shortened_to);
+    }
+    stored.shortened_to
+}
+
+#[test]
+fn a_client_of_version_4_is_not_told_what_it_does_not_know() {
+    let daemon = start();
+    let set = |key, reply| Set {
+        key,
+        value: b"v",
+        ttl: Some(Duration::MAX),
+        flags: 0,
+        write: None,
+        reply,
+    };
+    let one = Request::Set(set(b"k", true));
+    let many = Request::SetMany { sets: vec![set(b"k", true), set(b"l", true)] };
+    for (request, kind, bytes) in [(&one, 134, 10), (&many, 133, 5 + 2 * (4 + 10))] {
+        for (protocol, more) in [(4, 0), (5, 8)] {
+            let mut stream = open(&daemon.socket());
+            let _ = attach(&mut stream, protocol, false);
+            let mut frame = Vec::new();
+            request.encode(&mut frame).unwrap();
+            stream.write_all(&frame).unwrap();
+            let (frame, _) = receive_with_files(&stream);
+            let times = if kind == 133 { 2 } else { 1 };
+            assert_eq!((frame[4], frame.len()), (kind, 4 + bytes + more * times));
+        }
+    }
+    for mailbox in [true, false] {
+        let told = set_forever(
+            &Client::builder().socket(daemon.socket()).mailbox(mailbox).connect().unwrap(),
+        );
+        assert_eq!(told, Some(Duration::from_secs(24 * 3600)));
     }
 }
 

@@ -89,7 +89,17 @@ impl Admin<'_> {
     /// The same as for [`stats_json`](Self::stats_json). [`Error::Refused`]: the file cannot be
     /// read or has errors, which the message lists with their lines; nothing has changed.
     pub fn reload_policy(&self) -> Result<String, Error> {
-        let deadline = self.client.shared.deadline_after(WALK_DEADLINE);
+        self.reload_policy_within(WALK_DEADLINE)
+    }
+
+    /// [`reload_policy`](Self::reload_policy) that waits no longer than `deadline`. The reload goes
+    /// on in the daemon all the same, and its log tells how it ended.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`reload_policy`](Self::reload_policy).
+    pub fn reload_policy_within(&self, deadline: Duration) -> Result<String, Error> {
+        let deadline = self.client.shared.deadline_after(deadline);
         let request = Request::ReloadPolicy;
         self.client.shared.ask_over_socket(&request, Intent::Write, &deadline, json)
     }

@@ -2,7 +2,7 @@
 
 use crate::async_client::{AsyncClient, answer};
 use crate::error::Error;
-use crate::many_requests::put;
+use crate::many_requests::{Results, put};
 use crate::value::{Lookup, Value};
 use std::convert::identity;
 
@@ -14,12 +14,23 @@ impl AsyncClient {
     ///
     /// The same as for [`Client::get_many`](crate::Client::get_many).
     pub async fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>, Error> {
-        self.lookup_many(keys).await.into_iter().map(|result| result.map(Lookup::found)).collect()
+        let (results, failure) = self.look_up(keys).await;
+        let named = |(result, key): (Result<Lookup, Error>, &K)| {
+            // One that concerns all keys is none's own.
+            let key = failure.is_none().then_some(key.as_ref());
+            result.map(Lookup::found).map_err(|error| error.of_key(key))
+        };
+        results.into_iter().zip(keys).map(named).collect()
     }
 
     /// Like [`Client::lookup_many`](crate::Client::lookup_many); where the keys take several
     /// requests, each has the client's deadline.
     pub async fn lookup_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Vec<Result<Lookup, Error>> {
+        self.look_up(keys).await.0
+    }
+
+    /// A result for each key, and the error that keys have which could not be asked for.
+    async fn look_up<K: AsRef<[u8]>>(&self, keys: &[K]) -> (Results, Option<Error>) {
         let (mut results, missing) = self.client().known_of(keys);
         let mut rest = missing.as_slice();
         while !rest.is_empty() {
@@ -31,11 +42,11 @@ impl AsyncClient {
                     rest = rest.get(answered..).unwrap_or_default();
                 }
                 Err(error) => {
-                    put(&mut results, indices, vec![Err(error); rest.len()]);
-                    break;
+                    put(&mut results, indices, vec![Err(error.clone()); rest.len()]);
+                    return (results, Some(error));
                 }
             }
         }
-        results
+        (results, None)
     }
 }

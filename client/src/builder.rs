@@ -112,8 +112,8 @@ impl ClientBuilder {
     ///
     /// For bindings to languages in which a signal raises an exception. No lock of the client is
     /// held while it runs. It may use the client; what needs the connection that the interrupted
-    /// call is using or making fails at its deadline. Waits that hold locks are not interrupted, and
-    /// take no longer than [`attach_deadline`](Self::attach_deadline).
+    /// call is using or making fails at its deadline. Waits that hold locks are not interrupted,
+    /// and take no longer than [`attach_deadline`](Self::attach_deadline).
     ///
     /// ```no_run
     /// use std::sync::atomic::{AtomicBool, Ordering};

@@ -12,13 +12,14 @@ pub(crate) trait Collect {
     /// L1's result for the next key. If found, the bytes appended to the room are its value.
     fn next(&mut self, known: Lookup<Meta>);
 
-    /// The daemon's answer for the key at `index`, of which L1 knew nothing; `value` are its bytes.
+    /// The daemon's answer for the key at this index, of which L1 knew nothing; `value` are its
+    /// bytes. An error that concerns this key alone comes with the key.
     ///
     /// # Errors
-    /// The answer's error, if it ends the call.
+    /// The answer's error, if it ends the call; it then names the key.
     fn answer(
         &mut self,
-        index: usize,
+        place: (usize, Option<&[u8]>),
         value: &[u8],
         answer: Result<Lookup<Meta>, Error>,
     ) -> Result<(), Error>;
@@ -50,11 +51,11 @@ impl Collect for Owned {
 
     fn answer(
         &mut self,
-        index: usize,
+        (index, key): (usize, Option<&[u8]>),
         value: &[u8],
         answer: Result<Lookup<Meta>, Error>,
     ) -> Result<(), Error> {
-        let found = answer?.found();
+        let found = answer.map_err(|error| error.of_key(key))?.found();
         if let (Some(meta), Some(place)) = (found, self.values.get_mut(index)) {
             *place = Some(Value::new(value.to_vec(), meta));
         }
@@ -88,7 +89,7 @@ impl Collect for Each {
 
     fn answer(
         &mut self,
-        index: usize,
+        (index, _): (usize, Option<&[u8]>),
         value: &[u8],
         answer: Result<Lookup<Meta>, Error>,
     ) -> Result<(), Error> {

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Bytes of a key that an error shows.
+const KEY_BYTES_SHOWN: usize = 100;
+
 /// Why a call did not do what it was asked. Each text says what happened, to what, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -185,6 +188,26 @@ impl Error {
             | Error::NoRoom(_)
             | Error::System { .. } => false,
         }
+    }
+
+    /// The error of a call for many keys that ends because of this one.
+    pub(crate) fn of_key(mut self, key: Option<&[u8]>) -> Error {
+        let Some(key) = key else { return self };
+        if let Error::TooLarge { reason }
+        | Error::Refused { reason }
+        | Error::TierFailed { reason }
+        | Error::Busy { reason }
+        | Error::Internal { reason, .. }
+        | Error::Other { reason } = &mut self
+        {
+            let shown = String::from_utf8_lossy(key.get(..KEY_BYTES_SHOWN).unwrap_or(key));
+            let cut = if key.len() > KEY_BYTES_SHOWN { "..." } else { "" };
+            *reason = format!(
+                "for the key {shown:?}{cut}: {reason} (lookup_many answers the other keys all the \
+                 same)"
+            );
+        }
+        self
     }
 
     /// The daemon's own words as an error.

@@ -21,7 +21,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The same as for [`get`](Self::get); one key that cannot be answered fails the call.
+    /// The same as for [`get`](Self::get); one key that cannot be answered fails the call, and the
+    /// error names it. [`lookup_many`](Self::lookup_many) answers the other keys all the same.
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>, Error> {
         let mut owned = Owned::with_room_for(keys.len());
         self.collect(keys, &mut owned)?;
@@ -159,7 +160,7 @@ impl Client {
             Ok(()) => true,
             Err(error) => {
                 if checked.is_ok() {
-                    checked = values.answer(index, &[], Err(error));
+                    checked = values.answer((index, Some(key)), &[], Err(error));
                 }
                 false
             }
@@ -171,8 +172,9 @@ impl Client {
                 Ok(answered) => rest = rest.get(answered..).unwrap_or_default(),
                 Err(error) => {
                     let mut indices = rest.iter().map(|(index, _)| *index);
-                    return indices
-                        .try_for_each(|index| values.answer(index, &[], Err(error.clone())));
+                    return indices.try_for_each(|index| {
+                        values.answer((index, None), &[], Err(error.clone()))
+                    });
                 }
             }
         }
@@ -204,7 +206,7 @@ impl Client {
             let mut value = Vec::new();
             for ((index, key, ticket), answer) in asked.iter().zip(&answers) {
                 let answer = self.take_answer(ticket.as_ref(), key, answer, &mut value);
-                values.answer(*index, &value, answer)?;
+                values.answer((*index, Some(key)), &value, answer)?;
             }
             Ok(answers.len())
         })

@@ -58,7 +58,7 @@ impl Client {
         missing.retain(|&(index, key)| match check_key(key) {
             Ok(()) => true,
             // It ends no call: each key has its own.
-            Err(error) => known.answer(index, &[], Err(error)).is_err(),
+            Err(error) => known.answer((index, None), &[], Err(error)).is_err(),
         });
         (known.results, missing)
     }

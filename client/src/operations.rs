@@ -126,8 +126,7 @@ impl Client {
     /// # Errors
     ///
     /// The same as for [`set_with`](Self::set_with); [`Error::TooLarge`] if the result would be
-    /// larger than the policy allows. [`Error::Refused`] for keys in Redis whose rule says
-    /// `client_flags = "frame"`.
+    /// larger than the policy allows.
     pub fn append(&self, key: impl AsRef<[u8]>, bytes: impl AsRef<[u8]>) -> Result<Outcome, Error> {
         self.operate(&append(key.as_ref(), bytes.as_ref()), stored)
     }
@@ -241,17 +240,21 @@ impl Client {
 
     pub(crate) fn check_operate(&self, operate: &Operate<'_>) -> Result<(), Error> {
         check_key(operate.key)?;
-        let value = match operate.operation {
-            Operation::Add { value, .. }
-            | Operation::Replace { value, .. }
-            | Operation::CompareAndSet { value, .. } => value,
-            Operation::Append { bytes } | Operation::Prepend { bytes } => bytes,
-            _ => return Ok(()),
-        };
-        match self.shared.process().rule(operate.key) {
-            Some(rule) => check_value(value, rule.value_bytes_max),
-            None => Ok(()),
+        match (stored_by(operate), self.shared.process().rule(operate.key)) {
+            (Some(value), Some(rule)) => check_value(value, rule.value_bytes_max),
+            _ => Ok(()),
         }
+    }
+}
+
+/// The bytes that an operation stores.
+pub(crate) fn stored_by<'a>(operate: &Operate<'a>) -> Option<&'a [u8]> {
+    match operate.operation {
+        Operation::Add { value, .. }
+        | Operation::Replace { value, .. }
+        | Operation::CompareAndSet { value, .. } => Some(value),
+        Operation::Append { bytes } | Operation::Prepend { bytes } => Some(bytes),
+        _ => None,
     }
 }
 
@@ -317,8 +320,8 @@ pub(crate) fn negative(by: i64) -> Result<i64, Error> {
 /// The outcome of an operation that stores, touches or deletes.
 pub(crate) fn stored(response: &Response<'_>) -> Result<Outcome, Error> {
     match *response {
-        Response::Changed { version, degraded, .. } => {
-            Ok(Outcome::Done(Stored { version, degraded }))
+        Response::Changed { version, degraded, life, .. } => {
+            Ok(Outcome::Done(Stored { version, degraded, shortened_to: life }))
         }
         ref other => not_done(other),
     }
@@ -326,8 +329,8 @@ pub(crate) fn stored(response: &Response<'_>) -> Result<Outcome, Error> {
 
 pub(crate) fn counted(response: &Response<'_>) -> Result<Outcome<Count>, Error> {
     match *response {
-        Response::Changed { version, number: Some(value), degraded } => {
-            Ok(Outcome::Done(Count { value, version, degraded }))
+        Response::Changed { version, number: Some(value), degraded, life } => {
+            Ok(Outcome::Done(Count { value, version, degraded, shortened_to: life }))
         }
         ref other => not_done(other),
     }

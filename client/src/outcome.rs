@@ -1,6 +1,7 @@
 //! How operations are asked for, and how they end.
 
 use crate::value::{Lifetime, Stored, Token};
+use std::time::Duration;
 
 /// How an operation stores a value. `..OperationOptions::default()` leaves the rest to the key's
 /// policy.
@@ -66,6 +67,9 @@ pub struct Count {
     pub version: u64,
     /// Not every tier has taken it, as in [`Stored::degraded`].
     pub degraded: bool,
+    /// The life of a counter that began, if that is shorter than the one asked for, as in
+    /// [`Stored::shortened_to`].
+    pub shortened_to: Option<Duration>,
 }
 
 impl Count {

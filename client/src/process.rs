@@ -128,6 +128,11 @@ impl Process {
         })
     }
 
+    /// Whether a daemon has told its policy.
+    pub(crate) fn has_policy(&self) -> bool {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Largest value that any rule allows.
     pub(crate) fn value_bytes_max(&self) -> u32 {
         let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
@@ -212,16 +217,14 @@ impl Process {
     }
 
     /// Runs `attach` to get the policy in force. Other threads wait for that, since keys of process
-    /// scope would miss without it; `holds_it` tells them that it has come.
+    /// scope would miss without it; `holds_it` tells them that it has come. Returns whether one came.
     pub(crate) fn attach_for_policy(
         &self,
         holds_it: impl Fn() -> bool,
         attach: impl FnOnce() -> bool,
-    ) {
+    ) -> bool {
         let mut next = self.next_policy.lock().unwrap_or_else(PoisonError::into_inner);
-        if !holds_it() {
-            attach_unless_too_soon(&mut next, attach);
-        }
+        holds_it() || attach_unless_too_soon(&mut next, attach)
     }
 }
 
@@ -233,16 +236,17 @@ fn may_stay(former: &Rule, rule: &Rule) -> bool {
 }
 
 /// Runs `attach` unless its last failure, after which `next` is the earliest time for another
-/// attempt, is too recent.
-fn attach_unless_too_soon(next: &mut Option<Instant>, attach: impl FnOnce() -> bool) {
+/// attempt, is too recent. Returns whether it attached.
+fn attach_unless_too_soon(next: &mut Option<Instant>, attach: impl FnOnce() -> bool) -> bool {
     let started = Instant::now();
     if next.is_some_and(|next| started < next) {
-        return;
+        return false;
     }
     let attached = attach();
     let pause =
         started.elapsed().saturating_mul(ATTACH_PAUSE_FACTOR).clamp(ATTACH_PAUSE, ATTACH_PAUSE_MAX);
     *next = if attached { None } else { Instant::now().checked_add(pause) };
+    attached
 }
 
 #[cfg(test)]

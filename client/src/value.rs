@@ -202,6 +202,10 @@ pub struct Stored {
     /// deleted the older value; if the store of record has not, the policy said to publish all the
     /// same (`on_write_error`), and the value is gone when its copy in L1 is.
     pub degraded: bool,
+    /// The life that the value has, if that is shorter than the one that the call asked for: where
+    /// the table has the record, the daemon's `ttl_max` is the limit; with `degraded`, the copy in
+    /// L1 may be all there is. `None` from a daemon that speaks version 4 of the protocol.
+    pub shortened_to: Option<Duration>,
 }
 
 impl Stored {

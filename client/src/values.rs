@@ -93,11 +93,11 @@ impl Collect for Values {
 
     fn answer(
         &mut self,
-        index: usize,
+        (index, key): (usize, Option<&[u8]>),
         value: &[u8],
         answer: Result<Lookup<Meta>, Error>,
     ) -> Result<(), Error> {
-        let found = answer?.found();
+        let found = answer.map_err(|error| error.of_key(key))?.found();
         if let (Some(meta), Some(place)) = (found, self.places.get_mut(index)) {
             let begin = self.bytes.len();
             self.bytes.extend_from_slice(value);

@@ -4,6 +4,8 @@ use crate::client::{Client, check_key};
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::failure::Intent;
+use crate::operations;
+use crate::process::Process;
 use crate::process_cache::{Fresh, Ticket};
 use crate::reply::unexpected;
 use crate::shared::Patience;
@@ -11,8 +13,7 @@ use crate::value::{Deleted, SetOptions, Stored};
 use l1d_wire::protocol::{Request, Response, Set, frame};
 
 /// A larger value may take more than one record of the mailbox.
-#[cfg(feature = "tokio")]
-const POSTED_BYTES_MAX: usize = 2 << 10;
+const ONE_RECORD_BYTES: usize = 2 << 10;
 
 impl Client {
     /// Stores a value for every process of the host, and in the tiers according to the key's
@@ -57,7 +58,7 @@ impl Client {
         value: &[u8],
         options: &SetOptions,
     ) -> Option<Result<Stored, Error>> {
-        if value.len() > POSTED_BYTES_MAX {
+        if value.len() > ONE_RECORD_BYTES {
             return None;
         }
         let ticket = match self.begin_set(key, value, Patience::None) {
@@ -65,7 +66,9 @@ impl Client {
             Err(error) => return Some(Err(error)),
         };
         let posted = self.shared.try_post(&request(key, value, options));
-        let stored = posted.map(|posted| posted.map(|()| Stored { version: 0, degraded: false }));
+        let stored = posted.map(|posted| {
+            posted.map(|()| Stored { version: 0, degraded: false, shortened_to: None })
+        });
         let outcome = stored.clone().unwrap_or_else(|| Err(Error::unknown_outcome("not sent")));
         self.end_set(ticket, key, value, options, &outcome);
         stored
@@ -112,7 +115,7 @@ impl Client {
         let request = request(key, value, options);
         if options.no_wait {
             self.shared.post(&request, || self.shared.deadline())?;
-            return Ok(Stored { version: 0, degraded: false });
+            return Ok(Stored { version: 0, degraded: false, shortened_to: None });
         }
         let deadline = self.shared.deadline();
         let intent = Intent::Write;
@@ -156,6 +159,8 @@ impl Client {
         let SetOptions { lifetime, flags, write, .. } = *options;
         let deadline = self.shared.deadline();
         let process = self.shared.process();
+        // One value that is too large is not to fail the others.
+        self.shared.know_policy(process, &deadline)?;
         self.shared.follow_policy(process, Patience::Until(&deadline));
         let mut stored = Vec::with_capacity(entries.len());
         let mut rest = entries.iter().map(|(key, value)| (key.as_ref(), value.as_ref())).peekable();
@@ -248,7 +253,9 @@ pub(crate) fn request<'a>(key: &'a [u8], value: &'a [u8], options: &SetOptions) 
 /// The outcome of one set.
 pub(crate) fn stored(response: &Response<'_>) -> Result<Stored, Error> {
     match *response {
-        Response::Stored { version, degraded } => Ok(Stored { version, degraded }),
+        Response::Stored { version, degraded, life } => {
+            Ok(Stored { version, degraded, shortened_to: life })
+        }
         ref other => Err(unexpected(other)),
     }
 }
@@ -258,6 +265,27 @@ pub(crate) fn deleted(response: &Response<'_>) -> Result<Deleted, Error> {
     match *response {
         Response::Deleted { existed, degraded } => Ok(Deleted { existed, degraded }),
         ref other => Err(unexpected(other)),
+    }
+}
+
+/// Checks what a request stores against the policy, which came with the connection that it is about
+/// to be sent over: at the beginning of a process's first call none is known. The daemon leaves a
+/// client that sends a value larger than any that it takes.
+///
+/// # Errors
+/// [`Error::TooLarge`].
+pub(crate) fn check_request(process: &Process, request: &Request<'_>) -> Result<(), Error> {
+    let check = |key: &[u8], value: &[u8]| match process.rule(key) {
+        Some(rule) if value.len() > ONE_RECORD_BYTES => check_value(value, rule.value_bytes_max),
+        _ => Ok(()),
+    };
+    match request {
+        Request::Set(set) | Request::Fill { set, .. } => check(set.key, set.value),
+        Request::SetMany { sets } => sets.iter().try_for_each(|set| check(set.key, set.value)),
+        Request::Operate(operate) => {
+            operations::stored_by(operate).map_or(Ok(()), |value| check(operate.key, value))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -33,7 +33,9 @@ fn setting(answer: impl Fn(&FakeTable, &[u8]) -> Act + Send + Sync + 'static) ->
     let filled = Arc::clone(&table);
     let daemon = FakeDaemon::start(&socket, &table, move |_, request| match request {
         Request::Get { key } => answer(&filled, key),
-        Request::Set(_) => Act::Reply(framed(&Response::Stored { version: 0, degraded: false })),
+        Request::Set(_) => {
+            Act::Reply(framed(&Response::Stored { version: 0, degraded: false, life: None }))
+        }
         _ => Act::Close,
     });
     daemon.set_process_scope(b"local:");

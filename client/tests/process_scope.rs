@@ -49,7 +49,9 @@ fn setting() -> Setting {
             code: ErrorCode::TierFailed,
             message: "it is down",
         })),
-        Request::Set(_) => Act::Reply(framed(&Response::Stored { version: 0, degraded: false })),
+        Request::Set(_) => {
+            Act::Reply(framed(&Response::Stored { version: 0, degraded: false, life: None }))
+        }
         Request::Delete { .. } => {
             Act::Reply(framed(&Response::Deleted { existed: true, degraded: false }))
         }

@@ -59,7 +59,12 @@ fn operate(request: &Request<'_>) -> Act {
     let Request::Operate(operate) = request else {
         return Act::Close;
     };
-    let changed = Response::Changed { version: 5, number: Some(42), degraded: true };
+    let changed = Response::Changed {
+        version: 5,
+        number: Some(42),
+        degraded: true,
+        life: Some(Duration::from_secs(4)),
+    };
     Act::Reply(framed(&match operate.operation {
         Operation::Replace { .. } => Response::NotChanged { reason: NotChanged::Absent },
         Operation::DeleteIf { .. } => Response::NotChanged { reason: NotChanged::Conflict },
@@ -176,7 +181,9 @@ fn a_reservation_says_when_to_ask_again_and_is_filled_or_abandoned() {
             Request::Get { .. } => Response::Absent { ttl: Duration::ZERO },
             Request::Reserve { waits_for: 0, .. } => Response::Loading { token: 7 },
             Request::Reserve { waits_for: 7, .. } => Response::Reserved { token: 8 },
-            Request::Fill { token: 8, .. } => Response::Stored { version: 2, degraded: false },
+            Request::Fill { token: 8, .. } => {
+                Response::Stored { version: 2, degraded: false, life: None }
+            }
             Request::Abandon { token: 8, error: "why", .. } => Response::Done,
             _ => return Act::Close,
         }))

@@ -92,8 +92,9 @@ fn a_write_after_the_daemon_came_back_has_a_known_outcome() {
     let daemon = setting.daemon(|_, _| Act::Silence);
     let cache = client(&daemon, 5000);
     drop(daemon);
-    let _daemon =
-        setting.daemon(|_, _| Act::Reply(framed(&Response::Stored { version: 9, degraded: true })));
+    let _daemon = setting.daemon(|_, _| {
+        Act::Reply(framed(&Response::Stored { version: 9, degraded: true, life: None }))
+    });
     let stored = cache.set(b"key", b"value").unwrap();
     assert_eq!((stored.version, stored.degraded), (9, true));
 }
@@ -127,7 +128,7 @@ fn a_late_answer_is_not_the_next_questions() {
 
 #[test]
 fn a_connection_that_lost_step_is_not_used_again() {
-    let stored = framed(&Response::Stored { version: 1, degraded: false });
+    let stored = framed(&Response::Stored { version: 1, degraded: false, life: None });
     let two_at_once = [found(b"wrong"), found(b"wrong")].concat();
     let no_message = vec![1, 0, 0, 0, 200];
     for wrong in [stored, two_at_once, no_message] {
@@ -224,6 +225,40 @@ fn many_keys_come_in_order_though_the_daemon_answers_in_parts() {
     }
     assert!(together.iter().eq(values.iter().map(Option::as_deref)));
     assert_eq!(together.get(keys.len()), None);
+}
+
+#[test]
+fn the_error_of_many_keys_names_the_one_that_failed() {
+    let setting = Setting::new();
+    let daemon = setting.daemon(|_, request| {
+        let Request::GetMany { keys } = request else { return Act::Close };
+        let answer = |key: &&[u8]| match key.first() {
+            Some(b'b' | 0xff) => Response::Error { code: ErrorCode::Refused, message: "a list" },
+            _ => Response::Absent { ttl: Duration::ZERO },
+        };
+        Act::Reply(framed(&Response::Many(keys.iter().map(answer).collect())))
+    });
+    let cache = client(&daemon, 5000);
+    let mut values = Values::new();
+    let long = [&[0xff, b'"'][..], &[b'k'; 500]].concat();
+    for (key, named) in
+        [(&b"bad"[..], "the key \"bad\": a list (lookup_many"), (&long, "kkk\"...:")]
+    {
+        let keys = [&b"a"[..], key, b"c"];
+        let errors = [
+            cache.get_many(&keys).expect_err("one fails").to_string(),
+            cache.get_many_into(&keys, &mut values).expect_err("one fails").to_string(),
+        ];
+        for error in errors {
+            assert!(error.contains(named) && error.len() < 300, "{error}");
+        }
+        let each = cache.lookup_many(&keys);
+        assert!(each[0].is_ok() && each[2].is_ok());
+        let own = each[1].clone().expect_err("it fails").to_string();
+        assert!(own.contains("a list") && !own.contains("lookup_many"), "{own}");
+    }
+    let empty = cache.get_many(&["a", ""]).expect_err("no key").to_string();
+    assert!(empty.contains("the key \"\""), "{empty}");
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn answer(_: u64, request: &Request<'_>) -> Act {
             };
             framed(&Response::Many(vec![found; keys.len()]))
         }
-        Request::Set(_) => framed(&Response::Stored { version: 7, degraded: false }),
+        Request::Set(_) => framed(&Response::Stored { version: 7, degraded: false, life: None }),
         Request::Operate(_) => framed(&Response::NotChanged { reason: NotChanged::Absent }),
         Request::Delete { .. } => framed(&Response::Deleted { existed: true, degraded: false }),
         _ => found(b"from below"),

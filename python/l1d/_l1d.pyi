@@ -78,7 +78,7 @@ class Client:
     ) -> Stored: ...
     def set_many(
         self,
-        items: Mapping[Key, Buffer] | Iterable[tuple[Key, Buffer]],
+        items: Mapping[str, Buffer] | Mapping[bytes, Buffer] | Iterable[tuple[Key, Buffer]],
         ttl: Ttl = None,
         *,
         flags: int = 0,
@@ -177,6 +177,8 @@ class Value:
 
 @final
 class Stored:
+    @property
+    def shortened_to(self) -> float | None: ...
     @property
     def version(self) -> int: ...
     @property

@@ -4,6 +4,7 @@ use l1d_client::{Meta, Source};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
+use std::time::Duration;
 
 /// A value and its metadata.
 #[pyclass(frozen, module = "l1d", eq)]
@@ -81,11 +82,13 @@ pub(crate) struct Stored {
     /// Not every tier has taken it.
     #[pyo3(get)]
     degraded: bool,
+    shortened_to: Option<Duration>,
 }
 
 impl From<l1d_client::Stored> for Stored {
     fn from(stored: l1d_client::Stored) -> Stored {
-        Stored { version: stored.version, degraded: stored.degraded }
+        let l1d_client::Stored { version, degraded, shortened_to, .. } = stored;
+        Stored { version, degraded, shortened_to }
     }
 }
 
@@ -95,6 +98,12 @@ impl Stored {
     #[getter]
     fn token(&self) -> Option<u64> {
         (self.version != 0).then_some(self.version)
+    }
+
+    /// The value's life in seconds, if that is shorter than the ttl that the call asked for.
+    #[getter]
+    fn shortened_to(&self) -> Option<f64> {
+        self.shortened_to.map(|life| life.as_secs_f64())
     }
 
     fn __repr__(&self) -> String {

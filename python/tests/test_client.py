@@ -127,6 +127,8 @@ def test_lives(l1d_client):
     l1d_client.set("k", b"x", 10**9)
     l1d_client.set("k", b"x", None)
     assert l1d_client.get("k") == b"x"
+    assert l1d_client.set("k", b"x", 10).shortened_to is None
+    assert l1d_client.set("k", b"x", 10**9).shortened_to == 86_400, "the daemon's ttl_max"
     for zero in (0, 0.0, timedelta(0)):
         l1d_client.set("k", b"x")
         l1d_client.set("k", b"y", zero)
@@ -148,7 +150,9 @@ def test_a_key_of_another_type_is_refused_by_every_method(l1d_client, key):
             call()
 
 
-@pytest.mark.parametrize("key", ["", b"", "x" * 65_001, "é" * 40_000])
+@pytest.mark.parametrize(
+    "key", ["", b"", "x" * 65_001, "é" * 40_000], ids=["no", "none", "long", "wide"]
+)
 def test_a_key_of_no_or_too_many_bytes_is_refused(l1d_client, key):
     assert l1d_client.peek(key) is None
     for call in every_call(l1d_client, key):

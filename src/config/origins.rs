@@ -17,6 +17,12 @@ impl Origins {
         }
     }
 
+    /// Whether the section of `prefix`, or `[defaults]`, gives this setting.
+    pub(super) fn gives(&self, prefix: &[u8], setting: &str) -> bool {
+        let given = |prefix: &[u8]| self.0.get(prefix).is_some_and(|all| all.contains(&setting));
+        given(prefix) || given(b"")
+    }
+
     /// Each setting of `rule`, as in [`rule_json`], with the section that it comes from.
     #[must_use]
     pub fn settings(&self, rule: &Rule) -> Value {

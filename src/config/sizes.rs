@@ -41,18 +41,18 @@ pub(super) fn table_bytes(plan: &Plan) -> u64 {
 /// Another size of the table is in force: its largest value follows, unless it is configured, and
 /// so do the rules' limits. Those that rules set for themselves hold.
 pub(super) fn follow(config: &mut Config) {
-    let TableConfig { value_bytes_max: before, value_follows_size, .. } = config.table;
-    if !value_follows_size {
+    if !config.table.value_follows_size {
         return;
     }
     let rules = config.policy.rules();
-    let own = rules.iter().map(|rule| rule.value_bytes_max).filter(|own| *own != before).max();
+    let origins = &config.origins;
+    let follows = |rule: &Rule| !origins.gives(&rule.prefix, "value_bytes_max");
+    let own = rules.iter().filter(|rule| !follows(rule)).map(|rule| rule.value_bytes_max).max();
     let most = TableConfig::default().value_bytes_max;
     let plan = Plan { table_bytes: config.table.size, ..config.table.plan() };
     let now = value_bytes_max(&plan, most).max(own.unwrap_or(0));
     config.table.value_bytes_max = now;
     config.tiers.value_bytes_max = now as usize;
-    let follows = |rule: &Rule| rule.value_bytes_max == before;
     let rules = rules.iter().cloned().map(|rule| match follows(&rule) {
         true => Rule { value_bytes_max: now, ..rule },
         false => rule,

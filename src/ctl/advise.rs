@@ -27,14 +27,17 @@ fn is_utf8() -> bool {
 
 fn page(advice: &Value, is_utf8: bool) -> String {
     let reads = advice["sampled_reads"].as_u64().unwrap_or(0);
+    let index = advice["index_advice"].as_str().map(|text| format!("Note: {text}.\n\n"));
+    let index = index.unwrap_or_default();
     let Some(percents) = figures(&advice["hit_percent"]) else {
         return format!(
-            "Too little was read to say: {reads} reads of sampled keys so far. Ask again later.\n"
+            "{index}Too little was read to say: {reads} reads of sampled keys so far. Ask again \
+             later.\n"
         );
     };
     let times = figures(&advice["times"]).unwrap_or_default();
     let bytes = figures(&advice["bytes"]).unwrap_or_default();
-    let mut text = sentence(&times, &percents) + "\n\n";
+    let mut text = index + &sentence(&times, &percents) + "\n\n";
     for ((times, bytes), percent) in times.iter().zip(&bytes).zip(&percents) {
         text += &bar(&size(*times, *bytes), *percent, is_utf8);
     }

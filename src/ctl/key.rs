@@ -56,11 +56,31 @@ pub(super) fn set(
     let options = SetOptions { lifetime, flags, write, ..SetOptions::default() };
     let stored = client.set_with(key, &bytes, &options)?;
     if json {
-        print(line(&json!({ "version": stored.version, "degraded": stored.degraded })))?;
-    } else if stored.degraded {
-        print_error("degraded: not every tier has taken it");
+        let mut answer = json!({ "version": stored.version, "degraded": stored.degraded });
+        add_life(&mut answer, stored.shortened_to);
+        print(line(&answer))?;
+    } else {
+        warn(stored.degraded, stored.shortened_to);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells a person what a write did not get.
+pub(super) fn warn(is_degraded: bool, shortened_to: Option<Duration>) {
+    if is_degraded {
+        print_error("degraded: not every tier has taken it");
+    }
+    if let Some(life) = shortened_to {
+        let life = humantime::format_duration(life);
+        print_error(format_args!("it lives for {life} only (ttl_max, or the rule's ttl)"));
+    }
+}
+
+/// Tells a program for how long a value lives, if that is shorter than was asked for.
+pub(super) fn add_life(answer: &mut Value, shortened_to: Option<Duration>) {
+    if let Some(life) = shortened_to {
+        answer["shortened_to_seconds"] = json!(life.as_secs_f64());
+    }
 }
 
 pub(super) fn delete(client: &Client, key: &[u8], json: bool) -> Result<ExitCode, Failure> {

@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// Exit code: there is no such key, an operation was not done, or the check found a violation.
 const NOT_FOUND: u8 = 1;
+/// How long to wait for an answer if nothing else is asked for.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Query and administer a running l1d.
 ///
@@ -46,9 +48,10 @@ struct Arguments {
     /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
-    /// Longest time to wait for an answer, for example "2s".
-    #[arg(long, global = true, value_parser = humantime::parse_duration, default_value = "10s")]
-    deadline: Duration,
+    /// Longest time to wait for an answer, for example "2s" [default: 10s; a minute for "policy
+    /// reload"; "check" takes up to a minute, "resize" up to ten, in any case].
+    #[arg(long, global = true, value_parser = humantime::parse_duration)]
+    deadline: Option<Duration>,
     /// Keys are given as hex digits.
     #[arg(long, global = true)]
     hex: bool,
@@ -223,7 +226,7 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let mut builder = Client::builder().deadline(arguments.deadline);
+    let mut builder = Client::builder().deadline(arguments.deadline.unwrap_or(DEADLINE));
     if let Some(socket) = arguments.socket.as_ref().filter(|path| !path.as_os_str().is_empty()) {
         builder = builder.socket(socket);
     }
@@ -250,7 +253,12 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
             admin::show_rule(&client.admin().explain_json(&bytes(key)?)?, json)
         }
         Command::Policy { command: Some(PolicyCommand::Reload) } => {
-            admin::show(&client.admin().reload_policy()?, json)
+            // A large table is walked, which may take longer than other answers.
+            let report = match arguments.deadline {
+                Some(deadline) => client.admin().reload_policy_within(deadline),
+                None => client.admin().reload_policy(),
+            };
+            admin::show(&report?, json)
         }
         Command::Advise => advise::run(&client, json),
         Command::Resize { size, fit_index, average_entry_bytes } => {

@@ -1,6 +1,6 @@
 //! Atomic operations: `add`, `replace`, `cas`, `append`, `prepend`, `incr`, `decr`, `touch`.
 
-use super::key::{bytes, content, lifetime, line};
+use super::key::{add_life, bytes, content, lifetime, line, warn};
 use super::{Failure, NOT_FOUND};
 use crate::cli::{print, print_error};
 use clap::{Args, Subcommand};
@@ -153,12 +153,14 @@ pub(super) fn run(
 
 fn show(outcome: Outcome, json: bool) -> Result<ExitCode, Failure> {
     match outcome {
-        Outcome::Done(Stored { version, degraded, .. }) => {
+        Outcome::Done(Stored { version, degraded, shortened_to, .. }) => {
             if json {
-                let answer = json!({ "done": true, "version": version, "degraded": degraded });
+                let mut answer = json!({ "done": true, "version": version, "degraded": degraded });
+                add_life(&mut answer, shortened_to);
                 print(line(&answer))?;
+            } else {
+                warn(degraded, shortened_to);
             }
-            warn_degraded(degraded && !json);
             Ok(ExitCode::SUCCESS)
         }
         other => not_done(&other, json),
@@ -167,22 +169,19 @@ fn show(outcome: Outcome, json: bool) -> Result<ExitCode, Failure> {
 
 fn show_count(outcome: Outcome<Count>, json: bool) -> Result<ExitCode, Failure> {
     match outcome {
-        Outcome::Done(Count { value, version, degraded, .. }) => {
-            print(match json {
-                true => line(&json!({ "done": true, "value": value, "version": version,
-                    "degraded": degraded })),
-                false => format!("{value}\n"),
-            })?;
-            warn_degraded(degraded && !json);
+        Outcome::Done(Count { value, version, degraded, shortened_to, .. }) => {
+            if json {
+                let mut answer = json!({ "done": true, "value": value, "version": version,
+                    "degraded": degraded });
+                add_life(&mut answer, shortened_to);
+                print(line(&answer))?;
+            } else {
+                print(format!("{value}\n"))?;
+                warn(degraded, shortened_to);
+            }
             Ok(ExitCode::SUCCESS)
         }
         other => not_done(&other, json),
-    }
-}
-
-fn warn_degraded(is_degraded: bool) {
-    if is_degraded {
-        print_error("degraded: not every tier has taken it");
     }
 }
 

@@ -158,6 +158,9 @@ fn page(snapshot: &Snapshot, recent: Option<Recent>, style: Style) -> String {
         row("Moving", format!("to a table of {}, {done} % copied", size(moving.to_bytes)));
     }
     let mut alarm = |label: &str, text: String| style.alarm(&mut page, label, &text);
+    if let Some(advice) = &snapshot.index_advice {
+        alarm("Index", advice.clone());
+    }
     let failed = requests.refused + requests.unknown_outcomes;
     if failed + requests.degraded > 0 {
         alarm(

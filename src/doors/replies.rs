@@ -46,6 +46,11 @@ impl Peers {
         let spin = self.spin;
         let mut frame = std::mem::take(&mut self.frame);
         frame.clear();
+        let Some(connection) = self.get_mut(origin) else {
+            self.frame = frame;
+            return;
+        };
+        let response = response.known_to(connection.protocol);
         if let Err(error) = response.encode(&mut frame) {
             let message = error.to_string();
             let response = Response::Error { code: ErrorCode::Internal, message: &message };
@@ -53,9 +58,7 @@ impl Peers {
             let _ = response.encode(&mut frame);
         }
         let reply = frame.get(HEADER_BYTES..).unwrap_or_default();
-        if let Some(connection) = self.get_mut(origin)
-            && let Some(mailbox) = connection.phase.mailbox_mut()
-        {
+        if let Some(mailbox) = connection.phase.mailbox_mut() {
             if !mailbox.reply(lane, reply) {
                 tracing::error!(?origin, lane, "a reply without a request is dropped");
             }
@@ -92,7 +95,7 @@ impl Peers {
             None => {
                 let is_attached = connection.phase.is_attached();
                 connection.phase = if is_attached { Phase::Idle } else { Phase::Closing };
-                connection.output.push(response)
+                connection.output.push(&response.known_to(connection.protocol))
             }
         };
         if let Err(error) = queued {

@@ -190,6 +190,7 @@ impl Owner {
         let bytes = advice.times.map(|times| (table_bytes as f64 * times) as u64);
         let answer = json!({
             "table_bytes": table_bytes,
+            "index_advice": self.index_advice(),
             "sampled_one_key_in": advice.sampled_one_in,
             "sampled_reads": advice.sampled_reads,
             "times": advice.times,

@@ -137,6 +137,12 @@ impl Owner {
         }
     }
 
+    /// Requests for keys, and hits that clients have reported.
+    pub(super) fn served(&self) -> u64 {
+        let Requests { gets, hits_told, sets, deletes, operations, .. } = self.counters;
+        gets + hits_told + sets + deletes + operations
+    }
+
     /// Once a second.
     pub(super) fn take_sample(&mut self, replies: &dyn Replies) {
         let sample = self.sample(replies);
@@ -177,6 +183,7 @@ impl Owner {
             recent: self.samples.recent(&sample),
             clients: replies.totals(),
             table: self.tables.current().stats(),
+            index_advice: self.index_advice(),
             moves: self.moves(),
             advisor_private_bytes: self.tables.advisor_bytes() as u64,
             policies: self.policy.rules().iter().map(|rule| self.policy_figures(rule)).collect(),

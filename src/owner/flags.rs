@@ -16,7 +16,7 @@ use l1d_wire::protocol::ErrorCode;
 use std::sync::Arc;
 
 /// The first bytes of a frame.
-const MAGIC: [u8; 8] = *b"\0l1d\0flg";
+const MAGIC: [u8; 8] = crate::tiers::FRAME_MAGIC;
 /// Bytes of a frame before the value.
 const HEADER_BYTES: usize = crate::tiers::FRAME_BYTES;
 

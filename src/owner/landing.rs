@@ -8,7 +8,7 @@ use super::request::{deleted, nanos, rule_with};
 use super::response::OwnedResponse;
 use super::write::{Change, Write};
 use crate::doors::{Replies, Service};
-use crate::tiers::{Fetched, Job, Tier, TierEvent, Written};
+use crate::tiers::{Fetched, Job, L2Change, Tier, TierEvent, Written};
 use l1d_wire::policy::{ClientFlags, OnWriteError, Scope};
 use l1d_wire::protocol::ErrorCode;
 use l1d_wire::snapshot::Cause;
@@ -221,7 +221,7 @@ impl Owner {
         let publish = !matches!(write.change, Change::Operate(_))
             && rule_with(&self.policy, write.rule).on_write_error == OnWriteError::Publish;
         match outcome {
-            Written::Applied { existed, degraded } => self.apply(write, existed, degraded),
+            Written::Applied { existed, degraded } => self.apply(write, (existed, true), degraded),
             Written::Operated { tier, operated, degraded } => match &write.change {
                 Change::Operate(operating) => {
                     self.operated(write, operating, (tier, operated, degraded))
@@ -229,7 +229,7 @@ impl Owner {
                 _ => OwnedResponse::error(ErrorCode::Internal, "an answer to another change"),
             },
             Written::NotApplied { .. } | Written::Unknown { .. } if publish => {
-                self.apply(write, false, true)
+                self.apply(write, (false, false), true)
             }
             Written::NotApplied { tier, why } => {
                 self.counters.refused += 1;
@@ -261,17 +261,27 @@ impl Owner {
         }
     }
 
-    fn apply(&mut self, write: &Write, existed: bool, degraded: bool) -> OwnedResponse {
+    /// Brings L1 up to date with a change, which the store of record has taken if `is_recorded`.
+    fn apply(
+        &mut self,
+        write: &Write,
+        (existed, is_recorded): (bool, bool),
+        degraded: bool,
+    ) -> OwnedResponse {
         self.counters.degraded += u64::from(degraded);
         match &write.change {
             Change::Set { value, flags, lives } => {
                 let ttl = lives.l1;
+                let has_l3 = self.below.as_ref().is_some_and(|below| below.has(Tier::L3));
+                // memcached keeps nothing that is short-lived.
+                let is_recorded = is_recorded && (has_l3 || lives.l2 != L2Change::Delete);
+                let life = if is_recorded { None } else { lives.shortened_in_l1() };
                 match self.publish(write.rule, &write.key, value, *flags, ttl) {
-                    Ok(version) => OwnedResponse::Stored { version, degraded },
+                    Ok(version) => OwnedResponse::Stored { version, degraded, life },
                     Err(_) => {
                         // The tiers have the new value: no reader may go on seeing the old one.
                         self.tables.remove(&write.key, self.now_ns());
-                        OwnedResponse::Stored { version: 0, degraded }
+                        OwnedResponse::Stored { version: 0, degraded, life }
                     }
                 }
             }

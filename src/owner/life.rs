@@ -21,6 +21,8 @@ pub(super) struct Lives {
     pub(super) l2: L2Change,
     /// In L3; `None`: without end.
     pub(super) l3: Option<Duration>,
+    /// The life that the set has asked for, if any.
+    pub(super) asked: Option<Duration>,
 }
 
 /// Where the record of a key is kept.
@@ -50,11 +52,11 @@ impl Lives {
         match record {
             Record::L1 => {
                 let l1 = asked.unwrap_or(rule.ttl).min(l1_max);
-                Lives { l1, l2: L2Change::None, l3: None }
+                Lives { l1, l2: L2Change::None, l3: None, asked }
             }
             Record::L2 => {
                 let life = asked.map_or(Some(rule.l2_ttl), finite);
-                Lives { l1: below(life, rule.ttl), l2: store(life), l3: None }
+                Lives { l1: below(life, rule.ttl), l2: store(life), l3: None, asked }
             }
             Record::L3 => {
                 let l3 = asked.map_or(rule.l3_ttl, finite);
@@ -62,9 +64,15 @@ impl Lives {
                     true => store(Some(below(l3, rule.l2_ttl))),
                     false => L2Change::None,
                 };
-                Lives { l1: below(l3, rule.ttl), l2, l3 }
+                Lives { l1: below(l3, rule.ttl), l2, l3, asked }
             }
         }
+    }
+
+    /// The life of a value that only L1 has, if that is shorter than the one asked for. (A record
+    /// in a tier has the life asked for.)
+    pub(super) fn shortened_in_l1(&self) -> Option<Duration> {
+        self.asked.filter(|asked| *asked > self.l1).map(|_| self.l1)
     }
 }
 
@@ -76,7 +84,7 @@ mod tests {
 
     fn lives(asked: Option<Duration>, record: Record) -> (Duration, L2Change, Option<Duration>) {
         let rule = Rule { ttl: 20 * S, l2_ttl: 300 * S, l3_ttl: Some(900 * S), ..Rule::default() };
-        let Lives { l1, l2, l3 } = Lives::new(&rule, asked, record, 3600 * S);
+        let Lives { l1, l2, l3, .. } = Lives::new(&rule, asked, record, 3600 * S);
         (l1, l2, l3)
     }
 
@@ -94,6 +102,14 @@ mod tests {
         assert_eq!(lives(None, Record::L1).0, 20 * S);
         assert_eq!(lives(Some(60 * S), Record::L1).0, 60 * S, "a rule's life is only the default");
         assert_eq!(lives(Some(FOREVER), Record::L1).0, 3600 * S);
+    }
+
+    #[test]
+    fn a_life_that_was_asked_for_and_not_given_is_told() {
+        let rule = Rule { ttl: 20 * S, ..Rule::default() };
+        let told = |asked| Lives::new(&rule, asked, Record::L1, 60 * S).shortened_in_l1();
+        assert_eq!([told(None), told(Some(60 * S))], [None, None]);
+        assert_eq!([told(Some(61 * S)), told(Some(FOREVER))], [Some(60 * S); 2]);
     }
 
     #[test]

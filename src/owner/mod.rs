@@ -145,6 +145,7 @@ impl Owner {
             reloading: Reloading::default(),
         };
         owner.set_clock();
+        owner.look_at_clock();
         owner.limit_policies();
         owner.tables.limit_absences(Some(absent_share_max_permille));
         owner
@@ -156,13 +157,13 @@ impl Owner {
             return now_ns;
         }
         clock::boottime_ns()
-            .saturating_sub(self.tables.current().writer().geometry().identity().epoch_ns)
+            .wrapping_sub(self.tables.current().writer().geometry().identity().epoch_ns)
     }
 
     /// The time of CLOCK_BOOTTIME.
     fn boottime_ns(&self) -> u64 {
         let epoch_ns = self.tables.current().writer().geometry().identity().epoch_ns;
-        self.now_ns().saturating_add(epoch_ns)
+        self.now_ns().wrapping_add(epoch_ns)
     }
 
     /// Remembers who has changed `key` in L1, and why.
@@ -346,6 +347,7 @@ impl Service for Owner {
         if now.duration_since(self.clock_checked) >= CLOCK_CHECK {
             self.clock_checked = now;
             self.set_clock();
+            self.look_at_clock();
             self.look_at_index();
             self.tables.look_at_room();
             self.take_sample(replies);
@@ -354,7 +356,7 @@ impl Service for Owner {
         if let Some(pause) = self.go_on_moving(replies) {
             next = next.min(now + pause);
         }
-        if let Some(due) = self.tables.prepare(now) {
+        if let Some(due) = self.tables.prepare(now, self.served()) {
             next = next.min(due);
         }
         let now_ns = self.now_ns();

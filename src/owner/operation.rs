@@ -55,7 +55,7 @@ impl Owner {
         let lives = Lives::new(rule, operate.ttl, record, self.ttl_max);
         let answer = match record {
             Record::L1 if scope == Scope::Process => Err(no_record()),
-            Record::L1 => self.operate_in_table(operate, id, lives.l1),
+            Record::L1 => self.operate_in_table(operate, id, &lives),
             _ => match self.operating(operate, rule, (record, lives)) {
                 Ok(operating) => {
                     let change = Change::Operate(operating);
@@ -75,13 +75,18 @@ impl Owner {
         &mut self,
         operate: &Operate<'_>,
         rule: u8,
-        life: Duration,
+        lives: &Lives,
     ) -> Result<OwnedResponse, OwnedResponse> {
         let (key, now_ns) = (operate.key, self.now_ns());
         let held = self.tables.get(key, now_ns).filter(|held| !held.absent);
         let effect = decide(&operate.operation, held.as_ref())?;
-        let new_expiry = expiry_tick(now_ns.saturating_add(nanos(life)));
-        let changed = |version, number| OwnedResponse::Changed { version, number, degraded: false };
+        let new_expiry = expiry_tick(now_ns.saturating_add(nanos(lives.l1)));
+        let changed = |version, number, life| OwnedResponse::Changed {
+            version,
+            number,
+            degraded: false,
+            life,
+        };
         match (effect, &held) {
             (Effect::Nothing(reason), _) => Ok(OwnedResponse::NotChanged { reason }),
             (Effect::Store { value, flags, keeps_life, number }, held) => {
@@ -93,18 +98,19 @@ impl Owner {
                 self.flights.kill(key);
                 let put = self.tables.put(&entry, now_ns);
                 let version = put.map_err(|error| too_large(error.to_string()))?;
-                Ok(changed(version, number))
+                let life = kept.map_or_else(|| lives.shortened_in_l1(), |_| None);
+                Ok(changed(version, number, life))
             }
             (Effect::Delete, _) => {
                 self.flights.kill(key);
                 self.tables.remove(key, now_ns);
-                Ok(changed(0, None))
+                Ok(changed(0, None, None))
             }
             (Effect::Touch, None) => Ok(OwnedResponse::NotChanged { reason: NotChanged::Absent }),
             (Effect::Touch, Some(held)) => {
                 self.renew(key, held, new_expiry);
                 if operate.operation != Operation::GetAndTouch {
-                    return Ok(changed(held.version, None));
+                    return Ok(changed(held.version, None, lives.shortened_in_l1()));
                 }
                 let (value, ttl) = (held.value.as_slice().into(), remaining(new_expiry, now_ns));
                 let (flags, version) = (held.flags, held.version);

@@ -106,7 +106,10 @@ impl Owner {
         if record == Record::L1 {
             self.flights.kill(set.key);
             let answer = match self.publish(id, set.key, set.value, set.flags, lives.l1) {
-                Ok(version) => OwnedResponse::Stored { version, degraded: false },
+                Ok(version) => {
+                    let life = lives.shortened_in_l1();
+                    OwnedResponse::Stored { version, degraded: false, life }
+                }
                 Err(answer) => answer,
             };
             if matches!(answer, OwnedResponse::Stored { .. }) {
@@ -276,7 +279,7 @@ impl Owner {
 /// The answer to a change that removed a key.
 pub(super) fn deleted(by_set: bool, existed: bool, degraded: bool) -> OwnedResponse {
     match by_set {
-        true => OwnedResponse::Stored { version: 0, degraded },
+        true => OwnedResponse::Stored { version: 0, degraded, life: None },
         false => OwnedResponse::Deleted { existed, degraded },
     }
 }

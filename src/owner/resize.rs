@@ -16,6 +16,8 @@ const STEP: Duration = Duration::from_micros(200);
 const PAUSE: Duration = Duration::from_millis(2);
 /// The shortest time between two automatic rebuilds of the index.
 const FIT_PAUSE: Duration = Duration::from_secs(600);
+/// The pause after an attempt to renew the table's clock.
+const RENEW_PAUSE: Duration = Duration::from_secs(600);
 
 /// The moves, and the processes that have followed them.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub(super) struct Resizing {
     fits_index: bool,
     /// When the index was last rebuilt, or reported.
     fitted: Option<Instant>,
+    /// When the table's clock was last about to be renewed.
+    renewed: Option<Instant>,
     /// Entries that a full index had evicted when that was last reported.
     displaced: u64,
     /// The table that each connection was given, and its process.
@@ -60,6 +64,15 @@ impl Resizing {
         let bytes = tables.iter().filter_map(|table| self.former.get(table)).sum();
         (processes.len(), bytes)
     }
+}
+
+/// What to change if entries of this size fill the index.
+fn advice_for(entry_bytes: u32) -> String {
+    format!(
+        "the index is full, so entries are evicted although the table has room: set \
+         average_entry_bytes = {entry_bytes} or fit_index = true in [table], or run \
+         l1ctl resize --fit-index"
+    )
 }
 
 impl Owner {
@@ -107,6 +120,32 @@ impl Owner {
         }
     }
 
+    /// Begins to move to a table with a new clock, long before the clock of this one ends.
+    pub(super) fn look_at_clock(&mut self) {
+        let lately = self.resizing.renewed.is_some_and(|renewed| renewed.elapsed() < RENEW_PAUSE);
+        if lately || self.tables.progress().is_some() {
+            return;
+        }
+        match self.tables.renew_clock(self.now_ns()) {
+            Ok(false) => return,
+            Ok(true) => {
+                self.resizing.began = Some(Instant::now());
+                tracing::info!(
+                    "half of the table's clock is over: it moves to a table with a new one"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "the table's clock cannot be renewed yet"),
+        }
+        self.resizing.renewed = Some(Instant::now());
+    }
+
+    /// If the index is full, so that entries are lost: what to change.
+    pub(super) fn index_advice(&self) -> Option<String> {
+        let table = self.tables.current();
+        let loses = table.stats().displaced > 0;
+        table.misfit().filter(|_| loses).map(advice_for)
+    }
+
     /// Begins to rebuild an unsuitable index, if enabled; otherwise says what it costs.
     pub(super) fn look_at_index(&mut self) {
         let lately = self.resizing.fitted.is_some_and(|fitted| fitted.elapsed() < FIT_PAUSE);
@@ -119,13 +158,9 @@ impl Owner {
             if stats.displaced > self.resizing.displaced {
                 self.resizing.fitted = Some(Instant::now());
                 self.resizing.displaced = stats.displaced;
-                tracing::warn!(
-                    evicted = stats.displaced,
-                    free_bytes = stats.free_bytes,
-                    "the index is full, so entries are evicted although the table has room: set \
-                     average_entry_bytes = {entry_bytes} or fit_index = true in [table], or run \
-                     l1ctl resize --fit-index"
-                );
+                let advice = advice_for(entry_bytes);
+                let (evicted, free_bytes) = (stats.displaced, stats.free_bytes);
+                tracing::warn!(evicted, free_bytes, "{advice}");
             }
             return;
         }

@@ -24,9 +24,9 @@ pub(super) enum OwnedResponse {
     Found { value: Arc<[u8]>, flags: u32, version: u64, ttl: Duration },
     Absent { ttl: Duration },
     Unknown,
-    Stored { version: u64, degraded: bool },
+    Stored { version: u64, degraded: bool, life: Option<Duration> },
     Deleted { existed: bool, degraded: bool },
-    Changed { version: u64, number: Option<i64>, degraded: bool },
+    Changed { version: u64, number: Option<i64>, degraded: bool, life: Option<Duration> },
     NotChanged { reason: NotChanged },
     Reserved { token: u64 },
     Loading { token: u64 },
@@ -61,14 +61,15 @@ impl OwnedResponse {
             }
             OwnedResponse::Absent { ttl } => Response::Absent { ttl: *ttl },
             OwnedResponse::Unknown => Response::Unknown,
-            OwnedResponse::Stored { version, degraded } => {
-                Response::Stored { version: *version, degraded: *degraded }
+            OwnedResponse::Stored { version, degraded, life } => {
+                Response::Stored { version: *version, degraded: *degraded, life: *life }
             }
             OwnedResponse::Deleted { existed, degraded } => {
                 Response::Deleted { existed: *existed, degraded: *degraded }
             }
-            OwnedResponse::Changed { version, number, degraded } => {
-                Response::Changed { version: *version, number: *number, degraded: *degraded }
+            OwnedResponse::Changed { version, number, degraded, life } => {
+                let (version, number, degraded) = (*version, *number, *degraded);
+                Response::Changed { version, number, degraded, life: *life }
             }
             OwnedResponse::NotChanged { reason } => Response::NotChanged { reason: *reason },
             OwnedResponse::Reserved { token } => Response::Reserved { token: *token },

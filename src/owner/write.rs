@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn those_who_wait_for_an_answer_leave_room_for_sets_that_nobody_waits_for() {
         let mut writes = Writes::default();
-        let lives = Lives { l1: Duration::ZERO, l2: L2Change::None, l3: None };
+        let lives = Lives { l1: Duration::ZERO, l2: L2Change::None, l3: None, asked: None };
         let set = || Change::Set { value: b"v"[..].into(), flags: 0, lives };
         let mut line_up = |n: usize, change, waiter| {
             let key: Arc<[u8]> = n.to_le_bytes()[..].into();

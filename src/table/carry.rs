@@ -1,6 +1,7 @@
 //! Carrying the visible entries to another table (W11), with the same versions, uses and queues.
 
 use super::Table;
+use super::epoch::Shift;
 use shm_layout::entry::{MARK_STRICT, tick};
 use shm_layout::slot::SLOTS;
 use shm_layout::{Entry, MemoryMut};
@@ -9,10 +10,12 @@ use shm_layout::{Entry, MemoryMut};
 const BUCKETS_AT_A_TIME: u32 = 8;
 
 impl<M: MemoryMut> Table<M> {
-    /// Makes this empty table the successor of `old`, which has the same epoch and hash seed: takes
-    /// over its versions, floors and limits.
+    /// Makes this empty table the successor of `old`, which has the same hash seed: takes over its
+    /// versions, floors and limits.
     pub(super) fn inherit<N: MemoryMut>(&mut self, old: &Table<N>) {
         self.writer.inherit(&old.writer);
+        let shift = Shift::between(old, self);
+        self.writer.set_clock_offset(old.writer.clock_offset().wrapping_sub(shift.ns()));
         self.instance = old.instance;
         self.next_version = old.next_version;
         self.version_ceiling = old.version_ceiling;
@@ -65,6 +68,7 @@ impl<M: MemoryMut> Table<M> {
 
     fn carry_slot<N: MemoryMut>(&mut self, slot: usize, to: &mut Table<N>, now_ns: u64) {
         let Some(found) = self.at_slot(slot) else { return };
+        let shift = Shift::between(self, to);
         // A damaged entry must not get a new checksum.
         if !self.is_visible(&found.header, tick(now_ns)) || self.entry_is_whole(&found).is_err() {
             return;
@@ -82,7 +86,7 @@ impl<M: MemoryMut> Table<M> {
             version: held.version,
             expiry: held.expiry,
         };
-        to.receive(&entry, (queue, uses), now_ns);
+        to.receive(&shift.entry(&entry), (queue, uses), shift.time(now_ns));
     }
 
     /// Stores an entry of another table. An entry that this table cannot hold is lost, as in an

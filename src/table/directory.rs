@@ -1,7 +1,9 @@
 //! The table's directory: permissions, the lock, finding and making files (W1, W6, S1, S2).
 
+use super::epoch::END_NS;
 use super::file::{FileError, FileOptions, TableFile, system};
 use super::pages::{self, Allocator};
+use crate::clock::boottime_ns;
 use l1d_wire::mapping::{Access, Mapping, hugetlb_page_bytes};
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, posix_fallocate, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
@@ -155,6 +157,10 @@ impl Directory {
         let found = unsafe { Identity::load(&memory, bytes) }.map_err(|error| error.to_string())?;
         if found.boot_id == [0; 2] || found.boot_id != boot_id() {
             return Err("it was made before the last boot, or under an unknown boot id".into());
+        }
+        // Wrapping: an epoch that is still to come is as wrong as one that is too long ago.
+        if boottime_ns().wrapping_sub(found.epoch_ns) >= END_NS {
+            return Err("its clock has ended, so nothing in it that expires can be read".into());
         }
         // SAFETY: a word of the header, which was checked to be there.
         let ceiling = unsafe { memory.load(VERSION_CEILING) };

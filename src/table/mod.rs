@@ -24,6 +24,7 @@ mod budget;
 mod carry;
 mod check;
 mod directory;
+mod epoch;
 mod eviction;
 mod file;
 mod fit;

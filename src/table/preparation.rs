@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 use shm_layout::Geometry;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
@@ -34,11 +34,20 @@ const RETRY: Duration = Duration::from_secs(3);
 const NICE: i32 = 5;
 /// The thread rests for this many times as long as it has worked, because the kernel clears a large
 /// page without letting anybody else run: a read or set that needs that processor waits.
-const REST: u32 = 2;
-/// It rests at least this long.
-const REST_MIN: Duration = Duration::from_millis(1);
+const REST_QUIET: u32 = 2;
+/// The most while clients are served. If the thread takes the processor of a client or of the
+/// owner, the scheduler moves the two onto one processor, and sets take ten times as long, also for
+/// some time afterwards. At this share of the time, that concerns less than one set in a hundred.
+const REST_MAX: u32 = 36;
+/// While clients are served it works for so long at a time, because each rest that ends disturbs
+/// them. In processor time.
+const WORK: Duration = Duration::from_millis(8);
+/// It rests at least this long, and never longer than that.
+const RESTS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(500));
 /// With so few free segments it does not rest.
 const FREE_MIN: usize = 2;
+/// Clients are served if a request or a reported hit came within this time.
+const LATELY: Duration = Duration::from_millis(20);
 
 /// Segments of a new table that are allocated before it is opened.
 pub(super) fn segments_at_once(geometry: &Geometry) -> u32 {
@@ -74,8 +83,11 @@ struct Running {
     /// The number of usable segments, each time that it has risen.
     usable: Receiver<u32>,
     thread: JoinHandle<Result<Option<Pages>, Errno>>,
-    /// The log needs more room soon. Dropped with the table: the thread then ends soon.
-    hurries: Arc<AtomicBool>,
+    /// How many times as long as it works the thread rests. Dropped with the table: the thread then
+    /// ends soon.
+    rest: Arc<AtomicU32>,
+    /// The requests and hits that the owner had counted, and when that rose last.
+    served: (u64, Option<Instant>),
 }
 
 impl Preparation {
@@ -84,10 +96,15 @@ impl Preparation {
         Preparation { state: State::begin(opened), is_short: false }
     }
 
-    /// Adds what was allocated since the last call. Returns when to call it again; `None`: all is
-    /// allocated.
-    pub(super) fn advance(&mut self, opened: &mut Opened, now: Instant) -> Option<Instant> {
-        match &self.state {
+    /// Adds what was allocated since the last call. `served` is the number of requests and hits so
+    /// far. Returns when to call it again; `None`: all is allocated.
+    pub(super) fn advance(
+        &mut self,
+        opened: &mut Opened,
+        now: Instant,
+        served: u64,
+    ) -> Option<Instant> {
+        match &mut self.state {
             State::Done => return None,
             State::Paused(until) if now < *until => return Some(*until),
             State::Paused(_) => self.state = State::begin(opened),
@@ -97,8 +114,7 @@ impl Preparation {
                 while let Ok(usable) = running.usable.try_recv() {
                     opened.table.add_usable(usable);
                 }
-                // Relaxed: nothing else is communicated by it.
-                running.hurries.store(opened.table.free_segments() <= FREE_MIN, Ordering::Relaxed);
+                running.set_pace(opened.table.free_segments(), now, served);
                 if has_ended && let State::Running(running) = self.take() {
                     self.end(running, opened, now);
                 }
@@ -167,15 +183,36 @@ impl Running {
     fn begin(opened: &Opened, geometry: Geometry, usable: u32) -> io::Result<Running> {
         let allocator = opened.file.allocator(geometry.bytes_up_to(usable));
         let mapping = opened.file.mapping();
-        let hurries = Arc::new(AtomicBool::new(false));
-        let watched = Arc::downgrade(&hurries);
+        let rest = Arc::new(AtomicU32::new(REST_QUIET));
+        let watched = Arc::downgrade(&rest);
         let (sender, receiver) = channel();
         let thread = thread::Builder::new().name("l1d-rest".into()).spawn(move || {
             be_nice();
             allocate(allocator, &mapping, (&geometry, usable), &sender, &watched)
         })?;
-        Ok(Running { usable: receiver, thread, hurries })
+        Ok(Running { usable: receiver, thread, rest, served: (0, None) })
     }
+
+    /// Tells the thread how much to rest. The fewer segments are free, the less it does.
+    fn set_pace(&mut self, free_segments: usize, now: Instant, served: u64) {
+        let (before, since) = &mut self.served;
+        if served != std::mem::replace(before, served) {
+            *since = Some(now);
+        }
+        let is_quiet = since.is_none_or(|since| now.saturating_duration_since(since) > LATELY);
+        let rest = rest_for(free_segments, is_quiet);
+        // Relaxed: nothing else is communicated by it.
+        if self.rest.swap(rest, Ordering::Relaxed) > rest {
+            self.thread.thread().unpark();
+        }
+    }
+}
+
+/// How many times as long as it works the thread rests.
+fn rest_for(free_segments: usize, is_quiet: bool) -> u32 {
+    let free = u32::try_from(free_segments.saturating_sub(FREE_MIN)).unwrap_or(u32::MAX);
+    // Rises slowly at first: a log that is filled fast finds its balance at the rest that it needs.
+    free.saturating_mul(free).min(if is_quiet { REST_QUIET } else { REST_MAX })
 }
 
 /// The thread: allocates segment after segment, from `usable` on.
@@ -184,20 +221,26 @@ fn allocate(
     mapping: &Mapping,
     (geometry, usable): (&Geometry, u32),
     sender: &Sender<u32>,
-    hurries: &Weak<AtomicBool>,
+    rest: &Weak<AtomicU32>,
 ) -> Result<Option<Pages>, Errno> {
     let mut worked = cpu_time();
-    let mut rest = || {
-        let Some(hurries) = hurries.upgrade() else { return false };
-        if !hurries.load(Ordering::Relaxed) {
-            thread::sleep(REST_MIN.max(cpu_time().saturating_sub(worked) * REST));
+    let mut pause = || {
+        let Some(rest) = rest.upgrade() else { return false };
+        let rest = rest.load(Ordering::Relaxed);
+        let work = cpu_time().saturating_sub(worked);
+        if rest > REST_QUIET && work < WORK {
+            return true;
+        }
+        if rest > 0 {
+            // Ends early when the owner wants it to rest less.
+            thread::park_timeout((work * rest).clamp(RESTS.0, RESTS.1));
         }
         worked = cpu_time();
         true
     };
     for segments in usable + 1..=geometry.segment_count() {
         // The channel orders the allocation before the owner's first use of the segment.
-        let is_done = allocator.allocate(geometry.bytes_up_to(segments), &mut rest)?;
+        let is_done = allocator.allocate(geometry.bytes_up_to(segments), &mut pause)?;
         if !is_done || sender.send(segments).is_err() {
             return Ok(None);
         }
@@ -214,4 +257,17 @@ fn cpu_time() -> Duration {
 fn be_nice() {
     // SAFETY: no pointers; on Linux, process 0 is the calling thread.
     unsafe { nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, NICE) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hazards: sets suffer from memory that nobody needs yet, or wait for what they need.
+    #[test]
+    fn the_thread_rests_while_clients_are_served_but_not_when_the_log_needs_room() {
+        let rests = |is_quiet| [0, FREE_MIN, 3, 4, 5, 8, 500].map(|free| rest_for(free, is_quiet));
+        assert_eq!(rests(false), [0, 0, 1, 4, 9, REST_MAX, REST_MAX]);
+        assert_eq!(rests(true), [0, 0, 1, 2, 2, REST_QUIET, REST_QUIET]);
+    }
 }

@@ -8,10 +8,11 @@
 //! again.
 
 use super::directory::{Directory, boot_id};
+use super::epoch::Shift;
 use super::file::{FileError, FileOptions, Opened, TableFile, system};
 use super::numbers_file::NumbersFile;
 use super::preparation::{self, Preparation};
-use super::{Held, Table};
+use super::{Held, Table, epoch};
 use crate::advise::{Advice, Advisor, Known};
 use l1d_wire::policy::PolicySet;
 use l1d_wire::snapshot::Move;
@@ -24,10 +25,6 @@ use std::time::{Duration, Instant};
 
 pub use moving::{MoveError, Step};
 pub use policy::{Adopted, PolicyChange};
-
-/// A table's epoch is this long before the table is made: readers' coarse clocks lag, and a time
-/// before the epoch would look like the far future, in which everything has expired.
-const EPOCH_LEAD_NS: u64 = 1_000_000_000;
 
 #[derive(Debug)]
 enum Successor {
@@ -119,7 +116,7 @@ impl Tables {
             table_id: random(&options.directory)?,
             hash_seed: random(&options.directory)?,
             boot_id: boot_id(),
-            epoch_ns: crate::clock::boottime_ns().saturating_sub(EPOCH_LEAD_NS),
+            epoch_ns: crate::clock::boottime_ns().saturating_sub(epoch::LEAD_NS),
             ..options.plan
         })?;
         let first = if directory.is_hugetlbfs() {
@@ -188,14 +185,23 @@ impl Tables {
     }
 
     /// Takes in what was allocated of the table in force since the last call. Returns when to call
-    /// it again; `None`: all is allocated.
-    pub fn prepare(&mut self, now: Instant) -> Option<Instant> {
-        self.preparation.advance(&mut self.current, now)
+    /// it again; `None`: all is allocated. While the number of requests and hits served rises, the
+    /// rest is allocated slowly.
+    pub fn prepare(&mut self, now: Instant, served: u64) -> Option<Instant> {
+        self.preparation.advance(&mut self.current, now, served)
     }
 
     fn filling(&mut self) -> Option<&mut Table<MappedMut>> {
+        self.filling_from().map(|(successor, _)| successor)
+    }
+
+    /// The successor, and its epoch relative to that of the table in force.
+    fn filling_from(&mut self) -> Option<(&mut Table<MappedMut>, Shift)> {
         match &mut self.successor {
-            Some(Successor::Filling { opened, .. }) => Some(&mut opened.table),
+            Some(Successor::Filling { opened, .. }) => {
+                let shift = Shift::between(&self.current.table, &opened.table);
+                Some((&mut opened.table, shift))
+            }
             _ => None,
         }
     }
@@ -255,19 +261,20 @@ impl Tables {
         let is_absent = entry.absent;
         let known = Known { bytes, policy: entry.policy, is_absent, expiry: entry.expiry };
         self.advisor.stored(hash, known);
-        if let Some(successor) = self.filling()
-            && successor.put_version(entry, hash, now_ns).is_err()
-        {
-            // The successor allows only smaller values. It must not bring back an older one.
-            successor.remove(entry.key, now_ns);
+        if let Some((successor, shift)) = self.filling_from() {
+            let now_ns = shift.time(now_ns);
+            if successor.put_version(&shift.entry(entry), hash, now_ns).is_err() {
+                // The successor allows only smaller values. It must not bring back an older one.
+                successor.remove(entry.key, now_ns);
+            }
         }
         Ok(())
     }
 
     /// [`Table::remove`].
     pub fn remove(&mut self, key: &[u8], now_ns: u64) -> bool {
-        if let Some(successor) = self.filling() {
-            successor.remove(key, now_ns);
+        if let Some((successor, shift)) = self.filling_from() {
+            successor.remove(key, shift.time(now_ns));
         }
         self.advisor.removed(self.current.table.hash(key));
         self.current.table.remove(key, now_ns)
@@ -382,8 +389,8 @@ impl Tables {
     /// Stores what readers add to their clock (R7), in nanoseconds.
     pub fn set_clock_offset(&mut self, offset_ns: u64) {
         self.current.table.writer().set_clock_offset(offset_ns);
-        if let Some(successor) = self.filling() {
-            successor.writer().set_clock_offset(offset_ns);
+        if let Some((successor, shift)) = self.filling_from() {
+            successor.writer().set_clock_offset(offset_ns.wrapping_sub(shift.ns()));
         }
     }
 }

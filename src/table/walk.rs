@@ -6,6 +6,9 @@ use l1d_wire::policy::PolicySet;
 use shm_layout::slot::SLOTS;
 use shm_layout::{KeyHash, MemoryMut};
 
+/// A walk prefetches the entries of the bucket that follows after this many.
+const AHEAD: u32 = 4;
+
 impl<M: MemoryMut> Table<M> {
     /// Removes the keys in `count` buckets from `start` on that begin with `prefix` and have
     /// versions below `below_version`. `removed_key` gets the hash of each. Returns their number,
@@ -63,6 +66,9 @@ impl<M: MemoryMut> Table<M> {
         let buckets = self.writer.geometry().bucket_count();
         let end = start.saturating_add(count).min(buckets);
         for bucket in start..end {
+            if bucket + AHEAD < end {
+                self.writer.prefetch_bucket(bucket + AHEAD);
+            }
             for index in 0..SLOTS {
                 let slot = self.writer.geometry().bucket(bucket).slot(index);
                 if let Some(found) = self.at_slot(slot) {

@@ -110,6 +110,8 @@ pub trait Tiers: fmt::Debug {
 
 /// A value in L3 may have this many bytes more than in L2, for a frame around it.
 pub const FRAME_BYTES: usize = 12;
+/// The first bytes of such a frame; the flags follow.
+pub const FRAME_MAGIC: [u8; 8] = *b"\0l1d\0flg";
 
 /// One of the two tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

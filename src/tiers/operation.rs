@@ -12,6 +12,8 @@ pub struct Operate {
     pub ttl: Option<Duration>,
     /// A value that would get more bytes is not stored.
     pub value_bytes_max: usize,
+    /// Values of the key may stand in frames.
+    pub is_framed: bool,
 }
 
 /// What it does. Values are as the store of record keeps them.

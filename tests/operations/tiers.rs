@@ -261,16 +261,55 @@ fn flags_are_kept_where_the_record_keeps_them_and_frames_are_not_broken() {
     assert!(scene.record("f").unwrap().contains("flg"), "framed");
     let value = two.get_and_touch("f", Lifetime::Forever).unwrap().unwrap();
     assert_eq!((&*value, value.meta().flags), (&b"v"[..], 7));
-    let refused = one.append("f", "w");
-    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
     let set = one.compare_and_set("f", added.token().unwrap(), "x", &options);
     assert!(set.unwrap().is_done(), "the frame is part of what is compared");
     let value = two.get_and_touch("f", Lifetime::Forever).unwrap().unwrap();
     assert_eq!((&*value, value.meta().flags), (&b"x"[..], 7));
+    a_frame_stays_around_what_is_put_before_and_after_a_value(&one, &two, &scene);
 
     let scene = Scene::new(true, true, "");
     let refused = scene.clients()[0].add("f", "v", &options);
     assert!(matches!(refused, Err(Error::Refused { .. })), "flags would be lost: {refused:?}");
+}
+
+fn a_frame_stays_around_what_is_put_before_and_after_a_value(
+    one: &Client,
+    two: &Client,
+    scene: &Scene,
+) {
+    let is = |key: &str, value: &[u8], flags| {
+        for client in [one, two] {
+            let held = client.get_and_touch(key, Lifetime::Forever).unwrap().unwrap();
+            assert_eq!((&*held, held.meta().flags), (value, flags), "{key}");
+            let held = client.get(key).unwrap().unwrap();
+            assert_eq!((&*held, held.meta().flags), (value, flags), "{key}");
+        }
+    };
+    let magic = b"\0l1d\0flg";
+    assert!(one.append("f", "after").unwrap().is_done());
+    assert!(two.prepend("f", "before").unwrap().is_done());
+    is("f", b"beforexafter", 7);
+    // Without a frame, and what becomes like one.
+    one.set("plain", "flg and more").unwrap();
+    assert!(!scene.record("plain").unwrap().contains('\0'));
+    assert!(two.append("plain", "!").unwrap().is_done());
+    assert!(!scene.record("plain").unwrap().contains('\0'));
+    assert!(one.prepend("plain", b"\0l1d\0").unwrap().is_done());
+    is("plain", b"\0l1d\0flg and more!", 0);
+    let framed = [&magic[..], &[0; 4], b"\0l1d\0flg and more!"].concat();
+    assert_eq!(scene.record("plain").unwrap().as_bytes(), framed);
+    assert!(one.append("plain", "?").unwrap().is_done());
+    is("plain", b"\0l1d\0flg and more!?", 0);
+    // Too short for a frame of another's.
+    one.set("short", &magic[..7]).unwrap();
+    assert!(one.append("short", &magic[7..]).unwrap().is_done());
+    is("short", magic, 0);
+    // The frame is no part of the value that the policy limits.
+    let options = SetOptions { flags: 7, ..SetOptions::default() };
+    one.set_with("large", vec![b'x'; (64 << 10) - 1], &options).unwrap();
+    assert!(one.append("large", "y").unwrap().is_done());
+    let refused = one.append("large", "z");
+    assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
 }
 
 /// Redis, or memcached where it is alone, behind a proxy that withholds its replies: the operation

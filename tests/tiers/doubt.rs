@@ -108,7 +108,8 @@ fn late_l3(l3: &Server) -> (Bench, test_support::servers::LateRequests) {
 fn redis_ends_a_former_connection_before_it_takes_a_later_write() {
     let l3 = Server::redis();
     let (bench, late) = late_l3(&l3);
-    assert!(is_applied(&bench.set(b"key", b"second"), false));
+    // On a busy host a set may miss its deadline: then its connection is a former one, too.
+    until("a set in time", || is_applied(&bench.set(b"key", b"second"), false).then_some(()));
     assert!(bench.tiers.is_settled(), "nothing can come late any more");
     late.deliver();
     let mut redis = l3.client();
@@ -124,8 +125,12 @@ fn where_redis_may_not_end_connections_the_outcome_is_unknown_until_it_has_drain
     assert_eq!(l3.client().resp(&[b"ACL", b"SETUSER", b"default", b"-client"]), b"+OK");
     let (bench, late) = late_l3(&l3);
     assert!(is_unknown(&bench.set(b"key", b"second"), Tier::L3));
-    assert!(is_applied(&bench.set(b"other", b"v"), false), "no other key is in doubt");
-    assert!(matches!(bench.fetch(b"key"), Fetched::Found { is_in_doubt: true, .. }));
+    until("a set of a key that is in no doubt", || {
+        is_applied(&bench.set(b"other", b"v"), false).then_some(())
+    });
+    until("an answer in time", || {
+        matches!(bench.fetch(b"key"), Fetched::Found { is_in_doubt: true, .. }).then_some(())
+    });
     late.deliver();
     bench.until_settled();
     assert_eq!(l3.client().resp(&[b"GET", b"key"]), b"first", "carried out last");

@@ -53,7 +53,8 @@ fn a_value_older_than_its_number_is_not_built_upon() {
     });
     let bench = Bench::new(Some((address, LONG)), None);
     let operation = Operation::Append { bytes: b"x"[..].into() };
-    let operate = Arc::new(Operate { operation, ttl: None, value_bytes_max: 100 });
+    let operate =
+        Arc::new(Operate { operation, ttl: None, value_bytes_max: 100, is_framed: false });
     let job = Job::Operate { id: 1, key: b"key"[..].into(), operate, in_l2: true };
     bench.tiers.submit(job).unwrap();
     match bench.written() {

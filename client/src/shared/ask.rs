@@ -10,6 +10,7 @@ use crate::mailbox::{ClientEnd, LaneRequest, Unsent};
 use crate::process::Process;
 use crate::reply::{decode, is_out_of_step};
 use crate::table::Table;
+use crate::writes::check_request;
 use l1d_wire::protocol::{Request, Response};
 use std::cell::LazyCell;
 use std::sync::Arc;
@@ -43,10 +44,14 @@ impl Shared {
         mut take: impl FnMut(Response<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let is_write = intent == Intent::Write;
+        let process = self.process();
         let asked = self.with_mailbox(
             intent,
             || deadline.clone(),
             |mailbox| {
+                if let Err(error) = check_request(process, request) {
+                    return Ok(Some(Err(error)));
+                }
                 mailbox.call(request, is_write, deadline, |payload| {
                     Shared::take_reply(mailbox, payload, &mut take)
                 })
@@ -57,6 +62,14 @@ impl Shared {
             Some(None) => Err(too_many()),
             None => self.ask_over_socket(request, intent, deadline, take),
         }
+    }
+
+    /// Waits for a connection if this process has none yet: the policy comes with it.
+    pub(crate) fn know_policy(&self, process: &Process, deadline: &Deadline) -> Result<(), Error> {
+        if process.has_policy() {
+            return Ok(());
+        }
+        self.mailbox(process, deadline).map(drop)
     }
 
     /// Sends `request` through the mailbox, or as much of it as the ring has room for, without
@@ -79,6 +92,7 @@ impl Shared {
                 }
                 continue;
             };
+            check_request(process, request)?;
             match mailbox.clone().begin(request, deadline) {
                 Ok(Some(lane_request)) => return Ok(Submission::Sent(lane_request)),
                 Ok(None) => return Ok(Submission::Busy(mailbox)),
@@ -111,13 +125,19 @@ impl Shared {
         deadline: impl FnOnce() -> Deadline,
     ) -> Result<(), Error> {
         let deadline = LazyCell::new(deadline);
+        let process = self.process();
         let posted = self.with_mailbox(
             Intent::Write,
             || deadline.clone(),
-            |mailbox| match mailbox.post(request, || deadline.clone()) {
-                Ok(()) => Ok(Ok(())),
-                Err(Unsent::Busy) => Ok(Err(ring_full())),
-                Err(Unsent::Failed(failure)) => Err(failure),
+            |mailbox| {
+                if let Err(error) = check_request(process, request) {
+                    return Ok(Err(error));
+                }
+                match mailbox.post(request, || deadline.clone()) {
+                    Ok(()) => Ok(Ok(())),
+                    Err(Unsent::Busy) => Ok(Err(ring_full())),
+                    Err(Unsent::Failed(failure)) => Err(failure),
+                }
             },
         );
         match posted? {

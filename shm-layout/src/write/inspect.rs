@@ -8,7 +8,7 @@ use crate::geometry::{Bucket, Location};
 use crate::hash::KeyHash;
 use crate::memory::{LINE_WORDS, MemoryMut};
 use crate::receive::InPlace;
-use crate::slot::SlotWord;
+use crate::slot::{SLOTS, SlotWord};
 
 impl<M: MemoryMut> Writer<M> {
     /// The content of a slot; empty if the table's word `slot` is no slot.
@@ -61,6 +61,17 @@ impl<M: MemoryMut> Writer<M> {
         let at = self.geometry.word_at(word.position());
         self.memory.prefetch(at);
         self.memory.prefetch(at + LINE_WORDS);
+    }
+
+    /// Prefetches the entries of a bucket, their headers and short keys, for a walk over the index.
+    pub fn prefetch_bucket(&self, bucket: u32) {
+        let bucket = self.geometry.bucket(bucket);
+        for index in 0..SLOTS {
+            let word = self.slot(bucket.slot(index));
+            if !word.is_empty() {
+                self.memory.prefetch(self.geometry.word_at(word.position()));
+            }
+        }
     }
 
     /// The entry that a slot refers to. `None` for an empty slot, or one that no owner could have

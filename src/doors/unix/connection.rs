@@ -8,6 +8,7 @@ use super::input::Input;
 use super::output::Output;
 use super::phase::Phase;
 use crate::reactor::Interest;
+use l1d_wire::protocol::version::PROTOCOL_OLDEST;
 use l1d_wire::protocol::{Attached, EncodeError, ErrorCode, Response};
 use l1d_wire::snapshot::{ClientFigures, Figures, percent};
 use nix::sys::socket::{MsgFlags, send};
@@ -68,6 +69,8 @@ pub(in crate::doors) struct Connection {
     /// Counts of its requests.
     pub(in crate::doors) counted: Figures,
     pub(in crate::doors) phase: Phase,
+    /// The version of the protocol that was agreed on when it attached.
+    pub(in crate::doors) protocol: u32,
     pub(in crate::doors) incoming: Incoming,
     pub(in crate::doors) input: Input,
     pub(in crate::doors) output: Output,
@@ -92,6 +95,7 @@ impl Connection {
             since: Instant::now(),
             counted: Figures::default(),
             phase: Phase::Greeting,
+            protocol: PROTOCOL_OLDEST,
             incoming: Incoming::Drained,
             input: Input::default(),
             output: Output::default(),
@@ -172,6 +176,9 @@ impl Connection {
         response: &Response<'_>,
         table: OwnedFd,
     ) -> Result<(), EncodeError> {
+        if let Response::Attached(attached) = response {
+            self.protocol = attached.protocol;
+        }
         if let (Phase::Attaching { wants_mailbox: true }, Response::Attached(attached)) =
             (&self.phase, response)
         {

@@ -27,17 +27,10 @@ impl Owner {
     ) -> Result<Operating, OwnedResponse> {
         use protocol::Operation as Asked;
         let refused = |message: &str| Err(OwnedResponse::error(ErrorCode::Refused, message));
-        let is_framed = record == Record::L3 && rule.client_flags == ClientFlags::Frame;
         let has_both = record == Record::L3
             && lives.l2 != L2Change::None
             && self.below.as_ref().is_some_and(|below| below.has(Tier::L2));
         let (operation, version) = match operate.operation {
-            Asked::Append { .. } | Asked::Prepend { .. } if is_framed => {
-                return refused(
-                    "values of this rule may stand in frames in Redis (client_flags = \"frame\"), \
-                     which are not appended or prepended to",
-                );
-            }
             Asked::Add { value, flags } => (Operation::Add { value: value.into(), flags }, None),
             Asked::Replace { value, flags } => {
                 (Operation::Replace { value: value.into(), flags }, None)
@@ -110,7 +103,8 @@ impl Owner {
         };
         let table_max = self.tables.current().writer().geometry().value_bytes_max();
         let value_bytes_max = table_max.min(rule.value_bytes_max) as usize;
-        Some(Operate { operation, ttl: operating.ttl, value_bytes_max })
+        let is_framed = has_l3 && rule.client_flags == ClientFlags::Frame;
+        Some(Operate { operation, ttl: operating.ttl, value_bytes_max, is_framed })
     }
 
     /// The end of an operation that the store of record has answered.
@@ -162,7 +156,8 @@ impl Owner {
                 0
             }
         };
-        OwnedResponse::Changed { version, number, degraded }
+        // The record has the life asked for, or keeps its own.
+        OwnedResponse::Changed { version, number, degraded, life: None }
     }
 
     /// The record does not hold what the operation needs. A copy that says otherwise is old.

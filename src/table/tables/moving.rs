@@ -1,6 +1,7 @@
 //! Moving to a table of another shape (W11).
 
 use super::*;
+use shm_layout::header::Identity;
 
 /// Why a move cannot begin, or has failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,23 +52,40 @@ impl Tables {
     /// # Errors
     /// Another move is under way, the table already has this shape, or the sizes are impossible.
     pub fn begin_move(&mut self, shape: &Plan) -> Result<(), MoveError> {
+        let epoch_ns = self.current().writer().geometry().identity().epoch_ns;
+        self.begin_move_to(shape, epoch_ns)
+    }
+
+    /// Begins to move all entries to a new table with a later epoch, if the clock of this one is
+    /// half over. Returns whether that is so.
+    ///
+    /// # Errors
+    /// Another move is under way.
+    pub fn renew_clock(&mut self, now_ns: u64) -> Result<bool, MoveError> {
+        let Some(shift) = Shift::due(now_ns) else { return Ok(false) };
+        let epoch_ns = self.current().writer().geometry().identity().epoch_ns;
+        self.begin_move_to(&self.plan(), epoch_ns.wrapping_add(shift.ns())).map(|()| true)
+    }
+
+    fn begin_move_to(&mut self, shape: &Plan, epoch_ns: u64) -> Result<(), MoveError> {
         if let Some(progress) = self.progress() {
             return Err(MoveError::UnderWay { bytes: progress.to_bytes });
         }
         let old = *self.current().writer().geometry().identity();
         let geometry = Geometry::plan(&Plan {
             table_id: random(&self.options.directory)?,
-            // So that reported hashes and expiries mean the same in both tables.
+            // So that reported hashes mean the same in both tables.
             hash_seed: old.hash_seed,
             boot_id: old.boot_id,
-            epoch_ns: old.epoch_ns,
+            epoch_ns,
             table_bytes: self.directory.whole_pages(shape.table_bytes),
             ..*shape
         })?;
         let new = geometry.identity();
-        if (new.table_bytes, new.bucket_count, new.segment_bytes, new.value_bytes_max)
-            == (old.table_bytes, old.bucket_count, old.segment_bytes, old.value_bytes_max)
-        {
+        let shape = |of: &Identity| {
+            (of.table_bytes, of.bucket_count, of.segment_bytes, of.value_bytes_max, of.epoch_ns)
+        };
+        if shape(new) == shape(&old) {
             let buckets = geometry.bucket_count();
             return Err(MoveError::SameShape { bytes: new.table_bytes, buckets });
         }
@@ -151,6 +169,10 @@ impl Tables {
             self.current.table.writer().open_for_readers();
             self.directory.remove_unfinished();
             return Err(error.into());
+        }
+        if !Shift::between(&self.current.table, &successor.table).is_none() {
+            // It knows expiries by their former numbers.
+            self.advisor.flushed();
         }
         let former = std::mem::replace(&mut self.current, successor);
         self.preparation = Preparation::of(&self.current);

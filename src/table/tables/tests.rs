@@ -67,6 +67,54 @@ fn until_ended(tables: &mut Tables, now_ns: u64) {
     }
 }
 
+/// 600 days.
+const OLD: u64 = 600 * 86_400 * SECOND;
+
+#[test]
+fn a_table_whose_clock_is_half_over_moves_to_one_with_a_new_clock() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut tables = open(directory.path(), 9 << 20, 200);
+    assert!(!tables.renew_clock(400 * 86_400 * SECOND).unwrap());
+    let until = |seconds| expiry_tick(OLD + seconds * SECOND);
+    let put = |tables: &mut Tables, n, expiry| {
+        let entry = Entry { key: &key(n), value: b"v", expiry, ..Entry::default() };
+        tables.put(&entry, OLD).unwrap();
+    };
+    let lives = [until(0), until(1), until(100), shm_layout::entry::NEVER];
+    for (n, expiry) in (0..).zip(lives) {
+        put(&mut tables, n, expiry);
+    }
+    let epoch = |tables: &Tables| tables.current().writer().geometry().identity().epoch_ns;
+    let (before, id) = (epoch(&tables), tables.current().writer().geometry().identity().table_id);
+    tables.set_clock_offset(77);
+    assert!(tables.renew_clock(OLD).unwrap());
+    // Both what is carried over and what is stored meanwhile, whichever comes first.
+    while !tables.is_filling_successor() {
+        tables.step(OLD, Duration::ZERO);
+    }
+    for (n, expiry) in (4..).zip(lives) {
+        put(&mut tables, n, expiry);
+    }
+    let offset = |tables: &mut Tables| tables.filling().unwrap().writer().clock_offset();
+    let inherited = offset(&mut tables);
+    tables.set_clock_offset(99);
+    assert_eq!(offset(&mut tables), inherited.wrapping_add(22));
+    until_ended(&mut tables, OLD);
+    let later = epoch(&tables) - before;
+    assert!(tables.current().writer().geometry().identity().table_id != id);
+    assert!((1..2 * SECOND).contains(&(OLD - later)), "the new clock has just begun");
+    assert_eq!(tables.current().writer().clock_offset(), 99_u64.wrapping_sub(later));
+    for now in [OLD, OLD + SECOND / 2, OLD + 2 * SECOND, OLD + 99 * SECOND, OLD + 101 * SECOND] {
+        for (n, expiry) in (0..).zip([lives, lives].concat()) {
+            let is_visible = shm_layout::entry::tick(now) < expiry;
+            let is_found = tables.current().contains(&key(n), now - later);
+            assert_eq!(is_found, is_visible, "entry {n} after {} s", (now - OLD) / SECOND);
+        }
+    }
+    assert!(!tables.renew_clock(OLD - later).unwrap());
+    assert_sound(&mut tables.current.table);
+}
+
 fn flush_prefix(tables: &mut Tables, prefix: &[u8]) {
     let below = tables.current().next_version();
     let mut next = Some(0);

@@ -156,6 +156,7 @@ mod tests {
             operation: Operation::Count { by: 2, initial: None },
             ttl: None,
             value_bytes_max: 100,
+            is_framed: false,
         };
         let command = condition(b"k".to_vec(), Some(7), &count).encode().unwrap();
         assert_eq!(command, b"ma k MI D2 v C7\r\n");

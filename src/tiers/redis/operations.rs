@@ -17,7 +17,7 @@ use crate::tiers::connection::Asked;
 use crate::tiers::errors;
 use crate::tiers::request::{Answer, Ask};
 use crate::tiers::ttl;
-use crate::tiers::{Operate, Operated, Operation};
+use crate::tiers::{FRAME_MAGIC, Operate, Operated, Operation};
 
 /// Begins with the value in `old`. No command that could be refused follows the one that writes:
 /// then nothing has changed where the reply is an error.
@@ -43,10 +43,16 @@ const COMPARE_AND_SET: &str = script!(
 const DELETE_IF: &str = script!(
     "if old~=ARGV[1] then return {'conflict'} end return done(redis.pcall('UNLINK',k),false,-1)"
 );
-/// Arguments: bytes before the value, bytes after it, most bytes of the result.
+/// Arguments: bytes before the value, bytes after it, most bytes of the result, the first bytes of
+/// a frame; empty: there are none. What stands in a frame stays in it, and what becomes like one is
+/// put into one (`owner/flags.rs`).
 const EXTEND: &str = script!(
-    "if not old then return {'absent'} end \
+    "if not old then return {'absent'} end local m,h=ARGV[4],'' \
+     if m~='' and #old>=#m+4 and string.sub(old,1,#m)==m then \
+     h=string.sub(old,1,#m+4) old=string.sub(old,#m+5) end \
      local v=ARGV[1]..old..ARGV[2] if #v>tonumber(ARGV[3]) then return {'large',#v} end \
+     if m~='' and h=='' and string.sub(v,1,#m)==m then \
+     h=m..string.rep(string.char(0),4) end v=h..v \
      local t=redis.pcall('PTTL',k) if type(t)=='table' then return t end \
      return done(redis.pcall('SET',k,v,'KEEPTTL'),v,t)"
 );
@@ -75,8 +81,8 @@ pub fn command(key: &[u8], operate: &Operate) -> Cmd {
             eval(COMPARE_AND_SET, key, &[expected, value, life.as_bytes()])
         }
         Operation::DeleteIf { expected } => eval(DELETE_IF, key, &[expected]),
-        Operation::Append { bytes } => extend(key, b"", bytes, operate.value_bytes_max),
-        Operation::Prepend { bytes } => extend(key, bytes, b"", operate.value_bytes_max),
+        Operation::Append { bytes } => extend(key, b"", bytes, operate),
+        Operation::Prepend { bytes } => extend(key, bytes, b"", operate),
         Operation::Count { by, initial } => {
             let (by, initial) = (number(Some(*by)), number(*initial));
             eval(COUNT, key, &[by.as_bytes(), initial.as_bytes(), life.as_bytes()])
@@ -92,8 +98,10 @@ fn set(key: &[u8], value: &[u8], ttl: Option<Duration>, condition: &str) -> Cmd 
     command
 }
 
-fn extend(key: &[u8], before: &[u8], after: &[u8], bytes_max: usize) -> Cmd {
-    eval(EXTEND, key, &[before, after, bytes_max.to_string().as_bytes()])
+fn extend(key: &[u8], before: &[u8], after: &[u8], operate: &Operate) -> Cmd {
+    let bytes_max = operate.value_bytes_max.to_string();
+    let frame = if operate.is_framed { &FRAME_MAGIC[..] } else { &[] };
+    eval(EXTEND, key, &[before, after, bytes_max.as_bytes(), frame])
 }
 
 fn eval(script: &str, key: &[u8], arguments: &[&[u8]]) -> Cmd {

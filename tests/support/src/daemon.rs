@@ -177,7 +177,8 @@ impl Daemon {
         kill(self.pid(), signal).unwrap();
     }
 
-    fn pid(&self) -> Pid {
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
         let id = self.child.as_ref().expect("it runs").id();
         Pid::from_raw(i32::try_from(id).unwrap())
     }

@@ -16,6 +16,7 @@ pub use version::PROTOCOL_VERSION;
 
 use crate::policy::WriteMode;
 use shm_layout::Layout;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// A request of a client to the daemon. Borrows its bytes from the caller or from a frame.
@@ -183,6 +184,8 @@ pub enum Response<'a> {
         version: u64,
         /// A tier could not take it, and policy said to publish all the same.
         degraded: bool,
+        /// The life that it has, if that is shorter than the one asked for. From version 5 on.
+        life: Option<Duration>,
     },
     /// The key is gone.
     Deleted {
@@ -199,6 +202,8 @@ pub enum Response<'a> {
         number: Option<i64>,
         /// L2 has not deleted its copy, and is not read for the key before it has.
         degraded: bool,
+        /// The life that the operation gave, if that is shorter than the one asked for.
+        life: Option<Duration>,
     },
     /// The operation's condition does not hold; nothing has changed.
     NotChanged {
@@ -226,6 +231,26 @@ pub enum Response<'a> {
         /// What happened, to what, and what to do next.
         message: &'a str,
     },
+}
+
+impl<'a> Response<'a> {
+    /// This response without the fields that a peer of this version does not know.
+    #[must_use]
+    pub fn known_to(&self, protocol: u32) -> Cow<'_, Response<'a>> {
+        match self {
+            Response::Stored { version, degraded, life: Some(_) }
+                if protocol < version::PROTOCOL_OPERATIONS =>
+            {
+                let (version, degraded) = (*version, *degraded);
+                Cow::Owned(Response::Stored { version, degraded, life: None })
+            }
+            Response::Many(answers) if protocol < version::PROTOCOL_OPERATIONS => {
+                let answers = answers.iter().map(|answer| answer.known_to(protocol).into_owned());
+                Cow::Owned(Response::Many(answers.collect()))
+            }
+            known => Cow::Borrowed(known),
+        }
+    }
 }
 
 /// The daemon's answer to an attach.

@@ -38,6 +38,9 @@ pub struct Snapshot {
     pub clients: Totals,
     /// The table.
     pub table: TableStats,
+    /// What to do about an index that evicts entries because it is too small for them; `null`: it
+    /// does not.
+    pub index_advice: Option<String>,
     /// Moves to tables of another shape.
     pub moves: Moves,
     /// Bytes of private memory that the estimates of `l1ctl advise` take.

@@ -8,6 +8,7 @@ use super::{
 use crate::protocol::version::PROTOCOL_NEGOTIATED;
 use crate::protocol::{Attached, ErrorCode, Layouts, Response};
 use shm_layout::Layout;
+use std::time::Duration;
 
 // Requests count from 1 and responses from 129, so that neither passes for the other.
 const ATTACHED: u8 = 129;
@@ -53,20 +54,22 @@ impl<'a> Response<'a> {
                 out.extend_from_slice(&length_word(answers.len())?);
                 answers.iter().try_for_each(|answer| answer.encode(out))
             }),
-            Response::Stored { version, degraded } => encode_frame(frame, STORED, |out| {
+            Response::Stored { version, degraded, life } => encode_frame(frame, STORED, |out| {
                 out.extend_from_slice(&version.to_le_bytes());
                 out.push(u8::from(*degraded));
+                put_last(out, *life);
                 Ok(())
             }),
             Response::Deleted { existed, degraded } => encode_frame(frame, DELETED, |out| {
                 out.extend_from_slice(&[u8::from(*existed), u8::from(*degraded)]);
                 Ok(())
             }),
-            Response::Changed { version, number, degraded } => {
+            Response::Changed { version, number, degraded, life } => {
                 encode_frame(frame, CHANGED, |out| {
                     out.extend_from_slice(&version.to_le_bytes());
                     put_number(out, *number);
                     out.push(u8::from(*degraded));
+                    put_last(out, *life);
                     Ok(())
                 })
             }
@@ -111,6 +114,7 @@ impl<'a> Response<'a> {
                 version: fields.u64("version")?,
                 number: fields.option("number", Fields::i64)?,
                 degraded: fields.bool("degraded mark")?,
+                life: take_last(&mut fields)?,
             },
             NOT_CHANGED => Response::NotChanged { reason: reason_of(fields.u8("reason")?)? },
             RESERVED => Response::Reserved { token: fields.u64("token")? },
@@ -139,6 +143,7 @@ fn decode_answer(payload: &[u8]) -> Result<Response<'_>, DecodeError> {
         STORED => Response::Stored {
             version: fields.u64("version")?,
             degraded: fields.bool("degraded mark")?,
+            life: take_last(&mut fields)?,
         },
         ERROR => Response::Error {
             code: take_error_code(&mut fields)?,
@@ -147,6 +152,15 @@ fn decode_answer(payload: &[u8]) -> Result<Response<'_>, DecodeError> {
         kind => return Err(DecodeError::UnknownKind { kind }),
     };
     fields.end(answer)
+}
+
+/// A life that ends the message, or no more bytes.
+fn put_last(out: &mut Vec<u8>, life: Option<Duration>) {
+    life.iter().for_each(|life| put_duration(out, *life));
+}
+
+fn take_last(fields: &mut Fields<'_>) -> Result<Option<Duration>, DecodeError> {
+    if fields.is_at_end() { Ok(None) } else { fields.duration("life").map(Some) }
 }
 
 fn put_attached(out: &mut Vec<u8>, attached: &Attached<'_>) -> Result<(), EncodeError> {
