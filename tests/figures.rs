@@ -76,8 +76,13 @@ fn hits_are_counted_for_the_host_and_for_each_rule() {
     reader.set("b:1", "one").unwrap();
     const A: u64 = 300_000;
     let mut value = Vec::new();
-    for n in 0..A * 4 / 3 {
-        let key = if n % 4 == 0 { "b:1" } else { "a:1" };
+    let mut random = 1_u64;
+    for _ in 0..A * 4 / 3 {
+        // In no rhythm, which reports might keep step with.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let key = if random.is_multiple_of(4) { "b:1" } else { "a:1" };
         assert!(reader.peek_into(key, &mut value).is_some());
     }
     for n in 0..30 {
@@ -91,13 +96,15 @@ fn hits_are_counted_for_the_host_and_for_each_rule() {
         }
         assert!(begun.elapsed() < PATIENCE, "{:?}", told.hits);
     };
-    assert!(told.hits.hits <= A * 4 / 3 + 10, "{:?}", told.hits);
+    // A report stands for the hits of an interval that is drawn anew now and then.
+    assert!(told.hits.hits <= A * 4 / 3 + HELD_BACK_PER_THREAD_MAX, "{:?}", told.hits);
     assert_eq!(told.hits.misses, 30);
     assert!(told.hits.hit_percent.unwrap() > 99.9, "{:?}", told.hits);
     let rule = |prefix| told.policies.iter().find(|rule| rule.prefix == prefix).unwrap();
     let (a, b) = (rule("a:"), rule("b:"));
     assert_eq!((a.misses, b.misses), (0, 30));
-    // Rules are found for a sample, and reports that were overwritten have no key.
+    // Some hundred reports; what was told after the last of them counts for the rules as well.
+    assert!(a.hits + b.hits <= told.hits.hits && a.hits + b.hits + 2 >= told.hits.hits);
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     let share = a.hits as f64 / (a.hits + b.hits) as f64;
     assert!((0.6..0.9).contains(&share), "{share}: {a:?} {b:?}");

@@ -16,9 +16,6 @@ use std::time::{Duration, Instant};
 const SECONDS: usize = 60;
 /// Samples that `recent` spans.
 const RECENT: usize = 10;
-/// A report that stands for more hits is looked up only one in this many times: it comes from a
-/// reader that is fast enough for a sample, and a look reads the entry.
-const LOOKED_UP_ONE_IN: u32 = 8;
 
 /// Counts that only rise, at one moment.
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,12 +86,13 @@ impl Samples {
 #[derive(Debug)]
 pub(super) struct PolicyHits {
     counts: Box<[(u64, u64); POLICIES]>,
-    reports: u32,
+    /// Hits of keys that have left the table, and of rules that are gone.
+    others: u64,
 }
 
 impl PolicyHits {
     pub(super) fn new() -> PolicyHits {
-        PolicyHits { counts: Box::new([(0, 0); POLICIES]), reports: 0 }
+        PolicyHits { counts: Box::new([(0, 0); POLICIES]), others: 0 }
     }
 
     pub(super) fn hit(&mut self, rule: u8, times: u32) {
@@ -106,13 +104,12 @@ impl PolicyHits {
         self.counts[usize::from(rule)].1 += 1;
     }
 
-    /// Of how many hits to find the rule, for a report of `times`.
-    fn weight(&mut self, times: u32) -> Option<u32> {
-        if times < LOOKED_UP_ONE_IN {
-            return Some(times);
-        }
-        self.reports = self.reports.wrapping_add(1);
-        self.reports.is_multiple_of(LOOKED_UP_ONE_IN).then_some(times * LOOKED_UP_ONE_IN)
+    /// The hits of a rule, out of `hits` of all: those that were reported are a sample.
+    fn hits(&self, rule: u8, hits: u64) -> u64 {
+        let counted = |sum: u64, count: &(u64, u64)| sum.saturating_add(count.0);
+        let sum = self.counts.iter().fold(self.others, counted).max(1);
+        let share = u128::from(self.counts[usize::from(rule)].0) * u128::from(hits);
+        u64::try_from(share / u128::from(sum)).unwrap_or(u64::MAX)
     }
 
     /// Another policy is in force: rules that are new begin with nothing.
@@ -120,7 +117,8 @@ impl PolicyHits {
         let prefix = |policy: &PolicySet, id| policy.by_id(id).map(|rule| rule.prefix.clone());
         for id in 0..=u8::MAX {
             if prefix(before, id) != prefix(now, id) {
-                self.counts[usize::from(id)] = (0, 0);
+                let (hits, _) = std::mem::take(&mut self.counts[usize::from(id)]);
+                self.others = self.others.saturating_add(hits);
             }
         }
     }
@@ -130,10 +128,12 @@ impl Owner {
     /// Counts a reported hit for the rule of its key.
     pub(super) fn count_hit(&mut self, hash: KeyHash, times: u32) {
         self.counters.hits_told += u64::from(times);
-        if let Some(weight) = self.policy_hits.weight(times)
-            && let Some(header) = self.tables.current().header_by_hash(hash)
-        {
-            self.policy_hits.hit(header.policy, weight);
+        match self.tables.current().header_by_hash(hash) {
+            Some(header) => self.policy_hits.hit(header.policy, times),
+            None => {
+                let others = &mut self.policy_hits.others;
+                *others = others.saturating_add(times.into());
+            }
         }
     }
 
@@ -168,6 +168,8 @@ impl Owner {
 
     fn snapshot(&self, replies: &dyn Replies) -> Snapshot {
         let sample = self.sample(replies);
+        let rules = self.policy.rules().iter();
+        let policies = rules.map(|rule| self.policy_figures(rule, sample.hits)).collect();
         Snapshot {
             daemon: Daemon {
                 pid: std::process::id(),
@@ -186,7 +188,7 @@ impl Owner {
             index_advice: self.index_advice(),
             moves: self.moves(),
             advisor_private_bytes: self.tables.advisor_bytes() as u64,
-            policies: self.policy.rules().iter().map(|rule| self.policy_figures(rule)).collect(),
+            policies,
             requests: self.counters,
             flights: Flights {
                 under_way: self.flights.count() as u64,
@@ -226,10 +228,11 @@ impl Owner {
         }
     }
 
-    fn policy_figures(&self, rule: &Rule) -> PolicyFigures {
+    fn policy_figures(&self, rule: &Rule, all_hits: u64) -> PolicyFigures {
         let live_bytes = self.tables.current().policy_bytes(rule.id);
         let log_bytes = self.tables.current().writer().geometry().log_bytes();
-        let (hits, misses) = self.policy_hits.counts[usize::from(rule.id)];
+        let hits = self.policy_hits.hits(rule.id, all_hits);
+        let (_, misses) = self.policy_hits.counts[usize::from(rule.id)];
         PolicyFigures {
             id: rule.id,
             prefix: String::from_utf8_lossy(&rule.prefix).into_owned(),
@@ -293,11 +296,15 @@ mod tests {
     }
 
     #[test]
-    fn reports_of_many_hits_are_sampled_and_keep_their_weight() {
+    fn hits_by_rule_are_scaled_to_all_hits_and_what_is_gone_keeps_its_part() {
         let mut hits = PolicyHits::new();
-        for times in [1, 7, 8, 500] {
-            let sum: u32 = (0..800).filter_map(|_| hits.weight(times)).sum();
-            assert_eq!(sum, 800 * times);
-        }
+        assert_eq!(hits.hits(0, 1000), 0);
+        hits.hit(1, 30);
+        hits.hit(2, 10);
+        assert_eq!([1, 2].map(|rule| hits.hits(rule, 1000)), [750, 250]);
+        hits.others = 60;
+        assert_eq!([1, 2].map(|rule| hits.hits(rule, 1000)), [300, 100]);
+        hits.hit(3, u32::MAX);
+        assert!(hits.hits(3, u64::MAX) > u64::MAX / 2);
     }
 }

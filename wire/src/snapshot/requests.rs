@@ -71,8 +71,11 @@ pub struct Recent {
 /// A rule of the policy: its share of the table, and its hits.
 ///
 /// Hits by rule are an estimate: each report of a client names one key and stands for the hits
-/// since the last report. Reports that stand for many hits are looked up one in eight, and count
-/// eightfold; those of keys that have left the table meanwhile count for no rule.
+/// since the last report, up to 640, and reports that the daemon does not fetch in time are lost.
+/// The rules' parts of what was reported are applied to all hits. The share of a rule is known to
+/// about one part in the square root of the reports (`clients.hit_reports`), less well where the
+/// keys that a thread reads follow in a fixed rhythm. Hits of keys that had left the table before
+/// their report came count for no rule.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PolicyFigures {
