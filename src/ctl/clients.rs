@@ -1,6 +1,6 @@
 //! `clients`: one line for each client.
 
-use super::screen::{Style, cell, count, percent, span};
+use super::screen::{Style, count, percent, short, span};
 use super::{Failure, admin};
 use crate::cli::print;
 use l1d_client::Client;
@@ -9,6 +9,11 @@ use nix::unistd::{Uid, User};
 use serde_json::Value;
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// Columns of a user's name.
+const USER: usize = 10;
+/// Columns of a program's name, which the system cuts after as many.
+const PROGRAM: usize = 15;
 
 const LEGEND: &str = "reads, writes: keys in requests to the daemon, which gets a read only if the\nkey is \
     not in the table\n*: reported by the client, in batches: the most recent hits may be missing\n";
@@ -54,8 +59,8 @@ fn page(clients: &[Value], style: Style) -> String {
         let program = client.get("program").and_then(Value::as_str).unwrap_or("-");
         vec![
             figures.pid.to_string(),
-            cell(&user(figures.uid)),
-            cell(program),
+            short(&user(figures.uid), USER),
+            short(program, PROGRAM),
             span(Duration::from_secs(figures.connected_seconds)),
             count(figures.figures.client_reported.hits),
             count(figures.figures.reads),
@@ -63,8 +68,26 @@ fn page(clients: &[Value], style: Style) -> String {
             count(figures.figures.writes),
         ]
     });
-    let heading = ["pid", "user", "program", "for", "hits*", "reads", "hit ratio", "writes"];
+    let heading = ["pid", "user", "program", "for", "hits*", "reads", "ratio", "writes"];
     let mut page = String::new();
     style.table(&mut page, &heading, 3, &rows.collect::<Vec<_>>());
     format!("{page}\n{LEGEND}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn clients_fit_into_80_columns() {
+        let client = json!({
+            "pid": 4_194_304, "uid": u32::MAX - 1, "program": "fifteen letters",
+            "connected_seconds": 3599, "hit_percent": 100.0, "reads": 999_499, "writes": 999_499,
+            "client_reported": { "hits": u64::MAX },
+        });
+        let page = page(&[client.clone(), client], Style::plain());
+        assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+        assert!(page.contains("fifteen letters") && page.contains("100.0 %"), "{page}");
+    }
 }

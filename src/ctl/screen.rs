@@ -123,11 +123,16 @@ pub(super) fn shown(text: &str) -> String {
 
 /// The same, short enough for a cell.
 pub(super) fn cell(text: &str) -> String {
+    short(text, CELL)
+}
+
+/// The same, in at most `width` characters.
+pub(super) fn short(text: &str, width: usize) -> String {
     let text = shown(text);
-    if text.chars().count() <= CELL {
+    if text.chars().count() <= width {
         return text;
     }
-    let start: String = text.chars().take(CELL - 3).collect();
+    let start: String = text.chars().take(width - 3).collect();
     format!("{start}...")
 }
 
