@@ -2,8 +2,9 @@
 
 use l1d_wire::snapshot::{Cause, Explanation};
 use std::process::Command;
+use std::time::{Duration, Instant};
 use test_support::daemon::{Daemon, connect};
-use test_support::servers::{Server, until};
+use test_support::servers::{Proxy, Server, until};
 
 const L1D: &str = env!("CARGO_BIN_EXE_l1d");
 
@@ -126,4 +127,36 @@ fn without_tiers_the_table_and_the_changes_are_all() {
     assert_eq!(cause(&client, "k"), Some(Cause::Delete));
     client.get_or_load("k", || Ok::<_, String>("3")).unwrap();
     assert_eq!(cause(&client, "k"), Some(Cause::Load));
+}
+
+/// The hazard: whoever looks for the reason of a slow tier waits as long as everybody else, or the
+/// questions pile up.
+#[test]
+fn a_tier_that_does_not_answer_holds_no_explanation_up() {
+    let redis = Server::redis();
+    let proxy = Proxy::before(&redis);
+    let config = format!(
+        "[table]\nvalue_bytes_max = \"64KiB\"\n[l3]\nurl = \"redis://{}\"\ndeadline = \"10s\"\n",
+        proxy.address()
+    );
+    let daemon = Daemon::start(L1D, &config, "16MiB");
+    let client = connect(&daemon);
+    client.set("k", "one").unwrap();
+    proxy.hold();
+    let begun = Instant::now();
+    let told: Vec<Explanation> = std::thread::scope(|scope| {
+        let asked = (0..60).map(|_| scope.spawn(|| explained(&connect(&daemon), "k")));
+        let asked: Vec<_> = asked.collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    let asked: Vec<_> = told.iter().filter_map(|told| told.l3.as_ref()).collect();
+    assert!((1..=32).contains(&asked.len()), "{}", asked.len());
+    for tier in asked {
+        let why = tier.why.as_deref().unwrap();
+        assert!(tier.found.is_none() && why.contains("no answer within"), "{tier:?}");
+    }
+    proxy.release();
+    until("Redis to be asked again", || explained(&client, "k").l3?.found);
+    client.set("k", "two").unwrap();
 }

@@ -8,16 +8,20 @@ use crate::tiers::{Fetched, Job, Tier};
 use l1d_wire::snapshot::{Explanation, InTable, InTier, Load};
 use serde_json::json;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Explanations that wait for the tiers; more are given without these.
-pub(super) const EXPLANATIONS_MAX: usize = 16;
+/// Questions to the tiers under way; more explanations are given without these.
+pub(super) const LOOKS_MAX: usize = 32;
+/// How long an explanation waits for the tiers. Whoever asks may do so because a tier is slow.
+const WAIT: Duration = Duration::from_millis(500);
 
 /// Explanations that wait for the tiers.
 #[derive(Debug, Default)]
 pub(super) struct Explaining {
     waiting: Vec<Waiting>,
     next: u64,
+    /// Questions that the tiers have not answered, also those that nobody waits for any more.
+    looks: usize,
 }
 
 #[derive(Debug)]
@@ -25,7 +29,9 @@ struct Waiting {
     id: u64,
     origin: Origin,
     key: Arc<[u8]>,
-    missing: usize,
+    /// When it is given, whether the tiers have answered or not.
+    until: Instant,
+    missing: Vec<Tier>,
     l2: Option<Fetched>,
     l3: Option<Fetched>,
 }
@@ -38,25 +44,30 @@ impl Explaining {
 }
 
 impl Owner {
-    /// Asks the tiers, without keeping what they hold, and answers when they have.
+    /// Asks the tiers, without keeping what they hold, and answers when they have, or soon in any
+    /// case.
     pub(super) fn explain(&mut self, key: &[u8], origin: Origin, replies: &mut dyn Replies) {
         let key: Arc<[u8]> = key.into();
         self.explaining.next += 1;
-        let id = self.explaining.next;
-        let mut waiting = Waiting { id, origin, key, missing: 0, l2: None, l3: None };
+        let (id, until) = (self.explaining.next, Instant::now() + WAIT);
+        let mut waiting =
+            Waiting { id, origin, key, until, missing: Vec::new(), l2: None, l3: None };
         let uses_l2 = self.policy.rule(&waiting.key).l2;
         if let Some(below) = &mut self.below
             && super::request::key_fits(&waiting.key).is_ok()
-            && self.explaining.waiting.len() < EXPLANATIONS_MAX
+            && self.explaining.looks + 2 <= LOOKS_MAX
         {
             for tier in [Tier::L2, Tier::L3] {
                 if below.has(tier) && (tier == Tier::L3 || uses_l2) {
                     let job = Job::Look { id, key: waiting.key.clone(), tier };
-                    waiting.missing += usize::from(below.submit(job).is_ok());
+                    if below.submit(job).is_ok() {
+                        waiting.missing.push(tier);
+                        self.explaining.looks += 1;
+                    }
                 }
             }
         }
-        if waiting.missing == 0 {
+        if waiting.missing.is_empty() {
             return self.explained(&waiting, replies);
         }
         self.explaining.waiting.push(waiting);
@@ -69,18 +80,40 @@ impl Owner {
         (tier, outcome): (Tier, Fetched),
         replies: &mut dyn Replies,
     ) {
+        self.explaining.looks = self.explaining.looks.saturating_sub(1);
         let all = &mut self.explaining.waiting;
         let Some(place) = all.iter().position(|waiting| waiting.id == id) else { return };
         let waiting = &mut all[place];
-        waiting.missing -= 1;
+        waiting.missing.retain(|missing| *missing != tier);
         match tier {
             Tier::L2 => waiting.l2 = Some(outcome),
             Tier::L3 => waiting.l3 = Some(outcome),
         }
-        if waiting.missing == 0 {
+        if waiting.missing.is_empty() {
             let waiting = all.swap_remove(place);
             self.explained(&waiting, replies);
         }
+    }
+
+    /// Gives the explanations that have waited long enough. Returns when the next will have.
+    pub(super) fn explain_without(
+        &mut self,
+        now: Instant,
+        replies: &mut dyn Replies,
+    ) -> Option<Instant> {
+        while let Some(place) = self.explaining.waiting.iter().position(|it| it.until <= now) {
+            let mut waiting = self.explaining.waiting.swap_remove(place);
+            for tier in std::mem::take(&mut waiting.missing) {
+                let why = format!("no answer within {} ms", WAIT.as_millis());
+                let outcome = Some(Fetched::Failed { tier, why });
+                match tier {
+                    Tier::L2 => waiting.l2 = outcome,
+                    Tier::L3 => waiting.l3 = outcome,
+                }
+            }
+            self.explained(&waiting, replies);
+        }
+        self.explaining.waiting.iter().map(|waiting| waiting.until).min()
     }
 
     fn explained(&self, waiting: &Waiting, replies: &mut dyn Replies) {

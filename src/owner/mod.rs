@@ -41,7 +41,7 @@ use crate::reactor::Readiness;
 use crate::table::Tables;
 use crate::tiers::{JOBS_MAX, Tiers};
 use changes::{Author, Changes};
-use explain::{EXPLANATIONS_MAX, Explaining};
+use explain::{Explaining, LOOKS_MAX};
 use figures::{PolicyHits, Samples};
 use flight::Flights;
 use l1d_wire::policy::PolicySet;
@@ -69,7 +69,7 @@ const CLOCK_NOISE_NS: u64 = 1_000_000;
 /// Each flight has one job for the tiers, each key one for the first of its changes, and each
 /// explanation one for each tier. So an
 /// accepted change is never rejected there, when its requester may no longer be waiting.
-const _: () = assert!(flight::FLIGHTS_MAX + write::CHANGES_MAX + 2 * EXPLANATIONS_MAX <= JOBS_MAX);
+const _: () = assert!(flight::FLIGHTS_MAX + write::CHANGES_MAX + LOOKS_MAX <= JOBS_MAX);
 
 /// Serves requests from the table and the tiers.
 #[derive(Debug)]
@@ -353,6 +353,9 @@ impl Service for Owner {
             self.take_sample(replies);
         }
         let mut next = self.clock_checked + CLOCK_CHECK;
+        if let Some(due) = self.explain_without(now, replies) {
+            next = next.min(due);
+        }
         if let Some(pause) = self.go_on_moving(replies) {
             next = next.min(now + pause);
         }
