@@ -35,7 +35,19 @@ fn every_command_answers_with_its_exit_code() {
     assert_eq!((code, explained["policy"]["prefix"].as_str()), (0, Some("a:")));
     assert_eq!(explained["in_table"]["flags"], 3);
     assert!(run(&["check"]).1.contains("violation count"));
-    assert!(run(&["stats"]).1.contains("live bytes"));
+    for (screen, words) in [
+        (&["stats"][..], "Hit ratio"),
+        (&["clients"], "l1ctl"),
+        (&["policies"], "a:"),
+        (&["tiers"], "No tiers are configured"),
+    ] {
+        let (code, page) = run(screen);
+        assert!(code == 0 && page.contains(words), "{page}");
+        assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+        assert!(!page.contains('\x1b'), "no colours into a pipe: {page}");
+        let (code, json) = run(&[&["--json"], screen].concat());
+        assert!(code == 0 && serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{json}");
+    }
     assert!(run(&["policy"]).1.contains("a:"));
     assert_eq!(run(&["delete", "a:1"]).0, 0);
     assert_eq!(run(&["delete", "a:1"]).0, 1);
@@ -114,6 +126,10 @@ fn a_closed_pipe_is_no_failure_and_a_full_disk_is_one() {
         &["stats"][..],
         &["--json", "stats"],
         &["stats", "--clients"],
+        &["stats", "--watch", "0.1"],
+        &["clients"],
+        &["policies"],
+        &["tiers"],
         &["explain", "k"],
         &["explain", "--table"],
         &["check"],
@@ -167,6 +183,21 @@ fn a_message_that_nobody_reads_changes_no_exit_code() {
         let status = command.status().unwrap();
         assert_eq!(status.code(), Some(code), "{command:?}");
     }
+}
+
+/// `l1ctl stats --watch | ...`: screens until nobody reads on.
+#[test]
+fn a_watch_goes_on_until_nobody_reads() {
+    let daemon = Daemon::start(env!("CARGO_BIN_EXE_l1d"), "", "128MiB");
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_l1ctl"));
+    command.arg("--socket").arg(daemon.socket()).args(["stats", "--watch", "0.1"]).stdout(writer);
+    let mut watching = command.spawn().unwrap();
+    drop(command);
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(reader));
+    let ratios = lines.map(Result::unwrap).filter(|line| line.starts_with("Hit ratio")).take(3);
+    assert_eq!(ratios.count(), 3);
+    assert!(watching.wait().unwrap().success());
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn a_limit_that_the_table_does_not_fit_is_named() {
     let daemon = ended();
     let output = limited("-f 1000", &daemon.command()).output().unwrap();
     assert_said(&output, 4, &["cannot allocate", "limit on the size of files"]);
-    let output = limited("-v 20000", &daemon.command()).output().unwrap();
+    let output = limited("-v 24000", &daemon.command()).output().unwrap();
     assert_said(&output, 4, &["cannot map", "limit on address space"]);
     let output = limited("-n 5", &daemon.command()).output().unwrap();
     assert_said(&output, 4, &["limit on open files"]);

@@ -187,12 +187,11 @@ fn expire(options: &TurnsOptions, expires: bool) -> Result<Round> {
         // Nothing reads meanwhile: on two processors, a third busy thread would compete with the
         // owner.
         std::thread::sleep(Duration::from_secs(1));
-        let _ = stats(&client)?;
         let began = Instant::now();
         // Sleeps until the last entry has expired.
         std::thread::sleep(TTL + filled);
         let seconds = began.elapsed().as_secs_f64();
-        let longest_turn_us = turn(&stats(&client)?);
+        let longest_turn_us = turn(&stats(&client)?, began);
         is_over.store(true, Ordering::Relaxed);
         let writes = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let unread = || Ok::<Reads, anyhow::Error>((Histogram::new(3)?, 0));
@@ -233,13 +232,12 @@ fn moved(options: &TurnsOptions) -> Result<Round> {
     std::thread::scope(|scope| {
         let reader = connect(&daemon.socket())?;
         let before = read(&reader, entries, Duration::from_secs(2), || false)?;
-        let _ = stats(&client)?;
         let began = Instant::now();
         let mover = scope.spawn(|| client.admin().resize(Some(table_bytes * 5 / 4), None));
         let during = read(&reader, entries, Duration::from_secs(600), || mover.is_finished())?;
         let seconds = began.elapsed().as_secs_f64();
         mover.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let longest_turn_us = turn(&stats(&client)?);
+        let longest_turn_us = turn(&stats(&client)?, began);
         Ok(round((before, during), longest_turn_us, seconds, 0.0))
     })
 }
@@ -325,8 +323,10 @@ fn stats(client: &Client) -> Result<Value> {
     Ok(serde_json::from_str(&client.admin().stats_json()?)?)
 }
 
-/// The longest turn since statistics were last requested, in us.
-fn turn(stats: &Value) -> f64 {
-    let figure = stats.pointer("/daemon/longest_turn_since_last_asked_us").and_then(Value::as_u64);
-    figure.unwrap_or_default() as f64
+/// The longest turn since `began`, in us, to the second.
+fn turn(stats: &Value, began: Instant) -> f64 {
+    let seconds = began.elapsed().as_secs() + 1;
+    let turns = stats.pointer("/daemon/longest_turn_each_second_us").and_then(Value::as_array);
+    let turns = turns.into_iter().flatten().filter_map(Value::as_u64);
+    turns.zip(0..seconds).map(|(turn, _)| turn).max().unwrap_or_default() as f64
 }

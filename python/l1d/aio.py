@@ -37,35 +37,38 @@ _MISS: Any = object()
 
 
 class _Waiting:
-    """A request that a task waits for."""
+    """A request that a task waits for, or that nobody waits for."""
 
-    __slots__ = ("begin", "_future", "request", "descriptor", "orphan")
+    __slots__ = ("begin", "future", "request", "descriptor", "orphan")
 
     def __init__(
         self,
         begin: Callable[[], Any],
-        future: asyncio.Future[Any],
+        future: asyncio.Future[Any] | None,
         orphan: Callable[[Any], None] | None,
     ) -> None:
         self.begin = begin
-        # The task that waits keeps it; from here it would keep the loop.
-        self._future = weakref.ref(future)
+        self.future = future
         self.request: Any = None
         self.descriptor = -1
-        # Takes the result if the task was cancelled; without it, the request is dropped then.
+        # Takes the result if nobody waits for it any more; without it, the request is dropped then.
         self.orphan = orphan
 
     def waiter(self) -> asyncio.Future[Any] | None:
         """The future that still waits for a result."""
-        future = self._future()
+        future = self.future
         return None if future is None or future.done() else future
 
 
 class _Hub:
-    """The requests of one process and loop."""
+    """The requests of one process and loop.
+
+    While there are any, a timer of the loop refers to the hub, which keeps it and the tasks that wait;
+    a loop that is closed drops its timers.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        # The hub lives as long as its loop, which must not live because of it.
+        # The loop must not live because of its hub.
         self._loop_of = weakref.ref(loop)
         self._pid = os.getpid()
         self._queue: deque[_Waiting] = deque()
@@ -73,7 +76,7 @@ class _Hub:
         # Descriptors of requests under way, and the copies of them that the loop watches: a copy
         # stays what it is when the client closes its own.
         self._watched: dict[int, int] = {}
-        # When the next timer is due. The timers themselves would keep the loop.
+        # When the next timer is due.
         self._due: float | None = None
 
     @property
@@ -106,11 +109,17 @@ class _Hub:
             self._give_up(waiting)
             raise
 
+    def tell(self, begin: Callable[[], Any]) -> None:
+        """Makes a request whose answer is nobody's concern. It waits its turn as any other."""
+        self._queue.append(_Waiting(begin, None, _drop))
+        # Not at once: whoever calls this may be in the middle of a cancellation.
+        self._set_timer(0.0)
+
     def _start(self, waiting: _Waiting, request: Any) -> None:
         waiting.request = request
         self._under_way.append(waiting)
-        self._watch(waiting)
         self._set_timer(_UNSENT if request.is_queued() else _HEARTBEAT)
+        self._watch(waiting)
 
     def _watch(self, waiting: _Waiting) -> None:
         descriptor = waiting.request.fileno()
@@ -145,8 +154,13 @@ class _Hub:
         """Takes the results that have come, and sends what waited for room."""
         still: list[_Waiting] = []
         is_unsent = False
+        # A poll takes the events of its descriptor before it looks, so one of them is enough, and
+        # another could take that of an answer which others have not yet seen.
+        polled: set[int] = set()
         for waiting in self._under_way:
-            if self._take(waiting):
+            is_first = waiting.descriptor not in polled
+            polled.add(waiting.descriptor)
+            if self._take(waiting, is_first):
                 continue
             still.append(waiting)
             if waiting.request.is_queued():
@@ -155,27 +169,29 @@ class _Hub:
         while self._queue and len(self._under_way) < _UNDER_WAY:
             waiting = self._queue.popleft()
             waiter = waiting.waiter()
-            if waiter is None:
+            if waiter is None and waiting.future is not None:
                 continue
             try:
                 waiting.request = waiting.begin()
             except BaseException as error:
-                waiter.set_exception(error)
+                if waiter is not None:
+                    waiter.set_exception(error)
                 continue
-            if not self._take(waiting):
+            if not self._take(waiting, False):
                 self._under_way.append(waiting)
                 is_unsent = is_unsent or waiting.request.is_queued()
-        self._watch_all()
         if self._under_way:
             self._set_timer(_UNSENT if is_unsent else _HEARTBEAT)
+        self._watch_all()
 
-    def _take(self, waiting: _Waiting) -> bool:
+    def _take(self, waiting: _Waiting, polls: bool) -> bool:
         """Gives a result to its task. Whether there was one, or nobody wants it."""
         waiter = waiting.waiter()
         if waiter is None and waiting.orphan is None:
             return True
         try:
-            result = waiting.request.poll(_PENDING)
+            request = waiting.request
+            result = request.poll(_PENDING) if polls else request.look(_PENDING)
         except BaseException as error:
             if waiter is not None:
                 waiter.set_exception(error)
@@ -230,7 +246,12 @@ class _Hub:
         self.close()
 
 
-_hubs: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Hub] = weakref.WeakKeyDictionary()
+def _drop(result: Any) -> None:
+    """Takes a result that nobody wants; a reservation ends when it is dropped."""
+
+
+_Hubs = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, "weakref.ref[_Hub]"]
+_hubs: _Hubs = weakref.WeakKeyDictionary()
 _hubs_lock = threading.Lock()
 
 
@@ -246,15 +267,18 @@ def _others(own: _Hub) -> list[_Hub]:
     if len(_hubs) < 2:
         return []
     with _hubs_lock:
-        return [hub for hub in _hubs.values() if hub is not own]
+        hubs = [found() for found in _hubs.values()]
+    return [hub for hub in hubs if hub is not None and hub is not own]
 
 
 def _hub() -> _Hub:
     loop = asyncio.get_running_loop()
-    hub = _hubs.get(loop)
+    found = _hubs.get(loop)
+    hub = found() if found is not None else None
     if hub is None:
+        hub = _Hub(loop)
         with _hubs_lock:
-            hub = _hubs[loop] = _Hub(loop)
+            _hubs[loop] = weakref.ref(hub)
     return hub
 
 
@@ -423,6 +447,7 @@ class Client:
         """The value of a key, or what `loader` returns for it, which may be a coroutine function:
         one process of the host calls its loader, and the others wait. If the task is cancelled
         meanwhile, the next one loads."""
+        _l1d._check_ttl(ttl)
         value = self._peek_now(key, _MISS)
         if value is not _MISS:
             return value
@@ -433,18 +458,16 @@ class Client:
             loaded = loader()
             if isinstance(loaded, Awaitable):
                 loaded = await loaded
+            loaded = bytes(memoryview(loaded))
         except Exception as error:
             with contextlib.suppress(Error):
                 await ended(reserved._request_abandon, str(error) or repr(error))
             raise
         except BaseException:
-            # Cancelled: the next one loads. The answer is nobody's concern.
-            reserved._request_abandon()
+            # Cancelled: the next one loads.
+            _hub().tell(reserved._request_abandon)
             raise
-        try:
-            await _hub().ask(lambda: reserved._request_fill(loaded, ttl, flags=flags))
-        except Error:
-            pass  # A refusal concerns only those who ask later.
+        await _fill(reserved, loaded, ttl, flags)
         return loaded
 
     async def reserve(
@@ -452,9 +475,7 @@ class Client:
     ) -> "_l1d.Value | _l1d.Reservation":
         """The value of a key, or a reservation: then this task is to compute the value."""
         hub = _hub()
-        # A reservation that comes too late ends when it is dropped.
-        drop = lambda result: None  # noqa: E731
-        step = await hub.ask(lambda: self.sync._request_reserve(key, lease, wait), drop)
+        step = await hub.ask(lambda: self.sync._request_reserve(key, lease, wait), _drop)
         while isinstance(step, _l1d.Loading):
             end = hub._loop.time() + step.pause
             while (left := end - hub._loop.time()) > 0:
@@ -463,7 +484,7 @@ class Client:
                 if value is not None:
                     return value
             loading = step
-            step = await hub.ask(lambda: loading._request_again(), drop)
+            step = await hub.ask(lambda: loading._request_again(), _drop)
         return step
 
     async def flush(self, prefix: Key = b"") -> None:
@@ -486,6 +507,18 @@ class Client:
 async def ended(begin: Callable[..., Any], *args: Any) -> Any:
     """The result of a request that a reservation ends with."""
     return await _hub().ask(lambda: begin(*args))
+
+
+async def _fill(reserved: "_l1d.Reservation", data: bytes, ttl: Ttl, flags: int) -> None:
+    try:
+        await ended(lambda: reserved._request_fill(data, ttl, flags=flags))
+    except Error:
+        pass  # A refusal concerns only those who ask later.
+    except BaseException:
+        # Nobody waits for the value any more; if it was not sent, the next one loads.
+        with contextlib.suppress(Error):
+            _hub().tell(reserved._request_abandon)
+        raise
 
 
 def _key_list(keys: Iterable[Key]) -> list[Key]:
@@ -524,8 +557,18 @@ class Cache(Codec):
         self.client = client.with_prefix(prefix) if prefix else client
         super().__init__(self.client.sync, **own)
 
+    async def _trust(self) -> None:
+        """Looks, where values run code, who may write them; in a thread, as that may wait."""
+        if not self._is_trusted():
+            await asyncio.to_thread(self._check_writers)
+
+    def __reduce__(self) -> Any:
+        return _cache_again, (self.client, self._settings)
+
     async def get(self, key: Key, default: Any = None) -> Any:
         """The object of a key; `default` without one. A hit does not wait."""
+        if self._runs_code:
+            await self._trust()
         value = self._peek(key, _MISS)
         if value is not _MISS:
             return value
@@ -534,20 +577,23 @@ class Cache(Codec):
 
     def peek(self, key: Key, default: Any = None) -> Any:
         """The object of a key if L1 holds it. No coroutine: it waits for nothing."""
-        return self._peek(key, default)
+        return self._peek(key, default) if self._is_trusted() else default
 
     async def get_meta(self, key: Key) -> Entry | None:
         """The object with its metadata; ``None`` without one."""
+        await self._trust()
         found = await self.client.lookup(key)
         return self._entry(found) if found else None
 
     async def get_many(self, keys: Iterable[Key], default: Any = None) -> list[Any]:
         """The objects of keys, in their order."""
+        await self._trust()
         found = await self.client._many(_key_list(keys))
         return [self._load(value.value, value.flags) if value else default for value in found]
 
     async def get_dict(self, keys: Iterable[Key]) -> dict[Key, Any]:
         """The objects of those of the keys that have one."""
+        await self._trust()
         keys = _key_list(keys)
         found = await self.client._many(keys)
         return {
@@ -629,6 +675,8 @@ class Cache(Codec):
     ) -> Any:
         """The object of a key, or what `loader` returns for it; see
         :meth:`l1d.aio.Client.get_or_load`."""
+        _l1d._check_ttl(ttl)
+        await self._trust()
         value = self._peek(key, _MISS)
         if value is not _MISS:
             return value
@@ -645,18 +693,20 @@ class Cache(Codec):
                 await ended(reserved._request_abandon, str(error) or repr(error))
             raise
         except BaseException:
-            # Cancelled: the next one loads. The answer is nobody's concern.
-            reserved._request_abandon()
+            # Cancelled: the next one loads.
+            _hub().tell(reserved._request_abandon)
             raise
-        try:
-            await _hub().ask(lambda: reserved._request_fill(data, ttl, flags=flags))
-        except Error:
-            pass  # A refusal concerns only those who ask later.
-        return loaded
+        await _fill(reserved, data, ttl, flags)
+        return self._shared(loaded)
 
     async def reserve(
         self, key: Key, *, lease: float = 30.0, wait: float = 30.0
     ) -> "Entry | _l1d.Reservation":
         """The object with its metadata, or a reservation of the key."""
+        await self._trust()
         reserved = await self.client.reserve(key, lease=lease, wait=wait)
         return self._entry(reserved) if isinstance(reserved, _l1d.Value) else reserved
+
+
+def _cache_again(client: Client, settings: dict[str, Any]) -> Cache:
+    return Cache(client, **settings)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import stat
 from typing import Any, Callable, Iterable, Literal, Mapping, NamedTuple, Union
 
 from . import _l1d
-from .errors import Untrusted
+from .errors import Error, SomeFailed, Untrusted
 from .serializers import Serializer, serializer_of
 from .share import freeze, is_immutable
 from .types import Key, Ttl
@@ -31,6 +32,67 @@ class Entry(NamedTuple):
     """Identifies this value, for ``cas`` and ``delete_if``."""
 
 
+class _Decoder:
+    """What becomes of a value's bytes. A memo refers to it, and it to no cache."""
+
+    def __init__(
+        self,
+        client: "_l1d.Client",
+        serializer: "str | Serializer",
+        share: "bool | str",
+        trust_tiers: bool,
+    ) -> None:
+        self.serializer = serializer_of(serializer)
+        self.runs_code = getattr(self.serializer, "runs_code", False)
+        self._client = client
+        self._share = share
+        self._trust_tiers = trust_tiers
+        # Of the socket and its directory, when every writer was known to be this user.
+        self._trusted: object = None
+
+    def load(self, data: bytes, flags: int) -> Any:
+        if self.runs_code and not self.is_trusted():
+            self.check_writers()
+        return self.shared(self.serializer.loads(data, flags))
+
+    def decode(self, data: bytes, flags: int) -> tuple[Any, bool]:
+        value = self.load(data, flags)
+        return value, self._share is True or is_immutable(value, frozen=self._share == "frozen")
+
+    def shared(self, value: Any) -> Any:
+        return freeze(value) if self._share == "frozen" else value
+
+    def is_trusted(self) -> bool:
+        """Whether nothing has changed since the last look at who may write."""
+        return not self.runs_code or (self._trusted is not None and self._trusted == self._places())
+
+    def check_writers(self) -> None:
+        """Refuses values that run code unless every possible writer is this user."""
+        kind, own, places = type(self.serializer).__name__, os.geteuid(), self._places()
+        if not self._trust_tiers:
+            tiers = self._client.stats()["tiers"] or {}
+            names = [tier for tier in ("l2", "l3") if tiers.get(tier)]
+            if names:
+                raise Untrusted(
+                    f"{kind} runs code of whoever wrote the value, and the daemon has tiers"
+                    f" ({', '.join(names)}): if only trusted programs reach them, say"
+                    " trust_tiers=True; otherwise use another serializer"
+                )
+        if not any(uid == own and not mode & 0o077 for _, uid, mode in places):
+            raise Untrusted(
+                f"{kind} runs code of whoever wrote the value, and others than user {own} may"
+                f" connect to {self._client.socket}: make the socket or its directory this user's"
+                " alone (mode 0600 or 0700), or use another serializer"
+            )
+        self._trusted = places
+
+    def _places(self) -> "tuple[tuple[int, int, int], ...]":
+        """The socket and its directory: a daemon that is started again has another socket."""
+        path = os.path.abspath(os.fspath(self._client.socket))
+        found = [os.stat(place) for place in (path, os.path.dirname(path))]
+        return tuple((at.st_ino, at.st_uid, stat.S_IMODE(at.st_mode)) for at in found)
+
+
 class Codec:
     """A client of bytes and a serializer: what caches of objects have in common."""
 
@@ -45,7 +107,8 @@ class Codec:
     ) -> None:
         if share not in (False, True, "frozen"):
             raise ValueError(f'share is False, True or "frozen", not {share!r}')
-        self.serializer = serializer_of(serializer)
+        decoder = _Decoder(client, serializer, share, trust_tiers)
+        self.serializer = decoder.serializer
         self._bytes = client
         self._settings = {
             "serializer": serializer,
@@ -53,11 +116,12 @@ class Codec:
             "share": share,
             "trust_tiers": trust_tiers,
         }
-        self._share = share
-        self._trust_tiers = trust_tiers
-        # What runs code of whoever wrote it is loaded only after a look at who that may be.
-        self._is_trusted = not getattr(self.serializer, "runs_code", False)
-        self._memo = _l1d.Memo(client, memo, self._decode, self._load) if memo else None
+        self._runs_code = decoder.runs_code
+        self._load = decoder.load
+        self._shared = decoder.shared
+        self._is_trusted = decoder.is_trusted
+        self._check_writers = decoder.check_writers
+        self._memo = _l1d.Memo(client, memo, decoder.decode, decoder.load) if memo else None
         self._peek: Callable[..., Any] = self._memo.peek if self._memo else self._peek_loaded
 
     @staticmethod
@@ -70,16 +134,6 @@ class Codec:
         dumped = self.serializer.dumps(value)
         return dumped if isinstance(dumped, tuple) else (dumped, 0)
 
-    def _load(self, data: bytes, flags: int) -> Any:
-        if not self._is_trusted:
-            self._check_writers()
-        value = self.serializer.loads(data, flags)
-        return freeze(value) if self._share == "frozen" else value
-
-    def _decode(self, data: bytes, flags: int) -> tuple[Any, bool]:
-        value = self._load(data, flags)
-        return value, self._share is True or is_immutable(value)
-
     def _peek_loaded(self, key: Key, default: Any = None) -> Any:
         found = self._bytes._peek_value(key)
         return default if found is None else self._load(*found)
@@ -87,36 +141,6 @@ class Codec:
     def _entry(self, found: "_l1d.Value") -> Entry:
         value = self._load(found.value, found.flags)
         return Entry(value, found.flags, found.version, found.token)
-
-    def _check_writers(self) -> None:
-        """Refuses values that run code unless every possible writer is this user."""
-        if not self._trust_tiers:
-            kind = type(self.serializer).__name__
-            tiers = [
-                tier for tier in ("l2", "l3") if (self._bytes.stats()["tiers"] or {}).get(tier)
-            ]
-            if tiers:
-                raise Untrusted(
-                    f"{kind} runs code of whoever wrote the value, and the daemon has tiers"
-                    f" ({', '.join(tiers)}): if only trusted programs reach them, say"
-                    " trust_tiers=True; otherwise use another serializer"
-                )
-        self._check_socket()
-        self._is_trusted = True
-
-    def _check_socket(self) -> None:
-        path = os.fspath(self._bytes.socket)
-        own = os.geteuid()
-        for place in (path, os.path.dirname(os.path.abspath(path))):
-            found = os.stat(place)
-            if found.st_uid == own and not stat.S_IMODE(found.st_mode) & 0o077:
-                return
-        kind = type(self.serializer).__name__
-        raise Untrusted(
-            f"{kind} runs code of whoever wrote the value, and others than user {own} may connect"
-            f" to {path}: make the socket or its directory this user's alone (mode 0600 or 0700),"
-            " or use another serializer"
-        )
 
 
 _OWN = frozenset(inspect.signature(Codec.__init__).parameters) - {"self", "client"}
@@ -163,7 +187,7 @@ class Cache(Codec):
             raise TypeError(f"these are options of a new client, and one was given: {options}")
         self.client = client.with_prefix(prefix) if prefix else client
         super().__init__(self.client, **own)
-        if self._memo:
+        if self._memo and type(self).get is Cache.get and type(self).peek is Cache.peek:
             # A hit then costs no call of a function of Python.
             self.get = self._memo.get  # type: ignore[method-assign, assignment]
             self.peek = self._memo.peek  # type: ignore[method-assign, assignment]
@@ -177,6 +201,8 @@ class Cache(Codec):
     def get(self, key: Key, default: Any = None) -> Any:
         """The object of a key, from L1 or else from the daemon and the tiers below; `default`
         without one."""
+        if self._memo:
+            return self._memo.get(key, default)
         found = self.client.lookup(key)
         return self._load(found.value, found.flags) if found else default
 
@@ -220,11 +246,19 @@ class Cache(Codec):
     ) -> None:
         """Stores many objects; all are tried. Raises ``SomeFailed``."""
         by_flags: dict[int, list[tuple[Key, bytes]]] = {}
-        for key, value in _pairs(items):
+        # Of a key that comes twice, the last value.
+        pairs = dict(_pairs(items))
+        for key, value in pairs.items():
             data, flags = self._dump(value)
             by_flags.setdefault(flags, []).append((key, data))
+        errors: dict[Key, Error] = {}
         for flags, values in by_flags.items():
-            self.client.set_many(values, ttl, flags=flags)
+            try:
+                self.client.set_many(values, ttl, flags=flags)
+            except SomeFailed as failed:
+                errors.update(failed.errors)
+        if errors:
+            raise SomeFailed(errors, len(pairs))
 
     def delete(self, key: Key) -> "_l1d.Deleted":
         """Removes a key, also in the tiers as its rule says."""
@@ -285,6 +319,7 @@ class Cache(Codec):
     ) -> Any:
         """The object of a key, or what `loader()` returns for it: one process of the host calls its
         loader, and the others wait; see :meth:`l1d.Client.get_or_load`."""
+        _l1d._check_ttl(ttl)
         value = self._peek(key, _MISS)
         if value is not _MISS:
             return value
@@ -324,26 +359,18 @@ class Cache(Codec):
 
 def _load(cache: Cache, reserved: "_l1d.Reservation", loader: Callable[[], Any], ttl: Ttl) -> Any:
     """Computes the object of a reserved key."""
-    from .errors import Error
-
     try:
         value = loader()
         data, flags = cache._dump(value)
-    except Exception as error:
-        try:
-            reserved.abandon(str(error) or repr(error))
-        except Error:
-            pass  # It ends with its lease.
+    except BaseException as error:
+        # What stops the program is no answer for others: the next one loads.
+        told = (str(error) or repr(error)) if isinstance(error, Exception) else None
+        with contextlib.suppress(Error):
+            reserved.abandon(told)
         raise
-    except BaseException:
-        # Stopped: the next one loads. The answer is nobody's concern.
-        reserved._request_abandon()
-        raise
-    try:
+    with contextlib.suppress(Error):  # A refusal concerns only those who ask later.
         reserved.fill(data, ttl, flags=flags)
-    except Error:
-        pass  # A refusal concerns only those who ask later.
-    return value
+    return cache._shared(value)
 
 
 def _cache_again(client: "_l1d.Client", settings: dict[str, Any]) -> Cache:

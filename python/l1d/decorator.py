@@ -42,7 +42,8 @@ def cached(
     """Keeps the results of a function or coroutine function in the host's cache.
 
     `key` is a format of the arguments' names (``"user:{id}"``), a function of the arguments, or by
-    default the function's name and its arguments, which must then be plain data.
+    default the function's name and its arguments, which must then be plain data. The cache is the
+    whole host's, so a function without a name of its own (of `__main__`, within another) needs a key.
 
     With `lock`, one process of the host computes a key that nobody has, within `lease` seconds, and
     the others wait for it, up to `wait` seconds. `errors` says what they get if it raises:
@@ -95,6 +96,8 @@ class _Options(NamedTuple):
 class _Cached:
     """A function whose results are kept."""
 
+    CACHE: Any = Cache
+
     def __init__(
         self,
         function: Callable[..., Any],
@@ -102,6 +105,12 @@ class _Cached:
         cache: Any,
         options: _Options,
     ) -> None:
+        if cache is not None and not isinstance(cache, self.CACHE):
+            kind, own = type(cache).__name__, self.CACHE
+            raise TypeError(
+                f"{function.__qualname__} takes a {own.__module__}.{own.__name__}, not {kind}"
+            )
+        _l1d._check_ttl(options.ttl)
         self.function = function
         self.options = options
         self._cache = cache
@@ -109,6 +118,12 @@ class _Cached:
         self._name = f"{function.__module__}.{function.__qualname__}"
         self.key: Callable[..., Key]
         if key is None:
+            if "<" in function.__qualname__ or function.__module__ == "__main__":
+                # The cache is the whole host's: others may have a function of this name.
+                raise ValueError(
+                    f"{function.__qualname__} of {function.__module__} has no name that is its own on"
+                    ' this host: give @cached(key=...), a format such as "user:{id}" or a function'
+                )
             self.key = self._key_of_arguments
         elif isinstance(key, str):
             self._format = key
@@ -178,9 +193,10 @@ class _OfFunctions(_Cached):
                     reserved.abandon((str(error) or repr(error)) if options.shares_errors else None)
             raise
         except BaseException:
-            # Stopped: the next one computes. The answer is nobody's concern.
+            # Stopped: the next one computes.
             if reserved is not None:
-                reserved._request_abandon()
+                with contextlib.suppress(Error):
+                    reserved.abandon()
             raise
         try:
             if dumped is None:
@@ -209,6 +225,8 @@ class _OfFunctions(_Cached):
 
 
 class _OfCoroutines(_Cached):
+    CACHE = aio.Cache
+
     @property
     def cache(self) -> "aio.Cache":
         if self._cache is None:
@@ -242,8 +260,8 @@ class _OfCoroutines(_Cached):
             raise
         except BaseException:
             if reserved is not None:
-                # Cancelled: the next one computes. The answer is nobody's concern.
-                reserved._request_abandon()
+                # Cancelled: the next one computes.
+                aio._hub().tell(reserved._request_abandon)
             raise
         try:
             if dumped is None:

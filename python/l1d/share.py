@@ -36,15 +36,20 @@ _ATOMS = frozenset(
 )
 
 
-def is_immutable(value: Any) -> bool:
-    """Whether neither the object nor anything in it can be changed, as far as its type tells."""
+def is_immutable(value: Any, *, frozen: bool = False) -> bool:
+    """Whether neither the object nor anything in it can be changed, as far as its type tells.
+
+    `frozen`: it comes from :func:`freeze`, whose read-only mappings are of dicts that nobody else has.
+    """
     kind = type(value)
-    if kind in _ATOMS or isinstance(value, enum.Enum):
+    if kind in _ATOMS:
         return True
+    if isinstance(value, enum.Enum):
+        return is_immutable(value.value)
     if kind is tuple or kind is frozenset:
-        return all(map(is_immutable, value))
-    if kind is types.MappingProxyType:  # Of a dict that only `freeze` has.
-        return all(map(is_immutable, value.values()))
+        return all(is_immutable(item, frozen=frozen) for item in value)
+    if kind is types.MappingProxyType:
+        return frozen and all(is_immutable(item, frozen=True) for item in value.values())
     config = getattr(kind, "__struct_config__", None)  # msgspec.Struct
     if config is not None and config.frozen:
         return all(is_immutable(getattr(value, name)) for name in kind.__struct_fields__)

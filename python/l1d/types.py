@@ -53,4 +53,5 @@ Key = Union[str, bytes]
 """A key: 1 to 65,000 bytes with the client's prefix; a str stands for its UTF-8."""
 
 Ttl = Union[float, int, "timedelta", None, Forever]
-"""A lifetime: seconds, a timedelta, ``None`` for the rule's, or :data:`FOREVER`; 0 deletes."""
+"""A lifetime: seconds, a timedelta, ``None`` for the rule's, or :data:`FOREVER`. 0 with
+``set`` and ``set_many`` deletes; what else stores or touches refuses it."""

@@ -56,6 +56,13 @@ fn too_long(ttl: &Bound<'_, PyAny>) -> PyErr {
     PyValueError::new_err(format!("no ttl in seconds: {ttl}; for a value without end use FOREVER"))
 }
 
+/// Raises what a call with this ttl would raise.
+#[pyfunction]
+#[pyo3(name = "_check_ttl")]
+pub(crate) fn check_ttl(ttl: &Bound<'_, PyAny>) -> PyResult<()> {
+    lifetime(Some(ttl)).map(drop)
+}
+
 /// A duration in seconds.
 ///
 /// # Errors

@@ -31,6 +31,19 @@ pub(crate) fn is_interrupted() -> bool {
     }
 }
 
+/// Whether a signal's handler has raised while this thread waited, and nobody has raised that yet.
+pub(crate) fn has_raised() -> bool {
+    let raised = RAISED.take();
+    let has_raised = raised.is_some();
+    RAISED.set(raised);
+    has_raised
+}
+
+/// What a signal's handler has raised while this thread waited.
+pub(crate) fn take_raised() -> Option<PyErr> {
+    RAISED.take()
+}
+
 /// The exception of `error`. What a signal's handler has raised comes first, with a write's unknown
 /// outcome as its cause.
 #[cold]
@@ -45,7 +58,8 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
-fn own_exception(py: Python<'_>, error: &Error) -> PyErr {
+/// The exception of `error`, whatever a signal's handler has raised.
+pub(crate) fn own_exception(py: Python<'_>, error: &Error) -> PyErr {
     let name = match error {
         Error::Unavailable { .. } => "Unavailable",
         Error::Deadline { .. } => "DeadlineExceeded",

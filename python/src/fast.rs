@@ -32,25 +32,25 @@ pub(crate) fn add_methods(py: Python<'_>) -> PyResult<()> {
     add::<Memo>(py, c"peek", memo_peek, MEMO_PEEK_DOC)
 }
 
-const GET_DOC: &CStr = c"get($self, key, default=None, /)
+const GET_DOC: &CStr = c"get($self, key, /, default=None)
 --
 
 The value of a key, from L1 or else from the daemon and the tiers below; `default` without one.
 
 Raises an `l1d.Error` only where L1 does not answer.";
-const PEEK_DOC: &CStr = c"peek($self, key, default=None, /)
+const PEEK_DOC: &CStr = c"peek($self, key, /, default=None)
 --
 
 The value of a key if L1 holds it; `default` otherwise. Asks nobody and raises no `l1d.Error`.";
-const PEEK_NOW_DOC: &CStr = c"_peek_now($self, key, default=None, /)
+const PEEK_NOW_DOC: &CStr = c"_peek_now($self, key, /, default=None)
 --
 
 `peek` that does not wait for a table either.";
-const MEMO_PEEK_DOC: &CStr = c"peek($self, key, default=None, /)
+const MEMO_PEEK_DOC: &CStr = c"peek($self, key, /, default=None)
 --
 
 `get` of a value that the table holds; `default` otherwise. Asks nobody.";
-const MEMO_GET_DOC: &CStr = c"get($self, key, default=None, /)
+const MEMO_GET_DOC: &CStr = c"get($self, key, /, default=None)
 --
 
 The object that a key's value decodes to, never older than the table; `default` without one.";
@@ -99,7 +99,11 @@ impl<'a, 'py> Call<'a, 'py> {
         count: ffi::Py_ssize_t,
         names: *mut ffi::PyObject,
     ) -> PyResult<Call<'a, 'py>> {
-        if !names.is_null() || !(1..=2).contains(&count) {
+        if !names.is_null() {
+            // SAFETY: the caller's.
+            return unsafe { Call::named(py, arguments, count, names) };
+        }
+        if !(1..=2).contains(&count) {
             return Err(wrong_arguments());
         }
         // SAFETY: the interpreter passes as many objects as it says, which live during the call.
@@ -107,6 +111,29 @@ impl<'a, 'py> Call<'a, 'py> {
             let key = Borrowed::from_ptr(py, *arguments);
             let default = (count == 2).then(|| Borrowed::from_ptr(py, *arguments.add(1)));
             Ok(Call { key, default })
+        }
+    }
+
+    /// A call in which the default has its name.
+    ///
+    /// # Safety
+    /// As for [`of`](Self::of), with a tuple of names.
+    #[cold]
+    unsafe fn named(
+        py: Python<'py>,
+        arguments: *const *mut ffi::PyObject,
+        count: ffi::Py_ssize_t,
+        names: *mut ffi::PyObject,
+    ) -> PyResult<Call<'a, 'py>> {
+        // SAFETY: names are a tuple of str, whose values follow the arguments without a name.
+        unsafe {
+            let names = Borrowed::from_ptr(py, names);
+            let is_default = names.len()? == 1 && names.get_item(0)?.eq("default")?;
+            if !is_default || count != 1 {
+                return Err(wrong_arguments());
+            }
+            let key = Borrowed::from_ptr(py, *arguments);
+            Ok(Call { key, default: Some(Borrowed::from_ptr(py, *arguments.add(1))) })
         }
     }
 
@@ -121,7 +148,7 @@ impl<'a, 'py> Call<'a, 'py> {
 
 #[cold]
 fn wrong_arguments() -> PyErr {
-    PyTypeError::new_err("a key and at most a default are expected, both by position")
+    PyTypeError::new_err("a key, by position, and at most a default are expected")
 }
 
 /// What to do about a key that L1 does not know.

@@ -73,6 +73,7 @@ fn _l1d(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<request::Request>()?;
     module.add_class::<request::Loading>()?;
     module.add_class::<view::View>()?;
+    module.add_function(wrap_pyfunction!(convert::check_ttl, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     fast::add_methods(module.py())
 }

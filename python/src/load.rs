@@ -17,6 +17,8 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) struct Reservation {
     client: l1d_client::Client,
     token: Mutex<Option<LoadToken>>,
+    /// The process that it was given to. A forked child has no part in it.
+    process: u32,
 }
 
 #[pymethods]
@@ -58,8 +60,15 @@ impl Client {
             Err(error) => {
                 // What stops the program is no answer for others.
                 let is_told = error.is_instance_of::<PyException>(py);
-                let _ = reservation.give_up(py, is_told.then(|| error.to_string()).as_deref());
-                Err(error)
+                let told = is_told.then(|| error.to_string());
+                match reservation.give_up(py, told.as_deref()) {
+                    // What a signal's handler raises meanwhile is none of the cache's errors.
+                    Err(raised) if !raised.is_instance_of::<PyException>(py) => {
+                        raised.set_cause(py, Some(error));
+                        Err(raised)
+                    }
+                    _ => Err(error),
+                }
             }
         }
     }
@@ -137,7 +146,8 @@ impl Reservation {
 
 impl Reservation {
     pub(crate) fn new(client: &l1d_client::Client, token: LoadToken) -> Reservation {
-        Reservation { client: client.clone(), token: Mutex::new(Some(token)) }
+        let token = Mutex::new(Some(token));
+        Reservation { client: client.clone(), token, process: std::process::id() }
     }
 
     pub(crate) fn client(&self) -> &l1d_client::Client {
@@ -149,6 +159,9 @@ impl Reservation {
     /// # Errors
     /// It has ended.
     pub(crate) fn take(&self, py: Python<'_>) -> PyResult<LoadToken> {
+        if self.process != std::process::id() {
+            return Err(named(py, "Refused", "the reservation is the parent process's"));
+        }
         self.taken()
             .ok_or_else(|| named(py, "Refused", "the reservation was already filled or abandoned"))
     }
@@ -171,9 +184,14 @@ impl Reservation {
 /// Nobody can fill it any more, so the next one may load the key.
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if let Some(token) = self.taken() {
-            // It is carried out without anybody waiting for the answer.
-            drop(self.client.request_abandon(token, None));
+        if self.process != std::process::id() {
+            return;
+        }
+        let Some(token) = self.taken() else { return };
+        let pending = self.client.request_abandon(token.clone(), None);
+        if pending.is_queued() {
+            // It was not sent, for example because every lane is taken.
+            Python::attach(|py| py.detach(|| self.client.abandon(token, None)).ok());
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::client::Client;
 use crate::errors::OrRaise;
 use crate::object::{NewBytes, bytes};
+use crate::reads::no_memory;
 use l1d_client::{Lookup, MemoError, Meta};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -82,7 +83,8 @@ impl Memo {
         let (value, flags) = match known {
             Ok(Lookup::Found(meta)) => (object.into_bound()?, meta.flags),
             Ok(Lookup::Absent) => return Ok(None),
-            _ => {
+            Err(no_room) => return Err(no_memory(py, no_room)),
+            Ok(Lookup::Unknown) => {
                 let find = || if asks { client.lookup(key) } else { Ok(client.peek_lookup(key)) };
                 match py.detach(find).or_raise(py)? {
                     Lookup::Found(value) => (bytes(py, &value), value.meta().flags),

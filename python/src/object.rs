@@ -50,6 +50,8 @@ impl Destination for NewBytes<'_> {
         unsafe {
             self.object = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
             if self.object.is_null() {
+                // The read may be tried again, and then find nothing.
+                ffi::PyErr_Clear();
                 return None;
             }
             let start = ffi::PyBytes_AsString(self.object).cast::<MaybeUninit<u8>>();

@@ -176,6 +176,6 @@ impl Client {
 }
 
 #[cold]
-fn no_memory(py: Python<'_>, no_room: NoRoom) -> PyErr {
+pub(crate) fn no_memory(py: Python<'_>, no_room: NoRoom) -> PyErr {
     PyErr::take(py).unwrap_or_else(|| PyMemoryError::new_err(no_room.to_string()))
 }

@@ -27,6 +27,7 @@ pub(crate) struct Request {
 /// A request whose result can be turned into Python's.
 trait Asked: Send {
     fn poll<'py>(&mut self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>>;
+    fn look<'py>(&mut self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>>;
     fn spin<'py>(&mut self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>>;
     fn descriptor(&self) -> Option<i32>;
     fn is_queued(&self) -> bool;
@@ -46,6 +47,11 @@ where
 {
     fn poll<'py>(&mut self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
         let answer = self.pending.poll()?;
+        Some(self.result(py, answer))
+    }
+
+    fn look<'py>(&mut self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let answer = self.pending.look()?;
         Some(self.result(py, answer))
     }
 
@@ -113,6 +119,17 @@ impl Request {
         pending: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.with(|asked| asked.poll(py)).unwrap_or(Ok(pending))
+    }
+
+    /// `poll` that leaves the descriptor as it is. Of several requests one is to be polled first,
+    /// and the others looked at: to poll them all could take the event of an answer that comes in
+    /// between.
+    fn look<'py>(
+        &self,
+        py: Python<'py>,
+        pending: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.with(|asked| asked.look(py)).unwrap_or(Ok(pending))
     }
 
     /// `poll` that looks for a few microseconds, in which a daemon that is awake answers.

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::convert::{self, set_options};
-use crate::errors::{OrRaise, raised, some_failed};
+use crate::errors::{OrRaise, has_raised, own_exception, some_failed, take_raised};
 use crate::key::{Keys, bytes_of, with_prefix};
 use crate::results::{Deleted, Stored};
 use l1d_client::{Error, Lifetime};
@@ -62,8 +62,7 @@ impl Client {
         let stored = py.detach(|| match options.lifetime {
             // As one value that is not kept is a delete, so are many.
             Lifetime::DoNotKeep => {
-                let delete = |(key, _): &(&[u8], &[u8])| self.inner.delete(key).map(drop);
-                Ok(entries.iter().map(delete).collect())
+                Ok(self.delete_each(entries.iter().map(|(key, _)| *key), |_| ()))
             }
             _ => self
                 .inner
@@ -91,15 +90,33 @@ impl Client {
     fn delete_many(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
         let keys = Keys::of(&self.prefix, keys)?;
         let slices = keys.slices()?;
-        let deleted: Vec<_> =
-            py.detach(|| slices.iter().map(|key| self.inner.delete(key)).collect());
+        let deleted = py.detach(|| self.delete_each(slices.iter().copied(), |deleted| deleted));
         let existed = deleted.iter().flatten().filter(|deleted| deleted.existed).count();
         raise_some(py, &keys, deleted.into_iter().map(Result::err))?;
         Ok(existed)
     }
 }
 
-/// Raises `SomeFailed` if there are errors, which come in the order of the keys.
+impl Client {
+    /// Deletes keys one after the other. A signal whose handler raises ends that, and the results.
+    fn delete_each<'k, T>(
+        &self,
+        keys: impl Iterator<Item = &'k [u8]>,
+        result: impl Fn(l1d_client::Deleted) -> T,
+    ) -> Vec<Result<T, Error>> {
+        let mut results = Vec::new();
+        for key in keys {
+            results.push(self.inner.delete(key).map(&result));
+            if has_raised() {
+                break;
+            }
+        }
+        results
+    }
+}
+
+/// Raises `SomeFailed` if there are errors, which come in the order of the keys. What a signal's
+/// handler has raised comes first.
 fn raise_some(
     py: Python<'_>,
     keys: &Keys<'_>,
@@ -108,8 +125,16 @@ fn raise_some(
     let failed = PyDict::new(py);
     for (key, error) in keys.objects.iter().zip(errors) {
         if let Some(error) = error {
-            failed.set_item(key, raised(py, &error).into_value(py))?;
+            failed.set_item(key, own_exception(py, &error).into_value(py))?;
         }
     }
-    if failed.is_empty() { Ok(()) } else { Err(some_failed(py, &failed, keys.objects.len())) }
+    let told = (!failed.is_empty()).then(|| some_failed(py, &failed, keys.objects.len()));
+    match (take_raised(), told) {
+        (Some(raised), told) => {
+            raised.set_cause(py, told);
+            Err(raised)
+        }
+        (None, Some(told)) => Err(told),
+        (None, None) => Ok(()),
+    }
 }

@@ -343,6 +343,42 @@ def test_a_reservation_that_comes_after_its_task_was_cancelled_is_given_up(run, 
     run(cancelled())
 
 
+def test_many_cancelled_loaders_leave_no_key_reserved(run, client):
+    async def cancelled():
+        async def never():
+            await asyncio.sleep(60)
+
+        loading = [asyncio.ensure_future(client.get_or_load(f"k{i}", never)) for i in range(100)]
+        await asyncio.sleep(0.1)
+        for task in loading:
+            task.cancel()
+        await asyncio.gather(*loading, return_exceptions=True)
+        del loading
+        for i in range(100):
+            assert await client.get_or_load(f"k{i}", lambda: b"1", wait=10) == b"1"
+
+    run(cancelled())
+
+
+def test_a_task_that_nobody_holds_goes_on(l1d_server):
+    client = aio.Client(l1d_server.client())
+
+    async def forgotten():
+        await client.get("miss")
+        os.kill(l1d_server.pid, signal.SIGSTOP)
+        for i in range(30):
+            asyncio.get_running_loop().create_task(client.set(f"k{i}", b"%d" % i))
+        await asyncio.sleep(0.02)
+        gc.collect()
+        os.kill(l1d_server.pid, signal.SIGCONT)
+        end = time.monotonic() + 20
+        while None in (found := await client.get_many([f"k{i}" for i in range(30)])):
+            assert time.monotonic() < end, found
+            await asyncio.sleep(0.01)
+
+    asyncio.run(forgotten())
+
+
 def test_objects(run, l1d_client):
     async def objects(memo):
         cache = aio.Cache(l1d_client, memo=memo, prefix=f"p{memo}:")

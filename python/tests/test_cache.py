@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import pickle
 import subprocess
 import sys
+import weakref
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -151,6 +154,41 @@ def test_a_memo_forgets_beyond_its_size(l1d_client):
     assert all(cache.get(f"k{number}") == [number] for number in range(200))
 
 
+@pytest.mark.parametrize("memo", [0, 10])
+def test_a_cache_that_nobody_has_is_gone(l1d_client, memo):
+    kinds = (l1d.Cache, l1d.aio.Cache)
+    gone = [weakref.ref(kind(l1d_client, memo=memo)) for kind in kinds]
+    gc.collect()
+    assert [found() for found in gone] == [None, None]
+
+
+def test_a_subclass_has_its_own_get(l1d_client):
+    class Own(l1d.Cache):
+        def get(self, key, default=None):
+            return "own" if key == "k" else super().get(key, default)
+
+    cache = Own(l1d_client, memo=10)
+    cache.set("other", "value")
+    assert cache.get("k") == "own" and cache.get("other") == "value"
+    assert l1d.Cache(l1d_client, memo=10).get("none", default=3) == 3
+
+
+def test_all_of_many_are_tried_whatever_their_flags(l1d_client):
+    cache = l1d.Cache(l1d_client, serializer="pymemcache")
+    with pytest.raises(l1d.SomeFailed) as failed:
+        cache.set_many([("huge", bytes(2 << 20)), ("text", "x"), ("number", 7), ("text", b"last")])
+    assert set(failed.value.errors) == {"huge"} and failed.value.of == 3
+    assert cache.get_many(["text", "number"]) == [b"last", 7]
+
+
+def test_a_ttl_is_checked_before_the_loader_runs(l1d_client):
+    calls = []
+    with pytest.raises(ValueError) as raised:
+        l1d.Cache(l1d_client).get_or_load("k", lambda: calls.append(1), -1)
+    assert not calls and raised.value
+    assert l1d_client.get_or_load("k", lambda: b"1", wait=5) == b"1"
+
+
 def test_pickling_keeps_the_settings(l1d_client):
     cache = l1d.Cache(l1d_client, prefix="p:", memo=5, share=True)
     cache.set("k", [1])
@@ -184,6 +222,15 @@ def test_pickle_only_where_every_writer_is_this_user(l1d_server, tmp_path):
     cache = l1d.Cache(client, serializer="pickle")
     cache.set("fine", {1, 2})
     assert cache.get("fine") == {1, 2}
+    # What held for one call need not hold for the next.
+    os.chmod(l1d_server.socket, 0o666)
+    with pytest.raises(l1d.Untrusted):
+        cache.get("k")
+    asynchronous = l1d.aio.Cache(client, serializer="pickle")
+    assert asynchronous.peek("k", "?") == "?"
+    with pytest.raises(l1d.Untrusted):
+        asyncio.run(asynchronous.get("k"))
+    assert not trap.exists()
 
 
 def test_pickle_over_tiers_takes_a_word(l1d_server_factory, tiers):

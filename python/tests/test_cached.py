@@ -18,15 +18,20 @@ def cache(l1d_client):
     return l1d.Cache(l1d_client)
 
 
+calls_of_add = []
+
+
+def add(a, b=1, *, c=0):
+    """Adds."""
+    calls_of_add.append((a, b, c))
+    return [a + b + c]
+
+
+plain_add = add
+
+
 def test_results_are_kept_by_arguments(cache):
-    calls = []
-
-    @cached(60, cache=cache)
-    def add(a, b=1, *, c=0):
-        """Adds."""
-        calls.append((a, b, c))
-        return [a + b + c]
-
+    add, calls = cached(60, cache=cache)(plain_add), calls_of_add
     assert add(1) == [2] == add(1, 1) == add(a=1, b=1, c=0)
     assert add(1, c=5) == [7] and calls == [(1, 1, 0), (1, 1, 5)]
     assert add.__doc__ == "Adds." and add.__wrapped__(1) == [2]
@@ -181,3 +186,9 @@ def test_wrong_use():
             cached(5, **wrong)
     with pytest.raises(TypeError, match="key"):
         cached(5, key=7)(lambda: 1)
+    with pytest.raises(ValueError, match="key="):
+        cached(5)(lambda: 1)
+    with pytest.raises(ValueError, match="ttl"):
+        cached(-5, key="k")(plain_add)
+    with pytest.raises(TypeError, match="l1d.cache.Cache"):
+        cached(5, key="k", cache=aio.Cache("/nowhere"))(plain_add)

@@ -26,6 +26,7 @@ def test_reads_and_writes(l1d_client):
     assert l1d_client.get(b"k") == b"value", "str stands for its UTF-8"
     assert "k" in l1d_client and "other" not in l1d_client
     assert l1d_client.get("other") is None and l1d_client.get("other", 7) == 7
+    assert l1d_client.get("other", default=8) == 8 == l1d_client.peek("other", default=8)
     with pytest.raises(KeyError, match="other"):
         l1d_client["other"]
     found = l1d_client.lookup("k")
@@ -217,6 +218,8 @@ def test_wrong_arguments(l1d_client):
         lambda: l1d_client.get(),
         lambda: l1d_client.get("k", 1, 2),
         lambda: l1d_client.get(key="k"),
+        lambda: l1d_client.get("k", other=1),
+        lambda: l1d_client.get("k", 1, default=2),
         lambda: l1d_client.peek(),
         lambda: l1d_client.get_many("abc"),
         lambda: l1d_client.get_many(b"abc"),
@@ -336,6 +339,26 @@ def test_a_dropped_reservation_is_given_up(l1d_client):
     del reservation
     gc.collect()
     assert l1d_client.get_or_load("k", lambda: b"1", wait=10) == b"1"
+
+
+def test_a_forked_child_has_no_part_in_a_reservation(l1d_client):
+    reservation = l1d_client.reserve("k")
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            signal.alarm(30)
+            try:
+                reservation.fill(b"child's")
+            except l1d.Refused:
+                status = 0
+            del reservation
+            gc.collect()
+            l1d_client.set("other", b"x")
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert reservation.fill(b"parent's", 60) and l1d_client.get("k") == b"parent's"
 
 
 def test_a_reservation_that_was_overtaken_is_refused(l1d_client):
@@ -474,6 +497,9 @@ calls = {
     "many": lambda: client.get_many(["missing", "k"]),
     "incr": lambda: client.incr("n"),
     "load": lambda: client.get_or_load("held", lambda: b""),
+    "delete_many": lambda: client.delete_many(["a", "b", "c"]),
+    "set_many": lambda: client.set_many({"a": b"", "b": b""}),
+    "set_none": lambda: client.set_many({"a": b"", "b": b""}, 0),
 }
 call = calls[sys.argv[2]]
 if sys.argv[2] != "load":
@@ -498,6 +524,9 @@ finally:
         ("set", "UnknownOutcome"),
         ("incr", "UnknownOutcome"),
         ("load", "Interrupted"),
+        ("delete_many", "SomeFailed"),
+        ("set_many", "SomeFailed"),
+        ("set_none", "SomeFailed"),
     ],
 )
 def test_ctrl_c_ends_a_wait(l1d_server, call, cause):
@@ -540,7 +569,7 @@ def test_memory_stays_flat(l1d_client):
 
 
 def test_signatures_are_told():
-    assert str(inspect.signature(l1d.Client.get)) == "(self, key, default=None, /)"
+    assert str(inspect.signature(l1d.Client.get)) == "(self, key, /, default=None)"
     assert "ttl=None" in str(inspect.signature(l1d.Client.set))
     undocumented = [
         name

@@ -5,7 +5,7 @@ mod demo;
 mod output;
 mod serve;
 
-pub use output::{print, print_error};
+pub use output::{print, print_error, print_on};
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};

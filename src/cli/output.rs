@@ -10,10 +10,18 @@ use std::io::{ErrorKind, Result, Write, stderr, stdout};
 /// # Errors
 /// Any other failure to write, for example a full disk.
 pub fn print(bytes: impl AsRef<[u8]>) -> Result<()> {
+    print_on(bytes).map(drop)
+}
+
+/// The same. Returns whether anybody reads on.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_on(bytes: impl AsRef<[u8]>) -> Result<bool> {
     let mut out = stdout().lock();
     match out.write_all(bytes.as_ref()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        end => end,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        end => end.map(|()| true),
     }
 }
 

@@ -1,34 +1,22 @@
-//! `stats --clients`: one line for each client.
+//! `clients`: one line for each client.
 
+use super::screen::{Style, count, percent, short, span};
 use super::{Failure, admin};
 use crate::cli::print;
 use l1d_client::Client;
+use l1d_wire::snapshot::ClientFigures;
+use nix::unistd::{Uid, User};
 use serde_json::Value;
-use std::fmt::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
-/// The heading of each column, and the JSON pointer to its figure.
-const COLUMNS: [(&str, &str); 15] = [
-    ("pid", "/pid"),
-    ("user", "/uid"),
-    ("seconds", "/connected_seconds"),
-    ("requests", "/requests"),
-    ("reads", "/reads"),
-    ("writes", "/writes"),
-    ("hits*", "/client_reported/hits"),
-    ("reports", "/hit_reports"),
-    ("lost", "/hit_reports_lost"),
-    ("looks", "/empty_polls"),
-    ("woken", "/wakes"),
-    ("rings*", "/client_reported/rings"),
-    ("sleeps*", "/client_reported/sleeps"),
-    ("full*", "/client_reported/ring_full"),
-    ("budgets", "/budgets_used_up"),
-];
+/// Columns of a user's name.
+const USER: usize = 10;
+/// Columns of a program's name, which the system cuts after as many.
+const PROGRAM: usize = 15;
 
-const LEGEND: &str = "reads, writes: keys in requests to the daemon; looks: the daemon polled for \
-    requests and found none; budgets: turns with more requests than are served for one client at \
-    once\n*: reported by the client; hits arrive in batches, so the most recent may be missing";
+const LEGEND: &str = "reads, writes: keys in requests to the daemon, which gets a read only if the\nkey is \
+    not in the table\n*: reported by the client, in batches: the most recent hits may be missing\n";
 
 pub(super) fn show(client: &Client, json: bool) -> Result<ExitCode, Failure> {
     let mut answer = admin::parse(&client.admin().clients_json()?)?;
@@ -46,41 +34,60 @@ pub(super) fn show(client: &Client, json: bool) -> Result<ExitCode, Failure> {
         answer["clients"] = clients.into();
         print(format!("{answer}\n"))?;
     } else {
-        print(format!("{}\n{LEGEND}\n", table(&clients)))?;
+        print(page(&clients, Style::of_output()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The name of a process's program. The daemon cannot look it up: its unit hides other users'
 /// processes from it.
-fn program(pid: i64) -> Option<String> {
+pub(super) fn program(pid: i64) -> Option<String> {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     // A process can choose its name freely, including control characters.
-    Some(name.trim_end().chars().map(|c| if c.is_control() { '?' } else { c }).collect())
+    Some(super::screen::shown(name.trim_end()))
 }
 
-fn table(clients: &[Value]) -> String {
-    let cell = |client: &Value, at: &str| match client.pointer(at) {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(figure) => figure.to_string(),
-    };
-    let mut columns: Vec<Vec<String>> = Vec::new();
-    for (name, at) in COLUMNS {
-        let cells = clients.iter().map(|client| cell(client, at));
-        columns.push([name.to_owned()].into_iter().chain(cells).collect());
+/// The name of a user, or the number.
+pub(super) fn user(uid: u32) -> String {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    user.map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+fn page(clients: &[Value], style: Style) -> String {
+    let rows = clients.iter().map(|client| {
+        let figures: ClientFigures = serde_json::from_value(client.clone()).unwrap_or_default();
+        let program = client.get("program").and_then(Value::as_str).unwrap_or("-");
+        vec![
+            figures.pid.to_string(),
+            short(&user(figures.uid), USER),
+            short(program, PROGRAM),
+            span(Duration::from_secs(figures.connected_seconds)),
+            count(figures.figures.client_reported.hits),
+            count(figures.figures.reads),
+            percent(figures.hit_percent),
+            count(figures.figures.writes),
+        ]
+    });
+    let heading = ["pid", "user", "program", "for", "hits*", "reads", "ratio", "writes"];
+    let mut page = String::new();
+    style.table(&mut page, &heading, 3, &rows.collect::<Vec<_>>());
+    format!("{page}\n{LEGEND}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn clients_fit_into_80_columns() {
+        let client = json!({
+            "pid": 4_194_304, "uid": u32::MAX - 1, "program": "fifteen letters",
+            "connected_seconds": 3599, "hit_percent": 100.0, "reads": 999_499, "writes": 999_499,
+            "client_reported": { "hits": u64::MAX },
+        });
+        let page = page(&[client.clone(), client], Style::plain());
+        assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+        assert!(page.contains("fifteen letters") && page.contains("100.0 %"), "{page}");
     }
-    let mut text = String::new();
-    for line in 0..=clients.len() {
-        for column in &columns {
-            let width = column.iter().map(String::len).max().unwrap_or(0);
-            let cell = column.get(line).map(String::as_str).unwrap_or_default();
-            let _ = write!(text, "{cell:>width$}  ");
-        }
-        let program = match line.checked_sub(1).and_then(|line| clients.get(line)) {
-            None => "program",
-            Some(client) => client.get("program").and_then(Value::as_str).unwrap_or("-"),
-        };
-        let _ = writeln!(text, "{program}");
-    }
-    text
 }

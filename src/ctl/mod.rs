@@ -3,10 +3,14 @@
 mod admin;
 mod advise;
 mod clients;
+mod explain;
 mod key;
 mod operations;
 mod resize;
+mod screen;
+mod stats;
 mod table;
+mod tables;
 
 use crate::cli::{REFUSED, TIER_FAILED, UNREACHABLE, USAGE, print_error};
 use clap::{Parser, Subcommand};
@@ -87,13 +91,26 @@ enum Command {
     },
     #[command(flatten)]
     Operation(operations::Operation),
-    /// Show figures of the daemon, the table and the tiers.
+    /// Show how the cache does: hit ratio, reads and writes, memory, evictions, tiers, clients.
     Stats {
-        /// Show one line for each client instead.
-        #[arg(long)]
+        /// Show it again every so many seconds, 2 by default, with rates since the last look.
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        #[arg(num_args = 0..=1, default_missing_value = "2")]
+        watch: Option<Duration>,
+        /// Show one line for each client instead, as `l1ctl clients`.
+        #[arg(long, conflicts_with = "watch")]
         clients: bool,
     },
-    /// Show what the daemon knows about a key, or about the table's memory.
+    /// Show one line for each client: its process, its hits, its requests.
+    Clients,
+    /// Show one line for each rule of the policy: hits, misses, and its share of the table.
+    Policies,
+    /// Show the tiers: state, latency, batches, errors.
+    Tiers,
+    /// Show where a key stands and why: its rule, L1, who changed it last, L2, L3, and what readers
+    /// will see; or the table's memory.
+    ///
+    /// The tiers are asked for the key; nothing is kept of what they answer.
     Explain {
         /// The key.
         #[arg(required_unless_present = "table")]
@@ -195,6 +212,13 @@ pub fn run() -> ExitCode {
     }
 }
 
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds
+        .filter(|every| *every >= Duration::from_millis(100))
+        .ok_or_else(|| "not a number of seconds, 0.1 at least".to_owned())
+}
+
 fn size(text: &str) -> Result<u64, String> {
     crate::config::parse_size(text)
         .filter(|bytes| *bytes > 0)
@@ -216,11 +240,12 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Delete { key } => key::delete(&client, &bytes(key)?, json),
         Command::Operation(operation) => operations::run(&client, operation, (arguments.hex, json)),
-        Command::Stats { clients: true } => clients::show(&client, json),
-        Command::Stats { clients: false } => admin::show(&client.admin().stats_json()?, json),
-        Command::Explain { key: Some(key), .. } => {
-            admin::show(&client.admin().explain_json(&bytes(key)?)?, json)
-        }
+        Command::Stats { clients: true, .. } | Command::Clients => clients::show(&client, json),
+        Command::Stats { watch: Some(every), .. } => stats::watch(&client, *every, json),
+        Command::Stats { .. } => stats::show(&client, json),
+        Command::Policies => tables::policies(&client, json),
+        Command::Tiers => tables::tiers(&client, json),
+        Command::Explain { key: Some(key), .. } => explain::show(&client, &bytes(key)?, json),
         Command::Explain { key: None, .. } => table::explain(&client, json),
         Command::Check => admin::check(&client.admin().check_json()?, json),
         Command::Policy { command: None } => admin::show(&client.admin().policy_json()?, json),

@@ -1,8 +1,8 @@
 //! `explain --table`: the table, and the page sizes with which the daemon and this process map it.
 
 use super::{Failure, admin};
-use crate::owner::pages_json;
 use l1d_client::Client;
+use l1d_wire::snapshot::PagesFigures;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ pub(super) fn explain(client: &Client, json: bool) -> Result<ExitCode, Failure> 
         },
         "daemon": figure("/table_file/pages"),
         "this_process": pages.map(|pages| {
-            let mut json = pages_json(&pages);
+            let mut json = json!(PagesFigures::from(&pages));
             json["is_populated"] = (pages.resident_bytes == pages.table_bytes).into();
             json
         }),

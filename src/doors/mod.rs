@@ -25,7 +25,6 @@ mod service;
 mod tests;
 mod unix;
 
-pub use figures::{ClientFigures, ClientReported, Figures, Totals};
 pub use limits::Limits;
 pub use origin::Origin;
 pub use service::{Peer, Replies, Service};

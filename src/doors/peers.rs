@@ -1,10 +1,11 @@
 //! All connections, their deadlines and their memory.
 
-use super::figures::{ClientFigures, Figures, Totals};
+use super::figures;
 use super::mailbox::OwnerEnd;
 use super::unix::{Closed, Connection, LISTENER, Stall};
 use super::{Limits, Origin, Peer};
 use crate::reactor::{Reactor, Token};
+use l1d_wire::snapshot::{ClientFigures, Figures, Totals};
 use rapidhash::RapidHashMap;
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::net::UnixStream;
@@ -83,7 +84,7 @@ impl Peers {
         if connection.phase.mailbox().is_some() {
             self.mailboxes.retain(|other| *other != origin);
         }
-        self.disconnected.add(&connection.figures().figures);
+        figures::add(&mut self.disconnected, &connection.figures().figures);
         if let Some(count) = self.per_uid.get_mut(&connection.peer.uid) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -312,11 +313,12 @@ impl Peers {
 
     /// Figures of all clients, including those that have disconnected.
     pub(super) fn total_figures(&self) -> Totals {
-        let mut figures = self.disconnected;
+        let mut sum = self.disconnected;
         for connection in self.connections.values() {
-            figures.add(&connection.figures().figures);
+            figures::add(&mut sum, &connection.figures().figures);
         }
-        Totals { connections: self.connections.len(), mailboxes: self.mailboxes.len(), figures }
+        let connections = self.connections.len() as u64;
+        Totals { connections, mailboxes: self.mailboxes.len() as u64, figures: sum }
     }
 }
 

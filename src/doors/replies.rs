@@ -1,11 +1,11 @@
 //! Replies: into a lane of a mailbox, or onto a socket.
 
-use super::figures::{ClientFigures, Totals};
 use super::peers::Peers;
 use super::unix::Phase;
 use super::{Origin, Replies};
 use l1d_wire::protocol::frame::HEADER_BYTES;
 use l1d_wire::protocol::{ErrorCode, Response};
+use l1d_wire::snapshot::{ClientFigures, Totals};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// A reply's buffer over this size is shrunk.

@@ -1,8 +1,9 @@
 //! The interface between the doors and the owner.
 
-use super::{ClientFigures, Origin, Totals};
+use super::Origin;
 use crate::reactor::Readiness;
 use l1d_wire::protocol::{Request, Response};
+use l1d_wire::snapshot::{ClientFigures, Totals};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 

@@ -1,13 +1,10 @@
 //! The administrator's requests: answered in JSON, and in bounded steps if they take long.
 
 use super::Owner;
-use super::request::remaining;
 use crate::advise::SIZES;
-use crate::config::{policy_json, rule_json};
+use crate::config::policy_json;
 use crate::doors::{Origin, Replies};
 use crate::table::CheckReport;
-use l1d_wire::pages::Pages;
-use l1d_wire::policy::Rule;
 use l1d_wire::protocol::{ErrorCode, Response};
 use serde_json::json;
 
@@ -82,6 +79,7 @@ impl Owner {
 
     pub(super) fn flush(&mut self, prefix: &[u8], origin: Origin, replies: &mut dyn Replies) {
         self.loads.revoke_prefix(prefix);
+        self.changes.flushed(prefix, self.boottime_ns(), self.author);
         if prefix.is_empty() {
             let entries = self.tables.current().stats().entries;
             self.tables.flush();
@@ -170,98 +168,6 @@ impl Owner {
         }
     }
 
-    pub(super) fn stats(&mut self, origin: Origin, replies: &mut dyn Replies) {
-        let policies: Vec<_> =
-            self.policy.rules().iter().map(|rule| self.share_json(rule)).collect();
-        let tiers = self.below.as_ref().map(|below| below.stats());
-        let lately = std::mem::take(&mut self.longest_turn_lately);
-        let stats = json!({
-            "daemon": {
-                "pid": std::process::id(),
-                "version": env!("CARGO_PKG_VERSION"),
-                "uptime_seconds": self.started.elapsed().as_secs(),
-                "longest_turn_us": u64::try_from(self.longest_turn.as_micros()).ok(),
-                "longest_turn_since_last_asked_us": u64::try_from(lately.as_micros()).ok(),
-                "log_lines_dropped": crate::log::lines_dropped(),
-                "table_taken_over": self.tables.was_taken_over(),
-            },
-            "table_file": self.table_file_json(),
-            "clients": replies.totals(),
-            "table": self.tables.current().stats(),
-            "index_advice": self.index_advice(),
-            "moves": self.moves_json(),
-            "advisor_private_bytes": self.tables.advisor_bytes(),
-            "policies": policies,
-            "requests": self.counters,
-            "flights": {
-                "under_way": self.flights.count(),
-                "begun": self.flights.begun,
-                "joined": self.flights.joined,
-                "killed": self.flights.killed,
-            },
-            "writes_under_way": self.writes.count(),
-            "tiers": tiers,
-        });
-        reply_json(origin, &stats, replies);
-    }
-
-    /// The table's file, and the pages in which the daemon has mapped it.
-    fn table_file_json(&self) -> serde_json::Value {
-        let file = self.tables.file();
-        json!({
-            "path": self.tables.path(),
-            "bytes": file.bytes(),
-            "pages": file.pages().map(|pages| pages_json(&pages)),
-        })
-    }
-
-    /// The space that the entries of a rule take in the table.
-    fn share_json(&self, rule: &Rule) -> serde_json::Value {
-        let bytes = self.tables.current().policy_bytes(rule.id);
-        let log_bytes = self.tables.current().writer().geometry().log_bytes();
-        #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
-        let percent = bytes as f64 * 100.0 / log_bytes as f64;
-        json!({
-            "id": rule.id,
-            "prefix": String::from_utf8_lossy(&rule.prefix),
-            "live_bytes": bytes,
-            "share_percent": percent,
-            "share_max_percent": rule.share_max_permille.map(|share| f64::from(share) / 10.0),
-        })
-    }
-
-    pub(super) fn explain(&mut self, key: &[u8], origin: Origin, replies: &mut dyn Replies) {
-        let now_ns = self.now_ns();
-        let hash = self.tables.current().hash(key);
-        let rule = self.policy.rule(key);
-        let held = self.tables.current().peek(key, now_ns).map(|held| {
-            json!({
-                "version": held.version,
-                "value_bytes": held.value.len(),
-                "entry_bytes": held.entry_bytes,
-                "flags": held.flags,
-                "known_absent": held.absent,
-                "ttl_ms": u64::try_from(remaining(held.expiry, now_ns).as_millis()).ok(),
-                "stored_under_policy": held.policy,
-                "segment": held.segment,
-            })
-        });
-        let answer = json!({
-            "key": String::from_utf8_lossy(key),
-            "key_bytes": key.len(),
-            "policy": rule_json(rule),
-            "policy_reasons": self.rule_reasons(key),
-            "in_table": held,
-            "hash": format!("{:016x}", hash.0),
-            "buckets": hash.buckets(self.tables.current().writer().geometry().bucket_count()),
-            "flight_waiters": self.flights.waiters(key),
-            "write_under_way": self.writes.is_changing(key),
-            "load": self.loads.told(key).map(|told| json!({ "told_to_wait": told })),
-            "has_tiers": self.below.is_some(),
-        });
-        reply_json(origin, &answer, replies);
-    }
-
     pub(super) fn advise(&mut self, origin: Origin, replies: &mut dyn Replies) {
         let advice = self.tables.advice();
         let table_bytes = self.tables.file().bytes();
@@ -298,18 +204,6 @@ impl Owner {
     pub(super) fn policy(&mut self, origin: Origin, replies: &mut dyn Replies) {
         reply_json(origin, &json!({ "rules": policy_json(&self.policy) }), replies);
     }
-}
-
-/// The pages in which a process has mapped the table, and the effect.
-pub(crate) fn pages_json(pages: &Pages) -> serde_json::Value {
-    json!({
-        "table_bytes": pages.table_bytes,
-        "resident_bytes": pages.resident_bytes,
-        "large_bytes": pages.large_bytes,
-        "large_page_bytes": pages.large_page_bytes,
-        "small_page_bytes": pages.small_page_bytes,
-        "effect": pages.to_string(),
-    })
 }
 
 pub(super) fn reply_json(origin: Origin, value: &impl serde::Serialize, replies: &mut dyn Replies) {

@@ -1,6 +1,7 @@
 //! Results of the tiers: fills, answers to waiters, ends of writes.
 
 use super::Owner;
+use super::changes::Author;
 use super::flags;
 use super::flight::Flight;
 use super::request::{deleted, nanos, rule_with};
@@ -10,6 +11,7 @@ use crate::doors::{Replies, Service};
 use crate::tiers::{Fetched, Job, L2Change, Tier, TierEvent, Written};
 use l1d_wire::policy::{ClientFlags, OnWriteError, Scope};
 use l1d_wire::protocol::ErrorCode;
+use l1d_wire::snapshot::Cause;
 use shm_layout::Entry;
 use shm_layout::entry::expiry_tick;
 use std::sync::Arc;
@@ -40,14 +42,34 @@ impl Owner {
         match event {
             TierEvent::Fetched { flight, outcome } => {
                 let Some(flight) = self.flights.land(flight) else { return };
+                let tier = outcome.tier();
                 let answer = self.fetched(&flight, outcome);
+                match answer {
+                    OwnedResponse::Found { version: 1.., .. } => {
+                        self.note_change(&flight.key, Author::tier(tier));
+                    }
+                    OwnedResponse::Absent { ttl } if !ttl.is_zero() => {
+                        self.note_change(&flight.key, Author::absence());
+                    }
+                    _ => {}
+                }
                 for waiter in flight.waiters() {
                     self.groups.give(waiter, &answer, replies);
                 }
             }
             TierEvent::Written { id, outcome } => {
                 let Some(write) = self.writes.end(id) else { return };
+                let lost = match outcome {
+                    Written::Unknown { .. } => Some(Cause::UnknownOutcome),
+                    Written::Removed { .. } => Some(Cause::RefusedValue),
+                    _ => None,
+                };
                 let answer = self.written(&write, outcome);
+                if answer.is_change() {
+                    self.note_change(&write.key, write.author);
+                } else if let Some(cause) = lost {
+                    self.note_change(&write.key, write.author.with(cause));
+                }
                 // A fetch that began while the write was in progress may have read either value.
                 self.flights.kill(&write.key);
                 self.groups.give(write.waiter, &answer, replies);
@@ -57,6 +79,7 @@ impl Owner {
                 }
                 self.begin_write(&write.key, replies);
             }
+            TierEvent::Looked { id, tier, outcome } => self.looked(id, (tier, outcome), replies),
         }
     }
 

@@ -11,11 +11,16 @@
 //! | changes that depend on what a key holds | `operation` |
 //! | results of the tiers | `landing` |
 //! | the administrator's requests | `admin` |
+//! | figures for people | `figures` |
+//! | where a key stands, and the last changes | `explain`, `changes` |
 //! | moving to a table of another shape | `resize` |
 //! | reading the configuration again | `reload` |
 
 mod admin;
 
+mod changes;
+mod explain;
+mod figures;
 mod flags;
 mod flight;
 mod landing;
@@ -35,18 +40,20 @@ use crate::doors::{Origin, Peer, Replies, Service};
 use crate::reactor::Readiness;
 use crate::table::Tables;
 use crate::tiers::{JOBS_MAX, Tiers};
-pub(crate) use admin::pages_json;
+use changes::{Author, Changes};
+use explain::{Explaining, LOOKS_MAX};
+use figures::{PolicyHits, Samples};
 use flight::Flights;
 use l1d_wire::policy::PolicySet;
 use l1d_wire::protocol::version::{
     PROTOCOL_NEGOTIATED, PROTOCOL_OLDEST, PROTOCOL_VERSION, agreed_version,
 };
 use l1d_wire::protocol::{Attached, ErrorCode, Layouts, Operate, Request, Response, Set};
+use l1d_wire::snapshot::{Clients, Requests};
 use loads::Loads;
 use reload::Reloading;
 use resize::Resizing;
 use response::{Groups, Waiter};
-use serde_json::json;
 use shm_layout::KeyHash;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -59,9 +66,10 @@ const CLOCK_CHECK: Duration = Duration::from_secs(1);
 /// A change of the clock offset below this is the noise of reading two clocks.
 const CLOCK_NOISE_NS: u64 = 1_000_000;
 
-/// Each flight has one job for the tiers, and each key one for the first of its changes. So an
+/// Each flight has one job for the tiers, each key one for the first of its changes, and each
+/// explanation one for each tier. So an
 /// accepted change is never rejected there, when its requester may no longer be waiting.
-const _: () = assert!(flight::FLIGHTS_MAX + write::CHANGES_MAX <= JOBS_MAX);
+const _: () = assert!(flight::FLIGHTS_MAX + write::CHANGES_MAX + LOOKS_MAX <= JOBS_MAX);
 
 /// Serves requests from the table and the tiers.
 #[derive(Debug)]
@@ -79,42 +87,20 @@ pub struct Owner {
     loads: Loads,
     groups: Groups,
     tasks: Vec<admin::Task>,
-    counters: Counters,
+    counters: Requests,
+    policy_hits: PolicyHits,
+    samples: Samples,
+    /// Who asked for what is being carried out.
+    author: Author,
+    changes: Changes,
+    explaining: Explaining,
     started: Instant,
     clock_checked: Instant,
     jitter: u64,
     /// The current time, while several requests are served at once.
     now_ns: Option<u64>,
-    longest_turn: Duration,
-    /// The longest turn since statistics were last requested.
-    longest_turn_lately: Duration,
     resizing: Resizing,
     reloading: Reloading,
-}
-
-/// Counters of client requests.
-#[derive(Debug, Default, Clone, Copy, serde::Serialize)]
-struct Counters {
-    attaches: u64,
-    gets: u64,
-    gets_found_in_table: u64,
-    /// Table hits reported by clients, each report with the number of hits that it stands for.
-    hits_told: u64,
-    sets: u64,
-    deletes: u64,
-    operations: u64,
-    degraded: u64,
-    refused: u64,
-    unknown_outcomes: u64,
-    fills: u64,
-    fills_prevented: u64,
-}
-
-impl Counters {
-    /// Requests for keys, and hits that clients have reported.
-    fn served(&self) -> u64 {
-        self.gets + self.hits_told + self.sets + self.deletes + self.operations
-    }
 }
 
 impl Owner {
@@ -145,13 +131,16 @@ impl Owner {
             loads: Loads::default(),
             groups: Groups::default(),
             tasks: Vec::new(),
-            counters: Counters::default(),
+            counters: Requests::default(),
+            policy_hits: PolicyHits::new(),
+            samples: Samples::default(),
+            author: Author::default(),
+            changes: Changes::new(),
+            explaining: Explaining::default(),
             started: now,
             clock_checked: now,
             jitter: clock::monotonic_ns(),
             now_ns: None,
-            longest_turn: Duration::ZERO,
-            longest_turn_lately: Duration::ZERO,
             resizing: Resizing::default(),
             reloading: Reloading::default(),
         };
@@ -169,6 +158,17 @@ impl Owner {
         }
         clock::boottime_ns()
             .wrapping_sub(self.tables.current().writer().geometry().identity().epoch_ns)
+    }
+
+    /// The time of CLOCK_BOOTTIME.
+    fn boottime_ns(&self) -> u64 {
+        let epoch_ns = self.tables.current().writer().geometry().identity().epoch_ns;
+        self.now_ns().wrapping_add(epoch_ns)
+    }
+
+    /// Remembers who has changed `key` in L1, and why.
+    fn note_change(&mut self, key: &[u8], author: Author) {
+        self.changes.note(key, self.boottime_ns(), author);
     }
 
     /// R7: sets the offset that readers add to their clock.
@@ -226,6 +226,7 @@ impl Service for Owner {
         request: Request<'_>,
         replies: &mut dyn Replies,
     ) {
+        self.author = Author::of(peer, &request);
         match request {
             Request::Attach { protocol, .. } => self.attach(origin, peer, protocol, replies),
             Request::Get { key } => self.get(key, Waiter::Origin(origin), replies),
@@ -249,7 +250,7 @@ impl Service for Owner {
             }
             Request::Stats => self.stats(origin, replies),
             Request::Clients => {
-                let clients = json!({ "clients": replies.clients() });
+                let clients = Clients { clients: replies.clients() };
                 admin::reply_json(origin, &clients, replies);
             }
             Request::Explain { key } => self.explain(key, origin, replies),
@@ -297,12 +298,13 @@ impl Service for Owner {
         self.resizing.gone(origin);
         self.loads.gone(origin);
         self.reloading.gone(origin);
+        self.explaining.gone(origin);
         self.tasks.retain(|task| !task.is_for(origin));
     }
 
     fn hit(&mut self, hash: u64, times: u32) {
-        self.counters.hits_told += u64::from(times);
         self.tables.hit(KeyHash(hash), times, self.now_ns());
+        self.count_hit(KeyHash(hash), times);
     }
 
     fn takes_more(&self) -> bool {
@@ -348,12 +350,16 @@ impl Service for Owner {
             self.look_at_clock();
             self.look_at_index();
             self.tables.look_at_room();
+            self.take_sample(replies);
         }
         let mut next = self.clock_checked + CLOCK_CHECK;
+        if let Some(due) = self.explain_without(now, replies) {
+            next = next.min(due);
+        }
         if let Some(pause) = self.go_on_moving(replies) {
             next = next.min(now + pause);
         }
-        if let Some(due) = self.tables.prepare(now, self.counters.served()) {
+        if let Some(due) = self.tables.prepare(now, self.served()) {
             next = next.min(due);
         }
         let now_ns = self.now_ns();
@@ -366,7 +372,6 @@ impl Service for Owner {
     }
 
     fn turned(&mut self, took: Duration) {
-        self.longest_turn = self.longest_turn.max(took);
-        self.longest_turn_lately = self.longest_turn_lately.max(took);
+        self.samples.turned(took);
     }
 }

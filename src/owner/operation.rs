@@ -65,6 +65,9 @@ impl Owner {
             },
         };
         let (Ok(answer) | Err(answer)) = answer;
+        if answer.is_change() {
+            self.note_change(operate.key, self.author);
+        }
         self.groups.give(waiter, &answer, replies);
     }
 

@@ -154,7 +154,8 @@ impl Owner {
 
     /// The table's policy has changed: everything that depends on it follows.
     fn follow_policy(&mut self) {
-        self.policy = self.tables.policy().clone();
+        let before = std::mem::replace(&mut self.policy, self.tables.policy().clone());
+        self.policy_hits.follow(&before, &self.policy);
         self.limit_policies();
         let policy = &self.policy;
         // Fetched values are checked against their rule when they land, written ones here.

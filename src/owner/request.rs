@@ -25,6 +25,7 @@ impl Owner {
         let now_ns = self.now_ns();
         if let Some(held) = self.tables.get(key, now_ns) {
             self.counters.gets_found_in_table += 1;
+            self.policy_hits.hit(held.policy, 1);
             let ttl = remaining(held.expiry, now_ns);
             let answer = if held.absent {
                 OwnedResponse::Absent { ttl }
@@ -36,6 +37,7 @@ impl Owner {
         }
         let rule = self.policy.rule(key);
         let (rule, scope, in_l2) = (rule.id, rule.scope, rule.l2);
+        self.policy_hits.missed(rule);
         if scope == Scope::Host {
             self.tables.missed(key, rule, now_ns);
         }
@@ -110,6 +112,9 @@ impl Owner {
                 }
                 Err(answer) => answer,
             };
+            if matches!(answer, OwnedResponse::Stored { .. }) {
+                self.note_change(set.key, self.author);
+            }
             return self.groups.give(waiter, &answer, replies);
         }
         let has_both = self
@@ -152,6 +157,7 @@ impl Owner {
         }
         self.flights.kill(key);
         let existed = self.tables.remove(key, self.now_ns());
+        self.note_change(key, self.author);
         self.groups.give(waiter, &deleted(by_set, existed, false), replies);
     }
 
@@ -191,7 +197,7 @@ impl Owner {
         waiter: Waiter,
         replies: &mut dyn Replies,
     ) {
-        match self.writes.line_up(key, rule, change, waiter) {
+        match self.writes.line_up(key, rule, change, (waiter, self.author)) {
             Ok(true) => self.begin_write(key, replies),
             Ok(false) => {}
             Err(()) => self.groups.give(waiter, &busy("writes"), replies),

@@ -27,7 +27,7 @@ pub(super) struct Resizing {
     /// The requester that waits for it.
     origin: Option<Origin>,
     /// Number of moves since the daemon started.
-    moves: u64,
+    pub(super) moves: u64,
     fits_index: bool,
     /// When the index was last rebuilt, or reported.
     fitted: Option<Instant>,
@@ -55,7 +55,7 @@ impl Resizing {
 
     /// The connected processes that have not yet asked for the current table, and the most bytes of
     /// former tables that they keep alive.
-    fn behind(&self, current: u64) -> (usize, u64) {
+    pub(super) fn behind(&self, current: u64) -> (usize, u64) {
         let up_to_date: HashSet<i32> =
             self.given.values().filter(|given| given.1 == current).map(|given| given.0).collect();
         let behind = || self.given.values().filter(|given| !up_to_date.contains(&given.0));
@@ -223,18 +223,5 @@ impl Owner {
             reply_json(origin, &answer, replies);
         }
         None
-    }
-
-    /// The moves in `stats`.
-    pub(super) fn moves_json(&self) -> serde_json::Value {
-        let table_id = self.tables.current().writer().geometry().identity().table_id;
-        let (processes, bytes) = self.resizing.behind(table_id);
-        json!({
-            "moves": self.resizing.moves,
-            "under_way": self.tables.progress(),
-            "processes_in_former_tables": processes,
-            "bytes_of_these_tables": bytes,
-            "index_suits_entry_bytes": self.tables.current().misfit(),
-        })
     }
 }

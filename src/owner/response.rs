@@ -39,6 +39,17 @@ impl OwnedResponse {
         OwnedResponse::Error { code, message: message.into() }
     }
 
+    /// Whether it answers an operation or another change that was carried out.
+    pub(super) fn is_change(&self) -> bool {
+        matches!(
+            self,
+            OwnedResponse::Stored { .. }
+                | OwnedResponse::Deleted { .. }
+                | OwnedResponse::Changed { .. }
+                | OwnedResponse::Found { .. }
+        )
+    }
+
     fn value_bytes(&self) -> usize {
         if let OwnedResponse::Found { value, .. } = self { value.len() } else { 0 }
     }

@@ -9,9 +9,10 @@ mod reload;
 
 use super::*;
 use crate::table::FileOptions;
-use crate::tiers::{Fetched, Job, Tier, TierEvent, Tiers, TiersStats, Written};
+use crate::tiers::{Fetched, Job, Tier, TierEvent, Tiers, Written};
 use l1d_wire::policy::{Rule, WriteMode};
 use l1d_wire::protocol::{Set, frame};
+use l1d_wire::snapshot::TiersStats;
 use shm_layout::Plan;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -100,7 +101,7 @@ impl Tiers for ScriptedTiers {
     }
 
     fn stats(&self) -> TiersStats {
-        TiersStats { l2: None, l3: None, jobs_waiting: 0, l2_debts: 0, l2_left_out_ms: 0 }
+        TiersStats::default()
     }
 }
 

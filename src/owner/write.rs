@@ -1,5 +1,6 @@
 //! Changes on their way to the tiers: one at a time for each key, in order of arrival (P7).
 
+use super::changes::Author;
 use super::life::Lives;
 use super::response::Waiter;
 use crate::tiers::Operation;
@@ -48,6 +49,8 @@ pub(super) struct Write {
     pub(super) rule: u8,
     pub(super) change: Change,
     pub(super) waiter: Waiter,
+    /// Who asked for it.
+    pub(super) author: Author,
 }
 
 /// All changes in progress and waiting.
@@ -66,7 +69,7 @@ impl Writes {
         key: &Arc<[u8]>,
         rule: u8,
         change: Change,
-        waiter: Waiter,
+        (waiter, author): (Waiter, Author),
     ) -> Result<bool, ()> {
         let is_unawaited_set = matches!((&change, &waiter), (Change::Set { .. }, Waiter::Nobody));
         let reserved = if is_unawaited_set { 0 } else { UNAWAITED };
@@ -76,7 +79,7 @@ impl Writes {
         self.next += 1;
         self.key_of.insert(self.next, key.clone());
         let line = self.by_key.entry(key.clone()).or_default();
-        line.push_back(Write { id: self.next, key: key.clone(), rule, change, waiter });
+        line.push_back(Write { id: self.next, key: key.clone(), rule, change, waiter, author });
         Ok(line.len() == 1)
     }
 
@@ -139,12 +142,13 @@ mod tests {
     fn changes_of_one_key_go_one_after_another() {
         let mut writes = Writes::default();
         let key: Arc<[u8]> = b"k"[..].into();
+        let by = Author::default();
         assert_eq!(
-            writes.line_up(&key, 0, Change::Delete { by_set: false }, Waiter::Nobody),
+            writes.line_up(&key, 0, Change::Delete { by_set: false }, (Waiter::Nobody, by)),
             Ok(true)
         );
         assert_eq!(
-            writes.line_up(&key, 0, Change::Delete { by_set: false }, Waiter::Nobody),
+            writes.line_up(&key, 0, Change::Delete { by_set: false }, (Waiter::Nobody, by)),
             Ok(false)
         );
         let first = writes.first(b"k").unwrap().id;
@@ -164,7 +168,7 @@ mod tests {
         let set = || Change::Set { value: b"v"[..].into(), flags: 0, lives };
         let mut line_up = |n: usize, change, waiter| {
             let key: Arc<[u8]> = n.to_le_bytes()[..].into();
-            writes.line_up(&key, 0, change, waiter)
+            writes.line_up(&key, 0, change, (waiter, Author::default()))
         };
         let asker = Waiter::Origin(crate::doors::Origin(16));
         let taken = (0..CHANGES_MAX).take_while(|n| line_up(*n, set(), asker).is_ok()).count();

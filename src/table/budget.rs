@@ -114,7 +114,7 @@ impl<M: MemoryMut> Table<M> {
 
     /// Bytes of the live entries of a policy; too low while [`TableStats::is_verifying`] holds.
     ///
-    /// [`TableStats::is_verifying`]: super::TableStats::is_verifying
+    /// [`TableStats::is_verifying`]: l1d_wire::snapshot::TableStats::is_verifying
     #[must_use]
     pub fn policy_bytes(&self, policy: u8) -> u64 {
         self.budgets.classes[usize::from(policy)].live_words * 8

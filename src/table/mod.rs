@@ -48,8 +48,7 @@ pub use check::CheckReport;
 pub use directory::Directory;
 pub use file::{FileError, FileOptions, TableFile};
 pub use numbers::{ChangeKind, RuleChange};
-pub use stats::TableStats;
-pub use tables::{Adopted, Move, MoveError, PolicyChange, Step, Tables};
+pub use tables::{Adopted, MoveError, PolicyChange, Step, Tables};
 
 use eviction::Eviction;
 use links::Why;

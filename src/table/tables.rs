@@ -15,6 +15,7 @@ use super::preparation::{self, Preparation};
 use super::{Held, Table, epoch};
 use crate::advise::{Advice, Advisor, Known};
 use l1d_wire::policy::PolicySet;
+use l1d_wire::snapshot::Move;
 use shm_layout::entry::tick;
 use shm_layout::{Entry, Geometry, KeyHash, LayoutError, MappedMut, Plan};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-pub use moving::{Move, MoveError, Step};
+pub use moving::{MoveError, Step};
 pub use policy::{Adopted, PolicyChange};
 
 #[derive(Debug)]

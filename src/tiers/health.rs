@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use l1d_wire::snapshot::TierStats;
 use tracing::{debug, error, info, warn};
 
 use super::Tier;
-use super::breaker::{Breaker, Change};
+use super::breaker::{Breaker, Change, State};
 use super::connection::Asked;
 use super::errors::{Fault, TRY_AGAIN};
 use super::request::{Answer, Reply};
-use super::stats::{Figures, TierStats};
+use super::stats::Figures;
 
 /// Different complaints that are remembered as logged.
 const COMPLAINTS_MAX: usize = 8;
@@ -59,6 +60,8 @@ pub struct Health {
     breaker: Breaker,
     /// The failure that opened the breaker.
     lost_by: Option<Failure>,
+    /// When the breaker was last opened or closed.
+    since: Instant,
     /// What people have to mend, and when that was last logged.
     complaints: Vec<(String, Instant)>,
     pub figures: Figures,
@@ -67,8 +70,14 @@ pub struct Health {
 impl Health {
     /// A tier that is taken to be up.
     pub fn new(tier: Tier) -> Health {
-        let (breaker, figures) = (Breaker::new(), Figures::default());
-        Health { tier, breaker, lost_by: None, complaints: Vec::new(), figures }
+        Health {
+            tier,
+            breaker: Breaker::new(),
+            lost_by: None,
+            since: Instant::now(),
+            complaints: Vec::new(),
+            figures: Figures::default(),
+        }
     }
 
     /// The tier.
@@ -120,6 +129,7 @@ impl Health {
     /// An exchange was answered.
     pub fn succeeded(&mut self) {
         if self.breaker.succeeded() == Change::Back {
+            self.since = Instant::now();
             info!(tier = %self.tier, "tier is back");
         }
     }
@@ -131,6 +141,7 @@ impl Health {
         self.note(failure);
         let change = self.breaker.failed(began, Instant::now());
         if change == Change::Lost {
+            self.since = Instant::now();
             let why = &failure.why;
             warn!(tier = %self.tier, why, "tier is lost; it is left out until a probe is answered");
         }
@@ -192,9 +203,12 @@ impl Health {
         (self.tier, Reply { ticket, answer, sent_at, epoch, is_in_doubt })
     }
 
-    /// The figures, to show.
-    pub fn stats(&self) -> TierStats {
-        self.figures.snapshot(self.breaker.state())
+    /// The figures, to show, of a tier that takes so long to answer.
+    pub fn stats(&self, latency: Option<Duration>) -> TierStats {
+        let state = self.breaker.state();
+        let lost_by = self.lost_by.as_ref().filter(|_| state != State::Closed);
+        let lost_by = lost_by.map(|failure| failure.why.clone());
+        self.figures.snapshot((state, self.since.elapsed()), lost_by, latency)
     }
 }
 

@@ -16,6 +16,10 @@ pub enum Step {
     FetchL3 {
         flight: u64,
     },
+    /// What one tier holds, for people.
+    Look {
+        id: u64,
+    },
     /// Both tiers'.
     FetchBoth(FetchBoth),
     /// L3's, then L2 is written to, if that is asked.

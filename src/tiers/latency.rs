@@ -18,19 +18,27 @@ const PATIENCE: u32 = 3;
 pub struct Latency {
     /// Weighted mean of the recent past, from send to reply.
     mean: Duration,
+    /// The same without a limit for outliers, to show; `None` before the first reply.
+    shown: Option<Duration>,
 }
 
 impl Latency {
     /// Of a server that has not been asked yet: as of one on the same host.
     pub fn new() -> Latency {
-        Latency { mean: Duration::from_micros(50) }
+        Latency { mean: Duration::from_micros(50), shown: None }
     }
 
     /// A reply took this long.
     pub fn note(&mut self, took: Duration) {
+        self.shown = Some(self.shown.map_or(took, |shown| (shown * 31 + took) / 32));
         // One outlier, as of a server that was stopped, must not end polling for long.
         let took = took.min(POLL_MAX * 4);
         self.mean = (self.mean * 7 + took) / 8;
+    }
+
+    /// How long replies take, to show.
+    pub fn shown(&self) -> Option<Duration> {
+        self.shown
     }
 
     /// Whether the reply to what was sent at `sent_at` is expected so soon that polling is worth

@@ -46,10 +46,10 @@ pub use address::{UNSUPPORTED_L2_KEYS, UNSUPPORTED_L3_KEYS, check_address, parse
 pub use config::{L2Config, L3Config, TiersConfig, TiersError};
 pub use key::memcached_key;
 pub use operation::{Operate, Operated, Operation};
-pub use stats::{TierStats, TiersStats};
 pub use upstream::{JOBS_MAX, Upstream};
 
 use crate::reactor::Readiness;
+use l1d_wire::snapshot::TiersStats;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -156,6 +156,8 @@ pub enum Job {
     /// Have the store of record carry out an operation, then delete the key from L2, if that may
     /// hold a copy (`in_l2`).
     Operate { id: u64, key: Arc<[u8]>, operate: Arc<Operate>, in_l2: bool },
+    /// See what one tier holds, for people: nothing is kept of it.
+    Look { id: u64, key: Arc<[u8]>, tier: Tier },
 }
 
 /// What a set does in L2.
@@ -176,6 +178,8 @@ pub enum TierEvent {
     Fetched { flight: u64, outcome: Fetched },
     /// The end of a [`Job::Set`], [`Job::Delete`] or [`Job::Operate`].
     Written { id: u64, outcome: Written },
+    /// The end of a [`Job::Look`].
+    Looked { id: u64, tier: Tier, outcome: Fetched },
 }
 
 /// Result of a fetch.
@@ -205,6 +209,19 @@ pub enum Fetched {
     Refused { tier: Tier, why: String },
     /// No tier that could know has given an answer. `why` says what to do next.
     Failed { tier: Tier, why: String },
+}
+
+impl Fetched {
+    /// The tier whose answer it is.
+    pub fn tier(&self) -> Tier {
+        match self {
+            Fetched::Found { tier, .. }
+            | Fetched::Absent { tier, .. }
+            | Fetched::TooLarge { tier, .. }
+            | Fetched::Refused { tier, .. }
+            | Fetched::Failed { tier, .. } => *tier,
+        }
+    }
 }
 
 /// Result of a write. The store of record decides: L3, or L2 where it is alone (P14).

@@ -1,50 +1,10 @@
 //! Figures of the tiers.
 
-use serde::Serialize;
+use std::time::Duration;
+
+use l1d_wire::snapshot::{Breaker, TierStats};
 
 use super::breaker::State;
-
-/// Figures of both tiers; `None` for one that is not configured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TiersStats {
-    /// memcached
-    pub l2: Option<TierStats>,
-    /// Redis
-    pub l3: Option<TierStats>,
-    /// Jobs submitted and not yet done.
-    pub jobs_waiting: usize,
-    /// Keys that L2 owes a delete: it is not read for them.
-    pub l2_debts: usize,
-    /// Milliseconds for which L2 is still not read at all, because too much was owed.
-    pub l2_left_out_ms: u128,
-}
-
-/// Figures of one tier since the start.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TierStats {
-    /// Keys asked for, stored or deleted.
-    pub requests: u64,
-    /// Reads that found a value.
-    pub hits: u64,
-    /// Reads that found none.
-    pub misses: u64,
-    /// Requests that were turned away, not answered, or answered with an error; timeouts included.
-    pub errors: u64,
-    /// Exchanges that missed their deadline.
-    pub timeouts: u64,
-    /// `closed`, `half-open` or `open`.
-    pub breaker: &'static str,
-    /// Counts lost connections and openings of the breaker.
-    pub epoch: u64,
-    /// Pipelined exchanges: requests that were sent together.
-    pub batches: u64,
-    /// Mean requests of an exchange.
-    pub keys_per_batch: f64,
-    /// Most requests of one exchange.
-    pub keys_per_batch_max: u64,
-    /// Text of the last failure.
-    pub last_error: Option<String>,
-}
 
 /// The counters behind [`TierStats`].
 #[derive(Debug, Default)]
@@ -70,8 +30,14 @@ impl Figures {
         self.batch_keys_max = self.batch_keys_max.max(size);
     }
 
-    /// A copy to show.
-    pub fn snapshot(&self, state: State) -> TierStats {
+    /// A copy to show, of a tier in this state since then, which was lost by this failure, and which
+    /// takes so long to answer.
+    pub fn snapshot(
+        &self,
+        (state, since): (State, Duration),
+        lost_by: Option<String>,
+        latency: Option<Duration>,
+    ) -> TierStats {
         TierStats {
             requests: self.requests,
             hits: self.hits,
@@ -79,10 +45,13 @@ impl Figures {
             errors: self.errors,
             timeouts: self.timeouts,
             breaker: match state {
-                State::Open => "open",
-                State::HalfOpen => "half-open",
-                State::Closed => "closed",
+                State::Open => Breaker::Open,
+                State::HalfOpen => Breaker::HalfOpen,
+                State::Closed => Breaker::Closed,
             },
+            breaker_since_seconds: since.as_secs(),
+            lost_by,
+            latency_us: latency.and_then(|mean| u64::try_from(mean.as_micros()).ok()),
             epoch: self.epoch,
             batches: self.batches,
             keys_per_batch: mean(self.batch_keys, self.batches),

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use l1d_wire::snapshot::TiersStats;
 use redis::ConnectionAddr;
 use slab::Slab;
 
@@ -26,14 +27,13 @@ use super::memcached::Memcached;
 use super::redis::Redis;
 use super::request::{Answer, Ask, Request};
 use super::server::{PROGRESS_MAX, Replies, Server};
-use super::stats::TiersStats;
 use super::ttl::MOMENT_SECONDS_MIN;
 use super::{FRAME_BYTES, Job, L2Change, Tier, TierEvent, Tiers, TiersConfig, TiersError};
 use crate::reactor::{Reactor, Readiness};
 
 /// Jobs under way; more are turned away. As many as the owner can have: a change or fetch that it
 /// has taken on is not refused here.
-pub const JOBS_MAX: usize = 16_384;
+pub const JOBS_MAX: usize = 16_384 + 32;
 /// Bytes received at a time.
 const SCRATCH_BYTES: usize = 64 << 10;
 /// Short lives are given to L2 as durations, not as moments: a store that it carries out late lives
@@ -159,6 +159,14 @@ impl Upstream {
             Job::Delete { id, key, in_l2 } => {
                 self.begin_write(id, key, Ask::Delete, in_l2.then_some(Ask::Delete));
             }
+            Job::Look { id, key, tier } => {
+                let ticket = self.running.insert(Step::Look { id });
+                let request = Request { key, ask: Ask::Get };
+                match tier {
+                    Tier::L2 => self.ask_l2(Some(ticket), request),
+                    Tier::L3 => self.ask_l3(Some(ticket), request),
+                }
+            }
             Job::Operate { id, key, operate, in_l2 } => {
                 self.begin_operate(id, key, operate, in_l2);
             }
@@ -181,6 +189,10 @@ impl Upstream {
                 Some(Step::FetchL3 { flight }) => {
                     let outcome = fetched(tier, reply);
                     self.events.push_back(TierEvent::Fetched { flight, outcome });
+                }
+                Some(Step::Look { id }) => {
+                    let outcome = fetched(tier, reply);
+                    self.events.push_back(TierEvent::Looked { id, tier, outcome });
                 }
                 Some(Step::WriteL3 { id, key, to_l2 }) => self.written_l3(id, key, to_l2, reply),
                 Some(Step::WriteL2(step)) => self.written_l2(step, reply),
@@ -300,11 +312,15 @@ impl Tiers for Upstream {
     fn stats(&self) -> TiersStats {
         let left_out_for = self.debts.left_out_for(Instant::now());
         TiersStats {
-            l2_debts: self.debts.count(),
-            l2_left_out_ms: left_out_for.map_or(0, |left| left.as_millis()),
-            l2: self.l2.as_ref().map(|l2| l2.health.stats()),
-            l3: self.l3.as_ref().map(|l3| l3.health.stats()),
-            jobs_waiting: self.running.len(),
+            l2_debts: self.debts.count() as u64,
+            l2_left_out_ms: left_out_for.map_or(0, millis),
+            l2: self.l2.as_ref().map(Server::stats),
+            l3: self.l3.as_ref().map(Server::stats),
+            jobs_waiting: self.running.len() as u64,
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

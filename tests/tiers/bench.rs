@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use l1d::reactor::{Events, Interest, Reactor, Source, Token};
 use l1d::tiers::{
-    Fetched, Job, L2Change, L2Config, L3Config, Tier, TierEvent, Tiers, TiersConfig, TiersStats,
-    Upstream, Written,
+    Fetched, Job, L2Change, L2Config, L3Config, Tier, TierEvent, Tiers, TiersConfig, Upstream,
+    Written,
 };
+use l1d_wire::snapshot::TiersStats;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use test_support::servers::{PATIENCE, Server, until};

@@ -1,6 +1,7 @@
 //! Hazards: a server's error is told to the wrong caller, is taken for an absence, or takes a tier
 //! away from callers whose requests it serves; a server that cannot serve is never left.
 
+use l1d_wire::snapshot::Breaker;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -110,7 +111,7 @@ fn a_key_without_permission_is_refused_to_its_caller_alone() {
     }
     assert!(matches!(bench.set(b"ok:new", b"v"), Written::Applied { .. }));
     let stats = bench.tiers.stats().l3.unwrap();
-    assert_eq!((stats.breaker, stats.epoch), ("closed", 0), "nobody else is concerned");
+    assert_eq!((stats.breaker, stats.epoch), (Breaker::Closed, 0), "nobody else is concerned");
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn after_a_failover_behind_one_address_the_demoted_server_is_left() {
     }
     assert_eq!(new.client().resp(&[b"GET", b"key:7"]), b"two");
     assert_eq!(proxy.connections(), 2);
-    assert_eq!(bench.tiers.stats().l3.unwrap().breaker, "closed");
+    assert_eq!(bench.tiers.stats().l3.unwrap().breaker, Breaker::Closed);
 }
 
 #[test]
@@ -321,7 +322,7 @@ fn a_memcached_that_is_not_ready_is_asked_over_another_connection() {
     });
     let bench = Bench::new(Some((address, PATIENCE)), None);
     assert_eq!(found(bench.fetch(b"key")).1, b"v");
-    assert_eq!(bench.tiers.stats().l2.unwrap().breaker, "closed");
+    assert_eq!(bench.tiers.stats().l2.unwrap().breaker, Breaker::Closed);
 }
 
 /// A directory that does not exist yet.

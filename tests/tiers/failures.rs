@@ -2,6 +2,7 @@
 //! is taken for another request's.
 
 use l1d::tiers::{Fetched, Tier, TierEvent, Written};
+use l1d_wire::snapshot::Breaker;
 
 use crate::bench::{Bench, LONG, SHORT, found, is_absent};
 use test_support::servers::{PATIENCE, Proxy, Server, scripted_memcached, until};
@@ -31,7 +32,7 @@ fn a_lost_l2_is_left_out_and_comes_back() {
     let applied = bench.set(b"key", b"new");
     assert!(matches!(applied, Written::Applied { degraded: false, .. }), "{applied:?}");
     assert_eq!(found(bench.fetch(b"key")).0, Tier::L2);
-    assert_eq!(bench.tiers.stats().l2.unwrap().breaker, "closed");
+    assert_eq!(bench.tiers.stats().l2.unwrap().breaker, Breaker::Closed);
 }
 
 #[test]
@@ -63,7 +64,7 @@ fn a_lost_l3_fails_at_once_and_comes_back() {
     bench.until_available(Tier::L3);
     assert!(matches!(bench.set(b"key", b"new"), Written::Applied { .. }));
     assert_eq!(l3.client().resp(&[b"GET", b"key"]), b"new");
-    assert_eq!(bench.tiers.stats().l3.unwrap().breaker, "closed");
+    assert_eq!(bench.tiers.stats().l3.unwrap().breaker, Breaker::Closed);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Hazard: a connection that has died without a sign is found out about by those whose requests
 //! are lost on it.
 
+use l1d_wire::snapshot::Breaker;
 use std::time::Duration;
 
 use l1d::tiers::{Fetched, Tier, Written};
@@ -33,7 +34,7 @@ fn a_connection_that_died_in_a_pause_fails_nobody() {
     }
     let stats = bench.tiers.stats();
     for stats in [stats.l2.unwrap(), stats.l3.unwrap()] {
-        assert_eq!((stats.breaker, stats.errors, stats.timeouts), ("closed", 0, 0));
+        assert_eq!((stats.breaker, stats.errors, stats.timeouts), (Breaker::Closed, 0, 0));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Hazards: what one key brings delays, or is the answer for, the others that share its exchange
 //! or its connection (P15).
 
+use l1d_wire::snapshot::Breaker;
 use std::time::{Duration, Instant};
 
 use l1d::tiers::{Fetched, Tier, TierEvent};
@@ -56,7 +57,7 @@ fn values_that_are_much_too_large_take_neither_memory_nor_the_others_answers() {
         }
     }
     let stats = bench.tiers.stats().l3.unwrap();
-    assert_eq!((stats.breaker, stats.timeouts), ("closed", 0));
+    assert_eq!((stats.breaker, stats.timeouts), (Breaker::Closed, 0));
     let transferred = output_bytes(&l3);
     assert!(transferred < 2 * LARGE, "{transferred} bytes for ten reads");
     assert!(memory_peak().saturating_sub(before) < LARGE, "the values were kept");
@@ -115,7 +116,7 @@ fn a_value_that_arrives_slowly_is_no_lost_tier() {
         assert!(began.elapsed() > DEADLINE * 3 / 2, "the value was not slow");
         let stats = bench.tiers.stats();
         let stats = if is_l2 { stats.l2 } else { stats.l3 }.unwrap();
-        assert_eq!((stats.breaker, stats.timeouts, stats.errors), ("closed", 0, 0));
+        assert_eq!((stats.breaker, stats.timeouts, stats.errors), (Breaker::Closed, 0, 0));
     }
 }
 

@@ -7,6 +7,7 @@
 //! | [`mapping`] | mappings of table files, aligned for large pages |
 //! | [`populate`] | entering a mapping into the process's page table |
 //! | [`pages`] | the page sizes that a mapping got, as the kernel reports them |
+//! | [`snapshot`] | what the daemon tells of itself |
 //! | [`place`] | where socket and table are if nobody says so |
 //!
 //! This crate opens no socket, starts no thread and keeps no state. Clients in other languages can
@@ -19,3 +20,4 @@ pub mod place;
 pub mod policy;
 pub mod populate;
 pub mod protocol;
+pub mod snapshot;

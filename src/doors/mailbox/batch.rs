@@ -1,12 +1,13 @@
 //! Requests are taken out of a ring a few at a time, so that their cache misses overlap: the memory
 //! that each needs is prefetched before the first of them is handled.
 
-use super::super::figures::Figures;
+use super::super::figures;
 use super::super::peers::Peers;
 use super::super::{Doors, Origin, Peer, Service};
 use super::intake::WORK_PER_PASS;
 use super::{OwnerEnd, Taken};
 use l1d_wire::protocol::Request;
+use l1d_wire::snapshot::Figures;
 use shm_layout::mailbox::SHAPE;
 use shm_layout::mailbox::ring::Broken;
 
@@ -125,7 +126,7 @@ fn admit<'p>(
     service: &mut impl Service,
 ) -> Result<Request<'p>, Broken> {
     let request = Request::decode(payload).map_err(|_| Broken)?;
-    mailbox.work += counted.count(&request, payload.len());
+    mailbox.work += figures::count(counted, &request, payload.len());
     service.prefetch_index(&request);
     Ok(request)
 }

@@ -19,7 +19,7 @@ mod memory;
 mod pace;
 mod reports;
 
-use super::figures::{ClientReported, Figures};
+use l1d_wire::snapshot::{ClientReported, Figures};
 use lane::{Lane, Received};
 use memmap2::MmapRaw;
 use pace::Pace;

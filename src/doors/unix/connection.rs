@@ -1,7 +1,7 @@
 //! One connection: its buffers, and the deadline it is held to.
 
 use super::super::Peer;
-use super::super::figures::{ClientFigures, Figures};
+use super::super::figures;
 use super::super::mailbox::OwnerEnd;
 use super::incoming::Incoming;
 use super::input::Input;
@@ -10,6 +10,7 @@ use super::phase::Phase;
 use crate::reactor::Interest;
 use l1d_wire::protocol::version::PROTOCOL_OLDEST;
 use l1d_wire::protocol::{Attached, EncodeError, ErrorCode, Response};
+use l1d_wire::snapshot::{ClientFigures, Figures, percent};
 use nix::sys::socket::{MsgFlags, send};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -211,12 +212,14 @@ impl Connection {
 
     /// Figures of the client.
     pub(in crate::doors) fn figures(&self) -> ClientFigures {
-        let mut client = ClientFigures::new(&self.peer, self.since.elapsed().as_secs());
+        let mut client = figures::of(&self.peer, self.since.elapsed().as_secs());
         client.figures = self.counted;
         if let Some(mailbox) = self.phase.mailbox() {
             client.has_mailbox = true;
-            client.figures.add(&mailbox.figures());
+            figures::add(&mut client.figures, &mailbox.figures());
         }
+        let (hits, reads) = (client.figures.client_reported.hits, client.figures.reads);
+        client.hit_percent = percent(hits, hits.saturating_add(reads));
         client
     }
 

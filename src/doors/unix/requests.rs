@@ -1,5 +1,6 @@
 //! Requests that come over the control socket.
 
+use super::super::figures;
 use super::super::{Doors, Origin, Service};
 use super::{Closed, Phase};
 use crate::reactor::Reactor;
@@ -105,7 +106,7 @@ impl Doors<'_> {
             (_, Request::Set(set)) if !set.reply => Phase::Idle,
             _ => Phase::Asking,
         };
-        let work = connection.counted.count(&request, payload.len());
+        let work = figures::count(&mut connection.counted, &request, payload.len());
         let peer = connection.peer;
         service.request(origin, &peer, request, &mut self.peers);
         work

@@ -32,19 +32,6 @@ pub enum MoveError {
     Abandoned,
 }
 
-/// The progress of a move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Move {
-    /// Bytes of the table in force.
-    pub from_bytes: u64,
-    /// Bytes of its successor.
-    pub to_bytes: u64,
-    /// Buckets copied; 0 while the successor's memory is being cleared.
-    pub buckets_copied: u32,
-    /// Buckets of the table in force.
-    pub buckets: u32,
-}
-
 /// The result of a step of a move.
 #[derive(Debug)]
 pub enum Step {

@@ -20,6 +20,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use l1d_wire::snapshot::TierStats;
+
 use former::{FORMERS_MAX, Former};
 use link::Link;
 use probe::Probe;
@@ -118,6 +120,11 @@ impl<P: Protocol> Server<P> {
 
     fn tier(&self) -> Tier {
         self.health.tier()
+    }
+
+    /// The figures, to show.
+    pub fn stats(&self) -> TierStats {
+        self.health.stats(self.latency.shown())
     }
 
     /// Queues a request for the next [`advance`](Server::advance), or answers at once if the tier
