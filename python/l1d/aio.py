@@ -63,8 +63,8 @@ class _Waiting:
 class _Hub:
     """The requests of one process and loop.
 
-    While there are any, a timer of the loop refers to the hub, which keeps it and the tasks that wait;
-    a loop that is closed drops its timers.
+    While there are any, a timer of the loop refers to the hub, which keeps it and the tasks that
+    wait; a loop that is closed drops its timers.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -43,7 +43,8 @@ def cached(
 
     `key` is a format of the arguments' names (``"user:{id}"``), a function of the arguments, or by
     default the function's name and its arguments, which must then be plain data. The cache is the
-    whole host's, so a function without a name of its own (of `__main__`, within another) needs a key.
+    whole host's, so a function without a name of its own (of `__main__`, within another) needs a
+    key.
 
     With `lock`, one process of the host computes a key that nobody has, within `lease` seconds, and
     the others wait for it, up to `wait` seconds. `errors` says what they get if it raises:
@@ -121,8 +122,8 @@ class _Cached:
             if "<" in function.__qualname__ or function.__module__ == "__main__":
                 # The cache is the whole host's: others may have a function of this name.
                 raise ValueError(
-                    f"{function.__qualname__} of {function.__module__} has no name that is its own on"
-                    ' this host: give @cached(key=...), a format such as "user:{id}" or a function'
+                    f"{function.__qualname__} of {function.__module__} has no name that is its own"
+                    ' on this host: give @cached(key=...), a format such as "user:{id}" or a function'
                 )
             self.key = self._key_of_arguments
         elif isinstance(key, str):

@@ -39,7 +39,8 @@ _ATOMS = frozenset(
 def is_immutable(value: Any, *, frozen: bool = False) -> bool:
     """Whether neither the object nor anything in it can be changed, as far as its type tells.
 
-    `frozen`: it comes from :func:`freeze`, whose read-only mappings are of dicts that nobody else has.
+    `frozen`: it comes from :func:`freeze`, whose read-only mappings are of dicts that nobody else
+    has.
     """
     kind = type(value)
     if kind in _ATOMS:
