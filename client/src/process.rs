@@ -217,7 +217,7 @@ impl Process {
     }
 
     /// Runs `attach` to get the policy in force. Other threads wait for that, since keys of process
-    /// scope would miss without it; `holds_it` tells them that it has come. Returns whether one came.
+    /// scope would miss without it; `holds_it` tells them that it has come. Returns whether it has.
     pub(crate) fn attach_for_policy(
         &self,
         holds_it: impl Fn() -> bool,

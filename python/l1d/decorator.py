@@ -123,7 +123,8 @@ class _Cached:
                 # The cache is the whole host's: others may have a function of this name.
                 raise ValueError(
                     f"{function.__qualname__} of {function.__module__} has no name that is its own"
-                    ' on this host: give @cached(key=...), a format such as "user:{id}" or a function'
+                    " on this host: give @cached(key=...), a format such as"
+                    ' "user:{id}" or a function'
                 )
             self.key = self._key_of_arguments
         elif isinstance(key, str):
