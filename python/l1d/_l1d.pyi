@@ -20,6 +20,7 @@ __all__ = [
     "Value",
     "View",
     "__version__",
+    "_check_ttl",
 ]
 
 __version__: str
