@@ -12,6 +12,7 @@ import contextlib
 import functools
 import importlib.util
 import json
+import math
 import os
 import platform
 import shutil
@@ -276,7 +277,7 @@ def tables(own: dict[str, float], others: dict[str, tuple[bool, float, float]]) 
         )
     lines += ["", "| cache | processes share it | get, ns | set, ns |", "|---|---|---|---|"]
     for name, (shared, get, put) in sorted(others.items(), key=lambda row: row[1][1]):
-        said = "—" if put != put else f"{put:.0f}"
+        said = f"{put:.0f}" if math.isfinite(put) else "—"
         lines.append(f"| {name} | {'yes' if shared else 'no'} | {get:.0f} | {said} |")
     return "\n".join(lines) + "\n"
 
