@@ -159,7 +159,8 @@ impl<T> Pending<T> {
     }
 
     /// [`poll`](Self::poll) without draining the descriptor: costs no system call, for a few looks
-    /// at what may come at once, before waiting at the descriptor.
+    /// at what may come at once, before waiting at the descriptor. Where the daemon gives no
+    /// mailbox, only `poll` sends the request.
     pub fn look(&mut self) -> Option<Result<T, Error>> {
         self.leave_to_parent();
         if let State::Queued(queued) = &self.state {

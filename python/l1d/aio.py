@@ -465,7 +465,7 @@ class Client:
             raise
         except BaseException:
             # Cancelled: the next one loads.
-            _hub().tell(reserved._request_abandon)
+            give_up(reserved)
             raise
         await _fill(reserved, loaded, ttl, flags)
         return loaded
@@ -509,6 +509,13 @@ async def ended(begin: Callable[..., Any], *args: Any) -> Any:
     return await _hub().ask(lambda: begin(*args))
 
 
+def give_up(reserved: "_l1d.Reservation") -> None:
+    """Hands a reserved key on, without waiting for the answer."""
+    # Where the loop is gone, the reservation is given up when it is dropped.
+    with contextlib.suppress(RuntimeError):
+        _hub().tell(reserved._request_abandon)
+
+
 async def _fill(reserved: "_l1d.Reservation", data: bytes, ttl: Ttl, flags: int) -> None:
     try:
         await ended(lambda: reserved._request_fill(data, ttl, flags=flags))
@@ -516,8 +523,7 @@ async def _fill(reserved: "_l1d.Reservation", data: bytes, ttl: Ttl, flags: int)
         pass  # A refusal concerns only those who ask later.
     except BaseException:
         # Nobody waits for the value any more; if it was not sent, the next one loads.
-        with contextlib.suppress(Error):
-            _hub().tell(reserved._request_abandon)
+        give_up(reserved)
         raise
 
 
@@ -694,7 +700,7 @@ class Cache(Codec):
             raise
         except BaseException:
             # Cancelled: the next one loads.
-            _hub().tell(reserved._request_abandon)
+            give_up(reserved)
             raise
         await _fill(reserved, data, ttl, flags)
         return self._shared(loaded)

@@ -263,7 +263,7 @@ class _OfCoroutines(_Cached):
         except BaseException:
             if reserved is not None:
                 # Cancelled: the next one computes.
-                aio._hub().tell(reserved._request_abandon)
+                aio.give_up(reserved)
             raise
         try:
             if dumped is None:

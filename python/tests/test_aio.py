@@ -343,6 +343,27 @@ def test_a_reservation_that_comes_after_its_task_was_cancelled_is_given_up(run, 
     run(cancelled())
 
 
+def test_a_loader_whose_loop_is_gone_hands_the_key_on(l1d_server, recwarn):
+    client, raised = aio.Client(l1d_server.client()), []
+    sys.unraisablehook, hook = raised.append, sys.unraisablehook
+    try:
+        loop = asyncio.new_event_loop()
+
+        async def never():
+            await asyncio.sleep(60)
+
+        task = loop.create_task(client.get_or_load("k", never))
+        loop.run_until_complete(asyncio.sleep(0.1))
+        task._log_destroy_pending = False
+        loop.close()
+        del loop, task
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    assert not raised
+    assert l1d_server.client().get_or_load("k", lambda: b"1", wait=10) == b"1"
+
+
 def test_many_cancelled_loaders_leave_no_key_reserved(run, client):
     async def cancelled():
         async def never():
