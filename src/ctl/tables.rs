@@ -104,7 +104,7 @@ mod tests {
             share_percent: 100.0,
             share_max_percent: Some(100.0),
             hit_percent: Some(100.0),
-            id: 1,
+            ..PolicyFigures::default()
         };
         let tier = TierStats {
             breaker: Breaker::HalfOpen,

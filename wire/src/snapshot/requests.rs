@@ -83,6 +83,8 @@ pub struct PolicyFigures {
     pub id: u8,
     /// The prefix of its keys; empty: all that have no other rule.
     pub prefix: String,
+    /// The longest life of a copy in L1, in milliseconds.
+    pub ttl_ms: u64,
     /// Bytes of its live entries.
     pub live_bytes: u64,
     /// These in percent of the table's log.
