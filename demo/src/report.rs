@@ -1,6 +1,7 @@
 //! Messages from the processes of the demo to their parent, one JSON document per line.
 
 use super::durations::Durations;
+use super::screen::Shown;
 use serde::{Deserialize, Serialize};
 
 /// One line.
@@ -11,6 +12,11 @@ pub enum Message {
     Ready,
     /// Counts since the last report.
     Report(Box<Report>),
+    /// What its dashboard shows.
+    Screen {
+        /// Its signals.
+        shown: Vec<Shown>,
+    },
     /// The process cannot continue.
     Failed {
         /// Why.
