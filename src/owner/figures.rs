@@ -19,19 +19,19 @@ const RECENT: usize = 10;
 
 /// Counts that only rise, at one moment.
 #[derive(Debug, Clone, Copy, Default)]
-struct Sample {
-    at: Option<Instant>,
-    hits: u64,
-    misses: u64,
-    writes: u64,
-    evicted: u64,
+pub(super) struct Counts {
+    pub(super) at: Option<Instant>,
+    pub(super) hits: u64,
+    pub(super) misses: u64,
+    pub(super) writes: u64,
+    pub(super) evicted: u64,
 }
 
 /// Samples of the last seconds. Reading them changes nothing.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     /// The latest first.
-    counts: VecDeque<Sample>,
+    counts: VecDeque<Counts>,
     /// The longest turn of each second that has ended, the latest first.
     turns: VecDeque<Duration>,
     /// That of the second under way.
@@ -47,14 +47,14 @@ impl Samples {
         self.longest_turn = self.longest_turn.max(took);
     }
 
-    fn take(&mut self, sample: Sample) {
+    fn take(&mut self, counts: Counts) {
         self.turns.push_front(std::mem::take(&mut self.turn));
         self.turns.truncate(SECONDS);
-        self.counts.push_front(sample);
+        self.counts.push_front(counts);
         self.counts.truncate(RECENT + 1);
     }
 
-    fn recent(&self, now: &Sample) -> Recent {
+    fn recent(&self, now: &Counts) -> Recent {
         let before = self.counts.back().unwrap_or(now);
         let covers = now.at.zip(before.at).map_or(Duration::ZERO, |(now, before)| now - before);
         // Clients count their hits themselves, and may say anything.
@@ -145,14 +145,15 @@ impl Owner {
 
     /// Once a second.
     pub(super) fn take_sample(&mut self, replies: &dyn Replies) {
-        let sample = self.sample(replies);
-        self.samples.take(sample);
+        let counts = self.counts(replies);
+        self.add_to_history(counts, self.samples.turn);
+        self.samples.take(counts);
     }
 
-    fn sample(&self, replies: &dyn Replies) -> Sample {
+    fn counts(&self, replies: &dyn Replies) -> Counts {
         let Requests { gets, gets_found_in_table: found, sets, deletes, operations, .. } =
             self.counters;
-        Sample {
+        Counts {
             at: Some(Instant::now()),
             hits: replies.totals().figures.client_reported.hits.saturating_add(found),
             misses: gets - found,
@@ -167,9 +168,9 @@ impl Owner {
     }
 
     fn snapshot(&self, replies: &dyn Replies) -> Snapshot {
-        let sample = self.sample(replies);
+        let counts = self.counts(replies);
         let rules = self.policy.rules().iter();
-        let policies = rules.map(|rule| self.policy_figures(rule, sample.hits)).collect();
+        let policies = rules.map(|rule| self.policy_figures(rule, counts.hits)).collect();
         Snapshot {
             daemon: Daemon {
                 pid: std::process::id(),
@@ -181,8 +182,8 @@ impl Owner {
                 table_taken_over: self.tables.was_taken_over(),
             },
             table_file: self.table_file(),
-            hits: Hits::new(sample.hits, sample.misses),
-            recent: self.samples.recent(&sample),
+            hits: Hits::new(counts.hits, counts.misses),
+            recent: self.samples.recent(&counts),
             clients: replies.totals(),
             table: self.tables.current().stats(),
             index_advice: self.index_advice(),
@@ -247,7 +248,7 @@ impl Owner {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -260,18 +261,18 @@ mod tests {
         let mut samples = Samples::default();
         samples.turned(Duration::from_micros(700));
         for second in 0..RECENT {
-            let now = Sample::default();
+            let now = Counts::default();
             for _ in 0..3 {
                 assert_eq!(samples.recent(&now).longest_turn_us, 700, "{second}");
             }
             samples.take(now);
             samples.turned(Duration::from_micros(20));
         }
-        samples.take(Sample::default());
-        assert_eq!(samples.recent(&Sample::default()).longest_turn_us, 20);
+        samples.take(Counts::default());
+        assert_eq!(samples.recent(&Counts::default()).longest_turn_us, 20);
         assert_eq!(samples.longest_turn, Duration::from_micros(700));
         for _ in 0..2 * SECONDS {
-            samples.take(Sample::default());
+            samples.take(Counts::default());
         }
         assert_eq!((samples.turns.len(), samples.counts.len()), (SECONDS, RECENT + 1));
     }
@@ -279,11 +280,11 @@ mod tests {
     #[test]
     fn a_rate_covers_the_samples_that_there_are() {
         let begun = Instant::now();
-        let at = |seconds, count| Sample {
+        let at = |seconds, count| Counts {
             at: Some(begun + Duration::from_secs(seconds)),
             hits: count * 3,
             misses: count,
-            ..Sample::default()
+            ..Counts::default()
         };
         let mut samples = Samples::default();
         assert_eq!(samples.recent(&at(0, 0)).covers_ms, 0);

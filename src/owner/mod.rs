@@ -11,7 +11,7 @@
 //! | changes that depend on what a key holds | `operation` |
 //! | results of the tiers | `landing` |
 //! | the administrator's requests | `admin` |
-//! | figures for people | `figures` |
+//! | figures for people | `figures`, `history` |
 //! | where a key stands, and the last changes | `explain`, `changes` |
 //! | moving to a table of another shape | `resize` |
 //! | reading the configuration again | `reload` |
@@ -23,6 +23,7 @@ mod explain;
 mod figures;
 mod flags;
 mod flight;
+mod history;
 mod landing;
 mod life;
 mod loads;
@@ -44,6 +45,7 @@ use changes::{Author, Changes};
 use explain::{Explaining, LOOKS_MAX};
 use figures::{PolicyHits, Samples};
 use flight::Flights;
+use history::History;
 use l1d_wire::policy::PolicySet;
 use l1d_wire::protocol::version::{
     PROTOCOL_NEGOTIATED, PROTOCOL_OLDEST, PROTOCOL_VERSION, agreed_version,
@@ -90,6 +92,7 @@ pub struct Owner {
     counters: Requests,
     policy_hits: PolicyHits,
     samples: Samples,
+    history: History,
     /// Who asked for what is being carried out.
     author: Author,
     changes: Changes,
@@ -134,6 +137,7 @@ impl Owner {
             counters: Requests::default(),
             policy_hits: PolicyHits::new(),
             samples: Samples::default(),
+            history: History::default(),
             author: Author::default(),
             changes: Changes::new(),
             explaining: Explaining::default(),

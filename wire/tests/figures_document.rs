@@ -91,6 +91,7 @@ fn the_document_has_every_figure_with_its_description() {
         ("`l1ctl --json stats`", "Snapshot"),
         ("`l1ctl --json clients`", "Clients"),
         ("`l1ctl --json explain KEY`", "Explanation"),
+        ("`/api/history`", "History"),
     ] {
         page.push_str(&format!("## {title}\n\n| figure | meaning |\n|---|---|\n"));
         let mut notes = Vec::new();

@@ -55,12 +55,8 @@ const CAUSES = {
 
 function lastChange(change) {
   if (!change) return 'not known: long ago, or never';
-  const who = [
-    typeof change.pid === 'number' && ` by process ${change.pid}`,
-    change.program && ` (${shown(change.program)})`,
-    typeof change.uid === 'number' && ` of user ${shown(change.user ?? change.uid)}`,
-  ].filter(Boolean).join('');
-  return `${CAUSES[change.cause] ?? shown(change.cause)}${who}, ${span(change.age_ms)} ago`;
+  const cause = CAUSES[change.cause] ?? shown(change.cause);
+  return `${cause}${shown(change.by ?? '')}, ${span(change.age_ms)} ago`;
 }
 
 function underWay(answer) {
