@@ -305,9 +305,9 @@ impl Play {
         }
         match message {
             Message::Ready => worker.ready = true,
-            Message::Screen { shown } => {
+            Message::Screen(screen) => {
                 if let Some(dashboard) = &mut self.dashboard {
-                    dashboard.shown(index, shown);
+                    dashboard.shown(index, screen);
                 }
             }
             Message::Report(report) if self.last_look => worker.total.add_news(&report),

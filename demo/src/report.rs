@@ -1,7 +1,7 @@
 //! Messages from the processes of the demo to their parent, one JSON document per line.
 
 use super::durations::Durations;
-use super::screen::Shown;
+use super::screen::Screen;
 use serde::{Deserialize, Serialize};
 
 /// One line.
@@ -13,10 +13,7 @@ pub enum Message {
     /// Counts since the last report.
     Report(Box<Report>),
     /// What its dashboard shows.
-    Screen {
-        /// Its signals.
-        shown: Vec<Shown>,
-    },
+    Screen(Screen),
     /// The process cannot continue.
     Failed {
         /// Why.

@@ -14,10 +14,16 @@ use std::time::{Duration, Instant};
 /// Signals on a dashboard.
 pub const SHOWN: usize = 20;
 
-/// A signal tells something for this long, if a new one comes every second.
-pub const GOOD_FOR: Duration = Duration::from_millis(1500);
-
 const INTERVAL: Duration = Duration::from_millis(250);
+
+/// A dashboard at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Screen {
+    /// CLOCK_MONOTONIC before the first signal was read.
+    pub at_ns: u64,
+    /// The signals, always the same ones.
+    pub signals: Vec<Shown>,
+}
 
 /// A signal as a process reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,27 +36,20 @@ pub struct Shown {
     pub age_ms: u64,
 }
 
-impl Shown {
-    /// Whether it still tells something.
-    pub fn is_good(&self) -> bool {
-        self.version > 0 && u128::from(self.age_ms) <= GOOD_FOR.as_millis()
-    }
-}
-
 /// Sends the parent what the dashboard of this process shows, some times a second.
-pub struct Screen {
+pub struct Screens {
     next: Option<Instant>,
     positions: Vec<usize>,
     value: Vec<u8>,
 }
 
-impl Screen {
+impl Screens {
     /// Without `is_shown` it sends nothing.
-    pub fn new(store: &Store, is_shown: bool) -> Screen {
+    pub fn new(store: &Store, is_shown: bool) -> Screens {
         // They are spread over all symbols, because a feed's keys take turns within its interval.
         let keys = store.keys().iter().enumerate().filter(|(_, key)| key.feed == SIGNALS);
         let positions = keys.map(|(position, _)| position).step_by(SYMBOLS / SHOWN).collect();
-        Screen { next: is_shown.then(Instant::now), positions, value: Vec::new() }
+        Screens { next: is_shown.then(Instant::now), positions, value: Vec::new() }
     }
 
     /// Reads the signals and sends them, when it is time to. These reads are not counted.
@@ -61,13 +60,14 @@ impl Screen {
         let Some(next) = self.next.filter(|next| Instant::now() >= *next) else { return Ok(()) };
         self.next = Some(next.max(Instant::now()) + INTERVAL);
         let first = self.positions.first().copied().unwrap_or(0);
-        let mut shown = Vec::with_capacity(SHOWN);
+        let at_ns = monotonic_ns();
+        let mut signals = Vec::with_capacity(SHOWN);
         for &position in &self.positions {
             let answer = store.read(position, &mut self.value);
             let is_there = answer.is_ok_and(|answer| answer != Answer::Missing);
             let stamp = stamped::decode(store.name(position), &self.value).ok();
             let stamp = stamp.filter(|_| is_there);
-            shown.push(Shown {
+            signals.push(Shown {
                 symbol: position - first,
                 version: stamp.map_or(0, |stamp| stamp.version),
                 age_ms: stamp.map_or(0, |stamp| {
@@ -75,6 +75,6 @@ impl Screen {
                 }),
             });
         }
-        send(&Message::Screen { shown }, out)
+        send(&Message::Screen(Screen { at_ns, signals }), out)
     }
 }

@@ -5,7 +5,7 @@ use super::clock::monotonic_ns;
 use super::page::Pages;
 use super::report::Message;
 use super::scenario::{Key, SIGNALS, Schedule};
-use super::screen::Screen;
+use super::screen::Screens;
 use super::stamped::{self, Stamp};
 use super::store::Store;
 use super::tally::{Tally, send};
@@ -61,7 +61,7 @@ fn monitor(
         return Ok(());
     }
     let mut tally = Tally::new(store.keys().len());
-    let mut screen = Screen::new(store, options.screen);
+    let mut screens = Screens::new(store, options.screen);
     let begun_ns = monotonic_ns();
     for (due, position) in Schedule::new(1.0) {
         let due_ns = begun_ns.saturating_add(u64::try_from(due.as_nanos()).unwrap_or(u64::MAX));
@@ -79,7 +79,7 @@ fn monitor(
             tally.signal_published();
         }
         tally.report(store, out)?;
-        screen.show(store, out)?;
+        screens.show(store, out)?;
     }
     tally.report_now(store, out)
 }
@@ -90,11 +90,11 @@ fn web(store: &mut Store, options: &WorkerOptions, stdin: &Stdin, out: &mut Stdo
     }
     let mut tally = Tally::new(store.keys().len());
     let mut pages = Pages::new(store, options.slot, options.slots);
-    let mut screen = Screen::new(store, options.screen);
+    let mut screens = Screens::new(store, options.screen);
     while wait::until(pages.next_ns(), stdin) {
         pages.serve(store, &mut tally);
         tally.report(store, out)?;
-        screen.show(store, out)?;
+        screens.show(store, out)?;
     }
     tally.report_now(store, out)
 }

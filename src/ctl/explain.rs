@@ -129,7 +129,8 @@ fn under_way(explanation: &Explanation) -> String {
 /// What an answer comes to, at this time since 1970.
 pub(crate) fn sentence_of(answer: &Value, explanation: &Explanation, now: Duration) -> String {
     if answer["policy"]["scope"] == "process" {
-        return "Each process keeps a copy of its own: its rule has scope = \"process\".".to_owned();
+        return "Each process keeps a copy of its own: its rule has scope = \"process\"."
+            .to_owned();
     }
     sentence(explanation, now)
 }

@@ -77,13 +77,19 @@ impl Figures {
     /// The clients, in JSON, with names.
     pub(super) async fn clients(&self) -> Answer {
         let client = self.client.clone();
-        shared(&self.clients, move || client.admin().clients_json().map(|text| readers::clients(&text))).await
+        shared(&self.clients, move || {
+            client.admin().clients_json().map(|text| readers::clients(&text))
+        })
+        .await
     }
 
     /// The estimates for other sizes, in JSON, with a sentence.
     pub(super) async fn advice(&self) -> Answer {
         let client = self.client.clone();
-        shared(&self.advice, move || client.admin().advise_json().map(|text| readers::advice(&text))).await
+        shared(&self.advice, move || {
+            client.admin().advise_json().map(|text| readers::advice(&text))
+        })
+        .await
     }
 
     /// Attaches as a new client would.

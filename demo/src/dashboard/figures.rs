@@ -2,7 +2,7 @@
 
 use crate::play::Worker;
 use crate::report::Report;
-use crate::screen::{GOOD_FOR, SHOWN, Shown};
+use crate::screen::{SHOWN, Screen};
 use crate::{Role, WAYS, Way};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -11,12 +11,18 @@ use std::time::{Duration, Instant};
 /// The time that figures cover: long enough for every copy of 2 s to be fetched some times.
 const COVERS: Duration = Duration::from_secs(10);
 
+/// A signal is live until its successor has been out for this long.
+const SLACK: Duration = Duration::from_millis(500);
+
+/// Screens that are kept of a process: some seconds.
+const SCREENS_MAX: usize = 20;
+
 /// One process's last seconds.
 #[derive(Debug, Default)]
 pub struct Recent {
     reports: VecDeque<(Instant, Report)>,
-    /// What its dashboard shows now.
-    pub shown: Vec<Shown>,
+    /// The latest last.
+    screens: VecDeque<Screen>,
 }
 
 impl Recent {
@@ -24,6 +30,13 @@ impl Recent {
         self.reports.push_back((Instant::now(), report.clone()));
         while self.reports.front().is_some_and(|(at, _)| at.elapsed() > COVERS) {
             self.reports.pop_front();
+        }
+    }
+
+    pub fn show(&mut self, screen: Screen) {
+        self.screens.push_back(screen);
+        if self.screens.len() > SCREENS_MAX {
+            self.screens.pop_front();
         }
     }
 
@@ -44,7 +57,7 @@ pub fn of(elapsed: Duration, below: &str, workers: &[Worker], recent: &[Recent])
     json!({
         "elapsed_ms": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
         "below_l1": below,
-        "good_for_ms": u64::try_from(GOOD_FOR.as_millis()).unwrap_or(u64::MAX),
+        "slack_ms": u64::try_from(SLACK.as_millis()).unwrap_or(u64::MAX),
         "signals_shown": SHOWN,
         "ways": WAYS.map(|way| of_way(way, all().filter(|(worker, _)| worker.way == way))),
     })
@@ -52,29 +65,27 @@ pub fn of(elapsed: Duration, below: &str, workers: &[Worker], recent: &[Recent])
 
 fn of_way<'a>(way: Way, processes: impl Iterator<Item = (&'a Worker, &'a Recent)>) -> Value {
     let (mut web, mut covers) = (Report::default(), Duration::ZERO);
-    let (mut monitor_shows, mut web_shows) = (&[][..], &[][..]);
+    let (mut monitors, mut webs) = (None, None);
     for (worker, recent) in processes {
         match worker.role {
-            Role::Monitor => monitor_shows = &recent.shown,
+            Role::Monitor => monitors = Some(&recent.screens),
             Role::Web => {
                 let (sum, time) = recent.sum();
                 web.add_process(&sum);
                 covers = covers.max(time);
                 // The first one's dashboard is on the page.
-                if web_shows.is_empty() {
-                    web_shows = &recent.shown;
-                }
+                webs = webs.or_else(|| recent.screens.back());
             }
         }
     }
+    let signals = live(monitors, webs);
     let seconds = covers.as_secs_f64().max(0.25);
     json!({
         "way": way,
         "title": way.title(),
-        "monitor": monitor_shows,
-        "monitor_good": good(monitor_shows),
-        "web": web_shows,
-        "web_good": good(web_shows),
+        "monitor_live": monitors.and_then(VecDeque::back).map_or(0, |screen| screen.signals.len()),
+        "web_live": signals.iter().filter(|signal| signal["is_live"] == true).count(),
+        "signals": signals,
         "stale_ratio": web.outdated_ratio(),
         "reads_per_second": web.reads as f64 / seconds,
         "reads_below_l1_per_second": (web.reads - web.hits) as f64 / seconds,
@@ -84,7 +95,45 @@ fn of_way<'a>(way: Way, processes: impl Iterator<Item = (&'a Worker, &'a Recent)
     })
 }
 
-/// Signals that still tell something.
-fn good(shown: &[Shown]) -> usize {
-    shown.iter().filter(|shown| shown.is_good()).count()
+/// What a web process shows. A signal is live if it is at least the one that the monitoring process
+/// had published some time before.
+fn live(monitors: Option<&VecDeque<Screen>>, web: Option<&Screen>) -> Vec<Value> {
+    let Some(web) = web else { return Vec::new() };
+    let slack_ns = u64::try_from(SLACK.as_nanos()).unwrap_or(u64::MAX);
+    let is_before = |screen: &&Screen| screen.at_ns.saturating_add(slack_ns) <= web.at_ns;
+    let before = monitors.and_then(|screens| screens.iter().rev().find(is_before));
+    let signals = web.signals.iter().enumerate();
+    let signals = signals.map(|(place, signal)| {
+        let published = before.and_then(|screen| screen.signals.get(place));
+        let least = published.map_or(1, |published| published.version.max(1));
+        let mut shown = json!(signal);
+        shown["is_live"] = (signal.version >= least).into();
+        shown
+    });
+    signals.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::screen::Shown;
+
+    fn screen(at_ms: u64, versions: [u64; 2]) -> Screen {
+        let shown = |(symbol, version)| Shown { symbol, version, age_ms: 0 };
+        let signals = versions.into_iter().enumerate().map(shown).collect();
+        Screen { at_ns: at_ms * 1_000_000, signals }
+    }
+
+    #[test]
+    fn a_signal_is_live_until_its_successor_has_been_out_for_a_while() {
+        let monitors = VecDeque::from([screen(1000, [3, 3]), screen(1600, [4, 3])]);
+        let live = |web: Screen| -> Vec<bool> {
+            let signals = live(Some(&monitors), Some(&web));
+            signals.iter().map(|signal| signal["is_live"] == true).collect()
+        };
+        assert_eq!(live(screen(1400, [2, 0])), [true, false]);
+        assert_eq!(live(screen(2000, [3, 2])), [true, false]);
+        assert_eq!(live(screen(2100, [3, 3])), [false, true]);
+        assert_eq!(live(screen(2100, [4, 4])), [true, true]);
+    }
 }

@@ -9,7 +9,7 @@ mod server;
 use super::Options;
 use super::play::Worker;
 use super::report::Report;
-use super::screen::Shown;
+use super::screen::Screen;
 use anyhow::Result;
 use figures::Recent;
 use server::Server;
@@ -46,8 +46,8 @@ impl Dashboard {
     }
 
     /// Takes what a process's dashboard shows.
-    pub fn shown(&mut self, worker: usize, shown: Vec<Shown>) {
-        self.of(worker).shown = shown;
+    pub fn shown(&mut self, worker: usize, screen: Screen) {
+        self.of(worker).show(screen);
     }
 
     /// Shows how things stand, when it is time to.

@@ -101,10 +101,14 @@ function alarms(snapshot) {
     all.push(`memcached owes ${counted(tiers.l2_debts, 'delete')}; it is not read for these keys.`);
   }
   if (index) all.push(`Index: ${index}.`);
-  if (requests.refused + requests.unknown_outcomes + requests.degraded > 0) {
-    all.push(`Since the start ${count(requests.refused)} writes were not taken by a tier, `
-      + `${count(requests.unknown_outcomes)} had an unknown outcome, ${count(requests.degraded)} `
-      + 'went through without L2.');
+  const failed = [
+    [requests.refused, 'not taken by the store of record'],
+    [requests.unknown_outcomes, 'with an unknown outcome'],
+    [requests.degraded, 'taken without L2'],
+  ].filter(([number]) => number > 0);
+  if (failed.length > 0) {
+    const causes = failed.map(([number, what]) => `${count(number)} ${what}`).join(', ');
+    all.push(`Writes since the start: ${causes}.`);
   }
   if (daemon.log_lines_dropped > 0) {
     all.push(`${counted(daemon.log_lines_dropped, 'line')} of the log dropped: nobody took them.`);

@@ -22,9 +22,10 @@ export function launch() {
 }
 
 /** Opens a page, and records what it asks for and what goes wrong. */
-export async function open(browser, url, { size = [1440, 900], scheme = 'light', init } = {}) {
-  const [width, height] = size;
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme });
+export async function open(browser, url, options = {}) {
+  const { size: [width, height] = [1440, 900], scheme = 'light', init } = options;
+  const context = options.context
+    ?? await browser.newContext({ viewport: { width, height }, colorScheme: scheme });
   const page = await context.newPage();
   page.requests = [];
   page.faults = [];

@@ -154,6 +154,7 @@ function forward(socket) {
     request.pipe(onward);
   });
   return new Promise((resolve) => {
-    server.listen(0, '127.0.0.1', () => resolve(server));
+    // A test that is done need not wait for it.
+    server.listen(0, '127.0.0.1', () => resolve(server.unref()));
   });
 }

@@ -7,8 +7,8 @@ const SPACE = '\u00a0';
 
 /** In the order of the page: from the worst to the best. */
 const WAYS = [
-  ['l1-30s', 'An L1 in each process, 30 s', 'copies live for 30 s'],
-  ['l1-2s', 'An L1 in each process, 2 s', 'the usual remedy: what others write lives for 2 s'],
+  ['l1-30s', 'An L1 in each process, 30 s', `every copy lives for 30${SPACE}s`],
+  ['l1-2s', 'An L1 in each process, 2 s', `what others write lives for 2${SPACE}s`],
   ['l1d', 'One L1 for all: l1d', 'a write is seen by every process at once'],
 ];
 const SIGNALS = ['BUY', 'HOLD', 'SELL'];
@@ -50,7 +50,7 @@ function direction({ symbol, version }) {
   return SIGNALS[Math.imul(symbol * 31 + version, 0x9e3779b1) >>> 8 & 3] ?? 'BUY';
 }
 
-function showSignals(list, signals, goodForMs) {
+function showSignals(list, signals) {
   while (list.children.length > signals.length) list.lastElementChild.remove();
   signals.forEach((signal, place) => {
     let tile = list.children[place];
@@ -58,36 +58,35 @@ function showSignals(list, signals, goodForMs) {
       tile = list.appendChild(document.createElement('li'));
       tile.append('', document.createElement('b'), '');
     }
-    const isGood = signal.version > 0 && signal.age_ms <= goodForMs;
     const [name, value, age] = tile.childNodes;
-    tile.className = isGood ? 'good' : 'old';
+    tile.className = signal.is_live ? 'live' : 'old';
     setText(name, `S${String(signal.symbol).padStart(3, '0')}`);
-    setText(value, isGood ? direction(signal) : '0');
-    setText(age, isGood ? 'now' : `${Math.round(signal.age_ms / 1000)}${SPACE}s old`);
+    setText(value, signal.is_live ? direction(signal) : '0');
+    setText(age, `${(signal.age_ms / 1000).toFixed(signal.age_ms < 9950 ? 1 : 0)}${SPACE}s old`);
   });
 }
 
 function showWay(article, figures, all) {
   const set = (selector, text) => setText(article.querySelector(selector), text);
   set('.clock', `${Math.floor(all.elapsed_ms / 1000)}${SPACE}s`);
-  set('.number', String(figures.web_good));
+  set('.number', String(figures.web_live));
   set('.of', String(all.signals_shown));
-  set('.monitor', `The monitor says ${figures.monitor_good}.`);
+  set('.monitor', `The monitor says ${figures.monitor_live}.`);
   set('.stale', percent(figures.stale_ratio));
   set('.below', `${rate(figures.reads_below_l1_per_second)} (${percent(figures.reads_below_l1_ratio)})`);
   set('.p50', duration(figures.read_p50_ns));
   set('.p99', duration(figures.read_p99_ns));
-  article.querySelector('.phone').classList.toggle('none', figures.web_good === 0);
-  showSignals(article.querySelector('.signals'), figures.web, all.good_for_ms);
+  article.querySelector('.phone').classList.toggle('none', figures.web_live === 0);
+  showSignals(article.querySelector('.signals'), figures.signals);
 }
 
 function show(all) {
   if (!all.ways) return;
-  setText(document.getElementById('good-for'), `${all.good_for_ms / 1000}${SPACE}s`);
+  setText(document.getElementById('slack'), `${all.slack_ms / 1000}${SPACE}s`);
   setText(document.getElementById('below'), all.below_l1);
   for (const figures of all.ways) {
     const article = articles.get(figures.way);
-    if (article && figures.web.length > 0) showWay(article, figures, all);
+    if (article && figures.signals.length > 0) showWay(article, figures, all);
   }
 }
 
