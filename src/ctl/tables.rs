@@ -105,6 +105,7 @@ mod tests {
             share_max_percent: Some(100.0),
             hit_percent: Some(100.0),
             id: 1,
+            ttl_ms: 30_000,
         };
         let tier = TierStats {
             breaker: Breaker::HalfOpen,

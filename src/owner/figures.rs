@@ -243,6 +243,7 @@ impl Owner {
             hits,
             misses,
             hit_percent: percent(hits, hits.saturating_add(misses)),
+            ttl_ms: u64::try_from(rule.ttl.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }

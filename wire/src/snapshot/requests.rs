@@ -95,6 +95,8 @@ pub struct PolicyFigures {
     pub misses: u64,
     /// Hits in percent of both; `null` without any.
     pub hit_percent: Option<f64>,
+    /// The longest life of its entries in L1, in milliseconds.
+    pub ttl_ms: u64,
 }
 
 /// Requests that have reached the daemon since it started.
@@ -105,7 +107,7 @@ pub struct Requests {
     pub attaches: u64,
     /// Keys that clients read from the daemon, because they did not find them in the table.
     pub gets: u64,
-    /// Of these, keys that were in the table when the daemon looked.
+    /// Keys that clients read from the daemon and that were in the table when it looked.
     pub gets_found_in_table: u64,
     /// Table hits that hit reports stand for, without those of reports that were overwritten.
     pub hits_told: u64,
