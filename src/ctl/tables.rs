@@ -104,7 +104,8 @@ mod tests {
             share_percent: 100.0,
             share_max_percent: Some(100.0),
             hit_percent: Some(100.0),
-            ..PolicyFigures::default()
+            id: 1,
+            ttl_ms: 30_000,
         };
         let tier = TierStats {
             breaker: Breaker::HalfOpen,

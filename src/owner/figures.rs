@@ -237,13 +237,13 @@ impl Owner {
         PolicyFigures {
             id: rule.id,
             prefix: String::from_utf8_lossy(&rule.prefix).into_owned(),
-            ttl_ms: u64::try_from(rule.ttl.as_millis()).unwrap_or(u64::MAX),
             live_bytes,
             share_percent: percent(live_bytes, log_bytes).unwrap_or(0.0),
             share_max_percent: rule.share_max_permille.map(|share| f64::from(share) / 10.0),
             hits,
             misses,
             hit_percent: percent(hits, hits.saturating_add(misses)),
+            ttl_ms: u64::try_from(rule.ttl.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }

@@ -4,15 +4,23 @@ use super::Owner;
 use super::figures::{Counts, micros};
 use crate::status::Samples;
 use l1d_wire::snapshot::{Sample, TierStats};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The samples, and what the last of them covers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct History {
     samples: Samples,
     last: Counts,
     /// Since the last sample.
     longest_turn: Duration,
+}
+
+impl History {
+    /// Nothing has been counted yet.
+    pub(super) fn new(now: Instant) -> History {
+        let last = Counts { at: Some(now), ..Counts::default() };
+        History { samples: Samples::default(), last, longest_turn: Duration::ZERO }
+    }
 }
 
 impl Owner {
@@ -45,8 +53,7 @@ impl Owner {
             l2_latency_us: latency(tiers.l2),
             l3_latency_us: latency(tiers.l3),
         };
-        // The first counts are what samples begin with.
-        if last.at.is_none() || history.samples.try_add(sample) {
+        if history.samples.try_add(sample) {
             history.last = now;
             history.longest_turn = Duration::ZERO;
         }

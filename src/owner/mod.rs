@@ -137,7 +137,7 @@ impl Owner {
             counters: Requests::default(),
             policy_hits: PolicyHits::new(),
             samples: Samples::default(),
-            history: History::default(),
+            history: History::new(now),
             author: Author::default(),
             changes: Changes::new(),
             explaining: Explaining::default(),

@@ -8,6 +8,7 @@ mod aggregates;
 mod audience;
 mod figures;
 mod history;
+mod metrics;
 mod page;
 mod query;
 mod readers;
@@ -22,6 +23,7 @@ use crate::config::{StatusConfig, StatusSocket};
 use crate::listening_socket::{ListeningSocket, SocketError};
 use audience::Audience;
 use figures::Figures;
+use metrics::Metrics;
 use routes::Routes;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -111,7 +113,7 @@ impl Status {
             .thread_name("l1d-status-ask")
             .build()?;
         let figures = Figures::of(control).map_err(io::Error::other)?;
-        let routes = Arc::new(Routes { figures, samples });
+        let routes = Arc::new(Routes { figures, samples, metrics: Metrics::default() });
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("l1d-status".into())

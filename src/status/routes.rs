@@ -4,6 +4,7 @@ use super::aggregates::aggregates;
 use super::audience::Audience;
 use super::figures::{Failure, Figures};
 use super::history::Samples;
+use super::metrics::{Format, Metrics};
 use super::page::PAGE;
 use super::query;
 use super::reply::{HTML, JSON, Reply, TEXT, failed, found, wrong_method};
@@ -14,6 +15,7 @@ use hyper::{Method, Request, StatusCode};
 pub(super) struct Routes {
     pub(super) figures: Figures,
     pub(super) samples: Samples,
+    pub(super) metrics: Metrics,
 }
 
 impl Routes {
@@ -48,6 +50,12 @@ impl Routes {
             "/readyz" => {
                 figures.attach().await.map_err(|failure| Failure::NoAnswer(failure.to_string()))?;
                 found(TEXT, "ok\n")
+            }
+            "/metrics" => {
+                let format = Format::wanted(request.headers());
+                let (snapshot, clients) = (figures.stats().await?, figures.clients().await?);
+                let text = self.metrics.text(&snapshot, &clients, format);
+                found(format.kind(), text.map_err(|error| Failure::NoAnswer(error.to_string()))?)
             }
             "/api/snapshot" => {
                 let text = figures.stats().await?;

@@ -83,8 +83,6 @@ pub struct PolicyFigures {
     pub id: u8,
     /// The prefix of its keys; empty: all that have no other rule.
     pub prefix: String,
-    /// The longest life of a copy in L1, in milliseconds.
-    pub ttl_ms: u64,
     /// Bytes of its live entries.
     pub live_bytes: u64,
     /// These in percent of the table's log.
@@ -97,6 +95,8 @@ pub struct PolicyFigures {
     pub misses: u64,
     /// Hits in percent of both; `null` without any.
     pub hit_percent: Option<f64>,
+    /// The longest life of its entries in L1, in milliseconds.
+    pub ttl_ms: u64,
 }
 
 /// Requests that have reached the daemon since it started.
@@ -107,7 +107,7 @@ pub struct Requests {
     pub attaches: u64,
     /// Keys that clients read from the daemon, because they did not find them in the table.
     pub gets: u64,
-    /// Of these, keys that were in the table when the daemon looked.
+    /// Keys that clients read from the daemon and that were in the table when it looked.
     pub gets_found_in_table: u64,
     /// Table hits that hit reports stand for, without those of reports that were overwritten.
     pub hits_told: u64,

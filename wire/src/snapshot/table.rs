@@ -51,15 +51,15 @@ pub struct TableStats {
     pub next_version: u64,
     /// Entries stored.
     pub puts: u64,
-    /// Bytes of these.
+    /// Bytes of entries stored.
     pub put_bytes: u64,
     /// Keys deleted.
     pub removes: u64,
     /// Live entries evicted to make room.
     pub evicted: u64,
-    /// Bytes of these.
+    /// Bytes of live entries evicted to make room.
     pub evicted_bytes: u64,
-    /// Of these, entries evicted because their policy, or known absences, had used up their share.
+    /// Live entries evicted because their policy, or known absences, had used up their share.
     pub evicted_over_share: u64,
     /// Bytes of live entries that say that a key has no value.
     pub absent_bytes: u64,
