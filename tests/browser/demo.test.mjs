@@ -16,7 +16,7 @@ before(async () => {
   browser = await launch();
   url = `http://127.0.0.1:${port}/`;
   demo = start(L1D, [
-    'demo', '--page', '--page-port', port,
+    'demo', '--page', '--page-port', port, '--web', '1',
     ...tiers.memcached ? ['--memcached', tiers.memcached.address] : [],
     ...tiers.redis ? ['--redis', tiers.redis.url] : [],
   ], { stdio: ['ignore', 'ignore', 'ignore'] });

@@ -15,7 +15,7 @@ export function launch() {
   fs.mkdirSync(ARTEFACTS, { recursive: true });
   // Playwright gives it an empty profile.
   return chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    executablePath: process.env.CHROMIUM,
     args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
       '--disable-background-networking', '--disable-component-update', '--disable-sync'],
   });

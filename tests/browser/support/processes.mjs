@@ -8,7 +8,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const PROGRAMS = process.env.L1D_PROGRAMS ?? path.resolve('../../target/debug');
+const PROGRAMS = process.env.L1D_PROGRAMS;
 export const L1D = path.join(PROGRAMS, 'l1d');
 
 const children = new Set();
