@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import {
-  SCHEMES, SIZES, assertAccessible, assertLayout, assertQuiet, launch, open, screenshot, text, textWhen,
+  SCHEMES, SIZES, assertAccessible, assertLayout, assertQuiet, launch, open, screenshot, text,
+  textWhen,
 } from './support/browser.mjs';
 import { L1D, endAll, freePort, start, startTiers, until } from './support/processes.mjs';
 
@@ -66,6 +67,7 @@ test('a shared L1 never shows a zero, and copies of 30 s do', async () => {
   await textWhen(page, '#l1d .number', /\d/);
   const seen = await watch(page, 8);
   assert.ok(seen.l1d.every((number) => number === 20), `l1d: ${seen.l1d}`);
+  assert.match(await text(page, '#l1d .stale'), /^0\.0 %$/);
   assert.ok(seen['l1-30s'].some((number) => number === 0), `30 s: ${seen['l1-30s']}`);
   assert.ok(seen['l1-2s'].some((number) => number < 20), `2 s: ${seen['l1-2s']}`);
   for (const way of ['l1-30s', 'l1-2s']) {

@@ -64,7 +64,8 @@ await sleep(1500);
 const session = await page.context().newCDPSession(page);
 const frames = [];
 for (let at = 0; at < FRAMES; at += 1) {
-  const { data } = await session.send('Page.captureScreenshot', { format: 'webp', quality: QUALITY });
+  const format = { format: 'webp', quality: QUALITY };
+  const { data } = await session.send('Page.captureScreenshot', format);
   frames.push(Buffer.from(data, 'base64'));
   await sleep(FRAME_MS);
 }

@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
-  SCHEMES, SIZES, assertAccessible, assertLayout, assertQuiet, launch, open, screenshot, text, textWhen,
+  SCHEMES, SIZES, assertAccessible, assertLayout, assertQuiet, launch, open, screenshot, text,
+  textWhen,
 } from './support/browser.mjs';
 import { Daemon, endAll, startTiers, until } from './support/processes.mjs';
 
@@ -110,7 +111,9 @@ test('a key is explained by keyboard, and a hostile one is only text', async () 
   const focused = [];
   for (let at = 0; at < 4; at += 1) {
     await page.keyboard.press('Tab');
-    focused.push(await page.evaluate(() => document.activeElement.id || document.activeElement.className));
+    focused.push(await page.evaluate(() => {
+      return document.activeElement.id || document.activeElement.className;
+    }));
   }
   assert.deepEqual(focused, ['skip', 'theme', 'key', '']);
   await page.keyboard.press('Shift+Tab');
@@ -161,7 +164,9 @@ test('where everybody may look, keys and clients are neither shown nor asked for
 });
 
 test('ten pages at once each follow, and a hidden one asks nothing', async () => {
-  const hide = () => Object.defineProperty(document, 'visibilityState', { get: () => globalThis.seen });
+  const hide = () => {
+    Object.defineProperty(document, 'visibilityState', { get: () => globalThis.seen });
+  };
   const init = `globalThis.seen = 'visible'; (${hide})()`;
   const context = await browser.newContext();
   const pages = await Promise.all(Array.from({ length: 10 }, () => {
@@ -174,7 +179,9 @@ test('ten pages at once each follow, and a hidden one asks nothing', async () =>
   }, state);
   await look(pages[0], 'hidden');
   await sleep(300);
-  const asked = () => pages.map((page) => page.requests.filter((url) => url.endsWith('snapshot')).length);
+  const asked = () => pages.map((page) => {
+    return page.requests.filter((url) => url.endsWith('snapshot')).length;
+  });
   const before = asked();
   await sleep(3000);
   const between = asked().map((number, place) => number - before[place]);

@@ -2,7 +2,7 @@
 
 use crate::play::Worker;
 use crate::report::Report;
-use crate::screen::{SHOWN, Screen};
+use crate::screen::{SHOWN, Screen, Shown};
 use crate::{Role, WAYS, Way};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -14,8 +14,8 @@ const COVERS: Duration = Duration::from_secs(10);
 /// A signal is live until its successor has been out for this long.
 const SLACK: Duration = Duration::from_millis(500);
 
-/// Screens that are kept of a process: some seconds.
-const SCREENS_MAX: usize = 20;
+/// Screens that are kept of a process: about as many as come in [`COVERS`].
+const SCREENS_MAX: usize = 40;
 
 /// One process's last seconds.
 #[derive(Debug, Default)]
@@ -74,19 +74,25 @@ fn of_way<'a>(way: Way, processes: impl Iterator<Item = (&'a Worker, &'a Recent)
                 web.add_process(&sum);
                 covers = covers.max(time);
                 // The first one's dashboard is on the page.
-                webs = webs.or_else(|| recent.screens.back());
+                webs = webs.or(Some(&recent.screens));
             }
         }
     }
-    let signals = live(monitors, webs);
+    let all = webs.into_iter().flatten().map(|screen| live(monitors, screen));
+    let all: Vec<Vec<bool>> = all.collect();
+    let now = webs.and_then(VecDeque::back).map_or(&[][..], |screen| &screen.signals);
+    let is_live = all.last().map_or(&[][..], |live| live);
+    let signals: Vec<Value> = now.iter().zip(is_live).map(shown).collect();
+    let is_stale = || all.iter().flatten().map(|is_live| !is_live);
+    let stale = is_stale().filter(|is_stale| *is_stale).count();
     let seconds = covers.as_secs_f64().max(0.25);
     json!({
         "way": way,
         "title": way.title(),
         "monitor_live": monitors.and_then(VecDeque::back).map_or(0, |screen| screen.signals.len()),
-        "web_live": signals.iter().filter(|signal| signal["is_live"] == true).count(),
+        "web_live": is_live.iter().filter(|is_live| **is_live).count(),
         "signals": signals,
-        "stale_ratio": web.outdated_ratio(),
+        "stale_ratio": stale as f64 / is_stale().count().max(1) as f64,
         "reads_per_second": web.reads as f64 / seconds,
         "reads_below_l1_per_second": (web.reads - web.hits) as f64 / seconds,
         "reads_below_l1_ratio": if web.reads == 0 { 0.0 } else { 1.0 - web.hit_ratio() },
@@ -95,10 +101,15 @@ fn of_way<'a>(way: Way, processes: impl Iterator<Item = (&'a Worker, &'a Recent)
     })
 }
 
-/// What a web process shows. A signal is live if it is at least the one that the monitoring process
-/// had published some time before.
-fn live(monitors: Option<&VecDeque<Screen>>, web: Option<&Screen>) -> Vec<Value> {
-    let Some(web) = web else { return Vec::new() };
+fn shown((signal, is_live): (&Shown, &bool)) -> Value {
+    let mut shown = json!(signal);
+    shown["is_live"] = (*is_live).into();
+    shown
+}
+
+/// Which signals on a screen are live: at least those that the monitoring process had published some
+/// time before.
+fn live(monitors: Option<&VecDeque<Screen>>, web: &Screen) -> Vec<bool> {
     let slack_ns = u64::try_from(SLACK.as_nanos()).unwrap_or(u64::MAX);
     let is_before = |screen: &&Screen| screen.at_ns.saturating_add(slack_ns) <= web.at_ns;
     let before = monitors.and_then(|screens| screens.iter().rev().find(is_before));
@@ -106,9 +117,7 @@ fn live(monitors: Option<&VecDeque<Screen>>, web: Option<&Screen>) -> Vec<Value>
     let signals = signals.map(|(place, signal)| {
         let published = before.and_then(|screen| screen.signals.get(place));
         let least = published.map_or(1, |published| published.version.max(1));
-        let mut shown = json!(signal);
-        shown["is_live"] = (signal.version >= least).into();
-        shown
+        signal.version >= least
     });
     signals.collect()
 }
@@ -116,7 +125,6 @@ fn live(monitors: Option<&VecDeque<Screen>>, web: Option<&Screen>) -> Vec<Value>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::screen::Shown;
 
     fn screen(at_ms: u64, versions: [u64; 2]) -> Screen {
         let shown = |(symbol, version)| Shown { symbol, version, age_ms: 0 };
@@ -127,10 +135,7 @@ mod tests {
     #[test]
     fn a_signal_is_live_until_its_successor_has_been_out_for_a_while() {
         let monitors = VecDeque::from([screen(1000, [3, 3]), screen(1600, [4, 3])]);
-        let live = |web: Screen| -> Vec<bool> {
-            let signals = live(Some(&monitors), Some(&web));
-            signals.iter().map(|signal| signal["is_live"] == true).collect()
-        };
+        let live = |web: Screen| live(Some(&monitors), &web);
         assert_eq!(live(screen(1400, [2, 0])), [true, false]);
         assert_eq!(live(screen(2000, [3, 2])), [true, false]);
         assert_eq!(live(screen(2100, [3, 3])), [false, true]);

@@ -69,7 +69,8 @@ export async function startTiers() {
     const port = await freePort();
     const user = os.userInfo().uid === 0 ? ['-u', 'nobody'] : [];
     tiers.memcached = {
-      process: start('memcached', ['-p', port, '-l', '127.0.0.1', ...user]), address: `127.0.0.1:${port}`,
+      process: start('memcached', ['-p', port, '-l', '127.0.0.1', ...user]),
+      address: `127.0.0.1:${port}`,
     };
     await until('memcached accepts', () => accepts(port));
   }

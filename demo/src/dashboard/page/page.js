@@ -62,7 +62,7 @@ function showSignals(list, signals) {
     tile.className = signal.is_live ? 'live' : 'old';
     setText(name, `S${String(signal.symbol).padStart(3, '0')}`);
     setText(value, signal.is_live ? direction(signal) : '0');
-    setText(age, `${(signal.age_ms / 1000).toFixed(signal.age_ms < 9950 ? 1 : 0)}${SPACE}s old`);
+    setText(age, `${(signal.age_ms / 1000).toFixed(signal.age_ms < 9950 ? 1 : 0)}${SPACE}s`);
   });
 }
 
@@ -73,7 +73,8 @@ function showWay(article, figures, all) {
   set('.of', String(all.signals_shown));
   set('.monitor', `The monitor says ${figures.monitor_live}.`);
   set('.stale', percent(figures.stale_ratio));
-  set('.below', `${rate(figures.reads_below_l1_per_second)} (${percent(figures.reads_below_l1_ratio)})`);
+  const below = [rate(figures.reads_below_l1_per_second), percent(figures.reads_below_l1_ratio)];
+  set('.below', `${below[0]} (${below[1]})`);
   set('.p50', duration(figures.read_p50_ns));
   set('.p99', duration(figures.read_p99_ns));
   article.querySelector('.phone').classList.toggle('none', figures.web_live === 0);
