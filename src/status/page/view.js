@@ -143,9 +143,6 @@ function showMemory({ table, recent }, lately) {
     ['Index', `${table.index_load_percent.toFixed(0)} % of its slots in use`],
     ['Evicted', evictions(table, recent, lately)],
   ];
-  if (table.oldest_entry_seconds !== undefined && table.oldest_entry_seconds !== null) {
-    pairs.splice(2, 0, ['Oldest entry', `${span(table.oldest_entry_seconds * 1000)} old`]);
-  }
   putRows(byId('memory-rows'), pairs);
   for (const [name, bytes] of [['live', table.live_bytes], ['dead', table.dead_bytes]]) {
     byId(`bar-${name}`).style.width = `${part(bytes, table.log_bytes) ?? 0}%`;
