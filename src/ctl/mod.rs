@@ -6,6 +6,7 @@ mod clients;
 mod explain;
 mod key;
 mod operations;
+mod page;
 mod resize;
 mod screen;
 mod stats;
@@ -111,6 +112,16 @@ enum Command {
     Policies,
     /// Show the tiers: state, latency, batches, errors.
     Tiers,
+    /// Show the status page in a browser: prints an address that only whoever reads it here can
+    /// open, and serves it until Ctrl-C.
+    Page {
+        /// The port on 127.0.0.1; default: any that is free.
+        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        port: u16,
+        /// The daemon's `[status] socket`, if it is not beside the control socket.
+        #[arg(long, value_name = "PATH")]
+        status_socket: Option<PathBuf>,
+    },
     /// Show where a key stands and why: its rule, L1, who changed it last, L2, L3, and what readers
     /// will see; or the table's memory.
     ///
@@ -230,8 +241,12 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let socket = arguments.socket.as_deref().filter(|path| !path.as_os_str().is_empty());
+    if let Command::Page { port, status_socket } = &arguments.command {
+        return page::serve(socket, status_socket.as_deref(), *port);
+    }
     let mut builder = Client::builder().deadline(arguments.deadline.unwrap_or(DEADLINE));
-    if let Some(socket) = arguments.socket.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+    if let Some(socket) = socket {
         builder = builder.socket(socket);
     }
     let client = builder.connect()?;
@@ -247,6 +262,8 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Stats { clients: true, .. } | Command::Clients => clients::show(&client, json),
         Command::Stats { watch: Some(every), .. } => stats::watch(&client, *every, json),
         Command::Stats { .. } => stats::show(&client, json),
+        // Above, without a client.
+        Command::Page { .. } => Ok(ExitCode::SUCCESS),
         Command::Policies => tables::policies(&client, json),
         Command::Tiers => tables::tiers(&client, json),
         Command::Explain { key: Some(key), .. } => explain::show(&client, &bytes(key)?, json),

@@ -34,7 +34,7 @@ const REFUSAL_DEADLINE: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(100);
 
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
-    Retry-After: 1\r\nConnection: close\r\nContent-Length: 56\r\n\r\n\
+    Retry-After: 1\r\nConnection: close\r\nContent-Length: 57\r\n\r\n\
     {\"error\": \"too many connections; try again in a moment\"}\n";
 
 /// Something to accept connections from.

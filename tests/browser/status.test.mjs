@@ -205,7 +205,7 @@ test('nobody has read and there are no tiers: the page says so', async () => {
   assertQuiet(page);
   await screenshot(page, 'status-fresh');
   await page.context().close();
-  fresh.stop();
+  fresh.process.kill('SIGKILL');
 });
 
 test('a lost tier is seen, and so is a daemon that is gone', async () => {

@@ -3,6 +3,7 @@
 mod health;
 mod hostile;
 mod http;
+mod page;
 mod scrape;
 mod served;
 

@@ -156,6 +156,30 @@ fn promtool_accepts_metrics_and_rules() {
     assert!(!metrics.body.contains("pid=") && !open.body.contains("pid="));
 }
 
+/// The hazard: a dashboard or an alert that shows nothing, because a metric has another name.
+#[test]
+fn dashboard_and_rules_only_ask_for_metrics_that_there_are() {
+    let (memcached, redis) = (Server::memcached(), Server::redis());
+    let (_daemon, address) = start(&format!(
+        "[l2]\naddress = \"{}\"\n[l3]\nurl = \"redis://{}\"\n",
+        memcached.address(),
+        redis.address()
+    ));
+    let metrics = get(address, "/metrics").body;
+    let helps = metrics.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next());
+    let there: Vec<&str> = helps.collect();
+    let dashboard = include_str!("../../ops/grafana/l1d.json");
+    assert!(serde_json::from_str::<Value>(dashboard).is_ok());
+    for text in [dashboard, include_str!("../../ops/prometheus/alerts.yml")] {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let asked: Vec<&str> = words.filter(|word| word.starts_with("l1d_")).collect();
+        assert!(asked.len() > 8);
+        for name in asked {
+            assert!(there.contains(&name), "{name} is not in {there:?}");
+        }
+    }
+}
+
 /// The hazard: one scraper takes figures away from another, or a reload makes counters fall.
 #[test]
 fn counters_only_rise_whoever_reads_them() {

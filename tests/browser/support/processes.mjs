@@ -2,14 +2,15 @@
 
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
-import http from 'node:http';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import readline from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const PROGRAMS = process.env.L1D_PROGRAMS;
 export const L1D = path.join(PROGRAMS, 'l1d');
+const L1CTL = path.join(PROGRAMS, 'l1ctl');
 
 const children = new Set();
 const directories = new Set();
@@ -103,9 +104,8 @@ export class Daemon {
     ].join('\n'));
     fs.mkdirSync(path.join(daemon.directory, 'table'));
     await daemon.run();
-    daemon.forwarder = await forward(daemon.statusSocket);
-    /** Where readers look: the status socket, forwarded to a port. */
-    daemon.url = `http://127.0.0.1:${daemon.forwarder.address().port}/`;
+    /** Where readers look: the status socket, which `l1ctl page` passes on to. */
+    daemon.url = await daemon.page();
     return daemon;
   }
 
@@ -132,30 +132,15 @@ export class Daemon {
   }
 
   ctl(...args) {
-    const program = path.join(PROGRAMS, 'l1ctl');
-    return execFileSync(program, ['--socket', this.socket, ...args], { encoding: 'utf8' });
+    return execFileSync(L1CTL, ['--socket', this.socket, ...args], { encoding: 'utf8' });
   }
 
-  stop() {
-    this.forwarder.closeAllConnections();
-    this.forwarder.close();
-    this.process.kill('SIGKILL');
+  async page() {
+    const args = ['--socket', this.socket, 'page', '--status-socket', this.statusSocket];
+    const { stdout } = start(L1CTL, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    for await (const line of readline.createInterface(stdout)) {
+      if (line.startsWith('http://')) return line;
+    }
+    throw new Error('l1ctl page printed no address');
   }
-}
-
-/** A port that leads to a unix socket, as `ssh -L` makes one. */
-function forward(socket) {
-  const server = http.createServer((request, response) => {
-    const { method, url, headers } = request;
-    const onward = http.request({ socketPath: socket, method, path: url, headers }, (answer) => {
-      response.writeHead(answer.statusCode, answer.headers);
-      answer.pipe(response);
-    });
-    onward.on('error', () => response.destroy());
-    request.pipe(onward);
-  });
-  return new Promise((resolve) => {
-    // A test that is done need not wait for it.
-    server.listen(0, '127.0.0.1', () => resolve(server.unref()));
-  });
 }
