@@ -7,8 +7,8 @@ import { L1D, endAll, freePort, start, startTiers, until } from './support/proce
 
 const FRAMES = 6;
 const FRAME_MS = 700;
-const [WIDTH, HEIGHT] = [1120, 800];
-const QUALITY = 55;
+const [WIDTH, HEIGHT] = [1120, 810];
+const QUALITY = 45;
 const PICTURE = new URL('../../docs/demo-page.webp', import.meta.url).pathname;
 
 /** A chunk of a RIFF file. */

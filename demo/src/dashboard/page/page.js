@@ -96,7 +96,7 @@ async function look() {
   clearTimeout(timer);
   if (isAsking || document.visibilityState !== 'visible') return;
   isAsking = true;
-  let state = 'Playing.';
+  let state = '';
   try {
     const response = await fetch('api/demo', {
       cache: 'no-store', signal: AbortSignal.timeout(DEADLINE_MS),
@@ -105,7 +105,7 @@ async function look() {
   } catch {
     state = 'The demo has ended; these are its last figures.';
   }
-  document.documentElement.classList.toggle('lost', state !== 'Playing.');
+  document.documentElement.classList.toggle('lost', state !== '');
   setText(document.getElementById('state'), state);
   isAsking = false;
   timer = setTimeout(look, EVERY_MS);
