@@ -47,7 +47,7 @@ export async function textWhen(page, selector, pattern) {
   await page.waitForFunction(([selector, source]) => {
     const text = document.querySelector(selector)?.textContent.replaceAll('\u00a0', ' ') ?? '';
     return new RegExp(source).test(text);
-  }, [selector, pattern.source], { timeout: 8000 });
+  }, [selector, pattern.source], { timeout: 15000 });
   return text(page, selector);
 }
 

@@ -23,7 +23,7 @@ export function endAll() {
 process.on('exit', endAll);
 
 /** Waits until `ready` returns something true. */
-export async function until(what, ready, seconds = 10) {
+export async function until(what, ready, seconds = 20) {
   const end = Date.now() + seconds * 1000;
   let last;
   while (Date.now() < end) {
