@@ -110,7 +110,8 @@ pub(super) fn encode(level: Level, message: &str, more: &[u8]) -> Vec<u8> {
     let mut encoded = Vec::new();
     append(&mut encoded, "PRIORITY", &priority(level).to_string());
     append(&mut encoded, "SYSLOG_IDENTIFIER", "l1d");
-    let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
+    let mut ends = (0..=message.len().min(MESSAGE_BYTES_MAX)).rev();
+    let end = ends.find(|end| message.is_char_boundary(*end)).unwrap_or(0);
     append(&mut encoded, "MESSAGE", &message[..end]);
     if more.len() <= MESSAGE_BYTES_MAX {
         encoded.extend_from_slice(more);
