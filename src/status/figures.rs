@@ -26,6 +26,9 @@ pub(super) enum Failure {
     /// The owner turned the request down, or the key is impossible.
     #[error("{0}")]
     Refused(String),
+    /// The daemon has no room for another connection.
+    #[error("{0}")]
+    Full(String),
     /// Too many explanations are under way.
     #[error("{EXPLANATIONS_MAX} explanations are under way; try again in a moment")]
     Busy,
@@ -136,9 +139,8 @@ async fn ask(request: impl FnOnce() -> Result<String, Error> + Send + 'static) -
     match asked {
         Ok(Ok(text)) => Ok(text.into()),
         // A refusal is an answer.
-        Ok(Err(error @ (Error::Refused { .. } | Error::Busy { .. }))) => {
-            Err(Failure::Refused(error.to_string()))
-        }
+        Ok(Err(error @ Error::Refused { .. })) => Err(Failure::Refused(error.to_string())),
+        Ok(Err(error @ Error::Busy { .. })) => Err(Failure::Full(error.to_string())),
         Ok(Err(error)) => Err(Failure::NoAnswer(error.to_string())),
         Err(error) => Err(Failure::NoAnswer(error.to_string())),
     }

@@ -53,7 +53,9 @@ pub(super) fn wrong_method() -> Reply {
 impl From<Failure> for Reply {
     fn from(failure: Failure) -> Reply {
         let status = match &failure {
-            Failure::NoAnswer(_) | Failure::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::NoAnswer(_) | Failure::Full(_) | Failure::Busy => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Failure::Refused(_) => StatusCode::BAD_REQUEST,
         };
         failed(status, &failure.to_string())

@@ -43,6 +43,17 @@ fn a_stuck_owner_shows_in_health() {
     until("readiness", || (get(address, "/readyz").status == 200).then_some(()));
 }
 
+/// The hazard: a daemon that is restarted because it has much to do.
+#[test]
+fn a_full_daemon_is_healthy_and_not_ready() {
+    let (daemon, address) = start("[daemon]\nclients_max = 8\n");
+    let statuses = || ["/healthz", "/readyz", "/metrics"].map(|path| get(address, path).status);
+    let full: Vec<_> = (0..8).map(|_| test_support::daemon::connect(&daemon)).collect();
+    assert_eq!(statuses(), [200, 503, 503]);
+    drop(full);
+    until("room", || (statuses() == [200; 3]).then_some(()));
+}
+
 #[test]
 fn lost_tiers_change_neither_health_nor_readiness() {
     let redis = Server::redis();
