@@ -242,7 +242,8 @@ fn the_page_shows_every_way_and_a_shared_l1_has_every_signal() {
         Some(line.split_once("http://")?.1.trim_end_matches('/').to_owned())
     });
     let all = wait_for("some seconds of play", || {
-        figures(&address).filter(|all| number(&all["elapsed_ms"]) > 4000.0)
+        let all = figures(&address)?;
+        all["elapsed_ms"].as_u64().is_some_and(|ms| ms > 4000).then_some(all)
     });
     for (name, live) in [("l1d", 20.0..=20.0), ("l1-2s", 0.0..=20.0), ("l1-30s", 0.0..=10.0)] {
         let way = way(&all, name);
