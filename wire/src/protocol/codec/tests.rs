@@ -81,7 +81,7 @@ fn response_parts() -> impl Strategy<Value = ResponseParts> {
 }
 
 fn response(parts: &ResponseParts) -> Response<'_> {
-    const CODES: [ErrorCode; 9] = [
+    const CODES: [ErrorCode; 11] = [
         ErrorCode::Other,
         ErrorCode::Malformed,
         ErrorCode::TooLarge,
@@ -91,6 +91,8 @@ fn response(parts: &ResponseParts) -> Response<'_> {
         ErrorCode::Busy,
         ErrorCode::Internal,
         ErrorCode::WrongProtocol,
+        ErrorCode::LoadFailed,
+        ErrorCode::Full,
     ];
     let (kind, bytes, text, words, number, mark) = parts;
     match kind {
