@@ -164,6 +164,7 @@ impl<M: MemoryMut> Table<M> {
         self.pins.set_most(pins::Most::of(self.writer.geometry(), self.log.usable()));
         // There is room again.
         self.update_filling();
+        self.give_up_reclaiming();
     }
 
     /// Segments without entries.
