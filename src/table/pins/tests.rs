@@ -249,7 +249,7 @@ fn kills_in_a_row_while_segments_are_reclaimed_lose_nothing_pinned() {
     for n in 0..table.stats().log_bytes / 1100 {
         if n % 3 == 0 {
             keys.push(key("lock", n));
-            table.put(&pinned(&keys[keys.len() - 1], &value_of(n as usize, 500)), 0).unwrap();
+            table.put(&pinned(&keys[keys.len() - 1], &value_of(keys.len(), 500)), 0).unwrap();
         }
         table.put(&entry(&key("other", n), &[1; 800]), 0).unwrap();
     }
