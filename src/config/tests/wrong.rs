@@ -83,7 +83,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         "[[policy]]\nprefix = 'a'\nevict = 'never'\nshare_max = '30%'\n\
          [[policy]]\nprefix = 'b'\nevict = 'never'\nshare_max = '10.1%'",
         "7:9",
-        &["[[policy]] b", "40.1%", "40% is the most", "lower its share_max"],
+        &["[[policy]] \"b\"", "40.1%", "40% is the most", "lower its share_max"],
     ),
     ("[table]\nabsent_share_max = '200%'", "2:20", &["at most 100%", "absent_share_max = \"5%\""]),
     // Words, modes, paths, servers.
