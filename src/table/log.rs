@@ -236,7 +236,7 @@ impl Log {
         self.closed[stream.queue().index()].push_back(old);
     }
 
-    /// Opens the closed segment with the most room for a stream, behind its entries.
+    /// Opens the closed segment with the most room for a stream, to go on after its entries.
     pub(super) fn reopen<M: MemoryMut>(&mut self, writer: &Writer<M>, stream: Stream) {
         self.close(writer, stream);
         let roomiest = self.all_closed().min_by_key(|n| self.segments[*n as usize].filled_words);

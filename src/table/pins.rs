@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 
 /// Shares are in thousandths.
 const WHOLE: u64 = 1000;
-/// Segments that are open for other entries, or free. Half of the others may hold pins: while a
-/// third of the pins' memory is dead, it is compacted before they get another segment.
+/// Segments that other entries have open, or that are free. Pins may fill half of the rest: they get
+/// no further segment while a third of the memory in theirs is dead, but that is compacted.
 const OTHER_SEGMENTS: u64 = 3;
 
 /// Why the table does not take an entry. Nothing has changed.

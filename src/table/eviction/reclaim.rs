@@ -60,7 +60,6 @@ impl Job {
 impl<M: MemoryMut> Table<M> {
     /// Room for `words` words at the end of a queue. Reclaims segments if needed. `None`: all is
     /// taken by entries that are never evicted.
-    #[inline]
     pub(in crate::table) fn reserve(
         &mut self,
         words: usize,
@@ -125,8 +124,8 @@ impl<M: MemoryMut> Table<M> {
             self.drop_oldest(stream, now);
         }
         if !self.may_open(stream) && self.log.free.is_empty() {
-            // There are pinned entries in each segment, and none is free for them. No slot has ever
-            // referred to what is behind the end of a segment, so it may be written (S4).
+            // Each segment holds pinned entries, and none is free to copy them to. No slot has ever
+            // referred to anything after the end of a segment, so that may be written (S4).
             self.log.reopen(&self.writer, Stream::Pinned);
             self.drop_oldest(stream, now);
         }
