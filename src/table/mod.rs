@@ -159,6 +159,7 @@ impl<M: MemoryMut> Table<M> {
         self.budgets.set_log_words(self.usable_words());
         // There is room again.
         self.update_filling();
+        self.give_up_reclaiming();
     }
 
     /// Segments without entries.

@@ -129,6 +129,13 @@ impl<M: MemoryMut> Table<M> {
         }
     }
 
+    /// Keeps what is left of the segment that is being reclaimed, because there is room again.
+    pub(in crate::table) fn give_up_reclaiming(&mut self) {
+        self.eviction.job = None;
+        self.eviction.passed = None;
+        self.eviction.is_ready = false;
+    }
+
     fn finish_job(&mut self, now: u32) {
         while self.eviction.job.is_some() {
             self.reclaim(usize::MAX, now);
