@@ -29,7 +29,7 @@ use crate::sentinel::PerProcess;
 use crate::settings::Settings;
 use crate::table::{Table, TableRead};
 use greet::Unnegotiated;
-use shm_layout::{Hit, NoHit};
+use shm_layout::{Hit, Mapped, NoHit, Receiver};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -100,6 +100,22 @@ impl Shared {
     pub(crate) fn read_fast(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Hit, NoHit> {
         let table = self.attachments.current().ok_or(NoHit::Detached)?;
         let hit = table.read_fast(key, value)?;
+        self.note_hit(table, key);
+        Ok(hit)
+    }
+
+    /// [`read_fast`](Self::read_fast) with another receiver.
+    ///
+    /// # Errors
+    /// As there; what was received is then void.
+    #[inline(always)]
+    pub(crate) fn receive_fast(
+        &self,
+        key: &[u8],
+        receiver: &mut impl Receiver<Mapped>,
+    ) -> Result<Hit, NoHit> {
+        let table = self.attachments.current().ok_or(NoHit::Detached)?;
+        let hit = table.receive_fast(key, receiver)?;
         self.note_hit(table, key);
         Ok(hit)
     }
