@@ -168,7 +168,7 @@ fn listen(config: &DaemonConfig) -> Result<ListeningSocket, SocketError> {
             );
         }
     }
-    ListeningSocket::listen(&path, config.socket_mode, "--socket")
+    ListeningSocket::listen(&path, (config.socket_mode, None), "--socket")
 }
 
 /// Prepares to read the configuration again.

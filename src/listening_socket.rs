@@ -12,7 +12,9 @@ use nix::sys::socket::{
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{
+    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown,
+};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -54,14 +56,15 @@ impl ListeningSocket {
         ListeningSocket { listener, made: None }
     }
 
-    /// Listens at `path` with these permission bits; replaces a socket file without a listener.
-    /// `setting` names another path, for messages: `--socket`.
+    /// Listens at `path` with these permission bits, and this group if it is not to be the
+    /// process's; replaces a socket file without a listener. `setting` names another path, for
+    /// messages: `--socket`.
     ///
     /// # Errors
     /// The path cannot be bound, or another process serves it.
     pub fn listen(
         path: &Path,
-        mode: u32,
+        (mode, group): (u32, Option<u32>),
         setting: &'static str,
     ) -> Result<ListeningSocket, SocketError> {
         let lock = lock(path, setting)?;
@@ -69,7 +72,8 @@ impl ListeningSocket {
         let socket =
             bound(path).map_err(|error| SocketError::new(path, error, no_directory(setting)))?;
         // Until it listens, connecting is refused: nobody connects before the mode is right.
-        let prepared = fs::set_permissions(path, Permissions::from_mode(mode))
+        let prepared = chown(path, None, group)
+            .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
             .and_then(|()| fs::symlink_metadata(path))
             .and_then(|found| {
                 listen(&socket, Backlog::new(BACKLOG)?)?;

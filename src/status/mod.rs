@@ -27,7 +27,6 @@ use metrics::Metrics;
 use routes::Routes;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::chown;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -87,14 +86,16 @@ impl Status {
         group: Option<u32>,
         samples: Samples,
     ) -> Result<Option<Status>, StatusError> {
-        let socket = match config.socket(control).map(|path| listen(&path, config, group)) {
+        let permissions = (config.socket_mode, group);
+        let listen = |path: &Path| ListeningSocket::listen(path, permissions, "[status] socket");
+        let socket = match config.socket(control).as_deref().map(listen) {
             None => None,
             Some(Ok(socket)) => Some(socket),
             Some(Err(error)) if config.socket == StatusSocket::BesideControl => {
                 tracing::warn!("no status page and no metrics on a socket: {error}");
                 None
             }
-            Some(Err(error)) => return Err(error),
+            Some(Err(error)) => return Err(error.into()),
         };
         let tcp = config.listen.map(|address| {
             let bound = TcpListener::bind(address);
@@ -130,16 +131,6 @@ impl Drop for Status {
             let _ = thread.join();
         }
     }
-}
-
-fn listen(
-    path: &Path,
-    config: &StatusConfig,
-    group: Option<u32>,
-) -> Result<ListeningSocket, StatusError> {
-    let socket = ListeningSocket::listen(path, config.socket_mode, "[status] socket")?;
-    chown(path, None, group)?;
-    Ok(socket)
 }
 
 fn run(

@@ -15,8 +15,8 @@ const SMALL: &str = "[table]\nvalue_bytes_max = \"64KiB\"\n";
 
 /// A daemon that serves status requests over TCP, too, and the address.
 fn start(more: &str) -> (Daemon, SocketAddr) {
-    // The port is free again when the listener is dropped; another test may take it meanwhile, for
-    // its own daemon, which then fails to start: no such port is asked for in so short a time.
+    // The port is free again when the listener is dropped. The system gives out others first, so
+    // that no other test gets it before the daemon has it.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = format!("[status]\nlisten = \"{address}\"\n{SMALL}{more}");
     (Daemon::start(PROGRAM, &config, "16MiB"), address)

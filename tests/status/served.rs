@@ -3,7 +3,7 @@
 use super::http::{Reply, connect, get, get_at, get_with, send, status_socket};
 use super::{PROGRAM, SMALL, start};
 use l1d_wire::snapshot::{Clients, Explanation, History, Snapshot};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use test_support::daemon::Daemon;
 use test_support::servers::until;
 
@@ -122,6 +122,14 @@ fn the_socket_is_where_and_for_whom_it_is_configured() {
     assert_eq!(mode & 0o777, 0o600);
     daemon.terminate();
     assert!(!socket.exists());
+    if nix::unistd::geteuid().is_root() {
+        // The readers' group is that of the table.
+        daemon.configure("[table]\nvalue_bytes_max = \"64KiB\"\ngroup = \"4\"\n");
+        daemon.restart();
+        let found = std::fs::metadata(&socket).unwrap();
+        assert_eq!((found.gid(), found.mode() & 0o777), (4, 0o660));
+        daemon.terminate();
+    }
 
     let place = daemon.socket().with_file_name("elsewhere");
     daemon.configure(&config(&format!("socket = \"{}\"", place.display())));
