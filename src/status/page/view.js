@@ -92,7 +92,7 @@ function lede({ clients, hits, recent, tiers }) {
 
 /** What somebody should do something about. */
 function alarms(snapshot) {
-  const { requests, daemon, tiers, moves, index_advice: index } = snapshot;
+  const { requests, daemon, tiers, moves, policies, index_advice: index } = snapshot;
   const all = [];
   for (const [name, tier] of tierList(tiers)) {
     if (tier.breaker !== 'closed') all.push(`${name}: ${stateOf(tier)}, ${sinceOf(tier)}`);
@@ -101,6 +101,11 @@ function alarms(snapshot) {
     all.push(`memcached owes ${counted(tiers.l2_debts, 'delete')}; it is not read for these keys.`);
   }
   if (index) all.push(`Index: ${index}.`);
+  const isFull = (rule) => rule.refused_as_full > 0;
+  for (const { prefix, refused_as_full: refused } of policies.filter(isFull)) {
+    all.push(`${counted(refused, 'new key or larger value', 'new keys or larger values')} of `
+      + `"${prefix}" refused: its entries are never evicted, and its share is used up.`);
+  }
   const failed = [
     [requests.refused, 'not taken by the store of record'],
     [requests.unknown_outcomes, 'with an unknown outcome'],
