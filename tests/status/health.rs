@@ -8,6 +8,9 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use std::time::{Duration, Instant};
 use test_support::servers::{Server, until};
 
+/// A deadline of the server's for each answer, on a busy machine.
+const QUICKLY: Duration = Duration::from_secs(10);
+
 /// A debugger stops the owner's thread alone; the status thread goes on.
 #[test]
 fn a_stuck_owner_shows_in_health() {
@@ -25,7 +28,7 @@ fn a_stuck_owner_shows_in_health() {
         let begun = Instant::now();
         let [health, ready] = ["/healthz", "/readyz"].map(|path| get(address, path));
         assert_eq!((health.status, ready.status), (503, 503), "{health:?}");
-        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < QUICKLY, "{:?}", begun.elapsed());
         assert!(health.body.contains("does not answer"), "{health:?}");
     }
     // What needs no answer of the owner's.
@@ -37,7 +40,7 @@ fn a_stuck_owner_shows_in_health() {
             scope.spawn(|| assert_eq!(get(address, "/metrics").status, 503));
         }
     });
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < QUICKLY, "{:?}", begun.elapsed());
     ptrace::detach(owner, None).unwrap();
     until("health", || (get(address, "/healthz").status == 200).then_some(()));
     until("readiness", || (get(address, "/readyz").status == 200).then_some(()));

@@ -99,7 +99,8 @@ fn prometheus_reads_what_the_daemon_counts() {
     }
     let (memcached, redis) = (Server::memcached(), Server::redis());
     let (daemon, address) = start(&format!(
-        "[l2]\naddress = \"{}\"\n[l3]\nurl = \"redis://{}\"\n[[policy]]\nprefix = \"a:\"\n",
+        "[l2]\naddress = \"{}\"\ndeadline = \"20s\"\n[l3]\nurl = \"redis://{}\"\n\
+         deadline = \"20s\"\n[[policy]]\nprefix = \"a:\"\n",
         memcached.address(),
         redis.address()
     ));
