@@ -1,13 +1,15 @@
 //! The command line of `l1d`.
 
+mod completions;
 #[cfg(feature = "demo")]
 mod demo;
 mod output;
 mod serve;
 
+pub(crate) use completions::Completions;
 pub use output::{print, print_error, print_on};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -54,6 +56,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the completions of this command line for a shell.
+    #[command(after_help = "Examples:\n  \
+        l1d completions bash > ~/.local/share/bash-completion/completions/l1d\n  \
+        l1d completions fish > ~/.config/fish/completions/l1d.fish")]
+    Completions(Completions),
+}
+
+/// The command line's definition, from which its man pages are made.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs `l1d` with the process's arguments.
@@ -74,6 +87,9 @@ pub fn run() -> ExitCode {
             ExitCode::from(USAGE)
         }
         Command::CheckConfig { file, json } => check_config(&file, json),
+        Command::Completions(completions) => {
+            completions.print("l1d", &command()).map_or_else(unwritable, |()| ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -44,7 +44,9 @@ impl Serve {
         let signals = match ProcessSignals::block() {
             Ok(signals) => signals,
             Err(error) => {
-                print_error(format_args!("l1d: cannot take signals: {error}"));
+                print_error(format_args!(
+                    "l1d: cannot block signals, so as to end when one comes: {error}"
+                ));
                 return ExitCode::from(REFUSED);
             }
         };

@@ -17,8 +17,8 @@ pub(crate) use advise::sentence_of as advice_sentence;
 pub(crate) use clients::{program, user};
 pub(crate) use explain::{author, sentence_of as explanation_sentence};
 
-use crate::cli::{REFUSED, TIER_FAILED, UNREACHABLE, USAGE, print_error};
-use clap::{Parser, Subcommand};
+use crate::cli::{Completions, REFUSED, TIER_FAILED, UNREACHABLE, USAGE, print_error};
+use clap::{CommandFactory, Parser, Subcommand};
 use key::lifetime;
 use l1d_client::{Client, Error, Lifetime};
 use l1d_wire::place::SOCKET_VARIABLE;
@@ -96,7 +96,7 @@ enum Command {
     },
     #[command(flatten)]
     Operation(operations::Operation),
-    /// Show how the cache does: hit ratio, reads and writes, memory, evictions, tiers, clients.
+    /// Show how the cache is doing: hit ratio, reads and writes, memory, evictions, tiers, clients.
     Stats {
         /// Show it again every so many seconds, 2 by default, with rates since the last look.
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -171,6 +171,11 @@ enum Command {
         #[arg(default_value = "")]
         prefix: String,
     },
+    /// Print the completions of this command line for a shell.
+    #[command(after_help = "Examples:\n  \
+        l1ctl completions bash > ~/.local/share/bash-completion/completions/l1ctl\n  \
+        l1ctl completions fish > ~/.config/fish/completions/l1ctl.fish")]
+    Completions(Completions),
 }
 
 #[derive(Debug, Subcommand)]
@@ -184,6 +189,12 @@ enum PolicyCommand {
     /// Have the daemon read its configuration file again. Returns when the policy is in force, and
     /// shows what has changed; exit code 4 and the errors with their lines if the file is refused.
     Reload,
+}
+
+/// The command line's definition, from which its man pages are made.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Reasons for a command to fail.
@@ -203,6 +214,13 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
         Failure::Usage(format!("cannot write to standard output: {error}"))
     }
+}
+
+/// The daemon's `what` is no document that this program reads.
+fn other_release(what: &str, error: &serde_json::Error) -> Failure {
+    Failure::Usage(format!(
+        "cannot read the daemon's {what}: {error}; use the l1ctl of the daemon's release"
+    ))
 }
 
 /// Runs `l1ctl` with the process's arguments.
@@ -245,6 +263,10 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
     if let Command::Page { port, status_socket } = &arguments.command {
         return page::serve(socket, status_socket.as_deref(), *port);
     }
+    if let Command::Completions(completions) = &arguments.command {
+        completions.print("l1ctl", &command())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut builder = Client::builder().deadline(arguments.deadline.unwrap_or(DEADLINE));
     if let Some(socket) = socket {
         builder = builder.socket(socket);
@@ -263,7 +285,7 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Stats { watch: Some(every), .. } => stats::watch(&client, *every, json),
         Command::Stats { .. } => stats::show(&client, json),
         // Above, without a client.
-        Command::Page { .. } => Ok(ExitCode::SUCCESS),
+        Command::Page { .. } | Command::Completions(_) => Ok(ExitCode::SUCCESS),
         Command::Policies => tables::policies(&client, json),
         Command::Tiers => tables::tiers(&client, json),
         Command::Explain { key: Some(key), .. } => explain::show(&client, &bytes(key)?, json),
