@@ -15,6 +15,12 @@ const WALK_DEADLINE: Duration = Duration::from_secs(60);
 
 impl Client {
     /// The requests of an administrator.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// println!("{}", cache.admin().check_json()?);
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn admin(&self) -> Admin<'_> {
         Admin { client: self }
@@ -37,6 +43,12 @@ pub struct Admin<'a> {
 impl Admin<'_> {
     /// Figures of the daemon.
     ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// println!("{}", cache.admin().stats_json()?);
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::Deadline`], [`Error::Refused`].
@@ -45,6 +57,12 @@ impl Admin<'_> {
     }
 
     /// Figures of each connected client: the daemon's counts, and those that the client reports.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// println!("{}", cache.admin().clients_json()?);
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -55,6 +73,12 @@ impl Admin<'_> {
 
     /// The policy and the entry of one key, as the daemon knows them.
     ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// println!("{}", cache.admin().explain_json("market:BTC")?);
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`stats_json`](Self::stats_json).
@@ -64,6 +88,12 @@ impl Admin<'_> {
 
     /// Checks every invariant of the table. May take long: its deadline is a minute.
     ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// println!("{}", cache.admin().check_json()?);
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`stats_json`](Self::stats_json).
@@ -72,6 +102,12 @@ impl Admin<'_> {
     }
 
     /// The policy in force.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// println!("{}", cache.admin().policy_json()?);
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -84,6 +120,12 @@ impl Admin<'_> {
     /// for every process of the host, with what has changed, what was dropped and what needs a
     /// restart. Only for root and the daemon's own user.
     ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// println!("{}", cache.admin().reload_policy()?);
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`stats_json`](Self::stats_json). [`Error::Refused`]: the file cannot be
@@ -94,6 +136,14 @@ impl Admin<'_> {
 
     /// [`reload_policy`](Self::reload_policy) that waits no longer than `deadline`. The reload goes
     /// on in the daemon all the same, and its log tells how it ended.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let changes = cache.admin().reload_policy_within(Duration::from_secs(5))?;
+    /// println!("{changes}");
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -107,6 +157,12 @@ impl Admin<'_> {
     /// The hit ratio that the table would have at other sizes, estimated from the reads since the
     /// daemon started.
     ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// println!("{}", cache.admin().advise_json()?);
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`stats_json`](Self::stats_json).
@@ -118,6 +174,14 @@ impl Admin<'_> {
     /// bytes (0: their current size), while reads and writes continue. `None` keeps the current
     /// size, or takes the configured entry size. Returns when the move is done; its deadline is ten
     /// minutes, after which the daemon continues the move. Only for root and the daemon's own user.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// // 2 GiB, and an index for entries of the configured size.
+    /// let report = cache.admin().resize(Some(2 << 30), None)?;
+    /// println!("{report}");
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -136,6 +200,12 @@ impl Admin<'_> {
     /// Makes every entry whose key begins with `prefix` invisible in the table and in this
     /// process's cache; an empty prefix means all entries. The tiers keep their values, and other
     /// processes' caches keep their keys of process scope.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// cache.admin().flush("market:")?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

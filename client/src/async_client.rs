@@ -1,7 +1,7 @@
 //! The client for tokio: hits at once, everything else without holding up a thread.
 
 use crate::client::Client;
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::mailbox::ClientEnd;
 use crate::pending::Pending;
 use crate::socket::Socket;
@@ -44,12 +44,34 @@ impl From<Client> for AsyncClient {
 impl AsyncClient {
     /// The underlying client, for operations that do not wait: `peek`, and `read_with` of values in
     /// the table.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), l1d_client::Error> {
+    /// # let client = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// # let cache = l1d_client::AsyncClient::from(client);
+    /// if let Some(price) = cache.client().peek("market:BTC") {
+    ///     println!("{} bytes, and nothing was awaited", price.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
     }
 
     /// Like [`Client::get`].
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), l1d_client::Error> {
+    /// # let client = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// # let cache = l1d_client::AsyncClient::from(client);
+    /// if let Some(price) = cache.get("market:BTC").await? {
+    ///     println!("{}", String::from_utf8_lossy(&price));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -60,6 +82,18 @@ impl AsyncClient {
 
     /// Like [`Client::lookup`].
     ///
+    /// ```no_run
+    /// # use l1d_client::Lookup;
+    /// # async fn run() -> Result<(), l1d_client::Error> {
+    /// # let client = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// # let cache = l1d_client::AsyncClient::from(client);
+    /// if let Lookup::Absent = cache.lookup("system:alerts").await? {
+    ///     println!("no alerts");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`Client::lookup`].
@@ -68,6 +102,15 @@ impl AsyncClient {
     }
 
     /// Like [`Client::set`].
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), l1d_client::Error> {
+    /// # let client = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// # let cache = l1d_client::AsyncClient::from(client);
+    /// cache.set("market:BTC", "64000").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -82,6 +125,22 @@ impl AsyncClient {
 
     /// Like [`Client::set_with`]. A set with `no_wait` that cannot be handed to the daemon at once,
     /// because this process is not attached or the value is large, awaits the daemon's answer.
+    ///
+    /// ```no_run
+    /// use l1d_client::{Lifetime, SetOptions};
+    /// use std::time::Duration;
+    ///
+    /// # async fn run() -> Result<(), l1d_client::Error> {
+    /// # let client = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// # let cache = l1d_client::AsyncClient::from(client);
+    /// let options = SetOptions {
+    ///     lifetime: Lifetime::For(Duration::from_secs(5)),
+    ///     ..SetOptions::default()
+    /// };
+    /// cache.set_with("market:BTC", "64000", &options).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -102,6 +161,17 @@ impl AsyncClient {
     }
 
     /// Like [`Client::delete`].
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), l1d_client::Error> {
+    /// # let client = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// # let cache = l1d_client::AsyncClient::from(client);
+    /// if cache.delete("market:BTC").await?.existed {
+    ///     println!("deleted");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -164,7 +234,11 @@ impl Pause {
 /// Fails without a runtime, where tokio would panic.
 pub(crate) fn runtime() -> Result<(), Error> {
     let found = tokio::runtime::Handle::try_current();
-    found.map(drop).map_err(|error| broken(std::io::Error::other(error)))
+    found.map(drop).map_err(|error| Error::System {
+        what: "waiting for the daemon",
+        reason: "it takes a tokio runtime: call this in one".to_owned(),
+        source: Some(Cause::of(error)),
+    })
 }
 
 pub(crate) fn broken(error: std::io::Error) -> Error {

@@ -40,6 +40,19 @@ impl AsyncClient {
 
     /// [`get_or_load`](Self::get_or_load) with a lease, a wait, and how to store the value.
     ///
+    /// ```no_run
+    /// # use l1d_client::LoadOptions;
+    /// # use std::time::Duration;
+    /// # async fn query() -> Result<String, std::io::Error> { Ok(String::new()) }
+    /// # async fn run() -> Result<(), l1d_client::Error> {
+    /// # let client = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// # let cache = l1d_client::AsyncClient::from(client);
+    /// let options = LoadOptions { lease: Duration::from_secs(5), ..LoadOptions::default() };
+    /// let report = cache.get_or_load_with("report:daily", &options, query).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`Client::get_or_load`].
@@ -73,6 +86,22 @@ impl AsyncClient {
     }
 
     /// Like [`Client::reserve`].
+    ///
+    /// ```no_run
+    /// use l1d_client::{LoadOptions, Reservation, SetOptions};
+    ///
+    /// # async fn run() -> Result<(), l1d_client::Error> {
+    /// # let client = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// # let cache = l1d_client::AsyncClient::from(client);
+    /// match cache.reserve("report:daily", &LoadOptions::default()).await? {
+    ///     Reservation::Found(report) => println!("{} bytes", report.len()),
+    ///     Reservation::Reserved(token) => {
+    ///         cache.fill(token, "the report", &SetOptions::default()).await?;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -128,6 +157,20 @@ impl AsyncClient {
 
     /// Like [`Client::fill`].
     ///
+    /// ```no_run
+    /// use l1d_client::{Reservation, SetOptions};
+    ///
+    /// # async fn run() -> Result<(), l1d_client::Error> {
+    /// # let client = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// # let cache = l1d_client::AsyncClient::from(client);
+    /// # let options = l1d_client::LoadOptions::default();
+    /// if let Reservation::Reserved(token) = cache.reserve("report:daily", &options).await? {
+    ///     cache.fill(token, "the report", &SetOptions::default()).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`Client::fill`].
@@ -141,6 +184,20 @@ impl AsyncClient {
     }
 
     /// Like [`Client::abandon`].
+    ///
+    /// ```no_run
+    /// use l1d_client::Reservation;
+    ///
+    /// # async fn run() -> Result<(), l1d_client::Error> {
+    /// # let client = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// # let cache = l1d_client::AsyncClient::from(client);
+    /// # let options = l1d_client::LoadOptions::default();
+    /// if let Reservation::Reserved(token) = cache.reserve("report:daily", &options).await? {
+    ///     cache.abandon(token, Some("the database is down")).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

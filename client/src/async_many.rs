@@ -10,6 +10,16 @@ impl AsyncClient {
     /// Like [`Client::get_many`](crate::Client::get_many); where the keys take several requests,
     /// each has the client's deadline.
     ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), l1d_client::Error> {
+    /// # let client = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// # let cache = l1d_client::AsyncClient::from(client);
+    /// let prices = cache.get_many(&["market:BTC", "market:ETH"]).await?;
+    /// println!("{} of 2", prices.iter().flatten().count());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`Client::get_many`](crate::Client::get_many).
@@ -25,6 +35,20 @@ impl AsyncClient {
 
     /// Like [`Client::lookup_many`](crate::Client::lookup_many); where the keys take several
     /// requests, each has the client's deadline.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), l1d_client::Error> {
+    /// # let client = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// # let cache = l1d_client::AsyncClient::from(client);
+    /// for price in cache.lookup_many(&["market:BTC", "market:ETH"]).await {
+    ///     match price {
+    ///         Ok(price) => println!("{:?}", price.found()),
+    ///         Err(error) => println!("{error}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn lookup_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Vec<Result<Lookup, Error>> {
         self.look_up(keys).await.0
     }

@@ -40,12 +40,24 @@ impl ClientBuilder {
     /// `/run/l1d/l1d.sock`, if its directory exists, even if no daemon answers there; otherwise the
     /// user's own, `l1d/l1d.sock` in `$XDG_RUNTIME_DIR` or `/run/user/UID`, or
     /// `/tmp/l1d-UID/l1d.sock`. At the user's own only a daemon of that user (or root) is trusted.
+    ///
+    /// ```no_run
+    /// let cache = l1d_client::Client::builder().socket("/run/l1d/l1d.sock").connect()?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn socket(mut self, path: impl Into<PathBuf>) -> ClientBuilder {
         self.socket = Some(path.into());
         self
     }
 
     /// The longest that a call may take which has to ask the daemon; 1 s by default.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// let cache = l1d_client::Client::builder().deadline(Duration::from_millis(200)).connect()?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn deadline(mut self, deadline: Duration) -> ClientBuilder {
         self.settings.deadline = deadline;
         self
@@ -54,6 +66,14 @@ impl ClientBuilder {
     /// The longest that a `peek` can take, which attaches when the table was replaced; 250 ms by
     /// default. Calls that ask the daemon wait for it until their own deadline, also while it is
     /// still starting.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// let builder = l1d_client::Client::builder().attach_deadline(Duration::from_millis(50));
+    /// let cache = builder.connect()?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn attach_deadline(mut self, deadline: Duration) -> ClientBuilder {
         self.settings.attach_deadline = deadline;
         self
@@ -62,6 +82,11 @@ impl ClientBuilder {
     /// The most connections for requests that do not travel in the mailbox, and so the number of
     /// threads that can make such a request at once; 4 by default, at least 1. They are opened on
     /// demand.
+    ///
+    /// ```no_run
+    /// let cache = l1d_client::Client::builder().connections_max(1).connect()?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn connections_max(mut self, connections: usize) -> ClientBuilder {
         self.settings.connections_max = connections;
         self
@@ -69,6 +94,11 @@ impl ClientBuilder {
 
     /// `false`: requests travel over the control socket and not in a mailbox. Slower; for
     /// comparison, and where memory is so short that its 200 KiB matter.
+    ///
+    /// ```no_run
+    /// let cache = l1d_client::Client::builder().mailbox(false).connect()?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn mailbox(mut self, mailbox: bool) -> ClientBuilder {
         self.settings.mailbox = mailbox;
         self
@@ -77,6 +107,13 @@ impl ClientBuilder {
     /// How long a thread spins for the daemon's answer before it sleeps; 50 µs by default, zero for
     /// a thread that must not waste processor time. It spins only if the daemon runs on another
     /// processor and its answers have been about that fast.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// let cache = l1d_client::Client::builder().spin(Duration::ZERO).connect()?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn spin(mut self, spin: Duration) -> ClientBuilder {
         self.settings.spin = spin;
         self
@@ -85,6 +122,13 @@ impl ClientBuilder {
     /// The part of the table that attaching enters into this process's page table; by default
     /// [`Populate::Auto`]. A forked child's page table does not have the table: it is populated at
     /// the child's first request to the daemon, and reads before that fault.
+    ///
+    /// ```no_run
+    /// use l1d_client::Populate;
+    ///
+    /// let cache = l1d_client::Client::builder().populate(Populate::Nothing).connect()?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn populate(mut self, populate: Populate) -> ClientBuilder {
         self.settings.populate = populate;
         self
@@ -93,6 +137,11 @@ impl ClientBuilder {
     /// Trusts only a daemon and a table of this user (or root). By default any process that listens
     /// at the socket is trusted, because only a privileged user can put a socket into `/run/l1d`;
     /// see [`socket`](Self::socket) for the exception.
+    ///
+    /// ```no_run
+    /// let cache = l1d_client::Client::builder().owner_uid(1000).connect()?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn owner_uid(mut self, uid: u32) -> ClientBuilder {
         self.settings.owner_uid = Some(uid);
         self
@@ -100,6 +149,11 @@ impl ClientBuilder {
 
     /// Room for keys whose policy says `scope = "process"`, in bytes; 16 MiB by default. Nothing is
     /// taken before there are such keys.
+    ///
+    /// ```no_run
+    /// let cache = l1d_client::Client::builder().process_cache_bytes(64 << 20).connect()?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn process_cache_bytes(mut self, bytes: u64) -> ClientBuilder {
         self.settings.process_cache_bytes = bytes;
         self
@@ -135,6 +189,12 @@ impl ClientBuilder {
 
     /// Connects to the daemon and attaches its table.
     ///
+    /// ```no_run
+    /// let cache = l1d_client::Client::builder().connect()?;
+    /// println!("attached: {}", cache.has_table());
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Unavailable`] without a daemon, [`Error::WrongProtocol`] if it and this client have
@@ -148,6 +208,13 @@ impl ClientBuilder {
 
     /// A client that connects when it is first used: for a service that has to start whether or not
     /// its cache is there.
+    ///
+    /// ```
+    /// // No daemon is needed for this.
+    /// let cache = l1d_client::Client::builder().connect_later()?;
+    /// assert!(!cache.has_table());
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

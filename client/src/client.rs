@@ -34,6 +34,11 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Connects to the daemon at `socket`, with defaults for everything else.
     ///
+    /// ```no_run
+    /// let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`ClientBuilder::connect`].
@@ -42,6 +47,11 @@ impl Client {
     }
 
     /// Sets up a client with other than the defaults.
+    ///
+    /// ```no_run
+    /// let cache = l1d_client::Client::builder().connect()?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn builder() -> ClientBuilder {
         ClientBuilder::new()
     }
@@ -51,6 +61,13 @@ impl Client {
     }
 
     /// The daemon's socket.
+    ///
+    /// ```
+    /// let builder = l1d_client::Client::builder().socket("/run/l1d/l1d.sock");
+    /// let cache = builder.connect_later()?;
+    /// assert_eq!(cache.socket(), std::path::Path::new("/run/l1d/l1d.sock"));
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn socket(&self) -> &Path {
         self.shared.socket()
@@ -60,6 +77,14 @@ impl Client {
     /// keys of process scope. `false` before it has attached, and as long as the daemon's table has
     /// a layout that this client does not know, because one of the two was upgraded and the other
     /// was not. It looks again when the daemon is replaced.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if !cache.has_table() {
+    ///     println!("every read asks the daemon: is one of the two of another release?");
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn has_table(&self) -> bool {
         self.shared.table().is_some()
@@ -67,12 +92,26 @@ impl Client {
 
     /// In what pages this process has the table, as the kernel says; `None` without a table, or
     /// where `/proc` cannot be read. For people and monitoring: it takes milliseconds.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// println!("{:?}", cache.pages());
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn pages(&self) -> Option<Pages> {
         self.shared.table()?.pages()
     }
 
     /// The value of `key`, from the table, or else from the daemon and the tiers below.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Some(price) = cache.get("market:BTC")? {
+    ///     println!("{}", String::from_utf8_lossy(&price));
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -86,6 +125,17 @@ impl Client {
 
     /// [`get`](Self::get) into a vector of the caller's, whose content is replaced: no allocation
     /// where it is large enough. Without a value it is empty.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut price = Vec::new();
+    /// for coin in ["BTC", "ETH"] {
+    ///     if cache.get_into(format!("market:{coin}"), &mut price)?.is_some() {
+    ///         println!("{coin}: {}", String::from_utf8_lossy(&price));
+    ///     }
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -115,6 +165,14 @@ impl Client {
     /// and attaches to the new one, within
     /// [`attach_deadline`](crate::ClientBuilder::attach_deadline). So does the next read of a key
     /// that the table does not hold after another policy has come into force.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Some(price) = cache.peek("market:BTC") {
+    ///     println!("{}", String::from_utf8_lossy(&price));
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn peek(&self, key: impl AsRef<[u8]>) -> Option<Value> {
@@ -122,6 +180,15 @@ impl Client {
     }
 
     /// [`peek`](Self::peek) into a vector of the caller's, whose content is replaced.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut price = Vec::new();
+    /// if let Some(meta) = cache.peek_into("market:BTC", &mut price) {
+    ///     println!("version {}: {} bytes", meta.version, price.len());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[inline(always)]
     pub fn peek_into(&self, key: impl AsRef<[u8]>, value: &mut Vec<u8>) -> Option<Meta> {
         let key = key.as_ref();
@@ -132,6 +199,18 @@ impl Client {
     }
 
     /// [`get`](Self::get), telling a known absence from not knowing.
+    ///
+    /// ```no_run
+    /// use l1d_client::Lookup;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// match cache.lookup("system:alerts")? {
+    ///     Lookup::Found(alerts) => println!("{} bytes of alerts", alerts.len()),
+    ///     Lookup::Absent => println!("no alerts"),
+    ///     Lookup::Unknown => println!("nobody knows"),
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -152,6 +231,16 @@ impl Client {
     }
 
     /// [`peek`](Self::peek), telling a known absence from not knowing.
+    ///
+    /// ```no_run
+    /// use l1d_client::Lookup;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Lookup::Unknown = cache.peek_lookup("system:alerts") {
+    ///     println!("only the daemon can tell");
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn peek_lookup(&self, key: impl AsRef<[u8]>) -> Lookup {
@@ -170,6 +259,17 @@ impl Client {
 
     /// Asks the daemon for `key`, which has it or fetches it from a tier, without a look at L1: for
     /// what a [`peek_to`](Self::peek_to) did not find.
+    ///
+    /// ```no_run
+    /// use l1d_client::Lookup;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut price = Vec::new();
+    /// if cache.peek_to("market:BTC", &mut price)? == Lookup::Unknown {
+    ///     println!("{:?}", cache.fetch("market:BTC")?.found());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

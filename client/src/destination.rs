@@ -48,6 +48,17 @@ impl Client {
     /// [`get_into`](Self::get_into) for any [`Destination`], telling a known absence from not
     /// knowing. Without a value the destination is not [`filled`](Destination::filled).
     ///
+    /// ```no_run
+    /// use l1d_client::Lookup;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut price = Vec::new();
+    /// if let Lookup::Found(meta) = cache.get_to("market:BTC", &mut price)? {
+    ///     println!("version {}: {} bytes", meta.version, price.len());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`get`](Self::get), and [`Error::NoRoom`].
@@ -73,6 +84,17 @@ impl Client {
     /// knowing: what is [`Unknown`](Lookup::Unknown) can then be [`fetch`](Self::fetch)ed. In
     /// between a binding can release its interpreter's lock.
     ///
+    /// ```no_run
+    /// use l1d_client::Lookup;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut price = Vec::new();
+    /// if let Lookup::Found(meta) = cache.peek_to("market:BTC", &mut price)? {
+    ///     println!("version {}: {} bytes", meta.version, price.len());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`NoRoom`]; the key can be read again.
@@ -87,6 +109,17 @@ impl Client {
 
     /// [`peek_to`](Self::peek_to) without waiting for anything: where the client must first attach
     /// to another table, the key is [`Unknown`](Lookup::Unknown), and a later call finds the table.
+    ///
+    /// ```no_run
+    /// use l1d_client::Lookup;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut price = Vec::new();
+    /// if let Lookup::Found(meta) = cache.peek_now_to("market:BTC", &mut price)? {
+    ///     println!("version {}: {} bytes", meta.version, price.len());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

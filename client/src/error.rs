@@ -95,7 +95,10 @@ pub enum Error {
         reason: String,
     },
     /// The daemon handed over a table that this process may not trust.
-    #[error("the table handed over at {} cannot be trusted: {reason}", socket.display())]
+    #[error(
+        "the table handed over at {} cannot be trusted: {reason}; check who listens there",
+        socket.display()
+    )]
     Untrusted {
         /// The daemon's socket.
         socket: PathBuf,
@@ -124,11 +127,11 @@ pub enum Error {
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
     /// The operating system refused this process something.
-    #[error("{what} failed: {reason}; check the process's limits")]
+    #[error("{what} failed: {reason}")]
     System {
         /// What was tried.
         what: &'static str,
-        /// What the system said.
+        /// What the system said, and what to do next.
         reason: String,
         /// The error beneath, if there is one.
         source: Option<Cause>,
@@ -155,6 +158,17 @@ impl Cause {
     }
 
     /// The error itself, to be downcast: a [`std::io::Error`] where the system refused something.
+    ///
+    /// ```no_run
+    /// use l1d_client::Error;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Err(Error::Unavailable { source: Some(cause), .. }) = cache.get("market:BTC") {
+    ///     let refused = cause.get_ref().downcast_ref::<std::io::Error>();
+    ///     println!("{:?}", refused.map(std::io::Error::kind));
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn get_ref(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
         &*self.0
@@ -176,6 +190,15 @@ impl Error {
     /// [`UnknownOutcome`](Error::UnknownOutcome) and [`Other`](Error::Other), because only the
     /// caller knows if writing twice does harm, and for [`Interrupted`](Error::Interrupted), whose
     /// caller wanted to stop.
+    ///
+    /// ```
+    /// use l1d_client::Error;
+    ///
+    /// let busy = Error::Busy { reason: "too many requests are under way".to_owned() };
+    /// assert!(busy.is_retryable());
+    /// let unknown = Error::UnknownOutcome { reason: "the daemon ended".to_owned(), source: None };
+    /// assert!(!unknown.is_retryable());
+    /// ```
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -249,7 +272,8 @@ impl Error {
     /// The system refused `what`.
     pub(crate) fn system(what: &'static str, error: impl Into<io::Error>) -> Error {
         let error = error.into();
-        Error::System { what, reason: error.to_string(), source: Some(Cause::of(error)) }
+        let reason = format!("{error}; check the process's limits on memory and open files");
+        Error::System { what, reason, source: Some(Cause::of(error)) }
     }
 }
 

@@ -52,6 +52,12 @@ impl<'a> ValueView<'a> {
     }
 
     /// Its bytes.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let bytes = cache.read_with("market:book", |book| book.len())?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -61,6 +67,12 @@ impl<'a> ValueView<'a> {
     }
 
     /// The value is empty.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let is_empty = cache.read_with("market:book", |book| book.is_empty())?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -68,6 +80,13 @@ impl<'a> ValueView<'a> {
 
     /// Copies as many bytes as `into` has, from byte `offset` on. Whether the value has them; if
     /// not, `into` is as it was.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut header = [0; 16];
+    /// let has_header = cache.read_with("market:book", |book| book.copy_to(0, &mut header))?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn copy_to(&self, offset: usize, into: &mut [u8]) -> bool {
         match &self.0 {
@@ -79,6 +98,14 @@ impl<'a> ValueView<'a> {
     }
 
     /// The `N` bytes at byte `offset`, if the value has them.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let sequence = cache.read_with("market:book", |book| {
+    ///     book.array(8).map(u64::from_le_bytes)
+    /// })?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         let mut array = [0; N];
@@ -86,6 +113,12 @@ impl<'a> ValueView<'a> {
     }
 
     /// The value has `bytes` at byte `offset`.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let is_json = cache.read_with("market:book", |book| book.has_at(0, b"{"))?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn has_at(&self, offset: usize, bytes: &[u8]) -> bool {
         match &self.0 {

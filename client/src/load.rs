@@ -55,6 +55,17 @@ pub struct LoadToken {
 
 impl LoadToken {
     /// The key that is reserved.
+    ///
+    /// ```no_run
+    /// use l1d_client::Reservation;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Reservation::Reserved(token) = cache.reserve("report:daily", &Default::default())? {
+    ///     println!("computing {}", String::from_utf8_lossy(token.key()));
+    ///     cache.fill(token, "the report", &Default::default())?;
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn key(&self) -> &[u8] {
         &self.key
@@ -145,6 +156,16 @@ impl Client {
 
     /// [`get_or_load`](Self::get_or_load) with a lease, a wait, and how to store the value.
     ///
+    /// ```no_run
+    /// # use l1d_client::LoadOptions;
+    /// # use std::time::Duration;
+    /// # fn query() -> Result<String, std::io::Error> { Ok(String::new()) }
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let options = LoadOptions { lease: Duration::from_secs(5), ..LoadOptions::default() };
+    /// let report = cache.get_or_load_with("report:daily", &options, || query());
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`get_or_load`](Self::get_or_load).
@@ -177,6 +198,19 @@ impl Client {
     /// Looks `key` up, and if nobody has it, makes this process the one that computes its value:
     /// the first half of [`get_or_load`](Self::get_or_load), for loaders that run elsewhere. Waits
     /// while another process loads the key.
+    ///
+    /// ```no_run
+    /// use l1d_client::{LoadOptions, Reservation, SetOptions};
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// match cache.reserve("report:daily", &LoadOptions::default())? {
+    ///     Reservation::Found(report) => println!("{} bytes", report.len()),
+    ///     Reservation::Reserved(token) => {
+    ///         cache.fill(token, "the report", &SetOptions::default())?;
+    ///     }
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -227,6 +261,16 @@ impl Client {
 
     /// Stores the value of a reserved key, and gives it to all who wait.
     ///
+    /// ```no_run
+    /// use l1d_client::{Reservation, SetOptions};
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Reservation::Reserved(token) = cache.reserve("report:daily", &Default::default())? {
+    ///     cache.fill(token, "the report", &SetOptions::default())?;
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Refused`] if the reservation has ended, otherwise those of
@@ -252,6 +296,16 @@ impl Client {
 
     /// Gives a reserved key up. With an error, all who wait get that ([`Error::LoadFailed`]);
     /// without one, the next of them loads the key.
+    ///
+    /// ```no_run
+    /// use l1d_client::Reservation;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Reservation::Reserved(token) = cache.reserve("report:daily", &Default::default())? {
+    ///     cache.abandon(token, Some("the database is down"))?;
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -316,7 +370,8 @@ impl Wait {
     /// The daemon has told that the process with this token loads the key.
     pub(crate) fn told(&mut self, token: u64) -> Result<(), Error> {
         if self.end.has_passed() {
-            let reason = "another process is still loading the key";
+            let reason =
+                "another process is still loading the key, which took longer than the wait";
             return Err(Error::Busy { reason: reason.to_owned() });
         }
         if token != 0 {

@@ -29,6 +29,18 @@ pub struct LoadWait {
 
 impl LoadWait {
     /// How long to wait before [`ask_again`](Self::ask_again): 0 if no process loads the key yet.
+    ///
+    /// ```no_run
+    /// use l1d_client::ReserveStep;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Some(Ok(ReserveStep::AskAgain(wait))) =
+    ///     cache.request_reserve("report:daily", &Default::default()).poll()
+    /// {
+    ///     println!("ask again after {:?}", wait.pause());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn pause(&self) -> Duration {
         self.pause
@@ -36,6 +48,18 @@ impl LoadWait {
 
     /// The value, if another process has stored it meanwhile and the table has it. Looking every
     /// millisecond of the pause costs no request.
+    ///
+    /// ```no_run
+    /// use l1d_client::ReserveStep;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Some(Ok(ReserveStep::AskAgain(wait))) =
+    ///     cache.request_reserve("report:daily", &Default::default()).poll()
+    /// {
+    ///     println!("loaded meanwhile: {}", wait.look().is_some());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn look(&self) -> Option<Value> {
         self.client.peek(&self.key)
@@ -43,6 +67,19 @@ impl LoadWait {
 
     /// Asks for the reservation again. The answer is an error as from [`Client::reserve`] once the
     /// [wait](LoadOptions::wait) has ended.
+    ///
+    /// ```no_run
+    /// use l1d_client::ReserveStep;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Some(Ok(ReserveStep::AskAgain(wait))) =
+    ///     cache.request_reserve("report:daily", &Default::default()).poll()
+    /// {
+    ///     std::thread::sleep(wait.pause());
+    ///     let next = wait.ask_again();
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn ask_again(self) -> Pending<ReserveStep> {
         let next = self.clone();
         let finish = move |response: Response<'_>| {
@@ -115,6 +152,16 @@ impl Client {
     }
 
     /// [`fill`](Self::fill) without waiting for the daemon's answer.
+    ///
+    /// ```no_run
+    /// use l1d_client::Reservation;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Reservation::Reserved(token) = cache.reserve("report:daily", &Default::default())? {
+    ///     let pending = cache.request_fill(token, "the report", &Default::default());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn request_fill(
         &self,
         token: LoadToken,
@@ -127,6 +174,16 @@ impl Client {
     }
 
     /// [`abandon`](Self::abandon) without waiting for the daemon's answer.
+    ///
+    /// ```no_run
+    /// use l1d_client::Reservation;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Reservation::Reserved(token) = cache.reserve("report:daily", &Default::default())? {
+    ///     let pending = cache.request_abandon(token, Some("the database is down"));
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn request_abandon(&self, token: LoadToken, error: Option<&str>) -> Pending<()> {
         let finish = Box::new(|response: Response<'_>| done(&response));
         // A write, which is carried out even if nobody asks for the answer.

@@ -19,6 +19,13 @@ impl Client {
     /// requested from the daemon together. [`get_many_into`](Self::get_many_into) is faster: it
     /// allocates nothing.
     ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let prices = cache.get_many(&["market:BTC", "market:ETH"])?;
+    /// println!("{} of 2", prices.iter().flatten().count());
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`get`](Self::get); one key that cannot be answered fails the call, and the
@@ -31,6 +38,17 @@ impl Client {
 
     /// [`lookup`](Self::lookup) for many keys at once, in the order asked: each has a result of its
     /// own, and one that fails does not keep the others from being answered.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// for price in cache.lookup_many(&["market:BTC", "market:ETH"]) {
+    ///     match price {
+    ///         Ok(price) => println!("{:?}", price.found()),
+    ///         Err(error) => println!("{error}"),
+    ///     }
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn lookup_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Vec<Result<Lookup, Error>> {
         let mut each = Each::with_room_for(keys.len());
@@ -69,6 +87,16 @@ impl Client {
     /// What L1 knows of the keys, into the caller's `values`, without waiting for anything. Returns
     /// the indices of the keys that the daemon may know more about, whose values count as missing:
     /// [`lookup_many`](Self::lookup_many) asks for them.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let keys = ["market:BTC", "market:ETH"];
+    /// let mut values = l1d_client::Values::new();
+    /// for index in cache.peek_many_into(&keys, &mut values) {
+    ///     println!("the daemon is to be asked for {}", keys[index]);
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn peek_many_into<K: AsRef<[u8]>>(&self, keys: &[K], values: &mut Values) -> Vec<usize> {
         values.clear();
         let unknown = self.collect_known(keys, || Patience::None, values);

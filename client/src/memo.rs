@@ -111,6 +111,14 @@ impl<T> Memo<T> {
     /// An empty cache of `capacity` objects at most, to within a few, of whatever size they are.
     /// All objects of one cache are decoded in one way: a key is not asked for with two decoders.
     ///
+    /// ```no_run
+    /// use l1d_client::{Client, Memo};
+    ///
+    /// let cache = Client::connect("/run/l1d/l1d.sock")?;
+    /// let names: Memo<String> = Memo::new(&cache, 1000)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::System`] when this process can map no more memory.
@@ -123,6 +131,15 @@ impl<T> Memo<T> {
     ///
     /// `decode` is called at most once, with a whole copy of the value and no lock held. A failure
     /// is not remembered: the next call decodes again.
+    ///
+    /// ```no_run
+    /// use l1d_client::{Client, Memo};
+    ///
+    /// let cache = Client::connect("/run/l1d/l1d.sock")?;
+    /// let names: Memo<String> = Memo::new(&cache, 1000)?;
+    /// let name = names.decoded("user:7", |bytes| String::from_utf8(bytes.to_vec()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -141,6 +158,18 @@ impl<T> Memo<T> {
     }
 
     /// [`decoded`](Self::decoded) with a decoder that is told the value's metadata too.
+    ///
+    /// ```no_run
+    /// use l1d_client::{Client, Memo};
+    ///
+    /// let cache = Client::connect("/run/l1d/l1d.sock")?;
+    /// let names: Memo<String> = Memo::new(&cache, 1000)?;
+    /// let name = names.decoded_with("user:7", |bytes, meta| match meta.flags {
+    ///     0 => String::from_utf8(bytes.to_vec()).map_err(|error| error.to_string()),
+    ///     flags => Err(format!("flags {flags}, which this program does not know")),
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -161,6 +190,15 @@ impl<T> Memo<T> {
     /// [`decoded_with`](Self::decoded_with) of a value that the table holds; `None` otherwise.
     /// Asks and waits for nobody.
     ///
+    /// ```no_run
+    /// use l1d_client::{Client, Memo};
+    ///
+    /// let cache = Client::connect("/run/l1d/l1d.sock")?;
+    /// let names: Memo<String> = Memo::new(&cache, 1000)?;
+    /// let name = names.peeked_with("user:7", |bytes, _| String::from_utf8(bytes.to_vec()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// What `decode` returns.
@@ -179,6 +217,17 @@ impl<T> Memo<T> {
 
     /// The object that was made from the current value of `key`, if one was: without waiting,
     /// decoding or asking. `None` says nothing about the key.
+    ///
+    /// ```no_run
+    /// use l1d_client::{Client, Memo};
+    ///
+    /// let cache = Client::connect("/run/l1d/l1d.sock")?;
+    /// let names: Memo<String> = Memo::new(&cache, 1000)?;
+    /// if let Some(name) = names.held("user:7") {
+    ///     println!("{name}, decoded before");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline(always)]
     pub fn held(&self, key: impl AsRef<[u8]>) -> Option<Arc<T>> {
         let key = key.as_ref();

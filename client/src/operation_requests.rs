@@ -13,6 +13,15 @@ use l1d_wire::protocol::{Operate, Request, Response};
 /// [Atomic operations](#method.add) without waiting.
 impl Client {
     /// [`add`](Self::add) without waiting for the daemon's answer.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request_add("lock:report", "me", &Default::default());
+    /// if let Some(outcome) = pending.poll() {
+    ///     println!("done: {}", outcome?.is_done());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn request_add(
         &self,
         key: impl AsRef<[u8]>,
@@ -24,6 +33,15 @@ impl Client {
     }
 
     /// [`replace`](Self::replace) without waiting for the daemon's answer.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request_replace("market:BTC", "64000", &Default::default());
+    /// if let Some(outcome) = pending.poll() {
+    ///     println!("done: {}", outcome?.is_done());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn request_replace(
         &self,
         key: impl AsRef<[u8]>,
@@ -35,6 +53,15 @@ impl Client {
     }
 
     /// [`compare_and_set`](Self::compare_and_set) without waiting for the daemon's answer.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Some(token) = cache.get("market:BTC")?.and_then(|value| value.meta().token()) {
+    ///     let options = Default::default();
+    ///     let pending = cache.request_compare_and_set("market:BTC", token, "64000", &options);
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn request_compare_and_set(
         &self,
         key: impl AsRef<[u8]>,
@@ -47,11 +74,28 @@ impl Client {
     }
 
     /// [`delete_if`](Self::delete_if) without waiting for the daemon's answer.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Some(token) = cache.get("lock:report")?.and_then(|value| value.meta().token()) {
+    ///     let pending = cache.request_delete_if("lock:report", token);
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn request_delete_if(&self, key: impl AsRef<[u8]>, token: Token) -> Pending<Outcome> {
         self.request_operation(&operations::delete_if(key.as_ref(), token), operations::stored)
     }
 
     /// [`append`](Self::append) without waiting for the daemon's answer.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request_append("log:today", "last line\n");
+    /// if let Some(outcome) = pending.poll() {
+    ///     println!("done: {}", outcome?.is_done());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn request_append(
         &self,
         key: impl AsRef<[u8]>,
@@ -62,6 +106,15 @@ impl Client {
     }
 
     /// [`prepend`](Self::prepend) without waiting for the daemon's answer.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request_prepend("log:today", "first line\n");
+    /// if let Some(outcome) = pending.poll() {
+    ///     println!("done: {}", outcome?.is_done());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn request_prepend(
         &self,
         key: impl AsRef<[u8]>,
@@ -72,6 +125,15 @@ impl Client {
     }
 
     /// [`increment`](Self::increment) without waiting for the daemon's answer.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request_increment("visits", 1, &Default::default());
+    /// if let Some(outcome) = pending.poll() {
+    ///     println!("{:?}", outcome?.done().map(|count| count.value));
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn request_increment(
         &self,
         key: impl AsRef<[u8]>,
@@ -82,6 +144,15 @@ impl Client {
     }
 
     /// [`decrement`](Self::decrement) without waiting for the daemon's answer.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request_decrement("stock:17", 1, &Default::default());
+    /// if let Some(outcome) = pending.poll() {
+    ///     println!("{:?}", outcome?.done().map(|count| count.value));
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn request_decrement(
         &self,
         key: impl AsRef<[u8]>,
@@ -95,11 +166,29 @@ impl Client {
     }
 
     /// [`touch`](Self::touch) without waiting for the daemon's answer.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request_touch("session:7", l1d_client::Lifetime::Rule);
+    /// if let Some(outcome) = pending.poll() {
+    ///     println!("done: {}", outcome?.is_done());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn request_touch(&self, key: impl AsRef<[u8]>, lifetime: Lifetime) -> Pending<Outcome> {
         self.request_operation(&operations::touch(key.as_ref(), lifetime), operations::stored)
     }
 
     /// [`get_and_touch`](Self::get_and_touch) without waiting for the daemon's answer.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request_get_and_touch("session:7", l1d_client::Lifetime::Rule);
+    /// if let Some(outcome) = pending.poll() {
+    ///     println!("{:?}", outcome?);
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn request_get_and_touch(
         &self,
         key: impl AsRef<[u8]>,

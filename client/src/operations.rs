@@ -105,6 +105,14 @@ impl Client {
     /// Deletes a key, if it still has the value of `token`; otherwise [`Outcome::Conflict`], as
     /// with [`compare_and_set`](Self::compare_and_set). [`add`](Self::add) has an example.
     ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Some(token) = cache.get("lock:report")?.and_then(|value| value.meta().token()) {
+    ///     let is_deleted = cache.delete_if("lock:report", token)?.is_done();
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`set_with`](Self::set_with).
@@ -132,6 +140,12 @@ impl Client {
     }
 
     /// Puts bytes before the value of a key, as [`append`](Self::append) does after it.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let is_done = cache.prepend("log:today", "first line\n")?.is_done();
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -176,6 +190,16 @@ impl Client {
 
     /// Subtracts `by` from a counter, as [`increment`](Self::increment) adds to it.
     ///
+    /// ```no_run
+    /// use l1d_client::{CounterOptions, Outcome};
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Outcome::Done(count) = cache.decrement("stock:17", 1, &CounterOptions::default())? {
+    ///     println!("{} left", count.value);
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`increment`](Self::increment), and [`Error::TooLarge`] for `i64::MIN`.
@@ -210,6 +234,18 @@ impl Client {
 
     /// [`touch`](Self::touch), and returns the value that the store of record holds; `None` without
     /// one.
+    ///
+    /// ```no_run
+    /// use l1d_client::Lifetime;
+    /// use std::time::Duration;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let lifetime = Lifetime::For(Duration::from_secs(1800));
+    /// if let Some(session) = cache.get_and_touch("session:7", lifetime)? {
+    ///     println!("{} bytes", session.len());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -42,12 +42,26 @@ pub enum Outcome<T = Stored> {
 
 impl<T> Outcome<T> {
     /// Whether it is done.
+    ///
+    /// ```
+    /// use l1d_client::Outcome;
+    ///
+    /// assert!(Outcome::Done(7).is_done());
+    /// assert!(!Outcome::<i64>::Absent.is_done());
+    /// ```
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self, Outcome::Done(_))
     }
 
     /// The result of what is done.
+    ///
+    /// ```
+    /// use l1d_client::Outcome;
+    ///
+    /// assert_eq!(Outcome::Done(7).done(), Some(7));
+    /// assert_eq!(Outcome::<i64>::Conflict.done(), None);
+    /// ```
     #[must_use]
     pub fn done(self) -> Option<T> {
         match self {
@@ -74,6 +88,14 @@ pub struct Count {
 
 impl Count {
     /// Identifies this value, as [`Meta::token`](crate::Meta::token) does.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Some(count) = cache.increment("visits", 1, &Default::default())?.done() {
+    ///     println!("{:?}", count.token());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn token(&self) -> Option<Token> {
         Token::of_version(self.version)

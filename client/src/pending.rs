@@ -8,7 +8,6 @@ use crate::mailbox::{ClientEnd, LaneRequest};
 use crate::shared::{Shared, Submission, too_many};
 use l1d_wire::protocol::frame::HEADER_BYTES;
 use l1d_wire::protocol::{Request, Response};
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -116,9 +115,13 @@ impl<T> Pending<T> {
         if matches!(self.state, State::Answered(_)) || ours == Some(self.process) {
             return;
         }
-        let reason = "the request is the parent process's; ask again";
+        let reason = "only the parent process, which made the request, gets its answer: ask again";
         let error = match self.intent {
-            Intent::Read => Error::system("waiting in a forked child", io::Error::other(reason)),
+            Intent::Read => Error::System {
+                what: "waiting in a forked child",
+                reason: reason.to_owned(),
+                source: None,
+            },
             Intent::Write => Error::unknown_outcome(reason),
         };
         let failed = State::Answered(Some(Err(error)));
@@ -128,6 +131,15 @@ impl<T> Pending<T> {
     /// The answer, once it has come; `None` before that, and after it was given out. Call this
     /// again when the descriptor is readable, and at the client's deadline. Without a mailbox the
     /// first call sends the request and waits for the answer.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request_set("market:BTC", "64000", &Default::default());
+    /// if let Some(stored) = pending.poll() {
+    ///     println!("version {}", stored?.version);
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn poll(&mut self) -> Option<Result<T, Error>> {
         self.leave_to_parent();
         if let Some(mailbox) = self.mailbox() {
@@ -161,6 +173,13 @@ impl<T> Pending<T> {
     /// [`poll`](Self::poll) without draining the descriptor: costs no system call, for a few looks
     /// at what may come at once, before waiting at the descriptor. Where the daemon gives no
     /// mailbox, only `poll` sends the request.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request("market:BTC");
+    /// let answer = (0..100).find_map(|_| pending.look());
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     pub fn look(&mut self) -> Option<Result<T, Error>> {
         self.leave_to_parent();
         if let State::Queued(queued) = &self.state {
@@ -226,6 +245,13 @@ impl<T> Pending<T> {
 
     /// The answer is already known: [`poll`](Self::poll) returns it, and there is nothing to wait
     /// for.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let pending = cache.request("market:BTC");
+    /// println!("a hit: {}", pending.is_answered());
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn is_answered(&self) -> bool {
         matches!(self.state, State::Answered(_))
@@ -236,6 +262,15 @@ impl<T> Pending<T> {
     /// the daemon has not read its first pieces. `poll` goes on with it: call it again every
     /// millisecond or so, when the answer to another request has come, and at the client's
     /// deadline, when it fails, with [`Error::Busy`] if too many were under way.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request("market:BTC");
+    /// while pending.is_queued() && pending.poll().is_none() {
+    ///     std::thread::sleep(std::time::Duration::from_millis(1));
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn is_queued(&self) -> bool {
         match &self.state {
@@ -257,12 +292,30 @@ impl<T> Pending<T> {
 
     /// The descriptor to wait for until it is readable; `None` when there is nothing to wait for,
     /// or while this process attaches to the daemon: then it [`is_queued`](Self::is_queued).
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// use std::os::fd::AsRawFd;
+    ///
+    /// let pending = cache.request("market:BTC");
+    /// if let Some(descriptor) = pending.descriptor() {
+    ///     println!("wait until {} is readable", descriptor.as_raw_fd());
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.mailbox().map(|mailbox| mailbox.descriptor())
     }
 
     /// The time until the deadline.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let pending = cache.request("market:BTC");
+    /// println!("poll again after {:?} at the latest", pending.remaining());
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn remaining(&self) -> std::time::Duration {
         self.deadline.remaining()

@@ -56,6 +56,15 @@ impl Client {
     }
 
     /// [`set_with`](Self::set_with) without waiting for the daemon's answer.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request_set("market:BTC", "64000", &Default::default());
+    /// if let Some(stored) = pending.poll() {
+    ///     println!("version {}", stored?.version);
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[inline]
     pub fn request_set(
         &self,
@@ -97,6 +106,15 @@ impl Client {
     }
 
     /// [`delete`](Self::delete) without waiting for the daemon's answer.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut pending = cache.request_delete("market:BTC");
+    /// if let Some(deleted) = pending.poll() {
+    ///     println!("it existed: {}", deleted?.existed);
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[inline]
     pub fn request_delete(&self, key: impl AsRef<[u8]>) -> Pending<Deleted> {
         let key = key.as_ref();

@@ -42,11 +42,11 @@ impl<T> PerProcess<T> {
                 MapFlags::MAP_PRIVATE,
             )
         }
-        .map_err(|errno| Error::system("mapping a page that a fork wipes", errno))?;
+        .map_err(|errno| Error::system("reserving memory for the client", errno))?;
         let state = PerProcess { page: page.cast(), owns: PhantomData };
         // SAFETY: the range is the mapping just made.
         unsafe { madvise(page, PAGE_BYTES.get(), MmapAdvise::MADV_WIPEONFORK) }
-            .map_err(|errno| Error::system("marking a page to be wiped by fork", errno))?;
+            .map_err(|errno| Error::system("preparing the client's memory for fork", errno))?;
         Ok(state)
     }
 

@@ -33,6 +33,12 @@ impl Meta {
     /// Identifies exactly this value of its key, for operations that require the key to be
     /// unchanged. `None` if the table has no entry of it: under process scope, and if the daemon
     /// did not keep it.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let token = cache.get("market:BTC")?.and_then(|price| price.meta().token());
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn token(&self) -> Option<Token> {
         Token::of_version(self.version)
@@ -47,6 +53,13 @@ pub struct Token(NonZeroU64);
 impl Token {
     /// The token of the value with this version, as [`Meta::version`], [`Stored::version`] and
     /// `l1ctl --json get` give it; `None` for 0.
+    ///
+    /// ```
+    /// use l1d_client::Token;
+    ///
+    /// assert!(Token::of_version(17).is_some());
+    /// assert!(Token::of_version(0).is_none());
+    /// ```
     #[must_use]
     pub fn of_version(version: u64) -> Option<Token> {
         NonZeroU64::new(version).map(Token)
@@ -70,12 +83,26 @@ impl Value {
     }
 
     /// The value's metadata.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if let Some(price) = cache.get("market:BTC")? {
+    ///     println!("version {} from {:?}", price.meta().version, price.meta().source);
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn meta(&self) -> Meta {
         self.meta
     }
 
     /// The bytes, without a copy.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let price: Option<Vec<u8>> = cache.get("market:BTC")?.map(|price| price.into_vec());
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn into_vec(self) -> Vec<u8> {
         self.bytes
@@ -116,6 +143,14 @@ pub enum Lookup<T = Value> {
 
 impl<T> Lookup<T> {
     /// The value; `None` for both absences.
+    ///
+    /// ```
+    /// use l1d_client::Lookup;
+    ///
+    /// assert_eq!(Lookup::Found(7).found(), Some(7));
+    /// assert_eq!(Lookup::<i64>::Absent.found(), None);
+    /// assert_eq!(Lookup::<i64>::Unknown.found(), None);
+    /// ```
     #[inline]
     #[must_use]
     pub fn found(self) -> Option<T> {
@@ -126,6 +161,13 @@ impl<T> Lookup<T> {
     }
 
     /// The same knowledge of a key, with another value.
+    ///
+    /// ```
+    /// use l1d_client::Lookup;
+    ///
+    /// assert_eq!(Lookup::Found("seven").map(str::len), Lookup::Found(5));
+    /// assert_eq!(Lookup::Absent.map(str::len), Lookup::Absent);
+    /// ```
     #[inline]
     #[must_use]
     pub fn map<U>(self, value: impl FnOnce(T) -> U) -> Lookup<U> {
@@ -210,6 +252,12 @@ pub struct Stored {
 
 impl Stored {
     /// Identifies the value that was stored, as [`Meta::token`] does.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let token = cache.set("market:BTC", "64000")?.token();
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[must_use]
     pub fn token(&self) -> Option<Token> {
         Token::of_version(self.version)

@@ -26,18 +26,32 @@ struct Place {
 
 impl Values {
     /// None, and no memory yet.
+    ///
+    /// ```
+    /// let values = l1d_client::Values::new();
+    /// assert_eq!(values.len(), 0);
+    /// ```
     #[must_use]
     pub const fn new() -> Values {
         Values { bytes: Vec::new(), places: Vec::new(), next_begins: 0 }
     }
 
     /// Keys that were asked for.
+    ///
+    /// ```
+    /// # let values = l1d_client::Values::new();
+    /// assert_eq!(values.len(), values.iter().count());
+    /// ```
     #[must_use]
     pub const fn len(&self) -> usize {
         self.places.len()
     }
 
     /// Returns `true` if no key was asked for.
+    ///
+    /// ```
+    /// assert!(l1d_client::Values::new().is_empty());
+    /// ```
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.places.is_empty()
@@ -45,6 +59,14 @@ impl Values {
 
     /// The value of the key with this index, counted from 0; `None` if it has none, or if fewer
     /// keys were requested.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut prices = l1d_client::Values::new();
+    /// cache.get_many_into(&["market:BTC", "market:ETH"], &mut prices)?;
+    /// let ether: Option<&[u8]> = prices.get(1);
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&[u8]> {
@@ -52,6 +74,14 @@ impl Values {
     }
 
     /// The metadata of that key's value.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut prices = l1d_client::Values::new();
+    /// cache.get_many_into(&["market:BTC", "market:ETH"], &mut prices)?;
+    /// let version = prices.meta(1).map(|meta| meta.version);
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn meta(&self, index: usize) -> Option<Meta> {
@@ -59,12 +89,26 @@ impl Values {
     }
 
     /// The values, one for each key that was asked for.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let mut prices = l1d_client::Values::new();
+    /// cache.get_many_into(&["market:BTC", "market:ETH"], &mut prices)?;
+    /// println!("{} of 2", prices.iter().flatten().count());
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&[u8]>> {
         self.places.iter().map(|place| self.of((*place)?))
     }
 
     /// Forgets them all, and keeps the memory.
+    ///
+    /// ```
+    /// let mut values = l1d_client::Values::new();
+    /// values.clear();
+    /// assert!(values.is_empty());
+    /// ```
     #[inline]
     pub fn clear(&mut self) {
         self.bytes.clear();

@@ -46,7 +46,8 @@ pub(crate) fn file_identity(file: impl AsFd) -> Option<(u64, u64)> {
 /// Checks that only its owner could have written this file, that the owner is trusted, that it can
 /// only be read through this descriptor, and that it has the size that was announced.
 pub(crate) fn table_file(table: &OwnedFd, table_bytes: u64, owners: &Owners) -> Result<(), String> {
-    let file = fstat(table).map_err(|errno| format!("fstat: {}", errno.desc()))?;
+    let file = fstat(table)
+        .map_err(|errno| format!("its mode and size cannot be read: {}", errno.desc()))?;
     if SFlag::from_bits_truncate(file.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return Err("it is not a regular file".to_owned());
     }
@@ -56,7 +57,7 @@ pub(crate) fn table_file(table: &OwnedFd, table_bytes: u64, owners: &Owners) -> 
         return Err(format!("its mode {mode:o} lets others write it; it must not"));
     }
     let flags = fcntl(table, FcntlArg::F_GETFL)
-        .map_err(|errno| format!("reading its status flags: {}", errno.desc()))?;
+        .map_err(|errno| format!("its access mode cannot be read: {}", errno.desc()))?;
     if OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE != OFlag::O_RDONLY {
         return Err("its descriptor can write".to_owned());
     }

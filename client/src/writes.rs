@@ -19,6 +19,13 @@ impl Client {
     /// Stores a value for every process of the host, and in the tiers according to the key's
     /// policy. When this returns, every process that reads the key sees this value or a later one.
     ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// // Every process of the host sees this as soon as `set` returns.
+    /// cache.set("analysis:signals", "BTC long")?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`set_with`](Self::set_with).
@@ -28,6 +35,19 @@ impl Client {
     }
 
     /// [`set`](Self::set) with a lifetime, flags and write mode.
+    ///
+    /// ```no_run
+    /// use l1d_client::{Lifetime, SetOptions};
+    /// use std::time::Duration;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let options = SetOptions {
+    ///     lifetime: Lifetime::For(Duration::from_secs(5)),
+    ///     ..SetOptions::default()
+    /// };
+    /// cache.set_with("market:BTC", "64000", &options)?;
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -148,6 +168,22 @@ impl Client {
     /// [`set_many`](Self::set_many) with a lifetime, flags and write mode, which hold for all of
     /// them. `no_wait` has no effect.
     ///
+    /// ```no_run
+    /// use l1d_client::{Lifetime, SetOptions};
+    /// use std::time::Duration;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let options = SetOptions {
+    ///     lifetime: Lifetime::For(Duration::from_secs(5)),
+    ///     ..SetOptions::default()
+    /// };
+    /// let prices = [("market:BTC", "64000"), ("market:ETH", "3100")];
+    /// for stored in cache.set_many_with(&prices, &options)? {
+    ///     stored?;
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`set_many`](Self::set_many).
@@ -224,6 +260,14 @@ impl Client {
 
     /// Removes a key, also in the tiers according to its policy.
     ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// if cache.delete("market:BTC")?.existed {
+    ///     println!("deleted");
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`set_with`](Self::set_with).
@@ -295,7 +339,8 @@ pub(crate) fn check_value(value: &[u8], value_bytes_max: u32) -> Result<(), Erro
     }
     Err(Error::TooLarge {
         reason: format!(
-            "a value of {} bytes; the key's policy allows {value_bytes_max} (value_bytes_max)",
+            "a value of {} bytes is too large: the key's policy allows {value_bytes_max}; store \
+             less, or raise the rule's value_bytes_max",
             value.len()
         ),
     })

@@ -260,13 +260,12 @@ impl Shared {
 
 /// Every lane of the mailbox was taken until the deadline.
 pub(crate) fn too_many() -> Error {
-    let reason = "too many requests of this process wait for the daemon; try again later";
+    let reason = "too many requests of this process wait for the daemon";
     Error::Busy { reason: reason.to_owned() }
 }
 
 /// The ring has no room for a request without a reply.
 fn ring_full() -> Error {
-    let reason = "the daemon is behind with this process's requests; nothing was sent: try again, \
-                  or wait for the answer";
+    let reason = "the daemon is behind with this process's requests, and nothing was sent";
     Error::Busy { reason: reason.to_owned() }
 }

@@ -138,7 +138,9 @@ impl Shared {
             Offered::Mailbox(file, bytes) => {
                 let end = ClientEnd::open(&file, bytes, connection, self.settings.spin);
                 process.mailbox.put(end.map_err(|error| match error {
-                    NoMailbox::System(error) => Error::system("mapping the mailbox", error),
+                    NoMailbox::System(error) => {
+                        Error::system("mapping the memory for requests", error)
+                    }
                     NoMailbox::Untrusted(reason) => self.untrusted(reason),
                 })?);
             }
