@@ -82,15 +82,15 @@ impl Below {
     fn ask(&mut self, stream: &mut UnixStream, request: &Request<'_>) -> Result<()> {
         self.request.clear();
         request.encode(&mut self.request)?;
-        stream.write_all(&self.request).context("sending to the daemon")?;
+        stream.write_all(&self.request).context("cannot send a request to the demo's daemon")?;
         let mut header = [0; frame::HEADER_BYTES];
-        stream.read_exact(&mut header).context("waiting for the daemon's answer")?;
+        stream.read_exact(&mut header).context("the demo's daemon does not answer")?;
         let bytes = usize::try_from(u32::from_le_bytes(header))?;
         if bytes > REPLY_BYTES_MAX {
             bail!("the daemon announced an answer of {bytes} bytes");
         }
         self.reply.resize(bytes, 0);
-        stream.read_exact(&mut self.reply).context("receiving the daemon's answer")
+        stream.read_exact(&mut self.reply).context("the answer of the demo's daemon was cut off")
     }
 }
 
@@ -100,6 +100,6 @@ fn unexpected(response: &Response<'_>) -> anyhow::Error {
             super::TierFailed(format!("the daemon says: {message}")).into()
         }
         Response::Error { message, .. } => anyhow::anyhow!("the daemon says: {message}"),
-        other => anyhow::anyhow!("the daemon sent an answer of the wrong kind: {other:?}"),
+        _ => anyhow::anyhow!("the daemon sent an answer of the wrong kind"),
     }
 }

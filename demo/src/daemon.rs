@@ -117,7 +117,9 @@ impl Daemon {
                     }
                 }
                 Err(error) if is_timeout(error.kind()) => self.check()?,
-                Err(error) => return Err(error).context("waiting for the daemon"),
+                Err(error) => {
+                    return Err(error).context("cannot learn whether the demo's daemon is ready");
+                }
             }
         }
         bail!("the demo's daemon is not ready after {START_DEADLINE:?}: {}", last_lines(&self.log))

@@ -157,12 +157,13 @@ impl Play {
         while self.workers.iter().any(|worker| !worker.ready) {
             if Instant::now() > end {
                 bail!(
-                    "not all processes are ready after {READY_DEADLINE:?}; is this host overloaded?"
+                    "not all processes are ready after {READY_DEADLINE:?}: this host is \
+                     overloaded; try again with fewer web processes (--web)"
                 );
             }
             self.listen(TICK)?;
             if self.interrupted.is_some() {
-                bail!("stopped before the play began");
+                bail!("stopped before the demo began");
             }
         }
         Ok(())
@@ -236,7 +237,9 @@ impl Play {
         let begun = Instant::now();
         for worker in &mut self.workers {
             if let Some(stdin) = &mut worker.stdin {
-                stdin.write_all(b"begin\n").context("a process ended before the play began")?;
+                stdin
+                    .write_all(b"begin\n")
+                    .context("a process of the demo ended before it began")?;
             }
         }
         let length = Duration::from_secs(options.seconds);
@@ -342,7 +345,7 @@ fn forward_signals(events: Sender<Event>) -> Result<()> {
         signals.add(signal);
     }
     // Threads and children started later inherit the mask.
-    signals.thread_block().context("blocking signals")?;
+    signals.thread_block().context("cannot block signals, to end the demo when one comes")?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         while let Ok(signal) = signals.wait() {
             if events.send(Event::Signal(signal)).is_err() {

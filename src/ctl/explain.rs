@@ -2,7 +2,7 @@
 
 use super::clients::{program, user};
 use super::screen::{Style, cell, size, span};
-use super::{Failure, admin};
+use super::{Failure, admin, other_release};
 use crate::cli::print;
 use l1d_client::Client;
 use l1d_wire::snapshot::{Clients, Explanation, InTier, LastChange};
@@ -17,8 +17,8 @@ pub(super) fn show(client: &Client, key: &[u8], json: bool) -> Result<ExitCode, 
         return Ok(ExitCode::SUCCESS);
     }
     let answer = admin::parse(&text)?;
-    let explanation: Explanation = serde_json::from_value(answer.clone())
-        .map_err(|error| Failure::Usage(format!("cannot read the daemon's answer: {error}")))?;
+    let explanation: Explanation =
+        serde_json::from_value(answer.clone()).map_err(|error| other_release("answer", &error))?;
     let author = match &explanation.last_change {
         Some(change) => author(change, &client.admin().clients_json()?),
         None => String::new(),

@@ -13,7 +13,11 @@ pub(super) fn bytes(text: &str, hex: bool) -> Result<Vec<u8>, Failure> {
     if !hex {
         return Ok(text.as_bytes().to_vec());
     }
-    let wrong = || Failure::Usage(format!("{text:?} is not an even number of hex digits"));
+    let wrong = || {
+        Failure::Usage(format!(
+            "the key {text:?} is not an even number of hex digits; leave --hex out for text"
+        ))
+    };
     if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return Err(wrong());
     }
@@ -26,7 +30,7 @@ pub(super) fn get(client: &Client, key: &[u8], json: bool) -> Result<ExitCode, F
         if json {
             print(line(&json!({ "found": false })))?;
         } else {
-            print_error("not found");
+            print_error("not found: the key has no value, in L1 or in the tiers");
         }
         return Ok(ExitCode::from(NOT_FOUND));
     };
@@ -68,11 +72,17 @@ pub(super) fn set(
 /// Tells a person what a write did not get.
 pub(super) fn warn(is_degraded: bool, shortened_to: Option<Duration>) {
     if is_degraded {
-        print_error("degraded: not every tier has taken it");
+        print_error(
+            "degraded: the value is stored, but not in every tier; `l1ctl tiers` shows which is \
+             down",
+        );
     }
     if let Some(life) = shortened_to {
         let life = humantime::format_duration(life);
-        print_error(format_args!("it lives for {life} only (ttl_max, or the rule's ttl)"));
+        print_error(format_args!(
+            "the value lives for {life} only, which is shorter than asked for: ttl_max or the \
+             rule's ttl is the limit"
+        ));
     }
 }
 
@@ -89,10 +99,13 @@ pub(super) fn delete(client: &Client, key: &[u8], json: bool) -> Result<ExitCode
         print(line(&json!({ "existed": existed, "degraded": degraded })))?;
     } else {
         if degraded {
-            print_error("degraded: not every tier has deleted it");
+            print_error(
+                "degraded: the key is deleted, but not in every tier; `l1ctl tiers` shows which is \
+                 down",
+            );
         }
         if !existed {
-            print_error("not found");
+            print_error("not found: there was no value to delete, in L1 or in the tiers");
         }
     }
     Ok(if existed { ExitCode::SUCCESS } else { ExitCode::from(NOT_FOUND) })

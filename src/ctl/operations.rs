@@ -130,7 +130,10 @@ pub(super) fn run(
         }
         Operation::Cas { key: k, version, value, storing } => {
             let token = Token::of_version(*version).ok_or_else(|| {
-                Failure::Usage("no value has version 0; `l1ctl --json get` shows one's".into())
+                Failure::Usage(
+                    "no value has version 0; `l1ctl --json get` shows the version of a key's value"
+                        .into(),
+                )
             })?;
             let options = storing.options();
             show(client.compare_and_set(key(k)?, token, content(value)?, &options)?, json)
@@ -187,11 +190,15 @@ fn show_count(outcome: Outcome<Count>, json: bool) -> Result<ExitCode, Failure> 
 
 fn not_done<T>(outcome: &Outcome<T>, json: bool) -> Result<ExitCode, Failure> {
     let (word, text) = match outcome {
-        Outcome::Exists => ("exists", "not done: the key has a value"),
-        Outcome::Absent => ("absent", "not done: the key has no value"),
-        Outcome::Done(_) | Outcome::Conflict => {
-            ("conflict", "not done: the key has not the value of this version any more")
+        Outcome::Exists => {
+            ("exists", "not done: the key has a value already; `set` or `replace` would replace it")
         }
+        Outcome::Absent => ("absent", "not done: the key has no value; `set` would store one"),
+        Outcome::Done(_) | Outcome::Conflict => (
+            "conflict",
+            "not done: the key no longer has the value of this version; `l1ctl --json get` shows \
+             the version that it has",
+        ),
     };
     if json {
         print(line(&json!({ "done": false, "reason": word })))?;

@@ -81,8 +81,11 @@ pub(super) fn serve(
 
 fn token() -> Result<String, Failure> {
     let mut bytes = [0; TOKEN_BYTES];
-    getrandom(&mut bytes, GetRandomFlags::empty())
-        .map_err(|error| Failure::Usage(format!("no random bytes can be had: {error}")))?;
+    getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|error| {
+        Failure::Usage(format!(
+            "the system gives no random bytes for the address: {error}; try again"
+        ))
+    })?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

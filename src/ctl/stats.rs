@@ -1,7 +1,7 @@
 //! `stats`: one screen that says how the cache does.
 
 use super::screen::{Style, count, percent, rate, shown, size, span};
-use super::{Failure, admin};
+use super::{Failure, admin, other_release};
 use crate::cli::{print, print_on};
 use l1d_client::Client;
 use l1d_wire::snapshot::{Breaker, Recent, Snapshot, TableStats, TierStats};
@@ -46,8 +46,7 @@ pub(super) fn watch(client: &Client, every: Duration, json: bool) -> Result<Exit
 
 /// The figures of the daemon.
 pub(super) fn parse(text: &str) -> Result<Snapshot, Failure> {
-    serde_json::from_value(admin::parse(text)?)
-        .map_err(|error| Failure::Usage(format!("cannot read the daemon's figures: {error}")))
+    serde_json::from_value(admin::parse(text)?).map_err(|error| other_release("figures", &error))
 }
 
 /// What has happened between two looks.

@@ -71,9 +71,7 @@ impl Owner {
         if self.tasks.len() < TASKS_MAX {
             return self.tasks.push(task);
         }
-        let message = format!(
-            "{TASKS_MAX} flushes by prefix and checks wait already; try again when some have ended"
-        );
+        let message = format!("{TASKS_MAX} flushes by prefix and checks wait already");
         replies.reply(origin, &Response::Error { code: ErrorCode::Busy, message: &message });
     }
 

@@ -200,7 +200,7 @@ impl Owner {
             self.loads.by_key.retain(|_, load| load.is_filled || load.until > now);
         }
         if self.loads.count() >= LOADS_MAX {
-            let message = "too many keys are being loaded; try again later";
+            let message = "too many keys are being loaded";
             return OwnedResponse::error(ErrorCode::Busy, message);
         }
         let loader = origin.connection();

@@ -337,7 +337,7 @@ pub(super) fn remaining(expiry: u32, now_ns: u64) -> Duration {
 }
 
 fn busy(what: &str) -> OwnedResponse {
-    OwnedResponse::error(ErrorCode::Busy, format!("too many {what} wait already; try again later"))
+    OwnedResponse::error(ErrorCode::Busy, format!("too many {what} wait already"))
 }
 
 pub(super) fn key_fits(key: &[u8]) -> Result<(), OwnedResponse> {

@@ -14,7 +14,9 @@ pub enum MoveError {
         bytes: u64,
     },
     /// The table already has the requested shape.
-    #[error("the table has this shape already: {bytes} bytes, {buckets} buckets")]
+    #[error(
+        "the table has this shape already ({bytes} bytes, {buckets} buckets); there is nothing to do"
+    )]
     SameShape {
         /// Bytes of the table.
         bytes: u64,
@@ -52,7 +54,9 @@ pub enum MoveError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The thread that makes the new file has panicked.
-    #[error("making the new table has failed; the log says why")]
+    #[error(
+        "making the new table has failed, and the old one stays in use; the daemon's log says why"
+    )]
     Abandoned,
 }
 
