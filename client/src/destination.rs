@@ -60,7 +60,8 @@ impl Client {
         let key = key.as_ref();
         let deadline = OnceCell::new();
         let deadline = || deadline.get_or_init(|| self.shared.deadline());
-        let known = self.peek_onto(key, destination, || Patience::Until(deadline()))?;
+        let known =
+            self.peek_onto(key, destination, Counts::Yes, || Patience::Until(deadline()))?;
         if !matches!(known, Lookup::Unknown) {
             return Ok(known);
         }
@@ -82,7 +83,7 @@ impl Client {
         key: impl AsRef<[u8]>,
         destination: &mut D,
     ) -> Result<Lookup<Meta>, NoRoom> {
-        self.peek_onto(key.as_ref(), destination, || Patience::OfAttaching)
+        self.peek_onto(key.as_ref(), destination, Counts::Yes, || Patience::OfAttaching)
     }
 
     /// [`peek_to`](Self::peek_to) without waiting for anything: where the client must first attach
@@ -97,27 +98,43 @@ impl Client {
         key: impl AsRef<[u8]>,
         destination: &mut D,
     ) -> Result<Lookup<Meta>, NoRoom> {
-        self.peek_onto(key.as_ref(), destination, || Patience::None)
+        self.peek_onto(key.as_ref(), destination, Counts::Yes, || Patience::None)
+    }
+
+    /// [`peek_now_to`](Self::peek_now_to) after a hit of the same key, of a [`Memo`](crate::Memo) for
+    /// example: not counted as another hit.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRoom`]; the key can be read again.
+    pub fn peek_again_to<D: Destination + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        destination: &mut D,
+    ) -> Result<Lookup<Meta>, NoRoom> {
+        self.peek_onto(key.as_ref(), destination, Counts::No, || Patience::None)
     }
 
     /// Reads `key` from L1. `patience` is called if the client may have to attach to another table.
-    #[inline]
+    #[inline(always)]
     fn peek_onto<'d, D: Destination + ?Sized>(
         &self,
         key: &[u8],
         destination: &mut D,
+        counts: Counts,
         patience: impl FnOnce() -> Patience<'d>,
     ) -> Result<Lookup<Meta>, NoRoom> {
         let mut onto = Onto { destination: &mut *destination, received: Ok(0) };
-        let read = self.shared.table().map_or(TableRead::Detached, |table| {
-            let read = table.read_with(key, |value| onto.receive(value));
-            self.shared.note(table, key, &read);
-            read
-        });
+        let table = self.shared.table();
+        let read = table
+            .map_or(TableRead::Detached, |table| table.read_with(key, |value| onto.receive(value)));
         let mut value = Vec::new();
         let found = match read {
             TableRead::Hit(meta) => {
                 let bytes = onto.received?;
+                if let (Counts::Yes, Some(table)) = (counts, table) {
+                    self.shared.note_hit(table, key);
+                }
                 // SAFETY: a hit has received these bytes into the destination's last room.
                 unsafe { destination.filled(bytes) };
                 return Ok(Lookup::Found(meta));
@@ -128,6 +145,13 @@ impl Client {
         };
         copied(found, &value, destination)
     }
+}
+
+/// Whether a read counts as a hit if it is one.
+#[derive(Clone, Copy)]
+enum Counts {
+    Yes,
+    No,
 }
 
 /// Copies `value` into the destination if it was found.

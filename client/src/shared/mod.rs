@@ -156,10 +156,8 @@ impl Shared {
     #[cold]
     fn report(&self, table: &Table, key: &[u8]) {
         reports::report(self.id, table.hash(key), |stripe, hashes, hits| {
-            if let Some(mailbox) = self.process.get().and_then(|process| process.mailbox.get()) {
-                for hash in hashes {
-                    mailbox.report(stripe, *hash, hits);
-                }
+            if let Some(process) = self.process.get() {
+                process.mailbox.visit(|mailbox| mailbox.report(stripe, hashes, hits));
             }
         });
     }
