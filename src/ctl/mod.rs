@@ -5,6 +5,7 @@ mod advise;
 mod clients;
 mod explain;
 mod key;
+mod keys;
 mod operations;
 mod resize;
 mod screen;
@@ -105,6 +106,18 @@ enum Command {
     Clients,
     /// Show one line for each rule of the policy: hits, misses, and its share of the table.
     Policies,
+    /// Show the keys that were hit most lately, or the largest ones, from samples.
+    Keys {
+        /// Only keys that begin with this.
+        #[arg(long, default_value = "")]
+        prefix: String,
+        /// How many.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        top: u16,
+        /// Which come first.
+        #[arg(long, value_enum, default_value_t)]
+        by: keys::By,
+    },
     /// Show the tiers: state, latency, batches, errors.
     Tiers,
     /// Show where a key stands and why: its rule, L1, who changed it last, L2, L3, and what readers
@@ -244,6 +257,9 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Stats { watch: Some(every), .. } => stats::watch(&client, *every, json),
         Command::Stats { .. } => stats::show(&client, json),
         Command::Policies => tables::policies(&client, json),
+        Command::Keys { prefix, top, by } => {
+            keys::show(&client, (&bytes(prefix)?, *top, *by), json)
+        }
         Command::Tiers => tables::tiers(&client, json),
         Command::Explain { key: Some(key), .. } => explain::show(&client, &bytes(key)?, json),
         Command::Explain { key: None, .. } => table::explain(&client, json),

@@ -12,7 +12,7 @@ use super::epoch::Shift;
 use super::file::{FileError, FileOptions, Opened, TableFile, system};
 use super::numbers_file::NumbersFile;
 use super::preparation::{self, Preparation};
-use super::{Held, Table, epoch};
+use super::{Held, Key, Largest, Table, epoch};
 use crate::advise::{Advice, Advisor, Known};
 use l1d_wire::policy::PolicySet;
 use l1d_wire::snapshot::Move;
@@ -302,6 +302,16 @@ impl Tables {
         if let Some(successor) = self.filling() {
             successor.hit(hash);
         }
+    }
+
+    /// [`Table::key_by_hash`].
+    pub fn key_by_hash(&mut self, hash: KeyHash, now_ns: u64) -> Option<Key> {
+        self.current.table.key_by_hash(hash, now_ns)
+    }
+
+    /// [`Table::look_for_largest`].
+    pub fn look_for_largest(&mut self, start: u32, count: u32, now_ns: u64, largest: &mut Largest) {
+        self.current.table.look_for_largest(start, count, now_ns, largest);
     }
 
     /// [`Table::flush`].

@@ -7,6 +7,7 @@
 mod clients;
 mod daemon;
 mod explanation;
+mod keys;
 mod requests;
 mod table;
 mod tiers;
@@ -14,6 +15,7 @@ mod tiers;
 pub use clients::{ClientFigures, ClientReported, Clients, Figures, Totals};
 pub use daemon::{Daemon, Move, Moves, PagesFigures, TableFile};
 pub use explanation::{Cause, Explanation, InTable, InTier, LastChange, Load};
+pub use keys::{KeyFigures, KeyOrder, Keys};
 pub use requests::{
     Flights, HELD_BACK_PER_THREAD_MAX, Hits, PolicyFigures, Recent, Requests, percent,
 };
