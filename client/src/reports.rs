@@ -113,12 +113,13 @@ impl Reports {
         let count = self.count.get();
         let Some(place) = self.held.get(count) else { return self.count.set(0) };
         place.set(hash);
-        let held = self.held.each_ref().map(Cell::get);
-        let held = held.get(..=count).unwrap_or_default();
-        if (held.len() as u64) < (self.hits.get() / PART).min(HELD as u64) {
-            return self.count.set(count + 1);
+        self.count.set(count + 1);
+        if !has_paused && ((count + 1) as u64) < (self.hits.get() / PART).min(HELD as u64) {
+            return;
         }
         self.count.set(0);
+        let held = self.held.each_ref().map(Cell::get);
+        let held = held.get(..=count).unwrap_or_default();
         let each = self.drawn_interval.get().into();
         // Those from before a pause do not count: all of them are told of now.
         let hits = if has_paused { 0 } else { held.len() as u64 * each };

@@ -12,6 +12,7 @@ mod screen;
 mod stats;
 mod table;
 mod tables;
+mod top;
 
 use crate::cli::{REFUSED, TIER_FAILED, UNREACHABLE, USAGE, print_error};
 use clap::{Parser, Subcommand};
@@ -102,6 +103,12 @@ enum Command {
         #[arg(long, conflicts_with = "watch")]
         clients: bool,
     },
+    /// Show a live view by policy, client and key, in the terminal.
+    Top {
+        /// Seconds between two looks.
+        #[arg(long, default_value = "2", value_parser = seconds)]
+        every: Duration,
+    },
     /// Show one line for each client: its process, its hits, its requests.
     Clients,
     /// Show one line for each rule of the policy: hits, misses, and its share of the table.
@@ -191,6 +198,15 @@ enum Failure {
     Client(Error),
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Usage(message) => f.write_str(message),
+            Failure::Client(error) => error.fmt(f),
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         Failure::Client(error)
@@ -256,6 +272,7 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Stats { clients: true, .. } | Command::Clients => clients::show(&client, json),
         Command::Stats { watch: Some(every), .. } => stats::watch(&client, *every, json),
         Command::Stats { .. } => stats::show(&client, json),
+        Command::Top { every } => top::run(&client, *every, json),
         Command::Policies => tables::policies(&client, json),
         Command::Keys { prefix, top, by } => {
             keys::show(&client, (&bytes(prefix)?, *top, *by), json)

@@ -51,7 +51,7 @@ pub(super) fn parse(text: &str) -> Result<Snapshot, Failure> {
 }
 
 /// What has happened between two looks.
-fn since(last: &Snapshot, now: &Snapshot, took: Duration) -> Recent {
+pub(super) fn since(last: &Snapshot, now: &Snapshot, took: Duration) -> Recent {
     let (hits, misses) = (
         now.hits.hits.saturating_sub(last.hits.hits),
         now.hits.misses.saturating_sub(last.hits.misses),
