@@ -165,6 +165,11 @@ fn page(snapshot: &Snapshot, recent: Option<Recent>, style: Style) -> String {
     if let Some(advice) = &snapshot.index_advice {
         alarm("Index", advice.clone());
     }
+    let changes = snapshot.advice.iter().filter(|advice| advice.kind != "index");
+    for advice in changes {
+        style.row(&mut page, "To change", &advice.sentence);
+    }
+    let mut alarm = |label: &str, text: String| style.alarm(&mut page, label, &text);
     let failed = requests.refused + requests.unknown_outcomes;
     if failed + requests.degraded > 0 {
         alarm(

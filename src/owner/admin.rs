@@ -181,10 +181,11 @@ impl Owner {
     }
 
     pub(super) fn advise(&mut self, origin: Origin, replies: &mut dyn Replies) {
-        let advice = self.tables.advice();
+        let advice = self.snapshot(replies).advice;
+        let estimate = self.tables.estimate();
         let table_bytes = self.tables.file().bytes();
         let percents = |ratios: [f64; SIZES]| ratios.map(|ratio| ratio * 100.0);
-        let policies = advice.policies.iter().map(|(id, part, ratios)| {
+        let policies = estimate.policies.iter().map(|(id, part, ratios)| {
             let prefix = self.policy.by_id(*id).map(|rule| String::from_utf8_lossy(&rule.prefix));
             json!({
                 "id": id,
@@ -199,15 +200,16 @@ impl Owner {
             clippy::cast_sign_loss,
             reason = "sizes for people"
         )]
-        let bytes = advice.times.map(|times| (table_bytes as f64 * times) as u64);
+        let bytes = estimate.times.map(|times| (table_bytes as f64 * times) as u64);
         let answer = json!({
             "table_bytes": table_bytes,
+            "advice": advice,
             "index_advice": self.index_advice(),
-            "sampled_one_key_in": advice.sampled_one_in,
-            "sampled_reads": advice.sampled_reads,
-            "times": advice.times,
+            "sampled_one_key_in": estimate.sampled_one_in,
+            "sampled_reads": estimate.sampled_reads,
+            "times": estimate.times,
             "bytes": bytes,
-            "hit_percent": advice.overall.map(percents),
+            "hit_percent": estimate.overall.map(percents),
             "policies": policies.collect::<Vec<_>>(),
         });
         reply_json(origin, &answer, replies);

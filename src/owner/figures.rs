@@ -2,6 +2,7 @@
 
 use super::versions::Versions;
 use super::{Owner, admin};
+use crate::advise::advice;
 use crate::doors::{Origin, Replies};
 use l1d_wire::policy::{PolicySet, Rule};
 use l1d_wire::snapshot::{
@@ -178,12 +179,13 @@ impl Owner {
         admin::reply_json(origin, &snapshot, replies);
     }
 
-    fn snapshot(&self, replies: &dyn Replies) -> Snapshot {
+    pub(super) fn snapshot(&self, replies: &dyn Replies) -> Snapshot {
         let clients = replies.totals();
         let sample = self.sample(&clients);
         let rules = self.policy.rules().iter();
         let policies = rules.map(|rule| self.policy_figures(rule, sample.hits)).collect();
-        Snapshot {
+        let mut snapshot = Snapshot {
+            advice: Vec::new(),
             daemon: Daemon {
                 pid: std::process::id(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -211,7 +213,9 @@ impl Owner {
             },
             writes_under_way: self.writes.count() as u64,
             tiers: self.below.as_ref().map(|below| below.stats()),
-        }
+        };
+        snapshot.advice = advice(&snapshot, &self.tables.estimate());
+        snapshot
     }
 
     fn table_stats(&self) -> TableStats {

@@ -13,7 +13,7 @@ use super::file::{FileError, FileOptions, Opened, TableFile, system};
 use super::numbers_file::NumbersFile;
 use super::preparation::{self, Preparation};
 use super::{Held, Key, Largest, Table, epoch};
-use crate::advise::{Advice, Advisor, Known};
+use crate::advise::{Advisor, Estimate, Known};
 use l1d_wire::policy::PolicySet;
 use l1d_wire::snapshot::Move;
 use shm_layout::entry::tick;
@@ -215,8 +215,8 @@ impl Tables {
 
     /// Estimated hit ratios at other sizes.
     #[must_use]
-    pub fn advice(&self) -> Advice {
-        self.advisor.advice()
+    pub fn estimate(&self) -> Estimate {
+        self.advisor.estimate()
     }
 
     /// Bytes of memory that the advisor uses.
