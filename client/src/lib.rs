@@ -112,6 +112,8 @@ mod deadline;
 mod destination;
 mod error;
 mod failure;
+#[cfg(feature = "tracing")]
+mod hit_log;
 mod in_place;
 mod interrupt;
 mod load;

@@ -191,7 +191,7 @@ impl<T> Memo<T> {
             && decoded.table_id == table.id()
             && table.holds(&decoded.sighting)
         {
-            self.client.shared.note_hit(table, key);
+            self.client.shared.note_memo_hit(table, key);
             return Some(decoded.object);
         }
         None
@@ -234,7 +234,7 @@ impl<T> Memo<T> {
         let same = decoded.table_id == table.id()
             && decoded.sighting.hit().version == sighting.hit().version;
         same.then(|| {
-            self.client.shared.note_hit(table, key);
+            self.client.shared.note_memo_hit(table, key);
             self.keep(table, key, sighting, &decoded.object);
             decoded.object
         })

@@ -145,9 +145,25 @@ impl Shared {
         }
     }
 
-    /// Counts a hit in `table`: eviction depends on reports of hits.
+    /// Counts a hit in `table`, whose value was read.
     #[inline(always)]
     pub(crate) fn note_hit(&self, table: &Table, key: &[u8]) {
+        self.count_hit(table, key);
+        #[cfg(feature = "tracing")]
+        crate::hit_log::in_table("L1", table, key);
+    }
+
+    /// Counts a hit in `table`, of which a memo has the object.
+    #[inline(always)]
+    pub(crate) fn note_memo_hit(&self, table: &Table, key: &[u8]) {
+        self.count_hit(table, key);
+        #[cfg(feature = "tracing")]
+        crate::hit_log::in_table("memo", table, key);
+    }
+
+    /// Eviction depends on reports of hits.
+    #[inline(always)]
+    fn count_hit(&self, table: &Table, key: &[u8]) {
         if reports::is_due() {
             self.report(table, key);
         }
