@@ -3,9 +3,9 @@
 use crate::client::Client;
 use crate::error::{Error, NoRoom};
 use crate::shared::Patience;
-use crate::table::TableRead;
+use crate::table::meta;
 use crate::value::{Lookup, Meta};
-use shm_layout::{InPlace, Mapped, Receiver};
+use shm_layout::{InPlace, Mapped, NoHit, Receiver};
 use std::cell::OnceCell;
 use std::mem::MaybeUninit;
 
@@ -60,8 +60,7 @@ impl Client {
         let key = key.as_ref();
         let deadline = OnceCell::new();
         let deadline = || deadline.get_or_init(|| self.shared.deadline());
-        let known =
-            self.peek_onto(key, destination, Counts::Yes, || Patience::Until(deadline()))?;
+        let known = self.peek_onto(key, destination, true, || Patience::Until(deadline()))?;
         if !matches!(known, Lookup::Unknown) {
             return Ok(known);
         }
@@ -77,13 +76,13 @@ impl Client {
     /// # Errors
     ///
     /// [`NoRoom`]; the key can be read again.
-    #[inline]
+    #[inline(always)]
     pub fn peek_to<D: Destination + ?Sized>(
         &self,
         key: impl AsRef<[u8]>,
         destination: &mut D,
     ) -> Result<Lookup<Meta>, NoRoom> {
-        self.peek_onto(key.as_ref(), destination, Counts::Yes, || Patience::OfAttaching)
+        self.peek_onto(key.as_ref(), destination, true, || Patience::OfAttaching)
     }
 
     /// [`peek_to`](Self::peek_to) without waiting for anything: where the client must first attach
@@ -92,13 +91,13 @@ impl Client {
     /// # Errors
     ///
     /// [`NoRoom`]; the key can be read again.
-    #[inline]
+    #[inline(always)]
     pub fn peek_now_to<D: Destination + ?Sized>(
         &self,
         key: impl AsRef<[u8]>,
         destination: &mut D,
     ) -> Result<Lookup<Meta>, NoRoom> {
-        self.peek_onto(key.as_ref(), destination, Counts::Yes, || Patience::None)
+        self.peek_onto(key.as_ref(), destination, true, || Patience::None)
     }
 
     /// [`peek_now_to`](Self::peek_now_to) after a hit of the same key, of a [`Memo`](crate::Memo) for
@@ -112,46 +111,47 @@ impl Client {
         key: impl AsRef<[u8]>,
         destination: &mut D,
     ) -> Result<Lookup<Meta>, NoRoom> {
-        self.peek_onto(key.as_ref(), destination, Counts::No, || Patience::None)
+        self.peek_onto(key.as_ref(), destination, false, || Patience::None)
     }
 
-    /// Reads `key` from L1. `patience` is called if the client may have to attach to another table.
+    /// Reads `key` from L1; a hit counts as one if `counts`. `patience` is called if the client may have to attach to another table.
     #[inline(always)]
     fn peek_onto<'d, D: Destination + ?Sized>(
         &self,
         key: &[u8],
         destination: &mut D,
-        counts: Counts,
+        counts: bool,
         patience: impl FnOnce() -> Patience<'d>,
     ) -> Result<Lookup<Meta>, NoRoom> {
-        let mut onto = Onto { destination: &mut *destination, received: Ok(0) };
-        let table = self.shared.table();
-        let read = table
-            .map_or(TableRead::Detached, |table| table.read_with(key, |value| onto.receive(value)));
-        let mut value = Vec::new();
-        let found = match read {
-            TableRead::Hit(meta) => {
-                let bytes = onto.received?;
-                if let (Counts::Yes, Some(table)) = (counts, table) {
-                    self.shared.note_hit(table, key);
+        let mut onto = Onto { destination: &mut *destination, has_room: false };
+        match self.shared.receive_fast(key, &mut onto, |onto| counts && onto.has_room) {
+            Ok(hit) => {
+                let bytes = hit.value_bytes as usize;
+                if !onto.has_room {
+                    return Err(NoRoom { bytes });
                 }
                 // SAFETY: a hit has received these bytes into the destination's last room.
                 unsafe { destination.filled(bytes) };
-                return Ok(Lookup::Found(meta));
+                Ok(Lookup::Found(meta(&hit)))
             }
-            TableRead::Absent => return Ok(Lookup::Absent),
-            TableRead::Miss => self.peek_process(key, &mut value, patience()),
-            TableRead::Detached => self.reattach_and_peek(key, &mut value, patience()),
-        };
+            Err(no_hit) => self.peek_onto_anyway(no_hit, key, destination, patience()),
+        }
+    }
+
+    /// A read of L1 that the short way has not answered.
+    #[cold]
+    #[inline(never)]
+    fn peek_onto_anyway<D: Destination + ?Sized>(
+        &self,
+        no_hit: NoHit,
+        key: &[u8],
+        destination: &mut D,
+        patience: Patience<'_>,
+    ) -> Result<Lookup<Meta>, NoRoom> {
+        let mut value = Vec::new();
+        let found = self.peek_anyway(no_hit, key, &mut value, patience);
         copied(found, &value, destination)
     }
-}
-
-/// Whether a read counts as a hit if it is one.
-#[derive(Clone, Copy)]
-enum Counts {
-    Yes,
-    No,
 }
 
 /// Copies `value` into the destination if it was found.
@@ -176,24 +176,23 @@ fn copied<D: Destination + ?Sized>(
 /// Receives a value of the table into a destination.
 struct Onto<'a, D: ?Sized> {
     destination: &'a mut D,
-    /// Bytes received last.
-    received: Result<usize, NoRoom>,
+    /// The destination had room for the value received last, which is there.
+    has_room: bool,
 }
 
-impl<D: Destination + ?Sized> Onto<'_, D> {
+impl<D: Destination + ?Sized> Receiver<Mapped> for Onto<'_, D> {
     #[inline(always)]
     fn receive(&mut self, value: InPlace<'_, Mapped>) {
         let bytes = value.len();
         let room = self.destination.room(bytes).and_then(|room| room.get_mut(..bytes));
-        self.received =
-            room.map(|room| Room(room).receive(value)).map(|()| bytes).ok_or(NoRoom { bytes });
+        self.has_room = room.map(|room| Room(room).receive(value)).is_some();
     }
 }
 
 /// Room for one value, of exactly its size.
 struct Room<'a>(&'a mut [MaybeUninit<u8>]);
 
-// SAFETY: memory that is borrowed exclusively. `Onto::receive`, its only user, receives a value of
+// SAFETY: memory that is borrowed exclusively. `Onto`, its only user, receives a value of
 // exactly as many bytes.
 unsafe impl shm_layout::Destination for Room<'_> {
     #[inline(always)]

@@ -150,10 +150,21 @@ impl Table {
     #[inline(always)]
     pub(crate) fn read_fast(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Hit, NoHit> {
         let mut overwrite = Overwrite(value);
-        let clock = move || self.daemon_clock();
-        let hit = self.reader.read_fast(self.reader.probe(key), key, clock, &mut overwrite)?;
+        let hit = self.receive_fast(key, &mut overwrite)?;
         overwrite.keep(&hit);
         Ok(hit)
+    }
+
+    /// [`read_fast`](Self::read_fast) with another receiver. Without a hit, what was received is
+    /// void.
+    #[inline(always)]
+    pub(crate) fn receive_fast(
+        &self,
+        key: &[u8],
+        receiver: &mut impl Receiver<Mapped>,
+    ) -> Result<Hit, NoHit> {
+        let clock = move || self.daemon_clock();
+        self.reader.read_fast(self.reader.probe(key), key, clock, receiver)
     }
 
     /// Prefetches the lines and entries of up to [`BATCH_KEYS`] keys, so that the cache misses of

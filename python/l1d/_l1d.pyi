@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from typing import Any, SupportsIndex, TypeVar, final, overload
 
 from typing_extensions import Buffer, Self, disjoint_base
@@ -14,6 +14,7 @@ __all__ = [
     "Deleted",
     "Loading",
     "Memo",
+    "Ready",
     "Request",
     "Reservation",
     "Stored",
@@ -21,11 +22,22 @@ __all__ = [
     "View",
     "__version__",
     "_check_ttl",
+    "_ready",
 ]
 
 __version__: str
 
 def _check_ttl(ttl: Ttl) -> None: ...
+def _ready(value: _T, /) -> Ready[_T]: ...
+
+@final
+class Ready(Coroutine[Any, Any, _T]):
+    def __await__(self) -> Generator[Any, Any, _T]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any, /) -> Any: ...
+    def throw(self, *arguments: Any) -> Any: ...
+    def close(self) -> None: ...
 
 @disjoint_base
 class Client:

@@ -15,9 +15,10 @@ import os
 import threading
 import weakref
 from collections import deque
-from typing import Any, Awaitable, Callable, Iterable, Mapping, Union
+from typing import Any, Awaitable, Callable, Coroutine, Iterable, Mapping, Union
 
 from . import _l1d
+from ._l1d import _ready
 from .cache import Codec, Entry, _pairs
 from .errors import Error, SomeFailed
 from .types import Key, Ttl
@@ -312,11 +313,15 @@ class Client:
         """A client whose keys have a further prefix."""
         return Client(self.sync.with_prefix(prefix))
 
-    async def get(self, key: Key, default: Any = None) -> Any:
+    def get(self, key: Key, default: Any = None) -> Coroutine[Any, Any, Any]:
         """The value of a key; `default` without one. A hit does not wait."""
-        value = self._peek_now(key, _MISS)
-        if value is not _MISS:
-            return value
+        try:
+            value = self._peek_now(key, _MISS)
+        except Exception as error:
+            return _raising(error)
+        return self._ask(key, default) if value is _MISS else _ready(value)
+
+    async def _ask(self, key: Key, default: Any) -> Any:
         found = await _hub().ask(lambda: self.sync._request_lookup(key))
         return found.value if found else default
 
@@ -527,6 +532,11 @@ async def _fill(reserved: "_l1d.Reservation", data: bytes, ttl: Ttl, flags: int)
         raise
 
 
+async def _raising(error: Exception) -> Any:
+    """Raises where it is awaited, as every coroutine function does."""
+    raise error
+
+
 def _key_list(keys: Iterable[Key]) -> list[Key]:
     if isinstance(keys, (str, bytes)):
         raise TypeError("several keys are expected, not one: put it into a list")
@@ -571,13 +581,22 @@ class Cache(Codec):
     def __reduce__(self) -> Any:
         return _cache_again, (self.client, self._settings)
 
-    async def get(self, key: Key, default: Any = None) -> Any:
+    def get(self, key: Key, default: Any = None) -> Coroutine[Any, Any, Any]:
         """The object of a key; `default` without one. A hit does not wait."""
         if self._runs_code:
-            await self._trust()
+            return self._get(key, default)
+        try:
+            value = self._peek(key, _MISS)
+        except Exception as error:
+            return _raising(error)
+        return self._ask(key, default) if value is _MISS else _ready(value)
+
+    async def _get(self, key: Key, default: Any) -> Any:
+        await self._trust()
         value = self._peek(key, _MISS)
-        if value is not _MISS:
-            return value
+        return await self._ask(key, default) if value is _MISS else value
+
+    async def _ask(self, key: Key, default: Any) -> Any:
         found = await self.client.lookup(key)
         return self._load(found.value, found.flags) if found else default
 

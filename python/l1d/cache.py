@@ -203,6 +203,9 @@ class Cache(Codec):
         without one."""
         if self._memo:
             return self._memo.get(key, default)
+        value = self._peek(key, _MISS)
+        if value is not _MISS:
+            return value
         found = self.client.lookup(key)
         return self._load(found.value, found.flags) if found else default
 

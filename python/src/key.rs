@@ -67,28 +67,44 @@ unsafe fn part<'a>(bytes: *const u8, size: ffi::Py_ssize_t) -> Result<&'a [u8], 
 /// Calls `act` with the key behind the prefix.
 #[inline(always)]
 pub(crate) fn with_prefix<R>(prefix: &[u8], key: &[u8], act: impl FnOnce(&[u8]) -> R) -> R {
-    if prefix.is_empty() {
-        return act(key);
-    }
-    join(prefix, key, act)
+    // In one place for both kinds of keys, so that `act` becomes part of the caller.
+    act(Joined::new().join(prefix, key))
 }
 
-#[inline]
-fn join<R>(prefix: &[u8], key: &[u8], act: impl FnOnce(&[u8]) -> R) -> R {
-    let bytes = prefix.len() + key.len();
-    if bytes > JOINED_BYTES {
-        return act(&[prefix, key].concat());
+/// Room for a key behind its prefix.
+struct Joined {
+    short: [MaybeUninit<u8>; JOINED_BYTES],
+    long: Vec<u8>,
+}
+
+impl Joined {
+    #[inline(always)]
+    const fn new() -> Joined {
+        Joined { short: [MaybeUninit::uninit(); JOINED_BYTES], long: Vec::new() }
     }
-    let mut joined = [MaybeUninit::<u8>::uninit(); JOINED_BYTES];
-    let start = joined.as_mut_ptr().cast::<u8>();
-    // SAFETY: both parts fit into the array, which they do not overlap, and its first `bytes` bytes
-    // are then initialised.
-    let joined = unsafe {
-        start.copy_from_nonoverlapping(prefix.as_ptr(), prefix.len());
-        start.add(prefix.len()).copy_from_nonoverlapping(key.as_ptr(), key.len());
-        slice::from_raw_parts(start, bytes)
-    };
-    act(joined)
+
+    /// The key behind the prefix.
+    #[inline(always)]
+    fn join<'a>(&'a mut self, prefix: &[u8], key: &'a [u8]) -> &'a [u8] {
+        if prefix.is_empty() { key } else { self.join_two(prefix, key) }
+    }
+
+    #[inline(never)]
+    fn join_two(&mut self, prefix: &[u8], key: &[u8]) -> &[u8] {
+        let bytes = prefix.len() + key.len();
+        if bytes > JOINED_BYTES {
+            self.long = [prefix, key].concat();
+            return &self.long;
+        }
+        let start = self.short.as_mut_ptr().cast::<u8>();
+        // SAFETY: both parts fit into the array, which they do not overlap, and its first `bytes`
+        // bytes are then initialised.
+        unsafe {
+            start.copy_from_nonoverlapping(prefix.as_ptr(), prefix.len());
+            start.add(prefix.len()).copy_from_nonoverlapping(key.as_ptr(), key.len());
+            slice::from_raw_parts(start, bytes)
+        }
+    }
 }
 
 /// The key behind the prefix, as bytes that outlive a call.

@@ -31,6 +31,7 @@ mod memo;
 mod object;
 mod operations;
 mod reads;
+mod ready;
 mod request;
 mod results;
 mod timing;
@@ -75,5 +76,6 @@ fn _l1d(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<view::View>()?;
     module.add_function(wrap_pyfunction!(convert::check_ttl, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    ready::add_to(module)?;
     fast::add_methods(module.py())
 }

@@ -21,11 +21,14 @@ use core::arch::x86_64::{
 pub const COPY_BYTES_MIN: usize = 16;
 /// Most bytes that are copied in blocks of 16; above, `rep movsb` is worth its startup cost.
 const BLOCKS_BYTES_MAX: usize = 256;
+const WIDE_BLOCK_BYTES: usize = 32;
 /// Fewest bytes that are copied in blocks of 32.
 const WIDE_BYTES_MIN: usize = 128;
 /// Fewest bytes that are copied by `rep movsb` despite AVX, if it is enhanced: it prefetches
-/// distant lines, and does not fetch lines that it overwrites as a whole.
-const STRING_BYTES_MIN: usize = 2048;
+/// distant lines, and does not fetch lines that it overwrites as a whole. What fits a core's first
+/// cache is copied faster in blocks, unless source and destination happen to be equally aligned.
+const STRING_BYTES_MIN: usize = 32 << 10;
+const LINE_BYTES: usize = 64;
 
 /// Bit n is set where the upper 16 bits of slot n equal `tag`.
 ///
@@ -102,8 +105,7 @@ pub unsafe fn equals(from: *const u8, bytes: &[u8]) -> bool {
 
 /// Copies `bytes` bytes. Up to 64 bytes: two or four blocks of 16 that may overlap. More, with AVX:
 /// 128 bytes at a time in blocks of 32, and by enhanced `rep movsb` from [`STRING_BYTES_MIN`] on.
-/// More, without AVX: 64 bytes at a time, and by `rep movsb` above [`BLOCKS_BYTES_MAX`]. Enhanced
-/// `rep movsb` is as fast as the processor's widest moves, and needs neither alignment nor a tail.
+/// More, without AVX: 64 bytes at a time, and by `rep movsb` above [`BLOCKS_BYTES_MAX`].
 ///
 /// # Safety
 /// `from` is mapped for reading and `to` for writing `bytes` bytes; they do not overlap;
@@ -156,12 +158,19 @@ pub unsafe fn copy_narrow(from: *const u8, to: *mut u8, bytes: usize) {
     unsafe { copy_string(from, to, bytes) }
 }
 
-/// Copies by `rep movsb`.
+/// Copies by `rep movsb`, to whole lines from the second on: it is slower where stores cross lines.
 ///
 /// # Safety
-/// The same as for [`copy`].
+/// The same as for [`copy`], and `bytes` is at least [`LINE_BYTES`].
 #[inline]
 unsafe fn copy_string(from: *const u8, to: *mut u8, bytes: usize) {
+    let head = to.addr().wrapping_neg() % LINE_BYTES;
+    // SAFETY: the first 64 of at least as many bytes, and the rest after up to 63 of them.
+    let (from, to) = unsafe {
+        copy_4_blocks(from, to, LINE_BYTES);
+        (from.add(head), to.add(head))
+    };
+    let bytes = bytes - head;
     // SAFETY: the direction flag is clear by the calling convention; the operands are clobbered as
     // declared and nothing but the destination is written.
     unsafe {
@@ -227,13 +236,16 @@ unsafe fn copy_4_blocks(from: *const u8, to: *mut u8, bytes: usize) {
     }
 }
 
-/// Copies in blocks of 32 bytes, four at a time; the last four may overlap the ones before.
+/// Copies in blocks of 32 bytes, four at a time, stored at multiples of 32, as stores that cross
+/// lines are slower; the first block and the last four may overlap the others.
 ///
 /// # Safety
 /// The same as for [`copy`], on a processor with AVX, and `bytes` is at least [`WIDE_BYTES_MIN`].
 #[target_feature(enable = "avx")]
 unsafe fn copy_wide(from: *const u8, to: *mut u8, bytes: usize) {
-    let mut at = 0;
+    // SAFETY: the first block of 128 bytes or more.
+    unsafe { copy_2_blocks(from, to, WIDE_BLOCK_BYTES) };
+    let mut at = to.addr().wrapping_neg() % WIDE_BLOCK_BYTES;
     while at < bytes - WIDE_BYTES_MIN {
         // SAFETY: `at + 128 < bytes`.
         unsafe { copy_4_wide_blocks(from.add(at), to.add(at)) };

@@ -29,7 +29,7 @@ use crate::sentinel::PerProcess;
 use crate::settings::Settings;
 use crate::table::{Table, TableRead};
 use greet::Unnegotiated;
-use shm_layout::{Hit, NoHit};
+use shm_layout::{Hit, Mapped, NoHit, Receiver};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -101,6 +101,25 @@ impl Shared {
         let table = self.attachments.current().ok_or(NoHit::Detached)?;
         let hit = table.read_fast(key, value)?;
         self.note_hit(table, key);
+        Ok(hit)
+    }
+
+    /// [`read_fast`](Self::read_fast) with another receiver, which says whether it counts as a hit.
+    ///
+    /// # Errors
+    /// As there; what was received is then void.
+    #[inline(always)]
+    pub(crate) fn receive_fast<R: Receiver<Mapped>>(
+        &self,
+        key: &[u8],
+        receiver: &mut R,
+        counts: impl FnOnce(&R) -> bool,
+    ) -> Result<Hit, NoHit> {
+        let table = self.attachments.current().ok_or(NoHit::Detached)?;
+        let hit = table.receive_fast(key, receiver)?;
+        if counts(receiver) {
+            self.note_hit(table, key);
+        }
         Ok(hit)
     }
 

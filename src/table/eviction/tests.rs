@@ -1,7 +1,7 @@
 //! Eviction on a real table. The hazards: unused entries push out used ones, live entries are
 //! evicted while memory is dead, and the figures for choosing victims drift away from the table.
 
-use super::super::log::Queue;
+use super::super::log::{Log, Queue};
 use super::super::tests::{SECOND, assert_sound, entry, geometry, new_table, read};
 use super::super::{Entry, Table};
 use proptest::prelude::*;
@@ -11,6 +11,13 @@ use shm_layout::{Geometry, HeapTable, MappedMut, MemoryMut, Plan};
 
 /// 128 segments and more of 64 entries with a value of 4000 bytes.
 fn many_segments() -> (HeapTable, Table<MappedMut>) {
+    let geometry = geometry_of_many();
+    let heap = HeapTable::new(&geometry);
+    let table = new_table(&heap, geometry);
+    (heap, table)
+}
+
+fn geometry_of_many() -> Geometry {
     let plan = Plan {
         table_bytes: 36 << 20,
         value_bytes_max: 4000,
@@ -19,10 +26,7 @@ fn many_segments() -> (HeapTable, Table<MappedMut>) {
         hash_seed: 7,
         ..Plan::default()
     };
-    let geometry = Geometry::plan(&plan).expect("a table of this size");
-    let heap = HeapTable::new(&geometry);
-    let table = new_table(&heap, geometry);
-    (heap, table)
+    Geometry::plan(&plan).expect("a table of this size")
 }
 
 const VALUE: [u8; 4000] = [5; 4000];
@@ -89,6 +93,27 @@ fn what_is_in_use_survives_a_scan_of_ten_tables() {
     }
     let kept = (0..hot).filter(|n| read(&heap, &key(1, *n), 0).is_some()).count() as u64;
     assert!(kept * 100 >= hot * 99, "{kept} of {hot}");
+    assert_sound(&mut table);
+}
+
+/// The hazard: the segment that is being reclaimed when memory comes loses the rest of its entries.
+#[test]
+fn nothing_is_evicted_once_there_is_room_again() {
+    let geometry = geometry_of_many();
+    let heap = HeapTable::new(&geometry);
+    let mut table = new_table(&heap, geometry);
+    let (all, half) = (geometry.segment_count(), geometry.segment_count() / 2);
+    table.log = Log::new(all, half);
+    let mut keys = 0..;
+    while table.stats().evicted == 0 || table.eviction.job.is_none() {
+        put(&mut table, &key(1, keys.next().unwrap()));
+    }
+    let evicted = table.stats().evicted;
+    table.add_usable(all);
+    for n in 0..capacity(&table) / 3 {
+        put(&mut table, &key(2, n));
+    }
+    assert_eq!(table.stats().evicted, evicted);
     assert_sound(&mut table);
 }
 
