@@ -68,6 +68,12 @@ fn size(times: f64, bytes: f64) -> String {
     format!("{times:>4} x  {bytes:>10}")
 }
 
+/// What the estimates come to; `None` if too little was read.
+pub(crate) fn sentence_of(advice: &Value) -> Option<String> {
+    let percents = figures(&advice["hit_percent"])?;
+    Some(sentence(&figures(&advice["times"]).unwrap_or_default(), &percents))
+}
+
 /// Summarises the figures.
 fn sentence(times: &[f64], percents: &[f64]) -> String {
     let at = |wanted: f64| {

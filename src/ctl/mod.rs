@@ -13,6 +13,10 @@ mod stats;
 mod table;
 mod tables;
 
+pub(crate) use advise::sentence_of as advice_sentence;
+pub(crate) use clients::{program, user};
+pub(crate) use explain::{author, sentence_of as explanation_sentence};
+
 use crate::cli::{REFUSED, TIER_FAILED, UNREACHABLE, USAGE, print_error};
 use clap::{Parser, Subcommand};
 use key::lifetime;

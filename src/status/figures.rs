@@ -1,5 +1,6 @@
 //! The owner's answers, shared by all who ask for them within a moment.
 
+use super::readers;
 use l1d_client::{Client, Error, Populate};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,16 +77,22 @@ impl Figures {
         shared(&self.stats, move || client.admin().stats_json()).await
     }
 
-    /// The clients, in JSON.
+    /// The clients, in JSON, with names.
     pub(super) async fn clients(&self) -> Answer {
         let client = self.client.clone();
-        shared(&self.clients, move || client.admin().clients_json()).await
+        shared(&self.clients, move || {
+            client.admin().clients_json().map(|text| readers::clients(&text))
+        })
+        .await
     }
 
-    /// The estimates for other sizes, in JSON.
+    /// The estimates for other sizes, in JSON, with a sentence.
     pub(super) async fn advice(&self) -> Answer {
         let client = self.client.clone();
-        shared(&self.advice, move || client.admin().advise_json()).await
+        shared(&self.advice, move || {
+            client.admin().advise_json().map(|text| readers::advice(&text))
+        })
+        .await
     }
 
     /// Attaches as a new client would.
@@ -96,11 +103,15 @@ impl Figures {
         shared(&self.readiness, attach).await.map(drop)
     }
 
-    /// Where a key stands, in JSON.
+    /// Where a key stands, in JSON, with a sentence.
     pub(super) async fn explain(&self, key: Vec<u8>) -> Answer {
         let Ok(_permit) = self.explanations.try_acquire() else { return Err(Failure::Busy) };
         let client = self.explainer.clone();
-        ask(move || client.admin().explain_json(&key)).await
+        ask(move || {
+            let answer = client.admin().explain_json(&key)?;
+            Ok(readers::explanation(&answer, &client.admin().clients_json()?))
+        })
+        .await
     }
 }
 

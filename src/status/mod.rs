@@ -11,6 +11,7 @@ mod history;
 mod metrics;
 mod page;
 mod query;
+mod readers;
 mod reply;
 mod routes;
 mod server;

@@ -1,11 +1,24 @@
-//! The status page: one file, with everything in it.
+//! The status page: one document, with everything in it, from the files in `page/`.
 
 use hyper::header::HeaderValue;
 use sha2::{Digest, Sha256};
 use std::sync::LazyLock;
 
 /// The page.
-pub(super) const PAGE: &str = include_str!("page/index.html");
+pub(super) const PAGE: &str = concat!(
+    include_str!("page/head.html"),
+    "<style>\n",
+    include_str!("page/style.css"),
+    "</style>\n",
+    include_str!("page/body.html"),
+    "<script>\n",
+    include_str!("page/format.js"),
+    include_str!("page/graph.js"),
+    include_str!("page/view.js"),
+    include_str!("page/explain.js"),
+    include_str!("page/page.js"),
+    "</script>\n</body>\n</html>\n",
+);
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
