@@ -5,6 +5,7 @@ mod advise;
 mod clients;
 mod explain;
 mod key;
+mod keys;
 mod operations;
 mod page;
 mod resize;
@@ -12,6 +13,7 @@ mod screen;
 mod stats;
 mod table;
 mod tables;
+mod top;
 
 pub(crate) use advise::sentence_of as advice_sentence;
 pub(crate) use clients::{program, user};
@@ -106,10 +108,28 @@ enum Command {
         #[arg(long, conflicts_with = "watch")]
         clients: bool,
     },
+    /// Show a live view by policy, client and key, in the terminal.
+    Top {
+        /// Seconds between two looks.
+        #[arg(long, default_value = "2", value_parser = seconds)]
+        every: Duration,
+    },
     /// Show one line for each client: its process, its hits, its requests.
     Clients,
     /// Show one line for each rule of the policy: hits, misses, and its share of the table.
     Policies,
+    /// Show the keys that were hit most lately, or the largest ones, from samples.
+    Keys {
+        /// Only keys that begin with this.
+        #[arg(long, default_value = "")]
+        prefix: String,
+        /// How many.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        top: u16,
+        /// Which come first.
+        #[arg(long, value_enum, default_value_t)]
+        by: keys::By,
+    },
     /// Show the tiers: state, latency, batches, errors.
     Tiers,
     /// Show the status page in a browser: prints an address that only whoever reads it here can
@@ -204,6 +224,15 @@ enum Failure {
     Client(Error),
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Usage(message) => f.write_str(message),
+            Failure::Client(error) => error.fmt(f),
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         Failure::Client(error)
@@ -286,7 +315,11 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Stats { .. } => stats::show(&client, json),
         // Above, without a client.
         Command::Page { .. } | Command::Completions(_) => Ok(ExitCode::SUCCESS),
+        Command::Top { every } => top::run(&client, *every, json),
         Command::Policies => tables::policies(&client, json),
+        Command::Keys { prefix, top, by } => {
+            keys::show(&client, (&bytes(prefix)?, *top, *by), json)
+        }
         Command::Tiers => tables::tiers(&client, json),
         Command::Explain { key: Some(key), .. } => explain::show(&client, &bytes(key)?, json),
         Command::Explain { key: None, .. } => table::explain(&client, json),

@@ -1,11 +1,13 @@
 //! The owner's figures: a snapshot of all, hits by rule, and samples of the last seconds.
 
+use super::versions::Versions;
 use super::{Owner, admin};
+use crate::advise::advice;
 use crate::doors::{Origin, Replies};
 use l1d_wire::policy::{PolicySet, Rule};
 use l1d_wire::snapshot::{
     Daemon, Flights, Hits, Moves, PagesFigures, PolicyFigures, Recent, Requests, Snapshot,
-    TableFile, percent,
+    TableFile, TableStats, Totals, percent,
 };
 use shm_layout::KeyHash;
 use shm_layout::header::POLICIES;
@@ -38,9 +40,17 @@ pub(super) struct Samples {
     turn: Duration,
     /// Since the start.
     longest_turn: Duration,
+    versions: Versions,
 }
 
 impl Samples {
+    /// Of an owner that begins with this version.
+    pub(super) fn new(version: u64) -> Samples {
+        let mut samples = Samples::default();
+        samples.versions.note(version, Instant::now());
+        samples
+    }
+
     /// A turn took this long.
     pub(super) fn turned(&mut self, took: Duration) {
         self.turn = self.turn.max(took);
@@ -128,6 +138,7 @@ impl Owner {
     /// Counts a reported hit for the rule of its key.
     pub(super) fn count_hit(&mut self, hash: KeyHash, times: u32) {
         self.counters.hits_told += u64::from(times);
+        self.hot_keys.hit(hash, times);
         match self.tables.current().header_by_hash(hash) {
             Some(header) => self.policy_hits.hit(header.policy, times),
             None => {
@@ -145,17 +156,19 @@ impl Owner {
 
     /// Once a second.
     pub(super) fn take_sample(&mut self, replies: &dyn Replies) {
-        let counts = self.counts(replies);
+        let counts = self.counts(&replies.totals());
         self.add_to_history(counts, self.samples.turn);
         self.samples.take(counts);
+        self.samples.versions.note(self.tables.current().next_version(), Instant::now());
+        self.hot_keys.next_second();
     }
 
-    fn counts(&self, replies: &dyn Replies) -> Counts {
+    fn counts(&self, clients: &Totals) -> Counts {
         let Requests { gets, gets_found_in_table: found, sets, deletes, operations, .. } =
             self.counters;
         Counts {
             at: Some(Instant::now()),
-            hits: replies.totals().figures.client_reported.hits.saturating_add(found),
+            hits: clients.figures.client_reported.hits.saturating_add(found),
             misses: gets - found,
             writes: sets + deletes + operations,
             evicted: self.tables.current().evicted(),
@@ -167,11 +180,13 @@ impl Owner {
         admin::reply_json(origin, &snapshot, replies);
     }
 
-    fn snapshot(&self, replies: &dyn Replies) -> Snapshot {
-        let counts = self.counts(replies);
+    pub(super) fn snapshot(&self, replies: &dyn Replies) -> Snapshot {
+        let clients = replies.totals();
+        let counts = self.counts(&clients);
         let rules = self.policy.rules().iter();
         let policies = rules.map(|rule| self.policy_figures(rule, counts.hits)).collect();
-        Snapshot {
+        let mut snapshot = Snapshot {
+            advice: Vec::new(),
             daemon: Daemon {
                 pid: std::process::id(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -184,8 +199,8 @@ impl Owner {
             table_file: self.table_file(),
             hits: Hits::new(counts.hits, counts.misses),
             recent: self.samples.recent(&counts),
-            clients: replies.totals(),
-            table: self.tables.current().stats(),
+            clients,
+            table: self.table_stats(),
             index_advice: self.index_advice(),
             moves: self.moves(),
             advisor_private_bytes: self.tables.advisor_bytes() as u64,
@@ -199,7 +214,16 @@ impl Owner {
             },
             writes_under_way: self.writes.count() as u64,
             tiers: self.below.as_ref().map(|below| below.stats()),
-        }
+        };
+        snapshot.advice = advice(&snapshot, &self.tables.estimate());
+        snapshot
+    }
+
+    fn table_stats(&self) -> TableStats {
+        let table = self.tables.current();
+        let oldest = table.oldest_version().and_then(|version| self.samples.versions.at(version));
+        let oldest_entry_seconds = oldest.map(|at| at.elapsed().as_secs());
+        TableStats { oldest_entry_seconds, ..table.stats() }
     }
 
     fn longest_turns(&self) -> Vec<u64> {

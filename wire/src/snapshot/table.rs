@@ -38,6 +38,11 @@ pub struct TableStats {
     pub dead_bytes: u64,
     /// Bytes that entries can be appended to at once.
     pub free_bytes: u64,
+    /// Seconds since the oldest value that the log holds was stored, in a segment of which a slot
+    /// still refers to some entry: no live value is older. Moving an entry within the table, or to
+    /// another, does not make it younger. Known to a 500th of the daemon's uptime or a second. What
+    /// an earlier daemon has stored counts from the start of this one; `null`: the table is empty.
+    pub oldest_entry_seconds: Option<u64>,
     /// Slots in use, in percent.
     pub index_load_percent: f64,
     /// Bytes of private memory that the owner keeps for the table.
