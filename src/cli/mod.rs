@@ -7,7 +7,7 @@ mod serve;
 
 pub use output::{print, print_error, print_on};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -54,6 +54,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// The definition of `l1d`'s command line.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs `l1d` with the process's arguments.

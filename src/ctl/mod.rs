@@ -13,7 +13,7 @@ mod table;
 mod tables;
 
 use crate::cli::{REFUSED, TIER_FAILED, UNREACHABLE, USAGE, print_error};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use key::lifetime;
 use l1d_client::{Client, Error, Lifetime};
 use l1d_wire::place::SOCKET_VARIABLE;
@@ -188,6 +188,12 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
         Failure::Usage(format!("cannot write to standard output: {error}"))
     }
+}
+
+/// The definition of `l1ctl`'s command line.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs `l1ctl` with the process's arguments.
