@@ -56,6 +56,13 @@ pub enum Error {
         /// What the daemon said.
         reason: String,
     },
+    /// The key's rule never evicts (`evict = "never"`), and its entries have taken its share, so a
+    /// new key or a larger value is refused. Nothing was changed.
+    #[error("{reason}")]
+    Full {
+        /// Which rule, and what to do.
+        reason: String,
+    },
     /// A tier below could not answer or take the write. The table is unchanged.
     #[error("a tier failed: {reason}")]
     TierFailed {
@@ -181,6 +188,7 @@ impl Error {
             | Error::Other { .. }
             | Error::Interrupted
             | Error::TooLarge { .. }
+            | Error::Full { .. }
             | Error::Refused { .. }
             | Error::WrongProtocol { .. }
             | Error::Untrusted { .. }
@@ -195,6 +203,7 @@ impl Error {
         let Some(key) = key else { return self };
         if let Error::TooLarge { reason }
         | Error::Refused { reason }
+        | Error::Full { reason }
         | Error::TierFailed { reason }
         | Error::Busy { reason }
         | Error::Internal { reason, .. }
@@ -219,6 +228,7 @@ impl Error {
             ErrorCode::TierFailed => Error::TierFailed { reason },
             ErrorCode::UnknownOutcome => Error::UnknownOutcome { reason, source: None },
             ErrorCode::Busy => Error::Busy { reason },
+            ErrorCode::Full => Error::Full { reason },
             ErrorCode::LoadFailed => Error::LoadFailed { reason },
             ErrorCode::WrongProtocol => Error::WrongProtocol { reason },
             ErrorCode::Other => Error::Other { reason },
@@ -262,6 +272,7 @@ mod tests {
         let of = |code| Error::from_daemon(code, "").is_retryable();
         assert!(of(ErrorCode::Busy) && of(ErrorCode::TierFailed));
         assert!(!of(ErrorCode::UnknownOutcome) && !of(ErrorCode::TooLarge));
-        assert!(!of(ErrorCode::Refused) && !of(ErrorCode::Internal) && !of(ErrorCode::Other));
+        assert!(!of(ErrorCode::Full) && !of(ErrorCode::Refused));
+        assert!(!of(ErrorCode::Internal) && !of(ErrorCode::Other));
     }
 }

@@ -230,7 +230,8 @@ impl Client {
     /// # Errors
     ///
     /// [`Error::Refused`] if the reservation has ended, otherwise those of
-    /// [`set_with`](Self::set_with). All who wait get the value in any other case than `Refused`.
+    /// [`set_with`](Self::set_with). All who wait get the value, but for `Refused`,
+    /// [`Error::TooLarge`] and [`Error::Full`]: the next of them then loads the key.
     pub fn fill(
         &self,
         token: LoadToken,

@@ -8,6 +8,7 @@ __all__ = [
     "Busy",
     "DeadlineExceeded",
     "Error",
+    "Full",
     "InternalError",
     "Interrupted",
     "LoadFailed",
@@ -52,6 +53,10 @@ class TooLarge(Error, ValueError):
 
 class Refused(Error):
     """The daemon refuses this request."""
+
+
+class Full(Error):
+    """The key's rule never evicts, and its entries have taken its share; nothing was changed."""
 
 
 class TierFailed(Error):

@@ -1,7 +1,8 @@
 //! `[defaults]` and `[[policy]]`.
 
 use l1d_wire::policy::{
-    ClientFlags, OnWriteError, PREFIX_BYTES_MAX, PolicySet, RULES_MAX, Rule, Scope, WriteMode,
+    ClientFlags, Evict, OnWriteError, PINNED_PERMILLE_MAX, PREFIX_BYTES_MAX, PolicySet, RULES_MAX,
+    Rule, Scope, WriteMode,
 };
 use std::collections::HashMap;
 use std::ops::Range;
@@ -43,6 +44,8 @@ pub(super) fn policy<'a>(
     };
     let default = rule(&mut defaults, &builtin, limits);
     origins.note(b"", defaults.given());
+    let mut pinned = 0;
+    check_evict(&defaults, &default, &mut pinned);
     let no_prefix = "[defaults] applies to all keys; give a prefix its own rule under [[policy]]";
     defaults.finish(&[("prefix", no_prefix), ("prefix_hex", no_prefix)]);
 
@@ -66,6 +69,7 @@ pub(super) fn policy<'a>(
         let at = section.place(&["prefix", "prefix_hex"]);
         if let Ok(prefix) = prefix {
             origins.note(&prefix, section.given());
+            check_evict(&section, &rule, &mut pinned);
             match places.insert(prefix.clone(), at) {
                 Some(first) => {
                     let line = text.position(first).line;
@@ -86,6 +90,40 @@ pub(super) fn policy<'a>(
         rule.id = u8::try_from(id).unwrap_or(u8::MAX);
     }
     PolicySet::new(rules).ok()
+}
+
+/// Whether a rule that never evicts can keep that. `pinned` is the share that such rules take.
+fn check_evict(section: &Section<'_>, rule: &Rule, pinned: &mut u32) {
+    if rule.evict != Evict::Never {
+        return;
+    }
+    let at = section.place(&["evict", "share_max", "prefix", "prefix_hex"]);
+    if rule.scope == Scope::Process {
+        section.problem(
+            at,
+            "evict = \"never\" holds for entries of the table, and scope = \"process\" keeps copies \
+             in each process; write scope = \"host\"",
+        );
+    }
+    let Some(share) = rule.share_max_permille else {
+        section.problem(
+            at,
+            "evict = \"never\" needs a bound on what it keeps; write for example share_max = \"5%\"",
+        );
+        return;
+    };
+    *pinned += u32::from(share);
+    if *pinned > u32::from(PINNED_PERMILLE_MAX) {
+        let percent = |permille: u32| f64::from(permille) / 10.0;
+        let (all, most) = (percent(*pinned), percent(PINNED_PERMILLE_MAX.into()));
+        section.problem(
+            at,
+            &format!(
+                "with this rule, those with evict = \"never\" may take {all}% of the table, and \
+                 {most}% is the most that can be kept for them; lower its share_max, or remove evict"
+            ),
+        );
+    }
 }
 
 fn sections<'a>(
@@ -169,6 +207,7 @@ fn rule(section: &mut Section<'_>, template: &Rule, limits: RuleLimits) -> Rule 
         ("frame", ClientFlags::Frame),
         ("ignore", ClientFlags::Ignore),
     ];
+    let evictions = [("as-needed", Evict::AsNeeded), ("never", Evict::Never)];
     let failures = [("refuse", OnWriteError::Refuse), ("publish", OnWriteError::Publish)];
     Rule {
         id: 0,
@@ -204,6 +243,7 @@ fn rule(section: &mut Section<'_>, template: &Rule, limits: RuleLimits) -> Rule 
         share_max_permille: section.read_or("share_max", template.share_max_permille, |value| {
             value::share(value, "20%").map(Some)
         }),
+        evict: section.read_or("evict", template.evict, |value| value::choice(value, &evictions)),
         l2: section.read_or("l2", template.l2, value::truth),
         client_flags: section
             .read_or("client_flags", template.client_flags, |value| value::choice(value, &flags)),

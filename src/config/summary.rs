@@ -4,7 +4,7 @@ use super::units::{show_duration, show_prefix, show_share, show_size};
 use super::{Config, ConfigError, LogFormat, host, read, read_text};
 use crate::tiers::parse_url;
 use comfy_table::{ContentArrangement, Table, presets};
-use l1d_wire::policy::{ClientFlags, OnWriteError, PolicySet, Rule, Scope, WriteMode};
+use l1d_wire::policy::{ClientFlags, Evict, OnWriteError, PolicySet, Rule, Scope, WriteMode};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -54,6 +54,7 @@ pub fn rule_json(rule: &Rule) -> Value {
         "on_write_error": on_write_error(rule),
         "value_bytes_max": rule.value_bytes_max,
         "share_max_percent": rule.share_max_permille.map(percent),
+        "evict": evict(rule),
         "l2": rule.l2,
         "client_flags": client_flags(rule),
     })
@@ -177,6 +178,7 @@ fn rules_table(policy: &PolicySet) -> String {
         "on_write_error",
         "value_bytes_max",
         "share_max",
+        "evict",
         "l2",
         "client_flags",
     ]);
@@ -196,6 +198,7 @@ fn rules_table(policy: &PolicySet) -> String {
             on_write_error(rule).to_owned(),
             show_size(rule.value_bytes_max.into()),
             rule.share_max_permille.map_or("100%".to_owned(), show_share),
+            evict(rule).to_owned(),
             rule.l2.to_string(),
             client_flags(rule).to_owned(),
         ]);
@@ -228,6 +231,13 @@ fn write_mode(rule: &Rule) -> &'static str {
     match rule.write {
         WriteMode::Through => "through",
         WriteMode::L1Only => "l1-only",
+    }
+}
+
+fn evict(rule: &Rule) -> &'static str {
+    match rule.evict {
+        Evict::AsNeeded => "as-needed",
+        Evict::Never => "never",
     }
 }
 

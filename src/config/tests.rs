@@ -2,7 +2,7 @@
 //! without advice, a rule that inherits from the wrong place, an example that is refused.
 
 use super::*;
-use l1d_wire::policy::{ClientFlags, OnWriteError, Rule, Scope, WriteMode};
+use l1d_wire::policy::{ClientFlags, Evict, OnWriteError, Rule, Scope, WriteMode};
 use proptest::prelude::*;
 use shm_layout::Geometry;
 
@@ -162,6 +162,9 @@ fn every_key_is_read() {
         share_max = "20%"
         [[policy]]
         prefix_hex = "00FF"
+        scope = "host"
+        share_max = "10%"
+        evict = "never"
         "#,
     );
     let daemon = DaemonConfig {
@@ -205,6 +208,7 @@ fn every_key_is_read() {
         on_write_error: OnWriteError::Publish,
         value_bytes_max: 1000,
         share_max_permille: None,
+        evict: Evict::AsNeeded,
         l2: true,
         client_flags: ClientFlags::Frame,
     };
@@ -220,10 +224,18 @@ fn every_key_is_read() {
         on_write_error: OnWriteError::Refuse,
         value_bytes_max: 2 << 20,
         share_max_permille: Some(200),
+        evict: Evict::AsNeeded,
         l2: false,
         client_flags: ClientFlags::NeverFillL2,
     };
-    let second = Rule { id: 2, prefix: vec![0, 0xff], ..default.clone() };
+    let second = Rule {
+        id: 2,
+        prefix: vec![0, 0xff],
+        scope: Scope::Host,
+        share_max_permille: Some(100),
+        evict: Evict::Never,
+        ..default.clone()
+    };
     assert_eq!(read.policy.rules(), [default, first, second]);
 }
 

@@ -88,7 +88,8 @@ fn rule(policy: &Value) -> String {
     let ttl = policy["ttl_ms"].as_u64().map_or("forever".to_owned(), life);
     let (scope, write) = (word("scope"), word("write"));
     let l2 = if policy["l2"] == false { ", leaves L2 out" } else { "" };
-    format!("{name}: scope {scope}, at most {ttl} in L1, write {write}{l2}")
+    let evict = if policy["evict"] == "never" { ", never evicted" } else { "" };
+    format!("{name}: scope {scope}, at most {ttl} in L1{evict}, write {write}{l2}")
 }
 
 fn in_l1(explanation: &Explanation) -> String {

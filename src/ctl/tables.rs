@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 const POLICIES_LEGEND: &str = "hits: an estimate from the sample that clients report; misses: reads \
-    that the\ndaemon did not find in the table; of table: live bytes, in percent of the table\n";
+    that the\ndaemon did not find in the table; of table: live bytes, in percent of the table\n\
+    *: its entries are never evicted, and new keys are refused when that is used up\n";
 
 pub(super) fn policies(client: &Client, json: bool) -> Result<ExitCode, Failure> {
     let text = client.admin().stats_json()?;
@@ -35,7 +36,10 @@ fn policies_page(snapshot: &Snapshot, style: Style) -> String {
             percent(rule.hit_percent),
             size(rule.live_bytes),
             percent(Some(rule.share_percent)),
-            percent(rule.share_max_percent),
+            match rule.refused_as_full {
+                None => percent(rule.share_max_percent),
+                Some(_) => format!("{}*", percent(rule.share_max_percent)),
+            },
         ]
     });
     let heading = ["prefix", "hits", "misses", "hit ratio", "live", "of table", "at most"];
@@ -103,6 +107,7 @@ mod tests {
             live_bytes: 1000 << 20,
             share_percent: 100.0,
             share_max_percent: Some(100.0),
+            refused_as_full: None,
             hit_percent: Some(100.0),
             id: 1,
         };
@@ -115,7 +120,12 @@ mod tests {
             ..TierStats::default()
         };
         let tiers = TiersStats { l2: Some(tier.clone()), l3: Some(tier), ..TiersStats::default() };
-        let policies = vec![rule.clone(), PolicyFigures::default(), rule];
+        let kept = PolicyFigures {
+            share_max_percent: Some(40.0),
+            refused_as_full: Some(1),
+            ..rule.clone()
+        };
+        let policies = vec![rule, PolicyFigures::default(), kept];
         let snapshot = Snapshot { policies, tiers: Some(tiers), ..Snapshot::default() };
         for page in
             [policies_page(&snapshot, Style::plain()), tiers_page(&snapshot, Style::plain())]

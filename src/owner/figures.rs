@@ -239,6 +239,7 @@ impl Owner {
             live_bytes,
             share_percent: percent(live_bytes, log_bytes).unwrap_or(0.0),
             share_max_percent: rule.share_max_permille.map(|share| f64::from(share) / 10.0),
+            refused_as_full: self.tables.current().refused_as_full(rule.id),
             hits,
             misses,
             hit_percent: percent(hits, hits.saturating_add(misses)),

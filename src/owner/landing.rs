@@ -155,9 +155,14 @@ impl Owner {
         if !fits || ttl < TTL_MIN {
             return OwnedResponse::Found { value, flags, version: 0, ttl: Duration::ZERO };
         }
-        self.counters.fills += 1;
-        let version = self.publish(flight.rule, &flight.key, &value, flags, ttl).unwrap_or(0);
-        OwnedResponse::Found { value, flags, version, ttl }
+        match self.publish(flight.rule, &flight.key, &value, flags, ttl) {
+            Ok(version) => {
+                self.counters.fills += 1;
+                OwnedResponse::Found { value, flags, version, ttl }
+            }
+            // The reader gets it all the same.
+            Err(_) => OwnedResponse::Found { value, flags, version: 0, ttl: Duration::ZERO },
+        }
     }
 
     fn too_large(&self, bytes: u64) -> OwnedResponse {

@@ -146,7 +146,6 @@ impl Owner {
         };
         owner.set_clock();
         owner.look_at_clock();
-        owner.limit_policies();
         owner.tables.limit_absences(Some(absent_share_max_permille));
         owner
     }

@@ -7,11 +7,11 @@ mod below;
 
 use super::Owner;
 use super::life::{Lives, Record};
-use super::request::{key_fits, nanos, remaining};
+use super::request::{key_fits, nanos, refusal, remaining};
 use super::response::{OwnedResponse, Waiter};
 use super::write::Change;
 use crate::doors::Replies;
-use crate::table::Held;
+use crate::table::{Held, PutError};
 use l1d_wire::policy::Scope;
 use l1d_wire::protocol::{ErrorCode, NotChanged, Operate, Operation};
 use shm_layout::Entry;
@@ -97,7 +97,7 @@ impl Owner {
                 let entry = Entry { key, value, flags, policy: rule, expiry, ..Entry::default() };
                 self.flights.kill(key);
                 let put = self.tables.put(&entry, now_ns);
-                let version = put.map_err(|error| too_large(error.to_string()))?;
+                let version = put.map_err(|error| refusal(self.policy.rule(key), error))?;
                 let life = kept.map_or_else(|| lives.shortened_in_l1(), |_| None);
                 Ok(changed(version, number, life))
             }
@@ -108,7 +108,8 @@ impl Owner {
             }
             (Effect::Touch, None) => Ok(OwnedResponse::NotChanged { reason: NotChanged::Absent }),
             (Effect::Touch, Some(held)) => {
-                self.renew(key, held, new_expiry);
+                let renewed = self.renew(key, held, new_expiry);
+                renewed.map_err(|error| refusal(self.policy.rule(key), error))?;
                 if operate.operation != Operation::GetAndTouch {
                     return Ok(changed(held.version, None, lives.shortened_in_l1()));
                 }
@@ -120,16 +121,14 @@ impl Owner {
     }
 
     /// Gives the entry of `key` another life, and leaves it as it is otherwise.
-    fn renew(&mut self, key: &[u8], held: &Held, expiry: u32) {
+    ///
+    /// # Errors
+    /// The table has no room for it; the entry is as it was.
+    fn renew(&mut self, key: &[u8], held: &Held, expiry: u32) -> Result<(), PutError> {
         let Held { value, flags, version, policy, .. } = held;
         let (flags, version, policy) = (*flags, *version, *policy);
         let entry = Entry { key, value, flags, version, policy, expiry, ..Entry::default() };
-        let now_ns = self.now_ns();
-        if self.tables.renew(&entry, now_ns).is_err() {
-            // A value that the table holds has room in it. If not, the key is lost, not kept for
-            // longer than was asked for.
-            self.tables.remove(key, now_ns);
-        }
+        self.tables.renew(&entry, self.now_ns())
     }
 }
 

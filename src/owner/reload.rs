@@ -156,7 +156,7 @@ impl Owner {
     fn follow_policy(&mut self) {
         let before = std::mem::replace(&mut self.policy, self.tables.policy().clone());
         self.policy_hits.follow(&before, &self.policy);
-        self.limit_policies();
+        self.tables.limit_policies();
         let policy = &self.policy;
         // Fetched values are checked against their rule when they land, written ones here.
         self.flights.renumber(|key| policy.rule(key).id);
@@ -169,14 +169,6 @@ impl Owner {
             // Clients ask for it from here on.
             self.policy_bytes = bytes;
             self.tables.announce_policy();
-        }
-    }
-
-    /// Gives each rule its share of the table.
-    pub(super) fn limit_policies(&mut self) {
-        for id in 0..=u8::MAX {
-            let share = self.policy.by_id(id).and_then(|rule| rule.share_max_permille);
-            self.tables.limit_policy(id, share);
         }
     }
 

@@ -7,8 +7,9 @@ use super::life::{Lives, Record};
 use super::response::{OwnedResponse, Waiter};
 use super::write::Change;
 use crate::doors::{Origin, Replies};
+use crate::table::{Full, PutError};
 use crate::tiers::{Job, L2Change, Tier};
-use l1d_wire::policy::{PolicySet, Rule, Scope, WriteMode};
+use l1d_wire::policy::{Evict, PolicySet, Rule, Scope, WriteMode};
 use l1d_wire::protocol::{ErrorCode, NotChanged, Response, Set};
 use shm_layout::entry::{KEY_BYTES_MAX, NEVER, TICK_BITS, expiry_tick};
 use shm_layout::{Entry, LayoutError};
@@ -272,8 +273,40 @@ impl Owner {
         let entry = Entry { key, value, flags, policy, expiry, ..Entry::default() };
         self.tables
             .put(&entry, now_ns)
-            .map_err(|error| OwnedResponse::error(ErrorCode::TooLarge, error.to_string()))
+            .map_err(|error| refusal(rule_with(&self.policy, policy), error))
     }
+}
+
+/// The answer to a change that the table does not take.
+pub(super) fn refusal(rule: &Rule, error: PutError) -> OwnedResponse {
+    let what = match error {
+        PutError::Layout(error) => {
+            return OwnedResponse::error(ErrorCode::TooLarge, error.to_string());
+        }
+        PutError::Full(what) => what,
+    };
+    let prefix = String::from_utf8_lossy(&rule.prefix);
+    let name = if rule.prefix.is_empty() { "[defaults]".into() } else { format!("`{prefix}`") };
+    let share = f64::from(rule.share_max_permille.unwrap_or_default()) / 10.0;
+    let message = match what {
+        _ if rule.evict != Evict::Never => format!(
+            "no room for a key of {name} beside entries that are never evicted (evict = \"never\" \
+             in other rules): try another key, or run l1ctl resize --fit-index"
+        ),
+        Full::Share => format!(
+            "{name} is full (share_max = {share} %; its entries are never evicted): delete keys of \
+             it or raise share_max"
+        ),
+        Full::Table => format!(
+            "{name} is full: all rules with evict = \"never\" together hold as much as the table can \
+             spare for them: delete keys of them or give the table more memory"
+        ),
+        Full::Index => format!(
+            "{name} is full: the index has no more slots for its entries, which are never evicted: \
+             delete keys of it or run l1ctl resize --fit-index"
+        ),
+    };
+    OwnedResponse::error(ErrorCode::Full, message)
 }
 
 /// The answer to a change that removed a key.

@@ -2,6 +2,7 @@
 
 use super::Table;
 use super::epoch::Shift;
+use super::pins::{Full, PutError};
 use shm_layout::entry::{MARK_STRICT, tick};
 use shm_layout::slot::SLOTS;
 use shm_layout::{Entry, MemoryMut};
@@ -20,10 +21,14 @@ impl<M: MemoryMut> Table<M> {
         self.next_version = old.next_version;
         self.version_ceiling = old.version_ceiling;
         self.budgets.inherit_limits(&old.budgets);
+        self.pins.inherit(&old.pins);
     }
 
     /// Copies the visible entries of this table's buckets from `bucket` on to `to`, while `goes_on`
     /// returns `true`. Returns the bucket to continue with; `None`: all are done.
+    ///
+    /// # Errors
+    /// `to` has no room for an entry that is never evicted.
     ///
     /// Does not replace an entry of `to` with the same or a later version. Until the last bucket is
     /// copied, no entry moves past the bucket where this stopped.
@@ -33,14 +38,14 @@ impl<M: MemoryMut> Table<M> {
         mut bucket: u32,
         now_ns: u64,
         mut goes_on: impl FnMut() -> bool,
-    ) -> Option<u32> {
+    ) -> Result<Option<u32>, PutError> {
         let count = self.writer.geometry().bucket_count();
         while bucket < count {
             let end = bucket.saturating_add(BUCKETS_AT_A_TIME).min(count);
             for number in bucket..end {
                 for index in 0..SLOTS {
                     let slot = self.writer.geometry().bucket(number).slot(index);
-                    self.carry_slot(slot, to, now_ns);
+                    self.carry_slot(slot, to, now_ns)?;
                 }
             }
             bucket = end;
@@ -49,7 +54,7 @@ impl<M: MemoryMut> Table<M> {
             }
         }
         self.carried = if bucket < count { bucket } else { 0 };
-        (bucket < count).then_some(bucket)
+        Ok((bucket < count).then_some(bucket))
     }
 
     /// Continues `old`'s versions, and its counters since the daemon started.
@@ -66,12 +71,17 @@ impl<M: MemoryMut> Table<M> {
         self.eviction.ghost_hits = old.eviction.ghost_hits;
     }
 
-    fn carry_slot<N: MemoryMut>(&mut self, slot: usize, to: &mut Table<N>, now_ns: u64) {
-        let Some(found) = self.at_slot(slot) else { return };
+    fn carry_slot<N: MemoryMut>(
+        &mut self,
+        slot: usize,
+        to: &mut Table<N>,
+        now_ns: u64,
+    ) -> Result<(), PutError> {
+        let Some(found) = self.at_slot(slot) else { return Ok(()) };
         let shift = Shift::between(self, to);
         // A damaged entry must not get a new checksum.
         if !self.is_visible(&found.header, tick(now_ns)) || self.entry_is_whole(&found).is_err() {
-            return;
+            return Ok(());
         }
         let held = self.held(&found);
         let queue = self.log.segment(found.at.segment).queue;
@@ -86,23 +96,36 @@ impl<M: MemoryMut> Table<M> {
             version: held.version,
             expiry: held.expiry,
         };
-        to.receive(&shift.entry(&entry), (queue, uses), shift.time(now_ns));
+        to.receive(&shift.entry(&entry), (queue, uses), shift.time(now_ns))
     }
 
     /// Stores an entry of another table. An entry that this table cannot hold is lost, as in an
-    /// eviction.
-    fn receive(&mut self, entry: &Entry<'_>, place: (super::Queue, u8), now_ns: u64) {
+    /// eviction, unless it is one that is never evicted.
+    fn receive(
+        &mut self,
+        entry: &Entry<'_>,
+        (queue, uses): (super::Queue, u8),
+        now_ns: u64,
+    ) -> Result<(), PutError> {
         let hash = self.hash(entry.key);
         let old = self.find(entry.key, hash);
         if old.is_some_and(|old| old.header.version >= entry.version) {
-            return;
+            return Ok(());
         }
-        let Ok(prepared) = self.writer.prepare(entry) else { return };
-        let now = tick(now_ns);
+        let is_kept = |error| if self.pins.is_pinned(entry) { Err(error) } else { Ok(()) };
+        let prepared = match self.writer.prepare(entry) {
+            Ok(prepared) => prepared,
+            Err(error) => return is_kept(error.into()),
+        };
+        let (header, now) = (prepared.header(), tick(now_ns));
         if old.is_none() {
-            self.keep_budget(&prepared.header(), now);
+            if !self.has_slot(hash, now) {
+                return is_kept(PutError::Full(Full::Index));
+            }
+            self.keep_budget(&header, now);
         }
-        // The entry is prepared and `reserve` has made room, so this cannot fail.
-        let _ = self.store(&prepared, hash, old, place, now);
+        let queue = self.queue_after(queue, &header);
+        let stored = self.store(&prepared, hash, old, (queue, uses), now);
+        if self.pins.is_pinned(entry) { stored } else { Ok(()) }
     }
 }

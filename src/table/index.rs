@@ -52,10 +52,14 @@ impl<M: MemoryMut> Table<M> {
     /// Empties one of the candidate slots by moving its entry to the other line of that entry's
     /// key.
     ///
-    /// A concurrent reader can miss that entry, and a kill between the two stores loses it.
+    /// A concurrent reader can miss that entry, and a kill between the two stores loses it, so
+    /// entries that are never evicted do not move.
     fn move_neighbour(&mut self, hash: KeyHash) -> Option<usize> {
         for slot in self.candidate_slots(hash).collect::<Vec<_>>() {
             let Some(found) = self.at_slot(slot) else { continue };
+            if self.pins.holds(&found.header) {
+                continue;
+            }
             let hasher = *self.writer.geometry().hasher();
             let neighbour = hasher.hash(self.key_at(found.at, &found.header));
             let here = self.bucket_of(slot);
@@ -90,6 +94,9 @@ impl<M: MemoryMut> Table<M> {
                 return Some(slot);
             };
             let visible = self.is_visible(&found.header, now);
+            if visible && self.pins.holds(&found.header) {
+                continue;
+            }
             let uses = self.eviction.uses.get(slot);
             let worth = if visible { (uses, found.header.version) } else { (0, 0) };
             if worst.is_none_or(|(least, _)| worth < least) {

@@ -54,6 +54,10 @@ impl<M: MemoryMut> Table<M> {
         self.slots_used += 1;
         self.log.count_live(at.segment, header);
         self.budgets.count_live(header);
+        if self.pins.is_any() {
+            let is_hidden = self.is_hidden(header);
+            self.pins.count_live(header, is_hidden);
+        }
         self.set_uses(slot, at.segment, uses);
     }
 
@@ -63,6 +67,10 @@ impl<M: MemoryMut> Table<M> {
         if self.sweep.is_counted(&self.log, found, self.bucket_of(found.slot)) {
             self.log.count_dead(found.at.segment, &found.header);
             self.budgets.count_dead(&found.header);
+        }
+        if self.pins.is_any() {
+            let is_hidden = self.is_hidden(&found.header);
+            self.pins.count_dead(&found.header, is_hidden);
         }
         self.set_uses(found.slot, found.at.segment, 0);
     }

@@ -1,7 +1,8 @@
 //! The log: segments of fixed size in two queues, and those that are open for appending.
 //!
-//! New keys start in the small queue; keys that are used again go to main (`eviction`). One segment
-//! is kept free if possible, for the live part of a segment that is reclaimed.
+//! New keys start in the small queue; keys that are used again go to main (`eviction`). Entries that
+//! are never evicted have a queue of their own (`pins`). One segment is kept free if possible, for
+//! the live part of a segment that is reclaimed, and another for the pinned part of one.
 
 use shm_layout::entry::NEVER;
 use shm_layout::memory::WORD_BYTES;
@@ -9,15 +10,17 @@ use shm_layout::segment::Role;
 use shm_layout::{EntryHeader, Location, MemoryMut, Writer};
 use std::collections::VecDeque;
 
-/// Which of the two queues a segment belongs to.
+/// The queue that a segment belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Queue {
     Small,
     Main,
+    /// Of entries that are never evicted.
+    Pinned,
 }
 
 impl Queue {
-    const ALL: [Queue; 2] = [Queue::Small, Queue::Main];
+    const ALL: [Queue; 3] = [Queue::Small, Queue::Main, Queue::Pinned];
 
     const fn index(self) -> usize {
         self as usize
@@ -27,7 +30,7 @@ impl Queue {
     pub(super) const fn uses_kept(self) -> u8 {
         match self {
             Queue::Small => 2,
-            Queue::Main => 1,
+            Queue::Main | Queue::Pinned => 1,
         }
     }
 }
@@ -43,6 +46,8 @@ pub(super) enum Stream {
     /// neighbours too, and need fewer copies when kept together (segregation by age in LFS
     /// cleaning: Rosenblum and Ousterhout, SOSP 1991).
     Survivors,
+    /// To the queue of entries that are never evicted.
+    Pinned,
 }
 
 impl Stream {
@@ -54,6 +59,7 @@ impl Stream {
         match self {
             Stream::Small => Queue::Small,
             Stream::Main | Stream::Survivors => Queue::Main,
+            Stream::Pinned => Queue::Pinned,
         }
     }
 }
@@ -63,6 +69,7 @@ impl From<Queue> for Stream {
         match queue {
             Queue::Small => Stream::Small,
             Queue::Main => Stream::Main,
+            Queue::Pinned => Stream::Pinned,
         }
     }
 }
@@ -117,9 +124,9 @@ pub(super) struct Log {
     /// Segments from the first on that have memory (W1).
     usable: u32,
     pub(super) free: VecDeque<u32>,
-    open: [Option<u32>; 3],
+    open: [Option<u32>; 4],
     /// Closed segments, the oldest first.
-    closed: [VecDeque<u32>; 2],
+    closed: [VecDeque<u32>; 3],
     next_sequence: u64,
 }
 
@@ -130,8 +137,8 @@ impl Log {
             segments: vec![Segment::EMPTY; segments as usize],
             usable,
             free: (0..usable).collect(),
-            open: [None; 3],
-            closed: [const { VecDeque::new() }; 2],
+            open: [None; 4],
+            closed: [const { VecDeque::new() }; 3],
             next_sequence: 1,
         }
     }
@@ -157,7 +164,7 @@ impl Log {
         &self.closed[queue.index()]
     }
 
-    /// Closed segments of both queues.
+    /// Closed segments of all queues.
     pub(super) fn all_closed(&self) -> impl Iterator<Item = u32> {
         self.closed.iter().flatten().copied()
     }
@@ -206,15 +213,7 @@ impl Log {
     ) -> Option<u32> {
         let next = self.free.pop_front()?;
         let queue = stream.queue();
-        if let Some(old) = self.open[stream.index()].take() {
-            // After segments that were requeued while it was open.
-            let sequence = self.take_sequence();
-            let segment = self.segment(old);
-            segment.role = Role::Closed;
-            segment.sequence = sequence;
-            writer.set_segment(old, Role::Closed, sequence);
-            self.closed[queue.index()].push_back(old);
-        }
+        self.close(writer, stream);
         let sequence = self.take_sequence();
         *self.segment(next) =
             Segment { role: Role::Open, queue, sequence, born: epoch, ..Segment::EMPTY };
@@ -223,6 +222,39 @@ impl Log {
         writer.set_segment(next, Role::Open, sequence);
         self.open[stream.index()] = Some(next);
         Some(next)
+    }
+
+    /// Closes the open segment of a stream, if there is one.
+    fn close<M: MemoryMut>(&mut self, writer: &Writer<M>, stream: Stream) {
+        let Some(old) = self.open[stream.index()].take() else { return };
+        // After segments that were requeued while it was open.
+        let sequence = self.take_sequence();
+        let segment = self.segment(old);
+        segment.role = Role::Closed;
+        segment.sequence = sequence;
+        writer.set_segment(old, Role::Closed, sequence);
+        self.closed[stream.queue().index()].push_back(old);
+    }
+
+    /// Opens the closed segment with the most room for a stream, to go on after its entries.
+    pub(super) fn reopen<M: MemoryMut>(&mut self, writer: &Writer<M>, stream: Stream) {
+        self.close(writer, stream);
+        let roomiest = self.all_closed().min_by_key(|n| self.segments[*n as usize].filled_words);
+        let Some(number) = roomiest else { return };
+        self.leave(number);
+        let segment = self.segment(number);
+        segment.role = Role::Open;
+        segment.queue = stream.queue();
+        writer.set_segment(number, Role::Open, segment.sequence);
+        self.open[stream.index()] = Some(number);
+    }
+
+    /// Moves all segments of the queue of pinned entries to the young end of main.
+    pub(super) fn join_main<M: MemoryMut>(&mut self, writer: &Writer<M>, epoch: u32) {
+        self.close(writer, Stream::Pinned);
+        while let Some(number) = self.closed(Queue::Pinned).front().copied() {
+            self.requeue(writer, number, Queue::Main, epoch);
+        }
     }
 
     /// Makes a closed segment, with its entries, the newest closed one of `queue`.

@@ -10,6 +10,7 @@
 //! | the log: segments, two queues of them | `log` |
 //! | eviction, and reclaiming segments | `eviction` |
 //! | shares of policies and known absences | `budget` |
+//! | entries that are never evicted | `pins` |
 //! | freeing expired entries, a bounded step at a time | `sweep` |
 //! | taking over an earlier owner's table | `restart` |
 //! | checking every invariant | `check` |
@@ -35,6 +36,7 @@ mod numbers;
 mod numbers_file;
 mod own_slot;
 mod pages;
+mod pins;
 mod preparation;
 mod restart;
 mod stats;
@@ -48,6 +50,7 @@ pub use check::CheckReport;
 pub use directory::Directory;
 pub use file::{FileError, FileOptions, TableFile};
 pub use numbers::{ChangeKind, RuleChange};
+pub use pins::{Full, PutError};
 pub use tables::{Adopted, MoveError, PolicyChange, Step, Tables};
 
 use eviction::Eviction;
@@ -55,9 +58,7 @@ use links::Why;
 use log::{Log, Queue};
 use shm_layout::entry::{NEVER, tick};
 use shm_layout::header::POLICIES;
-use shm_layout::{
-    Entry, EntryHeader, KeyHash, LayoutError, Location, MemoryMut, PreparedEntry, Writer,
-};
+use shm_layout::{Entry, EntryHeader, KeyHash, Location, MemoryMut, PreparedEntry, Writer};
 use stats::Counters;
 
 /// Versions reserved by one store of the ceiling (W5).
@@ -70,6 +71,7 @@ pub struct Table<M> {
     log: Log,
     eviction: Eviction,
     budgets: budget::Budgets,
+    pins: pins::Pins,
     next_version: u64,
     version_ceiling: u64,
     slots_used: u64,
@@ -129,11 +131,13 @@ impl<M: MemoryMut> Table<M> {
         let eviction = Eviction::new(writer.geometry());
         let segment_words = writer.geometry().segment_words();
         let budgets = budget::Budgets::new((log.usable() * segment_words) as u64);
+        let pins = pins::Pins::new(pins::Most::of(writer.geometry(), log.usable()));
         Table {
             writer,
             log,
             eviction,
             budgets,
+            pins,
             next_version: version_ceiling + 1,
             version_ceiling,
             slots_used: 0,
@@ -157,6 +161,7 @@ impl<M: MemoryMut> Table<M> {
         self.writer.set_usable_segments(usable);
         self.log.add_usable(usable);
         self.budgets.set_log_words(self.usable_words());
+        self.pins.set_most(pins::Most::of(self.writer.geometry(), self.log.usable()));
         // There is room again.
         self.update_filling();
         self.give_up_reclaiming();
@@ -208,8 +213,8 @@ impl<M: MemoryMut> Table<M> {
     /// table's epoch.
     ///
     /// # Errors
-    /// A key or value of an impossible size. The table is unchanged then.
-    pub fn put(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<u64, LayoutError> {
+    /// The table does not take it, and is unchanged.
+    pub fn put(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<u64, PutError> {
         let version = self.next_version;
         self.put_version(&Entry { version, ..*entry }, self.hash(entry.key), now_ns)?;
         Ok(version)
@@ -222,14 +227,18 @@ impl<M: MemoryMut> Table<M> {
         entry: &Entry<'_>,
         hash: KeyHash,
         now_ns: u64,
-    ) -> Result<usize, LayoutError> {
+    ) -> Result<usize, PutError> {
         let prepared = self.writer.prepare(entry)?;
         let header = prepared.header();
         let now = tick(now_ns);
         let old = self.find(entry.key, hash);
+        self.admit_beside_pins(&header, hash, old.as_ref(), now)?;
         let queue = match &old {
             // Not always small: the hottest keys would be demoted.
-            Some(old) => self.log.segment(old.at.segment).queue,
+            Some(old) => {
+                self.queue_after(self.log.segments[old.at.segment as usize].queue, &header)
+            }
+            None if self.pins.holds(&header) => Queue::Pinned,
             None => self.queue_for(hash, &header, now),
         };
         self.store(&prepared, hash, old, (queue, 0), now)?;
@@ -248,11 +257,11 @@ impl<M: MemoryMut> Table<M> {
         old: Option<Found>,
         (queue, uses): (Queue, u8),
         now: u32,
-    ) -> Result<(), LayoutError> {
+    ) -> Result<(), PutError> {
         let (words, key, version) = (entry.words(), entry.entry().key, entry.entry().version);
         // Room first: making room may move or evict the entry that is to be replaced.
         let reclaimed = self.eviction.reclaimed;
-        let at = self.reserve(words, queue, now);
+        let at = self.reserve(words, queue, now).ok_or(PutError::Full(Full::Table))?;
         let old = if self.eviction.reclaimed == reclaimed { old } else { self.find(key, hash) };
         self.admit_version(version);
         self.writer.append(at, entry, hash)?;
@@ -342,6 +351,7 @@ impl<M: MemoryMut> Table<M> {
     fn hide_policies(&mut self, policies: &[u8], floor: u64) {
         for policy in policies {
             self.writer.raise_policy_floor(*policy, floor);
+            self.pins.hide(*policy);
         }
         // While entries are being verified, their bytes are not all counted.
         let is_counted = self.sweep.verifying.is_none();
@@ -351,8 +361,12 @@ impl<M: MemoryMut> Table<M> {
     }
 
     fn is_visible(&self, header: &EntryHeader, now: u32) -> bool {
-        (header.expiry == NEVER || now < header.expiry)
-            && header.version >= self.writer.policy_floor(header.policy)
+        (header.expiry == NEVER || now < header.expiry) && !self.is_hidden(header)
+    }
+
+    /// Whether an entry is below its policy's floor.
+    fn is_hidden(&self, header: &EntryHeader) -> bool {
+        header.version < self.writer.policy_floor(header.policy)
     }
 
     fn held(&self, found: &Found) -> Held {

@@ -59,6 +59,7 @@ impl<M: MemoryMut> Table<M> {
             + self.log.free.capacity() * size_of::<u32>()
             + self.eviction.bytes()
             + self.budgets.bytes()
+            + self.pins.bytes()
             + self.scratch.capacity();
         let counters = self.counters;
         #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]

@@ -11,10 +11,11 @@ use super::directory::{Directory, boot_id};
 use super::epoch::Shift;
 use super::file::{FileError, FileOptions, Opened, TableFile, system};
 use super::numbers_file::NumbersFile;
+use super::pins::{Most, PutError};
 use super::preparation::{self, Preparation};
 use super::{Held, Table, epoch};
 use crate::advise::{Advice, Advisor, Known};
-use l1d_wire::policy::PolicySet;
+use l1d_wire::policy::{Evict, PolicySet};
 use l1d_wire::snapshot::Move;
 use shm_layout::entry::tick;
 use shm_layout::{Entry, Geometry, KeyHash, LayoutError, MappedMut, Plan};
@@ -99,6 +100,7 @@ impl Tables {
         let mut tables = Tables::of(current, directory, options);
         tables.taken_over = true;
         tables.adopt_policy(&policy);
+        tables.limit_policies();
         tables.current().writer().open_for_readers();
         if !fits && let Err(error) = tables.begin_move(&plan) {
             tracing::warn!(%error, "the table keeps the shape that it was left in");
@@ -135,6 +137,7 @@ impl Tables {
         tables.replaced = replaced;
         tables.policy = tables.options.policy.clone();
         tables.settle_policy();
+        tables.limit_policies();
         Ok(tables)
     }
 
@@ -238,8 +241,8 @@ impl Tables {
     /// [`Table::put`].
     ///
     /// # Errors
-    /// A key or value of an impossible size.
-    pub fn put(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<u64, LayoutError> {
+    /// The table does not take it, and is unchanged.
+    pub fn put(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<u64, PutError> {
         let version = self.current.table.next_version();
         self.put_version(&Entry { version, ..*entry }, now_ns)?;
         Ok(version)
@@ -248,14 +251,18 @@ impl Tables {
     /// Replaces the entry of a key by one of the same version and value, with another life.
     ///
     /// # Errors
-    /// A key or value of an impossible size.
-    pub fn renew(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<(), LayoutError> {
+    /// The table does not take it, and is unchanged.
+    pub fn renew(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<(), PutError> {
         self.put_version(entry, now_ns)
     }
 
-    fn put_version(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<(), LayoutError> {
+    fn put_version(&mut self, entry: &Entry<'_>, now_ns: u64) -> Result<(), PutError> {
+        let hash = self.current.table.hash(entry.key);
+        if let Some((successor, shift)) = self.filling_from() {
+            // What is never evicted must be in both.
+            successor.would_admit(&shift.entry(entry), hash, tick(shift.time(now_ns)))?;
+        }
         let table = &mut self.current.table;
-        let hash = table.hash(entry.key);
         let bytes = table.put_version(entry, hash, now_ns)?;
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let is_absent = entry.absent;
@@ -264,7 +271,8 @@ impl Tables {
         if let Some((successor, shift)) = self.filling_from() {
             let now_ns = shift.time(now_ns);
             if successor.put_version(&shift.entry(entry), hash, now_ns).is_err() {
-                // The successor allows only smaller values. It must not bring back an older one.
+                // The successor allows only smaller values, or its index is full of entries that are
+                // never evicted. It must not bring back an older one.
                 successor.remove(entry.key, now_ns);
             }
         }
@@ -359,10 +367,40 @@ impl Tables {
         self.current.table.sweep(now_ns, entries)
     }
 
-    /// [`Table::limit_policy`].
-    pub fn limit_policy(&mut self, policy: u8, permille: Option<u16>) {
-        self.current.table.limit_policy(policy, permille);
-        self.advisor.limit_policy(policy, permille);
+    /// Gives each rule of the policy in force its share of the table.
+    pub fn limit_policies(&mut self) {
+        let mut pinned = Vec::new();
+        for id in 0..=u8::MAX {
+            let rule = self.policy.by_id(id);
+            let permille = rule.and_then(|rule| rule.share_max_permille);
+            self.advisor.limit_policy(id, permille);
+            let is_pinned = rule.is_some_and(|rule| rule.evict == Evict::Never);
+            pinned.extend(permille.filter(|_| is_pinned).map(|permille| (id, permille)));
+            // Of a pinned rule, nothing is to be evicted.
+            let limit = permille.filter(|_| !is_pinned);
+            self.current.table.limit_policy(id, limit);
+            if let Some(successor) = self.filling() {
+                successor.limit_policy(id, limit);
+            }
+        }
+        let now_ns = self.clock_ns();
+        let dropped = self.current.table.pin(&pinned, tick(now_ns));
+        if let Some((successor, shift)) = self.filling_from() {
+            successor.pin(&pinned, tick(shift.time(now_ns)));
+        }
+        if dropped > 0 {
+            tracing::warn!(
+                dropped,
+                "rules with evict = \"never\" had more entries than the table can keep of them; the \
+                 others were dropped"
+            );
+        }
+    }
+
+    /// Nanoseconds since the epoch of the table in force.
+    fn clock_ns(&self) -> u64 {
+        let epoch_ns = self.current().writer().geometry().identity().epoch_ns;
+        crate::clock::boottime_ns().wrapping_sub(epoch_ns)
     }
 
     /// [`Table::limit_absences`].

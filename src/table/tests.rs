@@ -222,7 +222,7 @@ fn what_moves_while_entries_are_carried_is_carried() {
     let mut next = Some(0);
     let mut number = 0;
     while let Some(bucket) = next {
-        next = table.carry(&mut to, bucket, 0, || false);
+        next = table.carry(&mut to, bucket, 0, || false).unwrap();
         if number < slots / 12 {
             for _ in 0..slots / 1000 {
                 table.put(&entry(&key("new", number), b"2"), 0).unwrap();
@@ -318,7 +318,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..400)
 }
 
-fn value_of(version_like: usize, bytes: usize) -> Vec<u8> {
+pub(super) fn value_of(version_like: usize, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|index| (version_like + index).to_le_bytes()[0]).collect()
 }
 

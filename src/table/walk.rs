@@ -56,6 +56,14 @@ impl<M: MemoryMut> Table<M> {
         (removed, next)
     }
 
+    /// Visits all entries at once.
+    pub(super) fn walk_whole_index(&mut self, visit: impl FnMut(&mut Self, &Found)) {
+        // A walk under way goes on where it stopped.
+        let walked = self.walked;
+        self.walk_index(0, u32::MAX, visit);
+        self.walked = walked;
+    }
+
     /// Visits the entries in `count` buckets from `start` on. Returns the bucket to continue with.
     fn walk_index(
         &mut self,

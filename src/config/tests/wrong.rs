@@ -72,6 +72,19 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("[[policy]]\nprefix = 'a'\nshare_max = 20", "3:13", &["20 is not a share in percent"]),
     ("[[policy]]\nprefix = 'a'\nshare_max = '1.25%'", "3:13", &["to one decimal"]),
     ("[table]\nfit_index = 'yes'", "2:13", &["neither true nor false", "fit_index = true"]),
+    ("[[policy]]\nprefix = 'a'\nevict = 'never'", "3:9", &["needs", "share_max = \"5%\""]),
+    ("[[policy]]\nprefix = 'a'\nevict = 'no'", "3:9", &["none of \"as-needed\", \"never\""]),
+    (
+        "[[policy]]\nprefix = 'a'\nevict = 'never'\nshare_max = '5%'\nscope = 'process'",
+        "3:9",
+        &["scope = \"host\""],
+    ),
+    (
+        "[[policy]]\nprefix = 'a'\nevict = 'never'\nshare_max = '30%'\n\
+         [[policy]]\nprefix = 'b'\nevict = 'never'\nshare_max = '10.1%'",
+        "7:9",
+        &["[[policy]] \"b\"", "40.1%", "40% is the most", "lower its share_max"],
+    ),
     ("[table]\nabsent_share_max = '200%'", "2:20", &["at most 100%", "absent_share_max = \"5%\""]),
     // Words, modes, paths, servers.
     ("[defaults]\nscope = 'hots'", "2:9", &["\"host\", \"process\"", "scope = \"host\""]),

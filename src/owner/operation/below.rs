@@ -210,8 +210,10 @@ impl Owner {
             self.tables.remove(key, now_ns);
             return 0;
         }
-        if expiry < held.expiry {
-            self.renew(key, &held, expiry);
+        if expiry < held.expiry && self.renew(key, &held, expiry).is_err() {
+            // A copy is not kept for longer than its record.
+            self.tables.remove(key, now_ns);
+            return 0;
         }
         held.version
     }

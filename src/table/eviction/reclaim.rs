@@ -18,6 +18,10 @@ const LEAD: usize = 4;
 const PACE: usize = LEAD + 2;
 /// Largest multiple of [`PACE`].
 const PACE_TIMES_MAX: usize = 8;
+/// Segments that are reclaimed for one newcomer at most, as a multiple of all segments.
+const JOBS_MAX: usize = 8;
+/// With fewer segments, survivors have no stream of their own beside that of pinned entries.
+const SEGMENTS_FOR_ALL_STREAMS: usize = 8;
 /// Words that may be copied only to gain space, in percent of the words stored.
 const CREDIT_PERCENT: u64 = 60;
 
@@ -54,45 +58,88 @@ impl Job {
 }
 
 impl<M: MemoryMut> Table<M> {
-    /// Room for `words` words at the end of a queue. Reclaims segments if needed.
-    pub(in crate::table) fn reserve(&mut self, words: usize, queue: Queue, now: u32) -> Location {
+    /// Room for `words` words at the end of a queue. Reclaims segments if needed. `None`: all is
+    /// taken by entries that are never evicted.
+    pub(in crate::table) fn reserve(
+        &mut self,
+        words: usize,
+        queue: Queue,
+        now: u32,
+    ) -> Option<Location> {
         let segment_words = self.writer.geometry().segment_words();
         let stream = Stream::from(queue);
+        let mut jobs = 0;
         loop {
             if let Some(at) = self.log.room(stream, words, segment_words) {
-                return at;
+                return Some(at);
             }
-            while self.log.free.len() <= 1 && self.log.room(stream, words, segment_words).is_none()
+            while self.log.free.len() <= 1 + self.spare_segments()
+                && self.log.room(stream, words, segment_words).is_none()
             {
                 if self.eviction.job.is_none() {
                     self.eviction.job = self.next_job(queue, now);
                 }
-                if self.eviction.job.is_none() {
+                // Where much is pinned, job after job may yield nothing.
+                if self.eviction.job.is_none() || jobs > self.log.segments.len() * JOBS_MAX {
                     break;
                 }
+                jobs += 1;
                 self.finish_job(now);
             }
-            if self.log.room(stream, words, segment_words).is_none() {
-                self.open_segment(stream, now);
+            if self.log.room(stream, words, segment_words).is_none()
+                && !self.open_segment(stream, now)
+            {
+                return None;
             }
         }
     }
 
-    fn open_segment(&mut self, stream: Stream, now: u32) {
-        if self.log.free.is_empty() {
-            // Only after a kill in the middle of reclaiming: there is no room to copy to.
-            let oldest =
-                [Queue::Small, Queue::Main].map(|queue| self.log.closed(queue).front().copied());
-            if let Some(victim) = oldest.into_iter().flatten().next() {
-                self.eviction.job = Some(Job::new(victim, Fate::Drop));
-                self.finish_job(now);
+    /// Free segments that are kept for copies of pinned entries.
+    pub(in crate::table) fn spare_segments(&self) -> usize {
+        usize::from(self.pins.is_any())
+    }
+
+    fn may_open(&self, stream: Stream) -> bool {
+        let spare = if stream == Stream::Pinned { 0 } else { self.spare_segments() };
+        self.log.free.len() > spare
+    }
+
+    /// Frees a segment although there is no room to copy to, which is so only after a kill in the
+    /// middle of reclaiming, and while few segments have memory.
+    fn drop_oldest(&mut self, stream: Stream, now: u32) {
+        self.eviction.job = None;
+        let queues = [Queue::Small, Queue::Main].into_iter();
+        let oldest: Vec<u32> = queues.flat_map(|queue| self.log.closed(queue).clone()).collect();
+        for victim in oldest {
+            if self.may_open(stream) {
+                return;
             }
+            self.eviction.job = Some(Job::new(victim, Fate::Drop));
+            self.finish_job(now);
+        }
+    }
+
+    fn open_segment(&mut self, stream: Stream, now: u32) -> bool {
+        if !self.may_open(stream) {
+            self.drop_oldest(stream, now);
+        }
+        if !self.may_open(stream) && self.log.free.is_empty() {
+            // Each segment holds pinned entries, and none is free to copy them to. No slot has ever
+            // referred to anything after the end of a segment, so that may be written (S4).
+            self.log.reopen(&self.writer, Stream::Pinned);
+            self.drop_oldest(stream, now);
+        }
+        // With few segments, all that could be reclaimed may be open.
+        let closed = self.log.closed(Queue::Small).len() + self.log.closed(Queue::Main).len();
+        if self.log.free.is_empty() || closed > 0 && !self.may_open(stream) {
+            return false;
         }
         self.log.open_next(&self.writer, stream, self.eviction.epoch());
         self.eviction.is_behind = !self.eviction.is_ready;
         self.eviction.is_ready = false;
         self.eviction.ends = 0;
         self.update_filling();
+        true
     }
 
     /// Reclaims ahead of need, after `words` words were appended to `queue`.
@@ -142,6 +189,11 @@ impl<M: MemoryMut> Table<M> {
         }
     }
 
+    fn stream_of_survivors(&self) -> Stream {
+        let is_short = self.pins.is_any() && self.log.usable() < SEGMENTS_FOR_ALL_STREAMS;
+        if is_short { Stream::Main } else { Stream::Survivors }
+    }
+
     /// Walks about `words` words of the segment that is being reclaimed, at least one batch.
     fn reclaim(&mut self, words: usize, now: u32) {
         let Some(mut job) = self.eviction.job.take() else { return };
@@ -154,8 +206,10 @@ impl<M: MemoryMut> Table<M> {
             for (at, hash) in batch {
                 let Some(slot) = self.slot_of(hash, at) else { continue };
                 let Some(found) = self.at_slot(slot) else { continue };
-                self.decide(&found, hash, job.fate, now);
                 self.eviction.reclaimed += 1;
+                if !self.decide(&found, hash, job.fate, now) {
+                    return;
+                }
             }
             if job.word as usize >= until {
                 self.eviction.job = Some(job);
@@ -180,19 +234,31 @@ impl<M: MemoryMut> Table<M> {
         self.counters.recycled += 1;
     }
 
-    fn decide(&mut self, found: &Found, hash: KeyHash, fate: Fate, now: u32) {
+    /// Returns `false` if there is no room for an entry that must be kept: the segment cannot be
+    /// reclaimed now.
+    fn decide(&mut self, found: &Found, hash: KeyHash, fate: Fate, now: u32) -> bool {
         if !self.is_visible(&found.header, now) {
-            return self.expire(found, hash);
+            self.expire(found, hash);
+            return true;
         }
         let number = found.at.segment;
         let uses = self.eviction.uses.get(found.slot);
         let queue = self.log.segment(number).queue;
         let is_kept = match fate {
+            _ if fate != Fate::Requeue && self.pins.holds(&found.header) => {
+                if !self.copy_forward(found, hash, Stream::Pinned, uses) {
+                    return false;
+                }
+                true
+            }
             Fate::Drop => false,
             Fate::Keep => {
                 let words = u64::from(words_of(&found.header));
                 self.eviction.credit = self.eviction.credit.saturating_sub(words);
-                let stream = if queue == Queue::Main { Stream::Survivors } else { Stream::Small };
+                let stream = match queue {
+                    Queue::Small => Stream::Small,
+                    Queue::Main | Queue::Pinned => self.stream_of_survivors(),
+                };
                 self.copy_forward(found, hash, stream, uses)
             }
             Fate::KeepUsed { least } if uses >= least => {
@@ -205,13 +271,14 @@ impl<M: MemoryMut> Table<M> {
             }
         };
         if is_kept {
-            return;
+            return true;
         }
         if queue == Queue::Small {
             let born = self.log.segment(number).born;
             self.eviction.ghost.dropped(hash, born, self.eviction.epoch());
         }
         self.unlink(found, Why::Evicted);
+        true
     }
 
     /// Unlinks an invisible entry. The ghost remembers the key if it was in use, because it will
@@ -229,7 +296,7 @@ impl<M: MemoryMut> Table<M> {
     fn copy_forward(&mut self, found: &Found, hash: KeyHash, stream: Stream, uses: u8) -> bool {
         let words = found.header.words();
         let segment_words = self.writer.geometry().segment_words();
-        if self.log.room(stream, words, segment_words).is_none() {
+        if self.log.room(stream, words, segment_words).is_none() && self.may_open(stream) {
             self.log.open_next(&self.writer, stream, self.eviction.epoch());
             self.eviction.is_ready = false;
         }
@@ -301,6 +368,6 @@ impl<M: MemoryMut> Table<M> {
 fn uses_after(queue: Queue, uses: u8) -> u8 {
     match queue {
         Queue::Small => 0,
-        Queue::Main => uses.saturating_sub(1),
+        Queue::Main | Queue::Pinned => uses.saturating_sub(1),
     }
 }

@@ -35,7 +35,7 @@ impl<M: MemoryMut> Table<M> {
             return Some(Job::emptied(number, self.log.segment(number).filled_words));
         }
         self.update_filling();
-        let free = self.log.free.len();
+        let free = self.log.free.len().saturating_sub(self.spare_segments());
         // One at a time, when memory is needed: no put waits for everything that has expired.
         if free <= FREE_BEFORE_COMPACTION
             && let Some(number) = self.find_counted(|segment| segment.latest_expiry <= now)
@@ -50,6 +50,12 @@ impl<M: MemoryMut> Table<M> {
         {
             return Some(Job::new(number, Fate::Keep));
         }
+        if free <= FREE_BEFORE_COMPACTION
+            && asking == Queue::Pinned
+            && let Some(number) = self.worth_compacting_among_pins(DEAD_PERCENT_MAX)
+        {
+            return Some(Job::new(number, Fate::Keep));
+        }
         let oldest = |table: &Self, queue| table.log.closed(queue).front().copied();
         if small_is_full && let Some(number) = oldest(self, Queue::Small) {
             return Some(self.end_of_queue(number, 0));
@@ -59,7 +65,10 @@ impl<M: MemoryMut> Table<M> {
         }
         let (first, then) =
             if small > target { (Queue::Small, Queue::Main) } else { (Queue::Main, Queue::Small) };
-        let number = oldest(self, first).or_else(|| oldest(self, then))?;
+        let Some(number) = oldest(self, first).or_else(|| oldest(self, then)) else {
+            let number = self.worth_compacting_among_pins(DEAD_PERCENT_MIN)?;
+            return Some(Job::new(number, Fate::Keep));
+        };
         let raised = u8::try_from(self.eviction.ends / ENDS_PER_USE).unwrap_or(u8::MAX);
         self.eviction.ends += 1;
         Some(self.end_of_queue(number, raised))
@@ -99,6 +108,21 @@ impl<M: MemoryMut> Table<M> {
             Fate::KeepUsed { least: segment.queue.uses_kept().saturating_add(raised) }
         };
         Job::new(number, fate)
+    }
+
+    /// The segment with the most dead memory of those of pinned entries, if that is enough and they
+    /// have this much of it, in percent.
+    fn worth_compacting_among_pins(&self, percent: u64) -> Option<u32> {
+        let segment_words = self.writer.geometry().segment_words() as u64;
+        let dead = |segment: &Segment| segment_words.saturating_sub(u64::from(segment.live_words));
+        let pinned = || self.counted().filter(|(_, segment)| segment.queue == Queue::Pinned);
+        let (number, deadest) = pinned().max_by_key(|(_, segment)| dead(segment))?;
+        let (all, all_dead) = pinned().fold((0, 0), |(all, all_dead), (_, segment)| {
+            (all + segment_words, all_dead + dead(segment))
+        });
+        let is_worth = dead(deadest) * 100 >= segment_words * DEAD_PERCENT_MIN
+            && all_dead * 100 >= all * percent;
+        is_worth.then_some(number)
     }
 
     fn counted(&self) -> impl Iterator<Item = (u32, &Segment)> {

@@ -24,6 +24,30 @@ pub enum MoveError {
     /// Impossible sizes.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// Entries that are never evicted would not fit the new table.
+    #[error(
+        "the table holds {held} entries that are never evicted (evict = \"never\"), of {held_bytes} \
+         bytes, and a table of {bytes} bytes with this index takes {most} of them, of {most_bytes} \
+         bytes; choose a larger one, or delete some of their keys"
+    )]
+    Pinned {
+        /// Bytes of the new table.
+        bytes: u64,
+        /// Bytes of such entries.
+        held_bytes: u64,
+        /// Their number.
+        held: u64,
+        /// Bytes of them that the new table can hold.
+        most_bytes: u64,
+        /// Number of them that it can hold.
+        most: u64,
+    },
+    /// An entry that is never evicted did not fit the new table.
+    #[error(
+        "the new table has no room for an entry that is never evicted ({0}); the table stays as it \
+         is: choose a larger one"
+    )]
+    NoRoom(PutError),
     /// The new file could not be made.
     #[error(transparent)]
     File(#[from] FileError),
@@ -89,6 +113,20 @@ impl Tables {
             let buckets = geometry.bucket_count();
             return Err(MoveError::SameShape { bytes: new.table_bytes, buckets });
         }
+        let most = Most::of(&geometry, geometry.segment_count() as usize);
+        let now = tick(self.clock_ns());
+        let pins = &mut self.current.table.pins;
+        pins.pass(now);
+        if !pins.fit(most) {
+            let (held_bytes, held) = pins.held();
+            return Err(MoveError::Pinned {
+                bytes: new.table_bytes,
+                held_bytes,
+                held,
+                most_bytes: most.bytes(),
+                most: most.entries(),
+            });
+        }
         let (directory, options, bytes) =
             (self.directory.clone(), self.options.clone(), new.table_bytes);
         let made = thread::Builder::new()
@@ -97,6 +135,7 @@ impl Tables {
             .map_err(|source| {
                 system("cannot start a thread for", &self.options.directory, source)
             })?;
+        self.current.table.pins.set_most_in_successor(Some(most));
         self.successor = Some(Successor::Making { geometry: Box::new(geometry), made });
         Ok(())
     }
@@ -141,8 +180,8 @@ impl Tables {
                     self.rewrite_numbers();
                     Step::More
                 }
-                Ok(Err(error)) => Step::Ended(Err(error.into())),
-                Err(_) => Step::Ended(Err(MoveError::Abandoned)),
+                Ok(Err(error)) => self.stay(error.into()),
+                Err(_) => self.stay(MoveError::Abandoned),
             },
             Some(Successor::Filling { mut opened, bucket }) => {
                 let began = Instant::now();
@@ -150,13 +189,30 @@ impl Tables {
                     .current
                     .table
                     .carry(&mut opened.table, bucket, now_ns, || began.elapsed() < time);
-                if let Some(bucket) = next {
-                    self.successor = Some(Successor::Filling { opened, bucket });
-                    return Step::More;
+                match next {
+                    Ok(Some(bucket)) => {
+                        self.successor = Some(Successor::Filling { opened, bucket });
+                        Step::More
+                    }
+                    Ok(None) => match self.succeed(*opened) {
+                        Ok(()) => Step::Ended(Ok(())),
+                        Err(error) => self.stay(error),
+                    },
+                    Err(error) => {
+                        drop(opened);
+                        self.directory.remove_unfinished();
+                        self.stay(MoveError::NoRoom(error))
+                    }
                 }
-                Step::Ended(self.succeed(*opened))
             }
         }
+    }
+
+    /// The move has failed.
+    fn stay(&mut self, error: MoveError) -> Step {
+        self.current.table.carried = 0;
+        self.current.table.pins.set_most_in_successor(None);
+        Step::Ended(Err(error))
     }
 
     /// W11, the end: the successor takes the table's place.

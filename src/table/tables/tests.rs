@@ -260,3 +260,53 @@ fn a_table_that_could_not_take_its_name_changes_nothing() {
     until_ended(&mut tables, SECOND);
     assert!(tables.get(b"key", SECOND).is_some());
 }
+
+/// The hazard: a table that is moved to evicts what the policy of meanwhile never evicts, or has no
+/// room for what the table in force took of it.
+#[test]
+fn a_rule_that_is_pinned_during_a_move_is_pinned_in_both_tables() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut tables = open(directory.path(), 16 << 20, 500);
+    let name = |n: u32| format!("key:{n}").into_bytes();
+    let put = |tables: &mut Tables, n, policy| {
+        let key = name(n);
+        let expiry = u32::MAX;
+        tables.put(
+            &Entry { key: &key, value: &[1; 1500], policy, expiry, ..Entry::default() },
+            SECOND,
+        )
+    };
+    for n in 0..500 {
+        put(&mut tables, n, 0).unwrap();
+    }
+    let plan = Plan { table_bytes: 8 << 20, ..tables.plan() };
+    tables.begin_move(&plan).unwrap();
+    while !tables.is_filling_successor() {
+        tables.step(SECOND, Duration::ZERO);
+    }
+    tables.step(SECOND, Duration::ZERO);
+    let never = l1d_wire::policy::Rule {
+        evict: Evict::Never,
+        share_max_permille: Some(400),
+        ..l1d_wire::policy::Rule::default()
+    };
+    tables.begin_policy(&PolicySet::new(vec![never]).unwrap());
+    tables.limit_policies();
+    let mut held = 500;
+    while put(&mut tables, held, 0).is_ok() {
+        held += 1;
+        if held % 50 == 0 {
+            tables.step(SECOND, Duration::ZERO);
+        }
+    }
+    assert!(held > 1000 && held * 1500 < 4 << 20, "{held}: no more than the new table can hold");
+    until_ended(&mut tables, SECOND);
+    for n in 0..20_000 {
+        put(&mut tables, 1_000_000 + n, 1).unwrap();
+    }
+    let lost = (0..held).filter(|n| !tables.current().contains(&name(*n), SECOND)).count();
+    assert_eq!(lost, 0, "of {held}");
+    let plan = Plan { table_bytes: 7 << 20, ..tables.plan() };
+    assert!(matches!(tables.begin_move(&plan), Err(MoveError::Pinned { .. })));
+    assert_sound(&mut tables.current.table);
+}

@@ -55,6 +55,19 @@ pub enum ClientFlags {
     Ignore,
 }
 
+/// What happens when a rule's share, or the table, is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evict {
+    /// Entries make room for others.
+    AsNeeded,
+    /// Entries stay, and new keys are refused.
+    Never,
+}
+
+/// The part of the table that rules with [`Evict::Never`] may take together, in thousandths: their
+/// entries are copied when the log is reclaimed, so enough of it must be left to reclaim.
+pub const PINNED_PERMILLE_MAX: u16 = 400;
+
 /// The rule of one prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
@@ -81,6 +94,9 @@ pub struct Rule {
     /// Most of the table that L1 copies under this rule may take, in thousandths; `None`: all of
     /// it.
     pub share_max_permille: Option<u16>,
+    /// What happens when the share is used up. Only the daemon acts on it: it is not encoded, and
+    /// clients see the default.
+    pub evict: Evict,
     /// Whether memcached holds the keys; otherwise they go to Redis alone. Only the daemon acts on
     /// it: it is not encoded, and clients see the default.
     pub l2: bool,
@@ -106,6 +122,7 @@ impl Default for Rule {
             on_write_error: OnWriteError::Refuse,
             value_bytes_max: 1 << 20,
             share_max_permille: None,
+            evict: Evict::AsNeeded,
             l2: true,
             client_flags: ClientFlags::Refuse,
         }

@@ -319,4 +319,6 @@ pub enum ErrorCode {
     WrongProtocol = 8,
     /// The process that was computing the value of a key could not; the text is its own.
     LoadFailed = 9,
+    /// The key's rule never evicts, and its entries have taken its share; nothing was changed.
+    Full = 10,
 }

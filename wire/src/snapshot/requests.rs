@@ -89,6 +89,9 @@ pub struct PolicyFigures {
     pub share_percent: f64,
     /// The share in percent that the rule may take; `null`: no limit.
     pub share_max_percent: Option<f64>,
+    /// New keys and larger values refused because its entries are never evicted (`evict =
+    /// "never"`) and leave no room; `null`: they are evicted.
+    pub refused_as_full: Option<u64>,
     /// Estimated reads that found a value in L1, since the rule came into force.
     pub hits: u64,
     /// Reads that the daemon was asked for and did not find in the table.

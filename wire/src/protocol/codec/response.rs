@@ -217,6 +217,7 @@ fn take_error_code(fields: &mut Fields<'_>) -> Result<ErrorCode, DecodeError> {
         7 => ErrorCode::Internal,
         8 => ErrorCode::WrongProtocol,
         9 => ErrorCode::LoadFailed,
+        10 => ErrorCode::Full,
         _ => ErrorCode::Other,
     })
 }

@@ -81,7 +81,7 @@ fn response_parts() -> impl Strategy<Value = ResponseParts> {
 }
 
 fn response(parts: &ResponseParts) -> Response<'_> {
-    const CODES: [ErrorCode; 9] = [
+    const CODES: [ErrorCode; 11] = [
         ErrorCode::Other,
         ErrorCode::Malformed,
         ErrorCode::TooLarge,
@@ -91,6 +91,8 @@ fn response(parts: &ResponseParts) -> Response<'_> {
         ErrorCode::Busy,
         ErrorCode::Internal,
         ErrorCode::WrongProtocol,
+        ErrorCode::LoadFailed,
+        ErrorCode::Full,
     ];
     let (kind, bytes, text, words, number, mark) = parts;
     match kind {
@@ -304,7 +306,7 @@ fn version_5_adds_the_layouts_and_the_policys_epoch_and_later_fields_are_skipped
 
 #[test]
 fn an_unknown_error_code_is_an_error_with_its_message() {
-    for code in [0, 10, 255] {
+    for code in [0, 11, 255] {
         let payload = [&[137, code, 5, 0, 0, 0][..], b"later"].concat();
         let other = Response::Error { code: ErrorCode::Other, message: "later" };
         assert_eq!(Response::decode(&payload), Ok(other));
