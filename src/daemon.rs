@@ -1,12 +1,13 @@
 //! The daemon: configuration in, a served socket out.
 
 use crate::config::{Config, ConfigError, ConfigReader, ConfigSource, DaemonConfig};
-use crate::control_socket::{self, ControlSocket, SocketError};
 use crate::doors::Limits;
 use crate::event_loop::{self, EventLoopError};
+use crate::listening_socket::{self, ListeningSocket, SocketError};
 use crate::owner::Owner;
 use crate::reactor::{Interest, Reactor, Token, halts_at_once};
 use crate::signals::Signals;
+use crate::status::{Status, StatusError};
 use crate::table::{Adopted, Directory, FileError, FileOptions, Tables};
 use crate::tiers::{Tiers, TiersError, Upstream};
 use l1d_wire::place::{self, SOCKET_VARIABLE, SYSTEM_DIRECTORY};
@@ -42,6 +43,9 @@ pub enum DaemonError {
     /// The control socket cannot be had.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// Status requests cannot be served where the configuration says.
+    #[error(transparent)]
+    Status(#[from] StatusError),
     /// The system refused what every daemon needs.
     #[error("cannot {what}: {source}; check this process's limits on open files and memory")]
     System {
@@ -78,7 +82,7 @@ pub fn run(
     // socket of the one that has it. Clients that connect while the table is made wait.
     let directory = Directory::open(&options.directory)?;
     let socket = match inherited {
-        Some(listener) => ControlSocket::inherited(listener),
+        Some(listener) => ListeningSocket::inherited(listener),
         None => listen(&config.daemon)?,
     };
     let tables = Tables::open_in(directory, options)?;
@@ -136,20 +140,26 @@ pub fn run(
         spin: config.daemon.spin,
         grace: Upstream::grace(&config.tiers),
     };
+    let path = match socket.listener().local_addr() {
+        Ok(address) => address.as_pathname().map(Path::to_owned),
+        Err(_) => None,
+    };
+    let control = path.unwrap_or_else(|| config.daemon.socket());
+    let status = Status::start(&config.status, &control, group, owner.history())?;
     ready();
     let end = event_loop::run(&reactor, socket.listener(), signals, &mut owner, limits);
-    // Before the lock of the table: whoever gets that finds the socket free.
-    drop(socket);
+    // Before the lock of the table: whoever gets that finds the sockets free.
+    drop((status, socket));
     end?;
     tracing::info!("stopped");
     Ok(())
 }
 
 /// Listens on the configured socket, or on the default one of this process's user.
-fn listen(config: &DaemonConfig) -> Result<ControlSocket, SocketError> {
+fn listen(config: &DaemonConfig) -> Result<ListeningSocket, SocketError> {
     let path = config.socket();
     if config.socket.is_none() && path.parent() == Some(&place::own_directory()) {
-        control_socket::make_private_directory(&path)?;
+        listening_socket::make_private_directory(&path)?;
         if Path::new(SYSTEM_DIRECTORY).is_dir() {
             tracing::warn!(
                 "{SYSTEM_DIRECTORY} exists, so clients look for the system's daemon and not for \
@@ -158,7 +168,7 @@ fn listen(config: &DaemonConfig) -> Result<ControlSocket, SocketError> {
             );
         }
     }
-    ControlSocket::listen(&path, config.socket_mode)
+    ListeningSocket::listen(&path, (config.socket_mode, None), "--socket")
 }
 
 /// Prepares to read the configuration again.

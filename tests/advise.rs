@@ -74,7 +74,13 @@ fn the_advice_is_what_tables_of_these_sizes_really_come_to() {
         advice["policies"].as_array().unwrap().iter().find(|p| p["prefix"] == "once:").unwrap();
     assert_eq!(once["hit_percent"][3].as_f64().map(f64::round), Some(0.0), "{advice:#}");
 
+    // The same in the figures, in JSON and as text.
+    assert_eq!(advice["advice"][0]["kind"], "more-memory", "{advice:#}");
+    assert_eq!(told()["advice"], advice["advice"]);
+    let sentence = advice["advice"][0]["sentence"].as_str().unwrap();
+    assert!(sentence.contains("l1ctl resize 24MiB"), "{sentence}");
     let page = ctl(&daemon, &["advise"]);
-    assert!(page.starts_with("Twice the memory would lift the hit ratio from"), "{page}");
+    assert!(page.starts_with("To change    Twice the memory would bring"), "{page}");
+    assert!(page.contains("Twice the memory would lift the hit ratio from"), "{page}");
     assert!(page.lines().count() > 8, "{page}");
 }

@@ -7,7 +7,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -220,4 +221,39 @@ fn without_its_daemon_it_ends_with_the_reason_and_leaves_nothing_behind() {
     assert!(!status.success());
     assert!(said.contains("daemon ended"), "{said}");
     assert!(!running.directory.exists(), "{} is left behind", running.directory.display());
+}
+
+/// The page's figures, from the address that the demo printed.
+fn figures(address: &str) -> Option<Value> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET /api/demo HTTP/1.1\r\nHost: {address}\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+}
+
+#[test]
+fn the_page_shows_every_way_and_a_shared_l1_has_every_signal() {
+    let mut command = demo(&["--page", "--seconds", "6", "--web", "1"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = wait_for("the address", || {
+        let line = lines.next().unwrap().unwrap();
+        Some(line.split_once("http://")?.1.trim_end_matches('/').to_owned())
+    });
+    let all = wait_for("some seconds of play", || {
+        let all = figures(&address)?;
+        all["elapsed_ms"].as_u64().is_some_and(|ms| ms > 4000).then_some(all)
+    });
+    for (name, live) in [("l1d", 20.0..=20.0), ("l1-2s", 0.0..=20.0), ("l1-30s", 0.0..=10.0)] {
+        let way = way(&all, name);
+        assert_eq!(way["monitor_live"], 20, "{way}");
+        assert_eq!(way["signals"].as_array().unwrap().len(), 20, "{way}");
+        assert!(live.contains(&number(&way["web_live"])), "{way}");
+        assert!(number(&way["reads_per_second"]) > 0.0, "{way}");
+    }
+    assert_eq!(way(&all, "l1d")["stale_ratio"], 0.0);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().contains("signals seen"));
 }

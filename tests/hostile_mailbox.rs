@@ -239,7 +239,7 @@ fn scribble(client: &mut Posted, words: &Words, random: &mut Random) {
         6 => {
             for _ in 0..random.below(300) {
                 let hits = [1, u64::from(size(random)), random.word()][random.below(3)];
-                client.mailbox.report(random.below(SHAPE.stripes), random.word(), hits);
+                client.mailbox.report(random.below(SHAPE.stripes), &[random.word()], hits);
             }
         }
         7 => {

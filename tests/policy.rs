@@ -175,14 +175,21 @@ fn settings_outside_the_policy_are_applied_or_need_a_restart() {
     let report = reload(
         &daemon,
         "[daemon]\nclients_max = 99\nlog = \"debug\"\n[table]\nvalue_bytes_max = \"32KiB\"\n\
-         ttl_max = \"2h\"\nabsent_share_max = \"1%\"\n[l2]\naddress = \"127.0.0.1:1\"\n",
+         ttl_max = \"2h\"\nabsent_share_max = \"1%\"\n[l2]\naddress = \"127.0.0.1:1\"\n\
+         [status]\nlisten = \"127.0.0.1:9401\"\n",
     );
     let names = |field: &str| {
         let names = report[field].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
         names.map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(names("applied"), ["[table] absent_share_max", "[table] ttl_max"]);
-    let needs = ["[daemon] clients_max", "[daemon] log", "[l2]", "[table] value_bytes_max"];
+    let needs = [
+        "[daemon] clients_max",
+        "[daemon] log",
+        "[l2]",
+        "[status] listen",
+        "[table] value_bytes_max",
+    ];
     assert_eq!(names("needs_restart"), needs);
     until("the log", || daemon.log().contains("clients_max has changed and needs").then_some(()));
 }

@@ -122,6 +122,8 @@ fn many_tiny_entries_are_kept_or_the_loss_is_named_with_the_setting() {
         let answer: Value = serde_json::from_str(&answer.unwrap()).unwrap();
         let advice = answer["index_advice"].as_str().expect("the loss is named");
         assert!(advice.contains(&format!("average_entry_bytes = {suggested} ")), "{advice}");
+        let advice = answer["advice"].as_array().unwrap();
+        assert!(advice.iter().any(|advice| advice["kind"] == "index"), "{advice:?}");
     }
 
     // What it says helps.

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::failure::Intent;
 use crate::reply::unexpected;
 use l1d_wire::protocol::{Request, Response};
+use l1d_wire::snapshot::KeyOrder;
 use std::time::Duration;
 
 /// A move copies the whole table.
@@ -112,6 +113,22 @@ impl Admin<'_> {
     /// The same as for [`stats_json`](Self::stats_json).
     pub fn advise_json(&self) -> Result<String, Error> {
         self.json(&Request::Advise, &self.client.shared.deadline())
+    }
+
+    /// The hottest or largest keys that begin with `prefix`, at most `top` of them, from samples that
+    /// the daemon takes without holding anybody up.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`stats_json`](Self::stats_json).
+    pub fn keys_json(
+        &self,
+        prefix: impl AsRef<[u8]>,
+        top: u16,
+        by: KeyOrder,
+    ) -> Result<String, Error> {
+        let request = Request::Keys { prefix: prefix.as_ref(), top, by };
+        self.json(&request, &self.client.shared.deadline())
     }
 
     /// Moves all entries to a table of another size, or with an index for entries of `entry_bytes`

@@ -305,7 +305,11 @@ impl Client {
         }
         let Some(cache) = process.cache_of(key) else { return Lookup::Unknown };
         match cache.read(key, value) {
-            ProcessRead::Hit(meta) => Lookup::Found(meta),
+            ProcessRead::Hit(meta) => {
+                #[cfg(feature = "tracing")]
+                crate::hit_log::elsewhere("process", key, cache.life_left(key));
+                Lookup::Found(meta)
+            }
             ProcessRead::Absent => Lookup::Absent,
             ProcessRead::Miss => Lookup::Unknown,
         }
@@ -363,6 +367,8 @@ impl Client {
         match *response {
             Response::Found { value: bytes, flags, version, ttl } => {
                 value.extend_from_slice(bytes);
+                #[cfg(feature = "tracing")]
+                crate::hit_log::elsewhere("daemon, L2 or L3", key, Some(ttl));
                 keep(Fresh { value: Some(bytes), flags, ttl });
                 Ok(Lookup::Found(Meta { flags, version, source: Source::Daemon }))
             }

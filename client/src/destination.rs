@@ -60,7 +60,7 @@ impl Client {
         let key = key.as_ref();
         let deadline = OnceCell::new();
         let deadline = || deadline.get_or_init(|| self.shared.deadline());
-        let known = self.peek_onto(key, destination, || Patience::Until(deadline()))?;
+        let known = self.peek_onto(key, destination, true, || Patience::Until(deadline()))?;
         if !matches!(known, Lookup::Unknown) {
             return Ok(known);
         }
@@ -82,7 +82,7 @@ impl Client {
         key: impl AsRef<[u8]>,
         destination: &mut D,
     ) -> Result<Lookup<Meta>, NoRoom> {
-        self.peek_onto(key.as_ref(), destination, || Patience::OfAttaching)
+        self.peek_onto(key.as_ref(), destination, true, || Patience::OfAttaching)
     }
 
     /// [`peek_to`](Self::peek_to) without waiting for anything: where the client must first attach
@@ -97,19 +97,34 @@ impl Client {
         key: impl AsRef<[u8]>,
         destination: &mut D,
     ) -> Result<Lookup<Meta>, NoRoom> {
-        self.peek_onto(key.as_ref(), destination, || Patience::None)
+        self.peek_onto(key.as_ref(), destination, true, || Patience::None)
     }
 
-    /// Reads `key` from L1. `patience` is called if the client may have to attach to another table.
+    /// [`peek_now_to`](Self::peek_now_to) after a hit of the same key, of a [`Memo`](crate::Memo) for
+    /// example: not counted as another hit.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRoom`]; the key can be read again.
+    pub fn peek_again_to<D: Destination + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        destination: &mut D,
+    ) -> Result<Lookup<Meta>, NoRoom> {
+        self.peek_onto(key.as_ref(), destination, false, || Patience::None)
+    }
+
+    /// Reads `key` from L1; a hit counts as one if `counts`. `patience` is called if the client may have to attach to another table.
     #[inline(always)]
     fn peek_onto<'d, D: Destination + ?Sized>(
         &self,
         key: &[u8],
         destination: &mut D,
+        counts: bool,
         patience: impl FnOnce() -> Patience<'d>,
     ) -> Result<Lookup<Meta>, NoRoom> {
         let mut onto = Onto { destination: &mut *destination, has_room: false };
-        match self.shared.receive_fast(key, &mut onto) {
+        match self.shared.receive_fast(key, &mut onto, |onto| counts && onto.has_room) {
             Ok(hit) => {
                 let bytes = hit.value_bytes as usize;
                 if !onto.has_room {

@@ -33,7 +33,8 @@
 //! with an event loop of its own begins them with [`request`](Client::request) and waits at a
 //! descriptor; the feature `tokio` has an `AsyncClient` that does so. Bindings for other languages
 //! read with [`peek_to`](Client::peek_to) into a [`Destination`] of theirs, and
-//! [`fetch`](Client::fetch) what was not found without holding their interpreter's lock.
+//! [`fetch`](Client::fetch) what was not found without holding their interpreter's lock. The feature
+//! `tracing` logs each hit at trace level, under the target `l1d_client::hit`.
 //!
 //! | | table | process cache | daemon and tiers | system calls |
 //! |---|---|---|---|---|
@@ -112,6 +113,8 @@ mod deadline;
 mod destination;
 mod error;
 mod failure;
+#[cfg(feature = "tracing")]
+mod hit_log;
 mod in_place;
 mod interrupt;
 mod load;

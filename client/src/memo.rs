@@ -191,7 +191,7 @@ impl<T> Memo<T> {
             && decoded.table_id == table.id()
             && table.holds(&decoded.sighting)
         {
-            self.client.shared.note_hit(table, key);
+            self.client.shared.note_memo_hit(table, key);
             return Some(decoded.object);
         }
         None
@@ -234,6 +234,7 @@ impl<T> Memo<T> {
         let same = decoded.table_id == table.id()
             && decoded.sighting.hit().version == sighting.hit().version;
         same.then(|| {
+            self.client.shared.note_memo_hit(table, key);
             self.keep(table, key, sighting, &decoded.object);
             decoded.object
         })
@@ -261,6 +262,9 @@ impl<T> Memo<T> {
     ) -> Result<Option<(Found, Meta)>, Error> {
         let found = self.read_table(key, value);
         if found.is_some() || ask == Ask::Nobody {
+            if let (Some(_), Some(table)) = (&found, self.client.shared.table()) {
+                self.client.shared.note_hit(table, key);
+            }
             return Ok(found);
         }
         let Some(meta) = self.client.get_into(key, value)? else {
@@ -278,11 +282,10 @@ impl<T> Memo<T> {
         Ok(Some((Found::Elsewhere, meta)))
     }
 
+    /// Does not count as a hit: the caller decides that.
     fn read_table(&self, key: &[u8], value: &mut Vec<u8>) -> Option<(Found, Meta)> {
         let table = self.client.shared.table()?;
-        let read = table.read(key, value);
-        self.client.shared.note(table, key, &read);
-        match read {
+        match table.read(key, value) {
             TableRead::Hit(meta) => Some((Found::Table(table.id(), meta.version), meta)),
             _ => None,
         }

@@ -82,6 +82,13 @@ impl ProcessCache {
         }
     }
 
+    /// What remains of the life of the key's value; `None` if it is not here any more.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn life_left(&self, key: &[u8]) -> Option<std::time::Duration> {
+        let left_ns = self.cache.get(key)?.expiry_ns.saturating_sub(clock::boottime_ns());
+        Some(std::time::Duration::from_nanos(left_ns))
+    }
+
     /// Reads `key` into `into`, replacing its content.
     pub(crate) fn read(&self, key: &[u8], into: &mut Vec<u8>) -> ProcessRead {
         let Some(kept) = self.cache.get(key) else {

@@ -210,6 +210,20 @@ impl Table {
         Some(now_ns.wrapping_add(self.clock_difference_ns.load(Ordering::Relaxed)))
     }
 
+    /// What remains of the life of the key's entry; `Duration::MAX` without end, `None` if it is not
+    /// here any more.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn life_left(&self, key: &[u8]) -> Option<std::time::Duration> {
+        let expiry = self.sight(key)?.hit().expiry;
+        if expiry == shm_layout::entry::NEVER {
+            return Some(std::time::Duration::MAX);
+        }
+        let clock_ns = self.daemon_clock()?;
+        let now_ns = self.reader.now(|| clock_ns);
+        let expiry_ns = u64::from(expiry) << shm_layout::entry::TICK_BITS;
+        Some(std::time::Duration::from_nanos(expiry_ns.saturating_sub(now_ns)))
+    }
+
     /// [`read`](Self::read) with a given CLOCK_MONOTONIC of the daemon.
     #[inline(always)]
     fn read_by(

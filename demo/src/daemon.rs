@@ -156,7 +156,8 @@ fn configuration(options: &Options) -> String {
         let _ = writeln!(text, "[l3]\nurl = {url:?}\n");
     }
     let has_tiers = options.memcached.is_some() || options.redis.is_some();
-    let life_s = options.seconds + 600;
+    // A day is the longest TTL that a rule can have.
+    let life_s = (options.seconds + 600).min(86_400);
     for way in WAYS {
         let scope = if has_tiers && way != Way::L1d { "process" } else { "host" };
         let _ = writeln!(
@@ -176,8 +177,17 @@ mod tests {
 
     #[test]
     fn with_tiers_only_l1d_keeps_copies_in_the_table() {
-        let mut options = Options { seconds: 5, json: false, memcached: None, redis: None, web: 2 };
+        let mut options = Options {
+            seconds: 86_400,
+            json: false,
+            page: false,
+            page_port: 0,
+            memcached: None,
+            redis: None,
+            web: 2,
+        };
         assert!(!configuration(&options).contains("process"));
+        assert!(configuration(&options).contains("ttl = \"86400s\""));
         options.redis = Some("redis://127.0.0.1:1/\"x".to_owned());
         let text = configuration(&options);
         let parsed: toml::Table = text.parse().unwrap();

@@ -11,6 +11,7 @@
 mod below;
 mod clock;
 mod daemon;
+mod dashboard;
 mod directory;
 mod durations;
 mod page;
@@ -20,6 +21,7 @@ mod process;
 mod progress;
 mod report;
 pub mod scenario;
+mod screen;
 pub mod stamped;
 mod store;
 mod summary;
@@ -37,13 +39,21 @@ pub use worker::run as run_worker;
 /// Arguments of `l1d demo`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Seconds to play. A copy with a TTL of 30 s shows its age only after that time.
+    /// Seconds to play; with --page until Ctrl-C, or a day. A copy with a TTL of 30 s shows its age
+    /// only after that time.
     #[arg(long, value_name = "N", default_value_t = 35)]
+    #[arg(default_value_if("page", clap::builder::ArgPredicate::IsPresent, "86400"))]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
     /// Print the comparison as one JSON document.
     #[arg(long)]
     pub json: bool,
+    /// Show the three ways side by side in a browser: serves a page on 127.0.0.1 and prints where.
+    #[arg(long)]
+    pub page: bool,
+    /// Port of the page; 0: any that is free.
+    #[arg(long, value_name = "PORT", default_value_t = 0, requires = "page")]
+    pub page_port: u16,
     /// A memcached to use as L2, as host:port. The demo's keys begin with "l1d-demo:".
     #[arg(long, value_name = "ADDR")]
     pub memcached: Option<String>,
@@ -54,6 +64,19 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 2)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=32))]
     pub web: u32,
+}
+
+impl Options {
+    /// What is below L1, in words.
+    fn below(&self) -> String {
+        let tiers = [("memcached", &self.memcached), ("Redis", &self.redis)];
+        let used: Vec<&str> =
+            tiers.iter().filter(|(_, at)| at.is_some()).map(|(name, _)| *name).collect();
+        match used.as_slice() {
+            [] => "the daemon over its socket, no tiers".to_owned(),
+            used => used.join(", then "),
+        }
+    }
 }
 
 /// Arguments of one process of the demo, the hidden command `l1d demo-worker`. It talks to its
@@ -75,6 +98,9 @@ pub struct WorkerOptions {
     /// How many slots there are.
     #[arg(long, default_value_t = 1)]
     slots: u32,
+    /// Also tell the parent what its dashboard shows.
+    #[arg(long)]
+    screen: bool,
 }
 
 /// A tier that the demo was told to use failed.

@@ -1,6 +1,7 @@
 //! The parent process: starts the others, collects their reports, shows them, and cleans up.
 
 use super::daemon::{DIRECTORY_BYTES, Daemon, last_lines};
+use super::dashboard::Dashboard;
 use super::directory::Directory;
 use super::process::{Process, command};
 use super::progress::Progress;
@@ -72,6 +73,7 @@ pub fn run(program: &Path, options: &Options) -> Result<Outcome> {
     let (events, received) = unbounded();
     // From here on these signals are events: leaving this function stops all that was started.
     forward_signals(events.clone())?;
+    let dashboard = options.page.then(|| Dashboard::open(options)).transpose()?;
     let directory = Directory::new(DIRECTORY_BYTES)?;
     let daemon = match Daemon::start(program, &directory, options, &|| !received.is_empty()) {
         Ok(daemon) => daemon,
@@ -83,8 +85,15 @@ pub fn run(program: &Path, options: &Options) -> Result<Outcome> {
         }
     };
     let log = directory.join("processes.log");
-    let mut play =
-        Play { workers: Vec::new(), daemon, received, interrupted: None, last_look: false, log };
+    let mut play = Play {
+        workers: Vec::new(),
+        daemon,
+        dashboard,
+        received,
+        interrupted: None,
+        last_look: false,
+        log,
+    };
     let played = play.start(program, options, &events).and_then(|()| play.perform(options));
     let elapsed = match (played, play.interrupted) {
         (Ok(elapsed), _) => elapsed,
@@ -112,6 +121,8 @@ impl Outcome {
 struct Play {
     workers: Vec<Worker>,
     daemon: Daemon,
+    /// The page in a browser, if there is to be one.
+    dashboard: Option<Dashboard>,
     received: Receiver<Event>,
     interrupted: Option<Signal>,
     /// Publishing has ended, so the ages of signals no longer count.
@@ -127,12 +138,17 @@ impl Play {
         let slots = options.web * u32::try_from(WAYS.len())?;
         let mut slot = 0;
         for way in WAYS {
-            let command = self.worker_command(program, way, Role::Monitor, (0, 1), &log)?;
+            let mut command = self.worker_command(program, way, Role::Monitor, (0, 1), &log)?;
+            self.screen(&mut command);
             self.add((way, Role::Monitor, 1), command, events)?;
         }
         for number in 1..=options.web {
             for way in WAYS {
-                let command = self.worker_command(program, way, Role::Web, (slot, slots), &log)?;
+                let mut command =
+                    self.worker_command(program, way, Role::Web, (slot, slots), &log)?;
+                if number == 1 {
+                    self.screen(&mut command);
+                }
                 self.add((way, Role::Web, number), command, events)?;
                 slot += 1;
             }
@@ -150,6 +166,13 @@ impl Play {
             }
         }
         Ok(())
+    }
+
+    /// Has a process tell what its dashboard shows, for the page.
+    fn screen(&self, command: &mut Command) {
+        if self.dashboard.is_some() {
+            command.arg("--screen");
+        }
     }
 
     fn worker_command(
@@ -218,10 +241,16 @@ impl Play {
         }
         let length = Duration::from_secs(options.seconds);
         let mut progress = Progress::new(options);
+        if let Some(dashboard) = &self.dashboard {
+            progress.say(&format!("The dashboards: {}\nCtrl-C ends them.\n", dashboard.url()));
+        }
         while begun.elapsed() < length && self.interrupted.is_none() {
             let left = length.saturating_sub(begun.elapsed());
             self.listen(TICK.min(left))?;
             progress.show(begun.elapsed().min(length), &self.workers);
+            if let Some(dashboard) = &mut self.dashboard {
+                dashboard.show(begun.elapsed(), &self.workers);
+            }
         }
         let elapsed = begun.elapsed();
         progress.end();
@@ -271,8 +300,16 @@ impl Play {
 
     fn said(&mut self, index: usize, message: Message) -> Result<()> {
         let Some(worker) = self.workers.get_mut(index) else { return Ok(()) };
+        if let (Some(dashboard), Message::Report(report)) = (&mut self.dashboard, &message) {
+            dashboard.reported(index, report);
+        }
         match message {
             Message::Ready => worker.ready = true,
+            Message::Screen(screen) => {
+                if let Some(dashboard) = &mut self.dashboard {
+                    dashboard.shown(index, screen);
+                }
+            }
             Message::Report(report) if self.last_look => worker.total.add_news(&report),
             Message::Report(report) => worker.total.add(&report),
             Message::Failed { reason, tier } => {

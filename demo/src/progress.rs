@@ -36,6 +36,8 @@ enum Mode {
 impl Progress {
     pub fn new(options: &Options) -> Progress {
         let mode = match (stderr().is_terminal(), options.json) {
+            // The page shows it.
+            _ if options.page => Mode::Silent,
             (true, _) => Mode::Redraw { lines: 0 },
             (false, false) => Mode::Append,
             (false, true) => Mode::Silent,
@@ -77,6 +79,11 @@ impl Progress {
                 self.write(&format!("\x1b[{drawn}A\x1b[J"));
             }
         }
+    }
+
+    /// Adds a text.
+    pub fn say(&mut self, text: &str) {
+        self.write(text);
     }
 
     fn write(&mut self, text: &str) {

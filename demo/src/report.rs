@@ -1,6 +1,7 @@
 //! Messages from the processes of the demo to their parent, one JSON document per line.
 
 use super::durations::Durations;
+use super::screen::Screen;
 use serde::{Deserialize, Serialize};
 
 /// One line.
@@ -11,6 +12,8 @@ pub enum Message {
     Ready,
     /// Counts since the last report.
     Report(Box<Report>),
+    /// What its dashboard shows.
+    Screen(Screen),
     /// The process cannot continue.
     Failed {
         /// Why.

@@ -76,7 +76,7 @@ impl<'a> Summary<'a> {
             count(keys().len() as u64),
             self.options.web,
             1_000_000_000 / page::INTERVAL_NS,
-            self.below(),
+            self.options.below(),
             self.table(),
         );
         for way in &self.ways {
@@ -103,19 +103,9 @@ impl<'a> Summary<'a> {
             "web_processes": self.options.web,
             "pages_per_second": 1_000_000_000 / page::INTERVAL_NS,
             "signal_interval_ms": u64::try_from(signal_interval().as_millis()).unwrap_or(u64::MAX),
-            "below_l1": self.below(),
+            "below_l1": self.options.below(),
             "ways": self.ways.iter().map(WaySummary::json).collect::<Vec<_>>(),
         })
-    }
-
-    fn below(&self) -> String {
-        let tiers = [("memcached", &self.options.memcached), ("Redis", &self.options.redis)];
-        let used: Vec<&str> =
-            tiers.iter().filter(|(_, at)| at.is_some()).map(|(name, _)| *name).collect();
-        match used.as_slice() {
-            [] => "the daemon over its socket, no tiers".to_owned(),
-            used => used.join(", then "),
-        }
     }
 
     fn table(&self) -> Table {

@@ -5,6 +5,7 @@ use super::clock::monotonic_ns;
 use super::page::Pages;
 use super::report::Message;
 use super::scenario::{Key, SIGNALS, Schedule};
+use super::screen::Screens;
 use super::stamped::{self, Stamp};
 use super::store::Store;
 use super::tally::{Tally, send};
@@ -38,12 +39,17 @@ fn play(options: &WorkerOptions, out: &mut Stdout) -> Result<()> {
     let mut store = Store::open(options.way, &options.socket)?;
     let stdin = stdin();
     match options.role {
-        Role::Monitor => monitor(&mut store, &stdin, out),
+        Role::Monitor => monitor(&mut store, options, &stdin, out),
         Role::Web => web(&mut store, options, &stdin, out),
     }
 }
 
-fn monitor(store: &mut Store, stdin: &Stdin, out: &mut Stdout) -> Result<()> {
+fn monitor(
+    store: &mut Store,
+    options: &WorkerOptions,
+    stdin: &Stdin,
+    out: &mut Stdout,
+) -> Result<()> {
     let mut publisher = Publisher { versions: vec![0; store.keys().len()], value: Vec::new() };
     let mut first = Tally::new(store.keys().len());
     for position in 0..store.keys().len() {
@@ -55,6 +61,7 @@ fn monitor(store: &mut Store, stdin: &Stdin, out: &mut Stdout) -> Result<()> {
         return Ok(());
     }
     let mut tally = Tally::new(store.keys().len());
+    let mut screens = Screens::new(store, options.screen);
     let begun_ns = monotonic_ns();
     for (due, position) in Schedule::new(1.0) {
         let due_ns = begun_ns.saturating_add(u64::try_from(due.as_nanos()).unwrap_or(u64::MAX));
@@ -72,6 +79,7 @@ fn monitor(store: &mut Store, stdin: &Stdin, out: &mut Stdout) -> Result<()> {
             tally.signal_published();
         }
         tally.report(store, out)?;
+        screens.show(store, out)?;
     }
     tally.report_now(store, out)
 }
@@ -82,9 +90,11 @@ fn web(store: &mut Store, options: &WorkerOptions, stdin: &Stdin, out: &mut Stdo
     }
     let mut tally = Tally::new(store.keys().len());
     let mut pages = Pages::new(store, options.slot, options.slots);
+    let mut screens = Screens::new(store, options.screen);
     while wait::until(pages.next_ns(), stdin) {
         pages.serve(store, &mut tally);
         tally.report(store, out)?;
+        screens.show(store, out)?;
     }
     tally.report_now(store, out)
 }

@@ -67,7 +67,8 @@ impl Memo {
         }
     }
 
-    /// The object of `key`, which is not kept, made from what L1 or else the daemon has.
+    /// The object of `key`, which is not kept, made from what L1 or else the daemon has. The memo has
+    /// counted the hit already.
     ///
     /// # Errors
     /// The client's, or what `load` raises.
@@ -79,7 +80,7 @@ impl Memo {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let client = &self.client.get().inner;
         let mut object = NewBytes::new(py);
-        let known = client.peek_now_to(key, &mut object);
+        let known = client.peek_again_to(key, &mut object);
         let (value, flags) = match known {
             Ok(Lookup::Found(meta)) => (object.into_bound()?, meta.flags),
             Ok(Lookup::Absent) => return Ok(None),

@@ -366,6 +366,12 @@ impl AtomicMemory for MappedMut {
         let word = unsafe { self.word(index) };
         word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
+
+    #[inline(always)]
+    unsafe fn add(&self, index: usize, number: u64) -> u64 {
+        // SAFETY: passed on unchanged.
+        unsafe { self.word(index) }.fetch_add(number, Ordering::Relaxed)
+    }
 }
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]

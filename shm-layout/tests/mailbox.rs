@@ -161,7 +161,7 @@ fn reports_arrive_until_they_are_written_over() {
     let mut seen = Seen::default();
     let mut drained = Vec::new();
     for hash in 1..=5 {
-        mailbox.report(1, hash, 3);
+        mailbox.report(1, &[hash], 3);
     }
     assert_eq!(mailbox.drain(1, &mut seen, |hash, hits| drained.push((hash, hits))), 5);
     assert_eq!(drained, [(1, 3), (2, 3), (3, 3), (4, 3), (5, 3)]);
@@ -172,7 +172,7 @@ fn reports_arrive_until_they_are_written_over() {
     );
     drained.clear();
     for hash in 10..30 {
-        mailbox.report(1, hash, 3);
+        mailbox.report(1, &[hash], 3);
     }
     assert_eq!(
         mailbox.drain(1, &mut seen, |hash, hits| drained.push((hash, hits))),
@@ -182,4 +182,6 @@ fn reports_arrive_until_they_are_written_over() {
     // The eight that are left stand for the hits of all twenty.
     assert_eq!(drained, (22..30).map(|hash| (hash, 7)).collect::<Vec<_>>());
     assert_eq!(mailbox.drain(1, &mut seen, |_, _| unreachable!()), 0);
+    mailbox.report(0, &[1, 2, 3], 7);
+    assert_eq!(mailbox.hits(), 25 * 3 + 3 * 7);
 }

@@ -10,8 +10,10 @@
 //! size holds more than [`OBJECTS_MAX`] keys. So the memory is at most about a megabyte, and a key
 //! that is not sampled costs a multiplication and a comparison.
 
+mod advice;
 mod mini;
 
+pub use advice::advice;
 use mini::Mini;
 use shm_layout::entry::MARK_ABSENT;
 use shm_layout::header::POLICIES;
@@ -111,7 +113,7 @@ impl Reads {
 
 /// The current estimate.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Advice {
+pub struct Estimate {
     /// One key in `sampled_one_in` is sampled.
     pub sampled_one_in: u64,
     /// Number of reads of sampled keys, older ones weighted less.
@@ -325,7 +327,7 @@ impl Advisor {
 
     /// The current estimate.
     #[must_use]
-    pub fn advice(&self) -> Advice {
+    pub fn estimate(&self) -> Estimate {
         let mut all = Reads { expected: self.expected, missed: self.missed, ..Reads::default() };
         for reads in &self.reads {
             all.all += reads.all;
@@ -339,7 +341,7 @@ impl Advisor {
         let sampled_reads = all.all as u64;
         #[expect(clippy::cast_precision_loss, reason = "8 at most")]
         let times = HALVES.map(|halves| halves as f64 / 2.0);
-        Advice {
+        Estimate {
             sampled_one_in: ALL / self.threshold,
             sampled_reads,
             times,

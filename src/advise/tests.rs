@@ -35,7 +35,7 @@ fn a_uniform_stream_hits_as_much_as_fits() {
         let key = (random >> 33) % keys;
         request(&mut advisor, key, 0, entry(200), key < keys / 2);
     }
-    let advice = advisor.advice();
+    let advice = advisor.estimate();
     assert!(advice.sampled_one_in >= 4, "{advice:?}");
     assert!(advisor.objects() <= OBJECTS_MAX && advisor.bytes() < 1 << 20, "{}", advisor.bytes());
     let ratios = advice.overall.unwrap();
@@ -57,7 +57,7 @@ fn policies_have_figures_of_their_own_and_hot_keys_count_whether_sampled_or_not(
             request(&mut advisor, key % 5, 2, entry(100), true);
         }
     }
-    let advice = advisor.advice();
+    let advice = advisor.estimate();
     let of = |id: u8| advice.policies.iter().find(|policy| policy.0 == id).unwrap();
     assert!(of(1).2.unwrap().iter().all(|hit| *hit < 0.1), "{advice:?}");
     assert!(advice.sampled_one_in > 1 || (of(1).1 - 0.5).abs() < 0.01, "{advice:?}");
@@ -78,12 +78,12 @@ fn what_expired_or_was_removed_hits_at_no_size() {
         advisor.missed(hash(key), 0, 10);
         advisor.missed(hash(1000 + key), 0, 0);
     }
-    assert_eq!(advisor.advice().overall, Some([0.0; SIZES]));
+    assert_eq!(advisor.estimate().overall, Some([0.0; SIZES]));
     for key in 0..300 {
         advisor.stored(hash(key), short);
         advisor.hit(hash(key), 1, 9, || Some(short));
     }
-    let ratios = advisor.advice().overall.unwrap();
+    let ratios = advisor.estimate().overall.unwrap();
     assert!(ratios.iter().all(|ratio| (ratio - 1.0 / 3.0).abs() < 0.01), "{ratios:?}");
     advisor.flushed();
     assert_eq!(advisor.objects(), 0);
@@ -92,8 +92,8 @@ fn what_expired_or_was_removed_hits_at_no_size() {
 #[test]
 fn without_reads_there_is_no_advice() {
     let advisor = Advisor::new(1 << 20);
-    assert_eq!(advisor.advice().overall, None);
-    assert!(advisor.advice().policies.is_empty());
+    assert_eq!(advisor.estimate().overall, None);
+    assert!(advisor.estimate().policies.is_empty());
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_policy_has_its_hottest_key_counted_whether_that_is_sampled_or_not() {
             request(&mut advisor, 1_000_000 + n, policy, entry(100), false);
         }
     }
-    let advice = advisor.advice();
+    let advice = advisor.estimate();
     let hot = (1..=5).filter(|key| advisor.samples(hash(*key))).count();
     assert!(advice.sampled_one_in >= 8 && hot < 5, "{advice:?}");
     for policy in &advice.policies[1..] {
@@ -150,7 +150,7 @@ fn more_keys_are_sampled_when_entries_become_larger() {
     for _ in 0..300_000 {
         request(&mut advisor, next(&mut random, 200_000), 0, entry(100), false);
     }
-    let before = advisor.advice().sampled_one_in;
+    let before = advisor.estimate().sampled_one_in;
     assert!(before >= 64, "{before}");
     for n in 0..300_000 {
         request(&mut advisor, 1 << 40 | next(&mut random, 5000), 0, entry(10_000), false);
@@ -158,7 +158,7 @@ fn more_keys_are_sampled_when_entries_become_larger() {
             advisor.set_capacity(100_000 * 100);
         }
     }
-    let after = advisor.advice().sampled_one_in;
+    let after = advisor.estimate().sampled_one_in;
     assert!(after <= 8 && advisor.objects() >= 64, "{after}, {}", advisor.objects());
 }
 
@@ -174,7 +174,7 @@ fn a_share_binds_the_miniatures_too() {
         let key = next(&mut random, 5000);
         request(&mut advisor, 1 << 40 | key, 1, entry(100), key < 1111);
     }
-    let advice = advisor.advice();
+    let advice = advisor.estimate();
     let limited = advice.policies[1].2.unwrap();
     for (found, wanted) in limited.into_iter().zip([0.11, 0.22, 0.44, 0.89]) {
         assert!((found - wanted).abs() < 0.05, "{advice:?}");

@@ -9,6 +9,13 @@
 //! log = "info"                    # off, error, warn, info, debug, trace
 //! log_format = "text"             # or "json"
 //!
+//! [status]                        # metrics and the status page, over HTTP
+//! # socket = "/run/l1d/l1d-status.sock"   # or "off"; default: beside the control socket
+//! socket_mode = "0660"            # permission to connect: to see all figures, clients and keys;
+//!                                 # the socket's group is that of [table]
+//! # listen = "127.0.0.1:9401"     # a loopback address to serve as well, for scrapers: without
+//!                                 # keys and clients, because any local user can ask there
+//!
 //! [table]
 //! # directory = "/dev/shm/l1d"    # on a tmpfs; only the daemon's user may write it
 //! size = "256MiB"                 # of the whole table, from 4MiB on
@@ -65,6 +72,7 @@ mod rules;
 mod section;
 mod sizes;
 mod source;
+mod status;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -74,6 +82,7 @@ mod value;
 pub use error::{ConfigError, Position, Problem};
 pub use origins::Origins;
 pub use source::{ConfigReader, ConfigSource};
+pub use status::{StatusConfig, StatusSocket};
 pub use summary::{Checked, changed_settings, check_config, policy_json, rule_json};
 pub use units::{parse_duration, parse_mode, parse_size, show_duration, show_size};
 
@@ -94,6 +103,8 @@ const TEXT_BYTES_MAX: u64 = 4 << 20;
 pub struct Config {
     /// Section `[daemon]`.
     pub daemon: DaemonConfig,
+    /// Section `[status]`.
+    pub status: StatusConfig,
     /// Section `[table]`.
     pub table: TableConfig,
     /// Sections `[l2]` and `[l3]`.

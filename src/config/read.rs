@@ -10,7 +10,7 @@ use super::error::ConfigError;
 use super::rules::{self, RuleLimits};
 use super::section::{Section, Text, Wrong};
 use super::units::show_size;
-use super::{Config, DaemonConfig, LogFormat, Origins, TableConfig, sizes, value};
+use super::{Config, DaemonConfig, LogFormat, Origins, TableConfig, sizes, status, value};
 use crate::tiers::{
     L2Config, L3Config, TiersConfig, UNSUPPORTED_L2_KEYS, UNSUPPORTED_L3_KEYS, check_address,
     parse_url,
@@ -56,6 +56,7 @@ pub(super) fn read(
     }
     let mut root = Section::new("top level", 0, Some(root.get_ref()), &text);
     let daemon = daemon(section(&mut root, "daemon", &text));
+    let status = status::read(section(&mut root, "status", &text));
     let l2 = l2(section(&mut root, "l2", &text));
     let l3 = l3(section(&mut root, "l3", &text));
     let (table, limits) = table(section(&mut root, "table", &text), look);
@@ -66,7 +67,7 @@ pub(super) fn read(
     root.finish(&[("policies", "write [[policy]] above each rule")]);
     match policy {
         Some(policy) if text.problems.borrow().is_empty() => {
-            Ok(Config { daemon, table, tiers, policy, origins })
+            Ok(Config { daemon, status, table, tiers, policy, origins })
         }
         _ => Err(ConfigError::new(text.problems.into_inner())),
     }
@@ -132,17 +133,7 @@ fn daemon(mut section: Section<'_>) -> DaemonConfig {
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let config = DaemonConfig {
         socket: section
-            .read("socket", |value| {
-                let path = absolute(value, "/run/l1d/l1d.sock")?;
-                let bytes = path.as_os_str().len();
-                if bytes > SOCKET_BYTES_MAX {
-                    let what = format!(
-                        "has {bytes} bytes, and a socket's path at most {SOCKET_BYTES_MAX}"
-                    );
-                    return Err(Wrong::new(what, value::quoted("/run/l1d/l1d.sock")));
-                }
-                Ok(path)
-            })
+            .read("socket", |value| socket_path(value, "/run/l1d/l1d.sock"))
             .unwrap_or_default(),
         socket_mode: section.read_or("socket_mode", default.socket_mode, |value| {
             value::mode(value, 0o600, 0o775, "0660")
@@ -289,6 +280,17 @@ fn required<T>(
 pub(super) fn value_bytes(value: &DeValue<'_>, most: u64) -> Result<u32, Wrong> {
     let bytes = value::size(value, 1..=most, "1MiB")?;
     u32::try_from(bytes).map_err(|_| Wrong::new("is too large", value::quoted("1MiB")))
+}
+
+/// The path of a unix socket.
+pub(super) fn socket_path(value: &DeValue<'_>, example: &str) -> Result<PathBuf, Wrong> {
+    let path = absolute(value, example)?;
+    let bytes = path.as_os_str().len();
+    if bytes > SOCKET_BYTES_MAX {
+        let what = format!("has {bytes} bytes, and a socket's path at most {SOCKET_BYTES_MAX}");
+        return Err(Wrong::new(what, value::quoted(example)));
+    }
+    Ok(path)
 }
 
 fn absolute(value: &DeValue<'_>, example: &str) -> Result<PathBuf, Wrong> {

@@ -100,7 +100,7 @@ fn setting_name(name: &str) -> &str {
 }
 
 fn json(config: &Config) -> Value {
-    let Config { daemon, table, tiers, policy, origins: _ } = config;
+    let Config { daemon, status, table, tiers, policy, origins: _ } = config;
     json!({
         "daemon": {
             "socket": daemon.socket(),
@@ -112,6 +112,11 @@ fn json(config: &Config) -> Value {
                 LogFormat::Text => "text",
                 LogFormat::Json => "json",
             },
+        },
+        "status": {
+            "socket": status.socket(&daemon.socket()),
+            "socket_mode": format!("{:04o}", status.socket_mode),
+            "listen": status.listen.map(|address| address.to_string()),
         },
         "table": {
             "directory": table.directory(),
@@ -136,13 +141,19 @@ fn json(config: &Config) -> Value {
 }
 
 fn text(config: &Config) -> String {
-    let Config { daemon, table, tiers, policy, origins: _ } = config;
+    let Config { daemon, status, table, tiers, policy, origins: _ } = config;
     let mut out = String::new();
     let mut line = |name: &str, what: String| {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{name:<8}{what}");
     };
     line("socket", format!("{}, mode {:04o}", daemon.socket().display(), daemon.socket_mode));
+    let places = [
+        status.socket(&daemon.socket()).map(|path| path.display().to_string()),
+        status.listen.map(|address| format!("http://{address}")),
+    ];
+    let places: Vec<String> = places.into_iter().flatten().collect();
+    line("status", if places.is_empty() { "off".to_owned() } else { places.join(", ") });
     line(
         "table",
         format!(

@@ -41,6 +41,7 @@ fn the_documented_configuration_means_what_it_says() {
     let default = Config::default();
     let table = TableConfig { value_follows_size: false, ..default.table };
     assert_eq!((&documented.daemon, &documented.table), (&default.daemon, &table));
+    assert_eq!(documented.status, default.status);
     assert_eq!(documented.policy.by_id(0), default.policy.by_id(0));
     assert_eq!(documented.policy.rule(&[0, 0xff, 1]).id, 2);
     let bare =
@@ -121,6 +122,10 @@ fn every_key_is_read() {
         spin = "20us"
         log = "debug"
         log_format = "json"
+        [status]
+        socket = "/tmp/status"
+        socket_mode = "0640"
+        listen = "[::1]:80"
         [table]
         directory = "/tmp/table"
         size = "1.5GiB"
@@ -176,6 +181,13 @@ fn every_key_is_read() {
         log_format: LogFormat::Json,
     };
     assert_eq!(read.daemon, daemon);
+    let status = StatusConfig {
+        socket: StatusSocket::At("/tmp/status".into()),
+        socket_mode: 0o640,
+        listen: Some("[::1]:80".parse().unwrap()),
+    };
+    assert_eq!(read.status, status);
+    assert_eq!(config("[status]\nsocket = \"off\"").status.socket, StatusSocket::Off);
     let table = TableConfig {
         directory: Some("/tmp/table".into()),
         size: 3 << 29,

@@ -1,9 +1,11 @@
 //! `advise`: the hit ratio with more or less memory, as a sentence and a plot.
 
+use super::screen::Style;
 use super::{Failure, admin};
 use crate::cli::print;
 use crate::config::show_size;
 use l1d_client::Client;
+use l1d_wire::snapshot::Advice;
 use serde_json::Value;
 use std::process::ExitCode;
 
@@ -15,7 +17,7 @@ pub(super) fn run(client: &Client, json: bool) -> Result<ExitCode, Failure> {
     if json {
         return admin::show(&text, true);
     }
-    print(page(&admin::parse(&text)?, is_utf8()))?;
+    print(page(&admin::parse(&text)?, is_utf8(), Style::of_output()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -25,19 +27,18 @@ fn is_utf8() -> bool {
     set.is_some_and(|set| set.to_ascii_lowercase().replace('-', "").contains("utf8"))
 }
 
-fn page(advice: &Value, is_utf8: bool) -> String {
+fn page(advice: &Value, is_utf8: bool, style: Style) -> String {
     let reads = advice["sampled_reads"].as_u64().unwrap_or(0);
-    let index = advice["index_advice"].as_str().map(|text| format!("Note: {text}.\n\n"));
-    let index = index.unwrap_or_default();
+    let change = changes(advice, style);
     let Some(percents) = figures(&advice["hit_percent"]) else {
         return format!(
-            "{index}Too little was read to say: {reads} reads of sampled keys so far. Ask again \
+            "{change}Too little was read to say: {reads} reads of sampled keys so far. Ask again \
              later.\n"
         );
     };
     let times = figures(&advice["times"]).unwrap_or_default();
     let bytes = figures(&advice["bytes"]).unwrap_or_default();
-    let mut text = index + &sentence(&times, &percents) + "\n\n";
+    let mut text = change + &sentence(&times, &percents) + "\n\n";
     for ((times, bytes), percent) in times.iter().zip(&bytes).zip(&percents) {
         text += &bar(&size(*times, *bytes), *percent, is_utf8);
     }
@@ -58,6 +59,16 @@ fn page(advice: &Value, is_utf8: bool) -> String {
     text + &format!("\nFrom {reads} reads of one key in {one_in}.\n")
 }
 
+/// What to change, an item for each.
+fn changes(advice: &Value, style: Style) -> String {
+    let changes: Vec<Advice> = serde_json::from_value(advice["advice"].clone()).unwrap_or_default();
+    let mut page = String::new();
+    for change in &changes {
+        style.row(&mut page, "To change", &change.sentence);
+    }
+    if page.is_empty() { page } else { page + "\n" }
+}
+
 fn figures(value: &Value) -> Option<Vec<f64>> {
     value.as_array()?.iter().map(Value::as_f64).collect()
 }
@@ -66,6 +77,12 @@ fn size(times: f64, bytes: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size")]
     let bytes = show_size(bytes as u64);
     format!("{times:>4} x  {bytes:>10}")
+}
+
+/// What the estimates come to; `None` if too little was read.
+pub(crate) fn sentence_of(advice: &Value) -> Option<String> {
+    let percents = figures(&advice["hit_percent"])?;
+    Some(sentence(&figures(&advice["times"]).unwrap_or_default(), &percents))
 }
 
 /// Summarises the figures.
@@ -117,7 +134,14 @@ mod tests {
                 {"id": 1, "prefix": "rare:", "reads_percent": 1.0, "hit_percent": null},
             ],
         });
-        let text = page(&advice, false);
+        let mut advised = advice.clone();
+        let sentence =
+            "Twice the memory would bring 83.0 % hits instead of 71.2 %: l1ctl resize 2GiB";
+        advised["advice"] = json!([{ "kind": "more-memory", "sentence": sentence, "figures": {} }]);
+        let text = page(&advised, false, Style::plain());
+        assert!(text.starts_with("To change    Twice the memory would bring 83.0 %"), "{text}");
+        assert!(text.lines().take(2).all(|line| line.len() <= 80), "{text}");
+        let text = page(&advice, false, Style::plain());
         assert!(
             text.starts_with(
                 "Twice the memory would lift the hit ratio from 71.2 % to 83.0 %, four times to \
@@ -131,13 +155,13 @@ mod tests {
         );
         assert!(text.contains("##########") && text.is_ascii(), "{text}");
         assert!(text.contains("\"rare:\", 1.0 % of reads: too few to say"), "{text}");
-        assert!(page(&advice, true).contains('\u{2588}'));
+        assert!(page(&advice, true, Style::plain()).contains('\u{2588}'));
     }
 
     #[test]
     fn what_is_not_known_is_said() {
         let nothing = json!({ "sampled_reads": 3, "hit_percent": null });
-        assert!(page(&nothing, false).starts_with("Too little was read to say"));
+        assert!(page(&nothing, false, Style::plain()).starts_with("Too little was read to say"));
         let flat = sentence(&[0.5, 1.0, 2.0, 4.0], &[99.9, 100.0, 100.0, 100.0]);
         assert_eq!(
             flat,

@@ -41,14 +41,14 @@ pub(super) fn show(client: &Client, json: bool) -> Result<ExitCode, Failure> {
 
 /// The name of a process's program. The daemon cannot look it up: its unit hides other users'
 /// processes from it.
-pub(super) fn program(pid: i64) -> Option<String> {
+pub(crate) fn program(pid: i64) -> Option<String> {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     // A process can choose its name freely, including control characters.
     Some(super::screen::shown(name.trim_end()))
 }
 
 /// The name of a user, or the number.
-pub(super) fn user(uid: u32) -> String {
+pub(crate) fn user(uid: u32) -> String {
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
     user.map_or_else(|| uid.to_string(), |user| user.name)
 }

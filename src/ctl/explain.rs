@@ -30,7 +30,7 @@ pub(super) fn show(client: &Client, key: &[u8], json: bool) -> Result<ExitCode, 
 
 /// Who made a change: process, program and user. A pid may be another process's by now, so the
 /// program is told only of a client that was connected at the time of the change.
-fn author(change: &LastChange, clients: &str) -> String {
+pub(crate) fn author(change: &LastChange, clients: &str) -> String {
     let Some(uid) = change.uid else { return String::new() };
     let Some(pid) = change.pid else { return format!(" by a process of {}", user(uid)) };
     let clients: Clients = serde_json::from_str(clients).unwrap_or_default();
@@ -68,14 +68,7 @@ fn page(
     row("L3 Redis", &in_tier(explanation.l3.as_ref()));
     row("Under way", &under_way(explanation));
     page.push('\n');
-    let is_private = answer["policy"]["scope"] == "process";
-    let sentence = match is_private {
-        true => {
-            "Each process keeps a copy of its own: its rule has scope = \"process\".".to_owned()
-        }
-        false => sentence(explanation, now),
-    };
-    style.paragraph(&mut page, &sentence);
+    style.paragraph(&mut page, &sentence_of(answer, explanation, now));
     page
 }
 
@@ -134,7 +127,16 @@ fn under_way(explanation: &Explanation) -> String {
     if all.is_empty() { "nothing".to_owned() } else { all.join("; ") }
 }
 
-/// What it all comes to.
+/// What an answer comes to, at this time since 1970.
+pub(crate) fn sentence_of(answer: &Value, explanation: &Explanation, now: Duration) -> String {
+    if answer["policy"]["scope"] == "process" {
+        return "Each process keeps a copy of its own: its rule has scope = \"process\"."
+            .to_owned();
+    }
+    sentence(explanation, now)
+}
+
+/// What it all comes to, for a key whose copy the host shares.
 fn sentence(explanation: &Explanation, now: Duration) -> String {
     let Explanation { in_table, l2, l3, .. } = explanation;
     // The store of record: L3, or L2 where it is alone.

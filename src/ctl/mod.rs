@@ -5,12 +5,19 @@ mod advise;
 mod clients;
 mod explain;
 mod key;
+mod keys;
 mod operations;
+mod page;
 mod resize;
 mod screen;
 mod stats;
 mod table;
 mod tables;
+mod top;
+
+pub(crate) use advise::sentence_of as advice_sentence;
+pub(crate) use clients::{program, user};
+pub(crate) use explain::{author, sentence_of as explanation_sentence};
 
 use crate::cli::{REFUSED, TIER_FAILED, UNREACHABLE, USAGE, print_error};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -101,12 +108,40 @@ enum Command {
         #[arg(long, conflicts_with = "watch")]
         clients: bool,
     },
+    /// Show a live view by policy, client and key, in the terminal.
+    Top {
+        /// Seconds between two looks.
+        #[arg(long, default_value = "2", value_parser = seconds)]
+        every: Duration,
+    },
     /// Show one line for each client: its process, its hits, its requests.
     Clients,
     /// Show one line for each rule of the policy: hits, misses, and its share of the table.
     Policies,
+    /// Show the keys that were hit most lately, or the largest ones, from samples.
+    Keys {
+        /// Only keys that begin with this.
+        #[arg(long, default_value = "")]
+        prefix: String,
+        /// How many.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        top: u16,
+        /// Which come first.
+        #[arg(long, value_enum, default_value_t)]
+        by: keys::By,
+    },
     /// Show the tiers: state, latency, batches, errors.
     Tiers,
+    /// Show the status page in a browser: prints an address that only whoever reads it here can
+    /// open, and serves it until Ctrl-C.
+    Page {
+        /// The port on 127.0.0.1; default: any that is free.
+        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        port: u16,
+        /// The daemon's `[status] socket`, if it is not beside the control socket.
+        #[arg(long, value_name = "PATH")]
+        status_socket: Option<PathBuf>,
+    },
     /// Show where a key stands and why: its rule, L1, who changed it last, L2, L3, and what readers
     /// will see; or the table's memory.
     ///
@@ -178,6 +213,15 @@ enum Failure {
     Client(Error),
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Usage(message) => f.write_str(message),
+            Failure::Client(error) => error.fmt(f),
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         Failure::Client(error)
@@ -232,8 +276,12 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let socket = arguments.socket.as_deref().filter(|path| !path.as_os_str().is_empty());
+    if let Command::Page { port, status_socket } = &arguments.command {
+        return page::serve(socket, status_socket.as_deref(), *port);
+    }
     let mut builder = Client::builder().deadline(arguments.deadline.unwrap_or(DEADLINE));
-    if let Some(socket) = arguments.socket.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+    if let Some(socket) = socket {
         builder = builder.socket(socket);
     }
     let client = builder.connect()?;
@@ -249,7 +297,13 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Stats { clients: true, .. } | Command::Clients => clients::show(&client, json),
         Command::Stats { watch: Some(every), .. } => stats::watch(&client, *every, json),
         Command::Stats { .. } => stats::show(&client, json),
+        // Above, without a client.
+        Command::Page { .. } => Ok(ExitCode::SUCCESS),
+        Command::Top { every } => top::run(&client, *every, json),
         Command::Policies => tables::policies(&client, json),
+        Command::Keys { prefix, top, by } => {
+            keys::show(&client, (&bytes(prefix)?, *top, *by), json)
+        }
         Command::Tiers => tables::tiers(&client, json),
         Command::Explain { key: Some(key), .. } => explain::show(&client, &bytes(key)?, json),
         Command::Explain { key: None, .. } => table::explain(&client, json),

@@ -51,7 +51,7 @@ pub(super) fn parse(text: &str) -> Result<Snapshot, Failure> {
 }
 
 /// What has happened between two looks.
-fn since(last: &Snapshot, now: &Snapshot, took: Duration) -> Recent {
+pub(super) fn since(last: &Snapshot, now: &Snapshot, took: Duration) -> Recent {
     let (hits, misses) = (
         now.hits.hits.saturating_sub(last.hits.hits),
         now.hits.misses.saturating_sub(last.hits.misses),
@@ -120,9 +120,10 @@ fn page(snapshot: &Snapshot, recent: Option<Recent>, style: Style) -> String {
     row(
         "Entries",
         format!(
-            "{}, known absences {} of them; index {:.0} % full",
+            "{}, known absences {} of them{}; index {:.0} % full",
             count(table.entries),
             size(table.absent_bytes),
+            oldest(table),
             table.index_load_percent
         ),
     );
@@ -151,7 +152,10 @@ fn page(snapshot: &Snapshot, recent: Option<Recent>, style: Style) -> String {
     );
     row(
         "Not told yet",
-        format!("up to {} hits of each reading thread", count(hits.held_back_per_thread_max)),
+        format!(
+            "up to 0.5 % of each thread's hits, {} at most",
+            count(hits.held_back_per_thread_max)
+        ),
     );
     if let Some(moving) = snapshot.moves.under_way {
         let done = u64::from(moving.buckets_copied) * 100 / u64::from(moving.buckets.max(1));
@@ -161,6 +165,11 @@ fn page(snapshot: &Snapshot, recent: Option<Recent>, style: Style) -> String {
     if let Some(advice) = &snapshot.index_advice {
         alarm("Index", advice.clone());
     }
+    let changes = snapshot.advice.iter().filter(|advice| advice.kind != "index");
+    for advice in changes {
+        style.row(&mut page, "To change", &advice.sentence);
+    }
+    let mut alarm = |label: &str, text: String| style.alarm(&mut page, label, &text);
     let failed = requests.refused + requests.unknown_outcomes;
     if failed + requests.degraded > 0 {
         alarm(
@@ -178,6 +187,12 @@ fn page(snapshot: &Snapshot, recent: Option<Recent>, style: Style) -> String {
         alarm("Log", format!("{} lines dropped", count(daemon.log_lines_dropped)));
     }
     page
+}
+
+/// The age of the oldest entry.
+fn oldest(table: &TableStats) -> String {
+    let seconds = table.oldest_entry_seconds.map(Duration::from_secs);
+    seconds.map_or(String::new(), |age| format!(", the oldest stored {} ago", span(age)))
 }
 
 fn memory(table: &TableStats) -> String {

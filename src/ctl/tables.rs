@@ -110,6 +110,7 @@ mod tests {
             refused_as_full: None,
             hit_percent: Some(100.0),
             id: 1,
+            ttl_ms: 30_000,
         };
         let tier = TierStats {
             breaker: Breaker::HalfOpen,

@@ -1,6 +1,7 @@
 //! The end of the log's queue: writes lines where they can be written without waiting for the
 //! reader beyond the end of the process.
 
+use super::repeats::Repeats;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, Write};
@@ -10,8 +11,6 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tracing_appender::non_blocking::ErrorCounter;
 
-/// A pipe that polls as writable takes this much without blocking (PIPE_BUF).
-const PIECE_BYTES: usize = 4096;
 /// How often a writer that waits for the reader looks whether it is to stop.
 const LOOK_MS: u16 = 50;
 /// Reports of drops while the reader is slow are at least this far apart.
@@ -83,8 +82,11 @@ impl Stopping {
 /// queue is empty.
 pub(super) struct Writer<W> {
     output: W,
+    /// Bytes that it takes without blocking when it polls as writable.
+    piece_bytes: usize,
     stopping: Arc<Stopping>,
     drops: Arc<Drops>,
+    repeats: Repeats,
     /// The drops that the log has told of, and when.
     told: (u64, Option<Instant>),
     /// The last line was written.
@@ -92,12 +94,17 @@ pub(super) struct Writer<W> {
 }
 
 impl<W: Write + AsFd> Writer<W> {
-    pub(super) fn new(output: W, stopping: Arc<Stopping>, drops: Arc<Drops>) -> Writer<W> {
-        Writer { output, stopping, drops, told: (0, None), is_read: false }
+    pub(super) fn new(
+        output: W,
+        piece_bytes: usize,
+        (stopping, drops, repeats): (Arc<Stopping>, Arc<Drops>, Repeats),
+    ) -> Writer<W> {
+        let told = (0, None);
+        Writer { output, piece_bytes, stopping, drops, repeats, told, is_read: false }
     }
 
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
-        for piece in line.chunks(PIECE_BYTES) {
+        for piece in line.chunks(self.piece_bytes) {
             self.wait()?;
             self.output.write_all(piece)?;
         }
@@ -151,6 +158,9 @@ impl<W: Write + AsFd> Write for Writer<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.tell_drops();
+        if let Some(lines) = self.repeats.take_left_out(Instant::now()) {
+            tracing::warn!(lines, "lines like others of the last minute were left out");
+        }
         self.stopping.queue_is_empty();
         Ok(())
     }

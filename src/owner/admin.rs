@@ -1,6 +1,7 @@
 //! The administrator's requests: answered in JSON, and in bounded steps if they take long.
 
 use super::Owner;
+use super::keys::Search;
 use crate::advise::SIZES;
 use crate::config::policy_json;
 use crate::doors::{Origin, Replies};
@@ -9,7 +10,7 @@ use l1d_wire::protocol::{ErrorCode, Response};
 use serde_json::json;
 
 /// Buckets that a task visits in one turn.
-const BUCKETS_PER_TURN: u32 = 512;
+pub(super) const BUCKETS_PER_TURN: u32 = 512;
 
 /// The most tasks that wait. Each walks the whole index, one after the other.
 const TASKS_MAX: usize = 16;
@@ -31,6 +32,11 @@ pub(super) enum Task {
         /// The table in force is done; its successor is being walked.
         in_successor: bool,
     },
+    /// Looks for keys that stand out.
+    Keys {
+        origin: Origin,
+        search: Box<Search>,
+    },
     /// Another policy is coming into force: removes keys that now belong to another rule.
     WalkPolicy {
         next: u32,
@@ -47,6 +53,7 @@ impl Task {
                 *next = 0;
                 **report = CheckReport::default();
             }
+            Task::Keys { search, .. } => search.restart(),
             Task::FlushPrefix { next, in_successor, .. }
             | Task::WalkPolicy { next, in_successor, .. } => {
                 *next = 0;
@@ -57,7 +64,11 @@ impl Task {
 
     /// Only `origin` waits for it. A flush continues even if its requester has gone.
     pub(super) fn is_for(&self, origin: Origin) -> bool {
-        matches!(self, Task::Check { origin: asked, .. } if *asked == origin)
+        matches!(
+            self,
+            Task::Check { origin: asked, .. } | Task::Keys { origin: asked, .. }
+                if *asked == origin
+        )
     }
 }
 
@@ -67,12 +78,12 @@ impl Owner {
     }
 
     /// Queues a task, unless too many wait already.
-    fn queue(&mut self, task: Task, origin: Origin, replies: &mut dyn Replies) {
+    pub(super) fn queue(&mut self, task: Task, origin: Origin, replies: &mut dyn Replies) {
         if self.tasks.len() < TASKS_MAX {
             return self.tasks.push(task);
         }
         let message = format!(
-            "{TASKS_MAX} flushes by prefix and checks wait already; try again when some have ended"
+            "{TASKS_MAX} flushes by prefix, checks and searches for keys wait already; try again when some have ended"
         );
         replies.reply(origin, &Response::Error { code: ErrorCode::Busy, message: &message });
     }
@@ -145,6 +156,7 @@ impl Owner {
                     true
                 }
             }
+            Task::Keys { origin, search } => self.search_keys(*origin, search, replies),
             Task::WalkPolicy { next, removed, in_successor } => {
                 let step = self.tables.walk_policy(*in_successor, *next, BUCKETS_PER_TURN);
                 *removed += step.0;
@@ -169,10 +181,11 @@ impl Owner {
     }
 
     pub(super) fn advise(&mut self, origin: Origin, replies: &mut dyn Replies) {
-        let advice = self.tables.advice();
+        let advice = self.snapshot(replies).advice;
+        let estimate = self.tables.estimate();
         let table_bytes = self.tables.file().bytes();
         let percents = |ratios: [f64; SIZES]| ratios.map(|ratio| ratio * 100.0);
-        let policies = advice.policies.iter().map(|(id, part, ratios)| {
+        let policies = estimate.policies.iter().map(|(id, part, ratios)| {
             let prefix = self.policy.by_id(*id).map(|rule| String::from_utf8_lossy(&rule.prefix));
             json!({
                 "id": id,
@@ -187,15 +200,16 @@ impl Owner {
             clippy::cast_sign_loss,
             reason = "sizes for people"
         )]
-        let bytes = advice.times.map(|times| (table_bytes as f64 * times) as u64);
+        let bytes = estimate.times.map(|times| (table_bytes as f64 * times) as u64);
         let answer = json!({
             "table_bytes": table_bytes,
+            "advice": advice,
             "index_advice": self.index_advice(),
-            "sampled_one_key_in": advice.sampled_one_in,
-            "sampled_reads": advice.sampled_reads,
-            "times": advice.times,
+            "sampled_one_key_in": estimate.sampled_one_in,
+            "sampled_reads": estimate.sampled_reads,
+            "times": estimate.times,
             "bytes": bytes,
-            "hit_percent": advice.overall.map(percents),
+            "hit_percent": estimate.overall.map(percents),
             "policies": policies.collect::<Vec<_>>(),
         });
         reply_json(origin, &answer, replies);

@@ -1,11 +1,13 @@
 //! The owner's figures: a snapshot of all, hits by rule, and samples of the last seconds.
 
+use super::versions::Versions;
 use super::{Owner, admin};
+use crate::advise::advice;
 use crate::doors::{Origin, Replies};
 use l1d_wire::policy::{PolicySet, Rule};
 use l1d_wire::snapshot::{
     Daemon, Flights, Hits, Moves, PagesFigures, PolicyFigures, Recent, Requests, Snapshot,
-    TableFile, percent,
+    TableFile, TableStats, Totals, percent,
 };
 use shm_layout::KeyHash;
 use shm_layout::header::POLICIES;
@@ -19,42 +21,50 @@ const RECENT: usize = 10;
 
 /// Counts that only rise, at one moment.
 #[derive(Debug, Clone, Copy, Default)]
-struct Sample {
-    at: Option<Instant>,
-    hits: u64,
-    misses: u64,
-    writes: u64,
-    evicted: u64,
+pub(super) struct Counts {
+    pub(super) at: Option<Instant>,
+    pub(super) hits: u64,
+    pub(super) misses: u64,
+    pub(super) writes: u64,
+    pub(super) evicted: u64,
 }
 
 /// Samples of the last seconds. Reading them changes nothing.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     /// The latest first.
-    counts: VecDeque<Sample>,
+    counts: VecDeque<Counts>,
     /// The longest turn of each second that has ended, the latest first.
     turns: VecDeque<Duration>,
     /// That of the second under way.
     turn: Duration,
     /// Since the start.
     longest_turn: Duration,
+    versions: Versions,
 }
 
 impl Samples {
+    /// Of an owner that begins with this version.
+    pub(super) fn new(version: u64) -> Samples {
+        let mut samples = Samples::default();
+        samples.versions.note(version, Instant::now());
+        samples
+    }
+
     /// A turn took this long.
     pub(super) fn turned(&mut self, took: Duration) {
         self.turn = self.turn.max(took);
         self.longest_turn = self.longest_turn.max(took);
     }
 
-    fn take(&mut self, sample: Sample) {
+    fn take(&mut self, counts: Counts) {
         self.turns.push_front(std::mem::take(&mut self.turn));
         self.turns.truncate(SECONDS);
-        self.counts.push_front(sample);
+        self.counts.push_front(counts);
         self.counts.truncate(RECENT + 1);
     }
 
-    fn recent(&self, now: &Sample) -> Recent {
+    fn recent(&self, now: &Counts) -> Recent {
         let before = self.counts.back().unwrap_or(now);
         let covers = now.at.zip(before.at).map_or(Duration::ZERO, |(now, before)| now - before);
         // Clients count their hits themselves, and may say anything.
@@ -128,6 +138,7 @@ impl Owner {
     /// Counts a reported hit for the rule of its key.
     pub(super) fn count_hit(&mut self, hash: KeyHash, times: u32) {
         self.counters.hits_told += u64::from(times);
+        self.hot_keys.hit(hash, times);
         match self.tables.current().header_by_hash(hash) {
             Some(header) => self.policy_hits.hit(header.policy, times),
             None => {
@@ -145,16 +156,19 @@ impl Owner {
 
     /// Once a second.
     pub(super) fn take_sample(&mut self, replies: &dyn Replies) {
-        let sample = self.sample(replies);
-        self.samples.take(sample);
+        let counts = self.counts(&replies.totals());
+        self.add_to_history(counts, self.samples.turn);
+        self.samples.take(counts);
+        self.samples.versions.note(self.tables.current().next_version(), Instant::now());
+        self.hot_keys.next_second();
     }
 
-    fn sample(&self, replies: &dyn Replies) -> Sample {
+    fn counts(&self, clients: &Totals) -> Counts {
         let Requests { gets, gets_found_in_table: found, sets, deletes, operations, .. } =
             self.counters;
-        Sample {
+        Counts {
             at: Some(Instant::now()),
-            hits: replies.totals().figures.client_reported.hits.saturating_add(found),
+            hits: clients.figures.client_reported.hits.saturating_add(found),
             misses: gets - found,
             writes: sets + deletes + operations,
             evicted: self.tables.current().evicted(),
@@ -166,11 +180,13 @@ impl Owner {
         admin::reply_json(origin, &snapshot, replies);
     }
 
-    fn snapshot(&self, replies: &dyn Replies) -> Snapshot {
-        let sample = self.sample(replies);
+    pub(super) fn snapshot(&self, replies: &dyn Replies) -> Snapshot {
+        let clients = replies.totals();
+        let counts = self.counts(&clients);
         let rules = self.policy.rules().iter();
-        let policies = rules.map(|rule| self.policy_figures(rule, sample.hits)).collect();
-        Snapshot {
+        let policies = rules.map(|rule| self.policy_figures(rule, counts.hits)).collect();
+        let mut snapshot = Snapshot {
+            advice: Vec::new(),
             daemon: Daemon {
                 pid: std::process::id(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -181,10 +197,10 @@ impl Owner {
                 table_taken_over: self.tables.was_taken_over(),
             },
             table_file: self.table_file(),
-            hits: Hits::new(sample.hits, sample.misses),
-            recent: self.samples.recent(&sample),
-            clients: replies.totals(),
-            table: self.tables.current().stats(),
+            hits: Hits::new(counts.hits, counts.misses),
+            recent: self.samples.recent(&counts),
+            clients,
+            table: self.table_stats(),
             index_advice: self.index_advice(),
             moves: self.moves(),
             advisor_private_bytes: self.tables.advisor_bytes() as u64,
@@ -198,7 +214,16 @@ impl Owner {
             },
             writes_under_way: self.writes.count() as u64,
             tiers: self.below.as_ref().map(|below| below.stats()),
-        }
+        };
+        snapshot.advice = advice(&snapshot, &self.tables.estimate());
+        snapshot
+    }
+
+    fn table_stats(&self) -> TableStats {
+        let table = self.tables.current();
+        let oldest = table.oldest_version().and_then(|version| self.samples.versions.at(version));
+        let oldest_entry_seconds = oldest.map(|at| at.elapsed().as_secs());
+        TableStats { oldest_entry_seconds, ..table.stats() }
     }
 
     fn longest_turns(&self) -> Vec<u64> {
@@ -243,11 +268,12 @@ impl Owner {
             hits,
             misses,
             hit_percent: percent(hits, hits.saturating_add(misses)),
+            ttl_ms: u64::try_from(rule.ttl.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -260,18 +286,18 @@ mod tests {
         let mut samples = Samples::default();
         samples.turned(Duration::from_micros(700));
         for second in 0..RECENT {
-            let now = Sample::default();
+            let now = Counts::default();
             for _ in 0..3 {
                 assert_eq!(samples.recent(&now).longest_turn_us, 700, "{second}");
             }
             samples.take(now);
             samples.turned(Duration::from_micros(20));
         }
-        samples.take(Sample::default());
-        assert_eq!(samples.recent(&Sample::default()).longest_turn_us, 20);
+        samples.take(Counts::default());
+        assert_eq!(samples.recent(&Counts::default()).longest_turn_us, 20);
         assert_eq!(samples.longest_turn, Duration::from_micros(700));
         for _ in 0..2 * SECONDS {
-            samples.take(Sample::default());
+            samples.take(Counts::default());
         }
         assert_eq!((samples.turns.len(), samples.counts.len()), (SECONDS, RECENT + 1));
     }
@@ -279,11 +305,11 @@ mod tests {
     #[test]
     fn a_rate_covers_the_samples_that_there_are() {
         let begun = Instant::now();
-        let at = |seconds, count| Sample {
+        let at = |seconds, count| Counts {
             at: Some(begun + Duration::from_secs(seconds)),
             hits: count * 3,
             misses: count,
-            ..Sample::default()
+            ..Counts::default()
         };
         let mut samples = Samples::default();
         assert_eq!(samples.recent(&at(0, 0)).covers_ms, 0);

@@ -11,7 +11,9 @@
 //! | changes that depend on what a key holds | `operation` |
 //! | results of the tiers | `landing` |
 //! | the administrator's requests | `admin` |
-//! | figures for people | `figures` |
+//! | figures for people | `figures`, `history` |
+//! | keys that stand out | `keys` |
+//! | when versions were given | `versions` |
 //! | where a key stands, and the last changes | `explain`, `changes` |
 //! | moving to a table of another shape | `resize` |
 //! | reading the configuration again | `reload` |
@@ -23,6 +25,8 @@ mod explain;
 mod figures;
 mod flags;
 mod flight;
+mod history;
+mod keys;
 mod landing;
 mod life;
 mod loads;
@@ -33,6 +37,7 @@ mod resize;
 mod response;
 #[cfg(test)]
 mod tests;
+mod versions;
 mod write;
 
 use crate::clock;
@@ -44,6 +49,8 @@ use changes::{Author, Changes};
 use explain::{Explaining, LOOKS_MAX};
 use figures::{PolicyHits, Samples};
 use flight::Flights;
+use history::History;
+use keys::HotKeys;
 use l1d_wire::policy::PolicySet;
 use l1d_wire::protocol::version::{
     PROTOCOL_NEGOTIATED, PROTOCOL_OLDEST, PROTOCOL_VERSION, agreed_version,
@@ -90,6 +97,8 @@ pub struct Owner {
     counters: Requests,
     policy_hits: PolicyHits,
     samples: Samples,
+    history: History,
+    hot_keys: HotKeys,
     /// Who asked for what is being carried out.
     author: Author,
     changes: Changes,
@@ -119,6 +128,7 @@ impl Owner {
         if let (Some(below), Some(l3_session)) = (&mut below, unsettled) {
             below.take_over(l3_session);
         }
+        let samples = Samples::new(tables.current().next_version());
         let mut owner = Owner {
             tables,
             policy_bytes: policy.encode(),
@@ -133,7 +143,9 @@ impl Owner {
             tasks: Vec::new(),
             counters: Requests::default(),
             policy_hits: PolicyHits::new(),
-            samples: Samples::default(),
+            samples,
+            history: History::new(now),
+            hot_keys: HotKeys::new(),
             author: Author::default(),
             changes: Changes::new(),
             explaining: Explaining::default(),
@@ -257,6 +269,7 @@ impl Service for Owner {
             Request::Policy => self.policy(origin, replies),
             Request::ReloadPolicy => self.reload_for(origin, peer, replies),
             Request::Advise => self.advise(origin, replies),
+            Request::Keys { prefix, top, by } => self.keys((prefix, top, by), origin, replies),
             Request::Resize { table_bytes, entry_bytes } => {
                 self.resize(origin, peer, (table_bytes, entry_bytes), replies);
             }

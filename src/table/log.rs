@@ -74,7 +74,7 @@ impl From<Queue> for Stream {
     }
 }
 
-/// The owner's private figures of a segment: 56 bytes each.
+/// The owner's private figures of a segment: 64 bytes each.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
     pub(super) role: Role,
@@ -95,6 +95,8 @@ pub(super) struct Segment {
     pub(super) earliest_expiry: u32,
     /// All live entries have expired by this tick.
     pub(super) latest_expiry: u32,
+    /// No entry has an earlier version; 0: not known.
+    pub(super) oldest_version: u64,
     /// The live figures are complete. Those of an earlier owner's segments are not until verified.
     pub(super) is_counted: bool,
     /// A floor was raised since the last sweep.
@@ -113,6 +115,7 @@ impl Segment {
         kept_entries: 0,
         earliest_expiry: NEVER,
         latest_expiry: 0,
+        oldest_version: u64::MAX,
         is_counted: true,
         is_suspect: false,
     };
@@ -187,8 +190,14 @@ impl Log {
     ) {
         // The header does not record the queue: everything that survives a restart joins main.
         let role = Role::Closed;
-        *self.segment(number) =
-            Segment { role, sequence, filled_words, is_counted: false, ..Segment::EMPTY };
+        *self.segment(number) = Segment {
+            role,
+            sequence,
+            filled_words,
+            oldest_version: 0,
+            is_counted: false,
+            ..Segment::EMPTY
+        };
         writer.set_segment(number, role, sequence);
         self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
         self.closed[Queue::Main.index()].push_back(number);
@@ -324,6 +333,7 @@ impl Log {
         segment.filled_words = at.word + words_of(header);
         segment.earliest_expiry = segment.earliest_expiry.min(header.expiry);
         segment.latest_expiry = segment.latest_expiry.max(header.expiry);
+        segment.oldest_version = segment.oldest_version.min(header.version);
         let bytes = u64::from(segment.filled_words) * WORD_BYTES as u64;
         writer.set_filled(at.segment, bytes, segment.earliest_expiry);
     }

@@ -18,6 +18,7 @@
 //! | moving to a table of another shape | `carry`, `tables` |
 //! | the numbers of the policy's rules, and where they are kept | `numbers`, `numbers_file` |
 //! | removing keys by their prefix, a step at a time | `walk` |
+//! | the largest keys, and keys by their hashes | `keys` |
 //! | the file, its directory, and the pages it lies in | `file`, `directory`, `pages` |
 //! | allocating the rest of a new table while it is in use | `preparation` |
 
@@ -30,6 +31,7 @@ mod eviction;
 mod file;
 mod fit;
 mod index;
+mod keys;
 mod links;
 mod log;
 mod numbers;
@@ -49,6 +51,7 @@ mod walk;
 pub use check::CheckReport;
 pub use directory::Directory;
 pub use file::{FileError, FileOptions, TableFile};
+pub use keys::{Key, Largest};
 pub use numbers::{ChangeKind, RuleChange};
 pub use pins::{Full, PutError};
 pub use tables::{Adopted, MoveError, PolicyChange, Step, Tables};

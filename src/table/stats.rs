@@ -29,6 +29,14 @@ impl<M: MemoryMut> Table<M> {
         self.counters.evicted + self.counters.displaced
     }
 
+    /// The earliest version of an entry in segments that slots refer to; 0: from before this owner.
+    #[must_use]
+    pub fn oldest_version(&self) -> Option<u64> {
+        let segments = self.log.segments.iter().take(self.log.usable());
+        let live = segments.filter(|segment| segment.live_entries > 0 || !segment.is_counted);
+        live.map(|segment| segment.oldest_version).min()
+    }
+
     /// The current figures. Visits segments, not entries.
     #[must_use]
     pub fn stats(&self) -> TableStats {
@@ -83,6 +91,8 @@ impl<M: MemoryMut> Table<M> {
             live_bytes: live,
             dead_bytes: filled - live.min(filled),
             free_bytes: free,
+            // The owner knows when versions were given.
+            oldest_entry_seconds: None,
             index_load_percent,
             owner_private_bytes: private as u64,
             is_verifying: self.sweep.verifying.is_some(),

@@ -13,8 +13,8 @@ use super::file::{FileError, FileOptions, Opened, TableFile, system};
 use super::numbers_file::NumbersFile;
 use super::pins::{Most, PutError};
 use super::preparation::{self, Preparation};
-use super::{Held, Table, epoch};
-use crate::advise::{Advice, Advisor, Known};
+use super::{Held, Key, Largest, Table, epoch};
+use crate::advise::{Advisor, Estimate, Known};
 use l1d_wire::policy::{Evict, PolicySet};
 use l1d_wire::snapshot::Move;
 use shm_layout::entry::tick;
@@ -218,8 +218,8 @@ impl Tables {
 
     /// Estimated hit ratios at other sizes.
     #[must_use]
-    pub fn advice(&self) -> Advice {
-        self.advisor.advice()
+    pub fn estimate(&self) -> Estimate {
+        self.advisor.estimate()
     }
 
     /// Bytes of memory that the advisor uses.
@@ -310,6 +310,16 @@ impl Tables {
         if let Some(successor) = self.filling() {
             successor.hit(hash);
         }
+    }
+
+    /// [`Table::key_by_hash`].
+    pub fn key_by_hash(&mut self, hash: KeyHash, now_ns: u64) -> Option<Key> {
+        self.current.table.key_by_hash(hash, now_ns)
+    }
+
+    /// [`Table::look_for_largest`].
+    pub fn look_for_largest(&mut self, start: u32, count: u32, now_ns: u64, largest: &mut Largest) {
+        self.current.table.look_for_largest(start, count, now_ns, largest);
     }
 
     /// [`Table::flush`].

@@ -13,6 +13,7 @@ mod log_reader;
 mod preparation;
 mod reloads;
 mod restart;
+mod scrapes;
 
 use std::time::{Duration, Instant};
 

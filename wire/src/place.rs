@@ -60,6 +60,19 @@ pub fn socket_to_serve() -> PathBuf {
     directory.join(SOCKET)
 }
 
+/// The socket for status requests (HTTP) of the daemon with this control socket, if no other is
+/// configured: `l1d-status.sock` beside `l1d.sock`.
+#[must_use]
+pub fn status_socket(control: &Path) -> PathBuf {
+    let mut name = control.file_stem().unwrap_or_default().to_owned();
+    name.push("-status");
+    if let Some(extension) = control.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    control.with_file_name(name)
+}
+
 /// The directory of the table that a daemon of this process's user owns.
 #[must_use]
 pub fn table_directory() -> PathBuf {

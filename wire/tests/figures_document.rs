@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 const HEAD: &str = "# The figures\n\n\
-    Everything that `l1ctl --json stats`, `clients` and `explain KEY` tell, made from the descriptions \
-    in\n`wire/src/snapshot/`. An explanation has the rule of the key, too, as `l1ctl --json policy` shows \
+    Everything that `l1ctl --json stats`, `clients`, `explain KEY` and `keys` tell, made from the \
+    descriptions in\n`wire/src/snapshot/`. An explanation has the rule of the key, too, as `l1ctl --json policy` shows \
     it. `[]` stands for each element of a list. Reading the \
     figures changes nothing, so\nany number of observers may do so.\n\n";
 
@@ -91,6 +91,8 @@ fn the_document_has_every_figure_with_its_description() {
         ("`l1ctl --json stats`", "Snapshot"),
         ("`l1ctl --json clients`", "Clients"),
         ("`l1ctl --json explain KEY`", "Explanation"),
+        ("`/api/history`", "History"),
+        ("`l1ctl --json keys`", "Keys"),
     ] {
         page.push_str(&format!("## {title}\n\n| figure | meaning |\n|---|---|\n"));
         let mut notes = Vec::new();

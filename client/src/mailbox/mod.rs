@@ -150,9 +150,9 @@ impl ClientEnd {
         self.is_dead.store(true, Ordering::Relaxed);
     }
 
-    /// Reports a hit that stands for `hits` hits.
-    pub(crate) fn report(&self, stripe: usize, hash: u64, hits: u64) {
-        self.words.report(stripe, hash, hits);
+    /// Reports keys that were hit, each for `hits` hits.
+    pub(crate) fn report(&self, stripe: usize, hashes: &[u64], hits: u64) {
+        self.words.report(stripe, hashes, hits);
     }
 
     /// Increments a counter that the daemon displays. Only called next to a system call or a wait.

@@ -104,19 +104,22 @@ impl Shared {
         Ok(hit)
     }
 
-    /// [`read_fast`](Self::read_fast) with another receiver.
+    /// [`read_fast`](Self::read_fast) with another receiver, which says whether it counts as a hit.
     ///
     /// # Errors
     /// As there; what was received is then void.
     #[inline(always)]
-    pub(crate) fn receive_fast(
+    pub(crate) fn receive_fast<R: Receiver<Mapped>>(
         &self,
         key: &[u8],
-        receiver: &mut impl Receiver<Mapped>,
+        receiver: &mut R,
+        counts: impl FnOnce(&R) -> bool,
     ) -> Result<Hit, NoHit> {
         let table = self.attachments.current().ok_or(NoHit::Detached)?;
         let hit = table.receive_fast(key, receiver)?;
-        self.note_hit(table, key);
+        if counts(receiver) {
+            self.note_hit(table, key);
+        }
         Ok(hit)
     }
 
@@ -161,9 +164,25 @@ impl Shared {
         }
     }
 
-    /// Counts a hit in `table`: eviction depends on reports of hits.
+    /// Counts a hit in `table`, whose value was read.
     #[inline(always)]
     pub(crate) fn note_hit(&self, table: &Table, key: &[u8]) {
+        self.count_hit(table, key);
+        #[cfg(feature = "tracing")]
+        crate::hit_log::in_table("L1", table, key);
+    }
+
+    /// Counts a hit in `table`, of which a memo has the object.
+    #[inline(always)]
+    pub(crate) fn note_memo_hit(&self, table: &Table, key: &[u8]) {
+        self.count_hit(table, key);
+        #[cfg(feature = "tracing")]
+        crate::hit_log::in_table("memo", table, key);
+    }
+
+    /// Eviction depends on reports of hits.
+    #[inline(always)]
+    fn count_hit(&self, table: &Table, key: &[u8]) {
         if reports::is_due() {
             self.report(table, key);
         }
@@ -172,10 +191,8 @@ impl Shared {
     #[cold]
     fn report(&self, table: &Table, key: &[u8]) {
         reports::report(self.id, table.hash(key), |stripe, hashes, hits| {
-            if let Some(mailbox) = self.process.get().and_then(|process| process.mailbox.get()) {
-                for hash in hashes {
-                    mailbox.report(stripe, *hash, hits);
-                }
+            if let Some(process) = self.process.get() {
+                process.mailbox.visit(|mailbox| mailbox.report(stripe, hashes, hits));
             }
         });
     }

@@ -167,8 +167,8 @@ fn others(client: &Client) -> Result<()> {
     })
 }
 
-/// A thread that reads rarely reports every hit. Every thread does so for its first few hundred
-/// hits; this counts as many hits as are handed over in one batch.
+/// A thread reports its first few hundred hits after a pause one by one. This counts as many hits as
+/// are handed over in one batch later on.
 fn reported(client: &Client) -> Result<()> {
     let single = || {
         let (key, mut value) = (key(NEVER_EXPIRES), Vec::with_capacity(64));

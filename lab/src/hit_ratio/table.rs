@@ -6,7 +6,7 @@ use super::reports::{Reports, Ring};
 use super::shape::{KEY_BYTES, Shape};
 use super::stream::Stream;
 use anyhow::{Context, Result};
-use l1d::advise::{Advice, Advisor, Known};
+use l1d::advise::{Advisor, Estimate, Known};
 use l1d::table::Table;
 use memmap2::{MmapOptions, MmapRaw};
 use shm_layout::entry::NEVER;
@@ -68,8 +68,8 @@ impl SharedTable {
     }
 
     /// The advisor's estimates.
-    pub fn advice(&self) -> Option<Advice> {
-        self.advised.as_ref().map(|advised| advised.advisor.advice())
+    pub fn advice(&self) -> Option<Estimate> {
+        self.advised.as_ref().map(|advised| advised.advisor.estimate())
     }
 }
 

@@ -46,6 +46,12 @@ pub trait AtomicMemory: MemoryMut {
     /// # Safety
     /// The same as for [`swap`](Self::swap).
     unsafe fn compare_exchange(&self, index: usize, old: u64, new: u64) -> bool;
+
+    /// Atomically adds to a word, wrapping around, and returns the old one. Relaxed.
+    ///
+    /// # Safety
+    /// The same as for [`swap`](Self::swap).
+    unsafe fn add(&self, index: usize, number: u64) -> u64;
 }
 
 /// Raised with every change of what the words of a mailbox mean.

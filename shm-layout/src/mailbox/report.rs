@@ -1,11 +1,11 @@
 //! Hit reports: readers report the keys they found, the owner counts them for eviction, and neither
 //! waits.
 //!
-//! Each stripe is a lossy ring: reports that the owner does not drain in time are overwritten, and
-//! threads that share a stripe may lose each other's reports and set its mark back. That makes a
-//! report a few plain stores to lines of its own stripe. A report and its mark are not ordered: the
-//! owner may read a report too early, and then counts an older one twice. Because fast readers
-//! report only a sample of their hits, the number of hits is kept beside the number of reports.
+//! Each stripe is a lossy ring: reports that the owner does not drain in time are overwritten. A
+//! report and its mark are not ordered: the owner may read a report too early, and then counts an
+//! older one twice. Because fast readers report only a sample of their hits, the number of hits is
+//! kept beside the number of reports, and no hit is lost from it, because threads that share a
+//! stripe add to it atomically.
 
 use super::{AtomicMemory, LINE_WORDS, Mailbox};
 use core::mem::replace;
@@ -25,16 +25,29 @@ pub struct Seen {
 }
 
 impl<M: AtomicMemory> Mailbox<M> {
-    /// Client: reports the key with this hash, for `hits` hits.
+    /// Client: reports the keys with these hashes, each for `hits` hits.
     #[inline]
-    pub fn report(&self, stripe: usize, hash: u64, hits: u64) {
+    pub fn report(&self, stripe: usize, hashes: &[u64], hits: u64) {
         let shape = self.shape;
         let stripe = stripe % shape.stripes;
         let mark = shape.marks() + stripe * LINE_WORDS;
-        let reported = self.load(mark);
-        self.store(self.report_word(stripe, reported), hash);
-        self.store(mark + 1, self.load(mark + 1).wrapping_add(hits));
-        self.store(mark, reported.wrapping_add(1));
+        // SAFETY: both are words of the stripe's line. Relaxed: counts that nothing is ordered by.
+        let reported = unsafe {
+            self.memory.add(mark + 1, hits.wrapping_mul(hashes.len() as u64));
+            self.memory.add(mark, hashes.len() as u64)
+        };
+        for (hash, position) in hashes.iter().zip(0..) {
+            self.store(self.report_word(stripe, reported.wrapping_add(position)), *hash);
+        }
+    }
+
+    /// Owner: the hits of all stripes so far, those included whose reports were not drained or were
+    /// overwritten. Not to be trusted.
+    pub fn hits(&self) -> u64 {
+        let marks = self.shape.marks();
+        let stripes = 0..self.shape.stripes;
+        let hits = stripes.map(|stripe| self.load(marks + stripe * LINE_WORDS + 1));
+        hits.fold(0, u64::saturating_add)
     }
 
     /// Owner: passes those reports of a stripe since `seen` that were not overwritten to `take`,
@@ -53,7 +66,7 @@ impl<M: AtomicMemory> Mailbox<M> {
         }
         let hits = self.load(mark + 1);
         let before = replace(seen, Seen { reports: reported, hits });
-        // Set back by a thread that was stopped in the middle of a report: all reports were seen.
+        // Set back, which only a client does that writes nonsense: all reports were seen.
         if is_back(new) {
             return 0;
         }

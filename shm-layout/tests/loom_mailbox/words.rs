@@ -59,6 +59,9 @@ impl AtomicMemory for Words {
         let word = &self.words[index];
         word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
+    unsafe fn add(&self, index: usize, number: u64) -> u64 {
+        self.words[index].fetch_add(number, Ordering::Relaxed)
+    }
 }
 
 pub fn mailbox() -> Mailbox<Words> {

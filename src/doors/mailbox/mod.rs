@@ -299,7 +299,7 @@ impl OwnerEnd {
             hit_reports: self.reports.drained(),
             hit_reports_lost: self.reports.lost(),
             client_reported: ClientReported {
-                hits: self.reports.hits(),
+                hits: self.shared.hits(),
                 rings: self.shared.counter(Counter::Wakeups),
                 sleeps: self.shared.counter(Counter::Sleeps),
                 ring_full: self.shared.counter(Counter::RingFull),

@@ -58,9 +58,4 @@ impl Reports {
     pub(super) fn lost(&self) -> u64 {
         self.lost
     }
-
-    /// Hits that the reports stand for, according to the client.
-    pub(super) fn hits(&self) -> u64 {
-        self.seen.iter().map(|seen| seen.hits).fold(0, u64::saturating_add)
-    }
 }

@@ -85,7 +85,7 @@ fn lanes_are_answered_in_any_order_and_forgotten_with_their_client() {
 fn hits_are_reported_though_nothing_is_asked() {
     let daemon = Daemon::start(limits());
     let client = Posted::attached(&daemon.socket());
-    client.mailbox.report(7, 0xabcd, 5);
+    client.mailbox.report(7, &[0xabcd], 5);
     let mut other = Peer::attached(&daemon);
     let begun = Instant::now();
     loop {

@@ -15,6 +15,7 @@ pub use operation::{NotChanged, Operate, Operation};
 pub use version::PROTOCOL_VERSION;
 
 use crate::policy::WriteMode;
+use crate::snapshot::KeyOrder;
 use shm_layout::Layout;
 use std::borrow::Cow;
 use std::time::Duration;
@@ -110,6 +111,15 @@ pub enum Request<'a> {
     ReloadPolicy,
     /// What hit ratio the table would have at other sizes, as JSON.
     Advise,
+    /// The hottest or largest keys with a prefix, from samples, as JSON. From version 5 on.
+    Keys {
+        /// What they begin with; empty: all.
+        prefix: &'a [u8],
+        /// The most keys to name.
+        top: u16,
+        /// Which come first.
+        by: KeyOrder,
+    },
     /// Move all entries to a table of another shape while everybody goes on; answered in JSON when
     /// that is done. Only for root and the daemon's own user.
     Resize {
@@ -129,7 +139,8 @@ impl Request<'_> {
             Request::Operate(_)
             | Request::Reserve { .. }
             | Request::Fill { .. }
-            | Request::Abandon { .. } => version::PROTOCOL_OPERATIONS,
+            | Request::Abandon { .. }
+            | Request::Keys { .. } => version::PROTOCOL_OPERATIONS,
             _ => version::PROTOCOL_OLDEST,
         }
     }

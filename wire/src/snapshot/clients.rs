@@ -34,7 +34,7 @@ pub struct Figures {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClientReported {
-    /// Hits in the table, without those that its threads have not reported yet.
+    /// Hits in the table, without those that its threads have not told of yet.
     pub hits: u64,
     /// System calls that woke the daemon.
     pub rings: u64,

@@ -63,7 +63,7 @@ pub struct Moves {
     pub under_way: Option<Move>,
     /// Processes that still read a former table.
     pub processes_in_former_tables: u64,
-    /// Bytes of the former tables that they keep in memory.
+    /// Bytes of former tables that such processes keep in memory.
     pub bytes_of_these_tables: u64,
     /// The size of an entry, in bytes, that the index should be planned for, because its present
     /// plan costs hits; `null`: it suits, or it is too early to tell.

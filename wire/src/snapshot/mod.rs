@@ -4,16 +4,22 @@
 //! `docs/src/figures.md` lists all names with these descriptions; a test keeps the two equal. A figure
 //! that the daemon of another version does not have reads as zero or as not known.
 
+mod advice;
 mod clients;
 mod daemon;
 mod explanation;
+mod history;
+mod keys;
 mod requests;
 mod table;
 mod tiers;
 
+pub use advice::Advice;
 pub use clients::{ClientFigures, ClientReported, Clients, Figures, Totals};
 pub use daemon::{Daemon, Move, Moves, PagesFigures, TableFile};
 pub use explanation::{Cause, Explanation, InTable, InTier, LastChange, Load};
+pub use history::{History, Sample};
+pub use keys::{KeyFigures, KeyOrder, Keys};
 pub use requests::{
     Flights, HELD_BACK_PER_THREAD_MAX, Hits, PolicyFigures, Recent, Requests, percent,
 };
@@ -41,6 +47,8 @@ pub struct Snapshot {
     /// What to do about an index that evicts entries because it is too small for them; `null`: it
     /// does not.
     pub index_advice: Option<String>,
+    /// What to change.
+    pub advice: Vec<Advice>,
     /// Moves to tables of another shape.
     pub moves: Moves,
     /// Bytes of private memory that the estimates of `l1ctl advise` take.

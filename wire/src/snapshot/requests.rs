@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 
 /// Hits and misses in L1.
 ///
-/// Clients count the hits that they read from shared memory themselves and tell the daemon in
-/// batches. A thread holds back at most 16 reports of at most 640 hits each, and what it holds back
-/// when it ends is lost; a thread that reads rarely reports 16 hits at a time. Threads of one client
-/// share 16 stripes, and two in the same stripe can overwrite each other's counts.
+/// Clients count the hits that they read from shared memory themselves, in the memory that they
+/// share with the daemon: a thread tells of its first 640 hits after a pause of 0.1 s one by one, and
+/// then of more at a time. What it has not told of is at most a 200th of its hits since that pause,
+/// and 10,240 hits; the first 640 hits after a pause may be told of late. What a thread has not told
+/// of when it ends is lost, as are hits of a forked child that has not asked the daemon anything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Hits {
@@ -19,13 +20,13 @@ pub struct Hits {
     pub misses: u64,
     /// Hits in percent of hits and misses; `null` before the first.
     pub hit_percent: Option<f64>,
-    /// Hits that one thread can hold back, at most: the error of `hits` is up to this for each
-    /// reading thread.
+    /// Hits that one thread can hold back, at most, however many it has read: the error of `hits` is
+    /// up to this for each reading thread.
     pub held_back_per_thread_max: u64,
 }
 
-/// Hits that a thread can hold back: 16 reports and the next, of 640 hits each.
-pub const HELD_BACK_PER_THREAD_MAX: u64 = 17 * 640;
+/// Hits that a thread can hold back: 16 reports of 640 hits each.
+pub const HELD_BACK_PER_THREAD_MAX: u64 = 16 * 640;
 
 impl Hits {
     /// So many of each.
@@ -98,6 +99,8 @@ pub struct PolicyFigures {
     pub misses: u64,
     /// Hits in percent of both; `null` without any.
     pub hit_percent: Option<f64>,
+    /// The longest life of its entries in L1, in milliseconds.
+    pub ttl_ms: u64,
 }
 
 /// Requests that have reached the daemon since it started.
@@ -108,7 +111,7 @@ pub struct Requests {
     pub attaches: u64,
     /// Keys that clients read from the daemon, because they did not find them in the table.
     pub gets: u64,
-    /// Of these, keys that were in the table when the daemon looked.
+    /// Keys that clients read from the daemon and that were in the table when it looked.
     pub gets_found_in_table: u64,
     /// Table hits that hit reports stand for, without those of reports that were overwritten.
     pub hits_told: u64,

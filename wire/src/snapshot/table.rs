@@ -38,6 +38,11 @@ pub struct TableStats {
     pub dead_bytes: u64,
     /// Bytes that entries can be appended to at once.
     pub free_bytes: u64,
+    /// Seconds since the oldest value that the log holds was stored, in a segment of which a slot
+    /// still refers to some entry: no live value is older. Moving an entry within the table, or to
+    /// another, does not make it younger. Known to a 500th of the daemon's uptime or a second. What
+    /// an earlier daemon has stored counts from the start of this one; `null`: the table is empty.
+    pub oldest_entry_seconds: Option<u64>,
     /// Slots in use, in percent.
     pub index_load_percent: f64,
     /// Bytes of private memory that the owner keeps for the table.
@@ -51,15 +56,15 @@ pub struct TableStats {
     pub next_version: u64,
     /// Entries stored.
     pub puts: u64,
-    /// Bytes of these.
+    /// Bytes of entries stored.
     pub put_bytes: u64,
     /// Keys deleted.
     pub removes: u64,
     /// Live entries evicted to make room.
     pub evicted: u64,
-    /// Bytes of these.
+    /// Bytes of live entries evicted to make room.
     pub evicted_bytes: u64,
-    /// Of these, entries evicted because their policy, or known absences, had used up their share.
+    /// Live entries evicted because their policy, or known absences, had used up their share.
     pub evicted_over_share: u64,
     /// Bytes of live entries that say that a key has no value.
     pub absent_bytes: u64,

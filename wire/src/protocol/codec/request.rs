@@ -7,6 +7,7 @@ use super::{
 };
 use crate::policy::WriteMode;
 use crate::protocol::{Request, Set};
+use crate::snapshot::KeyOrder;
 
 // Requests count from 1 and responses from 129, so that neither passes for the other.
 const ATTACH: u8 = 1;
@@ -28,6 +29,7 @@ const RESERVE: u8 = 16;
 const FILL: u8 = 17;
 const ABANDON: u8 = 18;
 const RELOAD_POLICY: u8 = 19;
+const KEYS: u8 = 20;
 
 impl<'a> Request<'a> {
     /// Appends this request to `frame`, as one whole frame.
@@ -79,6 +81,15 @@ impl<'a> Request<'a> {
             Request::Policy => encode_frame(frame, POLICY, |_| Ok(())),
             Request::ReloadPolicy => encode_frame(frame, RELOAD_POLICY, |_| Ok(())),
             Request::Advise => encode_frame(frame, ADVISE, |_| Ok(())),
+            Request::Keys { prefix, top, by } => encode_frame(frame, KEYS, |out| {
+                put_bytes(out, prefix)?;
+                out.extend_from_slice(&u32::from(*top).to_le_bytes());
+                out.push(match by {
+                    KeyOrder::Hits => 0,
+                    KeyOrder::Size => 1,
+                });
+                Ok(())
+            }),
             Request::Resize { table_bytes, entry_bytes } => encode_frame(frame, RESIZE, |out| {
                 out.push(u8::from(table_bytes.is_some()));
                 out.extend(table_bytes.iter().flat_map(|bytes| bytes.to_le_bytes()));
@@ -134,6 +145,15 @@ impl<'a> Request<'a> {
             POLICY => Request::Policy,
             RELOAD_POLICY => Request::ReloadPolicy,
             ADVISE => Request::Advise,
+            KEYS => Request::Keys {
+                prefix: fields.bytes("prefix")?,
+                top: u16::try_from(fields.u32("number of keys")?).unwrap_or(u16::MAX),
+                by: match fields.u8("order")? {
+                    0 => KeyOrder::Hits,
+                    1 => KeyOrder::Size,
+                    _ => return Err(DecodeError::Meaningless { field: "order" }),
+                },
+            },
             RESIZE => Request::Resize {
                 table_bytes: match fields.bool("size mark")? {
                     true => Some(fields.u64("size")?),

@@ -6,6 +6,7 @@ use crate::protocol::{
     Attached, DecodeError, ErrorCode, Layouts, NotChanged, Operate, Operation, Request, Response,
     Set, frame,
 };
+use crate::snapshot::KeyOrder;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use shm_layout::Layout;
@@ -48,6 +49,11 @@ fn request(parts: &(u8, Vec<Bytes>, u64, u32, u8, bool)) -> Request<'_> {
             ttl: (number % 2 == 0).then_some(Duration::from_nanos(*ns)),
         }),
         13 => Request::Advise,
+        17 => Request::Keys {
+            prefix: key,
+            top: u16::try_from(number % 65_536).unwrap(),
+            by: if *reply { KeyOrder::Hits } else { KeyOrder::Size },
+        },
         16 => Request::ReloadPolicy,
         12 => Request::Resize {
             table_bytes: reply.then_some(*ns),

@@ -1,4 +1,4 @@
-//! The control socket: made by the daemon, or inherited from a service manager.
+//! A unix socket that the daemon listens at: made by it, or inherited from a service manager.
 //!
 //! Two daemons that want the same path never remove each other's socket: a lock on a file beside it
 //! decides, and is taken before the path is touched. It is held until the process ends, so the file
@@ -12,7 +12,9 @@ use nix::sys::socket::{
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{
+    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown,
+};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -29,10 +31,10 @@ pub struct SocketError {
     advice: String,
 }
 
-/// A listening control socket. Dropping it removes the file, if this process has made it and it is
+/// A listening socket. Dropping it removes the file, if this process has made it and it is
 /// still the one at its path.
 #[derive(Debug)]
-pub struct ControlSocket {
+pub struct ListeningSocket {
     listener: UnixListener,
     made: Option<Made>,
 }
@@ -47,26 +49,31 @@ struct Made {
     _lock: Flock<File>,
 }
 
-impl ControlSocket {
+impl ListeningSocket {
     /// The socket that a service manager has passed to this process.
     #[must_use]
-    pub fn inherited(listener: UnixListener) -> ControlSocket {
-        ControlSocket { listener, made: None }
+    pub fn inherited(listener: UnixListener) -> ListeningSocket {
+        ListeningSocket { listener, made: None }
     }
 
-    /// Listens at `path` with these permission bits; replaces a socket file without a listener.
+    /// Listens at `path` with these permission bits, and this group if it is not to be the
+    /// process's; replaces a socket file without a listener. `setting` names another path, for
+    /// messages: `--socket`.
     ///
     /// # Errors
     /// The path cannot be bound, or another process serves it.
-    pub fn listen(path: &Path, mode: u32) -> Result<ControlSocket, SocketError> {
-        let lock = lock(path)?;
-        remove_stale(path)?;
-        let failed =
-            |advice: &'static str| move |error: io::Error| SocketError::new(path, error, advice);
-        let advice = "make its directory, or name another with --socket";
-        let socket = bound(path).map_err(failed(advice))?;
+    pub fn listen(
+        path: &Path,
+        (mode, group): (u32, Option<u32>),
+        setting: &'static str,
+    ) -> Result<ListeningSocket, SocketError> {
+        let lock = lock(path, setting)?;
+        remove_stale(path, setting)?;
+        let socket =
+            bound(path).map_err(|error| SocketError::new(path, error, no_directory(setting)))?;
         // Until it listens, connecting is refused: nobody connects before the mode is right.
-        let prepared = fs::set_permissions(path, Permissions::from_mode(mode))
+        let prepared = chown(path, None, group)
+            .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
             .and_then(|()| fs::symlink_metadata(path))
             .and_then(|found| {
                 listen(&socket, Backlog::new(BACKLOG)?)?;
@@ -76,11 +83,11 @@ impl ControlSocket {
             Ok(found) => {
                 let identity = (found.dev(), found.ino());
                 let made = Some(Made { path: path.into(), identity, _lock: lock });
-                Ok(ControlSocket { listener: UnixListener::from(socket), made })
+                Ok(ListeningSocket { listener: UnixListener::from(socket), made })
             }
             Err(error) => {
                 let _ = fs::remove_file(path);
-                Err(failed("check the owner and mode of its directory")(error))
+                Err(SocketError::new(path, error, "check the owner and mode of its directory"))
             }
         }
     }
@@ -92,7 +99,7 @@ impl ControlSocket {
     }
 }
 
-impl Drop for ControlSocket {
+impl Drop for ListeningSocket {
     fn drop(&mut self) {
         let Some(made) = &self.made else { return };
         let is_still_ours = fs::symlink_metadata(&made.path)
@@ -137,7 +144,7 @@ pub fn make_private_directory(socket: &Path) -> Result<(), SocketError> {
 }
 
 /// The lock of whoever serves `path`.
-fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
+fn lock(path: &Path, setting: &str) -> Result<Flock<File>, SocketError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let file = OpenOptions::new()
@@ -148,9 +155,7 @@ fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
         .custom_flags(nix::libc::O_NOFOLLOW)
         .open(&name)
         .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                SocketError::new(path, error, "make its directory, or name another with --socket")
-            }
+            io::ErrorKind::NotFound => SocketError::new(path, error, no_directory(setting)),
             _ => {
                 let advice =
                     format!("{} cannot be opened; check its owner and mode", name.display());
@@ -163,16 +168,20 @@ fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
     })
 }
 
+fn no_directory(setting: &str) -> String {
+    format!("make its directory, or name another with {setting}")
+}
+
 fn in_use(path: &Path) -> SocketError {
     let advice = "another process serves it; stop it, or name another socket";
     SocketError::new(path, io::ErrorKind::AddrInUse.into(), advice)
 }
 
 /// Removes a socket file that nobody listens at. The lock keeps other daemons away meanwhile.
-fn remove_stale(path: &Path) -> Result<(), SocketError> {
+fn remove_stale(path: &Path, setting: &str) -> Result<(), SocketError> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     if !found.file_type().is_socket() {
-        let advice = "the file there is no socket; name another with --socket";
+        let advice = format!("the file there is no socket; name another with {setting}");
         return Err(SocketError::new(path, io::ErrorKind::AlreadyExists.into(), advice));
     }
     match try_to_connect(path) {
