@@ -169,3 +169,11 @@ pub use values::Values;
 #[doc = include_str!("../../README.md")]
 #[cfg(doctest)]
 struct Readme;
+
+#[doc = include_str!("../../docs/src/start.md")]
+#[cfg(doctest)]
+struct Start;
+
+#[doc = include_str!("../../docs/src/languages.md")]
+#[cfg(doctest)]
+struct Languages;
