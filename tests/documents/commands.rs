@@ -59,9 +59,10 @@ pub fn fault(words: &[String]) -> Option<String> {
             let start = words.iter().position(|word| word == "--")?;
             parsed("l1d", &words[start + 1..])
         }
+        // After the options of the container and the name of its image.
         "docker" | "podman" | "kubectl" => {
-            let start = words.iter().skip(3).position(is_ours)? + 3;
-            parsed(&name(&words[start]), &words[start + 1..])
+            let start = words.iter().rposition(|word| ["l1d", "l1ctl"].contains(&word.as_str()))?;
+            parsed(&words[start], &words[start + 1..])
         }
         _ if is_ours(&words[0]) => parsed(&name(&words[0]), &words[1..]),
         _ => None,
