@@ -77,13 +77,16 @@ impl Figures {
         shared(&self.stats, move || client.admin().stats_json()).await
     }
 
-    /// The clients, in JSON, with names.
+    /// The clients, in JSON.
     pub(super) async fn clients(&self) -> Answer {
         let client = self.client.clone();
-        shared(&self.clients, move || {
-            client.admin().clients_json().map(|text| readers::clients(&text))
-        })
-        .await
+        shared(&self.clients, move || client.admin().clients_json()).await
+    }
+
+    /// The clients, in JSON, with names.
+    pub(super) async fn named_clients(&self) -> Answer {
+        let clients = self.clients().await?;
+        ask(move || Ok(readers::clients(&clients))).await
     }
 
     /// The estimates for other sizes, in JSON, with a sentence.

@@ -69,7 +69,7 @@ impl Routes {
                 let history = serde_json::to_string(&self.samples.history());
                 found(JSON, history.map_err(|error| Failure::NoAnswer(error.to_string()))?)
             }
-            "/api/clients" => found(JSON, figures.clients().await?.to_string()),
+            "/api/clients" => found(JSON, figures.named_clients().await?.to_string()),
             "/api/advise" => found(JSON, figures.advice().await?.to_string()),
             "/api/explain" => match query::key(request.uri().query().unwrap_or_default()) {
                 Ok(key) => found(JSON, figures.explain(key).await?.to_string()),

@@ -48,6 +48,7 @@ pub(super) const WHOLE: &[Metric] = &[
     gauge("l1d_table_dead_bytes", "table.dead_bytes"),
     gauge("l1d_table_free_bytes", "table.free_bytes"),
     gauge("l1d_table_absent_bytes", "table.absent_bytes"),
+    gauge("l1d_table_oldest_entry_seconds", "table.oldest_entry_seconds"),
     scaled("l1d_table_index_load_ratio", "table.index_load_percent", PERCENT),
     counter("l1d_table_puts", "table.puts"),
     counter("l1d_table_put_bytes", "table.put_bytes"),
@@ -99,6 +100,7 @@ pub(super) const POLICY: &[Metric] = &[
     counter("l1d_policy_hits", "hits"),
     counter("l1d_policy_misses", "misses"),
     gauge("l1d_policy_live_bytes", "live_bytes"),
+    counter("l1d_policy_refused_as_full", "refused_as_full"),
     scaled("l1d_policy_share_max_ratio", "share_max_percent", PERCENT),
     scaled("l1d_policy_ttl_seconds", "ttl_ms", MILLISECONDS),
 ];

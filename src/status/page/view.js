@@ -69,6 +69,7 @@ function showSnapshot(snapshot) {
   put('about', `l1d ${shown(daemon.version)}, process ${daemon.pid}`
     + (path ? `, table ${shown(path)}` : ''));
   showAlarms(snapshot);
+  showChanges(snapshot);
   showMemory(snapshot, lately);
   showPolicies(snapshot.policies);
   showTiers(snapshot.tiers);
@@ -127,12 +128,22 @@ function alarms(snapshot) {
 }
 
 function showAlarms(snapshot) {
-  const [all, list] = [alarms(snapshot), byId('alarm-list')];
+  const all = alarms(snapshot);
   byId('alarms').hidden = all.length === 0;
-  while (list.children.length > all.length) list.lastElementChild.remove();
-  all.forEach((text, place) => {
+  putList(byId('alarm-list'), all);
+}
+
+function putList(list, texts) {
+  while (list.children.length > texts.length) list.lastElementChild.remove();
+  texts.forEach((text, place) => {
     setText(list.children[place] ?? list.appendChild(document.createElement('li')), shown(text));
   });
+}
+
+/** What would help, as far as the figures say. */
+function showChanges({ advice }) {
+  byId('change-list').hidden = advice.length === 0;
+  putList(byId('change-list'), advice.map(({ sentence }) => sentence));
 }
 
 function showMemory({ table, recent }, lately) {
@@ -145,6 +156,9 @@ function showMemory({ table, recent }, lately) {
     ['Dead', `${size(table.dead_bytes)} (${of(table.dead_bytes)}), not yet reclaimed`, 'dead'],
     ['Free', `${size(table.free_bytes)} (${of(table.free_bytes)})`, 'free'],
     ['Absences', `${size(table.absent_bytes)} of live entries say that a key has no value`],
+    ['Oldest', table.oldest_entry_seconds === null
+      ? 'no entry'
+      : `no entry is older than ${span(table.oldest_entry_seconds * 1000)}`],
     ['Index', `${table.index_load_percent.toFixed(0)} % of its slots in use`],
     ['Evicted', evictions(table, recent, lately)],
   ];
@@ -180,7 +194,7 @@ function showPolicies(policies) {
     percent(rule.hit_percent),
     size(rule.live_bytes),
     percent(rule.share_percent),
-    percent(rule.share_max_percent),
+    percent(rule.share_max_percent) + (rule.refused_as_full === null ? '' : ', never evicted'),
   ]), ['wrap']);
 }
 
