@@ -54,7 +54,7 @@ fn each_configuration_is_one_that_the_daemon_takes() {
     assert!(checked > 10, "{checked} configurations");
 }
 
-/// The hazard: dependency lines of another version.
+/// The hazard: dependency lines, or a compiler, of another version.
 #[test]
 fn each_dependency_is_of_this_version() {
     let lines: Vec<String> = documents()
@@ -69,6 +69,11 @@ fn each_dependency_is_of_this_version() {
     let version = format!("\"{}\"", version.rsplit_once('.').unwrap().0);
     for line in lines {
         assert!(line.contains(&version), "{line}: the version is {version}");
+    }
+    let rust = format!("Rust {} or later", env!("CARGO_PKG_RUST_VERSION"));
+    for name in ["README.md", "docs/src/start.md", "docs/src/languages.md"] {
+        let text = std::fs::read_to_string(root().join(name)).unwrap();
+        assert!(text.contains(&rust), "{name} does not say: {rust}");
     }
 }
 
