@@ -8,7 +8,7 @@ pub fn commands(language: &str, text: &str) -> Vec<Vec<String>> {
         "sh" => Some(line),
         _ => None,
     });
-    typed.flat_map(|line| split(line)).filter(|words| !words.is_empty()).collect()
+    typed.flat_map(split).filter(|words| !words.is_empty()).collect()
 }
 
 /// Splits a line into commands and these into words, as a shell does, without expansions.
