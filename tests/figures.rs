@@ -47,7 +47,7 @@ fn a_daemon_tells_what_the_document_lists() {
     ));
     let client = connect(&daemon);
     client.set("k", "v").unwrap();
-    let document = include_str!("../docs/figures.md");
+    let document = include_str!("../docs/src/figures.md");
     let (stats, rest) = document.split_once("## `l1ctl --json clients`").unwrap();
     let (clients, _) = rest.split_once("## `l1ctl --json explain").unwrap();
     for (part, json) in [

@@ -174,6 +174,14 @@ impl Admin<'_> {
     /// The hottest or largest keys that begin with `prefix`, at most `top` of them, from samples that
     /// the daemon takes without holding anybody up.
     ///
+    /// ```no_run
+    /// use l1d_client::KeyOrder;
+    ///
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// println!("{}", cache.admin().keys_json("market:", 10, KeyOrder::Size)?);
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The same as for [`stats_json`](Self::stats_json).

@@ -157,6 +157,7 @@ pub use error::{Cause, Error, NoRoom};
 pub use in_place::ValueView;
 pub use l1d_wire::pages::Pages;
 pub use l1d_wire::policy::WriteMode;
+pub use l1d_wire::snapshot::KeyOrder;
 pub use load::{LoadError, LoadOptions, LoadToken, Reservation};
 pub use load_requests::{LoadWait, ReserveStep};
 pub use memo::{Memo, MemoError};
@@ -169,3 +170,11 @@ pub use values::Values;
 #[doc = include_str!("../../README.md")]
 #[cfg(doctest)]
 struct Readme;
+
+#[doc = include_str!("../../docs/src/start.md")]
+#[cfg(doctest)]
+struct Start;
+
+#[doc = include_str!("../../docs/src/languages.md")]
+#[cfg(doctest)]
+struct Languages;

@@ -63,7 +63,7 @@ enum Command {
     Completions(Completions),
 }
 
-/// The command line's definition, from which its man pages are made.
+/// The definition of `l1d`'s command line, from which its man pages are made.
 #[must_use]
 pub fn command() -> clap::Command {
     Arguments::command()

@@ -211,7 +211,7 @@ enum PolicyCommand {
     Reload,
 }
 
-/// The command line's definition, from which its man pages are made.
+/// The definition of `l1ctl`'s command line, from which its man pages are made.
 #[must_use]
 pub fn command() -> clap::Command {
     Arguments::command()

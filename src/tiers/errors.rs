@@ -58,8 +58,9 @@ impl Fault {
 pub const TRY_AGAIN: &str = "try again when it is back";
 
 const CREDENTIALS: &str = "check the user and the password in `url` under [l3]";
-const PERMISSION: &str = "allow the daemon's Redis user the commands that the README lists";
-const COMMAND: &str = "the server lacks a command that the README lists; use Redis 6 or later";
+const PERMISSION: &str = "allow the daemon's Redis user the commands that docs/src/tiers.md lists";
+const COMMAND: &str =
+    "the server lacks a command that docs/src/tiers.md lists; use Redis 6 or later";
 const DATABASE: &str = "check the database number in `url` under [l3]";
 const DISK: &str = "the server cannot save its data to disk; its own log says why";
 const META: &str = "memcached 1.6 or later, without authentication, is needed";

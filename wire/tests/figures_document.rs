@@ -1,4 +1,4 @@
-//! `docs/figures.md` is made from the descriptions of the snapshot's fields. With `UPDATE=1` this
+//! `docs/src/figures.md` is made from the descriptions of the snapshot's fields. With `UPDATE=1` this
 //! test writes it.
 
 use std::collections::BTreeMap;
@@ -101,13 +101,13 @@ fn the_document_has_every_figure_with_its_description() {
         page.push('\n');
     }
     let page = format!("{}\n", page.trim_end());
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/figures.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/figures.md");
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &page).unwrap();
     }
     let document = std::fs::read_to_string(&path).unwrap_or_default();
     for (line, (written, due)) in document.lines().zip(page.lines()).enumerate() {
-        assert_eq!(written, due, "docs/figures.md:{}; UPDATE=1 writes it", line + 1);
+        assert_eq!(written, due, "docs/src/figures.md:{}; UPDATE=1 writes it", line + 1);
     }
-    assert!(document == page, "docs/figures.md is not complete; UPDATE=1 writes it");
+    assert!(document == page, "docs/src/figures.md is not complete; UPDATE=1 writes it");
 }

@@ -159,14 +159,14 @@ mod tests {
     use std::time::Instant;
 
     fn figures() -> Figures {
-        let mut snapshot = Snapshot::default();
-        snapshot.policies = (0..100)
+        let policies = (0..100)
             .map(|n| PolicyFigures {
                 prefix: format!("prefix {n}\x1b[2J: that is rather long for a cell"),
                 hits: n * 1000,
                 ..PolicyFigures::default()
             })
             .collect();
+        let mut snapshot = Snapshot { policies, ..Snapshot::default() };
         let lost = TierStats {
             breaker: Breaker::Open,
             lost_by: Some("refused\x1b[31m ".repeat(20)),

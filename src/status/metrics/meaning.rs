@@ -1,6 +1,6 @@
 //! The meaning of a figure, from the document that is made from the snapshot's fields.
 
-const DOCUMENT: &str = include_str!("../../../docs/figures.md");
+const DOCUMENT: &str = include_str!("../../../docs/src/figures.md");
 
 /// The meaning of the figure at this path of the snapshot or of the clients.
 pub(super) fn meaning(path: &str) -> Option<&'static str> {

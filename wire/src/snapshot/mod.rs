@@ -1,7 +1,7 @@
 //! Everything that the daemon knows of itself, as `l1ctl --json stats` shows it and as the other
 //! screens are made from. Taking a snapshot changes nothing, so any number of observers may do so.
 //!
-//! `docs/figures.md` lists all names with these descriptions; a test keeps the two equal. A figure
+//! `docs/src/figures.md` lists all names with these descriptions; a test keeps the two equal. A figure
 //! that the daemon of another version does not have reads as zero or as not known.
 
 mod advice;
