@@ -121,6 +121,9 @@ fn threads_at_full_speed_are_counted() {
     });
 }
 
+/// A way to read: its name, the hits of one call, and the call.
+type Way = (&'static str, u64, Box<dyn FnMut(&Client)>);
+
 #[test]
 fn every_way_to_read_counts_each_hit_once() {
     let host = host();
@@ -129,7 +132,7 @@ fn every_way_to_read_counts_each_hit_once() {
     };
     let mut value = Vec::new();
     let mut many = Values::new();
-    let ways: Vec<(&str, u64, Box<dyn FnMut(&Client)>)> = vec![
+    let ways: Vec<Way> = vec![
         ("peek", 1, Box::new(|client| assert!(client.peek(KEY).is_some()))),
         ("get", 1, Box::new(|client| assert!(client.get(KEY).unwrap().is_some()))),
         ("get_into", 1, Box::new(move |c| assert!(c.get_into(KEY, &mut value).unwrap().is_some()))),
