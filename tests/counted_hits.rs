@@ -15,6 +15,9 @@ use test_support::daemon::{Daemon, connect};
 const ROLE: &str = "L1D_READER_SOCKET";
 const KEY: &[u8] = b"market:BTC";
 
+/// A way to read.
+type Way = Box<dyn FnMut(&Client)>;
+
 /// Has no room the first time.
 #[derive(Default)]
 struct Tight(bool, Vec<u8>);
@@ -121,18 +124,14 @@ fn threads_at_full_speed_are_counted() {
     });
 }
 
-/// A way to read: its name, the hits of one call, and the call.
-type Way = (&'static str, u64, Box<dyn FnMut(&Client)>);
-
 #[test]
 fn every_way_to_read_counts_each_hit_once() {
     let host = host();
-    let times = |count: u64, mut act: Box<dyn FnMut(&Client)>| {
-        move |client: &Client| (0..count).for_each(|_| act(client))
-    };
+    let times =
+        |count: u64, mut act: Way| move |client: &Client| (0..count).for_each(|_| act(client));
     let mut value = Vec::new();
     let mut many = Values::new();
-    let ways: Vec<Way> = vec![
+    let ways: Vec<(&str, u64, Way)> = vec![
         ("peek", 1, Box::new(|client| assert!(client.peek(KEY).is_some()))),
         ("get", 1, Box::new(|client| assert!(client.get(KEY).unwrap().is_some()))),
         ("get_into", 1, Box::new(move |c| assert!(c.get_into(KEY, &mut value).unwrap().is_some()))),

@@ -6,7 +6,7 @@ use l1d_client::Client;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use test_support::daemon::{Daemon, connect};
-use test_support::servers::PATIENCE;
+use test_support::servers::{PATIENCE, until};
 
 const CONFIG: &str = "[table]\nvalue_bytes_max = \"64KiB\"\n[defaults]\nttl = \"1h\"\n\
     [[policy]]\nprefix = \"market:\"\n[[policy]]\nprefix = \"analysis:\"\n";
@@ -100,7 +100,8 @@ impl Terminal {
     #[track_caller]
     fn assert_intact(&self) {
         let lines = self.wait_until("the shell's screen", |lines| {
-            lines.first().is_some_and(|line| line == "above")
+            // After other sizes, tmux may put an empty line before it.
+            lines.iter().find(|line| !line.is_empty()).is_some_and(|line| line == "above")
                 && lines
                     .iter()
                     .rev()
@@ -253,6 +254,27 @@ fn a_signal_leaves_the_terminal_as_it_was() {
         let status = Command::new("pkill").args([&format!("-{signal}"), "-P", &shell]).status();
         assert!(status.unwrap().success());
         terminal.assert_intact();
+    }
+}
+
+/// The hazard: without a terminal, its end is read again and again, at the cost of a core.
+#[test]
+fn it_ends_with_its_terminal() {
+    if !has_tmux() {
+        return;
+    }
+    let (daemon, _client) = host();
+    for _ in 0..3 {
+        let terminal = Terminal::open(80, 24);
+        terminal.top(&daemon, "exec");
+        let pane = terminal.tmux(&["display-message", "-p", "#{pane_pid}"]);
+        let process = format!("/proc/{}/status", String::from_utf8_lossy(&pane.stdout).trim());
+        assert!(std::fs::read_to_string(&process).unwrap().contains("l1ctl"));
+        drop(terminal);
+        until("its end", || {
+            let status = std::fs::read_to_string(&process).unwrap_or_default();
+            (!status.contains("l1ctl") || status.contains("zombie")).then_some(())
+        });
     }
 }
 

@@ -136,6 +136,18 @@ impl Client {
     /// [`peek_now_to`](Self::peek_now_to) after a hit of the same key, of a [`Memo`](crate::Memo) for
     /// example: not counted as another hit.
     ///
+    /// ```no_run
+    /// # use l1d_client::{Client, Memo};
+    /// # let cache = Client::connect("/run/l1d/l1d.sock")?;
+    /// # let names: Memo<String> = Memo::new(&cache, 1000)?;
+    /// let mut bytes = Vec::new();
+    /// if names.held("user:7").is_some() {
+    ///     // What the object was made of, or a later value.
+    ///     cache.peek_again_to("user:7", &mut bytes)?;
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`NoRoom`]; the key can be read again.

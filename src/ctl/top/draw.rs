@@ -159,20 +159,21 @@ mod tests {
     use std::time::Instant;
 
     fn figures() -> Figures {
-        let policies = (0..100)
-            .map(|n| PolicyFigures {
-                prefix: format!("prefix {n}\x1b[2J: that is rather long for a cell"),
-                hits: n * 1000,
-                ..PolicyFigures::default()
-            })
-            .collect();
-        let mut snapshot = Snapshot { policies, ..Snapshot::default() };
+        let policies = (0..100).map(|n| PolicyFigures {
+            prefix: format!("prefix {n}\x1b[2J: that is rather long for a cell"),
+            hits: n * 1000,
+            ..PolicyFigures::default()
+        });
         let lost = TierStats {
             breaker: Breaker::Open,
             lost_by: Some("refused\x1b[31m ".repeat(20)),
             ..TierStats::default()
         };
-        snapshot.tiers = Some(TiersStats { l3: Some(lost), ..TiersStats::default() });
+        let snapshot = Snapshot {
+            policies: policies.collect(),
+            tiers: Some(TiersStats { l3: Some(lost), ..TiersStats::default() }),
+            ..Snapshot::default()
+        };
         let key = KeyFigures { key: "k\x1b[2J".repeat(30), ..KeyFigures::default() };
         let keys = Some(Keys { keys: vec![key], ..Keys::default() });
         Figures { at: Instant::now(), snapshot, clients: None, keys }

@@ -16,9 +16,11 @@ mod view;
 use super::Failure;
 use crate::signals::{ProcessSignals, Signals};
 use l1d_client::Client;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use source::Source;
 use std::io::{IsTerminal, stdin, stdout};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use view::{List, View};
@@ -67,6 +69,9 @@ fn show(
         if signals.next().is_some() {
             return Ok(());
         }
+        if is_gone() {
+            return Ok(());
+        }
         if !event::poll(LOOK)? {
             continue;
         }
@@ -81,6 +86,13 @@ fn show(
             source.ask_for(view.list());
         }
     }
+}
+
+/// Whether the terminal is gone, which need not come with a signal.
+fn is_gone() -> bool {
+    let stdin = stdin();
+    let mut polled = [PollFd::new(stdin.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 fn quits(key: KeyEvent) -> bool {
