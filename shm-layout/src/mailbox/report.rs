@@ -73,9 +73,10 @@ impl<M: AtomicMemory> Mailbox<M> {
         let new_hits = hits.wrapping_sub(before.hits);
         let new_hits = if is_back(new_hits) { 0 } else { new_hits };
         let kept = new.min(self.shape.stripe_words as u64);
-        // Includes the hits of reports that were overwritten.
-        let each = (new_hits / kept).clamp(1, HITS_PER_REPORT_MAX);
-        let each = u32::try_from(each).unwrap_or(1);
+        // Includes the hits of reports that were overwritten; none, where those of these reports were
+        // seen before their mark.
+        let each = (new_hits / kept).min(HITS_PER_REPORT_MAX);
+        let each = u32::try_from(each).unwrap_or(0);
         for back in (1..=kept).rev() {
             take(self.load(self.report_word(stripe, reported.wrapping_sub(back))), each);
         }
