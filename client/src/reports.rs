@@ -221,8 +221,8 @@ mod tests {
         let (slow, _) = thread.read(5_000_000, 1000);
         assert!(slow.iter().all(|hits| *hits == 1), "{slow:?}");
         let (fast, _) = thread.read(30, 8_000_000);
-        // Most reports are of the first hits.
-        let steady = &fast[fast.len() - 5000..];
+        // Most batches are of the first hits.
+        let steady = &fast[fast.len() - 200..];
         assert!(steady.iter().all(|hits| (384..=640).contains(hits)), "{:?}", &steady[..100]);
         assert!(steady.iter().any(|hits| *hits != steady[0]), "in no lasting rhythm");
         thread.read(5_000_000, 1000);
