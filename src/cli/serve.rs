@@ -50,7 +50,16 @@ impl Serve {
                 return ExitCode::from(REFUSED);
             }
         };
-        let log = Log::start(&config.daemon);
+        let log = match Log::start(&config.daemon) {
+            Ok(log) => log,
+            Err(error) => {
+                print_error(format_args!(
+                    "l1d: cannot start a thread: {error}; raise this process's limits on threads \
+                     and on address space (ulimit -u and -v, TasksMax= and LimitAS=)"
+                ));
+                return ExitCode::from(REFUSED);
+            }
+        };
         match serve(&config, source, &signals) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

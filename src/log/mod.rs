@@ -13,8 +13,9 @@ use prefixed::Prefixed;
 use repeats::Repeats;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Display;
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{self, IsTerminal, Write, stderr};
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
 use tracing::Level;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -66,7 +67,12 @@ impl Log {
     /// fields and priorities. The environment variable `L1D_LOG` overrides the configured level.
     ///
     /// This starts a thread, which inherits the signal mask of its caller. Call it once.
-    pub fn start(config: &DaemonConfig) -> Log {
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(config: &DaemonConfig) -> io::Result<Log> {
+        // Tried first, because the library panics if its thread cannot be started.
+        let _ = thread::Builder::new().spawn(|| ())?.join();
         let stopping = Arc::new(Stopping::default());
         let drops = Arc::clone(DROPS.get_or_init(Arc::default));
         let repeats = Repeats::default();
@@ -100,7 +106,7 @@ impl Log {
                 _ => tracing::error!("{panic}"),
             }
         }));
-        Log { queue, worker: Some(worker), stopping, output }
+        Ok(Log { queue, worker: Some(worker), stopping, output })
     }
 
     /// Writes a line that is no log message, after all messages so far.
