@@ -22,7 +22,7 @@ const INTERVAL_MAX: u32 = 512;
 /// A batch stands for a 320th of the hits since the last pause, before its interval is randomised.
 const PART: u64 = 320;
 /// A thread that has handed over nothing for this long has paused.
-const PAUSE_NS: u64 = 100_000_000;
+const PAUSE_NS: u64 = 1_000_000_000;
 /// Reports are counted for so long, a few ticks of the coarse clock.
 const WINDOW_NS: u64 = 8_000_000;
 /// More of them in a window, and reports come further apart: that is 50,000 a second.
