@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Hits and misses in L1.
 ///
 /// Clients count the hits that they read from shared memory themselves, in the memory that they
-/// share with the daemon: a thread tells of its first 640 hits after a pause of 0.1 s one by one, and
+/// share with the daemon: a thread tells of its first 640 hits after a pause of 1 s one by one, and
 /// then of more at a time. What it has not told of is at most a 200th of its hits since that pause,
 /// and 10,240 hits; the first 640 hits after a pause may be told of late. What a thread has not told
 /// of when it ends is lost, as are hits of a forked child that has not asked the daemon anything.
