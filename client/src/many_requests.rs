@@ -20,16 +20,21 @@ impl Client {
     /// keys, and the caller asks again for the keys after these.
     ///
     /// ```no_run
-    /// # use l1d_client::{Client, Error, Pending};
-    /// # let cache = Client::connect("/run/l1d/l1d.sock")?;
-    /// # fn answer<T>(_: Pending<T>) -> Result<T, Error> { unimplemented!() }
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
     /// let keys = ["market:BTC", "market:ETH"];
     /// let mut results = Vec::new();
     /// while results.len() < keys.len() {
-    ///     // `answer` stands for the program's event loop.
-    ///     results.extend(answer(cache.request_many(&keys[results.len()..]))?);
+    ///     let mut pending = cache.request_many(&keys[results.len()..]);
+    ///     // An event loop does other work meanwhile.
+    ///     let answer = loop {
+    ///         if let Some(answer) = pending.poll() {
+    ///             break answer?;
+    ///         }
+    ///         std::thread::sleep(std::time::Duration::from_millis(1));
+    ///     };
+    ///     results.extend(answer);
     /// }
-    /// # Ok::<(), Error>(())
+    /// # Ok::<(), l1d_client::Error>(())
     /// ```
     pub fn request_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Pending<Vec<Result<Lookup, Error>>> {
         // A request carries no more, and what the table has is not read twice.

@@ -1,5 +1,6 @@
-//! `_ready(value)`: a coroutine that has its result already. Awaiting it takes a third of the time
-//! of a coroutine that an `async def` makes, because no frame is made and run.
+//! `_ready(value)`: a coroutine that has its result already. Up to Python 3.11, it takes two
+//! thirds of the time of one that an `async def` makes, because no frame is made and run. From 3.12 on, it takes twice as
+//! long, because interpreters await coroutines other than their own by way of `StopIteration`.
 //!
 //! It has the methods of `collections.abc.Coroutine`, so that tasks can be made of it.
 
@@ -160,7 +161,8 @@ unsafe extern "C" fn receive(
     }
 }
 
-/// Ends as a generator does: with `StopIteration` of the result.
+/// Ends as a generator does: with `StopIteration` of the result. From 3.12 on, the interpreter
+/// awaits in this way.
 ///
 /// # Safety
 /// Called by the interpreter with an object of [`TYPE`].
@@ -168,14 +170,21 @@ unsafe extern "C" fn next(ready: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the caller's; a reference that is taken over.
     unsafe {
         let value = take_or_raise(ready);
-        if !value.is_null() {
-            let py = Python::assume_attached();
-            // As its one argument: a tuple or an exception would be taken apart.
-            let value = Bound::from_owned_ptr(py, value);
-            match PyStopIteration::type_object(py).call1((value,)) {
-                Ok(end) => PyErr::from_value(end).restore(py),
-                Err(error) => error.restore(py),
-            }
+        if value.is_null() {
+            return null_mut();
+        }
+        let py = Python::assume_attached();
+        let value = Bound::from_owned_ptr(py, value);
+        if ffi::PyTuple_Check(value.as_ptr()) == 0
+            && ffi::PyExceptionInstance_Check(value.as_ptr()) == 0
+        {
+            ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr());
+            return null_mut();
+        }
+        // As its one argument: a tuple or an exception would be taken apart.
+        match PyStopIteration::type_object(py).call1((value,)) {
+            Ok(end) => PyErr::from_value(end).restore(py),
+            Err(error) => error.restore(py),
         }
         null_mut()
     }
