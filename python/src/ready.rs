@@ -1,6 +1,6 @@
-//! `_ready(value)`: a coroutine that has its result already. Up to Python 3.11, it takes two
-//! thirds of the time of one that an `async def` makes, because no frame is made and run. From 3.12 on, it takes twice as
-//! long, because interpreters await coroutines other than their own by way of `StopIteration`.
+//! `_ready(value)`: a coroutine that has its result already. Up to Python 3.11, it takes two thirds of
+//! the time of one that an `async def` makes, because no frame is made and run. From 3.12 on, it takes
+//! twice as long, because interpreters await coroutines other than their own by `StopIteration`.
 //!
 //! It has the methods of `collections.abc.Coroutine`, so that tasks can be made of it.
 

@@ -70,7 +70,8 @@ pub(super) fn serve(
             continue;
         }
         let (door, connection) = (Arc::clone(&door), Arc::clone(&connections));
-        thread::spawn(move || {
+        // Where no thread can be started, the connection is closed, and the browser tries again.
+        let _ = thread::Builder::new().spawn(move || {
             // It fails if the browser has gone.
             let _ = door.pass(stream);
             drop(connection);

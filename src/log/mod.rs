@@ -16,7 +16,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write, stderr};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::Level;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -38,6 +38,21 @@ static DROPS: OnceLock<Arc<Drops>> = OnceLock::new();
 #[must_use]
 pub fn lines_dropped() -> u64 {
     DROPS.get().map_or(0, |drops| drops.count())
+}
+
+static REPEATS: OnceLock<Repeats> = OnceLock::new();
+
+/// Logs how many lines were left out because they repeat, if that is due: to be called every second,
+/// because whoever fell silent for that reason causes no line.
+pub fn tell_left_out() {
+    tell_of(false);
+}
+
+fn tell_of(is_end: bool) {
+    let repeats = REPEATS.get();
+    if let Some(lines) = repeats.and_then(|repeats| repeats.take_left_out(Instant::now(), is_end)) {
+        tracing::warn!(lines, "lines like others of the last minute were left out");
+    }
 }
 
 /// The log in use. Dropping it writes what is left, for half a second at most.
@@ -75,8 +90,8 @@ impl Log {
         let _ = thread::Builder::new().spawn(|| ())?.join();
         let stopping = Arc::new(Stopping::default());
         let drops = Arc::clone(DROPS.get_or_init(Arc::default));
-        let repeats = Repeats::default();
-        let shared = (Arc::clone(&stopping), Arc::clone(&drops), repeats.clone());
+        let repeats = REPEATS.get_or_init(Repeats::default).clone();
+        let shared = (Arc::clone(&stopping), Arc::clone(&drops));
         let builder = NonBlockingBuilder::default()
             .buffered_lines_limit(LINES_MAX)
             .lossy(true)
@@ -148,6 +163,7 @@ fn layer(
 
 impl Drop for Log {
     fn drop(&mut self) {
+        tell_of(true);
         self.stopping.begin(PATIENCE_AT_END);
         // An idle writer notices that it is to stop.
         let _ = self.queue.write(&[]);

@@ -31,10 +31,11 @@ struct Place {
 }
 
 impl Repeats {
-    /// The lines that were left out since they were last told of, once a minute.
-    pub(super) fn take_left_out(&self, now: Instant) -> Option<u64> {
+    /// The lines that were left out since they were last told of, once a minute, and at the end.
+    pub(super) fn take_left_out(&self, now: Instant, is_end: bool) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = state.told.is_none_or(|told| now.saturating_duration_since(told) >= WINDOW);
+        let is_due =
+            is_end || state.told.is_none_or(|told| now.saturating_duration_since(told) >= WINDOW);
         if !is_due || state.left_out == 0 {
             return None;
         }
@@ -99,10 +100,12 @@ mod tests {
         assert_eq!(text.matches("asked for").count(), 1000);
         assert_eq!(text.matches("something else").count(), 1);
         let now = Instant::now();
-        assert_eq!(repeats.take_left_out(now), Some(u64::from(1000 - LINES_MAX)));
+        assert_eq!(repeats.take_left_out(now, false), Some(u64::from(1000 - LINES_MAX)));
         repeats.0.lock().unwrap().left_out = 1;
-        assert_eq!(repeats.take_left_out(now), None);
-        assert_eq!(repeats.take_left_out(now + WINDOW), Some(1));
+        assert_eq!(repeats.take_left_out(now, false), None);
+        assert_eq!(repeats.take_left_out(now + WINDOW, false), Some(1));
+        repeats.0.lock().unwrap().left_out = 2;
+        assert_eq!(repeats.take_left_out(now + WINDOW, true), Some(2));
     }
 
     struct Sink(Arc<Mutex<Vec<u8>>>);

@@ -1,7 +1,6 @@
 //! The end of the log's queue: writes lines where they can be written without waiting for the
 //! reader beyond the end of the process.
 
-use super::repeats::Repeats;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, Write};
@@ -86,7 +85,6 @@ pub(super) struct Writer<W> {
     piece_bytes: usize,
     stopping: Arc<Stopping>,
     drops: Arc<Drops>,
-    repeats: Repeats,
     /// The drops that the log has told of, and when.
     told: (u64, Option<Instant>),
     /// The last line was written.
@@ -97,10 +95,10 @@ impl<W: Write + AsFd> Writer<W> {
     pub(super) fn new(
         output: W,
         piece_bytes: usize,
-        (stopping, drops, repeats): (Arc<Stopping>, Arc<Drops>, Repeats),
+        (stopping, drops): (Arc<Stopping>, Arc<Drops>),
     ) -> Writer<W> {
         let told = (0, None);
-        Writer { output, piece_bytes, stopping, drops, repeats, told, is_read: false }
+        Writer { output, piece_bytes, stopping, drops, told, is_read: false }
     }
 
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
@@ -158,9 +156,6 @@ impl<W: Write + AsFd> Write for Writer<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.tell_drops();
-        if let Some(lines) = self.repeats.take_left_out(Instant::now()) {
-            tracing::warn!(lines, "lines like others of the last minute were left out");
-        }
         self.stopping.queue_is_empty();
         Ok(())
     }

@@ -363,6 +363,7 @@ impl Service for Owner {
             self.look_at_index();
             self.tables.look_at_room();
             self.take_sample(replies);
+            crate::log::tell_left_out();
         }
         let mut next = self.clock_checked + CLOCK_CHECK;
         if let Some(due) = self.explain_without(now, replies) {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Semaphore};
 
-/// Answers are shared for this long: any number of scrapers and pages costs the owner four of them
-/// a second.
+/// Answers are shared for this long: any number of scrapers and pages costs the owner four a second
+/// of each kind.
 const SHARED_FOR: Duration = Duration::from_millis(250);
 /// An owner that takes longer to answer is stuck: its turns take less than a millisecond.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -41,15 +41,16 @@ pub(super) struct Figures {
     socket: PathBuf,
     client: Client,
     explainer: Client,
-    explanations: Semaphore,
+    explanations: Arc<Semaphore>,
     stats: Shared,
     clients: Shared,
+    named_clients: Shared,
     advice: Shared,
     readiness: Shared,
 }
 
 /// The last answer, and when it came.
-type Shared = Mutex<Option<(Instant, Answer)>>;
+type Shared = Arc<Mutex<Option<(Instant, Answer)>>>;
 
 impl Figures {
     /// Asks the daemon at this control socket, when first asked.
@@ -63,9 +64,10 @@ impl Figures {
             socket: socket.into(),
             client: client(DEADLINE)?,
             explainer: client(EXPLAIN_DEADLINE)?,
-            explanations: Semaphore::new(EXPLANATIONS_MAX),
+            explanations: Arc::new(Semaphore::new(EXPLANATIONS_MAX)),
             stats: Shared::default(),
             clients: Shared::default(),
+            named_clients: Shared::default(),
             advice: Shared::default(),
             readiness: Shared::default(),
         })
@@ -83,10 +85,14 @@ impl Figures {
         shared(&self.clients, move || client.admin().clients_json()).await
     }
 
-    /// The clients, in JSON, with names.
+    /// The clients, in JSON, with names. Shared as well, because a directory of users that does not
+    /// answer must not hold more than one thread.
     pub(super) async fn named_clients(&self) -> Answer {
-        let clients = self.clients().await?;
-        ask(move || Ok(readers::clients(&clients))).await
+        let client = self.client.clone();
+        shared(&self.named_clients, move || {
+            client.admin().clients_json().map(|text| readers::clients(&text))
+        })
+        .await
     }
 
     /// The estimates for other sizes, in JSON, with a sentence.
@@ -108,9 +114,12 @@ impl Figures {
 
     /// Where a key stands, in JSON, with a sentence.
     pub(super) async fn explain(&self, key: Vec<u8>) -> Answer {
-        let Ok(_permit) = self.explanations.try_acquire() else { return Err(Failure::Busy) };
+        let permit = Arc::clone(&self.explanations).try_acquire_owned();
+        let Ok(permit) = permit else { return Err(Failure::Busy) };
         let client = self.explainer.clone();
         ask(move || {
+            // Until the owner has answered, even if whoever asked has hung up.
+            let _permit = permit;
             let answer = client.admin().explain_json(&key)?;
             Ok(readers::explanation(&answer, &client.admin().clients_json()?))
         })
@@ -125,15 +134,20 @@ async fn shared(
     request: impl FnOnce() -> Result<String, Error> + Send + 'static,
 ) -> Answer {
     let begun = Instant::now();
-    let mut last = last.lock().await;
+    let mut last = Arc::clone(last).lock_owned().await;
     if let Some((at, answer)) = &*last
         && (*at >= begun || at.elapsed() < SHARED_FOR)
     {
         return answer.clone();
     }
-    let answer = ask(request).await;
-    *last = Some((Instant::now(), answer.clone()));
-    answer
+    // In a task of its own, which ends with its answer: if whoever asks hangs up meanwhile, the
+    // next one must not ask the owner once more.
+    let asking = tokio::spawn(async move {
+        let answer = ask(request).await;
+        *last = Some((Instant::now(), answer.clone()));
+        answer
+    });
+    asking.await.unwrap_or_else(|error| Err(Failure::NoAnswer(error.to_string())))
 }
 
 /// Runs a blocking request in a thread of the runtime's, which ends when it has nothing to do.
@@ -146,5 +160,39 @@ async fn ask(request: impl FnOnce() -> Result<String, Error> + Send + 'static) -
         Ok(Err(error @ Error::Busy { .. })) => Err(Failure::Full(error.to_string())),
         Ok(Err(error)) => Err(Failure::NoAnswer(error.to_string())),
         Err(error) => Err(Failure::NoAnswer(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::channel;
+
+    /// The hazard: each asker that hangs up makes the owner answer once more, without bound.
+    #[test]
+    fn an_asker_that_hangs_up_leaves_its_answer_to_the_next() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (answer, answers) = channel::<()>();
+        let answers = Arc::new(std::sync::Mutex::new(answers));
+        let request = || {
+            let (asked, answers) = (Arc::clone(&asked), Arc::clone(&answers));
+            move || {
+                asked.fetch_add(1, Ordering::Relaxed);
+                let _ = answers.lock().unwrap().recv();
+                Ok(String::new())
+            }
+        };
+        runtime.block_on(async {
+            let last = Shared::default();
+            for _ in 0..3 {
+                let asking = shared(&last, request());
+                assert!(tokio::time::timeout(Duration::from_millis(30), asking).await.is_err());
+            }
+            drop(answer);
+            assert!(shared(&last, request()).await.is_ok());
+        });
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 }

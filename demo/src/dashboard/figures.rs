@@ -89,7 +89,7 @@ fn of_way<'a>(way: Way, processes: impl Iterator<Item = (&'a Worker, &'a Recent)
     json!({
         "way": way,
         "title": way.title(),
-        "monitor_live": monitors.and_then(VecDeque::back).map_or(0, |screen| screen.signals.len()),
+        "monitor_live": monitors.and_then(VecDeque::back).map_or(0, published),
         "web_live": is_live.iter().filter(|is_live| **is_live).count(),
         "signals": signals,
         "stale_ratio": stale as f64 / is_stale().count().max(1) as f64,
@@ -99,6 +99,11 @@ fn of_way<'a>(way: Way, processes: impl Iterator<Item = (&'a Worker, &'a Recent)
         "read_p50_ns": web.read_ns.quantile(0.5),
         "read_p99_ns": web.read_ns.quantile(0.99),
     })
+}
+
+/// How many signals the monitoring process has published.
+fn published(screen: &Screen) -> usize {
+    screen.signals.iter().filter(|signal| signal.version > 0).count()
 }
 
 fn shown((signal, is_live): (&Shown, &bool)) -> Value {

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PAGE: &str = concat!(
     include_str!("page/head.html"),
@@ -30,7 +30,7 @@ const HEADERS: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosnif
 const CONNECTIONS_MAX: usize = 32;
 /// Bytes of a request.
 const REQUEST_BYTES_MAX: usize = 8 << 10;
-/// The time for each read and write of a connection.
+/// The time for a request to arrive, and for each write.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Answers browsers, each in a thread for as long as its request takes.
@@ -108,11 +108,13 @@ impl Drop for Busy {
 }
 
 fn talk(mut stream: TcpStream, port: u16, figures: &Mutex<Arc<str>>) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
+    let end = Instant::now() + DEADLINE;
     let mut request = Vec::new();
     let mut piece = [0; 1024];
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        // An error if none is left.
+        stream.set_read_timeout(Some(end.saturating_duration_since(Instant::now())))?;
         let bytes = stream.read(&mut piece)?;
         request.extend_from_slice(piece.get(..bytes).unwrap_or_default());
         if bytes == 0 || request.len() > REQUEST_BYTES_MAX {

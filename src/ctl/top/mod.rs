@@ -44,7 +44,7 @@ pub(super) fn run(client: &Client, every: Duration, json: bool) -> Result<ExitCo
     let signals = ProcessSignals::block()?;
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
     let mut view = View::new(!no_color, every);
-    let source = Source::start(client.clone(), every);
+    let source = Source::start(client.clone(), every)?;
     // Restores the terminal if this thread panics.
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, &mut view, &source, &signals);

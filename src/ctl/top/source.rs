@@ -5,6 +5,7 @@ use super::view::List;
 use crate::ctl::{keys, stats};
 use l1d_client::Client;
 use l1d_wire::snapshot::{Clients, KeyOrder, Keys, Snapshot};
+use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -45,13 +46,16 @@ struct Wanted {
 
 impl Source {
     /// Asks now, and then in these intervals, for as long as the process lives.
-    pub(super) fn start(client: Client, every: Duration) -> Source {
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(super) fn start(client: Client, every: Duration) -> io::Result<Source> {
         let list = Arc::new(Wanted::default());
         let wanted = Arc::clone(&list);
         // One look that nobody has taken yet is enough.
         let (sender, answers) = sync_channel(1);
-        thread::spawn(move || ask(&client, every, &wanted, &sender));
-        Source { answers, list }
+        thread::Builder::new().spawn(move || ask(&client, every, &wanted, &sender))?;
+        Ok(Source { answers, list })
     }
 
     /// The next look, if there is one.

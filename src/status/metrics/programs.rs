@@ -1,6 +1,7 @@
 //! Sums over the clients of a user that run the same program.
 
 use super::list::PROGRAM;
+use crate::ctl;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 
@@ -84,8 +85,7 @@ impl Programs {
 /// The name of a process's program. A daemon whose unit hides other users' processes from it does
 /// not know it.
 fn name(pid: i64) -> String {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-    name.map_or_else(|_| "unknown".to_owned(), |name| name.trim_end().to_owned())
+    ctl::program(pid).unwrap_or_else(|| "unknown".to_owned())
 }
 
 #[cfg(test)]

@@ -71,15 +71,21 @@ function underWay(answer) {
   return all.join('; ') || 'nothing';
 }
 
-/** Asks for a key, and takes the reader to the answer. */
+let keysAsked = 0;
+
+/** Asks for a key, and takes the reader to the answer, unless another key was asked for since. */
 async function explain(event) {
   event.preventDefault();
   const key = byId('key').value;
   const rows = byId('answer-rows');
+  keysAsked += 1;
+  const own = keysAsked;
   try {
     const answer = await fetchJson(`api/explain?key=${encodeURIComponent(key)}`);
+    if (own !== keysAsked) return;
     showExplanation(answer);
   } catch (error) {
+    if (own !== keysAsked) return;
     put('sentence', `The daemon did not answer for this key: ${shown(error.message)}.`);
     putRows(rows, []);
   }

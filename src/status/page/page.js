@@ -110,7 +110,8 @@ function sampleOf({ hits, requests, recent, table }, at, last) {
   const sample = { at, counts, live_bytes: table.live_bytes };
   const since = last?.counts;
   const seconds = (at - last?.at) / 1000;
-  if (!since || seconds > 5 || writes < since.writes || counts.hits < since.hits) {
+  const hasFallen = since && Object.keys(counts).some((name) => counts[name] < since[name]);
+  if (!since || seconds > 5 || hasFallen) {
     const { hit_percent, reads_per_second, writes_per_second } = recent;
     return { ...sample, hit_percent, reads_per_second, writes_per_second };
   }
@@ -123,9 +124,9 @@ function sampleOf({ hits, requests, recent, table }, at, last) {
   };
 }
 
-/** The daemon's samples, on this page's clock. */
+/** The daemon's samples, on this page's clock: the last one is of now, whatever both clocks say. */
 function fromHistory({ samples: theirs = [] }, at) {
-  const now = Date.now();
+  const now = theirs.at(-1)?.at_ms ?? 0;
   return theirs.map((sample) => ({
     at: Math.min(at, at - (now - sample.at_ms)),
     hit_percent: part(sample.hits, sample.hits + sample.misses),

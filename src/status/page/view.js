@@ -141,7 +141,7 @@ function putList(list, texts) {
 }
 
 /** What would help, as far as the figures say. */
-function showChanges({ advice }) {
+function showChanges({ advice = [] }) {
   byId('change-list').hidden = advice.length === 0;
   putList(byId('change-list'), advice.map(({ sentence }) => sentence));
 }
