@@ -194,7 +194,9 @@ impl Client {
         let key = key.as_ref();
         match self.shared.read_fast(key, value) {
             Ok(hit) => Some(meta(&hit)),
-            Err(no_hit) => self.peek_anyway(no_hit, key, value, Patience::OfAttaching).found(),
+            Err(no_hit) => {
+                self.peek_anyway((no_hit, true), key, value, Patience::OfAttaching).found()
+            }
         }
     }
 
@@ -252,7 +254,7 @@ impl Client {
         match self.shared.read_fast(key, &mut value) {
             Ok(hit) => Lookup::Found(Value::new(value, meta(&hit))),
             Err(no_hit) => self
-                .peek_anyway(no_hit, key, &mut value, patience)
+                .peek_anyway((no_hit, true), key, &mut value, patience)
                 .map(|meta| Value::new(value, meta)),
         }
     }
@@ -324,16 +326,16 @@ impl Client {
         }
     }
 
-    /// A read of L1 that the short way has not answered.
+    /// A read of L1 that the short way has not answered, and whether a hit counts as one.
     #[inline(never)]
     pub(crate) fn peek_anyway(
         &self,
-        no_hit: NoHit,
+        (no_hit, counts): (NoHit, bool),
         key: &[u8],
         value: &mut Vec<u8>,
         patience: Patience<'_>,
     ) -> Lookup<Meta> {
-        match self.shared.read_anyway(no_hit, key, value) {
+        match self.shared.read_anyway((no_hit, counts), key, value) {
             TableRead::Hit(meta) => Lookup::Found(meta),
             TableRead::Absent => Lookup::Absent,
             TableRead::Miss => self.peek_process(key, value, patience),
@@ -349,7 +351,7 @@ impl Client {
         key: &[u8],
         value: &mut Vec<u8>,
     ) -> Result<Lookup<Meta>, Error> {
-        self.find_elsewhere(self.shared.read_anyway(no_hit, key, value), key, value)
+        self.find_elsewhere(self.shared.read_anyway((no_hit, true), key, value), key, value)
     }
 
     /// The table is not in use (R0), it is time for a look at it (S9), or there is none: takes the

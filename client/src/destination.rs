@@ -159,7 +159,8 @@ impl Client {
         self.peek_onto(key.as_ref(), destination, false, || Patience::None)
     }
 
-    /// Reads `key` from L1; a hit counts as one if `counts`. `patience` is called if the client may have to attach to another table.
+    /// Reads `key` from L1; a hit counts as one if `counts`. `patience` is called if the client may
+    /// have to attach to another table.
     #[inline(always)]
     fn peek_onto<'d, D: Destination + ?Sized>(
         &self,
@@ -179,7 +180,7 @@ impl Client {
                 unsafe { destination.filled(bytes) };
                 Ok(Lookup::Found(meta(&hit)))
             }
-            Err(no_hit) => self.peek_onto_anyway(no_hit, key, destination, patience()),
+            Err(no_hit) => self.peek_onto_anyway((no_hit, counts), key, destination, patience()),
         }
     }
 
@@ -188,13 +189,13 @@ impl Client {
     #[inline(never)]
     fn peek_onto_anyway<D: Destination + ?Sized>(
         &self,
-        no_hit: NoHit,
+        (no_hit, counts): (NoHit, bool),
         key: &[u8],
         destination: &mut D,
         patience: Patience<'_>,
     ) -> Result<Lookup<Meta>, NoRoom> {
         let mut value = Vec::new();
-        let found = self.peek_anyway(no_hit, key, &mut value, patience);
+        let found = self.peek_anyway((no_hit, counts), key, &mut value, patience);
         copied(found, &value, destination)
     }
 }

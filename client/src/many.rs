@@ -167,7 +167,7 @@ impl Client {
         values: &mut impl Collect,
     ) -> bool {
         let mut value = Vec::new();
-        let known = self.peek_anyway(no_hit, key, &mut value, patience);
+        let known = self.peek_anyway((no_hit, true), key, &mut value, patience);
         if let Lookup::Found(_) = known {
             values.room().extend_from_slice(&value);
         }

@@ -6,10 +6,10 @@
 //! up to sixteen, because finding the mailbox takes locked instructions, for which a processor waits
 //! until all its outstanding loads are done. What a thread has read and not handed over is at most a
 //! two-hundredth of what it has read since it last paused: batches and intervals grow with that. So
-//! the sum of all hits is right to half a percent at any moment, however few there are. Within a
-//! batch the sampling interval is constant, so that the branch is predictable; between batches it is
-//! re-randomised, so that no periodic pattern of a program hides a key for long. Otherwise a hit
-//! only costs a thread-local countdown.
+//! the sum of all hits is right to half a percent at any moment, however few there are, but for one
+//! batch of a thread that pauses after many. Within a batch the sampling interval is constant, so
+//! that the branch is predictable; between batches it is re-randomised, so that no periodic pattern
+//! of a program hides a key for long. Otherwise a hit only costs a thread-local countdown.
 
 use crate::clock;
 use std::cell::Cell;

@@ -325,7 +325,8 @@ class Client:
         return Client(self.sync.with_prefix(prefix))
 
     def get(self, key: Key, default: Any = None) -> Coroutine[Any, Any, Any]:
-        """The value of a key; `default` without one. A hit does not wait."""
+        """The value of a key; `default` without one. A hit does not wait: it is what the table held
+        when this was called."""
         try:
             value = self._peek_now(key, _MISS)
         except Exception as error:
@@ -593,7 +594,8 @@ class Cache(Codec):
         return _cache_again, (self.client, self._settings)
 
     def get(self, key: Key, default: Any = None) -> Coroutine[Any, Any, Any]:
-        """The object of a key; `default` without one. A hit does not wait."""
+        """The object of a key; `default` without one. A hit does not wait: it is what the table
+        held when this was called."""
         if self._runs_code:
             return self._get(key, default)
         try:

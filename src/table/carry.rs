@@ -67,6 +67,7 @@ impl<M: MemoryMut> Table<M> {
             displaced: old.counters.displaced + own.displaced,
             ..old.counters
         };
+        self.pins.continue_refusals(&old.pins);
         self.eviction.hits = old.eviction.hits;
         self.eviction.ghost_hits = old.eviction.ghost_hits;
     }

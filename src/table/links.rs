@@ -52,8 +52,12 @@ impl<M: MemoryMut> Table<M> {
     /// Counts an entry that `slot` now refers to.
     pub(super) fn count_live(&mut self, slot: usize, at: Location, header: &EntryHeader, uses: u8) {
         self.slots_used += 1;
-        self.log.count_live(at.segment, header);
-        self.budgets.count_live(header);
+        let found = Found { slot, at, header: *header };
+        // Otherwise it will be, with the others of its segment.
+        if self.sweep.is_counted(&self.log, &found, self.bucket_of(slot)) {
+            self.log.count_live(at.segment, header);
+            self.budgets.count_live(header);
+        }
         if self.pins.is_any() {
             let is_hidden = self.is_hidden(header);
             self.pins.count_live(header, is_hidden);

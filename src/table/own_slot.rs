@@ -13,6 +13,10 @@ impl<M: MemoryMut> Table<M> {
         if uses <= uses_there || self.bucket_of(slot) != self.bucket_of(own) {
             return;
         }
+        // A kill in the middle of a swap loses the entry that stands there.
+        if self.pins.is_any() && self.at_slot(own).is_some_and(|at| self.pins.holds(&at.header)) {
+            return;
+        }
         self.writer.swap_slots(slot, own);
         self.eviction.uses.set(own, uses);
         self.eviction.uses.set(slot, uses_there);
@@ -43,6 +47,20 @@ mod tests {
         let hash = table.hash(key);
         let own = table.writer().geometry().buckets(hash)[0].slot(hash.own_slot());
         table.find(key, hash).unwrap().slot == own
+    }
+
+    /// The hazard: a kill in the middle of the swap loses what is never evicted.
+    #[test]
+    fn no_key_takes_its_own_slot_from_one_that_is_never_evicted() {
+        let (_heap, mut table) = small();
+        table.pin(&[(1, 200)], 0);
+        let [first, second] = rivals(&table);
+        table.put(&shm_layout::Entry { policy: 1, ..entry(&first, b"value") }, 0).unwrap();
+        table.put(&entry(&second, b"value"), 0).unwrap();
+        for _ in 0..3 {
+            table.hit(table.hash(&second));
+        }
+        assert!(stands_in_own_slot(&table, &first) && !stands_in_own_slot(&table, &second));
     }
 
     #[test]

@@ -169,6 +169,20 @@ impl Pins {
         self.held.words <= most.0.words && self.held.entries <= most.0.entries
     }
 
+    /// Whether the table that is being moved to has room for it, if there is one.
+    pub(super) fn fit_successor(&self) -> bool {
+        self.most_in_successor.is_none_or(|most| self.fit(most))
+    }
+
+    /// Continues the counts of refusals of the table before.
+    pub(super) fn continue_refusals(&mut self, before: &Pins) {
+        for (pin, before) in self.rules.iter_mut().zip(&before.rules) {
+            if let (Some(pin), Some(before)) = (pin, before) {
+                pin.refused += before.refused;
+            }
+        }
+    }
+
     /// Bytes and entries held.
     pub(super) fn held(&self) -> (u64, u64) {
         (self.held.words * 8, self.held.entries)
@@ -309,19 +323,18 @@ impl<M: MemoryMut> Table<M> {
             // Its entries may be evicted again.
             self.log.join_main(&self.writer, self.eviction.epoch());
         }
-        if begun.contains(&true) { self.count_pins(&begun) } else { 0 }
+        if begun.contains(&true) { self.count_pins(&begun, now) } else { 0 }
     }
 
-    fn count_pins(&mut self, of: &[bool]) -> u64 {
+    fn count_pins(&mut self, of: &[bool], now: u32) -> u64 {
         let mut dropped = 0;
         self.walk_whole_index(|table, found| {
-            if !of[usize::from(found.header.policy)] || !table.pins.holds(&found.header) {
+            if !of[usize::from(found.header.policy)] || !table.is_kept(&found.header, now) {
                 return;
             }
             let mut held = table.pins.held;
             held.add(room_of(&found.header));
-            let is_hidden = table.is_hidden(&found.header);
-            table.pins.count_live(&found.header, is_hidden);
+            table.pins.count_live(&found.header, false);
             let most = table.pins.most.0;
             if held.words > most.words || held.entries > most.entries {
                 table.unlink(found, Why::OverShare);

@@ -134,15 +134,23 @@ impl Shared {
         read
     }
 
-    /// Reads `key` from the table after the fast path has returned `no_hit` for it.
-    pub(crate) fn read_anyway(&self, no_hit: NoHit, key: &[u8], value: &mut Vec<u8>) -> TableRead {
+    /// Reads `key` from the table after the fast path has returned `no_hit` for it. A hit counts as
+    /// one if `counts`.
+    pub(crate) fn read_anyway(
+        &self,
+        (no_hit, counts): (NoHit, bool),
+        key: &[u8],
+        value: &mut Vec<u8>,
+    ) -> TableRead {
         value.clear();
         match (no_hit, self.attachments.current()) {
             (NoHit::Miss, _) => TableRead::Miss,
             (NoHit::Detached, _) | (_, None) => TableRead::Detached,
             (NoHit::Unclear, Some(table)) => {
                 let read = table.read_slow(key, value);
-                self.note(table, key, &read);
+                if counts {
+                    self.note(table, key, &read);
+                }
                 read
             }
         }
@@ -190,8 +198,11 @@ impl Shared {
 
     #[cold]
     fn report(&self, table: &Table, key: &[u8]) {
-        reports::report(self.id, table.hash(key), |stripe, hashes, hits| {
-            if let Some(process) = self.process.get() {
+        let process = self.process.get();
+        // Also tells a forked child from its parent, whose hits it must not report again.
+        let at = process.map_or(0, |process| std::ptr::from_ref(process).addr() as u64);
+        reports::report(self.id ^ at.rotate_left(32), table.hash(key), |stripe, hashes, hits| {
+            if let Some(process) = process {
                 process.mailbox.visit(|mailbox| mailbox.report(stripe, hashes, hits));
             }
         });

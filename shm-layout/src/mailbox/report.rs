@@ -66,7 +66,8 @@ impl<M: AtomicMemory> Mailbox<M> {
         }
         let hits = self.load(mark + 1);
         let before = replace(seen, Seen { reports: reported, hits });
-        // Set back, which only a client does that writes nonsense: all reports were seen.
+        // Set back, by a client that writes nonsense, or by threads of a client of an earlier release,
+        // which do not add atomically: all reports were seen.
         if is_back(new) {
             return 0;
         }

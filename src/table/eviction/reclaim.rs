@@ -84,7 +84,12 @@ impl<M: MemoryMut> Table<M> {
                     break;
                 }
                 jobs += 1;
+                let before = (self.log.free.len(), self.eviction.reclaimed);
                 self.finish_job(now);
+                if before == (self.log.free.len(), self.eviction.reclaimed) {
+                    // There is no room for what must be kept of it.
+                    break;
+                }
             }
             if self.log.room(stream, words, segment_words).is_none()
                 && !self.open_segment(stream, now)
@@ -206,10 +211,10 @@ impl<M: MemoryMut> Table<M> {
             for (at, hash) in batch {
                 let Some(slot) = self.slot_of(hash, at) else { continue };
                 let Some(found) = self.at_slot(slot) else { continue };
-                self.eviction.reclaimed += 1;
                 if !self.decide(&found, hash, job.fate, now) {
                     return;
                 }
+                self.eviction.reclaimed += 1;
             }
             if job.word as usize >= until {
                 self.eviction.job = Some(job);

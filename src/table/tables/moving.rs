@@ -1,6 +1,7 @@
 //! Moving to a table of another shape (W11).
 
 use super::*;
+use crate::table::Full;
 use shm_layout::header::Identity;
 
 /// Why a move cannot begin, or has failed.
@@ -176,6 +177,10 @@ impl Tables {
                 Step::Waiting
             }
             Some(Successor::Making { geometry, made }) => match made.join() {
+                Ok(Ok(file)) if !self.current.table.pins.fit_successor() => {
+                    drop(file);
+                    self.give_up()
+                }
                 Ok(Ok(file)) => {
                     let all = geometry.segment_count();
                     let mut opened = Box::new(Opened::create(file, *geometry, all));
@@ -187,6 +192,10 @@ impl Tables {
                 Ok(Err(error)) => self.stay(error.into()),
                 Err(_) => self.stay(MoveError::Abandoned),
             },
+            Some(Successor::Filling { opened, .. }) if !self.current.table.pins.fit_successor() => {
+                drop(opened);
+                self.give_up()
+            }
             Some(Successor::Filling { mut opened, bucket }) => {
                 let began = Instant::now();
                 let next = self
@@ -210,6 +219,13 @@ impl Tables {
                 }
             }
         }
+    }
+
+    /// Since the move began, a policy has come into force under which more is never evicted than the
+    /// new table can hold.
+    fn give_up(&mut self) -> Step {
+        self.directory.remove_unfinished();
+        self.stay(MoveError::NoRoom(PutError::Full(Full::Table)))
     }
 
     /// The move has failed.

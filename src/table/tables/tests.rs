@@ -310,3 +310,42 @@ fn a_rule_that_is_pinned_during_a_move_is_pinned_in_both_tables() {
     assert!(matches!(tables.begin_move(&plan), Err(MoveError::Pinned { .. })));
     assert_sound(&mut tables.current.table);
 }
+
+/// The hazard: entries of a rule that is pinned during a move are lost in the new table, which is too
+/// small for them.
+#[test]
+fn a_move_ends_if_what_is_pinned_meanwhile_does_not_fit_the_new_table() {
+    for is_filling in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut tables = open(directory.path(), 16 << 20, 500);
+        let name = |n: u32| format!("key:{n}").into_bytes();
+        for n in 0..3000 {
+            let (key, expiry) = (name(n), u32::MAX);
+            let entry = Entry { key: &key, value: &[1; 1500], expiry, ..Entry::default() };
+            tables.put(&entry, SECOND).unwrap();
+        }
+        let plan = Plan { table_bytes: 8 << 20, ..tables.plan() };
+        tables.begin_move(&plan).unwrap();
+        while is_filling && !tables.is_filling_successor() {
+            tables.step(SECOND, Duration::ZERO);
+        }
+        let never = l1d_wire::policy::Rule {
+            evict: Evict::Never,
+            share_max_permille: Some(400),
+            ..l1d_wire::policy::Rule::default()
+        };
+        tables.begin_policy(&PolicySet::new(vec![never]).unwrap());
+        tables.limit_policies();
+        let error = loop {
+            if let Step::Ended(result) = tables.step(SECOND, Duration::ZERO) {
+                break result.unwrap_err();
+            }
+        };
+        assert!(matches!(error, MoveError::NoRoom(_)), "{error}");
+        let kept = (0..3000).filter(|n| tables.current().contains(&name(*n), SECOND)).count();
+        assert_eq!(kept, 3000, "{is_filling}");
+        let all = std::fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(tables.progress(), None);
+        assert!(all <= 4, "{all} files: an unfinished one is left");
+    }
+}
