@@ -5,6 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -125,6 +126,10 @@ fn a_journal_that_hangs_holds_nobody_up() {
         client.admin().reload_policy().unwrap();
     }
     client.admin().stats_json().unwrap();
+    let probe = UnixDatagram::unbound().unwrap();
+    probe.set_nonblocking(true).unwrap();
+    let sent = probe.send_to(b"MESSAGE=probe", place.journal());
+    assert_eq!(sent.map_err(|error| error.kind()), Err(ErrorKind::WouldBlock), "it does not hang");
     let begun = std::time::Instant::now();
     stop(child);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());

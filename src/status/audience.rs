@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 pub(super) enum Audience {
     /// Members of the readers' group, through the socket's mode: they see everything.
     Readers,
-    /// Every local user, and web sites in their browsers: they see aggregates.
+    /// Every local user, who sees aggregates. Web sites in their browsers ask here, too, and must
+    /// not get to read the answers.
     Anybody(SocketAddr),
 }
 
