@@ -128,6 +128,7 @@ pub fn run(
         (config.table.absent_share_max_permille, config.table.ttl_max);
     let mut owner = Owner::new(tables, absent_share_max_permille, ttl_max, below);
     owner.fit_index(config.table.fit_index);
+    owner.set_access(config.access.clone());
     let reader = watch(source, &reactor)
         .map_err(|source| DaemonError::System { what: "watch for a reload", source })?;
     owner.watch_config(config.clone(), reader);
@@ -135,6 +136,8 @@ pub fn run(
         frame_bytes_max: config.table.value_bytes_max as usize + FRAME_BYTES_BESIDE_VALUE,
         connections_max: config.daemon.clients_max,
         connections_per_uid_max: config.daemon.clients_max - config.daemon.clients_max / 8,
+        buffer_bytes_per_uid_max: config.table.value_bytes_max as usize
+            + BUFFER_BYTES_BESIDE_VALUE / 2,
         buffer_bytes_max: config.table.value_bytes_max as usize + BUFFER_BYTES_BESIDE_VALUE,
         stall: STALL,
         spin: config.daemon.spin,

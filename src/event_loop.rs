@@ -117,7 +117,7 @@ impl<S: Service, N: Signals> EventLoop<'_, S, N> {
             match event.source {
                 Source::Signals => goes_on &= !stops(*signals, *service, doors.replies()),
                 Source::Config => service.config_ready(doors.replies()),
-                Source::Door(door) => doors.ready(door, event.readiness, reactor),
+                Source::Door(door) => doors.ready(door, event.readiness, reactor, *service),
                 Source::Tier(tier) => service.tier_ready(tier, event.readiness, doors.replies()),
             }
         }
@@ -243,6 +243,7 @@ mod tests {
             frame_bytes_max: 1000,
             connections_max: 1,
             connections_per_uid_max: 1,
+            buffer_bytes_per_uid_max: 1 << 20,
             buffer_bytes_max: 1000,
             stall: PATIENCE,
             spin: Duration::ZERO,

@@ -130,7 +130,7 @@ impl Doors<'_> {
             return Ok(Poll::Due);
         }
         // The tiers make room, and that ends the wait.
-        if !service.takes_more() {
+        if !service.takes_more_of(&connection.peer) {
             return Ok(Poll::Quiet);
         }
         mailbox.note_empty_poll();
@@ -154,17 +154,25 @@ impl Doors<'_> {
         if !service.takes_more() {
             return true;
         }
-        while let Some(origin) = self.peers.active(0) {
+        // The same holds for the rings of a user that has as much under way as it may. They stay
+        // active, because no wakeup is asked for.
+        let mut place = 0;
+        while let Some(origin) = self.peers.active(place) {
+            let peer = self.peers.get_mut(origin).map(|connection| connection.peer);
+            if peer.is_some_and(|peer| !service.takes_more_of(&peer)) {
+                place += 1;
+                continue;
+            }
             let mailbox = self.peers.mailbox_mut(origin);
             match mailbox.map_or(Ok(true), |mailbox| mailbox.may_sleep()) {
-                Ok(true) => self.peers.rest(),
+                Ok(true) => self.peers.rest(place),
                 Ok(false) => {
                     self.stop_resting();
                     return false;
                 }
                 Err(Broken) => {
                     self.drop_peer(origin, "it broke the rules of its mailbox", service);
-                    self.peers.deactivate(0);
+                    self.peers.deactivate(place);
                 }
             }
         }
@@ -188,7 +196,9 @@ impl Doors<'_> {
     /// records.
     fn serve_pass(&mut self, origin: Origin, service: &mut impl Service) -> Result<usize, Broken> {
         let mut records = 0;
-        while service.takes_more() {
+        let Some(connection) = self.peers.get_mut(origin) else { return Ok(0) };
+        let peer = connection.peer;
+        while service.takes_more_of(&peer) {
             let served = self.serve_batch(origin, service)?;
             records += served.records;
             if !served.may_have_more {

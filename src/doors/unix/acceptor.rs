@@ -1,13 +1,15 @@
 //! Accepts connections, or turns them away.
 
 use super::super::peers::Peers;
-use super::super::{Limits, Origin, Peer};
+use super::super::{Limits, Origin, Peer, Service};
+use crate::access::Grant;
 use crate::reactor::{Interest, Reactor, Token};
 use l1d_wire::protocol::{ErrorCode, Response};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
@@ -60,13 +62,13 @@ impl<'a> Acceptor<'a> {
     pub(in crate::doors) fn accept(
         &mut self,
         peers: &mut Peers,
-        reactor: &Reactor,
+        (reactor, service): (&Reactor, &mut impl Service),
         limits: &Limits,
         now: Instant,
     ) {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.listener.accept() {
-                Ok((stream, _)) => self.welcome(stream, peers, reactor, limits),
+                Ok((stream, _)) => self.welcome(stream, peers, (reactor, service), limits),
                 Err(error) => match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
                     Errno::EAGAIN => return,
                     Errno::EINTR | Errno::ECONNABORTED => {}
@@ -81,7 +83,7 @@ impl<'a> Acceptor<'a> {
         &mut self,
         stream: UnixStream,
         peers: &mut Peers,
-        reactor: &Reactor,
+        (reactor, service): (&Reactor, &mut impl Service),
         limits: &Limits,
     ) {
         // Without credentials there is no user to count it for.
@@ -89,7 +91,14 @@ impl<'a> Acceptor<'a> {
         if stream.set_nonblocking(true).is_err() {
             return;
         }
-        let peer = Peer { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
+        let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
+        let peer = Peer { uid, gid, pid, grant: Grant::NOBODY };
+        let (grant, quota) = match service.admit(&peer, stream.as_fd()) {
+            Ok(admitted) => admitted,
+            // The service logs it, and who it was.
+            Err(message) => return send_refusal(&stream, ErrorCode::Denied, &message),
+        };
+        let peer = Peer { grant, ..peer };
         let (all, own) = (peers.count(), peers.count_of(peer.uid));
         if all >= limits.connections_max {
             let message = format!(
@@ -98,16 +107,22 @@ impl<'a> Acceptor<'a> {
             );
             return self.turn_away(&stream, &message);
         }
-        if peer.uid != 0 && own >= limits.connections_per_uid_max {
+        let own_max = quota.connections.unwrap_or(limits.connections_per_uid_max);
+        if peer.uid != 0 && own >= own_max {
+            let setting = match quota.connections {
+                None => "clients_max",
+                Some(_) => "connections_max of [limits] or of its [[access]] rule",
+            };
             let message = format!(
                 "user {} has {own} connections open, as many as this daemon allows one user; close \
-                 some, or raise clients_max",
+                 some, or raise {setting}",
                 peer.uid
             );
+            service.reached_quota(&peer, "connections_max", own_max);
             return self.turn_away(&stream, &message);
         }
         self.is_turning_away = false;
-        let origin = peers.insert(stream, peer);
+        let origin = peers.insert(stream, peer, quota);
         if !is_watched(peers, reactor, origin) {
             peers.remove(origin);
         }
@@ -127,17 +142,12 @@ impl<'a> Acceptor<'a> {
         self.reserve.is_some()
     }
 
-    /// Sends the reason and closes. The empty send buffer has room for it.
+    /// Turns a connection away, and says so in the log once.
     fn turn_away(&mut self, stream: &UnixStream, message: &str) {
         if !std::mem::replace(&mut self.is_turning_away, true) {
             tracing::warn!("connections are turned away: {message}");
         }
-        let mut frame = Vec::new();
-        let response = Response::Error { code: ErrorCode::Busy, message };
-        if response.encode(&mut frame).is_ok() && stream.set_nonblocking(true).is_ok() {
-            // Fails if the peer is gone, which then needs no reason.
-            let _ = io::Write::write(&mut &*stream, &frame);
-        }
+        send_refusal(stream, ErrorCode::Busy, message);
     }
 
     /// Stops accepting for a moment: the loop must not spin on a listener that stays readable.
@@ -153,6 +163,16 @@ impl<'a> Acceptor<'a> {
 
     fn watch(&self, reactor: &Reactor, interest: Interest) -> io::Result<()> {
         reactor.modify(self.listener, Token::door(LISTENER), interest)
+    }
+}
+
+/// Sends the reason for which the connection will be closed. The empty send buffer has room for it.
+fn send_refusal(stream: &UnixStream, code: ErrorCode, message: &str) {
+    let mut frame = Vec::new();
+    let response = Response::Error { code, message };
+    if response.encode(&mut frame).is_ok() && stream.set_nonblocking(true).is_ok() {
+        // Fails if the peer is gone, which then needs no reason.
+        let _ = io::Write::write(&mut &*stream, &frame);
     }
 }
 
