@@ -37,8 +37,8 @@
 //! # bytes_max = "64MiB"           # of values that wait, and of requests and replies under way
 //!
 //! [[access]]                      # without these: whoever may connect may do all but administrate
-//! user = ["www-data"]             # names or numbers; or
-//! group = ["www-data"]            # without both: everyone. The first rule that matches holds
+//! user = ["nobody"]               # names or numbers; or
+//! group = ["daemon"]              # without both: everyone. The first rule that matches holds
 //! attach = true                   # may connect, and so read all that is in the table
 //! fetch = true                    # of the tiers: all keys, none, or prefixes: ["page:"]
 //! write = false                   # the same

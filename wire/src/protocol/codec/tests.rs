@@ -322,7 +322,7 @@ fn version_5_adds_the_layouts_and_the_policys_epoch_and_later_fields_are_skipped
 
 #[test]
 fn an_unknown_error_code_is_an_error_with_its_message() {
-    for code in [0, 11, 255] {
+    for code in [0, 12, 255] {
         let payload = [&[137, code, 5, 0, 0, 0][..], b"later"].concat();
         let other = Response::Error { code: ErrorCode::Other, message: "later" };
         assert_eq!(Response::decode(&payload), Ok(other));
