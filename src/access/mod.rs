@@ -1,4 +1,4 @@
-//! Who may do what: the rules of `[[access]]`, by the user and the groups of a client's process.
+//! Access control: the rules of `[[access]]`, by the user and the groups of a client's process.
 //!
 //! The first rule that a process matches holds for it, and only that one. It is looked up when the
 //! client connects, and again when the rules change; a request only looks at its result, a

@@ -1,4 +1,4 @@
-//! What the kernel knows of the process at the other end of a connection.
+//! The identity of the process at the other end of a connection, as the kernel knows it.
 
 use l1d_wire::protocol::Identity;
 use nix::libc;

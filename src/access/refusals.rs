@@ -16,7 +16,7 @@ pub struct Refusals {
     places: HashMap<(u32, Kind), Place>,
 }
 
-/// What was refused: a right, or more than a quota allows.
+/// A refusal of a right, or of more than a limit allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Right(Right),

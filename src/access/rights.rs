@@ -1,4 +1,4 @@
-//! What a rule grants.
+//! The rights and limits of a rule.
 
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ impl Right {
         }
     }
 
-    /// What the right is to do with `keys`, after "may not".
+    /// The act that the right allows, on `keys`, after "may not".
     pub(super) fn verb(self, keys: &str) -> String {
         match self {
             Right::Attach => "use this cache".to_owned(),

@@ -1,4 +1,4 @@
-//! `[[access]]` and `[limits]`: who may do what, and how much at once.
+//! `[[access]]` and `[limits]`: the rights and limits of users and groups.
 
 use super::rules::sections;
 use super::section::{Section, Text, Wrong};

@@ -134,8 +134,8 @@ fn usable(password: String) -> Result<Secret, String> {
     Ok(Secret::new(password))
 }
 
-/// Who else can read a file, or write it; `None`: nobody but root, its owner, and a group of this
-/// process.
+/// The others who can read or write a file, in words; `None`: nobody but root, its owner, and a
+/// group of this process.
 fn exposed(file: &Metadata) -> Option<String> {
     let (mode, gid) = (file.mode() & 0o777, file.gid());
     if mode & 0o006 != 0 {

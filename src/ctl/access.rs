@@ -1,4 +1,4 @@
-//! `access`: what a user may do, and by which rule.
+//! `access`: the rights of a user, and the rule that grants them.
 
 use super::{Failure, admin};
 use crate::cli::print;

@@ -17,11 +17,11 @@ pub struct Peer {
     pub gid: u32,
     /// Process; 0 if it is in another pid namespace. For logs only: it may be reused.
     pub pid: i32,
-    /// What it may do, by the access rules in force.
+    /// Its rights, by the access rules in force.
     pub grant: Grant,
 }
 
-/// What a client may do, and how much its user may have under way; `None`: it may not connect.
+/// A client's rights, and its user's limits; `None`: it may not connect.
 pub type Admission = Option<(Grant, Quota)>;
 
 /// Takes replies, in the turn of the request or in any later one. Each request gets one, except for

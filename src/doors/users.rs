@@ -1,4 +1,4 @@
-//! What the clients of one user have together, and what they may.
+//! The clients of one user together: connections, mailboxes and memory, and the limits on these.
 
 use super::peers::Peers;
 use super::unix::Connection;
@@ -7,7 +7,7 @@ use crate::access::Grant;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// What a user's clients have.
+/// The connections of one user, and their memory.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
     pub(super) connections: usize,
@@ -56,7 +56,7 @@ impl Users {
 }
 
 impl Peers {
-    /// Whether the client's user may have another mailbox. Without one, the client uses the socket.
+    /// Returns whether the client's user may have another mailbox. Without one, the client uses the socket.
     pub(super) fn may_have_mailbox(&mut self, origin: Origin) -> bool {
         let Some(connection) = self.connections.get(&origin) else { return false };
         let Some(most) = connection.quota.mailboxes else { return true };

@@ -1,4 +1,4 @@
-//! What the client that is being served may do, and how much its user has under way.
+//! Rights and limits of the client that is being served.
 
 use super::response::OwnedResponse;
 use super::{Owner, admin};
@@ -44,7 +44,7 @@ impl Owner {
         replies.readmit(&mut |peer, stream| self.admission(peer, stream).ok());
     }
 
-    /// What a client may do.
+    /// The rights and limits of a client that has connected.
     ///
     /// # Errors
     /// It may not connect; the text for it says why.
@@ -65,7 +65,7 @@ impl Owner {
         Err(refusal)
     }
 
-    /// Whether the client that is being served has this right, for `key` if it is one for keys.
+    /// Checks that the client that is being served has this right, for `key` if it is one for keys.
     ///
     /// # Errors
     /// The answer to a client that has not.
@@ -117,8 +117,8 @@ impl Owner {
         OwnedResponse::error(ErrorCode::Busy, message)
     }
 
-    /// What keys like this begin with: their rule's prefix, or what precedes the first colon. Not
-    /// more of a key, which may be a secret of its own.
+    /// The beginning of a key that a refusal shows: its rule's prefix, or what precedes the first
+    /// colon. Not more, because a key may be a secret of its own.
     fn shown_prefix(&self, key: &[u8]) -> String {
         let rule = &self.policy.rule(key).prefix;
         let colon = key.iter().take(PREFIX_BYTES).position(|byte| *byte == b':');
@@ -157,7 +157,7 @@ impl Owner {
         }
     }
 
-    /// What a process may do; `None`: the one that asks.
+    /// Answers with the rights of a process; `None`: of the one that asks.
     pub(super) fn tell_access(
         &self,
         of: Option<&Identity>,

@@ -26,7 +26,7 @@ pub(super) struct Flight {
     /// The key had no set, delete or invalidation since the fetch began, so its value may be kept.
     pub(super) alive: bool,
     id: u64,
-    /// Who began it.
+    /// The client that began it.
     client: Option<Client>,
 }
 

@@ -80,7 +80,7 @@ pub(super) struct Writes {
     key_of: RapidHashMap<u64, Arc<[u8]>>,
     /// Bytes of all values.
     bytes: usize,
-    /// What each user has.
+    /// Of each user: how many, and their bytes.
     per_uid: RapidHashMap<u32, Held>,
     next: u64,
 }
