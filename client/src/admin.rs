@@ -171,8 +171,8 @@ impl Admin<'_> {
         self.json(&Request::Advise, &self.client.shared.deadline())
     }
 
-    /// What the daemon's access rules let a process do, and which rule holds for it; `of` is its user
-    /// and groups, `None` this process.
+    /// What the daemon's access rules let a process do, and which rule holds for it; `of` is its
+    /// user and groups, `None` this process.
     ///
     /// ```no_run
     /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
@@ -182,8 +182,8 @@ impl Admin<'_> {
     ///
     /// # Errors
     ///
-    /// The same as for [`stats_json`](Self::stats_json). [`Error::Denied`]: this process may not ask
-    /// about others.
+    /// The same as for [`stats_json`](Self::stats_json). [`Error::Denied`]: this process may not
+    /// ask about others.
     pub fn access_json(&self, of: Option<Identity>) -> Result<String, Error> {
         self.json(&Request::Access { of }, &self.client.shared.deadline())
     }

@@ -74,8 +74,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// `limits` hold for each user, where a rule has no limits of its own. The most rules are 65,000;
-    /// more are ignored, which the configuration does not let happen.
+    /// `limits` hold for each user, where a rule has no limits of its own. The most rules are
+    /// 65,000; more are ignored, which the configuration does not let happen.
     #[must_use]
     pub fn new(rules: Vec<AccessRule>, limits: Quota) -> Access {
         let root = Rights { quota: Quota::UNLIMITED, ..Rights::all() };
@@ -149,8 +149,8 @@ impl Access {
         self.rules.get(usize::from(grant.0).checked_sub(BUILT_IN)?)
     }
 
-    /// Why a client of user `uid` is refused, and what to do. `keys` names the keys concerned; empty:
-    /// none are.
+    /// Why a client of user `uid` is refused, and what to do. `keys` names the keys concerned;
+    /// empty: none are.
     #[must_use]
     pub fn refusal(&self, (uid, grant): (u32, Grant), right: Right, keys: &str) -> String {
         let what = right.verb(keys);

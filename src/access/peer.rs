@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd};
 const GROUPS: usize = 64;
 
 /// The user and the groups that the peer of `stream` had when it connected. `credentials` are its
-/// user and effective group, by SO_PEERCRED. The supplementary groups are looked up only if they are
-/// asked for; a kernel that does not tell them (before Linux 4.13) leaves none.
+/// user and effective group, by SO_PEERCRED. The supplementary groups are looked up only if they
+/// are asked for; a kernel that does not tell them (before Linux 4.13) leaves none.
 pub fn identity_of(stream: impl AsFd, (uid, gid): (u32, u32), with_groups: bool) -> Identity {
     let groups = if with_groups { groups_of(&stream) } else { Vec::new() };
     Identity { uid, gid, groups }

@@ -1,5 +1,5 @@
-//! Refusals in the log: who was refused what. A client that tries without end must not fill the log,
-//! and must not hide another's refusals.
+//! Refusals in the log: who was refused what. A client that tries without end must not fill the
+//! log, and must not hide another's refusals.
 
 use super::Right;
 use std::collections::HashMap;
@@ -79,8 +79,8 @@ impl Refusals {
     }
 }
 
-/// The name of a process's program, as far as this process may see it. A process can choose its name
-/// freely, including control characters.
+/// The name of a process's program, as far as this process may see it. A process can choose its
+/// name freely, including control characters.
 fn program(pid: i32) -> String {
     let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
     String::from_utf8_lossy(name.trim_ascii_end()).escape_debug().collect()

@@ -79,8 +79,9 @@
 //! prefix_hex = "00ff"             # a prefix of bytes that are not text
 //! ```
 //!
-//! These are the defaults, except in `[[policy]]` and for `user` and `group`. A prefix is UTF-8. TOML escapes stand for
-//! characters (`"\u0000"` is one zero byte), so other bytes need `prefix_hex`, two digits per byte.
+//! These are the defaults, except in `[[policy]]` and for `user` and `group`. A prefix is UTF-8.
+//! TOML escapes stand for characters (`"\u0000"` is one zero byte), so other bytes need
+//! `prefix_hex`, two digits per byte.
 //!
 //! Places: by default, root's daemon and the owner of `/run/l1d` have their socket and table in the
 //! system's directories, `/run/l1d` and `/dev/shm/l1d`. A daemon of another user has directories of
@@ -219,7 +220,8 @@ impl Config {
         read::read(&text, &path.display().to_string(), Look::Daemon(&file))
     }
 
-    /// Reads a text; `name` names it in errors. Passwords that the text only points at are left out.
+    /// Reads a text; `name` names it in errors. Passwords that the text only points at are left
+    /// out.
     ///
     /// # Errors
     /// All problems in it.

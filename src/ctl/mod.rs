@@ -37,8 +37,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Query and administer a running l1d.
 ///
 /// Exit codes: 0 success, 1 not found (or an operation was not done because of what the key holds,
-/// or `check` found a violation), 2 usage, 3 the daemon cannot be reached, 4 refused, 5 a tier failed, 6 the access
-/// rules do not permit it.
+/// or `check` found a violation), 2 usage, 3 the daemon cannot be reached, 4 refused, 5 a tier
+/// failed, 6 the access rules do not permit it.
 #[derive(Debug, Parser)]
 #[command(
     name = "l1ctl",

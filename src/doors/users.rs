@@ -1,7 +1,7 @@
 //! The clients of one user together: connections, mailboxes and memory, and the limits on these.
 
 use super::peers::Peers;
-use super::unix::Connection;
+use super::unix::{Connection, Phase};
 use super::{Admission, Limits, Origin, Peer};
 use crate::access::Grant;
 use std::collections::HashMap;
@@ -56,10 +56,12 @@ impl Users {
 }
 
 impl Peers {
-    /// Returns whether the client's user may have another mailbox. Without one, the client uses the socket.
+    /// Returns whether the client's user may have another mailbox. Without one, the client uses the
+    /// socket.
     pub(super) fn may_have_mailbox(&mut self, origin: Origin) -> bool {
         let Some(connection) = self.connections.get(&origin) else { return false };
-        let Some(most) = connection.quota.mailboxes else { return true };
+        let is_wanted = matches!(connection.phase, Phase::Attaching { wants_mailbox: true });
+        let Some(most) = connection.quota.mailboxes.filter(|_| is_wanted) else { return true };
         let has = self.users.per_uid.get(&connection.peer.uid).map_or(0, |usage| usage.mailboxes);
         if has >= most {
             self.users.reached.push((connection.peer, "mailboxes_max", most));
@@ -96,8 +98,8 @@ impl Peers {
         std::mem::take(&mut self.users.reached)
     }
 
-    /// If a user holds more than it may: of its connections that hold some, the one with the soonest
-    /// deadline.
+    /// If a user holds more than it may: of its connections that hold some, the one with the
+    /// soonest deadline.
     pub(super) fn hoarder_of_user(&mut self) -> Option<Origin> {
         let uid = self.users.hoarding.take()?;
         let held = self.users.per_uid.get(&uid).map_or(0, |usage| usage.excess_bytes);

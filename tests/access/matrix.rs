@@ -1,5 +1,5 @@
-//! The hazard: a door, an operation or a client that was connected before is forgotten, and does what
-//! the rules do not grant; or a rule takes away what it should not.
+//! The hazard: a door, an operation or a client that was connected before is forgotten, and does
+//! what the rules do not grant; or a rule takes away what it should not.
 
 use super::users::{User, Who, may_become_others, open_to_all};
 use super::{PROGRAM, SMALL, figure, l1ctl};
@@ -185,14 +185,16 @@ fn reload(daemon: &Daemon, config: &str) {
 
 const BEFORE: &str = "\
     [[access]]\nuser = 61001\nfetch = [\"open:\"]\n\
-    [[access]]\nuser = [61002]\nwrite = [\"w:\"]\ndelete = [\"d:\"]\nflush = [\"f:\"]\nobserve = false\n\
+    [[access]]\nuser = [61002]\nwrite = [\"w:\"]\ndelete = [\"d:\"]\nflush = [\"f:\"]\n\
+    observe = false\n\
     [[access]]\ngroup = 61100\nwrite = true\nflush = true\nadmin = true\n\
     [[access]]\nuser = 61004\nattach = false\n";
 
 /// Reader and writer have changed places, the banned one may come, the administrator must go.
 const AFTER: &str = "\
     [[access]]\nuser = 61002\nfetch = [\"open:\"]\n\
-    [[access]]\nuser = 61001\nwrite = [\"w:\"]\ndelete = [\"d:\"]\nflush = [\"f:\"]\nobserve = false\n\
+    [[access]]\nuser = 61001\nwrite = [\"w:\"]\ndelete = [\"d:\"]\nflush = [\"f:\"]\n\
+    observe = false\n\
     [[access]]\nuser = 61004\n";
 
 const READS: Grants = Grants {

@@ -1,5 +1,5 @@
-//! The hazard: a password that others can read, in the configuration, in a file, or in what the daemon
-//! shows; or one that is kept safely and does not reach the server.
+//! The hazard: a password that others can read, in the configuration, in a file, or in what the
+//! daemon shows; or one that is kept safely and does not reach the server.
 
 use super::{PROGRAM, SMALL, l1ctl};
 use l1d_client::Client;

@@ -1,6 +1,6 @@
 //! The hazard: a value in the log, in a figure, on the status page or in the text of an error. A
-//! workload with every kind of request and failure, at the most talkative level, with values that are
-//! easy to find.
+//! workload with every kind of request and failure, at the most talkative level, with values that
+//! are easy to find.
 
 use super::{PROGRAM, SMALL, l1ctl, stats};
 use l1d_client::{

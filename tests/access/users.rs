@@ -1,5 +1,5 @@
-//! Threads that are other users to the kernel: it tells the daemon the credentials of the thread that
-//! connects.
+//! Threads that are other users to the kernel: it tells the daemon the credentials of the thread
+//! that connects.
 
 use l1d_client::{Client, Error};
 use nix::libc;
@@ -30,7 +30,8 @@ impl Who {
     /// thread's ids alone.
     fn become_it(self) -> bool {
         let Who { uid, gid, group } = self;
-        // SAFETY: the kernel reads one group from a live variable; the other calls have no pointers.
+        // SAFETY: the kernel reads one group from a live variable; the other calls have no
+        // pointers.
         unsafe {
             libc::syscall(libc::SYS_setgroups, 1, &raw const group) == 0
                 && libc::syscall(libc::SYS_setresgid, gid, gid, gid) == 0

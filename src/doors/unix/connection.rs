@@ -170,8 +170,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Queues the service's reply to an attach: `table`, and a mailbox if one is wanted, this client
-    /// may have one, and one can be made.
+    /// Queues the service's reply to an attach: `table`, and a mailbox if one is wanted, this
+    /// client may have one, and one can be made.
     ///
     /// # Errors
     /// When the response is larger than a frame can be; nothing is queued, and the phase stays.
