@@ -1,0 +1,96 @@
+//! Memory, descriptors and mappings of a process, counted while nothing happens.
+
+use crate::memory;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// More of each than before is a leak. Allocators keep some memory; a tier may have been connected
+/// or not; threads that end now and then leave their arenas.
+const DESCRIPTORS_MAX: u64 = 2;
+const MAPPINGS_MAX: u64 = 10;
+const BYTES_MAX: u64 = 24 << 20;
+/// For what ends a little later: former tables, idle connections.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// What a process holds.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Held {
+    pub private_bytes: u64,
+    pub descriptors: u64,
+    pub mappings: u64,
+}
+
+/// What a process held at the start of a run, and at its end.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Leaks {
+    pub start: Held,
+    pub end: Held,
+}
+
+impl Held {
+    /// Of process `pid`.
+    ///
+    /// # Errors
+    /// It has ended, or its counts cannot be read.
+    pub fn by(pid: u32) -> Result<Held> {
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"));
+        let maps = maps.context("the mappings of a process")?;
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        Ok(Held {
+            private_bytes: memory::of_process(pid)?.anonymous_bytes,
+            descriptors: descriptors.context("the descriptors of a process")?.count() as u64,
+            mappings: maps.lines().count() as u64,
+        })
+    }
+
+    /// What the process holds more than at `start`, in words.
+    fn excess(&self, start: &Held) -> Option<String> {
+        let more = [
+            ("descriptors", self.descriptors, start.descriptors, DESCRIPTORS_MAX),
+            ("mappings", self.mappings, start.mappings, MAPPINGS_MAX),
+            ("private bytes", self.private_bytes, start.private_bytes, BYTES_MAX),
+        ];
+        let is_more = |&(_, end, start, most): &(&str, u64, u64, u64)| end > start + most;
+        more.into_iter()
+            .find(is_more)
+            .map(|(what, end, start, _)| format!("{end} {what}, {start} at the start"))
+    }
+}
+
+impl Leaks {
+    /// Counts again, when what ends later has ended.
+    ///
+    /// # Errors
+    /// As for [`Held::by`].
+    pub fn since(start: Held, pid: u32) -> Result<Leaks> {
+        let begun = Instant::now();
+        loop {
+            let end = Held::by(pid)?;
+            if end.excess(&start).is_none() || begun.elapsed() > PATIENCE {
+                return Ok(Leaks { start, end });
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The leak, if there is one.
+    pub fn text(&self) -> Option<String> {
+        self.end.excess(&self.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_that_stays_open_is_a_leak() {
+        let start = Held::by(std::process::id()).unwrap();
+        assert!(start.descriptors > 2 && start.mappings > 5 && start.private_bytes > 0);
+        let one_more = Held { descriptors: start.descriptors + 1, ..start };
+        assert!(Leaks { start, end: one_more }.text().is_none());
+        let more = Held { descriptors: start.descriptors + 3, ..start };
+        assert!(Leaks { start, end: more }.text().unwrap().contains("descriptors"));
+    }
+}
