@@ -90,7 +90,7 @@ impl Mode {
 
     /// Keys of each writer.
     pub fn keys_per_writer(self) -> usize {
-        if self.has_tiers() { 800 } else { 400 }
+        if self.has_tiers() { 2000 } else { 400 }
     }
 
     /// Sizes of the table between which it is moved.
@@ -112,11 +112,11 @@ impl Mode {
             let other = format!("[[policy]]\nprefix = \"other:{variant}:\"\nttl = \"1h\"\n");
             return format!("[defaults]\nttl = \"2h\"\n{}", if variant == 0 { "" } else { &other });
         };
-        let ttl = ["300ms", "100ms", "1s", "200ms"][variant % 4];
+        let ttl = ["30s", "300ms", "1s", "100ms"][variant % 4];
         format!(
             "[l2]\naddress = \"{l2}\"\ndeadline = \"50ms\"\n[l3]\nurl = \"redis://{l3}\"\n\
              deadline = \"50ms\"\n[defaults]\nttl = \"{ttl}\"\nnegative_ttl = \"100ms\"\n\
-             l2_ttl = \"10s\"\n[[policy]]\nprefix = \"key:{}\"\nttl = \"2s\"\nnegative_ttl = \
+             l2_ttl = \"10s\"\n[[policy]]\nprefix = \"key:{}\"\nttl = \"30s\"\nnegative_ttl = \
              \"100ms\"\nl2_ttl = \"10s\"\nshare_max = \"20%\"\n",
             variant % 10
         )

@@ -149,8 +149,8 @@ impl Report {
         );
         for part in &self.parts {
             let name = part.mode.name();
-            for (who, leaks) in [("the daemon", part.daemon), ("a client", part.anchor)] {
-                let _ = write!(text, "\n{name}, {who}: {}", held(&leaks));
+            for (who, leaks) in [("the daemon", &part.daemon), ("a client", &part.anchor)] {
+                let _ = write!(text, "\n{name}, {who}: {}", held(leaks));
             }
             if part.values_flipped > 0 {
                 let _ = write!(
@@ -167,7 +167,7 @@ impl Report {
     }
 }
 
-fn held(Leaks { start, end }: &Leaks) -> String {
+fn held(Leaks { start, end, .. }: &Leaks) -> String {
     let of = |held: &Held| {
         format!(
             "{} descriptors, {} mappings, {:.1} MiB",

@@ -5,7 +5,7 @@ use super::action::{Action, Plan};
 use super::cast::{Cast, Stage};
 use super::end;
 use super::flips::{self, Place, TableFile};
-use super::leaks::{Held, Leaks};
+use super::leaks::{Held, Leaks, Start};
 use super::ledger::{Count, Ledger};
 use super::mode::Mode;
 use super::report::{Done, Kills, Part, Seen};
@@ -388,10 +388,13 @@ impl<'a> Run<'a> {
 
     fn leaks(&mut self, [daemon, anchor]: [Held; 2]) -> Result<()> {
         let pid = self.cast.anchor().context("the anchor has ended")?;
-        self.part.daemon = Leaks::since(daemon, self.daemon.pid())?;
-        self.part.anchor = Leaks::since(anchor, pid)?;
-        for (who, leaks) in [("the daemon", self.part.daemon), ("a client", self.part.anchor)] {
-            if let Some(text) = leaks.text() {
+        // A start with another size than the table's is a move, too.
+        let Done { resizes, daemon_ends, .. } = self.part.done;
+        let tables = resizes + daemon_ends + self.part.kills.daemon;
+        self.part.daemon = Leaks::since(Start { held: daemon, tables: 0 }, self.daemon.pid())?;
+        self.part.anchor = Leaks::since(Start { held: anchor, tables }, pid)?;
+        for (who, leaks) in [("the daemon", &self.part.daemon), ("a client", &self.part.anchor)] {
+            if let Some(text) = &leaks.text {
                 self.ledger.find(&format!("{who} has leaked: {text}"));
             }
         }
@@ -421,7 +424,6 @@ impl<'a> Run<'a> {
 
 impl Part {
     fn new(mode: Mode) -> Part {
-        let nothing = Leaks { start: Held::default(), end: Held::default() };
         Part {
             mode,
             seconds: 0.0,
@@ -436,8 +438,8 @@ impl Part {
             verified: 0,
             lost: 0,
             evicted: 0,
-            daemon: nothing,
-            anchor: nothing,
+            daemon: Leaks::default(),
+            anchor: Leaks::default(),
             wrong: 0,
             findings: Vec::new(),
         }

@@ -125,9 +125,11 @@ impl Worker {
 
     /// Bytes of a value: in one word, in one record, in pieces.
     fn size(&mut self) -> usize {
+        // With tiers, more than the table holds.
+        let many = if self.mode.has_tiers() { 32 } else { 8 };
         let most = match self.random.below(64) {
             0 => usize::try_from(VALUE_BYTES_MAX).unwrap_or(0),
-            1..8 => 4000,
+            of_a_page if of_a_page < many => 4000,
             _ => 300,
         };
         BYTES_MIN + self.random.below(most - BYTES_MIN)

@@ -155,10 +155,13 @@ impl Doors<'_> {
             return true;
         }
         while let Some(origin) = self.peers.active(0) {
+            // A client that has left sends no wakeup: it is polled until its ring is empty.
+            let is_leaving =
+                self.peers.get_mut(origin).is_some_and(|connection| connection.phase.is_leaving());
             let mailbox = self.peers.mailbox_mut(origin);
             match mailbox.map_or(Ok(true), |mailbox| mailbox.may_sleep()) {
-                Ok(true) => self.peers.rest(),
-                Ok(false) => {
+                Ok(true) if !is_leaving => self.peers.rest(),
+                Ok(_) => {
                     self.stop_resting();
                     return false;
                 }
