@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Bytes of a value. With key and header, entries are a little larger.
-const VALUE_BYTES: u64 = 1000;
+const VALUE_BYTES: usize = 1000;
 const ENTRY_BYTES: u64 = 1048;
 /// Keys that are written again while the daemon is killed.
 const WRITTEN: usize = 1000;
@@ -78,7 +78,7 @@ fn key(number: usize) -> String {
 
 fn set(client: &Client, number: usize, no_wait: bool) -> Result<()> {
     let options = SetOptions { no_wait, ..SetOptions::default() };
-    let value = [7; VALUE_BYTES as usize];
+    let value = [7; VALUE_BYTES];
     loop {
         match client.set_with(key(number), value, &options) {
             Err(Error::Busy { .. }) => std::thread::yield_now(),

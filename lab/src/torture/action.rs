@@ -101,12 +101,12 @@ impl Plan {
         match kind.unwrap_or(0) {
             0 => Action::KillWriter(number),
             1 => Action::KillReader(number),
-            2 => Action::StopClient(number, self.millis(5, 400), number % 4 == 0),
+            2 => Action::StopClient(number, self.millis(5, 400), number.is_multiple_of(4)),
             3 => Action::Visit(number as u64 % 100),
-            4 if number % 3 == 0 => Action::KillDaemon(self.millis(1, 300)),
+            4 if number.is_multiple_of(3) => Action::KillDaemon(self.millis(1, 300)),
             4 => Action::KillDaemon(Duration::ZERO),
             // Longer than the calls of clients wait.
-            5 if number % 4 == 0 => Action::StopDaemon(self.millis(400, 900)),
+            5 if number.is_multiple_of(4) => Action::StopDaemon(self.millis(400, 900)),
             5 => Action::StopDaemon(self.millis(5, 200)),
             6 => Action::TerminateDaemon,
             7 => {

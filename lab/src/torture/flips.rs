@@ -131,7 +131,7 @@ impl TableFile {
 }
 
 fn load(file: &File, word: u64) -> Result<u64> {
-    let mut bytes = [0; WORD_BYTES as usize];
+    let mut bytes = [0; size_of::<u64>()];
     file.read_exact_at(&mut bytes, word * WORD_BYTES).context("the table's file")?;
     Ok(u64::from_le_bytes(bytes))
 }
