@@ -158,15 +158,19 @@ impl Doors<'_> {
         // active, because no wakeup is asked for.
         let mut place = 0;
         while let Some(origin) = self.peers.active(place) {
-            let peer = self.peers.get_mut(origin).map(|connection| connection.peer);
+            let found = self.peers.get_mut(origin);
+            // A client that has left sends no wakeup: it is polled until its ring is empty.
+            let (peer, is_leaving) = found
+                .map(|connection| (connection.peer, connection.phase.is_leaving()))
+                .unzip();
             if peer.is_some_and(|peer| !service.takes_more_of(&peer)) {
                 place += 1;
                 continue;
             }
             let mailbox = self.peers.mailbox_mut(origin);
             match mailbox.map_or(Ok(true), |mailbox| mailbox.may_sleep()) {
-                Ok(true) => self.peers.rest(place),
-                Ok(false) => {
+                Ok(true) if is_leaving != Some(true) => self.peers.rest(place),
+                Ok(_) => {
                     self.stop_resting();
                     return false;
                 }
