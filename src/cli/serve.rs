@@ -6,6 +6,7 @@ use crate::daemon::{self, DaemonError};
 use crate::log::Log;
 use crate::signals::ProcessSignals;
 use clap::Args;
+use l1d_wire::place::SYSTEM_DIRECTORY;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -88,13 +89,25 @@ fn serve(
     source: ConfigSource,
     signals: &ProcessSignals,
 ) -> Result<(), DaemonError> {
-    let result = daemon::run(config, source, inherited_listener(), signals, || {
+    let inherited = inherited_listener();
+    if inherited.is_some() || config.daemon.socket().starts_with(SYSTEM_DIRECTORY) {
+        refuse_dumps();
+    }
+    let result = daemon::run(config, source, inherited, signals, || {
         tracing::info!(socket = %config.daemon.socket().display(), "ready");
         // Fails without a service manager, which is fine.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     });
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     result
+}
+
+/// The system's daemon leaves no core, and no process of its own user can look into it: it holds
+/// values of everybody, also outside of the table. A user's own daemon can be debugged.
+fn refuse_dumps() {
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "a crash may leave a core with values in it");
+    }
 }
 
 /// The listening socket of a service manager, if it passed one.

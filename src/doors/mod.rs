@@ -65,7 +65,7 @@ impl<'a> Doors<'a> {
     /// When the listener cannot be watched, or no descriptor is left.
     pub fn open(
         listener: &'a UnixListener,
-        reactor: &Reactor,
+        reactor: &'a Reactor,
         limits: Limits,
     ) -> io::Result<Doors<'a>> {
         let now = Instant::now();
@@ -201,12 +201,12 @@ impl<'a> Doors<'a> {
     }
 
     fn close(&mut self, origin: Origin, service: &mut impl Service) {
-        // Closing the socket also deregisters it, as it has no duplicate.
         if let Some(connection) = self.peers.remove(origin) {
             service.gone(origin);
             for lane in connection.phase.mailbox().into_iter().flat_map(|m| m.pending_lanes()) {
                 service.gone(origin.with_lane(lane));
             }
+            self.acceptor.close(connection.stream, connection.peer.uid);
         }
     }
 }

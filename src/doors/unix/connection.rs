@@ -7,13 +7,14 @@ use super::incoming::Incoming;
 use super::input::Input;
 use super::output::Output;
 use super::phase::Phase;
+use super::rights;
 use crate::access::Quota;
 use crate::reactor::Interest;
 use l1d_wire::protocol::version::PROTOCOL_OLDEST;
 use l1d_wire::protocol::{Attached, EncodeError, ErrorCode, Response};
 use l1d_wire::snapshot::{ClientFigures, Figures, percent};
 use nix::sys::socket::{MsgFlags, send};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -142,7 +143,7 @@ impl Connection {
             return Ok(());
         }
         self.unread_wakeups = 0;
-        match (&self.stream).read(scratch) {
+        match rights::receive(&self.stream, scratch) {
             Ok(0) => Err(Closed),
             Ok(_) => Ok(()),
             Err(error) => match error.kind() {
