@@ -56,6 +56,13 @@ impl<'a> Acceptor<'a> {
         }
     }
 
+    /// Accepts no more.
+    pub(in crate::doors) fn stop(&mut self, reactor: &Reactor) {
+        self.resumes_at = None;
+        // Fails if it is not watched, which is as good.
+        let _ = reactor.deregister(self.listener);
+    }
+
     /// Accepts waiting connections, within the turn's budget.
     pub(in crate::doors) fn accept(
         &mut self,
