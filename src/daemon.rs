@@ -4,6 +4,7 @@ use crate::config::{Config, ConfigError, ConfigReader, ConfigSource, DaemonConfi
 use crate::doors::Limits;
 use crate::event_loop::{self, EventLoopError};
 use crate::listening_socket::{self, ListeningSocket, SocketError};
+use crate::manager::ServiceManager;
 use crate::owner::Owner;
 use crate::reactor::{Interest, Reactor, Token, halts_at_once};
 use crate::signals::Signals;
@@ -57,8 +58,7 @@ pub enum DaemonError {
 }
 
 /// Serves until a signal says to stop: on `inherited`, the socket of a service manager, or on the
-/// configured one. `config` was read from `source`, which is read again for a reload. `ready` is
-/// called when clients can attach.
+/// configured one. `config` was read from `source`, which is read again for a reload.
 ///
 /// # Errors
 /// The reason why the daemon cannot serve.
@@ -67,7 +67,7 @@ pub fn run(
     source: ConfigSource,
     inherited: Option<UnixListener>,
     signals: &impl Signals,
-    ready: impl FnOnce(),
+    manager: &mut ServiceManager,
 ) -> Result<(), DaemonError> {
     let group = config.table.group_id()?;
     let options = FileOptions {
@@ -149,8 +149,10 @@ pub fn run(
     };
     let control = path.unwrap_or_else(|| config.daemon.socket());
     let status = Status::start(&config.status, &control, group, owner.history())?;
-    ready();
-    let end = event_loop::run(&reactor, socket.listener(), signals, &mut owner, limits);
+    tracing::info!(socket = %config.daemon.socket().display(), "ready");
+    manager.ready();
+    let end = event_loop::run(&reactor, socket.listener(), signals, &mut owner, manager, limits);
+    manager.stopping();
     // Before the lock of the table: whoever gets that finds the sockets free.
     drop((status, socket));
     end?;

@@ -15,6 +15,7 @@ pub mod doors;
 pub mod event_loop;
 pub mod listening_socket;
 pub mod log;
+pub mod manager;
 pub mod owner;
 pub mod reactor;
 pub mod signals;

@@ -78,7 +78,7 @@ impl ListeningSocket {
             bound(path).map_err(|error| SocketError::new(path, error, no_directory(setting)))?;
         refuse_descriptors(&socket);
         // Until it listens, connecting is refused: nobody connects before the mode is right.
-        let prepared = chown(path, None, group)
+        let prepared = set_group(path, group)
             .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
             .and_then(|()| fs::symlink_metadata(path))
             .and_then(|found| {
@@ -158,6 +158,14 @@ pub fn make_private_directory(socket: &Path) -> Result<(), SocketError> {
         directory.display()
     );
     Err(SocketError::new(socket, io::ErrorKind::PermissionDenied.into(), advice))
+}
+
+/// Gives a file to this group, if it is not this group's: then the unit of systemd allows no call.
+fn set_group(path: &Path, group: Option<u32>) -> io::Result<()> {
+    match group {
+        Some(group) if fs::symlink_metadata(path)?.gid() != group => chown(path, None, Some(group)),
+        _ => Ok(()),
+    }
 }
 
 /// The lock of whoever serves `path`.

@@ -1,9 +1,10 @@
 //! `l1d serve`.
 
 use super::{REFUSED, USAGE, print_error};
-use crate::config::{Config, ConfigSource, Overrides, parse_size};
-use crate::daemon::{self, DaemonError};
+use crate::config::{ConfigSource, Overrides, parse_size};
+use crate::daemon;
 use crate::log::Log;
+use crate::manager::ServiceManager;
 use crate::signals::ProcessSignals;
 use clap::Args;
 use l1d_wire::place::SYSTEM_DIRECTORY;
@@ -61,7 +62,12 @@ impl Serve {
                 return ExitCode::from(REFUSED);
             }
         };
-        match serve(&config, source, &signals) {
+        let mut manager = ServiceManager::from_environment();
+        let inherited = inherited_listener();
+        if inherited.is_some() || config.daemon.socket().starts_with(SYSTEM_DIRECTORY) {
+            refuse_dumps();
+        }
+        match daemon::run(&config, source, inherited, &signals, &mut manager) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 log.print(format_args!("l1d: {error}"));
@@ -82,24 +88,6 @@ impl Serve {
 
 fn size(text: &str) -> Result<u64, String> {
     parse_size(text).ok_or_else(|| "not a size; write for example 256MiB".to_owned())
-}
-
-fn serve(
-    config: &Config,
-    source: ConfigSource,
-    signals: &ProcessSignals,
-) -> Result<(), DaemonError> {
-    let inherited = inherited_listener();
-    if inherited.is_some() || config.daemon.socket().starts_with(SYSTEM_DIRECTORY) {
-        refuse_dumps();
-    }
-    let result = daemon::run(config, source, inherited, signals, || {
-        tracing::info!(socket = %config.daemon.socket().display(), "ready");
-        // Fails without a service manager, which is fine.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    });
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    result
 }
 
 /// The system's daemon leaves no core, and no process of its own user can look into it: it holds

@@ -34,6 +34,7 @@ pub use service::{Admission, Peer, Replies, Service};
 use crate::reactor::{Reactor, Readiness};
 use peers::Peers;
 use std::io;
+use std::net::Shutdown;
 use std::os::unix::net::UnixListener;
 use std::time::Instant;
 use unix::{Acceptor, LISTENER};
@@ -184,11 +185,28 @@ impl<'a> Doors<'a> {
         self.acceptor.resume(reactor, self.now);
     }
 
-    /// Sends what the sockets take at once, before the daemon exits.
-    pub fn finish(&mut self) {
+    /// The daemon stops: accepts no more connections, and lets no client send. Those that wait at
+    /// the listener stay there for the next daemon, if a service manager holds it. Replies still
+    /// reach their clients.
+    pub fn hang_up(&mut self, reactor: &Reactor) {
+        self.acceptor.stop(reactor);
         for connection in self.peers.values_mut() {
-            let _ = connection.send(self.turn);
+            // A wakeup fails from here on, which tells its sender that nobody reads its request.
+            let _ = connection.stream.shutdown(Shutdown::Read);
+            // Nothing is received any more, and its hangup would be reported by every wait.
+            let _ = reactor.deregister(&connection.stream);
         }
+    }
+
+    /// Sends what the sockets take at once. Returns whether that was everything.
+    pub fn finish(&mut self) -> bool {
+        let mut all_sent = true;
+        for connection in self.peers.values_mut() {
+            // A peer that has gone gets nothing more.
+            let failed = connection.send(self.turn).is_err();
+            all_sent &= failed || connection.output.is_empty();
+        }
+        all_sent
     }
 
     /// Closes a connection for a reason that the log is to have.

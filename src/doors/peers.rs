@@ -173,6 +173,11 @@ impl Peers {
         self.mailbox_mut(origin)
     }
 
+    /// All connections with a mailbox.
+    pub(super) fn with_mailboxes(&self) -> Vec<Origin> {
+        self.mailboxes.clone()
+    }
+
     pub(super) fn mailbox_mut(&mut self, origin: Origin) -> Option<&mut OwnerEnd> {
         self.connections.get_mut(&origin)?.phase.mailbox_mut()
     }

@@ -2,6 +2,7 @@
 
 use super::Origin;
 use crate::access::{Grant, Quota};
+use crate::manager::Reloads;
 use crate::reactor::Readiness;
 use l1d_wire::protocol::{Request, Response};
 use l1d_wire::snapshot::{ClientFigures, Totals};
@@ -120,6 +121,11 @@ pub trait Service {
     /// The daemon was told to read its configuration again.
     fn reload(&mut self, replies: &mut dyn Replies) {
         let _ = replies;
+    }
+
+    /// Reloads of the configuration.
+    fn reloads(&self) -> Reloads {
+        Reloads::default()
     }
 
     /// The descriptor that the service has registered as

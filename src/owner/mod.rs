@@ -44,6 +44,7 @@ mod write;
 use crate::access::{Grant, Quota};
 use crate::clock;
 use crate::doors::{Origin, Peer, Replies, Service};
+use crate::manager::Reloads;
 use crate::reactor::Readiness;
 use crate::table::Tables;
 use crate::tiers::{JOBS_MAX, Tiers};
@@ -351,6 +352,10 @@ impl Service for Owner {
 
     fn reload(&mut self, replies: &mut dyn Replies) {
         self.begin_reload(None, replies);
+    }
+
+    fn reloads(&self) -> Reloads {
+        self.reloading.reloads
     }
 
     fn config_ready(&mut self, replies: &mut dyn Replies) {

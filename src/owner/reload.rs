@@ -9,6 +9,7 @@ use super::Owner;
 use super::admin::{Task, reply_json};
 use crate::config::{Config, ConfigReader, changed_settings, rule_json};
 use crate::doors::{Origin, Replies};
+use crate::manager::Reloads;
 use crate::table::RuleChange;
 use l1d_wire::policy::{PolicySet, Rule};
 use l1d_wire::protocol::{ErrorCode, Response};
@@ -28,7 +29,8 @@ pub(super) struct Reloading {
     reader: Option<ConfigReader>,
     /// Those who wait for the reload under way.
     waiting: Vec<Origin>,
-    is_under_way: bool,
+    /// For the service manager, too.
+    pub(super) reloads: Reloads,
     /// Those who asked meanwhile: the file may have changed after it was read.
     later: Vec<Origin>,
     is_wanted_again: bool,
@@ -55,12 +57,13 @@ impl Owner {
     /// Begins a reload, or has one follow the one under way. `origin` waits for it.
     pub(super) fn begin_reload(&mut self, origin: Option<Origin>, replies: &mut dyn Replies) {
         let reloading = &mut self.reloading;
-        if reloading.is_under_way {
+        reloading.reloads.asked += 1;
+        if reloading.reloads.is_under_way {
             reloading.later.extend(origin);
             reloading.is_wanted_again = true;
             return;
         }
-        reloading.is_under_way = true;
+        reloading.reloads.is_under_way = true;
         reloading.waiting.extend(origin);
         let begun = match &mut reloading.reader {
             Some(reader) if reader.source().file.is_some() => {
@@ -181,7 +184,7 @@ impl Owner {
 
     fn end_reload(&mut self, replies: &mut dyn Replies) {
         let reloading = &mut self.reloading;
-        reloading.is_under_way = false;
+        reloading.reloads.is_under_way = false;
         if std::mem::take(&mut reloading.is_wanted_again) {
             reloading.waiting = std::mem::take(&mut reloading.later);
             self.begin_reload(None, replies);

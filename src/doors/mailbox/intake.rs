@@ -18,6 +18,9 @@ const DRAIN_INTERVAL: Duration = Duration::from_micros(100);
 /// After a sleep, mailboxes without requests that have their reports drained at once.
 const DRAINS_MAX: u128 = 64;
 
+/// Passes over one ring before others, and the tiers, have their turn in a stop.
+const DRAIN_PASSES: usize = 64;
+
 /// The result of a poll of one mailbox.
 enum Poll {
     /// Requests were served; there may be more.
@@ -210,6 +213,43 @@ impl Doors<'_> {
             }
         }
         Ok(records)
+    }
+
+    /// After [`hang_up`](Doors::hang_up): serves what clients have left in their rings, as far as
+    /// the service takes it. Returns whether every ring is empty, and every client learns that
+    /// what it sends from here on is not read.
+    pub fn drain_rings(&mut self, service: &mut impl Service) -> bool {
+        let mut all_empty = true;
+        for origin in self.peers.with_mailboxes() {
+            match self.drain_ring(origin, service) {
+                Ok(is_empty) => all_empty &= is_empty,
+                Err(Broken) => {
+                    self.drop_peer(origin, "it broke the rules of its mailbox", service);
+                }
+            }
+        }
+        all_empty
+    }
+
+    fn drain_ring(&mut self, origin: Origin, service: &mut impl Service) -> Result<bool, Broken> {
+        for _ in 0..DRAIN_PASSES {
+            let Some(mailbox) = self.peers.mailbox_mut(origin) else { return Ok(true) };
+            if mailbox.may_end()? {
+                return Ok(true);
+            }
+            if !service.takes_more() {
+                return Ok(false);
+            }
+            mailbox.work = 0;
+            let served = self.serve_pass(origin, service);
+            // As in `poll_mailbox`.
+            service.end();
+            served?;
+            if let Some(mailbox) = self.peers.mailbox_mut(origin) {
+                mailbox.made_room();
+            }
+        }
+        Ok(false)
     }
 
     /// Drains the hit reports of mailboxes that may have no requests: those of processes that only

@@ -291,6 +291,11 @@ impl OwnerEnd {
         Ok(may)
     }
 
+    /// Asks for a wakeup with every request from here on. Returns whether the ring is empty.
+    fn may_end(&mut self) -> Result<bool, Broken> {
+        self.ring.may_end()
+    }
+
     /// Hands new hit reports to `take`: a key's hash, and the number of hits. If there are many,
     /// some are left for the next time.
     pub(super) fn drain_reports(&mut self, take: impl FnMut(u64, u32)) {

@@ -3,6 +3,7 @@
 use super::super::{Limits, Origin, Peer, Replies, Service};
 use super::NEVER;
 use crate::event_loop;
+use crate::manager::ServiceManager;
 use crate::reactor::{Interest, Reactor, Readiness, Token};
 use l1d_wire::protocol::{Attached, Layouts, PROTOCOL_VERSION, Request, Response};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -73,7 +74,9 @@ impl Daemon {
                 let reactor = Reactor::new().unwrap();
                 reactor.register(wake.as_fd(), Token::tier(0), Interest::READABLE).unwrap();
                 service.wake = Some(wake);
-                event_loop::run(&reactor, &listener, &*stop, &mut service, limits).unwrap();
+                let mut manager = ServiceManager::none();
+                event_loop::run(&reactor, &listener, &*stop, &mut service, &mut manager, limits)
+                    .unwrap();
             }
         });
         let thread = Some(thread);

@@ -66,6 +66,13 @@ impl<'a> Acceptor<'a> {
         }
     }
 
+    /// Accepts no more.
+    pub(in crate::doors) fn stop(&mut self, reactor: &Reactor) {
+        self.resumes_at = None;
+        // Fails if it is not watched, which is as good.
+        let _ = reactor.deregister(self.listener);
+    }
+
     /// Closes a connection of a peer of user `uid`.
     pub(in crate::doors) fn close(&mut self, stream: UnixStream, uid: u32) {
         self.closer.close(stream, uid);
