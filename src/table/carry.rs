@@ -3,8 +3,8 @@
 use super::Table;
 use super::epoch::Shift;
 use super::pins::{Full, PutError};
-use shm_layout::fault_point;
 use shm_layout::entry::{MARK_STRICT, tick};
+use shm_layout::fault_point;
 use shm_layout::slot::SLOTS;
 use shm_layout::{Entry, MemoryMut};
 

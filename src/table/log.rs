@@ -4,8 +4,8 @@
 //! are never evicted have a queue of their own (`pins`). One segment is kept free if possible, for
 //! the live part of a segment that is reclaimed, and another for the pinned part of one.
 
-use shm_layout::fault_point;
 use shm_layout::entry::NEVER;
+use shm_layout::fault_point;
 use shm_layout::memory::WORD_BYTES;
 use shm_layout::segment::Role;
 use shm_layout::{EntryHeader, Location, MemoryMut, Writer};

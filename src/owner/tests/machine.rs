@@ -17,9 +17,16 @@ const READERS: u64 = 3;
 /// One step.
 #[derive(Debug, Clone)]
 enum Step {
-    Get { reader: u64, key: usize },
-    Set { key: usize },
-    Delete { key: usize },
+    Get {
+        reader: u64,
+        key: usize,
+    },
+    Set {
+        key: usize,
+    },
+    Delete {
+        key: usize,
+    },
     Flush,
     /// L3 carries out the next job.
     Serve,
@@ -268,9 +275,7 @@ impl Machine {
         let Machine { scene, mut l3, writers, former, mut is_excused, .. } = self;
         let mut sent: Vec<Former> = former.into();
         let open = scene.script.borrow().jobs.iter().filter_map(|job| match job {
-            Job::Set { key, value, .. } => {
-                Some(Former { key: number(key), change: change(value) })
-            }
+            Job::Set { key, value, .. } => Some(Former { key: number(key), change: change(value) }),
             _ => None,
         });
         sent.extend(open.collect::<Vec<_>>());

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// More than the ring holds at once.
 const POSTED: u32 = 3000;
 
+/// That wait at a time; a mailbox has lanes for 16.
+const THREADS: u32 = 12;
+
 /// Runs until it is killed, or a request fails.
 pub fn run(socket: &str) -> ExitCode {
     // No spinning: each thread that waits for a reply sleeps.
@@ -28,6 +31,15 @@ pub fn run(socket: &str) -> ExitCode {
             // A full ring is an answer, too.
             let _ = client.set_with("child:posted", [1; 500], &no_wait);
         }
+        // Together more than the ring holds, so that threads wait for room.
+        std::thread::scope(|scope| {
+            for n in 0..THREADS {
+                let client = &client;
+                scope.spawn(move || {
+                    client.set(format!("child:large:{n}"), [2; 15 << 10]).expect("a set")
+                });
+            }
+        });
         client.set("child:round", round.to_le_bytes()).expect("a set");
     }
     ExitCode::SUCCESS

@@ -38,7 +38,7 @@ fn start(watched: &Watched, fault: &str) -> Dying {
 fn a_client_killed_at_any_store_keeps_nobody_waiting_and_leaves_no_mailbox() {
     let mut random = Random::new();
     let watched = Watched::start(CONFIG);
-    until("the socket", || watched.socket().exists().then_some(()));
+    watched.wait_for_socket();
     let other = connect_to(&watched.socket());
     let attached = || -> u64 {
         let clients: Value = serde_json::from_str(&other.admin().clients_json().unwrap()).unwrap();

@@ -1,7 +1,9 @@
 //! Keys, their self-describing values, and what may legally be seen of each.
 
-use l1d_client::Client;
+use l1d_client::{Client, Error};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use test_support::servers::until;
 
 /// Keys that are never deleted, and may not be lost.
 pub const KEPT: usize = 700;
@@ -10,6 +12,8 @@ pub const PINNED: usize = 100;
 /// Keys that are deleted and stored in turn.
 pub const CHANGING: usize = 300;
 const KEYS: usize = KEPT + CHANGING;
+/// Of a reader, between two looks at all keys.
+const PAUSE: Duration = Duration::from_millis(3);
 
 /// The name of a key.
 pub fn key(number: usize) -> String {
@@ -109,6 +113,8 @@ impl Bounds {
                 *seen = change;
                 self.reads.fetch_add(1, Ordering::Relaxed);
             }
+            // Leaves the processor to the daemon.
+            std::thread::sleep(PAUSE);
         }
     }
 }
@@ -159,30 +165,67 @@ impl Model {
         }
     }
 
-    /// Compares the table with what it must have, and stores again what was lost.
+    /// Looks for every value that must be there, and changes nothing. `None`: the daemon died
+    /// meanwhile.
+    pub fn look(&self, client: &Client) -> Option<Kept> {
+        let mut kept = Kept::default();
+        for (number, legal) in self.legal.iter().enumerate() {
+            if legal.certain.is_some() && legal.unknown.is_empty() {
+                let found = read(client, number).ok()?;
+                assert!(found.is_none() || found == legal.certain, "{}: {found:?}", key(number));
+                kept.add(number, found.is_some());
+            }
+        }
+        Some(kept)
+    }
+
+    /// Compares the table with what may be there, and stores again what was lost.
     pub fn verify(&mut self, client: &Client, bounds: &Bounds) -> Kept {
         let mut kept = Kept::default();
         for number in 0..KEYS {
-            let found = client.peek(key(number)).map(|value| change_of(number, &value));
+            // memcached may take long to say that it has nothing.
+            let found = until("an answer", || read(client, number).ok());
             let legal = std::mem::take(&mut self.legal[number]);
             let is_legal = found == legal.certain || legal.unknown.contains(&found);
-            // An unknown delete may have been carried out only where there was one.
-            let may_be_gone = number >= KEPT && !legal.unknown.is_empty();
-            if legal.certain.is_some() && !may_be_gone {
-                kept.expected += 1;
-                kept.lost += u64::from(found.is_none());
-                kept.lost_pinned += u64::from(found.is_none() && number < PINNED);
-            }
             assert!(
                 is_legal || found.is_none(),
                 "{}: change {found:?}, legal are {legal:?}",
                 key(number)
             );
+            // A delete whose outcome is unknown may have been carried out.
+            if legal.certain.is_some() && (number < KEPT || legal.unknown.is_empty()) {
+                kept.add(number, found.is_some());
+            }
             self.legal[number] = Legal { certain: found, unknown: Vec::new() };
-            if found.is_none() && number < KEPT {
+        }
+        for number in 0..KEPT {
+            if self.legal[number].certain.is_none() {
                 self.set(client, bounds, number);
             }
         }
+        // That may have evicted others.
+        for number in 0..KEYS {
+            let found = until("an answer", || read(client, number).ok());
+            self.legal[number] = Legal { certain: found, unknown: Vec::new() };
+        }
         kept
     }
+}
+
+impl Kept {
+    fn add(&mut self, number: usize, is_there: bool) {
+        self.expected += 1;
+        self.lost += u64::from(!is_there);
+        self.lost_pinned += u64::from(!is_there && number < PINNED);
+    }
+}
+
+/// The change that has stored the value of a key. Waits for a daemon that is still to be attached
+/// to, which a look at the table alone does not.
+fn read(client: &Client, number: usize) -> Result<Option<u64>, Error> {
+    let found = match client.peek(key(number)) {
+        Some(value) => Some(value),
+        None => client.get(key(number))?,
+    };
+    Ok(found.map(|value| change_of(number, &value)))
 }

@@ -62,9 +62,25 @@ impl Watched {
         watched
     }
 
+    /// Waits until there is a socket to connect to.
+    pub fn wait_for_socket(&self) {
+        until("the socket", || {
+            self.deaths();
+            self.socket().exists().then_some(())
+        });
+    }
+
+    /// The file of its table.
+    pub fn table(&self) -> PathBuf {
+        self.shared.tables.path().join("tables/table")
+    }
+
     /// Writes another configuration.
     pub fn configure(&self, config: &str) {
-        fs::write(self.shared.directory.path().join("l1d.toml"), config).unwrap();
+        let file = self.shared.directory.path().join("l1d.toml");
+        // At once: a daemon may be starting.
+        fs::write(file.with_extension("new"), config).unwrap();
+        fs::rename(file.with_extension("new"), file).unwrap();
     }
 
     /// Its socket.
@@ -107,6 +123,10 @@ impl Shared {
         self.directory.path().join("l1d.sock")
     }
 
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
     fn command(&self, start: &Start) -> Command {
         let log = fs::File::create(self.directory.path().join("log")).unwrap();
         let mut command = Command::new(PROGRAM);
@@ -145,7 +165,7 @@ impl Shared {
             }
             let status = child.wait().unwrap();
             if status.signal() != Some(Signal::SIGKILL as i32) {
-                let log = fs::read_to_string(self.directory.path().join("log")).unwrap();
+                let log = self.log();
                 *self.failure.lock().unwrap() = Some(format!("{start:?}: {status}: {log}"));
                 return;
             }

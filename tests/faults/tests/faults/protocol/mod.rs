@@ -454,14 +454,16 @@ impl State {
     /// The word in the table: stored before a change is sent, cleared when nothing is open.
     fn note_unsettled(&mut self) {
         let is_change = |ask: &Ask| !matches!(ask, Ask::Get(_));
-        let is_changed = |answer: &Answer| {
-            matches!(answer, Answer::Set | Answer::Filled | Answer::Deleted)
-        };
+        let is_changed =
+            |answer: &Answer| matches!(answer, Answer::Set | Answer::Filled | Answer::Deleted);
         let is_open = |line: &Line| {
             line.in_doubt || line.asked.iter().any(is_change) || line.answers.iter().any(is_changed)
         };
         let is_between = self.write.as_ref().is_some_and(|write| write.stage == Stage::InL2);
-        self.unsettled =
-            self.debt || self.l2_is_out || is_between || is_open(&self.to_l2) || is_open(&self.to_l3);
+        self.unsettled = self.debt
+            || self.l2_is_out
+            || is_between
+            || is_open(&self.to_l2)
+            || is_open(&self.to_l3);
     }
 }
