@@ -5,14 +5,15 @@ use l1d_client::{Client, SetOptions};
 use shm_layout::Geometry;
 use shm_layout::header::{IDENTITY_WORDS, Identity};
 use shm_layout::slot::SLOTS;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 use test_support::random::Random;
 
-/// One round in so many moves the table; in between, its log fills.
-const ROUNDS_PER_MOVE: u64 = 12;
-/// The first round after a start that does.
-const FIRST_MOVE: u64 = 3;
+/// Of so many rounds, two move the table; in between, its log fills.
+const MOVES_EVERY: u64 = 12;
+/// The rounds after a start that do.
+const MOVES: Range<u64> = 3..5;
 const MIB: u64 = 1 << 20;
 
 /// The configuration, in which one rule changes from round to round: its life, and whether its
@@ -26,7 +27,8 @@ pub fn config(memcached: &str, round: u64) -> String {
         "[table]\nvalue_bytes_max = \"16KiB\"\naverage_entry_bytes = 4096\n\
          [defaults]\nttl = \"1h\"\nwrite = \"l1-only\"\n\
          [l2]\naddress = \"{memcached}\"\n\
-         [[policy]]\nprefix = \"pin:\"\nwrite = \"l1-only\"\nevict = \"never\"\nshare_max = \"5%\"\n\
+         [[policy]]\nprefix = \"pin:\"\nwrite = \"l1-only\"\n\
+         evict = \"never\"\nshare_max = \"5%\"\n\
          [[policy]]\nprefix = \"turn:\"\nwrite = \"l1-only\"\n{turn}\n\
          [[policy]]\nprefix = \"below:\"\nwrite = \"through\"\n"
     )
@@ -85,8 +87,8 @@ pub fn round(
     let _ = client.admin().reload_policy_within(Duration::from_secs(5));
     // A pause, after which the daemon must be rung.
     std::thread::sleep(Duration::from_millis(1));
-    if since_start % ROUNDS_PER_MOVE == FIRST_MOVE && !is_over() {
-        let size = if since_start < ROUNDS_PER_MOVE { 10 } else { 8 };
+    if MOVES.contains(&(since_start % MOVES_EVERY)) && !is_over() {
+        let size = if since_start % MOVES_EVERY == MOVES.start { 10 } else { 8 };
         std::thread::scope(|scope| {
             let moved = scope.spawn(|| client.admin().resize(Some(size * MIB), None).is_ok());
             while !moved.is_finished() && !is_over() {

@@ -8,13 +8,13 @@
 //! |---|---|
 //! | `reads` | a read returns what was acknowledged before it began, or later (W7, P1-P3, P7, P9) |
 //! | `never back` | what L1 shows never goes back to an older value |
-//! | `agreement` | when nothing is under way, L1 and a readable L2 have what L3 has (P7, P12, P13) |
+//! | `agreement` | at rest, L1 and a readable L2 have what L3 has (P7, P12, P13) |
 //! | `one flight` | at most one flight can be joined (P10) |
 //!
 //! Each rule that is left out must break one of them. That nothing is filled while a write is in
-//! progress (P7) is part of the model, but adds nothing to the order of each connection. Outside of this model: P5 and P11, which
-//! concern invalidations from other hosts; P4, which is not built; P6 and P8, which need a second
-//! host and time; S1 to S5, which the kills at fault points test.
+//! progress (P7) is part of the model, but adds nothing to the order of each connection. Outside of
+//! this model: P5 and P11, which concern invalidations from other hosts; P4, which is not built; P6
+//! and P8, which need a second host and time; S1 to S5, which the kills at fault points test.
 
 mod owner;
 mod tests;
