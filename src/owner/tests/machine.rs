@@ -274,11 +274,11 @@ impl Machine {
     fn kill(self) -> Machine {
         let Machine { scene, mut l3, writers, former, mut is_excused, .. } = self;
         let mut sent: Vec<Former> = former.into();
-        let open = scene.script.borrow().jobs.iter().filter_map(|job| match job {
-            Job::Set { key, value, .. } => Some(Former { key: number(key), change: change(value) }),
-            _ => None,
-        });
-        sent.extend(open.collect::<Vec<_>>());
+        for job in &scene.script.borrow().jobs {
+            if let Job::Set { key, value, .. } = job {
+                sent.push(Former { key: number(key), change: change(value) });
+            }
+        }
         // Half of what was sent is carried out before the next owner has the session ended.
         for Former { key, change } in sent.into_iter().step_by(2) {
             l3[key] = change;

@@ -109,7 +109,9 @@ impl Scene<'_> {
         let what = format!("{}:{}", fault.name, fault.nth);
         let armed = |name: &str, nth: u64| Start {
             fault: Some(format!("{name}:{nth}")),
-            is_damaged: ["made.", "former."].iter().any(|part| name.starts_with(part)),
+            is_damaged: ["made.", "former.", "note.clock"]
+                .iter()
+                .any(|part| name.starts_with(part)),
             ..Start::default()
         };
         let mut starts = vec![armed(&fault.name, fault.nth)];

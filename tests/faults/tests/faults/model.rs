@@ -13,7 +13,7 @@ pub const PINNED: usize = 100;
 pub const CHANGING: usize = 300;
 const KEYS: usize = KEPT + CHANGING;
 /// Of a reader, between two looks at all keys.
-const PAUSE: Duration = Duration::from_millis(3);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The name of a key.
 pub fn key(number: usize) -> String {
