@@ -314,12 +314,16 @@ impl<'a> PreparedEntry<'a> {
         // entry, so its parts follow one another and end with the entry.
         unsafe {
             for (index, word) in words.into_iter().enumerate() {
+                crate::fault_point!("entry.header");
                 memory.store(at + index, word);
             }
             if header.marks & MARK_FLAGS != 0 {
+                crate::fault_point!("entry.flags");
                 memory.store(at + 3, u64::from(entry.flags));
             }
+            crate::fault_point!("entry.key");
             memory.copy_in(at + header.key_word(), entry.key);
+            crate::fault_point!("entry.value");
             memory.copy_in(at + header.value_word(), entry.value);
         }
     }

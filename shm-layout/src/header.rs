@@ -244,6 +244,7 @@ impl Identity {
     pub unsafe fn store(&self, memory: &impl MemoryMut) {
         for start in IDENTITY_COPIES {
             for (index, word) in self.pack().into_iter().enumerate() {
+                crate::fault_point!("identity.word");
                 // SAFETY: both copies lie in the header.
                 unsafe { memory.store(start + index, word) };
             }

@@ -19,6 +19,7 @@
 //! | where a read puts a value | [`receive`] |
 //! | write protocol W2-W5, W10; what the owner reads | [`mod@write`] |
 //! | the memory that a client shares with the daemon (W9) | [`mailbox`] |
+//! | names beside the stores, for tests that kill the process | [`fault`] |
 //!
 //! ```
 //! # #[cfg(feature = "heap")] {
@@ -47,7 +48,7 @@
 //! # }
 //! # Ok::<(), shm_layout::LayoutError>(())
 //! ```
-#![cfg_attr(not(any(test, feature = "heap")), no_std)]
+#![cfg_attr(not(any(test, feature = "heap", feature = "fault-points")), no_std)]
 #![deny(missing_docs)]
 
 #[cfg(not(target_pointer_width = "64"))]
@@ -57,6 +58,7 @@ compile_error!("the table's words are little-endian");
 
 pub mod entry;
 pub mod error;
+pub mod fault;
 pub mod geometry;
 pub mod hash;
 pub mod header;

@@ -102,10 +102,12 @@ pub trait MemoryMut: Memory {
     unsafe fn copy_in(&self, to: usize, bytes: &[u8]) {
         let (chunks, tail) = bytes.as_chunks::<WORD_BYTES>();
         for (index, chunk) in chunks.iter().enumerate() {
+            crate::fault_point!("bytes.word");
             // SAFETY: `index` is below the whole words of `bytes`.
             unsafe { self.store(to + index, u64::from_le_bytes(*chunk)) };
         }
         if !tail.is_empty() {
+            crate::fault_point!("bytes.tail");
             // SAFETY: with a tail, `words_for` counts one word beyond the whole ones.
             unsafe { self.store(to + chunks.len(), padded(tail)) };
         }

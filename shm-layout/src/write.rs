@@ -47,9 +47,11 @@ impl<M: MemoryMut> Writer<M> {
         let writer = Writer { memory, geometry, one_owner: PhantomData };
         for segment in 0..geometry.segment_count() {
             if let Some(word) = geometry.generation(segment) {
+                crate::fault_point!("create.generation");
                 writer.store(word, FIRST_GENERATION);
             }
         }
+        crate::fault_point!("create.identity");
         // SAFETY: the header is part of the table.
         unsafe { geometry.identity().store(&writer.memory) };
         writer
@@ -124,6 +126,7 @@ impl<M: MemoryMut> Writer<M> {
         hash: KeyHash,
     ) -> Result<(), LayoutError> {
         let word = self.resolve(at, entry.words()).ok_or(LayoutError::OutOfSegment)?;
+        crate::fault_point!("append.entry");
         // SAFETY: `resolve` found all words of the entry inside a segment of this table.
         unsafe { entry.store(&self.memory, word, self.geometry.hasher(), hash) };
         Ok(())
@@ -139,6 +142,7 @@ impl<M: MemoryMut> Writer<M> {
             return Err(LayoutError::OutOfSegment);
         };
         for index in 0..words {
+            crate::fault_point!("copy.word");
             self.store(target + index, self.load(source + index));
         }
         Ok(())
@@ -159,6 +163,7 @@ impl<M: MemoryMut> Writer<M> {
     /// stored before. Partners with the third fence of R4.
     pub fn publish(&self, slot: usize, hash: KeyHash, at: Location) {
         self.memory.fence_release();
+        crate::fault_point!("publish.slot");
         self.store_slot(slot, SlotWord::pack(hash, self.geometry.position(at)));
     }
 
@@ -170,12 +175,15 @@ impl<M: MemoryMut> Writer<M> {
     pub fn swap_slots(&self, slot: usize, other: usize) {
         let (word, other_word) = (self.slot(slot), self.slot(other));
         // No fence: the release fence of each word's publication also precedes these stores.
+        crate::fault_point!("swap.first");
         self.store_slot(other, word);
+        crate::fault_point!("swap.second");
         self.store_slot(slot, other_word);
     }
 
     /// Empties a slot.
     pub fn clear(&self, slot: usize) {
+        crate::fault_point!("clear.slot");
         self.store_slot(slot, SlotWord::EMPTY);
     }
 
@@ -183,7 +191,9 @@ impl<M: MemoryMut> Writer<M> {
     /// stores the new one, and whoever sees the new one sees that: the key never has two slots
     /// (W10).
     pub fn move_slot(&self, from: usize, to: usize, hash: KeyHash, at: Location) {
+        crate::fault_point!("move.clear");
         self.clear(from);
+        crate::fault_point!("move.publish");
         self.publish(to, hash, at);
     }
 
@@ -194,6 +204,7 @@ impl<M: MemoryMut> Writer<M> {
         if let Some(word) = self.geometry.generation(segment) {
             let generation = self.load(word);
             if is_stable(generation) {
+                crate::fault_point!("recycle.odd");
                 self.store(word, generation + 1);
             }
             self.memory.fence_release();
@@ -206,6 +217,7 @@ impl<M: MemoryMut> Writer<M> {
         if let Some(word) = self.geometry.generation(segment) {
             let generation = self.load(word);
             self.memory.fence_release();
+            crate::fault_point!("recycle.even");
             self.store(word, (generation | 1).wrapping_add(1).max(FIRST_GENERATION));
         }
     }
@@ -218,7 +230,9 @@ impl<M: MemoryMut> Writer<M> {
     /// Stores a segment's role and sequence number, for a restart.
     pub fn set_segment(&self, segment: u32, role: Role, sequence: u64) {
         if let Some(word) = self.geometry.segment_header(segment) {
+            crate::fault_point!("segment.role");
             self.store(word + ROLE, role as u64);
+            crate::fault_point!("segment.sequence");
             self.store(word + SEQUENCE, sequence);
         }
     }
@@ -228,7 +242,9 @@ impl<M: MemoryMut> Writer<M> {
     /// entry that a slot can refer to.
     pub fn set_filled(&self, segment: u32, bytes: u64, earliest_expiry: u32) {
         if let Some(word) = self.geometry.segment_header(segment) {
+            crate::fault_point!("segment.filled");
             self.store(word + FILLED, bytes);
+            crate::fault_point!("segment.expiry");
             self.store(word + EARLIEST_EXPIRY, u64::from(earliest_expiry));
         }
     }

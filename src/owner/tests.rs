@@ -5,6 +5,7 @@
 //! likes.
 
 mod flushes;
+mod machine;
 mod reload;
 
 use super::*;
@@ -46,6 +47,7 @@ impl Replies for Given {
 struct Script {
     jobs: VecDeque<Job>,
     events: VecDeque<TierEvent>,
+    epoch: u64,
 }
 
 /// Tiers that follow the script.
@@ -97,7 +99,7 @@ impl Tiers for ScriptedTiers {
     fn allow_l2_ttl(&mut self, _: Duration) {}
 
     fn epoch(&self, _: Tier) -> u64 {
-        0
+        self.0.borrow().epoch
     }
 
     fn stats(&self) -> TiersStats {
@@ -109,7 +111,7 @@ struct Scene {
     owner: Owner,
     given: Given,
     script: Rc<RefCell<Script>>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Scene {
@@ -118,7 +120,17 @@ impl Scene {
     }
 
     fn with(rule: Rule) -> Scene {
-        let directory = tempfile::tempdir().unwrap();
+        Scene::over(tempfile::tempdir().unwrap(), rule)
+    }
+
+    /// The next owner of the same table.
+    fn restarted(self) -> Scene {
+        let Scene { owner, directory, .. } = self;
+        drop(owner);
+        Scene::over(directory, Rule::default())
+    }
+
+    fn over(directory: tempfile::TempDir, rule: Rule) -> Scene {
         let plan = Plan {
             table_bytes: 5 << 20,
             value_bytes_max: 1000,
@@ -138,7 +150,7 @@ impl Scene {
         let script = Rc::new(RefCell::new(Script::default()));
         let tiers = Box::new(ScriptedTiers(Rc::clone(&script)));
         let owner = Owner::new(tables, 1000, DAY, Some(tiers));
-        Scene { owner, given: Given::default(), script, _directory: directory }
+        Scene { owner, given: Given::default(), script, directory }
     }
 
     fn ask(&mut self, origin: Origin, request: Request<'_>) {

@@ -4,6 +4,7 @@ use super::Table;
 use super::epoch::Shift;
 use super::pins::{Full, PutError};
 use shm_layout::entry::{MARK_STRICT, tick};
+use shm_layout::fault_point;
 use shm_layout::slot::SLOTS;
 use shm_layout::{Entry, MemoryMut};
 
@@ -14,8 +15,10 @@ impl<M: MemoryMut> Table<M> {
     /// Makes this empty table the successor of `old`, which has the same hash seed: takes over its
     /// versions, floors and limits.
     pub(super) fn inherit<N: MemoryMut>(&mut self, old: &Table<N>) {
+        fault_point!("carry.inherit");
         self.writer.inherit(&old.writer);
         let shift = Shift::between(old, self);
+        fault_point!("carry.clock");
         self.writer.set_clock_offset(old.writer.clock_offset().wrapping_sub(shift.ns()));
         self.instance = old.instance;
         self.next_version = old.next_version;

@@ -8,6 +8,7 @@ use l1d_wire::mapping::{Access, Mapping, hugetlb_page_bytes};
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, posix_fallocate, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, ftruncate, unlinkat};
+use shm_layout::fault_point;
 use shm_layout::header::{HEADER_BYTES, Identity, STATE, USABLE_SEGMENTS, VERSION_CEILING};
 use shm_layout::memory::WORD_BYTES;
 use shm_layout::{Geometry, MappedMut, Memory};
@@ -128,7 +129,9 @@ impl Directory {
         let _ = unlinkat(&self.fd, NUMBERS_UNFINISHED, UnlinkatFlags::NoRemoveDir);
         let mode = Mode::from_bits_truncate(0o600);
         let fd = openat(&self.fd, NUMBERS_UNFINISHED, flags, mode)?;
+        fault_point!("numbers.write");
         fs::File::from(fd).write_all(bytes)?;
+        fault_point!("numbers.rename");
         Ok(renameat(&self.fd, NUMBERS_UNFINISHED, &self.fd, NUMBERS)?)
     }
 
@@ -276,6 +279,7 @@ impl Directory {
         if let Ok(mapping) = map(&fd, bytes.min(HEADER_BYTES as u64)) {
             // SAFETY: page-aligned and mapped; the lock makes this process the only writer.
             let memory = unsafe { MappedMut::new(mapping.base()) };
+            fault_point!("former.supersede");
             // SAFETY: the state word is part of the bytes that are mapped.
             unsafe { shm_layout::write::supersede(&memory) };
         }

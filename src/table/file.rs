@@ -5,6 +5,7 @@ use super::pages::Allocator;
 use l1d_wire::mapping::Mapping;
 use l1d_wire::pages::Pages;
 use l1d_wire::policy::PolicySet;
+use shm_layout::fault_point;
 use shm_layout::header::Identity;
 use shm_layout::{Geometry, LayoutError, MappedMut, Plan, Writer};
 use std::io;
@@ -197,6 +198,7 @@ impl Opened {
         let memory = unsafe { MappedMut::new(file.mapping.base()) };
         // SAFETY: the mapping has the bytes of this geometry, all zero.
         let writer = unsafe { Writer::create(memory, geometry) };
+        fault_point!("create.usable");
         writer.set_usable_segments(usable);
         Opened { table: Table::new(writer), file }
     }

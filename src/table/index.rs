@@ -2,6 +2,7 @@
 
 use super::links::Why;
 use super::{Found, Table};
+use shm_layout::fault_point;
 use shm_layout::slot::SLOTS;
 use shm_layout::{Bucket, EntryHeader, KeyHash, Location, MemoryMut, SlotWord};
 
@@ -67,6 +68,7 @@ impl<M: MemoryMut> Table<M> {
             let there = lines.into_iter().find(|line| self.bucket_of(line.slot(0)) != here);
             let there = there.filter(|line| self.may_move(here, self.bucket_of(line.slot(0))));
             if let Some(empty) = there.and_then(|line| self.writer.empty_slot(line)) {
+                fault_point!("neighbour.move");
                 self.writer.move_slot(slot, empty, neighbour, found.at);
                 let uses = self.eviction.uses.get(slot);
                 self.eviction.uses.set(empty, uses);

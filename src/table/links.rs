@@ -1,6 +1,7 @@
 //! Links: the slots that refer to entries, and what is counted of entries as they come and go.
 
 use super::{Found, Table};
+use shm_layout::fault_point;
 use shm_layout::{EntryHeader, Location, MemoryMut};
 
 /// Why an entry leaves the table.
@@ -23,6 +24,7 @@ pub(super) enum Why {
 impl<M: MemoryMut> Table<M> {
     /// Clears the slot of an entry that leaves the table, and counts that.
     pub(super) fn unlink(&mut self, found: &Found, why: Why) {
+        fault_point!("unlink.clear");
         self.writer.clear(found.slot);
         self.count_dead(found);
         let counters = &mut self.counters;
@@ -43,6 +45,7 @@ impl<M: MemoryMut> Table<M> {
 
     /// Clears a slot in use that refers to no possible entry.
     pub(super) fn unlink_torn(&mut self, slot: usize) {
+        fault_point!("unlink.torn");
         self.writer.clear(slot);
         self.eviction.uses.set(slot, 0);
         self.slots_used = self.slots_used.saturating_sub(1);

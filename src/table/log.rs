@@ -5,6 +5,7 @@
 //! the live part of a segment that is reclaimed, and another for the pinned part of one.
 
 use shm_layout::entry::NEVER;
+use shm_layout::fault_point;
 use shm_layout::memory::WORD_BYTES;
 use shm_layout::segment::Role;
 use shm_layout::{EntryHeader, Location, MemoryMut, Writer};
@@ -198,6 +199,7 @@ impl Log {
             is_counted: false,
             ..Segment::EMPTY
         };
+        fault_point!("adopt.segment");
         writer.set_segment(number, role, sequence);
         self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
         self.closed[Queue::Main.index()].push_back(number);
@@ -227,7 +229,9 @@ impl Log {
         *self.segment(next) =
             Segment { role: Role::Open, queue, sequence, born: epoch, ..Segment::EMPTY };
         // Filled first: a restart that sees the new role must not see the old extent.
+        fault_point!("open.filled");
         writer.set_filled(next, 0, NEVER);
+        fault_point!("open.segment");
         writer.set_segment(next, Role::Open, sequence);
         self.open[stream.index()] = Some(next);
         Some(next)
@@ -241,6 +245,7 @@ impl Log {
         let segment = self.segment(old);
         segment.role = Role::Closed;
         segment.sequence = sequence;
+        fault_point!("close.segment");
         writer.set_segment(old, Role::Closed, sequence);
         self.closed[stream.queue().index()].push_back(old);
     }
@@ -254,6 +259,7 @@ impl Log {
         let segment = self.segment(number);
         segment.role = Role::Open;
         segment.queue = stream.queue();
+        fault_point!("reopen.segment");
         writer.set_segment(number, Role::Open, segment.sequence);
         self.open[stream.index()] = Some(number);
     }
@@ -280,6 +286,7 @@ impl Log {
         segment.queue = queue;
         segment.sequence = sequence;
         segment.born = epoch;
+        fault_point!("requeue.segment");
         writer.set_segment(number, Role::Closed, sequence);
         self.closed[queue.index()].push_back(number);
     }
@@ -288,6 +295,7 @@ impl Log {
     pub(super) fn release<M: MemoryMut>(&mut self, writer: &Writer<M>, number: u32) {
         self.leave(number);
         *self.segment(number) = Segment::EMPTY;
+        fault_point!("release.segment");
         writer.set_segment(number, Role::Free, 0);
         self.free.push_back(number);
     }
@@ -335,6 +343,7 @@ impl Log {
         segment.latest_expiry = segment.latest_expiry.max(header.expiry);
         segment.oldest_version = segment.oldest_version.min(header.version);
         let bytes = u64::from(segment.filled_words) * WORD_BYTES as u64;
+        fault_point!("fill.filled");
         writer.set_filled(at.segment, bytes, segment.earliest_expiry);
     }
 

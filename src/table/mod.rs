@@ -60,6 +60,7 @@ use eviction::Eviction;
 use links::Why;
 use log::{Log, Queue};
 use shm_layout::entry::{NEVER, tick};
+use shm_layout::fault_point;
 use shm_layout::header::POLICIES;
 use shm_layout::{Entry, EntryHeader, KeyHash, Location, MemoryMut, PreparedEntry, Writer};
 use stats::Counters;
@@ -125,6 +126,7 @@ impl<M: MemoryMut> Table<M> {
     pub fn new(writer: Writer<M>) -> Table<M> {
         let (segments, usable) = (writer.geometry().segment_count(), writer.usable_segments());
         let mut table = Table::over(writer, Log::new(segments, usable));
+        fault_point!("create.instance");
         table.instance = table.writer.next_instance();
         table
     }
@@ -161,6 +163,7 @@ impl<M: MemoryMut> Table<M> {
     /// Adds the segments below `usable`, whose memory was allocated, to the log (W1).
     pub(super) fn add_usable(&mut self, usable: u32) {
         // First: a kill in between costs nothing, the other way round it would cost entries.
+        fault_point!("grow.usable");
         self.writer.set_usable_segments(usable);
         self.log.add_usable(usable);
         self.budgets.set_log_words(self.usable_words());
@@ -207,6 +210,7 @@ impl<M: MemoryMut> Table<M> {
     fn admit_version(&mut self, version: u64) {
         if version > self.version_ceiling {
             self.version_ceiling = version + VERSIONS_RESERVED;
+            fault_point!("admit.ceiling");
             self.writer.set_version_ceiling(self.version_ceiling);
         }
         self.next_version = self.next_version.max(version + 1);
@@ -267,6 +271,7 @@ impl<M: MemoryMut> Table<M> {
         let at = self.reserve(words, queue, now).ok_or(PutError::Full(Full::Table))?;
         let old = if self.eviction.reclaimed == reclaimed { old } else { self.find(key, hash) };
         self.admit_version(version);
+        fault_point!("put.append");
         self.writer.append(at, entry, hash)?;
         let header = entry.header();
         self.log.fill(&self.writer, at, &header);
@@ -278,6 +283,7 @@ impl<M: MemoryMut> Table<M> {
             }
             None => (self.choose_slot(hash, now), uses),
         };
+        fault_point!("put.publish");
         self.writer.publish(slot, hash, at);
         self.count_live(slot, at, &header, uses);
         self.keep_pace(words, queue, now);
@@ -353,6 +359,7 @@ impl<M: MemoryMut> Table<M> {
     /// Hides everything stored under these numbers of policies with a version below `floor`.
     fn hide_policies(&mut self, policies: &[u8], floor: u64) {
         for policy in policies {
+            fault_point!("hide.floor");
             self.writer.raise_policy_floor(*policy, floor);
             self.pins.hide(*policy);
         }

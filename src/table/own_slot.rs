@@ -1,6 +1,7 @@
 //! A key's own slot, which a read tries first.
 
 use super::Table;
+use shm_layout::fault_point;
 use shm_layout::{KeyHash, MemoryMut};
 
 impl<M: MemoryMut> Table<M> {
@@ -17,6 +18,7 @@ impl<M: MemoryMut> Table<M> {
         if self.pins.is_any() && self.at_slot(own).is_some_and(|at| self.pins.holds(&at.header)) {
             return;
         }
+        fault_point!("own.swap");
         self.writer.swap_slots(slot, own);
         self.eviction.uses.set(own, uses);
         self.eviction.uses.set(slot, uses_there);

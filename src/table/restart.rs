@@ -2,6 +2,7 @@
 //! S5). Readers go on throughout.
 
 use super::{Log, Table};
+use shm_layout::fault_point;
 use shm_layout::memory::WORD_BYTES;
 use shm_layout::segment::Role;
 use shm_layout::slot::SLOTS;
@@ -14,8 +15,11 @@ impl<M: MemoryMut> Table<M> {
     #[must_use]
     pub fn take_over(writer: Writer<M>) -> Table<M> {
         // S3, in this order. Invalidations of strict entries were not received meanwhile.
+        fault_point!("restart.lease");
         writer.set_lease_until(0);
+        fault_point!("restart.floor");
         writer.raise_strict_floor(writer.version_ceiling() + 1);
+        fault_point!("restart.instance");
         let instance = writer.next_instance();
 
         let segments = writer.geometry().segment_count();
@@ -32,6 +36,7 @@ impl<M: MemoryMut> Table<M> {
             if unusable[number as usize] {
                 // Also if only its header is damaged: a reader may be copying one of its entries,
                 // and must see another generation once new entries are stored there.
+                fault_point!("restart.odd");
                 table.writer.begin_recycling(number);
             }
         }
@@ -39,7 +44,9 @@ impl<M: MemoryMut> Table<M> {
         table.take_over_index(&unusable);
         for number in 0..segments {
             if unusable[number as usize] {
+                fault_point!("restart.even");
                 table.writer.end_recycling(number);
+                fault_point!("restart.free");
                 table.writer.set_segment(number, Role::Free, 0);
                 if number < usable {
                     table.log.free.push_back(number);
@@ -80,6 +87,7 @@ impl<M: MemoryMut> Table<M> {
                     continue;
                 }
                 if (0..index).any(|before| self.writer.slot(bucket.slot(before)) == word) {
+                    fault_point!("restart.duplicate");
                     self.writer.clear(slot);
                     continue;
                 }
@@ -91,6 +99,7 @@ impl<M: MemoryMut> Table<M> {
                 if usable {
                     self.slots_used += 1;
                 } else {
+                    fault_point!("restart.slot");
                     self.writer.clear(slot);
                     self.counters.torn += 1;
                 }

@@ -18,7 +18,7 @@ use crate::advise::{Advisor, Estimate, Known};
 use l1d_wire::policy::{Evict, PolicySet};
 use l1d_wire::snapshot::Move;
 use shm_layout::entry::tick;
-use shm_layout::{Entry, Geometry, KeyHash, LayoutError, MappedMut, Plan};
+use shm_layout::{Entry, Geometry, KeyHash, LayoutError, MappedMut, Plan, fault_point};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -101,6 +101,7 @@ impl Tables {
         tables.taken_over = true;
         tables.adopt_policy(&policy);
         tables.limit_policies();
+        fault_point!("adopt.serving");
         tables.current().writer().open_for_readers();
         if !fits && let Err(error) = tables.begin_move(&plan) {
             tracing::warn!(%error, "the table keeps the shape that it was left in");
@@ -130,8 +131,11 @@ impl Tables {
         let file = directory.create(bytes, geometry.bytes_up_to(first), &options)?;
         let mut current = Opened::create(file, geometry, first);
         current.table.begin_after(directory.version_to_begin_after());
+        fault_point!("made.serving");
         current.table.writer().open_for_readers();
+        fault_point!("made.supersede");
         directory.supersede_existing();
+        fault_point!("made.publish");
         directory.publish()?;
         let mut tables = Tables::of(current, directory, options);
         tables.replaced = replaced;
@@ -422,8 +426,10 @@ impl Tables {
     /// Notes in the table, for the next daemon, whether anything below is unsettled, and over which
     /// session with L3. A successor that is being made gets it as well.
     pub fn set_unsettled(&mut self, unsettled: Option<[u64; 2]>) {
+        fault_point!("note.unsettled");
         self.current.table.writer().set_unsettled(unsettled);
         if let Some(successor) = self.filling() {
+            fault_point!("note.unsettled-successor");
             successor.writer().set_unsettled(unsettled);
         }
     }
@@ -436,8 +442,10 @@ impl Tables {
 
     /// Stores what readers add to their clock (R7), in nanoseconds.
     pub fn set_clock_offset(&mut self, offset_ns: u64) {
+        fault_point!("note.clock");
         self.current.table.writer().set_clock_offset(offset_ns);
         if let Some((successor, shift)) = self.filling_from() {
+            fault_point!("note.clock-successor");
             successor.writer().set_clock_offset(offset_ns.wrapping_sub(shift.ns()));
         }
     }

@@ -58,12 +58,14 @@ impl<M: AtomicMemory> Mailbox<M> {
     /// Client: prepares the lane for the reply to its request `sequence`, or for the next piece of
     /// the reply. To be called before the record is pushed.
     pub fn open_lane(&self, lane: usize, sequence: u32) {
+        crate::fault_point!("lane.open");
         self.store(self.lane_word(lane), word(sequence, WAITING));
     }
 
     /// Client: as [`open_lane`](Self::open_lane), for a request whose reply makes the descriptor
     /// readable.
     pub fn open_polled_lane(&self, lane: usize, sequence: u32) {
+        crate::fault_point!("lane.open-polled");
         self.store(self.lane_word(lane), word(sequence, POLLED));
     }
 
@@ -96,6 +98,7 @@ impl<M: AtomicMemory> Mailbox<M> {
     pub fn sleep_in(&self, lane: usize, sequence: u32) -> Option<u32> {
         let index = self.lane_word(lane);
         let (waiting, sleeping) = (word(sequence, WAITING), word(sequence, SLEEPING));
+        crate::fault_point!("lane.sleep");
         // SAFETY: a word of the mailbox.
         let slept = self.load(index) == sleeping
             || unsafe { self.memory.compare_exchange(index, waiting, sleeping) };
@@ -110,9 +113,11 @@ impl<M: AtomicMemory> Mailbox<M> {
     pub fn answer(&self, lane: usize, sequence: u32, bytes: &[u8], more: bool) -> Wakes {
         assert!(bytes.len() <= self.shape.lane_bytes && lane < self.shape.lanes);
         let to = self.shape.replies() + lane * self.shape.lane_words();
+        crate::fault_point!("reply.bytes");
         // SAFETY: the lane has that many bytes in this mailbox, which only the owner writes.
         unsafe { self.memory.copy_in(to, bytes) };
         let high = bytes.len() as u64 | if more { MORE } else { 0 };
+        crate::fault_point!("reply.ready");
         // Release: partner of the acquire in `reply`. SAFETY: a word of the mailbox.
         let before =
             unsafe { self.memory.swap(self.lane_word(lane), word(sequence, READY) | high << 32) };

@@ -211,6 +211,7 @@ impl<M: AtomicMemory> Mailbox<M> {
 
     /// Client: publishes the processor that it sends requests from.
     pub fn set_client_cpu(&self, cpu: u32) {
+        crate::fault_point!("client.cpu");
         self.store(CLIENT_CPU, u64::from(cpu) + 1);
     }
 
@@ -221,6 +222,7 @@ impl<M: AtomicMemory> Mailbox<M> {
 
     /// Client: publishes the value of a counter.
     pub fn set_counter(&self, counter: Counter, count: u64) {
+        crate::fault_point!("client.counter");
         self.store(COUNTERS + counter as usize, count);
     }
 
@@ -231,11 +233,13 @@ impl<M: AtomicMemory> Mailbox<M> {
 
     /// Owner: publishes the processor that it runs on.
     pub fn set_owner_cpu(&self, cpu: u32) {
+        crate::fault_point!("owner.cpu");
         self.store(OWNER_CPU, u64::from(cpu) + 1);
     }
 
     /// Owner: says that clients are not to spin for replies.
     pub fn discourage_spinning(&self) {
+        crate::fault_point!("owner.discourage");
         self.store(OWNER_CPU, u64::MAX);
     }
 

@@ -33,10 +33,13 @@ impl<M: AtomicMemory> Mailbox<M> {
         let mark = shape.marks() + stripe * LINE_WORDS;
         // SAFETY: both are words of the stripe's line. Relaxed: counts that nothing is ordered by.
         let reported = unsafe {
+            crate::fault_point!("report.hits");
             self.memory.add(mark + 1, hits.wrapping_mul(hashes.len() as u64));
+            crate::fault_point!("report.mark");
             self.memory.add(mark, hashes.len() as u64)
         };
         for (hash, position) in hashes.iter().zip(0..) {
+            crate::fault_point!("report.hash");
             self.store(self.report_word(stripe, reported.wrapping_add(position)), *hash);
         }
     }

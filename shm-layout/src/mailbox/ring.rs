@@ -125,20 +125,24 @@ impl<M: AtomicMemory> Producer<M> {
                 return Err(Full);
             }
         }
+        crate::fault_point!("push.head");
         self.store_at(self.produced, pack(head, bytes.len()));
         let begin = self.index(self.produced + 1);
         let until_end = (shape.ring_words - begin) * WORD_BYTES;
         let (first, rest) = bytes.split_at(bytes.len().min(until_end));
         // SAFETY: both parts lie in the ring, in words that only this end writes now.
         unsafe {
+            crate::fault_point!("push.bytes");
             self.mailbox.memory.copy_in(shape.ring() + begin, first);
             if !rest.is_empty() {
+                crate::fault_point!("push.wrapped");
                 self.mailbox.memory.copy_in(shape.ring(), rest);
             }
         }
         self.produced += words;
         // Partner: the acquire fence of `Consumer::look`.
         self.mailbox.memory.fence_release();
+        crate::fault_point!("push.produced");
         self.mailbox.store(PRODUCED, self.produced);
         Ok(())
     }
@@ -162,11 +166,15 @@ impl<M: AtomicMemory> Mailbox<M> {
         self.memory.fence_seq_cst();
         match self.load(RING_ME) {
             0 => false,
-            // SAFETY: a word of the mailbox. If the exchange fails, another thread rings, unless
-            // the owner has announced its end meanwhile.
-            ASLEEP => unsafe {
-                self.memory.compare_exchange(RING_ME, ASLEEP, 0) || self.load(RING_ME) == ENDING
-            },
+            ASLEEP => {
+                crate::fault_point!("push.ring");
+                // SAFETY: a word of the mailbox. If the exchange fails, another thread rings,
+                // unless the owner has announced its end meanwhile.
+                unsafe {
+                    self.memory.compare_exchange(RING_ME, ASLEEP, 0)
+                        || self.load(RING_ME) == ENDING
+                }
+            }
             _ => true,
         }
     }
@@ -183,6 +191,7 @@ impl<M: AtomicMemory> Mailbox<M> {
     /// 1, until the ring has room. The thread must try [`Producer::push`] once more before it
     /// sleeps.
     pub fn want_room(&self) {
+        crate::fault_point!("room.want");
         self.store(ROOM_WANTED, 1);
         // Partner: the fence of `Consumer::wakes_for_room`.
         self.memory.fence_seq_cst();
@@ -280,6 +289,7 @@ impl<M: AtomicMemory> Consumer<M> {
         // Partner: the acquire fence of `Producer::push`. The copy is complete before the room is
         // free.
         self.mailbox.memory.fence_release();
+        crate::fault_point!("consume.mark");
         self.mailbox.store(CONSUMED, self.consumed);
         Ok((head, count))
     }
@@ -293,6 +303,7 @@ impl<M: AtomicMemory> Consumer<M> {
         if self.asks_to_be_rung(ASLEEP)? {
             return Ok(true);
         }
+        crate::fault_point!("sleep.withdraw");
         self.mailbox.store(RING_ME, 0);
         Ok(false)
     }
@@ -309,6 +320,7 @@ impl<M: AtomicMemory> Consumer<M> {
 
     /// Returns whether the ring is empty after the request could be seen.
     fn asks_to_be_rung(&mut self, request: u64) -> Result<bool, Broken> {
+        crate::fault_point!("sleep.ask");
         self.mailbox.store(RING_ME, request);
         // Partner: the fence of `Mailbox::must_ring`.
         self.mailbox.memory.fence_seq_cst();
@@ -318,6 +330,7 @@ impl<M: AtomicMemory> Consumer<M> {
     /// Withdraws the request of [`may_sleep`](Self::may_sleep) to be rung, because the owner polls
     /// the mailbox again. A client that does not see this in time only rings once too often.
     pub fn stay_awake(&self) {
+        crate::fault_point!("sleep.end");
         self.mailbox.store(RING_ME, 0);
     }
 
@@ -326,6 +339,7 @@ impl<M: AtomicMemory> Consumer<M> {
     pub fn wakes_for_room(&self) -> bool {
         // Partner: the fence of `Mailbox::want_room`.
         self.mailbox.memory.fence_seq_cst();
+        crate::fault_point!("room.wake");
         // SAFETY: a word of the mailbox.
         self.mailbox.load(ROOM_WANTED) != 0
             && unsafe { self.mailbox.memory.swap(ROOM_WANTED, 0) } != 0

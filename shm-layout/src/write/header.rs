@@ -12,12 +12,14 @@ impl<M: MemoryMut> Writer<M> {
     /// Lets readers in. Whoever sees this state sees everything stored before.
     pub fn open_for_readers(&self) {
         self.memory.fence_release();
+        crate::fault_point!("state.serving");
         self.store(STATE, STATE_SERVING);
     }
 
     /// Sends readers to another table (R0).
     pub fn supersede(&self) {
         self.memory.fence_release();
+        crate::fault_point!("state.superseded");
         self.store(STATE, STATE_SUPERSEDED);
     }
 
@@ -25,6 +27,7 @@ impl<M: MemoryMut> Writer<M> {
     /// fence partners with the one of [`Reader::usable_bytes`](crate::Reader::usable_bytes).
     pub fn set_usable_segments(&self, segments: u32) {
         self.memory.fence_release();
+        crate::fault_point!("usable.segments");
         self.store(USABLE_SEGMENTS, u64::from(segments));
     }
 
@@ -35,6 +38,7 @@ impl<M: MemoryMut> Writer<M> {
 
     /// Allows versions up to `ceiling` to be given out (W5). Never lowers the ceiling.
     pub fn set_version_ceiling(&self, ceiling: u64) {
+        crate::fault_point!("version.ceiling");
         self.store(VERSION_CEILING, ceiling.max(self.version_ceiling()));
         // Before any entry with such a version.
         self.memory.fence_release();
@@ -48,6 +52,7 @@ impl<M: MemoryMut> Writer<M> {
     /// Counts one more owner, and returns the count.
     pub fn next_instance(&self) -> u64 {
         let instance = self.load(INSTANCE).wrapping_add(1);
+        crate::fault_point!("instance.next");
         self.store(INSTANCE, instance);
         instance
     }
@@ -57,15 +62,19 @@ impl<M: MemoryMut> Writer<M> {
     /// without readers.
     pub fn inherit<N: MemoryMut>(&self, other: &Writer<N>) {
         for word in [VERSION_CEILING, INSTANCE, POLICY_FINGERPRINT, POLICY_EPOCH] {
+            crate::fault_point!("inherit.owner");
             self.store(word, other.load(word));
         }
         for word in [UNSETTLED, SESSION[0], SESSION[1]] {
+            crate::fault_point!("inherit.unsettled");
             self.store(word, other.load(word));
         }
         for word in [STRICT_FLOOR, LEASE_UNTIL, CLOCK_OFFSET] {
+            crate::fault_point!("inherit.hot");
             self.store(word, other.load(word));
         }
         for word in POLICY_FLOORS..POLICY_FLOORS + POLICIES {
+            crate::fault_point!("inherit.floor");
             self.store(word, other.load(word));
         }
     }
@@ -81,6 +90,7 @@ impl<M: MemoryMut> Writer<M> {
         // One process's stores reach memory that outlives it in program order; the fence keeps the
         // compiler from changing that.
         self.memory.fence_release();
+        crate::fault_point!("policy.fingerprint");
         self.store(POLICY_FINGERPRINT, fingerprint);
     }
 
@@ -92,6 +102,7 @@ impl<M: MemoryMut> Writer<M> {
     /// Tells clients that another policy is in force, which the daemon must hand out by now: who
     /// sees the new epoch asks for it, so no fence is needed.
     pub fn set_policy_epoch(&self, epoch: u64) {
+        crate::fault_point!("policy.epoch");
         self.store(POLICY_EPOCH, epoch.max(self.policy_epoch()));
     }
 
@@ -102,10 +113,12 @@ impl<M: MemoryMut> Writer<M> {
         if let Some([server, client]) = session {
             // A kill in between must not leave one server with another one's client.
             for (word, value) in [(SESSION[1], 0), (SESSION[0], server), (SESSION[1], client)] {
+                crate::fault_point!("unsettled.session");
                 self.store(word, value);
                 self.memory.fence_release();
             }
         }
+        crate::fault_point!("unsettled.mark");
         self.store(UNSETTLED, u64::from(session.is_some()));
     }
 
@@ -117,6 +130,7 @@ impl<M: MemoryMut> Writer<M> {
     /// Hides all entries of `policy` with a version below `version`. Never lowers the floor (W5).
     pub fn raise_policy_floor(&self, policy: u8, version: u64) {
         let word = POLICY_FLOORS + policy as usize;
+        crate::fault_point!("policy.floor");
         self.store(word, version.max(self.load(word)));
     }
 
@@ -127,6 +141,7 @@ impl<M: MemoryMut> Writer<M> {
 
     /// Hides all strict entries with a version below `version`. Never lowers the floor (W5).
     pub fn raise_strict_floor(&self, version: u64) {
+        crate::fault_point!("strict.floor");
         self.store(STRICT_FLOOR, version.max(self.load(STRICT_FLOOR)));
     }
 
@@ -141,11 +156,13 @@ impl<M: MemoryMut> Writer<M> {
     /// partners with the one of R8.
     pub fn set_lease_until(&self, until_ns: u64) {
         self.memory.fence_release();
+        crate::fault_point!("lease.until");
         self.store(LEASE_UNTIL, until_ns);
     }
 
     /// Stores what readers add to CLOCK_MONOTONIC, in nanoseconds (R7).
     pub fn set_clock_offset(&self, offset_ns: u64) {
+        crate::fault_point!("clock.offset");
         self.store(CLOCK_OFFSET, offset_ns);
     }
 
@@ -161,6 +178,7 @@ impl<M: MemoryMut> Writer<M> {
 /// `memory` holds at least a header, and nobody else writes it.
 pub unsafe fn supersede(memory: &impl MemoryMut) {
     memory.fence_release();
+    crate::fault_point!("former.superseded");
     // SAFETY: the state word is part of the header.
     unsafe { memory.store(STATE, STATE_SUPERSEDED) };
 }

@@ -7,6 +7,7 @@
 use super::super::links::Why;
 use super::super::log::{Queue, Stream, words_of};
 use super::super::{Found, Table};
+use shm_layout::fault_point;
 use shm_layout::{KeyHash, Location, MemoryMut};
 
 /// Entries looked up together, so that the cache misses on their index lines overlap.
@@ -230,10 +231,12 @@ impl<M: MemoryMut> Table<M> {
             return self.log.requeue(&self.writer, victim, Queue::Main, epoch);
         }
         let is_torn = job.word != self.log.segment(victim).filled_words;
+        fault_point!("reclaim.odd");
         self.writer.begin_recycling(victim);
         if is_torn {
             self.clear_slots_of(victim);
         }
+        fault_point!("reclaim.even");
         self.writer.end_recycling(victim);
         self.log.release(&self.writer, victim);
         self.counters.recycled += 1;
@@ -306,10 +309,12 @@ impl<M: MemoryMut> Table<M> {
             self.eviction.is_ready = false;
         }
         let Some(to) = self.log.room(stream, words, segment_words) else { return false };
+        fault_point!("forward.copy");
         if self.writer.copy(found.at, to, words).is_err() {
             return false;
         }
         self.log.fill(&self.writer, to, &found.header);
+        fault_point!("forward.publish");
         self.writer.publish(found.slot, hash, to);
         self.count_dead(found);
         self.count_live(found.slot, to, &found.header, uses);

@@ -238,10 +238,14 @@ impl Tables {
     /// W11, the end: the successor takes the table's place.
     fn succeed(&mut self, mut successor: Opened) -> Result<(), MoveError> {
         successor.table.succeed(&self.current.table);
+        fault_point!("succeed.serving");
         successor.table.writer().open_for_readers();
+        fault_point!("succeed.supersede");
         self.current.table.writer().supersede();
+        fault_point!("succeed.publish");
         if let Err(error) = self.directory.publish() {
             // Nothing was acknowledged in the successor alone.
+            fault_point!("succeed.failed");
             self.current.table.writer().open_for_readers();
             self.directory.remove_unfinished();
             return Err(error.into());

@@ -4,7 +4,7 @@ use super::{Successor, Tables, successor};
 use crate::table::numbers::{Numbered, RuleChange, renumber};
 use crate::table::numbers_file::NumbersFile;
 use l1d_wire::policy::PolicySet;
-use shm_layout::{MappedMut, Writer};
+use shm_layout::{MappedMut, Writer, fault_point};
 
 /// Distinguishes the fingerprint of a change under way from those of policies.
 const UNDER_WAY: u64 = 0x5452_414e_5349_5431;
@@ -63,7 +63,10 @@ impl Tables {
     /// Tells clients that the policy in force is another one.
     pub fn announce_policy(&mut self) {
         let epoch = self.policy_epoch() + 1;
-        self.writers().for_each(|writer| writer.set_policy_epoch(epoch));
+        for writer in self.writers() {
+            fault_point!("announce.epoch");
+            writer.set_policy_epoch(epoch);
+        }
     }
 
     /// Removes the keys in `count` buckets from `start` on that now belong to another rule than the
@@ -170,7 +173,10 @@ impl Tables {
     }
 
     fn set_fingerprint(&mut self, fingerprint: u64) {
-        self.writers().for_each(|writer| writer.set_policy_fingerprint(fingerprint));
+        for writer in self.writers() {
+            fault_point!("settle.fingerprint");
+            writer.set_policy_fingerprint(fingerprint);
+        }
     }
 
     /// Of the table in force and of the one that is being filled.
