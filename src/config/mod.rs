@@ -65,6 +65,8 @@
 //! that user's own; see [`l1d_wire::place`].
 
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod host;
 mod origins;
 mod read;

@@ -26,6 +26,10 @@ mod tests;
 mod unix;
 
 pub use limits::Limits;
+#[cfg(any(test, fuzzing))]
+pub use mailbox::fuzzing::owner as mailbox_owner;
+#[cfg(test)]
+pub use mailbox::fuzzing::seeds as mailbox_seeds;
 pub use origin::Origin;
 pub use service::{Peer, Replies, Service};
 

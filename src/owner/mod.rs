@@ -21,10 +21,14 @@
 mod admin;
 
 mod changes;
+#[cfg(any(test, fuzzing))]
+mod double;
 mod explain;
 mod figures;
 mod flags;
 mod flight;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod history;
 mod keys;
 mod landing;

@@ -40,7 +40,7 @@ fn a_life_ends_at_the_same_moment_in_every_time_namespace() {
     if !has_time_namespaces("time namespaces") {
         return;
     }
-    // The second pair has the host's client and daemon behind and before each other.
+    // CLOCK_BOOTTIME may differ by less than CLOCK_MONOTONIC.
     for (monotonic, boottime) in [("5000", "5000"), ("100000", "7")] {
         for is_daemon_ahead in [true, false] {
             let ahead = ahead(monotonic, boottime);
