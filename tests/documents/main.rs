@@ -152,26 +152,48 @@ fn the_summary_lists_each_chapter_once() {
     assert_eq!(listed, chapters);
 }
 
-/// The hazard: a promise whose test is gone.
+/// The hazards: a promise whose test is gone, or that nobody has seen fail.
 #[test]
-fn each_promise_names_a_test_that_is_there() {
-    let promises = Document::read(&root().join("docs/src/promises.md"));
+fn each_promise_names_a_test_and_the_mechanism_without_which_it_fails() {
+    let promises = Document::read(&root().join("PROMISES.md"));
+    let file = std::fs::read_to_string(root().join("tests/mechanisms/mechanisms.toml")).unwrap();
+    let mechanisms: toml::Table = file.parse().unwrap();
+    let mechanisms = mechanisms["mechanism"].as_array().unwrap();
+    let without = |test: &str| {
+        let has = |mechanism: &&toml::Value| {
+            mechanism["tests"].as_array().unwrap().iter().any(|of| of.as_str() == Some(test))
+        };
+        mechanisms.iter().find(has).map(|mechanism| mechanism["without"].as_str().unwrap())
+    };
     let (mut faults, mut checked) = (Vec::new(), 0);
-    for (line, span) in promises.spans() {
-        let Some((file, test)) = span.split_once("::") else { continue };
+    for (line, text) in &promises.prose {
+        let cells: Vec<&str> =
+            text.split(" | ").map(|cell| cell.trim_matches([' ', '|', '`'])).collect();
+        let [_, test, fails_without] = cells[..] else { continue };
+        let Some((file, name)) = test.split_once("::") else { continue };
         checked += 1;
         let source = std::fs::read_to_string(root().join(file)).unwrap_or_default();
-        let is_test =
-            source.contains(&format!("fn {test}(")) || source.contains(&format!("def {test}("));
-        // What no test run includes is no proof; these are named in the text.
-        let is_left_out = source.contains("#[ignore") && file != "tests/neighbours.rs";
-        if is_left_out {
-            faults.push(format!("{}: {file} has tests that are left out", promises.at(line)));
+        if !source.contains(&format!("fn {name}(")) {
+            faults.push(format!("{}: {file} has no test {name}", promises.at(*line)));
         }
-        if !is_test {
-            faults.push(format!("{}: {file} has no test {test}", promises.at(line)));
+        // What no test run includes is no proof; these are named in the text.
+        let is_left_out = source.contains("#[ignore");
+        if is_left_out && file != "tests/neighbours.rs" {
+            faults.push(format!("{}: {file} has tests that are left out", promises.at(*line)));
+        }
+        if !is_left_out && without(test) != Some(fails_without) {
+            let is = without(test);
+            faults.push(format!("{}: {test} fails without {is:?}", promises.at(*line)));
         }
     }
     none(&faults);
-    assert!(checked > 20, "{checked} promises");
+    assert!(checked > 40, "{checked} promises");
+    for mechanism in mechanisms {
+        for edit in mechanism["edits"].as_array().unwrap() {
+            let [file, find] = ["file", "find"].map(|name| edit[name].as_str().unwrap());
+            let count = std::fs::read_to_string(root().join(file)).unwrap().matches(find).count();
+            let without = &mechanism["without"];
+            assert_eq!(count, 1, "mechanisms.toml, {without}: in {file} there must be one\n{find}");
+        }
+    }
 }
