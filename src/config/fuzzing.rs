@@ -30,7 +30,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let documented = include_str!("mod.rs").lines().filter_map(|line| line.strip_prefix("//! "));
     let documented: Vec<&str> = documented.filter(|line| line.contains(" = ")).collect();
     let rules = "[defaults]\nttl = \"5s\"\n[[policy]]\nprefix = \"a:\"\nscope = \"process\"\n\
-        write = \"l1-only\"\n[[policy]]\nprefix_hex = \"00ff\"\nevict = \"never\"\nshare_max = \"5%\"\n";
+        write = \"l1-only\"\n[[policy]]\nprefix_hex = \"00ff\"\n\
+        evict = \"never\"\nshare_max = \"5%\"\n";
     let tiers = "[l2]\naddress = \"unix:/run/m.sock\"\ndeadline = \"1ms\"\n\
         [l3]\nurl = \"rediss://u:p@[::1]:1/7?protocol=resp3\"\n";
     let wrong = "[table]\nsize = 3\n[[policy]]\nprefix = 1\nttl = \"-1s\"\n[defaults]\nno = []\n";

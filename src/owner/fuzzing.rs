@@ -40,7 +40,7 @@ pub fn operations(data: &[u8]) {
         }
         world.end();
         // It takes as long as all else.
-        if data.len() % 8 == 0 {
+        if data.len().is_multiple_of(8) {
             world.check_table();
         }
     });

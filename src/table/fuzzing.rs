@@ -72,7 +72,7 @@ fn use_damaged<M: MemoryMut>(table: &mut Table<M>, input: &mut Input<'_>) {
             1 => drop(table.remove(&key, SECOND)),
             2 => drop(table.sweep(SECOND, 16)),
             // Enough to recycle segments.
-            3 => (0..80).for_each(|_| put(table, number, 16_000)),
+            3 => (0..20).for_each(|_| put(table, number, 16_000)),
             _ => put(table, number, 100),
         }
     }

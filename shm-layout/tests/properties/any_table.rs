@@ -1,5 +1,5 @@
-//! The hazard: some bytes in a table, or some change of them during a read, that no test names, send
-//! a reader out of its memory or into a panic. A target of `./dev fuzz` as well.
+//! The hazard: some bytes in a table, or some change of them during a read, that no test names,
+//! send a reader out of its memory or into a panic. A target of `./dev fuzz` as well.
 //!
 //! An input is changes of a sound table's words: some before, the others while it is read.
 
