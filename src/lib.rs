@@ -13,6 +13,8 @@ pub mod ctl;
 pub mod daemon;
 pub mod doors;
 pub mod event_loop;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod listening_socket;
 pub mod log;
 pub mod manager;

@@ -84,7 +84,8 @@ impl Connection {
         }
     }
 
-    fn of(socket: OwnedFd) -> Result<Connection, Errno> {
+    /// A connection over a socket that is connected.
+    pub(crate) fn of(socket: OwnedFd) -> Result<Connection, Errno> {
         let socket = Socket::new(socket)?;
         Ok(Connection {
             socket,

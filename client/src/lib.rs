@@ -147,6 +147,10 @@ mod verify;
 mod waiters;
 mod writes;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use mailbox::fuzzing::client as fuzz_mailbox;
+
 pub use admin::Admin;
 #[cfg(feature = "tokio")]
 pub use async_client::AsyncClient;

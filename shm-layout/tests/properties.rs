@@ -1,6 +1,10 @@
 //! The layout's properties: packed words, damaged tables, assembly, hashes. Each part begins with
 //! the hazard that it would catch.
 
+#[path = "properties/any_mailbox.rs"]
+mod any_mailbox;
+#[path = "properties/any_table.rs"]
+mod any_table;
 #[path = "properties/assembly.rs"]
 mod assembly;
 #[path = "properties/damage.rs"]
@@ -17,6 +21,8 @@ mod in_place;
 mod inspect;
 #[path = "properties/packing.rs"]
 mod packing;
+#[path = "properties/shifting.rs"]
+mod shifting;
 #[path = "properties/slots.rs"]
 mod slots;
 #[path = "properties/table.rs"]

@@ -89,6 +89,8 @@
 
 mod access;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod host;
 mod origins;
 mod password;

@@ -5,6 +5,8 @@ mod admin;
 mod advise;
 mod clients;
 mod explain;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod key;
 mod keys;
 mod operations;

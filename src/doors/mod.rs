@@ -28,6 +28,10 @@ mod unix;
 mod users;
 
 pub use limits::Limits;
+#[cfg(any(test, fuzzing))]
+pub use mailbox::fuzzing::owner as mailbox_owner;
+#[cfg(test)]
+pub use mailbox::fuzzing::seeds as mailbox_seeds;
 pub use origin::Origin;
 pub use service::{Admission, Peer, Replies, Service};
 

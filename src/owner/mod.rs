@@ -22,10 +22,14 @@
 mod access;
 mod admin;
 mod changes;
+#[cfg(any(test, fuzzing))]
+mod double;
 mod explain;
 mod figures;
 mod flags;
 mod flight;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod history;
 mod keys;
 mod landing;

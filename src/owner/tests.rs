@@ -8,104 +8,18 @@ mod flushes;
 mod machine;
 mod reload;
 
+use super::double::{self, Given, Script};
 use super::*;
-use crate::table::FileOptions;
-use crate::tiers::{Fetched, Job, Tier, TierEvent, Tiers, Written};
+use crate::tiers::{Fetched, Job, Tier, TierEvent, Written};
 use l1d_wire::policy::{Rule, WriteMode};
-use l1d_wire::protocol::{Set, frame};
-use l1d_wire::snapshot::TiersStats;
-use shm_layout::Plan;
+use l1d_wire::protocol::Set;
 use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
 const PEER: Peer = Peer { uid: 0, gid: 0, pid: 1, grant: Grant::ROOT };
 const ALICE: Origin = Origin(16);
 const BOB: Origin = Origin(17);
 const WRITER: Origin = Origin(18);
-
-/// Answers in the order in which they were sent.
-#[derive(Default)]
-struct Given(Vec<(Origin, Vec<u8>)>);
-
-impl Replies for Given {
-    fn reply(&mut self, origin: Origin, response: &Response<'_>) {
-        let mut bytes = Vec::new();
-        response.encode(&mut bytes).unwrap();
-        self.0.push((origin, bytes.split_off(frame::HEADER_BYTES)));
-    }
-
-    fn reply_with_table(&mut self, origin: Origin, response: &Response<'_>, _: BorrowedFd<'_>) {
-        self.reply(origin, response);
-    }
-}
-
-/// Jobs that the tiers received, and events that they will report.
-#[derive(Debug, Default)]
-struct Script {
-    jobs: VecDeque<Job>,
-    events: VecDeque<TierEvent>,
-    epoch: u64,
-}
-
-/// Tiers that follow the script.
-#[derive(Debug)]
-struct ScriptedTiers(Rc<RefCell<Script>>);
-
-impl Tiers for ScriptedTiers {
-    fn submit(&mut self, job: Job) -> Result<(), Job> {
-        self.0.borrow_mut().jobs.push_back(job);
-        Ok(())
-    }
-
-    fn ready(&mut self, _: u64, _: Readiness) {}
-
-    fn advance(&mut self, _: Instant) -> Option<Instant> {
-        None
-    }
-
-    fn next_event(&mut self) -> Option<TierEvent> {
-        self.0.borrow_mut().events.pop_front()
-    }
-
-    fn should_poll(&self, _: Instant) -> bool {
-        false
-    }
-
-    fn jobs(&self) -> usize {
-        self.0.borrow().jobs.len()
-    }
-
-    fn has(&self, _: Tier) -> bool {
-        true
-    }
-
-    fn available(&self, _: Tier) -> bool {
-        true
-    }
-
-    fn has_open_changes(&self) -> bool {
-        false
-    }
-
-    fn l3_session(&self) -> [u64; 2] {
-        [0; 2]
-    }
-
-    fn take_over(&mut self, _: [u64; 2]) {}
-
-    fn allow_l2_ttl(&mut self, _: Duration) {}
-
-    fn epoch(&self, _: Tier) -> u64 {
-        self.0.borrow().epoch
-    }
-
-    fn stats(&self) -> TiersStats {
-        TiersStats::default()
-    }
-}
 
 struct Scene {
     owner: Owner,
@@ -120,7 +34,7 @@ impl Scene {
     }
 
     fn with(rule: Rule) -> Scene {
-        Scene::over(tempfile::tempdir().unwrap(), rule)
+        Scene::over(double::directory(), rule)
     }
 
     /// The next owner of the same table.
@@ -131,25 +45,7 @@ impl Scene {
     }
 
     fn over(directory: tempfile::TempDir, rule: Rule) -> Scene {
-        let plan = Plan {
-            table_bytes: 5 << 20,
-            value_bytes_max: 1000,
-            entry_bytes: 112,
-            ..Plan::default()
-        };
-        let policy = PolicySet::new(vec![rule]).unwrap();
-        let tables = Tables::open(FileOptions {
-            directory: directory.path().to_owned(),
-            plan,
-            mode: 0o600,
-            group: None,
-            policy,
-            keeps_index: false,
-        })
-        .unwrap();
-        let script = Rc::new(RefCell::new(Script::default()));
-        let tiers = Box::new(ScriptedTiers(Rc::clone(&script)));
-        let owner = Owner::new(tables, 1000, DAY, Some(tiers));
+        let (owner, script) = double::owner(&directory, vec![rule]);
         Scene { owner, given: Given::default(), script, directory }
     }
 

@@ -7,6 +7,8 @@
 mod aggregates;
 mod audience;
 mod figures;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod history;
 mod metrics;
 mod page;

@@ -156,27 +156,9 @@ impl Directory {
         let mapping = map(&fd, bytes).map_err(|error| error.to_string())?;
         // SAFETY: page-aligned and mapped for the whole of this function.
         let memory = unsafe { MappedMut::new(mapping.base()) };
-        // SAFETY: the mapping has `bytes` bytes.
-        let found = unsafe { Identity::load(&memory, bytes) }.map_err(|error| error.to_string())?;
-        if found.boot_id == [0; 2] || found.boot_id != boot_id() {
-            return Err("it was made before the last boot, or under an unknown boot id".into());
-        }
-        // Wrapping: an epoch that is still to come is as wrong as one that is too long ago.
-        if boottime_ns().wrapping_sub(found.epoch_ns) >= END_NS {
-            return Err("its clock has ended, so nothing in it that expires can be read".into());
-        }
-        // SAFETY: a word of the header, which was checked to be there.
-        let ceiling = unsafe { memory.load(VERSION_CEILING) };
-        if ceiling > VERSIONS_END {
-            return Err(format!("its version ceiling is damaged: {ceiling:#x}"));
-        }
-        let geometry = Geometry::check(found).map_err(|error| error.to_string())?;
-        // SAFETY: as above.
-        let usable = unsafe { memory.load(USABLE_SEGMENTS) };
-        if usable > u64::from(geometry.segment_count()) {
-            return Err(format!("its number of usable segments is damaged: {usable:#x}"));
-        }
-        pages::enter_large(&mapping, geometry.bytes_up_to(geometry.usable(usable)));
+        // SAFETY: the mapping has `bytes` bytes, more than a header.
+        let (found, prepared) = unsafe { sound_header(&memory, bytes) }?;
+        pages::enter_large(&mapping, prepared);
         self.set_access(&fd, options).map_err(|error| error.to_string())?;
         let read_only = self.read_only(TABLE).map_err(|error| error.to_string())?;
         Ok(Some((TableFile::new(Arc::new(mapping), Arc::new(fd), read_only), found)))
@@ -340,6 +322,41 @@ fn sound(stat: &FileStat) -> Result<(), String> {
 
 fn map(fd: &OwnedFd, bytes: u64) -> io::Result<Mapping> {
     Mapping::of_file(fd, bytes, Access::Write)
+}
+
+/// Reads the header of a table that an earlier daemon of this boot has left: its identity, and the
+/// bytes of it that have memory.
+///
+/// # Errors
+/// The reason why the table cannot be taken over.
+///
+/// # Safety
+/// `memory` has `bytes` bytes, and at least those of a header.
+pub(super) unsafe fn sound_header(
+    memory: &impl Memory,
+    bytes: u64,
+) -> Result<(Identity, u64), String> {
+    // SAFETY: passed on unchanged.
+    let found = unsafe { Identity::load(memory, bytes) }.map_err(|error| error.to_string())?;
+    if found.boot_id == [0; 2] || found.boot_id != boot_id() {
+        return Err("it was made before the last boot, or under an unknown boot id".into());
+    }
+    // Wrapping: an epoch that is still to come is as wrong as one that is too long ago.
+    if boottime_ns().wrapping_sub(found.epoch_ns) >= END_NS {
+        return Err("its clock has ended, so nothing in it that expires can be read".into());
+    }
+    // SAFETY: a word of the header, which is there.
+    let ceiling = unsafe { memory.load(VERSION_CEILING) };
+    if ceiling > VERSIONS_END {
+        return Err(format!("its version ceiling is damaged: {ceiling:#x}"));
+    }
+    let geometry = Geometry::check(found).map_err(|error| error.to_string())?;
+    // SAFETY: as above.
+    let usable = unsafe { memory.load(USABLE_SEGMENTS) };
+    if usable > u64::from(geometry.segment_count()) {
+        return Err(format!("its number of usable segments is damaged: {usable:#x}"));
+    }
+    Ok((found, geometry.bytes_up_to(geometry.usable(usable))))
 }
 
 /// The kernel's boot id; zero if it cannot be read. A table with a zero boot id is never taken

@@ -30,6 +30,8 @@ mod epoch;
 mod eviction;
 mod file;
 mod fit;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod index;
 mod keys;
 mod links;

@@ -28,6 +28,8 @@ mod connection;
 mod debts;
 mod dial;
 mod errors;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod health;
 mod jobs;
 mod key;

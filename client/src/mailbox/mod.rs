@@ -9,6 +9,8 @@
 //!
 //! The lock is held while one record is copied, and never while waiting.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod lane_request;
 mod memory;
 mod wait;

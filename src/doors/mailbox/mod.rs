@@ -13,6 +13,8 @@
 //! | the memory itself | `memory` |
 
 mod batch;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod intake;
 mod lane;
 mod memory;

@@ -8,7 +8,7 @@
 use super::*;
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 const KEYS: [&[u8]; 2] = [b"k0", b"k1"];
 /// Readers; each has at most one read under way.

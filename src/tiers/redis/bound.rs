@@ -25,6 +25,8 @@ const HEADER_BYTES_MAX: usize = 32;
 enum State {
     /// A line begins.
     Start,
+    /// A line begins as none does.
+    Nonsense,
     /// In a line that has no length.
     Plain,
     /// In a line with a length, which is collected.
@@ -73,6 +75,10 @@ impl Read for Source<'_, '_> {
                 None => break,
             }
         }
+        // The parser would swallow this byte, if it is the last that has come, and wait for more.
+        if filled == 0 && self.bound.state == State::Nonsense {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         if filled == 0 && !to.is_empty() {
             self.is_exhausted = true;
             return Err(io::ErrorKind::WouldBlock.into());
@@ -102,10 +108,12 @@ impl Bound {
             State::Start => {
                 self.state = match input.first()? {
                     b'$' | b'=' | b'!' | b'*' | b'~' | b'>' | b'%' | b'|' => State::Header,
-                    _ => State::Plain,
+                    b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => State::Plain,
+                    _ => State::Nonsense,
                 };
                 Some(0)
             }
+            State::Nonsense => None,
             State::Plain => {
                 let line = line_bytes(input)?;
                 let is_whole = input.get(line - 1) == Some(&b'\n') && line <= to.len();
@@ -229,7 +237,7 @@ mod tests {
             while let Ok(count) = source.read(&mut to) {
                 out.extend_from_slice(&to[..count]);
             }
-            assert!(piece.is_empty());
+            assert!(piece.is_empty() || bound.state == State::Nonsense);
         }
         out
     }

@@ -38,6 +38,16 @@ proptest! {
     }
 }
 
+/// The hazard: a byte that begins no reply is lost between two pieces, and what follows is taken for
+/// the reply to an earlier request.
+#[test]
+fn a_byte_that_begins_no_reply_is_refused_wherever_a_piece_ends() {
+    let pieces: [&[&[u8]]; 3] = [&[b"\n+OK\r\n"], &[b"\n", b"+OK\r\n"], &[b"*1\r\nx", b":1\r\n"]];
+    for pieces in pieces {
+        assert!(decode(pieces).is_err(), "{pieces:?}");
+    }
+}
+
 #[test]
 fn lengths_that_lie_do_not_end_the_daemon() {
     for stream in [

@@ -26,6 +26,8 @@ pub fn connect_to(socket: &Path) -> Client {
 
 /// A daemon; killed, and its files removed, when dropped.
 pub struct Daemon {
+    /// The command that starts the program with the arguments that follow; mostly none.
+    under: Vec<String>,
     program: PathBuf,
     /// In /dev/shm, where a restart finds it again.
     tables: TempDir,
@@ -37,14 +39,24 @@ pub struct Daemon {
 impl Daemon {
     /// Starts `program` with this configuration text and table size, and returns when it is ready.
     pub fn start(program: &str, config: &str, table_size: &str) -> Daemon {
-        let memory =
-            if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
-        Daemon::start_in(&memory, program, config, table_size)
+        Daemon::start_in(&memory(), program, config, table_size)
     }
 
     /// The same, with the table on the file system of the directory `memory`.
     pub fn start_in(memory: &Path, program: &str, config: &str, table_size: &str) -> Daemon {
-        let mut daemon = Daemon {
+        let mut daemon = Daemon::prepare_in(memory, program, config, table_size);
+        daemon.restart();
+        daemon
+    }
+
+    /// A daemon that [`restart`](Self::restart) starts for the first time.
+    pub fn prepare(program: &str, config: &str, table_size: &str) -> Daemon {
+        Daemon::prepare_in(&memory(), program, config, table_size)
+    }
+
+    fn prepare_in(memory: &Path, program: &str, config: &str, table_size: &str) -> Daemon {
+        let daemon = Daemon {
+            under: Vec::new(),
             program: program.into(),
             tables: tempfile::Builder::new().prefix("l1d-test-").tempdir_in(memory).unwrap(),
             directory: tempfile::tempdir().unwrap(),
@@ -52,7 +64,6 @@ impl Daemon {
             child: None,
         };
         daemon.configure(config);
-        daemon.restart();
         daemon
     }
 
@@ -72,6 +83,11 @@ impl Daemon {
     /// Another build of it, for the next start.
     pub fn set_program(&mut self, program: &str) {
         self.program = program.into();
+    }
+
+    /// Has this command, which ends by replacing itself with its arguments, start it from now on.
+    pub fn run_under(&mut self, command: &[&str]) {
+        self.under = command.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Starts it again in the same place, and returns when it is ready.
@@ -120,7 +136,14 @@ impl Daemon {
 
     /// The command that starts it.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match self.under.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
         command
             .arg("serve")
             .arg("--config")
@@ -193,4 +216,9 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Where tables are, if the system has that.
+fn memory() -> PathBuf {
+    if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() }
 }

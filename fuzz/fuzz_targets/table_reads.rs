@@ -1,0 +1,14 @@
+//! The target is a test of the layout, with the memory and the table of the others.
+#![no_main]
+#![allow(dead_code, reason = "the tests of the layout use the rest")]
+
+#[path = "../../shm-layout/tests/properties/any_table.rs"]
+mod any_table;
+#[path = "../../shm-layout/tests/properties/guarded.rs"]
+mod guarded;
+#[path = "../../shm-layout/tests/properties/shifting.rs"]
+mod shifting;
+#[path = "../../shm-layout/tests/properties/table.rs"]
+mod table;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| any_table::read_any_table(data));
