@@ -133,6 +133,8 @@ fn seeds() -> Vec<Vec<u8>> {
         [push(9), next(), answer(60), vec![1, 3, 1, 1], push(100), next()].concat(),
         [push(120), next(), push(120), next(), push(120), next(), push(120), next()].concat(),
         [push(9), store(2, 0, 60), next(), next()].concat(),
+        // A record of 400 bytes, more than a piece.
+        [store(1, 0, 60), store(1, 128, 400 | 1 << 16 | 0xff << 24), next(), next()].concat(),
         [push(9), store(4, 140, u64::MAX), next(), next()].concat(),
         [vec![1, 1, 1, 1], answer(30), store(1, 48, 7 | 1 << 40), vec![1, 3, 1, 1]].concat(),
         [vec![1, 5, 0, 2], vec![2, 3], store(0, 72, 1 << 60), vec![2, 3, 2, 3]].concat(),
