@@ -4,6 +4,7 @@ use crate::config::{Config, ConfigError, ConfigReader, ConfigSource, DaemonConfi
 use crate::doors::Limits;
 use crate::event_loop::{self, EventLoopError};
 use crate::listening_socket::{self, ListeningSocket, SocketError};
+use crate::manager::ServiceManager;
 use crate::owner::Owner;
 use crate::reactor::{Interest, Reactor, Token, halts_at_once};
 use crate::signals::Signals;
@@ -57,8 +58,7 @@ pub enum DaemonError {
 }
 
 /// Serves until a signal says to stop: on `inherited`, the socket of a service manager, or on the
-/// configured one. `config` was read from `source`, which is read again for a reload. `ready` is
-/// called when clients can attach.
+/// configured one. `config` was read from `source`, which is read again for a reload.
 ///
 /// # Errors
 /// The reason why the daemon cannot serve.
@@ -67,7 +67,7 @@ pub fn run(
     source: ConfigSource,
     inherited: Option<UnixListener>,
     signals: &impl Signals,
-    ready: impl FnOnce(),
+    manager: &mut ServiceManager,
 ) -> Result<(), DaemonError> {
     let group = config.table.group_id()?;
     let options = FileOptions {
@@ -128,6 +128,7 @@ pub fn run(
         (config.table.absent_share_max_permille, config.table.ttl_max);
     let mut owner = Owner::new(tables, absent_share_max_permille, ttl_max, below);
     owner.fit_index(config.table.fit_index);
+    owner.set_access(config.access.clone());
     let reader = watch(source, &reactor)
         .map_err(|source| DaemonError::System { what: "watch for a reload", source })?;
     owner.watch_config(config.clone(), reader);
@@ -135,6 +136,8 @@ pub fn run(
         frame_bytes_max: config.table.value_bytes_max as usize + FRAME_BYTES_BESIDE_VALUE,
         connections_max: config.daemon.clients_max,
         connections_per_uid_max: config.daemon.clients_max - config.daemon.clients_max / 8,
+        buffer_bytes_per_uid_max: config.table.value_bytes_max as usize
+            + BUFFER_BYTES_BESIDE_VALUE / 2,
         buffer_bytes_max: config.table.value_bytes_max as usize + BUFFER_BYTES_BESIDE_VALUE,
         stall: STALL,
         spin: config.daemon.spin,
@@ -146,8 +149,10 @@ pub fn run(
     };
     let control = path.unwrap_or_else(|| config.daemon.socket());
     let status = Status::start(&config.status, &control, group, owner.history())?;
-    ready();
-    let end = event_loop::run(&reactor, socket.listener(), signals, &mut owner, limits);
+    tracing::info!(socket = %config.daemon.socket().display(), "ready");
+    manager.ready();
+    let end = event_loop::run(&reactor, socket.listener(), signals, &mut owner, manager, limits);
+    manager.stopping();
     // Before the lock of the table: whoever gets that finds the sockets free.
     drop((status, socket));
     end?;

@@ -1,6 +1,7 @@
 //! The owner thread's event loop. It blocks in one place, [`Reactor::wait`].
 
 use crate::doors::{Doors, Limits, Replies, Service};
+use crate::manager::ServiceManager;
 use crate::reactor::{Cores, Events, Interest, Reactor, Source, Token};
 use crate::signals::{Signal, Signals};
 use std::io;
@@ -9,6 +10,11 @@ use std::time::{Duration, Instant};
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 256;
+
+/// How long a stop serves requests that clients have left, if no tier takes longer.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+/// How often a stop looks at rings that are not empty and sockets that are full.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Why the event loop ended early.
 #[derive(Debug, thiserror::Error)]
@@ -22,8 +28,8 @@ fn cannot(operation: &'static str) -> impl Fn(io::Error) -> EventLoopError {
     move |source| EventLoopError { operation, source }
 }
 
-/// Serves until [`Signal::Stop`]; then lets pending work at the tiers end, for `grace` at most. The
-/// tiers have registered with `reactor`, too.
+/// Serves until [`Signal::Stop`]; then serves what has been sent, and lets pending work at the tiers
+/// end, for `grace` or a second. The tiers have registered with `reactor`, too.
 ///
 /// # Errors
 /// When the kernel refuses a call that every event loop needs.
@@ -32,6 +38,7 @@ pub fn run(
     listener: &UnixListener,
     signals: &impl Signals,
     service: &mut impl Service,
+    manager: &mut ServiceManager,
     limits: Limits,
 ) -> Result<(), EventLoopError> {
     let grace = limits.grace;
@@ -41,7 +48,8 @@ pub fn run(
     let doors =
         Doors::open(listener, reactor, limits).map_err(cannot("watch the control socket"))?;
     let events = Events::with_capacity(EVENTS);
-    let mut turns = EventLoop { reactor, doors, signals, service, events, cores: Cores::new() };
+    let mut turns =
+        EventLoop { reactor, doors, signals, service, manager, events, cores: Cores::new() };
     while turns.turn()? {}
     // A further signal changes nothing.
     reactor.deregister(signals.descriptor()).map_err(cannot("forget a descriptor"))?;
@@ -54,6 +62,7 @@ struct EventLoop<'a, S, N> {
     doors: Doors<'a>,
     signals: &'a N,
     service: &'a mut S,
+    manager: &'a mut ServiceManager,
     events: Events,
     cores: Cores,
 }
@@ -62,7 +71,7 @@ impl<S: Service, N: Signals> EventLoop<'_, S, N> {
     /// One turn: work that is due, requests, the tiers, the wait, and its events. Returns whether
     /// to continue.
     fn turn(&mut self) -> Result<bool, EventLoopError> {
-        let EventLoop { reactor, doors, service, cores, .. } = self;
+        let EventLoop { reactor, doors, service, manager, cores, .. } = self;
         doors.begin_turn();
         let service_due = service.turn(doors.now(), doors.replies());
         doors.serve_connections(reactor, *service);
@@ -72,8 +81,10 @@ impl<S: Service, N: Signals> EventLoop<'_, S, N> {
         let tiers_due = service.advance_tiers(doors.now(), doors.replies());
         doors.wake_sleepers();
         service.turned(doors.now().elapsed());
+        manager.turned(doors.now(), service.reloads());
 
-        let deadlines = [service_due, tiers_due, doors.next_deadline()];
+        let manager_due = manager.next_deadline(doors.now());
+        let deadlines = [service_due, tiers_due, doors.next_deadline(), manager_due];
         let timeout = self.timeout(deadlines.into_iter().flatten().min());
         self.wait(timeout)?;
         let goes_on = self.dispatch();
@@ -117,29 +128,43 @@ impl<S: Service, N: Signals> EventLoop<'_, S, N> {
             match event.source {
                 Source::Signals => goes_on &= !stops(*signals, *service, doors.replies()),
                 Source::Config => service.config_ready(doors.replies()),
-                Source::Door(door) => doors.ready(door, event.readiness, reactor),
+                Source::Door(door) => doors.ready(door, event.readiness, reactor, *service),
                 Source::Tier(tier) => service.tier_ready(tier, event.readiness, doors.replies()),
             }
         }
         goes_on
     }
 
-    /// Accepts no more requests, and returns when the tiers have answered, or must have by their
-    /// deadlines.
+    /// Serves what is in the rings, lets nobody send more, and returns when the tiers have answered
+    /// and the replies are sent, or must have been by their deadlines.
     fn finish(&mut self, grace: Duration) -> Result<(), EventLoopError> {
-        let end = Instant::now() + grace;
+        let end = Instant::now() + grace.max(DRAIN_TIME);
+        self.doors.hang_up(self.reactor);
         loop {
             let EventLoop { doors, service, .. } = self;
+            let drained = doors.drain_rings(*service);
             let due = service.advance_tiers(Instant::now(), doors.replies());
             doors.wake_sleepers();
-            doors.finish();
+            let sent = doors.finish();
             let now = Instant::now();
-            if service.is_idle() || now >= end {
+            if drained && sent && service.is_idle() {
                 return Ok(());
             }
-            let until = due.map_or(end, |due| due.min(end));
-            self.wait(Some(until.saturating_duration_since(now)))?;
-            let EventLoop { doors, service, events, .. } = self;
+            if now >= end {
+                tracing::warn!(
+                    "stopping with requests unread, unanswered or not taken by their clients, who \
+                     are told that the daemon has ended"
+                );
+                return Ok(());
+            }
+            let mut until = due.map_or(end, |due| due.min(end));
+            if !drained || !sent {
+                until = until.min(now + LOOK_AGAIN);
+            }
+            let EventLoop { reactor, doors, service, events, .. } = self;
+            // Not `self.wait`: mailboxes do not return to being polled.
+            let wait = until.saturating_duration_since(now);
+            reactor.wait(Some(wait), events).map_err(cannot("wait for events"))?;
             for event in events.iter() {
                 if let Source::Tier(tier) = event.source {
                     service.tier_ready(tier, event.readiness, doors.replies());
@@ -243,6 +268,7 @@ mod tests {
             frame_bytes_max: 1000,
             connections_max: 1,
             connections_per_uid_max: 1,
+            buffer_bytes_per_uid_max: 1 << 20,
             buffer_bytes_max: 1000,
             stall: PATIENCE,
             spin: Duration::ZERO,
@@ -253,7 +279,8 @@ mod tests {
             let looping = scope.spawn(move || {
                 let reactor = Reactor::new().unwrap();
                 reactor.register(&service.tier, Token::tier(TIER), Interest::READABLE).unwrap();
-                run(&reactor, &listener, stop, &mut service, limits).unwrap();
+                let mut manager = ServiceManager::none();
+                run(&reactor, &listener, stop, &mut service, &mut manager, limits).unwrap();
             });
             script(&mut || calls.recv_timeout(PATIENCE).expect("a call"), &server, stop);
             stop.write(1).unwrap();

@@ -4,6 +4,7 @@
 // These macros panic on a closed pipe; `cli::print` and `cli::print_error` do not.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod access;
 pub mod advise;
 pub mod cli;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod doors;
 pub mod event_loop;
 pub mod listening_socket;
 pub mod log;
+pub mod manager;
 pub mod owner;
 pub mod reactor;
 pub mod signals;

@@ -6,12 +6,13 @@
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::libc::{SOL_SOCKET, c_int, setsockopt, socklen_t};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
 };
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{
     DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown,
 };
@@ -21,6 +22,9 @@ use std::path::{Path, PathBuf};
 /// Connections that wait to be accepted; the kernel caps it at net.core.somaxconn. Clients connect
 /// while the daemon still makes its table.
 const BACKLOG: i32 = 1024;
+
+/// Whether descriptors may be sent to the socket. The libc crate does not name it yet.
+const SO_PASSRIGHTS: c_int = 83;
 
 /// The socket cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,7 @@ impl ListeningSocket {
     /// The socket that a service manager has passed to this process.
     #[must_use]
     pub fn inherited(listener: UnixListener) -> ListeningSocket {
+        refuse_descriptors(&listener);
         ListeningSocket { listener, made: None }
     }
 
@@ -71,8 +76,9 @@ impl ListeningSocket {
         remove_stale(path, setting)?;
         let socket =
             bound(path).map_err(|error| SocketError::new(path, error, no_directory(setting)))?;
+        refuse_descriptors(&socket);
         // Until it listens, connecting is refused: nobody connects before the mode is right.
-        let prepared = chown(path, None, group)
+        let prepared = set_group(path, group)
             .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
             .and_then(|()| fs::symlink_metadata(path))
             .and_then(|found| {
@@ -117,6 +123,17 @@ impl SocketError {
     }
 }
 
+/// From Linux 6.16 on: has the kernel refuse descriptors that peers send over connections to this
+/// socket. The doors do not rely on it; see `doors/unix/rights.rs`.
+fn refuse_descriptors(socket: impl AsFd) {
+    let no: c_int = 0;
+    let bytes: socklen_t = 4;
+    let socket = socket.as_fd().as_raw_fd();
+    // SAFETY: the option's value is one integer of four bytes, which lives until the call has
+    // returned. Earlier kernels do not know the option, and refuse.
+    let _ = unsafe { setsockopt(socket, SOL_SOCKET, SO_PASSRIGHTS, (&raw const no).cast(), bytes) };
+}
+
 /// Makes the directory of a user's own socket, which nobody else may enter.
 ///
 /// # Errors
@@ -141,6 +158,14 @@ pub fn make_private_directory(socket: &Path) -> Result<(), SocketError> {
         directory.display()
     );
     Err(SocketError::new(socket, io::ErrorKind::PermissionDenied.into(), advice))
+}
+
+/// Gives a file to this group, if it is not this group's: then the unit of systemd allows no call.
+fn set_group(path: &Path, group: Option<u32>) -> io::Result<()> {
+    match group {
+        Some(group) if fs::symlink_metadata(path)?.gid() != group => chown(path, None, Some(group)),
+        _ => Ok(()),
+    }
 }
 
 /// The lock of whoever serves `path`.

@@ -5,6 +5,7 @@ use l1d_client::{Client, Error};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::{Command, Output};
 use test_support::daemon::Daemon;
+use test_support::servers::until;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
 const SMALL: &str = "[table]\nvalue_bytes_max = \"64KiB\"\n";
@@ -113,12 +114,35 @@ fn damaged_bytes_anywhere_cost_entries_and_serve_nothing_wrong() {
             let junk = next(u64::MAX).to_le_bytes();
             table.write_all_at(&junk, next(part - 8)).unwrap();
         }
+        damage_values(&table, round % 3 * 10, &mut next);
         daemon.restart();
         lost += KEYS - held_or_damaged(&daemon);
+        until("every entry to be verified", || is_verified(&daemon).then_some(()));
+        held(&daemon);
         let report = connect(&daemon).admin().check_json().unwrap();
         assert!(report.contains("violation"), "{report}");
     }
     assert!(lost > 0, "nothing was damaged: the test looks in the wrong place");
+}
+
+/// Changes a digit in `count` of the values.
+fn damage_values(table: &std::fs::File, count: usize, next: &mut impl FnMut(u64) -> u64) {
+    const BEGINNING: &[u8] = b"value of ";
+    let mut bytes = vec![0; usize::try_from(table.metadata().unwrap().len()).unwrap()];
+    table.read_exact_at(&mut bytes, 0).unwrap();
+    // Values begin at words.
+    let words = (0..bytes.len()).step_by(8);
+    let values: Vec<usize> = words.filter(|at| bytes[*at..].starts_with(BEGINNING)).collect();
+    for _ in 0..count {
+        let at = values[usize::try_from(next(values.len() as u64)).unwrap()] + BEGINNING.len();
+        table.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+    }
+}
+
+fn is_verified(daemon: &Daemon) -> bool {
+    let stats: serde_json::Value =
+        serde_json::from_str(&connect(daemon).admin().stats_json().unwrap()).unwrap();
+    !stats["table"]["is_verifying"].as_bool().unwrap()
 }
 
 /// Like `held`. A value whose own bytes were damaged on the medium may be returned until the

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use test_support::daemon::{Daemon, connect};
+use test_support::history::Key;
 use test_support::random::Random;
 use test_support::servers::{Proxy, Server};
 
@@ -17,16 +18,6 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
 const WRITERS: usize = 3;
 const READERS: usize = 2;
 const KEYS_PER_WRITER: usize = 4;
-
-/// What is known of one key. Each change has a number, in the order in which they were begun.
-#[derive(Default)]
-struct Key {
-    begun: AtomicU64,
-    /// The last acknowledged change.
-    acknowledged: AtomicU64,
-    /// The last delete that was begun.
-    delete_begun: AtomicU64,
-}
 
 struct History {
     keys: Vec<Key>,
@@ -50,10 +41,9 @@ impl History {
 
     fn write(&self, client: &Client, number: usize, is_delete: bool) {
         let key = &self.keys[number];
-        let change = key.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let change = key.begin(is_delete);
         let name = name(number);
         let written = if is_delete {
-            key.delete_begun.store(change, Ordering::SeqCst);
             client.delete(name).map(|deleted| deleted.degraded)
         } else {
             client.set(name, format!("{number} {change}")).map(|stored| stored.degraded)
@@ -61,7 +51,7 @@ impl History {
         match written {
             Ok(degraded) => {
                 self.degraded.fetch_add(u64::from(degraded), Ordering::SeqCst);
-                key.acknowledged.store(change, Ordering::SeqCst);
+                key.acknowledge(change);
             }
             Err(_) => self.failed(),
         }
@@ -69,27 +59,17 @@ impl History {
 
     fn read(&self, client: &Client, number: usize) {
         let key = &self.keys[number];
-        let acknowledged = key.acknowledged.load(Ordering::SeqCst);
-        match client.get(name(number)) {
-            Ok(Some(value)) => {
-                self.found.fetch_add(1, Ordering::SeqCst);
-                let text = String::from_utf8_lossy(&value).into_owned();
-                let (owner, change) = text.split_once(' ').expect("a number and a change");
-                assert_eq!(owner, number.to_string(), "the value of another key");
-                let change: u64 = change.parse().unwrap();
-                assert!(
-                    change >= acknowledged,
-                    "key {number}: change {acknowledged} was acknowledged, then {change} was read"
-                );
-            }
-            Ok(None) => {
-                let delete = key.delete_begun.load(Ordering::SeqCst);
-                assert!(
-                    acknowledged == 0 || delete >= acknowledged,
-                    "key {number}: change {acknowledged} was acknowledged, then nothing was read"
-                );
-            }
-            Err(_) => self.failed(),
+        let read = key.read();
+        let Ok(value) = client.get(name(number)) else { return self.failed() };
+        let change = value.map(|value| {
+            self.found.fetch_add(1, Ordering::SeqCst);
+            let text = String::from_utf8_lossy(&value).into_owned();
+            let (owner, change) = text.split_once(' ').expect("a number and a change");
+            assert_eq!(owner, number.to_string(), "the value of another key");
+            change.parse().unwrap()
+        });
+        if let Err(wrong) = key.judge(read, change) {
+            panic!("key {number}: {wrong}");
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::failure::Intent;
 use crate::reply::unexpected;
-use l1d_wire::protocol::{Request, Response};
+use l1d_wire::protocol::{Identity, Request, Response};
 use l1d_wire::snapshot::KeyOrder;
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ impl Admin<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::Deadline`], [`Error::Refused`].
+    /// [`Error::Unavailable`], [`Error::Deadline`], [`Error::Refused`], [`Error::Denied`].
     pub fn stats_json(&self) -> Result<String, Error> {
         self.json(&Request::Stats, &self.client.shared.deadline())
     }
@@ -169,6 +169,23 @@ impl Admin<'_> {
     /// The same as for [`stats_json`](Self::stats_json).
     pub fn advise_json(&self) -> Result<String, Error> {
         self.json(&Request::Advise, &self.client.shared.deadline())
+    }
+
+    /// What the daemon's access rules let a process do, and which rule holds for it; `of` is its
+    /// user and groups, `None` this process.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// println!("{}", cache.admin().access_json(None)?);
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`stats_json`](Self::stats_json). [`Error::Denied`]: this process may not
+    /// ask about others.
+    pub fn access_json(&self, of: Option<Identity>) -> Result<String, Error> {
+        self.json(&Request::Access { of }, &self.client.shared.deadline())
     }
 
     /// The hottest or largest keys that begin with `prefix`, at most `top` of them, from samples that

@@ -12,8 +12,8 @@
 //!   that is not the one it began with (valid ones are at least 2), so it misses; and whatever it
 //!   had already checked is void when the state that it loads at the end is 0 and not "serving".
 //!
-//! A daemon's table may have a layout that this client does not know. Then the client has no
-//! current table, and the list says why.
+//! A daemon's table may have a layout that this client does not know, and a daemon may not let this
+//! process attach any more. Then the client has no current table.
 //!
 //! Nothing here is locked, so that a forked child can read on wherever its parent's threads were.
 //! [`Attachments::is_latest`] and [`Attachments::switch`] have one caller at a time in each
@@ -31,9 +31,14 @@ pub(crate) struct TableIdentity {
     pub file: Option<(u64, u64)>,
 }
 
+impl TableIdentity {
+    /// That of no table, of a daemon that hands out none to this process.
+    pub(crate) const NONE: TableIdentity = TableIdentity { table_id: 0, file: None };
+}
+
 struct Attachment {
     identity: TableIdentity,
-    /// `None`: of a layout that this client does not know.
+    /// `None`: of a layout that this client does not know, or not for this client any more.
     table: Option<Table>,
     /// The order in which the connections that brought tables were begun.
     sequence: u64,

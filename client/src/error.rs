@@ -56,6 +56,12 @@ pub enum Error {
         /// What the daemon said.
         reason: String,
     },
+    /// The daemon's access rules do not let this process do this. Nothing was changed.
+    #[error("not permitted: {reason}")]
+    Denied {
+        /// What is not permitted, by which rule, and what to do.
+        reason: String,
+    },
     /// The key's rule never evicts (`evict = "never"`), and its entries have taken its share, so a
     /// new key or a larger value is refused. Nothing was changed.
     #[error("{reason}")]
@@ -213,6 +219,7 @@ impl Error {
             | Error::TooLarge { .. }
             | Error::Full { .. }
             | Error::Refused { .. }
+            | Error::Denied { .. }
             | Error::WrongProtocol { .. }
             | Error::Untrusted { .. }
             | Error::Internal { .. }
@@ -226,6 +233,7 @@ impl Error {
         let Some(key) = key else { return self };
         if let Error::TooLarge { reason }
         | Error::Refused { reason }
+        | Error::Denied { reason }
         | Error::Full { reason }
         | Error::TierFailed { reason }
         | Error::Busy { reason }
@@ -248,6 +256,7 @@ impl Error {
         match code {
             ErrorCode::TooLarge => Error::TooLarge { reason },
             ErrorCode::Refused => Error::Refused { reason },
+            ErrorCode::Denied => Error::Denied { reason },
             ErrorCode::TierFailed => Error::TierFailed { reason },
             ErrorCode::UnknownOutcome => Error::UnknownOutcome { reason, source: None },
             ErrorCode::Busy => Error::Busy { reason },
@@ -296,7 +305,7 @@ mod tests {
         let of = |code| Error::from_daemon(code, "").is_retryable();
         assert!(of(ErrorCode::Busy) && of(ErrorCode::TierFailed));
         assert!(!of(ErrorCode::UnknownOutcome) && !of(ErrorCode::TooLarge));
-        assert!(!of(ErrorCode::Full) && !of(ErrorCode::Refused));
+        assert!(!of(ErrorCode::Full) && !of(ErrorCode::Refused) && !of(ErrorCode::Denied));
         assert!(!of(ErrorCode::Internal) && !of(ErrorCode::Other));
     }
 }

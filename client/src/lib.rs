@@ -157,6 +157,7 @@ pub use error::{Cause, Error, NoRoom};
 pub use in_place::ValueView;
 pub use l1d_wire::pages::Pages;
 pub use l1d_wire::policy::WriteMode;
+pub use l1d_wire::protocol::Identity;
 pub use l1d_wire::snapshot::KeyOrder;
 pub use load::{LoadError, LoadOptions, LoadToken, Reservation};
 pub use load_requests::{LoadWait, ReserveStep};

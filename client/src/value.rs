@@ -223,9 +223,10 @@ pub struct SetOptions {
     /// if this process has ended by then. In two cases it is not stored, and no error is reported:
     ///
     /// - The daemon or a tier refuses it: it is larger than the policy allows, or the tier is down.
-    /// - The daemon ends before it has read it. The ring's contents are then lost, and so are
-    ///   further values until the process notices, which is at the latest with its 63rd such call,
-    ///   or with the first that waits for an answer: that one fails, or goes to the next daemon.
+    /// - The daemon is killed before it has read it; one that is stopped reads it first. The ring's
+    ///   contents are then lost, and so are further values until the process notices, which is at
+    ///   the latest with its 63rd such call, or with the first that waits for an answer: that one
+    ///   fails, or goes to the next daemon.
     ///
     /// If that matters, wait for the answer, or let a later set wait: one process's requests are
     /// read in order. (If the daemon cannot provide a mailbox, the socket takes its place: it waits

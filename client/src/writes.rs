@@ -51,8 +51,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::TooLarge`], [`Error::Refused`], [`Error::TierFailed`] (nothing was changed in L1),
-    /// [`Error::Unavailable`], [`Error::Deadline`] (not sent), and [`Error::UnknownOutcome`].
+    /// [`Error::TooLarge`], [`Error::Refused`], [`Error::Denied`], [`Error::TierFailed`] (nothing was
+    /// changed in L1), [`Error::Unavailable`], [`Error::Deadline`] (not sent), and
+    /// [`Error::UnknownOutcome`].
     #[inline]
     pub fn set_with(
         &self,

@@ -6,11 +6,12 @@ use crate::scratch;
 use anyhow::{Context, Result, bail};
 use l1d_client::Client;
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -33,6 +34,8 @@ pub struct TableShape {
 /// The daemon. Dropping it stops it and removes its directory.
 #[derive(Debug)]
 pub struct Daemon {
+    program: PathBuf,
+    /// The process; ended between [`kill`](Daemon::kill) and [`restart`](Daemon::restart).
     child: Child,
     directory: TempDir,
 }
@@ -43,36 +46,64 @@ impl Daemon {
     pub fn start(program: Option<&Path>, shape: TableShape, rules: &str) -> Result<Daemon> {
         let program = program_at(program)?;
         let directory = scratch::directory()?;
-        let at = |name: &str| directory.path().join(name);
-        let TableShape { table_bytes, value_bytes_max, entry_bytes } = shape;
-        let config = format!(
-            "[table]\nsize = \"{table_bytes}B\"\nvalue_bytes_max = \
-             \"{value_bytes_max}B\"\naverage_entry_bytes = \"{entry_bytes}B\"\n\n{rules}"
-        );
-        std::fs::write(at("l1d.toml"), config)
-            .context("cannot write the daemon's configuration")?;
-        std::fs::create_dir(at("table")).context("cannot make the table's directory")?;
-        let ready = UnixDatagram::bind(at("ready"))
-            .context("cannot bind a socket for the daemon's readiness")?;
-        ready.set_read_timeout(Some(POLL))?;
-        let log = File::create(at("log")).context("cannot make the daemon's log")?;
-        let mut command = Command::new(&program);
-        interrupt::die_together(&mut command);
-        let child = command
-            .args(["serve".as_ref(), "--config".as_ref(), at("l1d.toml").as_os_str()])
-            .args(["--socket".as_ref(), at("socket").as_os_str()])
-            .args(["--table-directory".as_ref(), at("table").as_os_str()])
-            .env("NOTIFY_SOCKET", at("ready"))
-            .env_remove("LISTEN_FDS")
-            .env_remove("LISTEN_PID")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| Failure::Daemon(format!("cannot start {}", program.display())))?;
-        let mut daemon = Daemon { child, directory };
+        std::fs::create_dir(directory.path().join("table"))
+            .context("cannot make the table's directory")?;
+        configure(directory.path(), shape, rules)?;
+        let (child, ready) = launch(&program, directory.path())?;
+        let mut daemon = Daemon { program, child, directory };
         daemon.wait(&ready)?;
         Ok(daemon)
+    }
+
+    /// Writes another configuration, for the next start or reload.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn configure(&self, shape: TableShape, rules: &str) -> Result<()> {
+        configure(self.directory.path(), shape, rules)
+    }
+
+    /// Sends SIGKILL and waits for the end.
+    ///
+    /// # Errors
+    /// The system does not tell of its end.
+    pub fn kill(&mut self) -> Result<()> {
+        // An error means that it has ended.
+        let _ = self.child.kill();
+        self.child.wait().context("cannot wait for the daemon's end")?;
+        Ok(())
+    }
+
+    /// Starts it again after its end, with the same table, and returns when clients can attach.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn restart(&mut self) -> Result<()> {
+        let (child, ready) = launch(&self.program, self.directory.path())?;
+        self.child = child;
+        self.wait(&ready)
+    }
+
+    /// Its exit status, if it has ended.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("cannot look for the daemon's end")
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.pid())?);
+        kill(pid, signal).with_context(|| format!("cannot send {signal} to the daemon"))
+    }
+
+    /// The file of its table.
+    pub fn table(&self) -> PathBuf {
+        self.directory.path().join("table/table")
     }
 
     /// The control socket.
@@ -133,11 +164,49 @@ impl Daemon {
         Err(Failure::Daemon(text).into())
     }
 
-    fn last_words(&self) -> String {
+    /// The last lines of its log.
+    pub fn last_words(&self) -> String {
         let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.trim().lines().rev().take(5).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
+}
+
+fn configure(directory: &Path, shape: TableShape, rules: &str) -> Result<()> {
+    let TableShape { table_bytes, value_bytes_max, entry_bytes } = shape;
+    let config = format!(
+        "[table]\nsize = \"{table_bytes}B\"\nvalue_bytes_max = \
+         \"{value_bytes_max}B\"\naverage_entry_bytes = \"{entry_bytes}B\"\n\n{rules}"
+    );
+    std::fs::write(directory.join("l1d.toml"), config)
+        .context("cannot write the daemon's configuration")
+}
+
+/// Starts the process. Returns it with the socket on which it says that it is ready.
+fn launch(program: &Path, directory: &Path) -> Result<(Child, UnixDatagram)> {
+    let at = |name: &str| directory.join(name);
+    // That of an earlier start.
+    let _ = std::fs::remove_file(at("ready"));
+    let ready = UnixDatagram::bind(at("ready"))
+        .context("cannot bind a socket for the daemon's readiness")?;
+    ready.set_read_timeout(Some(POLL))?;
+    let log = File::options().append(true).create(true).open(at("log"));
+    let log = log.context("cannot make the daemon's log")?;
+    let mut command = Command::new(program);
+    interrupt::die_together(&mut command);
+    let child = command
+        .args(["serve".as_ref(), "--config".as_ref(), at("l1d.toml").as_os_str()])
+        .args(["--socket".as_ref(), at("socket").as_os_str()])
+        .args(["--table-directory".as_ref(), at("table").as_os_str()])
+        .env("NOTIFY_SOCKET", at("ready"))
+        .env_remove("LISTEN_FDS")
+        .env_remove("LISTEN_PID")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| Failure::Daemon(format!("cannot start {}", program.display())))?;
+    Ok((child, ready))
 }
 
 impl Drop for Daemon {

@@ -7,6 +7,7 @@ mod attach;
 mod chart;
 mod compare;
 mod copied;
+mod crash;
 mod daemon;
 mod distance;
 mod failure;
@@ -29,6 +30,7 @@ mod stores;
 mod table;
 mod threads;
 mod times;
+mod torture;
 mod trace;
 mod turns;
 mod visibility;
@@ -98,6 +100,19 @@ enum Command {
     Idle(idle::IdleOptions),
     /// The cost of a process that attaches, reads a hundred keys and ends
     Attach(attach::AttachOptions),
+    /// What crashes cost: hits of a dead daemon, entries kept, time to be ready, requests under way
+    Crash(crash::CrashOptions),
+    /// A client of `crash`; started by it, not by people
+    #[command(hide = true)]
+    CrashClient(crash::CrashClientPlace),
+    /// Kills, stops and faults of everything at random, under load; every value is verified
+    ///
+    /// The seed decides what is done when. Fails if a value was wrong, a process crashed, memory or
+    /// descriptors leaked, or an acknowledged write was lost.
+    Torture(torture::TortureOptions),
+    /// One client of `torture`; started by it, not by people
+    #[command(hide = true)]
+    TortureWorker(torture::TortureWorkerPlace),
     /// One process of `attach`; started by it, not by people
     #[command(hide = true)]
     Visitor(attach::VisitorPlace),
@@ -143,6 +158,8 @@ fn main() -> ExitCode {
         | Command::MissWorker(_)
         | Command::Forwarder(_)
         | Command::Proxy(_)
+        | Command::TortureWorker(_)
+        | Command::CrashClient(_)
         | Command::CountedSteps => Ok(()),
         _ => interrupt::watch(),
     };
@@ -172,6 +189,10 @@ fn main() -> ExitCode {
         Command::Visitor(place) => attach::visitor(&place),
         Command::HotKey(options) => hot_key::hot_key(&options),
         Command::HotReader(place) => hot_key::hot_reader(&place),
+        Command::Crash(options) => crash::crash(&options),
+        Command::CrashClient(place) => crash::client(&place),
+        Command::Torture(options) => torture::torture(&options),
+        Command::TortureWorker(place) => torture::worker(&place),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

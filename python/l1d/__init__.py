@@ -13,6 +13,7 @@ from .decorator import cached
 from .errors import (
     Busy,
     DeadlineExceeded,
+    Denied,
     Error,
     Full,
     InternalError,
@@ -39,6 +40,7 @@ __all__ = [
     "Client",
     "DeadlineExceeded",
     "Deleted",
+    "Denied",
     "Entry",
     "Error",
     "Full",

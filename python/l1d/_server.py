@@ -57,6 +57,8 @@ class Server:
             self._config = config
         file = self.directory / "l1d.toml"
         file.write_text(self._config, encoding="utf-8")
+        # It may hold a password.
+        file.chmod(0o600)
         command = [find("l1d"), "serve", "--config", str(file), "--socket", self.socket]
         command += ["--table-directory", f"{self._tables}/tables"]
         if self._table_size is not None:

@@ -7,6 +7,7 @@ from typing import Mapping, Union
 __all__ = [
     "Busy",
     "DeadlineExceeded",
+    "Denied",
     "Error",
     "Full",
     "InternalError",
@@ -53,6 +54,10 @@ class TooLarge(Error, ValueError):
 
 class Refused(Error):
     """The daemon refuses this request."""
+
+
+class Denied(Error, PermissionError):
+    """The daemon's access rules do not let this process do this; nothing was changed."""
 
 
 class Full(Error):

@@ -66,6 +66,7 @@ pub(crate) fn own_exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::UnknownOutcome { .. } => "UnknownOutcome",
         Error::TooLarge { .. } => "TooLarge",
         Error::Refused { .. } => "Refused",
+        Error::Denied { .. } => "Denied",
         Error::Full { .. } => "Full",
         Error::TierFailed { .. } => "TierFailed",
         Error::Busy { .. } => "Busy",

@@ -599,3 +599,21 @@ print("fine")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "fine", done.stderr
+
+
+def test_a_core_dump_has_no_table_and_no_mailbox(l1d_client):
+    l1d_client.set("k", b"value")
+    dumped, names = [], set()
+    with open("/proc/self/smaps", encoding="utf-8") as smaps:
+        name = ""
+        for line in smaps:
+            words = line.split()
+            if not words[0].endswith(":"):
+                name = words[-1] if len(words) == 6 or "(deleted)" in line else ""
+                name = "mailbox" if "memfd:l1d-mailbox" in line else name
+            elif words[0] == "VmFlags:" and ("/table" in name or name == "mailbox"):
+                names.add(name)
+                if "dd" not in words:
+                    dumped.append(name)
+    assert "mailbox" in names and len(names) >= 2, names
+    assert not dumped

@@ -15,6 +15,7 @@
 //! | the release before `produced`, or the acquire after its load | records wrap, a split record, both sides sleep |
 //! | the second part of the copy of a record that wraps around, on either side | a split record |
 //! | the fence of `must_ring`, or of `may_sleep`; the load in `may_sleep` | a sleeping owner, both sides sleep |
+//! | that `may_end` asks every caller of `must_ring` to ring, or that it looks after asking | an owner that ends |
 //! | the fence of `want_room`, or of `wakes_for_room`; the push between request and sleep | a full ring, both sides sleep |
 //! | `wakes_for_room` after records were read, or that it wakes all that wait | both sides sleep, two wait for room |
 //! | the exchange of `sleep_in` (a store instead), or the acquire of `reply` | a sleeping client, a reply in pieces |

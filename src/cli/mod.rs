@@ -21,6 +21,8 @@ pub const UNREACHABLE: u8 = 3;
 pub const REFUSED: u8 = 4;
 /// Exit code: a tier failed.
 pub const TIER_FAILED: u8 = 5;
+/// Exit code: the access rules do not permit it.
+pub const DENIED: u8 = 6;
 
 /// One L1 cache for every process on this host, in front of memcached and Redis.
 #[derive(Debug, Parser)]

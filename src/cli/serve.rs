@@ -1,11 +1,13 @@
 //! `l1d serve`.
 
 use super::{REFUSED, USAGE, print_error};
-use crate::config::{Config, ConfigSource, Overrides, parse_size};
-use crate::daemon::{self, DaemonError};
+use crate::config::{ConfigSource, Overrides, parse_size};
+use crate::daemon;
 use crate::log::Log;
+use crate::manager::ServiceManager;
 use crate::signals::ProcessSignals;
 use clap::Args;
+use l1d_wire::place::SYSTEM_DIRECTORY;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -60,7 +62,12 @@ impl Serve {
                 return ExitCode::from(REFUSED);
             }
         };
-        match serve(&config, source, &signals) {
+        let mut manager = ServiceManager::from_environment();
+        let inherited = inherited_listener();
+        if inherited.is_some() || config.daemon.socket().starts_with(SYSTEM_DIRECTORY) {
+            refuse_dumps();
+        }
+        match daemon::run(&config, source, inherited, &signals, &mut manager) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 log.print(format_args!("l1d: {error}"));
@@ -83,18 +90,12 @@ fn size(text: &str) -> Result<u64, String> {
     parse_size(text).ok_or_else(|| "not a size; write for example 256MiB".to_owned())
 }
 
-fn serve(
-    config: &Config,
-    source: ConfigSource,
-    signals: &ProcessSignals,
-) -> Result<(), DaemonError> {
-    let result = daemon::run(config, source, inherited_listener(), signals, || {
-        tracing::info!(socket = %config.daemon.socket().display(), "ready");
-        // Fails without a service manager, which is fine.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    });
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    result
+/// The system's daemon leaves no core, and no process of its own user can look into it: it holds
+/// values of everybody, also outside of the table. A user's own daemon can be debugged.
+fn refuse_dumps() {
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "a crash may leave a core with values in it");
+    }
 }
 
 /// The listening socket of a service manager, if it passed one.

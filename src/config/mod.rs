@@ -29,6 +29,25 @@
 //! # group = "l1d"                 # of the table's file; default: the daemon's
 //! # segment_bytes = "8MiB"        # default: depends on the size of the table
 //!
+//! [limits]                        # for each user but root; default: see docs/src/access.md
+//! # connections_max = 896         # 7/8 of clients_max
+//! # mailboxes_max = 896           # connections beyond use the socket, which is slower
+//! # fetches_max = 6144            # from the tiers at once
+//! # writes_max = 2048             # that wait for the tiers at once
+//! # bytes_max = "64MiB"           # of values that wait, and of requests and replies under way
+//!
+//! [[access]]                      # without these: whoever may connect may do all but administrate
+//! user = ["nobody"]               # names or numbers; or
+//! group = ["daemon"]              # without both: everyone. The first rule that matches holds
+//! attach = true                   # may connect, and so read all that is in the table
+//! fetch = true                    # of the tiers: all keys, none, or prefixes: ["page:"]
+//! write = false                   # the same
+//! # delete = false                # the same; default: as write
+//! flush = false                   # the same
+//! observe = true                  # may see clients, keys, and the status socket
+//! admin = false                   # may reload and resize
+//!                                 # and each limit of [limits], for users of this rule
+//!
 //! [l2]                            # without this section there is no L2
 //! address = "127.0.0.1:11211"     # memcached; or "unix:/run/memcached.sock"
 //! deadline = "100ms"
@@ -36,6 +55,9 @@
 //! [l3]                            # without this section there is no L3
 //! url = "redis://127.0.0.1:6379/0"    # or "redis+unix:///run/redis/redis.sock?db=0"
 //! deadline = "200ms"
+//! # password_file = "/etc/l1d/redis-password"     # that only the daemon can read; or
+//! # password_credential = "redis-password"        # of systemd; or
+//! # password_env = "L1D_REDIS_PASSWORD"           # of the environment
 //!
 //! [defaults]                      # for keys without a [[policy]], and keys that a rule omits
 //! scope = "host"                  # or "process"
@@ -57,16 +79,19 @@
 //! prefix_hex = "00ff"             # a prefix of bytes that are not text
 //! ```
 //!
-//! These are the defaults, except in `[[policy]]`. A prefix is UTF-8. TOML escapes stand for
-//! characters (`"\u0000"` is one zero byte), so other bytes need `prefix_hex`, two digits per byte.
+//! These are the defaults, except in `[[policy]]` and for `user` and `group`. A prefix is UTF-8.
+//! TOML escapes stand for characters (`"\u0000"` is one zero byte), so other bytes need
+//! `prefix_hex`, two digits per byte.
 //!
 //! Places: by default, root's daemon and the owner of `/run/l1d` have their socket and table in the
 //! system's directories, `/run/l1d` and `/dev/shm/l1d`. A daemon of another user has directories of
 //! that user's own; see [`l1d_wire::place`].
 
+mod access;
 mod error;
 mod host;
 mod origins;
+mod password;
 mod read;
 mod rules;
 mod section;
@@ -86,10 +111,13 @@ pub use status::{StatusConfig, StatusSocket};
 pub use summary::{Checked, changed_settings, check_config, policy_json, rule_json};
 pub use units::{parse_duration, parse_mode, parse_size, show_duration, show_size};
 
+use crate::access::Access;
 use crate::tiers::TiersConfig;
 use l1d_wire::place;
 use l1d_wire::policy::PolicySet;
+use read::Look;
 use shm_layout::Plan;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -114,6 +142,8 @@ pub struct Config {
     pub policy: PolicySet,
     /// Where the settings of the rules come from.
     pub origins: Origins,
+    /// `[[access]]` and `[limits]`.
+    pub access: Access,
 }
 
 /// Section `[daemon]`.
@@ -186,15 +216,17 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or all problems in it.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        Config::from_str(&read_text(path)?, &path.display().to_string())
+        let (text, file) = read_text(path)?;
+        read::read(&text, &path.display().to_string(), Look::Daemon(&file))
     }
 
-    /// Reads a text; `name` names it in errors.
+    /// Reads a text; `name` names it in errors. Passwords that the text only points at are left
+    /// out.
     ///
     /// # Errors
     /// All problems in it.
     pub fn from_str(text: &str, name: &str) -> Result<Config, ConfigError> {
-        read::read(text, name, |_, _| ())
+        read::read(text, name, Look::None)
     }
 
     /// Applies the command line. An impossible table size is not detected here but when the table
@@ -283,20 +315,24 @@ impl Default for TableConfig {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, ConfigError> {
+/// The text of a file, and whose it is.
+fn read_text(path: &Path) -> Result<(String, Metadata), ConfigError> {
     let name = path.display().to_string();
     let mut bytes = Vec::new();
-    let read = std::fs::File::open(path)
-        .and_then(|file| file.take(TEXT_BYTES_MAX + 1).read_to_end(&mut bytes));
-    if let Err(error) = read {
+    let read = File::open(path).and_then(|file| {
+        let metadata = file.metadata()?;
+        file.take(TEXT_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        Ok(metadata)
+    });
+    let metadata = read.map_err(|error| {
         let advice = "give the path of a readable file, or none for the built-in configuration";
-        return Err(ConfigError::whole(&name, format!("cannot be read: {error}; {advice}")));
-    }
+        ConfigError::whole(&name, format!("cannot be read: {error}; {advice}"))
+    })?;
     if bytes.len() as u64 > TEXT_BYTES_MAX {
         let message = "over 4 MiB, so this is no configuration; give the path of l1d.toml";
         return Err(ConfigError::whole(&name, message.to_owned()));
     }
-    String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
         let text = section::Text { name: &name, text: &text, problems: Vec::new().into() };
@@ -304,5 +340,6 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
                        other bytes with prefix_hex";
         text.problem(valid, message.to_owned());
         ConfigError::new(text.problems.into_inner())
-    })
+    })?;
+    Ok((text, metadata))
 }

@@ -1,6 +1,7 @@
 //! From text to [`Config`].
 
 use std::collections::HashSet;
+use std::fs::Metadata;
 use std::path::PathBuf;
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
@@ -10,7 +11,10 @@ use super::error::ConfigError;
 use super::rules::{self, RuleLimits};
 use super::section::{Section, Text, Wrong};
 use super::units::show_size;
-use super::{Config, DaemonConfig, LogFormat, Origins, TableConfig, sizes, status, value};
+use super::{
+    Config, DaemonConfig, LogFormat, Origins, TableConfig, access, host, password, sizes, status,
+    value,
+};
 use crate::tiers::{
     L2Config, L3Config, TiersConfig, UNSUPPORTED_L2_KEYS, UNSUPPORTED_L3_KEYS, check_address,
     parse_url,
@@ -35,12 +39,38 @@ const SIZE_OF_LARGEST: u64 = 512 << 30;
 /// Largest segment: as many words of eight bytes as a slot's offset can count.
 const SEGMENT_BYTES_MAX: u64 = 8 << SEGMENT_WORDS_BITS;
 
-/// Reads a text. `look` gets the `[table]` section if it has no problems so far, and may add some.
-pub(super) fn read(
-    text: &str,
-    name: &str,
-    look: impl FnOnce(&TableConfig, &Section<'_>),
-) -> Result<Config, ConfigError> {
+/// How far a reading looks beyond the text.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Look<'f> {
+    /// Not at all.
+    None,
+    /// As the daemon that starts: passwords are read. The text is from this file.
+    Daemon(&'f Metadata),
+    /// As a check: the host has what the table needs. Passwords that only the daemon can have are
+    /// left out.
+    Check(&'f Metadata),
+}
+
+impl<'f> Look<'f> {
+    /// The file that the text is from.
+    pub(super) fn file(self) -> Option<&'f Metadata> {
+        match self {
+            Look::None => None,
+            Look::Daemon(file) | Look::Check(file) => Some(file),
+        }
+    }
+
+    pub(super) fn reads_passwords(self) -> bool {
+        !matches!(self, Look::None)
+    }
+
+    pub(super) fn is_check(self) -> bool {
+        matches!(self, Look::Check(_))
+    }
+}
+
+/// Reads a text.
+pub(super) fn read(text: &str, name: &str, look: Look<'_>) -> Result<Config, ConfigError> {
     let (root, syntax) = DeTable::parse_recoverable(text);
     let text = Text { name, text, problems: Vec::new().into() };
     let mut lines = HashSet::new();
@@ -58,16 +88,18 @@ pub(super) fn read(
     let daemon = daemon(section(&mut root, "daemon", &text));
     let status = status::read(section(&mut root, "status", &text));
     let l2 = l2(section(&mut root, "l2", &text));
-    let l3 = l3(section(&mut root, "l3", &text));
+    let l3 = l3(section(&mut root, "l3", &text), look);
     let (table, limits) = table(section(&mut root, "table", &text), look);
     let tiers = TiersConfig { l2, l3, value_bytes_max: table.value_bytes_max as usize };
     let defaults = section(&mut root, "defaults", &text);
     let mut origins = Origins::default();
     let policy = rules::policy(defaults, root.raw("policy"), limits, &mut origins, &text);
+    let limits = section(&mut root, "limits", &text);
+    let access = access::read(root.raw("access"), limits, &text);
     root.finish(&[("policies", "write [[policy]] above each rule")]);
     match policy {
         Some(policy) if text.problems.borrow().is_empty() => {
-            Ok(Config { daemon, status, table, tiers, policy, origins })
+            Ok(Config { daemon, status, table, tiers, policy, origins, access })
         }
         _ => Err(ConfigError::new(text.problems.into_inner())),
     }
@@ -154,10 +186,7 @@ fn daemon(mut section: Section<'_>) -> DaemonConfig {
 }
 
 /// The section, and the limits that it sets for the rules.
-fn table(
-    mut section: Section<'_>,
-    look: impl FnOnce(&TableConfig, &Section<'_>),
-) -> (TableConfig, RuleLimits) {
+fn table(mut section: Section<'_>, look: Look<'_>) -> (TableConfig, RuleLimits) {
     let default = TableConfig::default();
     let directory = section.read("directory", |value| absolute(value, "/dev/shm/l1d"));
     let size = section.read("size", |value| value::size(value, 1..=u64::MAX, "256MiB"));
@@ -219,7 +248,8 @@ fn table(
             let at = section.place(&["size", "value_bytes_max", "segment_bytes"]);
             section.problem(at, &format!("size {what}; write for example size = {:?}", instead));
         }
-        _ => look(&config, &section),
+        _ if look.is_check() => host::check(&config, &section),
+        _ => {}
     }
     section.finish(&[]);
     (config, limits)
@@ -243,7 +273,7 @@ fn l2(mut section: Section<'_>) -> Option<L2Config> {
     Some(L2Config { address: address?, deadline })
 }
 
-fn l3(mut section: Section<'_>) -> Option<L3Config> {
+fn l3(mut section: Section<'_>, look: Look<'_>) -> Option<L3Config> {
     let url = section.read("url", |value| {
         let example = "redis://127.0.0.1:6379/0";
         let url = value::text(value, example)?;
@@ -253,12 +283,13 @@ fn l3(mut section: Section<'_>) -> Option<L3Config> {
             .map_err(|error| Wrong::new(format!("cannot be used: {error}"), value::quoted(example)))
     });
     let url = required(&section, "url", url, "redis://127.0.0.1:6379/0");
+    let password = password::read(&mut section, url.as_deref(), look);
     let deadline = section.read_or("deadline", Duration::from_millis(200), |value| {
         value::duration(value, DEADLINES, "200ms")
     });
     let address = ("address", "write url = \"redis://127.0.0.1:6379/0\"");
     section.finish(&[&[address], UNSUPPORTED_L3_KEYS].concat());
-    Some(L3Config { url: url?, deadline })
+    Some(L3Config { url: url?, password, deadline })
 }
 
 /// Reports a missing mandatory key, if the section exists.

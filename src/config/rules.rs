@@ -51,7 +51,7 @@ pub(super) fn policy<'a>(
 
     let mut rules = vec![default];
     let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
-    let sections = sections(policy, text);
+    let sections = sections(policy, ("policy", "[[policy]]"), text);
     if let Some(first_too_many) = sections.get(RULES_MAX - 1) {
         let (count, most) = (sections.len(), RULES_MAX - 1);
         first_too_many.problem(
@@ -126,16 +126,15 @@ fn check_evict(section: &Section<'_>, rule: &Rule, pinned: &mut u32) {
     }
 }
 
-fn sections<'a>(
-    policy: Option<(&'a DeValue<'a>, Range<usize>)>,
+/// The sections of a list of rules with this key and title.
+pub(super) fn sections<'a>(
+    list: Option<(&'a DeValue<'a>, Range<usize>)>,
+    (key, title): (&str, &str),
     text: &'a Text<'a>,
 ) -> Vec<Section<'a>> {
-    let Some((value, span)) = policy else { return Vec::new() };
+    let Some((value, span)) = list else { return Vec::new() };
     let wrong = |at: usize| {
-        text.problem(
-            at,
-            "policy is a list of rules; write [[policy]] above each of them".to_owned(),
-        )
+        text.problem(at, format!("{key} is a list of rules; write {title} above each of them"));
     };
     let DeValue::Array(items) = value else {
         wrong(span.start);
@@ -145,7 +144,7 @@ fn sections<'a>(
     for item in items {
         match item.get_ref() {
             DeValue::Table(table) => {
-                sections.push(Section::new("[[policy]]", item.span().start, Some(table), text));
+                sections.push(Section::new(title, item.span().start, Some(table), text));
             }
             _ => wrong(item.span().start),
         }

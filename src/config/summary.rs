@@ -1,7 +1,8 @@
 //! A summary of a configuration.
 
+use super::read::Look;
 use super::units::{show_duration, show_prefix, show_share, show_size};
-use super::{Config, ConfigError, LogFormat, host, read, read_text};
+use super::{Config, ConfigError, LogFormat, access, read, read_text};
 use crate::tiers::parse_url;
 use comfy_table::{ContentArrangement, Table, presets};
 use l1d_wire::policy::{ClientFlags, Evict, OnWriteError, PolicySet, Rule, Scope, WriteMode};
@@ -27,8 +28,9 @@ pub struct Checked {
 /// # Errors
 /// All problems.
 pub fn check_config(path: &Path) -> Result<Checked, ConfigError> {
-    let config = read::read(&read_text(path)?, &path.display().to_string(), host::check)?;
-    let (text, json) = (text(&config), json(&config));
+    let (text, file) = read_text(path)?;
+    let config = read::read(&text, &path.display().to_string(), Look::Check(&file))?;
+    let (text, json) = (self::text(&config), json(&config));
     Ok(Checked { config, text, json })
 }
 
@@ -74,6 +76,7 @@ pub fn changed_settings(before: &Config, now: &Config) -> Vec<String> {
                 let name = |name: &String| format!("[{section}] {}", setting_name(name));
                 changed.extend(settings.keys().filter(differs).map(name));
             }
+            _ if section == "access" => changed.push("[[access]]".to_owned()),
             // The section has appeared or gone.
             _ => changed.push(format!("[{section}]")),
         }
@@ -83,6 +86,12 @@ pub fn changed_settings(before: &Config, now: &Config) -> Vec<String> {
     let is_named = changed.iter().any(|name| name.starts_with("[l3]") && name != "[l3] deadline");
     if url(before) != url(now) && !is_named {
         changed.push("[l3] url".to_owned());
+    }
+    let password = |config: &Config| config.tiers.l3.as_ref().map(|l3| l3.password.clone());
+    if let (Some(before), Some(now)) = (password(before), password(now))
+        && before != now
+    {
+        changed.push("[l3] password".to_owned());
     }
     changed
 }
@@ -100,7 +109,7 @@ fn setting_name(name: &str) -> &str {
 }
 
 fn json(config: &Config) -> Value {
-    let Config { daemon, status, table, tiers, policy, origins: _ } = config;
+    let Config { daemon, status, table, tiers, policy, origins: _, access: rules } = config;
     json!({
         "daemon": {
             "socket": daemon.socket(),
@@ -136,12 +145,14 @@ fn json(config: &Config) -> Value {
         "l3": tiers.l3.as_ref().map(|l3| json!({
             "server": server(&l3.url), "deadline_ms": ms(l3.deadline),
         })),
+        "limits": rules.limits().json(),
+        "access": access::json(rules),
         "policy": policy_json(policy),
     })
 }
 
 fn text(config: &Config) -> String {
-    let Config { daemon, status, table, tiers, policy, origins: _ } = config;
+    let Config { daemon, status, table, tiers, policy, origins: _, access: rules } = config;
     let mut out = String::new();
     let mut line = |name: &str, what: String| {
         // Writing to a String cannot fail.
@@ -170,8 +181,7 @@ fn text(config: &Config) -> String {
     };
     line("L2", tier(tiers.l2.as_ref().map(|l2| (l2.address.clone(), l2.deadline))));
     line("L3", tier(tiers.l3.as_ref().map(|l3| (server(&l3.url), l3.deadline))));
-    let _ = write!(out, "\n{}", rules_table(policy));
-    out.push('\n');
+    let _ = write!(out, "\n{}\n\n{}", rules_table(policy), access::text(rules));
     out
 }
 

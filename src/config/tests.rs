@@ -5,6 +5,8 @@ use super::*;
 use l1d_wire::policy::{ClientFlags, Evict, OnWriteError, Rule, Scope, WriteMode};
 use proptest::prelude::*;
 use shm_layout::Geometry;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 
 mod wrong;
 
@@ -307,6 +309,7 @@ fn a_check_looks_at_the_host_and_tells_what_it_means() {
     let path = directory.path().join("l1d.toml");
     let check = |text: &str| {
         std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         check_config(&path)
     };
     let checked = check(

@@ -1,5 +1,6 @@
 //! The command line of `l1ctl`, which sends requests to a running daemon.
 
+mod access;
 mod admin;
 mod advise;
 mod clients;
@@ -19,7 +20,7 @@ pub(crate) use advise::sentence_of as advice_sentence;
 pub(crate) use clients::{program, user};
 pub(crate) use explain::{author, sentence_of as explanation_sentence};
 
-use crate::cli::{Completions, REFUSED, TIER_FAILED, UNREACHABLE, USAGE, print_error};
+use crate::cli::{Completions, DENIED, REFUSED, TIER_FAILED, UNREACHABLE, USAGE, print_error};
 use clap::{CommandFactory, Parser, Subcommand};
 use key::lifetime;
 use l1d_client::{Client, Error, Lifetime};
@@ -36,7 +37,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Query and administer a running l1d.
 ///
 /// Exit codes: 0 success, 1 not found (or an operation was not done because of what the key holds,
-/// or `check` found a violation), 2 usage, 3 the daemon cannot be reached, 4 refused, 5 a tier failed.
+/// or `check` found a violation), 2 usage, 3 the daemon cannot be reached, 4 refused, 5 a tier
+/// failed, 6 the access rules do not permit it.
 #[derive(Debug, Parser)]
 #[command(
     name = "l1ctl",
@@ -162,6 +164,12 @@ enum Command {
         #[command(subcommand)]
         command: Option<PolicyCommand>,
     },
+    /// Show what a user may do with the cache, and by which rule of [[access]]: by default, this
+    /// process.
+    Access {
+        /// The user, by name or number, with the groups that the system knows of.
+        user: Option<String>,
+    },
     /// Estimate the hit ratio with half, twice and four times the memory.
     ///
     /// The estimate is based on sampled keys and covers all reads that the daemon has learned of
@@ -267,6 +275,7 @@ pub fn run() -> ExitCode {
             ExitCode::from(match error {
                 Error::Unavailable { .. } | Error::Deadline { .. } => UNREACHABLE,
                 Error::TooLarge { .. } => USAGE,
+                Error::Denied { .. } => DENIED,
                 Error::TierFailed { .. } | Error::UnknownOutcome { .. } => TIER_FAILED,
                 _ => REFUSED,
             })
@@ -336,6 +345,7 @@ fn execute(arguments: &Arguments) -> Result<ExitCode, Failure> {
             };
             admin::show(&report?, json)
         }
+        Command::Access { user } => access::show(&client, user.as_deref(), json),
         Command::Advise => advise::run(&client, json),
         Command::Resize { size, fit_index, average_entry_bytes } => {
             let entry_bytes = if *fit_index { Some(0) } else { *average_entry_bytes };

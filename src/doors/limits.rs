@@ -12,6 +12,8 @@ pub struct Limits {
     /// Connections of one user at a time, so that no user can lock the others out. Root is exempt,
     /// so that no user can lock the administrator out.
     pub connections_per_uid_max: usize,
+    /// Of `buffer_bytes_max`, the share that one user can have. Root is exempt.
+    pub buffer_bytes_per_uid_max: usize,
     /// Bytes buffered for all clients together: incomplete requests and unread replies. Beyond it
     /// the client that has stalled longest loses its connection.
     pub buffer_bytes_max: usize,

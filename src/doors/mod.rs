@@ -10,6 +10,7 @@
 //! | the control socket: acceptor, connections, bytes in and out | `unix` |
 //! | mailboxes, and how long each is polled | `mailbox` |
 //! | all connections, their deadlines and memory | `peers` |
+//! | what the clients of one user have together | `users` |
 //! | replies, to a socket or a lane | `replies` |
 //! | the interface to the owner | `service` |
 //! | counts for each client | `figures` |
@@ -24,14 +25,16 @@ mod service;
 #[cfg(test)]
 mod tests;
 mod unix;
+mod users;
 
 pub use limits::Limits;
 pub use origin::Origin;
-pub use service::{Peer, Replies, Service};
+pub use service::{Admission, Peer, Replies, Service};
 
 use crate::reactor::{Reactor, Readiness};
 use peers::Peers;
 use std::io;
+use std::net::Shutdown;
 use std::os::unix::net::UnixListener;
 use std::time::Instant;
 use unix::{Acceptor, LISTENER};
@@ -63,13 +66,13 @@ impl<'a> Doors<'a> {
     /// When the listener cannot be watched, or no descriptor is left.
     pub fn open(
         listener: &'a UnixListener,
-        reactor: &Reactor,
+        reactor: &'a Reactor,
         limits: Limits,
     ) -> io::Result<Doors<'a>> {
         let now = Instant::now();
         Ok(Doors {
             limits,
-            peers: Peers::new(limits.spin),
+            peers: Peers::new(&limits),
             acceptor: Acceptor::new(listener, reactor)?,
             turn: 0,
             now,
@@ -102,9 +105,15 @@ impl<'a> Doors<'a> {
     }
 
     /// A descriptor that is registered as [`Token::door`](crate::reactor::Token::door) is ready.
-    pub fn ready(&mut self, door: u64, readiness: Readiness, reactor: &Reactor) {
+    pub fn ready(
+        &mut self,
+        door: u64,
+        readiness: Readiness,
+        reactor: &Reactor,
+        service: &mut impl Service,
+    ) {
         if door == LISTENER {
-            self.acceptor.accept(&mut self.peers, reactor, &self.limits, self.now);
+            self.acceptor.accept(&mut self.peers, (reactor, service), &self.limits, self.now);
         } else if let Some(connection) = self.peers.get_mut(Origin(door)) {
             connection.incoming.notice(readiness);
             self.peers.touch(Origin(door));
@@ -140,15 +149,27 @@ impl<'a> Doors<'a> {
         self.peers.next_deadline().into_iter().chain(self.acceptor.resumes_at()).min()
     }
 
-    /// Ends what clients have stalled for too long, or that holds too much memory: in a mailbox the
-    /// requests and replies that are incomplete, since other threads of the process have nothing to
-    /// do with them; otherwise the connection.
+    /// Ends the connections of clients that may not connect any more, and what clients have stalled
+    /// for too long, or that holds too much memory: in a mailbox the requests and replies that are
+    /// incomplete, since other threads of the process have nothing to do with them; otherwise the
+    /// connection.
     pub fn enforce_limits(&mut self, service: &mut impl Service) {
+        for origin in self.peers.take_expelled() {
+            let reason = "the access rules have changed, and it may not connect";
+            self.drop_peer(origin, reason, service);
+        }
+        for (peer, limit, most) in self.peers.take_reached_quotas() {
+            service.reached_quota(&peer, limit, most);
+        }
         for origin in self.peers.stalled(self.now, self.turn, self.limits.stall) {
             self.relieve(origin, "it kept the daemon waiting too long", service);
         }
         while let Some(origin) = self.peers.hoarder(self.limits.buffer_bytes_max) {
             let reason = "the memory for unread replies and incomplete requests is full";
+            self.relieve(origin, reason, service);
+        }
+        while let Some(origin) = self.peers.hoarder_of_user() {
+            let reason = "its user has more unread replies and incomplete requests than it may";
             self.relieve(origin, reason, service);
         }
     }
@@ -164,11 +185,28 @@ impl<'a> Doors<'a> {
         self.acceptor.resume(reactor, self.now);
     }
 
-    /// Sends what the sockets take at once, before the daemon exits.
-    pub fn finish(&mut self) {
+    /// The daemon stops: accepts no more connections, and lets no client send. Those that wait at
+    /// the listener stay there for the next daemon, if a service manager holds it. Replies still
+    /// reach their clients.
+    pub fn hang_up(&mut self, reactor: &Reactor) {
+        self.acceptor.stop(reactor);
         for connection in self.peers.values_mut() {
-            let _ = connection.send(self.turn);
+            // A wakeup fails from here on, which tells its sender that nobody reads its request.
+            let _ = connection.stream.shutdown(Shutdown::Read);
+            // Nothing is received any more, and its hangup would be reported by every wait.
+            let _ = reactor.deregister(&connection.stream);
         }
+    }
+
+    /// Sends what the sockets take at once. Returns whether that was everything.
+    pub fn finish(&mut self) -> bool {
+        let mut all_sent = true;
+        for connection in self.peers.values_mut() {
+            // A peer that has gone gets nothing more.
+            let failed = connection.send(self.turn).is_err();
+            all_sent &= failed || connection.output.is_empty();
+        }
+        all_sent
     }
 
     /// Closes a connection for a reason that the log is to have.
@@ -181,12 +219,12 @@ impl<'a> Doors<'a> {
     }
 
     fn close(&mut self, origin: Origin, service: &mut impl Service) {
-        // Closing the socket also deregisters it, as it has no duplicate.
         if let Some(connection) = self.peers.remove(origin) {
             service.gone(origin);
             for lane in connection.phase.mailbox().into_iter().flat_map(|m| m.pending_lanes()) {
                 service.gone(origin.with_lane(lane));
             }
+            self.acceptor.close(connection.stream, connection.peer.uid);
         }
     }
 }

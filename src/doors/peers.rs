@@ -3,11 +3,13 @@
 use super::figures;
 use super::mailbox::OwnerEnd;
 use super::unix::{Closed, Connection, LISTENER, Stall};
+use super::users::Users;
 use super::{Limits, Origin, Peer};
+use crate::access::Quota;
 use crate::reactor::{Reactor, Token};
 use l1d_wire::snapshot::{ClientFigures, Figures, Totals};
 use rapidhash::RapidHashMap;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -16,15 +18,15 @@ const FIRST_ORIGIN: u64 = LISTENER + 1;
 #[derive(Debug)]
 pub(super) struct Peers {
     /// Looked up for each request and each reply. A fast hash is safe: the keys are our own.
-    connections: RapidHashMap<Origin, Connection>,
-    per_uid: HashMap<u32, usize>,
+    pub(super) connections: RapidHashMap<Origin, Connection>,
+    pub(super) users: Users,
     next_origin: u64,
     /// Connections to be served in this turn, each once.
     touched: Vec<Origin>,
     /// Stall deadlines, soonest first.
-    deadlines: BTreeSet<(Instant, Origin)>,
+    pub(super) deadlines: BTreeSet<(Instant, Origin)>,
     /// Memory of all buffers beyond what every connection may keep.
-    excess_bytes: usize,
+    pub(super) excess_bytes: usize,
     /// Connections whose mailbox is polled in every turn.
     active: Vec<Origin>,
     /// Connections that were active before the loop slept.
@@ -44,10 +46,10 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(spin: Duration) -> Peers {
+    pub(super) fn new(limits: &Limits) -> Peers {
         Peers {
             connections: RapidHashMap::default(),
-            per_uid: HashMap::new(),
+            users: Users::new(limits),
             next_origin: FIRST_ORIGIN,
             touched: Vec::new(),
             deadlines: BTreeSet::new(),
@@ -59,16 +61,16 @@ impl Peers {
             frame: Vec::new(),
             disconnected: Figures::default(),
             sleepers: Vec::new(),
-            spin,
+            spin: limits.spin,
         }
     }
 
     /// Adds a connection. Its deadline to attach begins.
-    pub(super) fn insert(&mut self, stream: UnixStream, peer: Peer) -> Origin {
+    pub(super) fn insert(&mut self, stream: UnixStream, peer: Peer, quota: Quota) -> Origin {
         let origin = Origin(self.next_origin);
         self.next_origin += 1;
-        *self.per_uid.entry(peer.uid).or_default() += 1;
-        self.connections.insert(origin, Connection::new(stream, peer));
+        self.users.per_uid.entry(peer.uid).or_default().connections += 1;
+        self.connections.insert(origin, Connection::new(stream, peer, quota));
         self.touch(origin);
         origin
     }
@@ -85,18 +87,16 @@ impl Peers {
             self.mailboxes.retain(|other| *other != origin);
         }
         figures::add(&mut self.disconnected, &connection.figures().figures);
-        if let Some(count) = self.per_uid.get_mut(&connection.peer.uid) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.per_uid.remove(&connection.peer.uid);
-            }
-        }
+        self.users.left(&connection);
         Some(connection)
     }
 
     /// The connection has got a mailbox.
     pub(super) fn add_mailbox(&mut self, origin: Origin) {
         self.mailboxes.push(origin);
+        if let Some(connection) = self.connections.get(&origin) {
+            self.users.per_uid.entry(connection.peer.uid).or_default().mailboxes += 1;
+        }
     }
 
     /// Has the mailbox of `origin` polled in every turn.
@@ -151,10 +151,10 @@ impl Peers {
         }
     }
 
-    /// Moves the first active connection to those that rest.
-    pub(super) fn rest(&mut self) {
-        self.resting.extend(self.active(0));
-        self.deactivate(0);
+    /// Moves the connection at this place of the active list to those that rest.
+    pub(super) fn rest(&mut self, place: usize) {
+        self.resting.extend(self.active(place));
+        self.deactivate(place);
     }
 
     pub(super) fn take_resting(&mut self) -> Option<Origin> {
@@ -171,6 +171,11 @@ impl Peers {
         self.reporting = (self.reporting + 1) % self.mailboxes.len().max(1);
         let origin = *self.mailboxes.get(self.reporting)?;
         self.mailbox_mut(origin)
+    }
+
+    /// All connections with a mailbox.
+    pub(super) fn with_mailboxes(&self) -> Vec<Origin> {
+        self.mailboxes.clone()
     }
 
     pub(super) fn mailbox_mut(&mut self, origin: Origin) -> Option<&mut OwnerEnd> {
@@ -190,7 +195,7 @@ impl Peers {
     }
 
     pub(super) fn count_of(&self, uid: u32) -> usize {
-        self.per_uid.get(&uid).copied().unwrap_or(0)
+        self.users.per_uid.get(&uid).map_or(0, |usage| usage.connections)
     }
 
     /// Has `origin` served in this turn.
@@ -233,7 +238,6 @@ impl Peers {
         if connection.is_over() {
             return Err(Closed);
         }
-        self.excess_bytes = recounted(self.excess_bytes, connection);
         let has_frame = connection.input.has_frame(limits.frame_bytes_max);
         let stall = connection.stalls_on(has_frame);
         if stall != connection.stall.map(|(stall, _)| stall) {
@@ -246,6 +250,8 @@ impl Peers {
             }
         }
         let interest = connection.interest(has_frame);
+        self.recount(origin);
+        let Some(connection) = self.connections.get_mut(&origin) else { return Ok(()) };
         if interest != connection.watched && !connection.phase.is_leaving() {
             connection.watched = interest;
             let token = Token::door(origin.0);
@@ -290,7 +296,7 @@ impl Peers {
         mailbox.cut();
         connection.stall = None;
         self.deadlines.remove(&(until, origin));
-        self.excess_bytes = recounted(self.excess_bytes, connection);
+        self.recount(origin);
         true
     }
 
@@ -320,11 +326,4 @@ impl Peers {
         let connections = self.connections.len() as u64;
         Totals { connections, mailboxes: self.mailboxes.len() as u64, figures: sum }
     }
-}
-
-/// The memory of all connections, of which `connection` now holds what it says.
-fn recounted(all_bytes: usize, connection: &mut Connection) -> usize {
-    let now = connection.excess_bytes();
-    let before = std::mem::replace(&mut connection.counted_bytes, now);
-    all_bytes.saturating_sub(before) + now
 }

@@ -2,7 +2,7 @@
 
 use super::peers::Peers;
 use super::unix::Phase;
-use super::{Origin, Replies};
+use super::{Admission, Origin, Peer, Replies};
 use l1d_wire::protocol::frame::HEADER_BYTES;
 use l1d_wire::protocol::{ErrorCode, Response};
 use l1d_wire::snapshot::{ClientFigures, Totals};
@@ -30,6 +30,10 @@ impl Replies for Peers {
                 self.reply_on_socket(origin, &response, None);
             }
         }
+    }
+
+    fn readmit(&mut self, admit: &mut dyn FnMut(&Peer, BorrowedFd<'_>) -> Admission) {
+        self.admit_again(admit);
     }
 
     fn clients(&self) -> Vec<ClientFigures> {
@@ -85,13 +89,14 @@ impl Peers {
     }
 
     fn reply_on_socket(&mut self, origin: Origin, response: &Response<'_>, table: Option<OwnedFd>) {
+        let may_have_mailbox = table.is_some() && self.may_have_mailbox(origin);
         let Some(connection) = self.get_mut(origin) else { return };
         if !connection.phase.awaits_reply() {
             tracing::error!(?origin, "a reply without a request is dropped");
             return;
         }
         let queued = match table {
-            Some(table) => connection.attach(response, table),
+            Some(table) => connection.attach(response, table, may_have_mailbox),
             None => {
                 let is_attached = connection.phase.is_attached();
                 connection.phase = if is_attached { Phase::Idle } else { Phase::Closing };

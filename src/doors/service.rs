@@ -1,6 +1,8 @@
 //! The interface between the doors and the owner.
 
 use super::Origin;
+use crate::access::{Grant, Quota};
+use crate::manager::Reloads;
 use crate::reactor::Readiness;
 use l1d_wire::protocol::{Request, Response};
 use l1d_wire::snapshot::{ClientFigures, Totals};
@@ -16,7 +18,12 @@ pub struct Peer {
     pub gid: u32,
     /// Process; 0 if it is in another pid namespace. For logs only: it may be reused.
     pub pid: i32,
+    /// Its rights, by the access rules in force.
+    pub grant: Grant,
 }
+
+/// A client's rights, and its user's limits; `None`: it may not connect.
+pub type Admission = Option<(Grant, Quota)>;
 
 /// Takes replies, in the turn of the request or in any later one. Each request gets one, except for
 /// sets that want none. A reply to an origin that is gone, or that has no request pending, is
@@ -28,6 +35,12 @@ pub trait Replies {
     /// Replies to an attach, and passes the table's read-only descriptor along. Only this attaches
     /// a client: an attach that gets a reply without a table ends the connection.
     fn reply_with_table(&mut self, origin: Origin, response: &Response<'_>, table: BorrowedFd<'_>);
+
+    /// The access rules have changed: asks `admit` again about each client. Those that may not
+    /// connect any more lose their connections.
+    fn readmit(&mut self, admit: &mut dyn FnMut(&Peer, BorrowedFd<'_>) -> Admission) {
+        let _ = admit;
+    }
 
     /// Figures of each attached client.
     fn clients(&self) -> Vec<ClientFigures> {
@@ -42,6 +55,20 @@ pub trait Replies {
 
 /// The owner, as the doors and the event loop see it.
 pub trait Service {
+    /// A client has connected over `stream`.
+    ///
+    /// # Errors
+    /// It may not; the text is for the client.
+    fn admit(&mut self, peer: &Peer, stream: BorrowedFd<'_>) -> Result<(Grant, Quota), String> {
+        let _ = (peer, stream);
+        Ok((Grant::ROOT, Quota::default()))
+    }
+
+    /// The user of `peer` has reached its limit of this name, which is `most`.
+    fn reached_quota(&mut self, peer: &Peer, limit: &'static str, most: usize) {
+        let _ = (peer, limit, most);
+    }
+
     /// Handles one request. `origin` has no other request pending, except for sets that want no
     /// reply.
     fn request(
@@ -84,9 +111,21 @@ pub trait Service {
         true
     }
 
+    /// The same for a client's mailbox: its user may have as much under way as it may, and the
+    /// others have not.
+    fn takes_more_of(&self, peer: &Peer) -> bool {
+        let _ = peer;
+        self.takes_more()
+    }
+
     /// The daemon was told to read its configuration again.
     fn reload(&mut self, replies: &mut dyn Replies) {
         let _ = replies;
+    }
+
+    /// Reloads of the configuration.
+    fn reloads(&self) -> Reloads {
+        Reloads::default()
     }
 
     /// The descriptor that the service has registered as

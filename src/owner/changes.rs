@@ -15,7 +15,7 @@ const RECORDS: usize = 1 << 16;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Author {
     pid: i32,
-    uid: u32,
+    pub(super) uid: u32,
     pub(super) cause: Cause,
 }
 
@@ -120,8 +120,9 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Grant;
 
-    const PEER: Peer = Peer { uid: 7, gid: 7, pid: 99 };
+    const PEER: Peer = Peer { uid: 7, gid: 7, pid: 99, grant: Grant::ROOT };
 
     #[test]
     fn the_last_change_is_known_until_it_has_left_the_ring() {

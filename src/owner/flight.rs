@@ -10,6 +10,9 @@ use std::sync::Arc;
 pub(super) const FLIGHTS_MAX: usize = 8192;
 /// The most waiters of one flight; one more is refused.
 const WAITERS_MAX: usize = 10_000;
+/// The most that one user's processes may have begun, where nothing else is configured: some are
+/// left for others.
+pub(super) const FETCHES_OF_USER_MAX: usize = FLIGHTS_MAX / 4 * 3;
 
 /// A fetch in progress.
 #[derive(Debug)]
@@ -23,8 +26,17 @@ pub(super) struct Flight {
     /// The key had no set, delete or invalidation since the fetch began, so its value may be kept.
     pub(super) alive: bool,
     id: u64,
-    /// The connection that began it.
-    client: Option<Origin>,
+    /// The client that began it.
+    client: Option<Client>,
+}
+
+/// A client, and how many fetches its user may have under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client {
+    /// Its connection.
+    pub(super) origin: Origin,
+    pub(super) uid: u32,
+    pub(super) fetches_max: usize,
 }
 
 impl Flight {
@@ -43,6 +55,8 @@ pub(super) struct Flights {
     joinable: RapidHashMap<Arc<[u8]>, u64>,
     /// How many flights each connection has begun that have not ended.
     held: RapidHashMap<Origin, usize>,
+    /// The same of each user.
+    held_by_user: RapidHashMap<u32, usize>,
     pub(super) begun: u64,
     pub(super) joined: u64,
     pub(super) killed: u64,
@@ -57,6 +71,8 @@ pub(super) enum Boarding {
     Begun(u64, Arc<[u8]>),
     /// Too many are waiting already, or this client has its share.
     Full,
+    /// The client's user has as many as it may.
+    OverQuota,
 }
 
 impl Flights {
@@ -71,7 +87,7 @@ impl Flights {
         key: &[u8],
         rule: u8,
         waiter: Waiter,
-        client: Option<Origin>,
+        client: Option<Client>,
     ) -> Boarding {
         if let Some(&id) = self.joinable.get(key)
             && let Some(flight) = self.get_mut(id)
@@ -84,12 +100,17 @@ impl Flights {
             return Boarding::Joined;
         }
         let free = FLIGHTS_MAX.saturating_sub(self.count());
-        let held = client.and_then(|client| self.held.get(&client)).copied().unwrap_or(0);
+        let held = client.and_then(|client| self.held.get(&client.origin)).copied().unwrap_or(0);
         if held >= free {
             return Boarding::Full;
         }
         if let Some(client) = client {
-            self.held.insert(client, held + 1);
+            let held_by_user = self.held_by_user.entry(client.uid).or_default();
+            if *held_by_user >= client.fetches_max {
+                return Boarding::OverQuota;
+            }
+            *held_by_user += 1;
+            self.held.insert(client.origin, held + 1);
         }
         let place = self.places.vacant_entry();
         let id = self.begun * FLIGHTS_MAX as u64 + place.key() as u64;
@@ -143,13 +164,9 @@ impl Flights {
         if self.joinable.get(&flight.key) == Some(&id) {
             self.joinable.remove(&flight.key);
         }
-        if let Some(client) = flight.client
-            && let Some(held) = self.held.get_mut(&client)
-        {
-            *held = held.saturating_sub(1);
-            if *held == 0 {
-                self.held.remove(&client);
-            }
+        if let Some(client) = flight.client {
+            release(&mut self.held, client.origin);
+            release(&mut self.held_by_user, client.uid);
         }
         Some(flight)
     }
@@ -166,6 +183,16 @@ impl Flights {
     }
 }
 
+/// One less of those that `who` holds.
+fn release<K: std::hash::Hash + Eq>(held: &mut RapidHashMap<K, usize>, who: K) {
+    if let Some(count) = held.get_mut(&who) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            held.remove(&who);
+        }
+    }
+}
+
 fn place_of(id: u64) -> usize {
     usize::try_from(id % FLIGHTS_MAX as u64).unwrap_or(usize::MAX)
 }
@@ -173,6 +200,10 @@ fn place_of(id: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(connection: u64) -> Client {
+        Client { origin: Origin(connection), uid: 7, fetches_max: usize::MAX }
+    }
 
     fn begun(boarding: Boarding) -> u64 {
         match boarding {
@@ -217,7 +248,7 @@ mod tests {
     fn greedy_clients_leave_flights_for_the_next_and_get_their_share_back() {
         let mut flights = Flights::default();
         let mut board = |client: u64, key: u64| {
-            let client = Some(Origin(client));
+            let client = Some(of(client));
             flights.board(&key.to_le_bytes(), 0, Waiter::Nobody, client) != Boarding::Full
         };
         let mut keys = 0..;
@@ -229,13 +260,33 @@ mod tests {
         assert_eq!(shares[..4], [4096, 2048, 1024, 512]);
         assert!(shares.iter().all(|&share| share > 0), "{shares:?}");
         // Its own flights end, and it may begin others.
-        let first = flights.board(b"other", 0, Waiter::Nobody, Some(Origin(1)));
+        let first = flights.board(b"other", 0, Waiter::Nobody, Some(of(1)));
         assert_eq!(first, Boarding::Full);
         let ids: Vec<u64> = flights.places.iter().map(|(_, flight)| flight.id).collect();
         for id in ids {
             flights.land(id);
         }
         assert!(flights.held.is_empty());
-        begun(flights.board(b"other", 0, Waiter::Nobody, Some(Origin(1))));
+        begun(flights.board(b"other", 0, Waiter::Nobody, Some(of(1))));
+    }
+
+    /// The hazard: with enough connections, one user takes every place.
+    #[test]
+    fn the_connections_of_one_user_together_get_no_more_than_it_may() {
+        let mut flights = Flights::default();
+        let mut board = |connection: u64, uid: u32, key: u64| {
+            let client = Client { origin: Origin(connection), uid, fetches_max: 10 };
+            flights.board(&key.to_le_bytes(), 0, Waiter::Nobody, Some(client))
+        };
+        let boarded: Vec<_> = (0..20).map(|n| board(n, 7, n)).collect();
+        assert_eq!(boarded.iter().filter(|it| matches!(it, Boarding::Begun(..))).count(), 10);
+        assert_eq!(boarded[10], Boarding::OverQuota);
+        assert!(matches!(board(99, 8, 99), Boarding::Begun(..)), "another user");
+        assert_eq!(board(98, 7, 99), Boarding::Joined, "what others fetch costs nothing");
+        let ids: Vec<u64> = flights.places.iter().map(|(_, flight)| flight.id).collect();
+        for id in ids {
+            flights.land(id);
+        }
+        assert!(flights.held_by_user.is_empty() && flights.held.is_empty());
     }
 }

@@ -10,8 +10,10 @@
 //! that waited would hold one of its process's lanes, and the loader's own value may need that.
 
 use super::Owner;
-use super::request::key_fits;
+use super::flight::FETCHES_OF_USER_MAX;
+use super::request::{key_fits, right_to};
 use super::response::{OwnedResponse, Waiter};
+use crate::access::Right;
 use crate::doors::{Origin, Peer, Replies};
 use l1d_wire::protocol::{ErrorCode, Set};
 use nix::errno::Errno;
@@ -38,6 +40,8 @@ const ERROR_BYTES_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Loads {
     by_key: RapidHashMap<Arc<[u8]>, Load>,
+    /// How many each user has.
+    per_uid: RapidHashMap<u32, usize>,
     /// Of the processes that have reservations, by their connection.
     processes: RapidHashMap<Origin, OwnedFd>,
     /// Reservations given so far.
@@ -52,6 +56,8 @@ struct Load {
     token: u64,
     /// The loader's connection.
     loader: Origin,
+    /// The loader's user.
+    uid: u32,
     /// When the lease ends.
     until: Instant,
     /// The loader has filled the key, and the value is on its way to the tiers.
@@ -74,20 +80,40 @@ impl Loads {
     /// Ends the reservation of `key`, if there is one.
     pub(super) fn revoke(&mut self, key: &[u8]) {
         // Every change comes here, and usually nothing is being loaded.
-        if !self.by_key.is_empty() {
-            self.by_key.remove(key);
+        if !self.by_key.is_empty()
+            && let Some(load) = self.by_key.remove(key)
+        {
+            self.uncount(load.uid);
+        }
+    }
+
+    fn uncount(&mut self, uid: u32) {
+        if let Some(count) = self.per_uid.get_mut(&uid) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.per_uid.remove(&uid);
+            }
+        }
+    }
+
+    /// Keeps the reservations for which `keeps` holds.
+    fn retain(&mut self, keeps: impl Fn(&[u8], &Load) -> bool) {
+        let ended = self.by_key.extract_if(|key, load| !keeps(key, load));
+        let users: Vec<u32> = ended.map(|(_, load)| load.uid).collect();
+        for uid in users {
+            self.uncount(uid);
         }
     }
 
     /// Ends the reservations of keys with this prefix.
     pub(super) fn revoke_prefix(&mut self, prefix: &[u8]) {
-        self.by_key.retain(|key, _| !key.starts_with(prefix));
+        self.retain(|key, _| !key.starts_with(prefix));
     }
 
     /// The last change of `key` has ended. If it was the fill, well or not, so has the load.
     pub(super) fn ended(&mut self, key: &[u8]) {
         if !self.by_key.is_empty() && self.by_key.get(key).is_some_and(|load| load.is_filled) {
-            self.by_key.remove(key);
+            self.revoke(key);
         }
     }
 
@@ -95,7 +121,7 @@ impl Loads {
     pub(super) fn gone(&mut self, origin: Origin) {
         let gone = origin.connection();
         if self.processes.remove(&gone).is_some() || !self.by_key.is_empty() {
-            self.by_key.retain(|_, load| load.is_filled || load.loader != gone);
+            self.retain(|_, load| load.is_filled || load.loader != gone);
         }
     }
 
@@ -170,7 +196,10 @@ impl Owner {
             Err(answer) => answer,
             Ok(()) => match self.find(key) {
                 Some(found) => found,
-                None => self.reserve_absent((key, lease, waits_for), origin, peer),
+                None => match self.permit(Right::Write, key) {
+                    Ok(()) => self.reserve_absent((key, lease, waits_for), origin, peer),
+                    Err(answer) => answer,
+                },
             },
         };
         self.groups.give(Waiter::Origin(origin), &answer, replies);
@@ -197,11 +226,15 @@ impl Owner {
             return OwnedResponse::Loading { token: 0 };
         }
         if self.loads.count() >= LOADS_MAX {
-            self.loads.by_key.retain(|_, load| load.is_filled || load.until > now);
+            self.loads.retain(|_, load| load.is_filled || load.until > now);
         }
         if self.loads.count() >= LOADS_MAX {
             let message = "too many keys are being loaded";
             return OwnedResponse::error(ErrorCode::Busy, message);
+        }
+        let most = self.guard.quota().fetches.unwrap_or(FETCHES_OF_USER_MAX);
+        if self.loads.per_uid.get(&peer.uid).is_some_and(|count| *count >= most) {
+            return self.over_quota("loads", "fetches_max", most);
         }
         let loader = origin.connection();
         self.loads.watch(loader, peer.pid);
@@ -209,8 +242,11 @@ impl Owner {
         // With the daemon's instance: never one that an earlier daemon has given.
         let token = self.tables.current().instance() << 32 | u64::from(self.loads.given);
         let until = now + lease.min(LEASE_MAX);
-        let load = Load { token, loader, until, is_filled: false, told: 0 };
+        // One whose process has ended may be in its place.
+        self.loads.revoke(key);
+        let load = Load { token, loader, uid: peer.uid, until, is_filled: false, told: 0 };
         self.loads.by_key.insert(key.into(), load);
+        *self.loads.per_uid.entry(peer.uid).or_default() += 1;
         OwnedResponse::Reserved { token }
     }
 
@@ -222,6 +258,9 @@ impl Owner {
         origin: Origin,
         replies: &mut dyn Replies,
     ) {
+        if let Err(answer) = self.permit(right_to(set), set.key) {
+            return self.groups.give(Waiter::Origin(origin), &answer, replies);
+        }
         let now = Instant::now();
         let load = self.loads.by_key.get_mut(set.key);
         let load = load.filter(|load| load.token == token && !load.is_filled && load.until > now);
@@ -246,9 +285,12 @@ impl Owner {
         origin: Origin,
         replies: &mut dyn Replies,
     ) {
+        if let Err(answer) = self.permit(Right::Write, key) {
+            return self.groups.give(Waiter::Origin(origin), &answer, replies);
+        }
         let load = self.loads.by_key.get(key);
         if load.is_some_and(|load| load.token == token && !load.is_filled) {
-            self.loads.by_key.remove(key);
+            self.loads.revoke(key);
             if !error.is_empty() {
                 self.loads.remember_error(token, error);
             }

@@ -10,6 +10,7 @@
 //! | get, set, delete | `request` |
 //! | changes that depend on what a key holds | `operation` |
 //! | results of the tiers | `landing` |
+//! | what a client may do | `access` |
 //! | the administrator's requests | `admin` |
 //! | figures for people | `figures`, `history` |
 //! | keys that stand out | `keys` |
@@ -18,8 +19,8 @@
 //! | moving to a table of another shape | `resize` |
 //! | reading the configuration again | `reload` |
 
+mod access;
 mod admin;
-
 mod changes;
 mod explain;
 mod figures;
@@ -40,11 +41,14 @@ mod tests;
 mod versions;
 mod write;
 
+use crate::access::{Grant, Quota};
 use crate::clock;
 use crate::doors::{Origin, Peer, Replies, Service};
+use crate::manager::Reloads;
 use crate::reactor::Readiness;
 use crate::table::Tables;
 use crate::tiers::{JOBS_MAX, Tiers};
+use access::Guard;
 use changes::{Author, Changes};
 use explain::{Explaining, LOOKS_MAX};
 use figures::{PolicyHits, Samples};
@@ -62,7 +66,7 @@ use reload::Reloading;
 use resize::Resizing;
 use response::{Groups, Waiter};
 use shm_layout::KeyHash;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 use write::Writes;
 
@@ -110,6 +114,7 @@ pub struct Owner {
     now_ns: Option<u64>,
     resizing: Resizing,
     reloading: Reloading,
+    guard: Guard,
 }
 
 impl Owner {
@@ -155,6 +160,7 @@ impl Owner {
             now_ns: None,
             resizing: Resizing::default(),
             reloading: Reloading::default(),
+            guard: Guard::new(),
         };
         owner.set_clock();
         owner.look_at_clock();
@@ -212,6 +218,9 @@ impl Owner {
             let code = ErrorCode::WrongProtocol;
             return replies.reply(origin, &Response::Error { code, message: &message });
         };
+        if self.refuse_attach(origin, replies) {
+            return;
+        }
         self.counters.attaches += 1;
         self.resizing.attached(origin, peer.pid, self.tables.current());
         let response = Response::Attached(Attached {
@@ -230,6 +239,14 @@ impl Owner {
 }
 
 impl Service for Owner {
+    fn admit(&mut self, peer: &Peer, stream: BorrowedFd<'_>) -> Result<(Grant, Quota), String> {
+        self.admission(peer, stream)
+    }
+
+    fn reached_quota(&mut self, peer: &Peer, limit: &'static str, most: usize) {
+        self.count_over_quota(peer, limit, most);
+    }
+
     fn request(
         &mut self,
         origin: Origin,
@@ -238,6 +255,7 @@ impl Service for Owner {
         replies: &mut dyn Replies,
     ) {
         self.author = Author::of(peer, &request);
+        self.guard.peer = *peer;
         match request {
             Request::Attach { protocol, .. } => self.attach(origin, peer, protocol, replies),
             Request::Get { key } => self.get(key, Waiter::Origin(origin), replies),
@@ -251,7 +269,6 @@ impl Service for Owner {
             Request::Operate(operate) => {
                 self.operate(&operate, Waiter::Origin(origin), replies);
             }
-            Request::Flush { prefix } => self.flush(prefix, origin, replies),
             Request::Reserve { key, lease, waits_for } => {
                 self.reserve((key, lease, waits_for), origin, peer, replies);
             }
@@ -259,6 +276,9 @@ impl Service for Owner {
             Request::Abandon { key, token, error } => {
                 self.abandon((key, token, error), origin, replies);
             }
+            // The administrator's requests.
+            request if self.refuse_admin(&request, origin, replies) => {}
+            Request::Flush { prefix } => self.flush(prefix, origin, replies),
             Request::Stats => self.stats(origin, replies),
             Request::Clients => {
                 let clients = Clients { clients: replies.clients() };
@@ -267,11 +287,12 @@ impl Service for Owner {
             Request::Explain { key } => self.explain(key, origin, replies),
             Request::Check => self.check(origin, replies),
             Request::Policy => self.policy(origin, replies),
-            Request::ReloadPolicy => self.reload_for(origin, peer, replies),
+            Request::ReloadPolicy => self.begin_reload(Some(origin), replies),
             Request::Advise => self.advise(origin, replies),
+            Request::Access { of } => self.tell_access(of.as_ref(), origin, replies),
             Request::Keys { prefix, top, by } => self.keys((prefix, top, by), origin, replies),
             Request::Resize { table_bytes, entry_bytes } => {
-                self.resize(origin, peer, (table_bytes, entry_bytes), replies);
+                self.resize(origin, (table_bytes, entry_bytes), replies);
             }
         }
     }
@@ -323,8 +344,18 @@ impl Service for Owner {
         !self.writes.is_full()
     }
 
+    fn takes_more_of(&self, peer: &Peer) -> bool {
+        let quota = || self.guard.access.rights(peer.grant).quota;
+        self.takes_more()
+            && (self.writes.count() == 0 || self.writes.reached(peer.uid, quota()).is_none())
+    }
+
     fn reload(&mut self, replies: &mut dyn Replies) {
         self.begin_reload(None, replies);
+    }
+
+    fn reloads(&self) -> Reloads {
+        self.reloading.reloads
     }
 
     fn config_ready(&mut self, replies: &mut dyn Replies) {

@@ -10,6 +10,7 @@ use super::life::{Lives, Record};
 use super::request::{key_fits, nanos, refusal, remaining};
 use super::response::{OwnedResponse, Waiter};
 use super::write::Change;
+use crate::access::Right;
 use crate::doors::Replies;
 use crate::table::{Held, PutError};
 use l1d_wire::policy::Scope;
@@ -37,6 +38,7 @@ impl Owner {
     ) {
         self.counters.operations += 1;
         let rule = self.policy.rule(operate.key);
+        let (id, scope, record) = (rule.id, rule.scope, self.record(rule, rule.write));
         let new_value = match operate.operation {
             Operation::Add { value, .. }
             | Operation::Replace { value, .. }
@@ -46,12 +48,13 @@ impl Owner {
         };
         let accepted = key_fits(operate.key)
             .and_then(|()| self.value_fits(new_value.len(), rule))
-            .and_then(|()| has_life(operate));
+            .and_then(|()| has_life(operate))
+            .and_then(|()| self.permit_operation(operate));
         if let Err(answer) = accepted {
             return self.groups.give(waiter, &answer, replies);
         }
         self.loads.revoke(operate.key);
-        let (id, scope, record) = (rule.id, rule.scope, self.record(rule, rule.write));
+        let rule = self.policy.rule(operate.key);
         let lives = Lives::new(rule, operate.ttl, record, self.ttl_max);
         let answer = match record {
             Record::L1 if scope == Scope::Process => Err(no_record()),
@@ -69,6 +72,17 @@ impl Owner {
             self.note_change(operate.key, self.author);
         }
         self.groups.give(waiter, &answer, replies);
+    }
+
+    /// An operation that answers with what the key holds reads it, too.
+    fn permit_operation(&mut self, operate: &Operate<'_>) -> Result<(), OwnedResponse> {
+        let (right, reads) = match operate.operation {
+            Operation::DeleteIf { .. } => (Right::Delete, false),
+            Operation::GetAndTouch | Operation::Count { .. } => (Right::Write, true),
+            _ => (Right::Write, false),
+        };
+        self.permit(right, operate.key)?;
+        if reads && self.below.is_some() { self.permit(Right::Fetch, operate.key) } else { Ok(()) }
     }
 
     fn operate_in_table(

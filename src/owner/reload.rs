@@ -8,14 +8,16 @@
 use super::Owner;
 use super::admin::{Task, reply_json};
 use crate::config::{Config, ConfigReader, changed_settings, rule_json};
-use crate::doors::{Origin, Peer, Replies};
+use crate::doors::{Origin, Replies};
+use crate::manager::Reloads;
 use crate::table::RuleChange;
 use l1d_wire::policy::{PolicySet, Rule};
 use l1d_wire::protocol::{ErrorCode, Response};
 use serde_json::{Value, json};
 
-/// Settings outside the policy that a reload applies.
-const APPLIED: [&str; 3] = ["[table] ttl_max", "[table] absent_share_max", "[table] fit_index"];
+/// Settings outside the policy that a reload applies, besides those of `[limits]`.
+const APPLIED: [&str; 4] =
+    ["[[access]]", "[table] ttl_max", "[table] absent_share_max", "[table] fit_index"];
 
 /// The configuration, and reloads of it.
 #[derive(Debug, Default)]
@@ -27,7 +29,8 @@ pub(super) struct Reloading {
     reader: Option<ConfigReader>,
     /// Those who wait for the reload under way.
     waiting: Vec<Origin>,
-    is_under_way: bool,
+    /// For the service manager, too.
+    pub(super) reloads: Reloads,
     /// Those who asked meanwhile: the file may have changed after it was read.
     later: Vec<Origin>,
     is_wanted_again: bool,
@@ -51,29 +54,16 @@ impl Owner {
         self.reloading.reader = Some(reader);
     }
 
-    /// A reload that a client asks for.
-    pub(super) fn reload_for(&mut self, origin: Origin, peer: &Peer, replies: &mut dyn Replies) {
-        let own = nix::unistd::Uid::effective().as_raw();
-        if peer.uid != 0 && peer.uid != own {
-            let message = format!(
-                "user {} may not reload the policy; run as root or as user {own}, the daemon's",
-                peer.uid
-            );
-            let error = Response::Error { code: ErrorCode::Refused, message: &message };
-            return replies.reply(origin, &error);
-        }
-        self.begin_reload(Some(origin), replies);
-    }
-
     /// Begins a reload, or has one follow the one under way. `origin` waits for it.
     pub(super) fn begin_reload(&mut self, origin: Option<Origin>, replies: &mut dyn Replies) {
         let reloading = &mut self.reloading;
-        if reloading.is_under_way {
+        reloading.reloads.asked += 1;
+        if reloading.reloads.is_under_way {
             reloading.later.extend(origin);
             reloading.is_wanted_again = true;
             return;
         }
-        reloading.is_under_way = true;
+        reloading.reloads.is_under_way = true;
         reloading.waiting.extend(origin);
         let begun = match &mut reloading.reader {
             Some(reader) if reader.source().file.is_some() => {
@@ -111,6 +101,7 @@ impl Owner {
 
     pub(super) fn bring_into_force(&mut self, config: Config, replies: &mut dyn Replies) {
         let (applied, needs_restart) = self.apply_settings(&config);
+        self.follow_access(&config.access, replies);
         let before = self.policy.clone();
         let change = self.tables.begin_policy(&config.policy);
         self.follow_policy();
@@ -140,8 +131,11 @@ impl Owner {
     /// Applies the settings outside the policy that can be. Returns these, and those that cannot.
     fn apply_settings(&mut self, config: &Config) -> (Vec<String>, Vec<String>) {
         let changed = changed_settings(&self.reloading.in_force, config);
-        let (applied, needs_restart): (Vec<_>, Vec<_>) =
-            changed.into_iter().partition(|setting| APPLIED.contains(&setting.as_str()));
+        let is_applied = |setting: &String| {
+            APPLIED.contains(&setting.as_str()) || setting.starts_with("[limits]")
+        };
+        let (applied, needs_restart): (Vec<_>, Vec<_>) = changed.into_iter().partition(is_applied);
+        self.reloading.in_force.access = config.access.clone();
         let in_force = &mut self.reloading.in_force.table;
         in_force.ttl_max = config.table.ttl_max;
         in_force.absent_share_max_permille = config.table.absent_share_max_permille;
@@ -190,7 +184,7 @@ impl Owner {
 
     fn end_reload(&mut self, replies: &mut dyn Replies) {
         let reloading = &mut self.reloading;
-        reloading.is_under_way = false;
+        reloading.reloads.is_under_way = false;
         if std::mem::take(&mut reloading.is_wanted_again) {
             reloading.waiting = std::mem::take(&mut reloading.later);
             self.begin_reload(None, replies);

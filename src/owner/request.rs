@@ -2,10 +2,11 @@
 
 use super::Owner;
 use super::flags;
-use super::flight::Boarding;
+use super::flight::{Boarding, Client, FETCHES_OF_USER_MAX};
 use super::life::{Lives, Record};
 use super::response::{OwnedResponse, Waiter};
 use super::write::Change;
+use crate::access::Right;
 use crate::doors::{Origin, Replies};
 use crate::table::{Full, PutError};
 use crate::tiers::{Job, L2Change, Tier};
@@ -42,13 +43,27 @@ impl Owner {
         if scope == Scope::Host {
             self.tables.missed(key, rule, now_ns);
         }
+        if self.below.is_some()
+            && let Err(answer) = self.permit(Right::Fetch, key)
+        {
+            return self.groups.give(waiter, &answer, replies);
+        }
         let Some(below) = &mut self.below else {
             return self.groups.give(waiter, &OwnedResponse::Unknown, replies);
         };
-        let client = self.groups.connection(waiter);
+        let fetches_max = self.guard.quota().fetches.unwrap_or(FETCHES_OF_USER_MAX);
+        let client = self.groups.connection(waiter).map(|origin| Client {
+            origin,
+            uid: self.guard.peer.uid,
+            fetches_max,
+        });
         let refused = match self.flights.board(key, rule, waiter, client) {
             Boarding::Joined => return,
             Boarding::Full => Some(waiter),
+            Boarding::OverQuota => {
+                let answer = self.over_quota("fetches", "fetches_max", fetches_max);
+                return self.groups.give(waiter, &answer, replies);
+            }
             Boarding::Begun(flight, key) => {
                 let sent = below.submit(Job::Fetch { flight, key, in_l2 });
                 if sent.is_err() {
@@ -86,6 +101,9 @@ impl Owner {
     }
 
     pub(super) fn set(&mut self, set: &Set<'_>, waiter: Waiter, replies: &mut dyn Replies) {
+        if let Err(answer) = self.permit(right_to(set), set.key) {
+            return self.groups.give(waiter, &answer, replies);
+        }
         self.loads.revoke(set.key);
         self.store(set, waiter, replies);
     }
@@ -135,7 +153,7 @@ impl Owner {
     pub(super) fn delete(&mut self, key: &[u8], origin: Origin, replies: &mut dyn Replies) {
         self.counters.deletes += 1;
         let waiter = Waiter::Origin(origin);
-        if let Err(answer) = key_fits(key) {
+        if let Err(answer) = key_fits(key).and_then(|()| self.permit(Right::Delete, key)) {
             return self.groups.give(waiter, &answer, replies);
         }
         self.loads.revoke(key);
@@ -201,7 +219,11 @@ impl Owner {
         match self.writes.line_up(key, rule, change, (waiter, self.author)) {
             Ok(true) => self.begin_write(key, replies),
             Ok(false) => {}
-            Err(()) => self.groups.give(waiter, &busy("writes"), replies),
+            Err(()) => return self.groups.give(waiter, &busy("writes"), replies),
+        }
+        if let Some((limit, most)) = self.writes.reached(self.author.uid, self.guard.quota()) {
+            let peer = self.guard.peer;
+            self.count_over_quota(&peer, limit, most);
         }
     }
 
@@ -275,6 +297,11 @@ impl Owner {
             .put(&entry, now_ns)
             .map_err(|error| refusal(rule_with(&self.policy, policy), error))
     }
+}
+
+/// The right that a set needs: one of a life of zero deletes.
+pub(super) fn right_to(set: &Set<'_>) -> Right {
+    if set.ttl == Some(Duration::ZERO) { Right::Delete } else { Right::Write }
 }
 
 /// The answer to a change that the table does not take.

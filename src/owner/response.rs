@@ -54,7 +54,7 @@ impl OwnedResponse {
         if let OwnedResponse::Found { value, .. } = self { value.len() } else { 0 }
     }
 
-    fn response(&self) -> Response<'_> {
+    pub(super) fn response(&self) -> Response<'_> {
         match self {
             OwnedResponse::Found { value, flags, version, ttl } => {
                 Response::Found { value, flags: *flags, version: *version, ttl: *ttl }

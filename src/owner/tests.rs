@@ -21,7 +21,7 @@ use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-const PEER: Peer = Peer { uid: 0, gid: 0, pid: 1 };
+const PEER: Peer = Peer { uid: 0, gid: 0, pid: 1, grant: Grant::ROOT };
 const ALICE: Origin = Origin(16);
 const BOB: Origin = Origin(17);
 const WRITER: Origin = Origin(18);

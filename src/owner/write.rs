@@ -3,6 +3,7 @@
 use super::changes::Author;
 use super::life::Lives;
 use super::response::Waiter;
+use crate::access::Quota;
 use crate::tiers::Operation;
 use l1d_wire::policy::Rule;
 use rapidhash::RapidHashMap;
@@ -15,6 +16,13 @@ pub(super) const CHANGES_MAX: usize = 8192;
 /// Reserved for unacknowledged sets: the most that can arrive between two capacity checks
 /// (`doors/mailbox/intake.rs` hands over eight requests at a time).
 const UNAWAITED: usize = 64;
+/// Bytes of values in progress or waiting, above which no more requests are taken out of rings.
+const BYTES_MAX: usize = 256 << 20;
+/// How many one user may have in progress or waiting before its rings are left alone, where nothing
+/// else is configured: half of what is taken from all.
+const CHANGES_OF_USER_MAX: usize = CHANGES_MAX / 4;
+/// The same in bytes of values.
+const BYTES_OF_USER_MAX: usize = BYTES_MAX / 4;
 
 /// The change of a key.
 #[derive(Debug)]
@@ -26,6 +34,17 @@ pub(super) enum Change {
     Delete { by_set: bool },
     /// Have the store of record carry out an operation.
     Operate(Operating),
+}
+
+impl Change {
+    /// Bytes of the value that it holds.
+    fn bytes(&self) -> usize {
+        match self {
+            Change::Set { value, .. } => value.len(),
+            Change::Delete { .. } => 0,
+            Change::Operate(operating) => operating.operation.bytes(),
+        }
+    }
 }
 
 /// An operation, until its turn comes.
@@ -59,7 +78,18 @@ pub(super) struct Writes {
     /// For each key the change in progress, then the later ones.
     by_key: RapidHashMap<Arc<[u8]>, VecDeque<Write>>,
     key_of: RapidHashMap<u64, Arc<[u8]>>,
+    /// Bytes of all values.
+    bytes: usize,
+    /// Of each user: how many, and their bytes.
+    per_uid: RapidHashMap<u32, Held>,
     next: u64,
+}
+
+/// Changes in progress and waiting, and the bytes of their values.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    changes: usize,
+    bytes: usize,
 }
 
 impl Writes {
@@ -76,6 +106,10 @@ impl Writes {
         if self.key_of.len() >= CHANGES_MAX - reserved {
             return Err(());
         }
+        let held = self.per_uid.entry(author.uid).or_default();
+        held.changes += 1;
+        held.bytes += change.bytes();
+        self.bytes += change.bytes();
         self.next += 1;
         self.key_of.insert(self.next, key.clone());
         let line = self.by_key.entry(key.clone()).or_default();
@@ -112,6 +146,9 @@ impl Writes {
         if line.is_empty() {
             self.by_key.remove(&key);
         }
+        if let Some(write) = &write {
+            self.release(write.author.uid, write.change.bytes());
+        }
         write
     }
 
@@ -124,7 +161,30 @@ impl Writes {
     /// been taken out of a ring. A request that waits for an answer can be refused; an
     /// unacknowledged set has reserved room.
     pub(super) fn is_full(&self) -> bool {
-        self.key_of.len() >= CHANGES_MAX / 2
+        self.key_of.len() >= CHANGES_MAX / 2 || self.bytes >= BYTES_MAX
+    }
+
+    /// The limit that a user has reached, and what it is. While it has, its requests stay in their
+    /// rings, and those of others are taken out.
+    pub(super) fn reached(&self, uid: u32, quota: Quota) -> Option<(&'static str, usize)> {
+        let held = self.per_uid.get(&uid)?;
+        let changes_max = quota.writes.unwrap_or(CHANGES_OF_USER_MAX);
+        let bytes_max = quota.bytes.unwrap_or(BYTES_OF_USER_MAX);
+        if held.changes >= changes_max {
+            return Some(("writes_max", changes_max));
+        }
+        (held.bytes >= bytes_max).then_some(("bytes_max", bytes_max))
+    }
+
+    fn release(&mut self, uid: u32, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if let Some(held) = self.per_uid.get_mut(&uid) {
+            held.changes = held.changes.saturating_sub(1);
+            held.bytes = held.bytes.saturating_sub(bytes);
+            if held.changes == 0 {
+                self.per_uid.remove(&uid);
+            }
+        }
     }
 
     /// Number of changes in progress and waiting.

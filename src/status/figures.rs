@@ -1,7 +1,8 @@
 //! The owner's answers, shared by all who ask for them within a moment.
 
 use super::readers;
-use l1d_client::{Client, Error, Populate};
+use l1d_client::{Client, Error, Identity, Populate};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -95,6 +96,13 @@ impl Figures {
         .await
     }
 
+    /// What the access rules let a process do that asks here.
+    pub(super) async fn access(&self, of: Identity) -> Result<Value, Failure> {
+        let client = self.client.clone();
+        let text = ask(move || client.admin().access_json(Some(of))).await?;
+        serde_json::from_str(&text).map_err(|error| Failure::NoAnswer(error.to_string()))
+    }
+
     /// The estimates for other sizes, in JSON, with a sentence.
     pub(super) async fn advice(&self) -> Answer {
         let client = self.client.clone();
@@ -156,7 +164,9 @@ async fn ask(request: impl FnOnce() -> Result<String, Error> + Send + 'static) -
     match asked {
         Ok(Ok(text)) => Ok(text.into()),
         // A refusal is an answer.
-        Ok(Err(error @ Error::Refused { .. })) => Err(Failure::Refused(error.to_string())),
+        Ok(Err(error @ (Error::Refused { .. } | Error::Denied { .. }))) => {
+            Err(Failure::Refused(error.to_string()))
+        }
         Ok(Err(error @ Error::Busy { .. })) => Err(Failure::Full(error.to_string())),
         Ok(Err(error)) => Err(Failure::NoAnswer(error.to_string())),
         Err(error) => Err(Failure::NoAnswer(error.to_string())),

@@ -10,6 +10,8 @@ use super::query;
 use super::reply::{HTML, JSON, Reply, TEXT, failed, found, wrong_method};
 use hyper::header::HOST;
 use hyper::{Method, Request, StatusCode};
+use l1d_client::Identity;
+use serde_json::Value;
 
 /// Everything that answers are made from.
 pub(super) struct Routes {
@@ -20,7 +22,13 @@ pub(super) struct Routes {
 
 impl Routes {
     /// Answers a request, whose body is not read.
-    pub(super) async fn answer<B>(&self, request: &Request<B>, audience: Audience) -> Reply {
+    /// `asker` is the process that asks, if the listener can tell.
+    pub(super) async fn answer<B>(
+        &self,
+        request: &Request<B>,
+        audience: Audience,
+        asker: Option<&Identity>,
+    ) -> Reply {
         if !is_meant(request, audience) {
             return failed(
                 StatusCode::FORBIDDEN,
@@ -30,15 +38,24 @@ impl Routes {
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             return wrong_method();
         }
-        self.get(request, audience).await.unwrap_or_else(Reply::from)
+        self.get(request, audience, asker).await.unwrap_or_else(Reply::from)
     }
 
-    async fn get<B>(&self, request: &Request<B>, audience: Audience) -> Result<Reply, Failure> {
+    async fn get<B>(
+        &self,
+        request: &Request<B>,
+        audience: Audience,
+        asker: Option<&Identity>,
+    ) -> Result<Reply, Failure> {
         let figures = &self.figures;
         let path = request.uri().path();
         let is_for_readers = ["/api/clients", "/api/explain", "/api/advise"].contains(&path);
         if is_for_readers && !audience.sees_keys() {
             return Ok(only_for_readers(path));
+        }
+        let query = request.uri().query().unwrap_or_default();
+        if is_for_readers && let Some(refusal) = self.refusal(path, query, asker).await? {
+            return Ok(failed(StatusCode::FORBIDDEN, &refusal));
         }
         Ok(match path {
             "/" => found(HTML, PAGE),
@@ -71,7 +88,7 @@ impl Routes {
             }
             "/api/clients" => found(JSON, figures.named_clients().await?.to_string()),
             "/api/advise" => found(JSON, figures.advice().await?.to_string()),
-            "/api/explain" => match query::key(request.uri().query().unwrap_or_default()) {
+            "/api/explain" => match query::key(query) {
                 Ok(key) => found(JSON, figures.explain(key).await?.to_string()),
                 Err(error) => error.into(),
             },
@@ -81,6 +98,42 @@ impl Routes {
                  /api/history, and for readers /api/clients, /api/advise, /api/explain?key=",
             ),
         })
+    }
+}
+
+impl Routes {
+    /// Why the access rules do not let `asker` see this, if so.
+    async fn refusal(
+        &self,
+        path: &str,
+        query: &str,
+        asker: Option<&Identity>,
+    ) -> Result<Option<String>, Failure> {
+        let Some(asker) = asker else {
+            return Ok(Some("the system does not tell who asks".to_owned()));
+        };
+        let access = self.figures.access(asker.clone()).await?;
+        let (uid, rule) = (asker.uid, access["rule"].as_str().unwrap_or_default());
+        if access["attach"] != true || access["observe"] != true {
+            return Ok(Some(format!(
+                "user {uid} may not look at clients and keys ({rule}): have observe = true added to \
+                 that rule, then run l1ctl policy reload"
+            )));
+        }
+        let fetches = |key: &[u8]| match &access["fetch"] {
+            Value::Array(prefixes) => prefixes.iter().any(|prefix| {
+                prefix.as_str().is_some_and(|prefix| key.starts_with(prefix.as_bytes()))
+            }),
+            all => *all == true,
+        };
+        // An explanation asks the tiers.
+        if path == "/api/explain" && query::key(query).is_ok_and(|key| !fetches(&key)) {
+            return Ok(Some(format!(
+                "user {uid} may not have this key looked up in the tiers ({rule}): have its prefix \
+                 added to fetch of that rule, then run l1ctl policy reload"
+            )));
+        }
+        Ok(None)
     }
 }
 

@@ -7,8 +7,10 @@
 use super::audience::Audience;
 use super::routes::Routes;
 use super::stream::Stream;
+use crate::access::identity_of;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use l1d_client::Identity;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -40,13 +42,24 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: appl
 /// Something to accept connections from.
 pub(super) trait Listener {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
     async fn accept(&self) -> io::Result<Self::Stream>;
+
+    /// The process at the other end, if the system tells.
+    fn peer(_: &Self::Stream) -> Option<Identity> {
+        None
+    }
 }
 
 impl Listener for UnixListener {
     type Stream = tokio::net::UnixStream;
     async fn accept(&self) -> io::Result<Self::Stream> {
         UnixListener::accept(self).await.map(|(stream, _)| stream)
+    }
+
+    fn peer(stream: &Self::Stream) -> Option<Identity> {
+        let peer = stream.peer_cred().ok()?;
+        Some(identity_of(stream, (peer.uid(), peer.gid()), true))
     }
 }
 
@@ -58,7 +71,7 @@ impl Listener for TcpListener {
 }
 
 /// Serves without end.
-pub(super) async fn serve(listener: impl Listener, audience: Audience, routes: Arc<Routes>) {
+pub(super) async fn serve<L: Listener>(listener: L, audience: Audience, routes: Arc<Routes>) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
@@ -69,7 +82,8 @@ pub(super) async fn serve(listener: impl Listener, audience: Audience, routes: A
         if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
             let routes = Arc::clone(&routes);
             tokio::spawn(async move {
-                let _ = timeout(DEADLINE, talk(stream, audience, &routes)).await;
+                let asker = L::peer(&stream);
+                let _ = timeout(DEADLINE, talk(stream, (audience, asker.as_ref()), &routes)).await;
                 drop(permit);
             });
         } else if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
@@ -81,9 +95,13 @@ pub(super) async fn serve(listener: impl Listener, audience: Audience, routes: A
     }
 }
 
-async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, audience: Audience, routes: &Routes) {
+async fn talk(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    (audience, asker): (Audience, Option<&Identity>),
+    routes: &Routes,
+) {
     let answer = service_fn(|request| async move {
-        Ok::<_, Infallible>(routes.answer(&request, audience).await)
+        Ok::<_, Infallible>(routes.answer(&request, audience, asker).await)
     });
     let mut server = http1::Builder::new();
     server.keep_alive(false).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);

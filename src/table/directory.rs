@@ -248,7 +248,11 @@ impl Directory {
 
     fn set_access(&self, fd: &OwnedFd, options: &FileOptions) -> Result<(), FileError> {
         let path = self.file(TABLE);
-        if let Some(group) = options.group {
+        let given = fstat(fd.as_fd())
+            .map_err(|source| system("cannot look at", &path, source.into()))?
+            .st_gid;
+        // Otherwise no call, which the unit of systemd would refuse.
+        if let Some(group) = options.group.filter(|group| *group != given) {
             fchown(fd.as_fd(), None, Some(Gid::from_raw(group)))
                 .map_err(|source| system("cannot set the group of", &path, source.into()))?;
         }

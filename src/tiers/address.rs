@@ -16,6 +16,9 @@ const SEVERAL_MEMCACHED: &str = "several memcached servers are not supported; gi
                                  or the address of a proxy such as mcrouter";
 const SASL: &str = "authentication at memcached (SASL) is not supported; restrict access by \
                     address, or by a unix socket";
+const PASSWORD: &str = "write password_file, password_credential or password_env, so that the \
+                        configuration holds no password";
+const USER: &str = "write it into the url: redis://USER@HOST:PORT";
 const SEVERAL_REDIS: &str = "Redis Cluster and Sentinel are not supported; give the address \
                              of one master, or of a proxy or virtual address in front of it";
 
@@ -32,6 +35,9 @@ pub const UNSUPPORTED_L2_KEYS: &[(&str, &str)] = &[
 ];
 /// The same for Redis.
 pub const UNSUPPORTED_L3_KEYS: &[(&str, &str)] = &[
+    ("password", PASSWORD),
+    ("user", USER),
+    ("username", USER),
     ("urls", SEVERAL_REDIS),
     ("nodes", SEVERAL_REDIS),
     ("cluster", SEVERAL_REDIS),

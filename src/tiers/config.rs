@@ -1,5 +1,6 @@
 //! Configuration of the tiers, checked before anything is started.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::Tier;
@@ -32,14 +33,46 @@ pub struct L2Config {
     pub deadline: Duration,
 }
 
+/// A password. Nothing shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// This password.
+    #[must_use]
+    pub fn new(password: String) -> Secret {
+        Secret(password)
+    }
+
+    /// The password itself, for the server alone.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
 /// Where Redis is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct L3Config {
     /// `redis://[user:password@]host:port[/db]` or `redis+unix:///path`.
     pub url: String,
+    /// The password, if it is not in the URL.
+    pub password: Option<Secret>,
     /// Longest time for an exchange, connecting included. While a reply is arriving, it is counted
     /// from the last bytes, up to four times as long.
     pub deadline: Duration,
+}
+
+impl fmt::Debug for L3Config {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("L3Config").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
 }
 
 /// Why the tiers could not be started. Servers that are down are no reason.

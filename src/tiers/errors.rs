@@ -57,7 +57,7 @@ impl Fault {
 /// The advice for what ends by itself.
 pub const TRY_AGAIN: &str = "try again when it is back";
 
-const CREDENTIALS: &str = "check the user and the password in `url` under [l3]";
+const CREDENTIALS: &str = "check the user in `url` and the password, under [l3]";
 const PERMISSION: &str = "allow the daemon's Redis user the commands that docs/src/tiers.md lists";
 const COMMAND: &str =
     "the server lacks a command that docs/src/tiers.md lists; use Redis 6 or later";

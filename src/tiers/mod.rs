@@ -43,7 +43,7 @@ mod ttl;
 mod upstream;
 
 pub use address::{UNSUPPORTED_L2_KEYS, UNSUPPORTED_L3_KEYS, check_address, parse_url};
-pub use config::{L2Config, L3Config, TiersConfig, TiersError};
+pub use config::{L2Config, L3Config, Secret, TiersConfig, TiersError};
 pub use key::memcached_key;
 pub use operation::{Operate, Operated, Operation};
 pub use upstream::{JOBS_MAX, Upstream};

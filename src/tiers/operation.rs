@@ -39,6 +39,20 @@ pub enum Operation {
     GetAndTouch,
 }
 
+impl Operation {
+    /// Bytes of the values that it holds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Operation::Add { value, .. } | Operation::Replace { value, .. } => value.len(),
+            Operation::CompareAndSet { expected, value, .. } => expected.len() + value.len(),
+            Operation::DeleteIf { expected } => expected.len(),
+            Operation::Append { bytes } | Operation::Prepend { bytes } => bytes.len(),
+            Operation::Count { .. } | Operation::Touch | Operation::GetAndTouch => 0,
+        }
+    }
+}
+
 /// The answer of the store of record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operated {

@@ -88,7 +88,11 @@ impl Upstream {
         let mut l3 = None;
         if let Some(config) = &config.l3 {
             check_deadline(Tier::L3, config.deadline)?;
-            let server = parse_url(&config.url).map_err(TiersError::Url)?;
+            let mut server = parse_url(&config.url).map_err(TiersError::Url)?;
+            if let Some(password) = &config.password {
+                let settings = server.redis_settings().clone().set_password(password.reveal());
+                server = server.set_redis_settings(settings);
+            }
             let endpoint = match server.addr() {
                 ConnectionAddr::Tcp(host, port) => {
                     Endpoint::Tcp { host: host.clone(), port: *port }

@@ -168,6 +168,7 @@ impl Bench {
             l2: l2.map(|(address, deadline)| L2Config { address, deadline }),
             l3: l3.map(|(address, deadline)| L3Config {
                 url: format!("redis://{address}"),
+                password: None,
                 deadline,
             }),
             value_bytes_max: VALUE_BYTES_MAX,

@@ -75,7 +75,7 @@ fn servers_that_are_down_are_no_reason_not_to_start_but_a_bad_address_is() {
     let reactor = Rc::new(Reactor::new().unwrap());
     let start = |l2: &str, l3: &str, deadline| {
         let l2 = Some(L2Config { address: l2.into(), deadline });
-        let l3 = Some(L3Config { url: l3.into(), deadline });
+        let l3 = Some(L3Config { url: l3.into(), password: None, deadline });
         let config = TiersConfig { l2, l3, ..TiersConfig::default() };
         Upstream::new(&config, HOUR, &reactor)
     };

@@ -16,6 +16,7 @@ use l1d_wire::protocol::Attached;
 use shm_layout::Layout;
 use shm_layout::mailbox::SHAPE;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -112,6 +113,7 @@ impl Shared {
         place.take_if(|attaching| attaching.is_stale());
         let attaching = place.get_or_insert_with(|| Attaching::begin(self));
         let greeted = attaching.step(self).transpose()?;
+        let greeted = greeted.inspect_err(|error| self.leave_if_denied(process, error));
         let deadline = attaching.deadline.clone();
         *place = None;
         // The lock is held until the mailbox is in place, so that no other thread opens another.
@@ -162,9 +164,24 @@ impl Shared {
         wants_mailbox: bool,
     ) -> Result<Opened, Error> {
         // A daemon that still makes its table answers when it has: it has the call's whole time.
-        let greeting = self.greet(wants_mailbox, deadline)?;
+        let greeting = self.greet(wants_mailbox, deadline);
+        let greeting = greeting.inspect_err(|error| self.leave_if_denied(process, error))?;
         let deadline = deadline.at_most(self.settings.attach_deadline);
         self.accept(process, greeting, wants_mailbox, &deadline)
+    }
+
+    /// If the daemon's access rules do not let this process attach any more: reads no more from the
+    /// table, which is still mapped, and keeps no copies. A later attachment brings a table again.
+    fn leave_if_denied(&self, process: &Process, error: &Error) {
+        if !matches!(error, Error::Denied { .. }) {
+            return;
+        }
+        let _alone = process.adopt();
+        if self.attachments.current().is_some() {
+            let sequence = 1 + self.connections_begun.fetch_add(1, Ordering::Relaxed);
+            self.attachments.switch(TableIdentity::NONE, None, sequence);
+        }
+        process.cache.forget(|_| true);
     }
 
     /// Takes over what a daemon has sent with a new connection.

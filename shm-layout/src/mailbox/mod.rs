@@ -96,8 +96,12 @@ const CLIENT_CPU: usize = 1;
 const CONSUMED: usize = LINE_WORDS;
 /// Word of the owner: the processor that it runs on, plus one.
 const OWNER_CPU: usize = LINE_WORDS + 1;
-/// Word of both: 1 while the owner sleeps and must be rung.
+/// Word of both: [`ASLEEP`], [`ENDING`], or 0 while the owner polls.
 const RING_ME: usize = 2 * LINE_WORDS;
+/// The owner sleeps and must be rung once. A client that knows no other value takes each for this.
+const ASLEEP: u64 = 1;
+/// The owner will not read again and is rung for every record. It never becomes another value.
+const ENDING: u64 = 2;
 /// Word of both, a futex: 1 while a thread of the client sleeps until the ring has room.
 const ROOM_WANTED: usize = 3 * LINE_WORDS;
 /// Words of the client: its counters ([`Counter`]), on a line that nobody polls.

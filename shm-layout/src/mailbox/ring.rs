@@ -7,7 +7,7 @@
 //! partner of the client's acquire in [`Producer::push`]). So records beyond `consumed` were not
 //! acted on, and a client whose daemon died may send them to the next one.
 
-use super::{AtomicMemory, CONSUMED, Mailbox, PRODUCED, RING_ME, ROOM_WANTED};
+use super::{ASLEEP, AtomicMemory, CONSUMED, ENDING, Mailbox, PRODUCED, RING_ME, ROOM_WANTED};
 use crate::memory::{LINE_WORDS, WORD_BYTES, words_for};
 use core::ops::Range;
 
@@ -157,15 +157,23 @@ impl<M: AtomicMemory> Producer<M> {
 }
 
 impl<M: AtomicMemory> Mailbox<M> {
-    /// Client: whether the owner sleeps and must be rung for a pushed record. Returns `true` to one
-    /// caller only.
+    /// Client: whether the owner must be rung for a pushed record. If the owner sleeps, returns
+    /// `true` to one caller only; if it reads no more ([`Consumer::may_end`]), to every caller, so
+    /// that each of them learns it.
     pub fn must_ring(&self) -> bool {
-        // Partner: the fence of `Consumer::may_sleep`. Either the owner sees the record before it
-        // sleeps, or this thread sees that it must ring.
+        // Partner: the fence of `Consumer::asks_to_be_rung`. Either the owner sees the record before
+        // it sleeps, or this thread sees that it must ring.
         self.memory.fence_seq_cst();
         crate::fault_point!("push.ring");
-        // SAFETY: a word of the mailbox.
-        self.load(RING_ME) != 0 && unsafe { self.memory.swap(RING_ME, 0) } != 0
+        match self.load(RING_ME) {
+            0 => false,
+            // SAFETY: a word of the mailbox. If the exchange fails, another thread rings, unless
+            // the owner has announced its end meanwhile.
+            ASLEEP => unsafe {
+                self.memory.compare_exchange(RING_ME, ASLEEP, 0) || self.load(RING_ME) == ENDING
+            },
+            _ => true,
+        }
     }
 
     /// Client: whether the owner has read all records before `position`. It has not acted on later
@@ -289,16 +297,31 @@ impl<M: AtomicMemory> Consumer<M> {
     /// # Errors
     /// The same as for [`look`](Self::look).
     pub fn may_sleep(&mut self) -> Result<bool, Broken> {
-        crate::fault_point!("sleep.ask");
-        self.mailbox.store(RING_ME, 1);
-        // Partner: the fence of `Mailbox::must_ring`.
-        self.mailbox.memory.fence_seq_cst();
-        if !self.look()? {
+        if self.asks_to_be_rung(ASLEEP)? {
             return Ok(true);
         }
         crate::fault_point!("sleep.withdraw");
         self.mailbox.store(RING_ME, 0);
         Ok(false)
+    }
+
+    /// Asks to be rung for every record from here on. `Ok(true)`: the ring is empty, and whoever
+    /// pushes a record will ring; if that fails by then, they know that it is not read. `Ok(false)`:
+    /// there is a record to read before.
+    ///
+    /// # Errors
+    /// The same as for [`look`](Self::look).
+    pub fn may_end(&mut self) -> Result<bool, Broken> {
+        self.asks_to_be_rung(ENDING)
+    }
+
+    /// Returns whether the ring is empty after the request could be seen.
+    fn asks_to_be_rung(&mut self, request: u64) -> Result<bool, Broken> {
+        crate::fault_point!("sleep.ask");
+        self.mailbox.store(RING_ME, request);
+        // Partner: the fence of `Mailbox::must_ring`.
+        self.mailbox.memory.fence_seq_cst();
+        Ok(!self.look()?)
     }
 
     /// Withdraws the request of [`may_sleep`](Self::may_sleep) to be rung, because the owner polls

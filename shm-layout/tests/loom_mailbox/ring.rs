@@ -96,6 +96,34 @@ fn a_sleeping_owner_is_woken() {
     });
 }
 
+/// After the owner's last look, each of two threads rings for its record unless it was read.
+#[test]
+fn an_owner_that_ends_has_read_a_record_or_is_rung_for_it() {
+    model(|| {
+        let mailbox = mailbox();
+        let producer = Arc::new(Locked::new(Producer::new(mailbox.clone())));
+        let pushing = [0, 1].map(|sequence| {
+            let (producer, mailbox) = (producer.clone(), mailbox.clone());
+            thread::spawn(move || {
+                let position = producer.with(|producer| {
+                    push(producer, sequence).unwrap();
+                    producer.position()
+                });
+                (position, mailbox.must_ring())
+            })
+        });
+        let mut consumer = Consumer::new(mailbox.clone());
+        while !consumer.may_end().unwrap() {
+            consumer.next(&mut [0; 16]).unwrap();
+        }
+        let ended_at = mailbox.clone();
+        for pushing in pushing {
+            let (position, rung) = pushing.join().unwrap();
+            assert!(rung || ended_at.is_consumed(position), "dropped, and nobody knows");
+        }
+    });
+}
+
 /// A thread that waits for room is woken, or finds room before it sleeps.
 #[test]
 fn a_full_ring_wakes_a_thread_that_waits_for_room() {

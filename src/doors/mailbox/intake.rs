@@ -18,6 +18,9 @@ const DRAIN_INTERVAL: Duration = Duration::from_micros(100);
 /// After a sleep, mailboxes without requests that have their reports drained at once.
 const DRAINS_MAX: u128 = 64;
 
+/// Passes over one ring before others, and the tiers, have their turn in a stop.
+const DRAIN_PASSES: usize = 64;
+
 /// The result of a poll of one mailbox.
 enum Poll {
     /// Requests were served; there may be more.
@@ -130,7 +133,7 @@ impl Doors<'_> {
             return Ok(Poll::Due);
         }
         // The tiers make room, and that ends the wait.
-        if !service.takes_more() {
+        if !service.takes_more_of(&connection.peer) {
             return Ok(Poll::Quiet);
         }
         mailbox.note_empty_poll();
@@ -154,17 +157,28 @@ impl Doors<'_> {
         if !service.takes_more() {
             return true;
         }
-        while let Some(origin) = self.peers.active(0) {
+        // The same holds for the rings of a user that has as much under way as it may. They stay
+        // active, because no wakeup is asked for.
+        let mut place = 0;
+        while let Some(origin) = self.peers.active(place) {
+            let found = self.peers.get_mut(origin);
+            // A client that has left sends no wakeup: it is polled until its ring is empty.
+            let (peer, is_leaving) =
+                found.map(|connection| (connection.peer, connection.phase.is_leaving())).unzip();
+            if peer.is_some_and(|peer| !service.takes_more_of(&peer)) {
+                place += 1;
+                continue;
+            }
             let mailbox = self.peers.mailbox_mut(origin);
             match mailbox.map_or(Ok(true), |mailbox| mailbox.may_sleep()) {
-                Ok(true) => self.peers.rest(),
-                Ok(false) => {
+                Ok(true) if is_leaving != Some(true) => self.peers.rest(place),
+                Ok(_) => {
                     self.stop_resting();
                     return false;
                 }
                 Err(Broken) => {
                     self.drop_peer(origin, "it broke the rules of its mailbox", service);
-                    self.peers.deactivate(0);
+                    self.peers.deactivate(place);
                 }
             }
         }
@@ -188,7 +202,9 @@ impl Doors<'_> {
     /// records.
     fn serve_pass(&mut self, origin: Origin, service: &mut impl Service) -> Result<usize, Broken> {
         let mut records = 0;
-        while service.takes_more() {
+        let Some(connection) = self.peers.get_mut(origin) else { return Ok(0) };
+        let peer = connection.peer;
+        while service.takes_more_of(&peer) {
             let served = self.serve_batch(origin, service)?;
             records += served.records;
             if !served.may_have_more {
@@ -196,6 +212,43 @@ impl Doors<'_> {
             }
         }
         Ok(records)
+    }
+
+    /// After [`hang_up`](Doors::hang_up): serves what clients have left in their rings, as far as
+    /// the service takes it. Returns whether every ring is empty, and every client learns that
+    /// what it sends from here on is not read.
+    pub fn drain_rings(&mut self, service: &mut impl Service) -> bool {
+        let mut all_empty = true;
+        for origin in self.peers.with_mailboxes() {
+            match self.drain_ring(origin, service) {
+                Ok(is_empty) => all_empty &= is_empty,
+                Err(Broken) => {
+                    self.drop_peer(origin, "it broke the rules of its mailbox", service);
+                }
+            }
+        }
+        all_empty
+    }
+
+    fn drain_ring(&mut self, origin: Origin, service: &mut impl Service) -> Result<bool, Broken> {
+        for _ in 0..DRAIN_PASSES {
+            let Some(mailbox) = self.peers.mailbox_mut(origin) else { return Ok(true) };
+            if mailbox.may_end()? {
+                return Ok(true);
+            }
+            if !service.takes_more() {
+                return Ok(false);
+            }
+            mailbox.work = 0;
+            let served = self.serve_pass(origin, service);
+            // As in `poll_mailbox`.
+            service.end();
+            served?;
+            if let Some(mailbox) = self.peers.mailbox_mut(origin) {
+                mailbox.made_room();
+            }
+        }
+        Ok(false)
     }
 
     /// Drains the hit reports of mailboxes that may have no requests: those of processes that only

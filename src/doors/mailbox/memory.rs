@@ -1,6 +1,6 @@
 //! The memory of a mailbox.
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::ftruncate;
@@ -23,5 +23,8 @@ pub(super) fn create() -> io::Result<(MmapRaw, OwnedFd)> {
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     let mapping = MmapOptions::new().len(bytes).map_raw(&file)?;
+    // A file without a name is dumped by default, and this one holds keys and values. Not
+    // essential, so a kernel that refuses is no reason to fail.
+    let _ = mapping.advise(Advice::DontDump);
     Ok((mapping, file))
 }

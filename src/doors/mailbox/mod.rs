@@ -33,6 +33,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+/// Threads that wait for one reply.
+const LANE_SLEEPERS_MAX: u32 = 1;
+/// Threads that are woken when the ring has room. More find out by themselves when their slice of
+/// sleep ends.
+const ROOM_SLEEPERS_MAX: u32 = 64;
 /// Memory that a mailbox may keep in buffers without being counted.
 const BYTES_KEPT: usize = 64 << 10;
 
@@ -197,7 +202,7 @@ impl OwnerEnd {
     pub(super) fn wake_sleepers(&mut self, now: Instant) {
         for number in std::mem::take(&mut self.sleepers) {
             self.pace.note_wake(now);
-            self.futex_wake(self.shared.lane_word(number.into()));
+            self.futex_wake(self.shared.lane_word(number.into()), LANE_SLEEPERS_MAX);
         }
     }
 
@@ -209,16 +214,17 @@ impl OwnerEnd {
     /// After records were taken out: wakes the threads that wait for room in the ring.
     fn made_room(&mut self) {
         if self.ring.wakes_for_room() {
-            self.futex_wake(self.shared.room_word());
+            self.futex_wake(self.shared.room_word(), ROOM_SLEEPERS_MAX);
         }
     }
 
-    fn futex_wake(&mut self, index: usize) {
+    /// Wakes up to `sleepers_max` threads. A client can have any number of them sleep on any word,
+    /// and the kernel wakes them within this call.
+    fn futex_wake(&mut self, index: usize, sleepers_max: u32) {
         self.wakes += 1;
         // SAFETY: `index` is a word of the mailbox; only the kernel uses the reference.
         let word = unsafe { self.shared.memory().futex(index) };
-        // All sleepers: a lane has one, and each of those that wait for room may find some.
-        let _ = futex::wake(word, Flags::empty(), i32::MAX.cast_unsigned());
+        let _ = futex::wake(word, Flags::empty(), sleepers_max);
     }
 
     /// Requests were found.
@@ -283,6 +289,11 @@ impl OwnerEnd {
             self.pace.note_sleep();
         }
         Ok(may)
+    }
+
+    /// Asks for a wakeup with every request from here on. Returns whether the ring is empty.
+    fn may_end(&mut self) -> Result<bool, Broken> {
+        self.ring.may_end()
     }
 
     /// Hands new hit reports to `take`: a key's hash, and the number of hits. If there are many,

@@ -3,6 +3,7 @@
 use super::super::{Limits, Origin, Peer, Replies, Service};
 use super::NEVER;
 use crate::event_loop;
+use crate::manager::ServiceManager;
 use crate::reactor::{Interest, Reactor, Readiness, Token};
 use l1d_wire::protocol::{Attached, Layouts, PROTOCOL_VERSION, Request, Response};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -20,7 +21,8 @@ use std::time::{Duration, Instant};
 /// A call of the service.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// A get of a key that begins with `later` or `block`, or a set that wants no reply.
+    /// A get of a key that begins with `later` or `block`, or a set that wants no reply. After a
+    /// set of a key that begins with `full`, the service takes no more until it is released.
     Asked(Origin, Vec<u8>),
     /// A request for this many keys.
     Many(Origin, usize),
@@ -63,6 +65,7 @@ impl Daemon {
             turns: turns.clone(),
             table: File::open(directory.path().join("table")).unwrap(),
             is_together: false,
+            is_full: false,
             wake: None,
         };
         let thread = std::thread::spawn({
@@ -71,7 +74,9 @@ impl Daemon {
                 let reactor = Reactor::new().unwrap();
                 reactor.register(wake.as_fd(), Token::tier(0), Interest::READABLE).unwrap();
                 service.wake = Some(wake);
-                event_loop::run(&reactor, &listener, &*stop, &mut service, limits).unwrap();
+                let mut manager = ServiceManager::none();
+                event_loop::run(&reactor, &listener, &*stop, &mut service, &mut manager, limits)
+                    .unwrap();
             }
         });
         let thread = Some(thread);
@@ -102,7 +107,8 @@ impl Daemon {
         self.wake.write(1).unwrap();
     }
 
-    /// Lets the event loop go on after a key that begins with `block`.
+    /// Lets the event loop go on after a key that begins with `block`, or, with its next turn, the
+    /// service take requests after one that begins with `full`.
     pub fn release(&self) {
         self.release.send(()).unwrap();
     }
@@ -138,6 +144,8 @@ struct Scripted {
     table: File,
     /// Between `begin` and `end`.
     is_together: bool,
+    /// It takes no more requests.
+    is_full: bool,
     /// Readable when an answer was given.
     wake: Option<Arc<EventFd>>,
 }
@@ -197,7 +205,10 @@ impl Service for Scripted {
                 replies.reply_with_table(origin, &response, self.table.as_fd());
             }
             Request::Get { key } => self.get(origin, key, replies),
-            Request::Set(set) if !set.reply => self.tell(Heard::Asked(origin, set.key.to_vec())),
+            Request::Set(set) if !set.reply => {
+                self.is_full |= set.key.starts_with(b"full");
+                self.tell(Heard::Asked(origin, set.key.to_vec()));
+            }
             Request::GetMany { keys } => {
                 self.tell(Heard::Many(origin, keys.len()));
                 replies.reply(origin, &Response::Unknown);
@@ -226,6 +237,15 @@ impl Service for Scripted {
         for (origin, value) in self.answers.try_iter() {
             replies.reply(origin, &found(&value));
         }
+    }
+
+    fn takes_more(&self) -> bool {
+        !self.is_full
+    }
+
+    fn advance_tiers(&mut self, _: Instant, _: &mut dyn Replies) -> Option<Instant> {
+        self.is_full = self.is_full && self.released.try_recv().is_err();
+        None
     }
 
     fn begin(&mut self) {

@@ -2,11 +2,12 @@
 
 use super::peer::bytes;
 use super::*;
-use l1d_wire::protocol::{ErrorCode, Request, Set};
+use l1d_wire::protocol::{ErrorCode, PROTOCOL_VERSION, Request, Response, Set};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::io::Write;
-use std::net::Shutdown;
-use std::os::fd::AsFd;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
+use std::io::{IoSlice, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Instant;
 
 const SHORT: Duration = Duration::from_millis(100);
@@ -261,4 +262,64 @@ fn a_daemon_that_was_stopped_itself_holds_it_against_nobody() {
         assert_eq!(peer.value(), key);
     });
     assert!(!daemon.unheard().contains(&Heard::Gone(origin)));
+}
+
+/// A socket whose last close waits for its other end, which is the second one, for half a minute.
+fn lingering() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (other, _) = listener.accept().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    while socket.write(&[0; 1 << 16]).is_ok() {}
+    socket.set_nonblocking(false).unwrap();
+    let linger = nix::libc::linger { l_onoff: 1, l_linger: 30 };
+    setsockopt(&socket, sockopt::Linger, &linger).unwrap();
+    (socket, other)
+}
+
+/// Descriptors that take long to close hold up nobody, in whatever state the connection is, and
+/// count as a connection until they are closed.
+#[test]
+fn descriptors_that_take_long_to_close_hold_up_nobody() {
+    let daemon = Daemon::start(Limits { connections_max: 4, ..limits() });
+    let mut other = Peer::attached(&daemon);
+    let mut ends = Vec::new();
+    for is_attached in [false, true] {
+        let mut peer = Peer::connect(&daemon);
+        if is_attached {
+            peer.attach();
+        }
+        let (socket, end) = lingering();
+        let descriptors = [socket.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let bytes = [IoSlice::new(&[1])];
+        let flags = MsgFlags::empty();
+        // Until this process has no other descriptor of the socket, the daemon must not see it.
+        other.send(&Request::Get { key: b"block" });
+        while !matches!(daemon.hear(), Heard::Asked(..)) {}
+        sendmsg::<()>(peer.stream.as_raw_fd(), &bytes, &rights, flags, None).unwrap();
+        drop(socket);
+        ends.push(end);
+        daemon.release();
+        assert_eq!(other.value(), b"block");
+        other.assert_is_served();
+        peer.assert_is_closed();
+        other.assert_is_served();
+    }
+    // Two are still being closed.
+    let third = Peer::attached(&daemon);
+    let mut refused = Peer::connect(&daemon);
+    refused.assert_is_refused(ErrorCode::Busy, "4 connections are open");
+    // The other ends let the closes return.
+    drop((third, ends));
+    let begun = Instant::now();
+    while begun.elapsed() < NEVER {
+        let mut peer = Peer::connect(&daemon);
+        peer.send(&Request::Attach { protocol: PROTOCOL_VERSION, mailbox: false });
+        let payload = peer.payload().expect("an answer");
+        if matches!(Response::decode(&payload).unwrap(), Response::Attached(_)) {
+            return;
+        }
+    }
+    panic!("closed connections stay counted");
 }

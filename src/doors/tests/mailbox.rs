@@ -81,6 +81,27 @@ fn lanes_are_answered_in_any_order_and_forgotten_with_their_client() {
     Peer::attached(&daemon).assert_is_served();
 }
 
+/// The hazard: the mailbox of a client that died is put to rest, to be polled when a wakeup comes
+/// that nobody sends.
+#[test]
+fn a_client_that_dies_while_the_tiers_are_full_is_forgotten_when_they_have_room() {
+    let daemon = Daemon::start(limits());
+    let mut client = Posted::attached(&daemon.socket());
+    client.push(Kind::Whole, None, &set(b"full", b"value", false));
+    let Heard::Asked(origin, _) = daemon.hear() else { panic!() };
+    let turns = daemon.turns();
+    drop(client);
+    let begun = Instant::now();
+    while daemon.turns() == turns {
+        assert!(begun.elapsed() < NEVER, "nobody notices the end of the client");
+        std::thread::yield_now();
+    }
+    daemon.release();
+    // Nobody waits for this answer: it causes a turn.
+    daemon.answer(origin, b"");
+    assert_eq!(daemon.hear(), Heard::Gone(origin));
+}
+
 #[test]
 fn hits_are_reported_though_nothing_is_asked() {
     let daemon = Daemon::start(limits());

@@ -26,6 +26,7 @@ fn limits() -> Limits {
         frame_bytes_max: 1 << 20,
         connections_max: 100,
         connections_per_uid_max: 100,
+        buffer_bytes_per_uid_max: usize::MAX,
         buffer_bytes_max: 64 << 20,
         stall: 4 * NEVER,
         spin: Duration::ZERO,

@@ -7,12 +7,14 @@ use super::incoming::Incoming;
 use super::input::Input;
 use super::output::Output;
 use super::phase::Phase;
+use super::rights;
+use crate::access::Quota;
 use crate::reactor::Interest;
 use l1d_wire::protocol::version::PROTOCOL_OLDEST;
 use l1d_wire::protocol::{Attached, EncodeError, ErrorCode, Response};
 use l1d_wire::snapshot::{ClientFigures, Figures, percent};
 use nix::sys::socket::{MsgFlags, send};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -65,6 +67,8 @@ pub(in crate::doors) enum Stall {
 pub(in crate::doors) struct Connection {
     pub(in crate::doors) stream: UnixStream,
     pub(in crate::doors) peer: Peer,
+    /// How much its user may have under way.
+    pub(in crate::doors) quota: Quota,
     since: Instant,
     /// Counts of its requests.
     pub(in crate::doors) counted: Figures,
@@ -88,10 +92,11 @@ pub(in crate::doors) struct Connection {
 }
 
 impl Connection {
-    pub(in crate::doors) fn new(stream: UnixStream, peer: Peer) -> Connection {
+    pub(in crate::doors) fn new(stream: UnixStream, peer: Peer, quota: Quota) -> Connection {
         Connection {
             stream,
             peer,
+            quota,
             since: Instant::now(),
             counted: Figures::default(),
             phase: Phase::Greeting,
@@ -138,7 +143,7 @@ impl Connection {
             return Ok(());
         }
         self.unread_wakeups = 0;
-        match (&self.stream).read(scratch) {
+        match rights::receive(&self.stream, scratch) {
             Ok(0) => Err(Closed),
             Ok(_) => Ok(()),
             Err(error) => match error.kind() {
@@ -166,8 +171,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Queues the service's reply to an attach: `table`, and a mailbox if one is wanted and can be
-    /// made.
+    /// Queues the service's reply to an attach: `table`, and a mailbox if one is wanted, this
+    /// client may have one, and one can be made.
     ///
     /// # Errors
     /// When the response is larger than a frame can be; nothing is queued, and the phase stays.
@@ -175,12 +180,14 @@ impl Connection {
         &mut self,
         response: &Response<'_>,
         table: OwnedFd,
+        may_have_mailbox: bool,
     ) -> Result<(), EncodeError> {
         if let Response::Attached(attached) = response {
             self.protocol = attached.protocol;
         }
         if let (Phase::Attaching { wants_mailbox: true }, Response::Attached(attached)) =
             (&self.phase, response)
+            && may_have_mailbox
         {
             match OwnerEnd::create(Instant::now()) {
                 Ok((mailbox, file)) => {

@@ -1,7 +1,8 @@
 //! Received bytes, cut into frames.
 
+use super::rights;
 use l1d_wire::protocol::frame::{self, FrameTooLong};
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
 
@@ -29,13 +30,13 @@ impl Input {
     /// When the connection is broken.
     pub(in crate::doors) fn receive(
         &mut self,
-        mut stream: &UnixStream,
+        stream: &UnixStream,
         frame_bytes_max: usize,
         scratch: &mut [u8],
     ) -> io::Result<(usize, bool)> {
         let mut received = 0;
         while received < RECEIVE_BYTES_PER_TURN && !self.has_frame(frame_bytes_max) {
-            match stream.read(scratch) {
+            match rights::receive(stream, scratch) {
                 Ok(0) => return Ok((received, true)),
                 Ok(count) => {
                     self.bytes.extend_from_slice(scratch.get(..count).unwrap_or_default());

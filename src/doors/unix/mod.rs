@@ -7,6 +7,7 @@ mod input;
 mod output;
 mod phase;
 mod requests;
+mod rights;
 
 pub(super) use acceptor::{Acceptor, LISTENER};
 pub(super) use connection::{Closed, Connection, Stall};

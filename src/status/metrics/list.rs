@@ -74,6 +74,8 @@ pub(super) const WHOLE: &[Metric] = &[
     counter("l1d_writes_of_unknown_outcome", "requests.unknown_outcomes"),
     counter("l1d_fills", "requests.fills"),
     counter("l1d_fills_prevented", "requests.fills_prevented"),
+    counter("l1d_requests_denied", "requests.denied"),
+    counter("l1d_quotas_reached", "requests.over_quota"),
     gauge("l1d_fetches_under_way", "flights.under_way"),
     counter("l1d_fetches_begun", "flights.begun"),
     counter("l1d_fetches_joined", "flights.joined"),

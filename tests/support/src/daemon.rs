@@ -5,6 +5,8 @@ use l1d_client::Client;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -56,7 +58,10 @@ impl Daemon {
 
     /// Writes another configuration for the next start.
     pub fn configure(&self, config: &str) {
-        std::fs::write(self.directory.path().join("l1d.toml"), config).unwrap();
+        let path = self.directory.path().join("l1d.toml");
+        std::fs::write(&path, config).unwrap();
+        // It may hold a password.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }
 
     /// Sets another table size for the next start.

@@ -1,6 +1,7 @@
 //! Real servers, daemons and faults for the tests and the lab.
 
 pub mod daemon;
+pub mod history;
 pub mod posted;
 pub mod proxy;
 pub mod random;

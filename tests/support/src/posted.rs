@@ -15,13 +15,15 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub struct Posted {
     pub stream: UnixStream,
     pub mailbox: Mailbox<MappedMut>,
     pub producer: Producer<MappedMut>,
     pub file: OwnedFd,
+    /// The table's.
+    pub table: OwnedFd,
     sequences: Vec<u32>,
     mapping: Arc<MmapRaw>,
 }
@@ -53,6 +55,19 @@ impl Words {
     }
 }
 
+impl Words {
+    /// Sleeps on a word while it stays as it is, for this time at most. Returns whether it was
+    /// woken.
+    pub fn sleep(&self, index: usize, time: Duration) -> bool {
+        let [a, b, c, d, ..] = self.peek(index).to_le_bytes();
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
+        // SAFETY: a word of the mailbox; only the kernel uses the reference.
+        let futex = unsafe { self.mailbox.memory().futex(index) };
+        let seen = u32::from_le_bytes([a, b, c, d]);
+        futex::wait(futex, Flags::empty(), seen, Some(&timeout)).is_ok()
+    }
+}
+
 /// What one `recvmsg` of at most 4096 bytes brings, and the files that come along.
 pub fn receive_with_files(stream: &UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
     let mut bytes = vec![0; 4096];
@@ -74,31 +89,36 @@ pub fn receive_with_files(stream: &UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
 
 impl Posted {
     pub fn attached(socket: &Path) -> Posted {
-        let mut stream = UnixStream::connect(socket).unwrap();
+        Posted::try_attached(socket).expect("an attachment")
+    }
+
+    /// The same; `None` if the daemon refuses.
+    pub fn try_attached(socket: &Path) -> Option<Posted> {
+        let mut stream = UnixStream::connect(socket).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut frame = Vec::new();
         let attach = Request::Attach { protocol: PROTOCOL_VERSION, mailbox: true };
         attach.encode(&mut frame).unwrap();
-        stream.write_all(&frame).unwrap();
+        stream.write_all(&frame).ok()?;
         let (bytes, mut files) = receive_with_files(&stream);
-        let Response::Attached(attached) = Response::decode(&bytes[HEADER_BYTES..]).unwrap() else {
-            panic!("not attached")
-        };
+        let response = Response::decode(bytes.get(HEADER_BYTES..)?).unwrap();
+        let Response::Attached(attached) = response else { return None };
         assert_eq!((attached.mailbox_bytes, files.len()), (SHAPE.bytes() as u64, 2));
-        let file = files.remove(1);
+        let (file, table) = (files.remove(1), files.remove(0));
         let mapping = MmapOptions::new().len(SHAPE.bytes()).map_raw(&file).unwrap();
         // SAFETY: page-aligned, and mapped as long as the mapping beside it.
         let memory = unsafe { MappedMut::new(mapping.as_mut_ptr()) };
         // SAFETY: the mapping has the bytes of this shape.
         let mailbox = unsafe { Mailbox::new(memory, SHAPE) };
-        Posted {
+        Some(Posted {
             stream,
             producer: Producer::new(mailbox.clone()),
             mailbox,
             file,
+            table,
             sequences: vec![0; SHAPE.lanes],
             mapping: Arc::new(mapping),
-        }
+        })
     }
 
     /// Pushes a record and sends a wakeup.
@@ -170,6 +190,15 @@ impl Posted {
             let futex = unsafe { posted.mailbox.memory().futex(posted.mailbox.lane_word(number)) };
             let slept = futex::wait(futex, Flags::empty(), word, Some(&timeout));
             assert_ne!(slept, Err(rustix::io::Errno::TIMEDOUT), "nobody woke the sleeper");
+        })
+    }
+
+    /// The same, but only says that it sleeps.
+    pub fn reply_as_if_asleep(&mut self, lane: u8) -> Vec<u8> {
+        self.reply_after(lane, |posted, begun| {
+            assert!(begun.elapsed() < PATIENCE, "no reply");
+            let _ = posted.mailbox.sleep_in(lane.into(), posted.sequences[usize::from(lane)]);
+            std::thread::yield_now();
         })
     }
 

@@ -111,6 +111,12 @@ pub enum Request<'a> {
     ReloadPolicy,
     /// What hit ratio the table would have at other sizes, as JSON.
     Advise,
+    /// What the access rules let a process do, and which of them holds for it, as JSON. New in
+    /// version 5.
+    Access {
+        /// Whose process; `None`: the one that asks.
+        of: Option<Identity>,
+    },
     /// The hottest or largest keys with a prefix, from samples, as JSON. From version 5 on.
     Keys {
         /// What they begin with; empty: all.
@@ -140,10 +146,22 @@ impl Request<'_> {
             | Request::Reserve { .. }
             | Request::Fill { .. }
             | Request::Abandon { .. }
-            | Request::Keys { .. } => version::PROTOCOL_OPERATIONS,
+            | Request::Keys { .. }
+            | Request::Access { .. } => version::PROTOCOL_OPERATIONS,
             _ => version::PROTOCOL_OLDEST,
         }
     }
+}
+
+/// The user and the groups of a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// User.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
 }
 
 /// A value to store.
@@ -332,4 +350,6 @@ pub enum ErrorCode {
     LoadFailed = 9,
     /// The key's rule never evicts, and its entries have taken its share; nothing was changed.
     Full = 10,
+    /// The access rules do not let the client do this; nothing was changed.
+    Denied = 11,
 }

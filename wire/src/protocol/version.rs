@@ -12,7 +12,7 @@
 //! | version | new |
 //! |---|---|
 //! | 4 | |
-//! | 5 | negotiation; `Attached` names the [layouts](super::Layouts) of table and mailbox and the policy's epoch; [operations](super::Operation); reservations; `ReloadPolicy`; `Keys`; `Stored` names a life that is shorter than the one asked for |
+//! | 5 | negotiation; `Attached` names the [layouts](super::Layouts) of table and mailbox and the policy's epoch; [operations](super::Operation); reservations; `ReloadPolicy`; `Keys`; `Access`; `Stored` names a life that is shorter than the one asked for |
 //!
 //! Who changes the vocabulary raises [`PROTOCOL_VERSION`], and keeps to these rules:
 //!

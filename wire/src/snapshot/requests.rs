@@ -131,6 +131,10 @@ pub struct Requests {
     pub fills: u64,
     /// Fetched values that were not, because a change or a lost connection came in between.
     pub fills_prevented: u64,
+    /// Requests and connections that the access rules do not allow.
+    pub denied: u64,
+    /// Times that a user had as much under way as it may (`[limits]`).
+    pub over_quota: u64,
 }
 
 /// Fetches from the tiers, one for everybody who misses a key.

@@ -6,7 +6,7 @@ use super::{
     with_length,
 };
 use crate::policy::WriteMode;
-use crate::protocol::{Request, Set};
+use crate::protocol::{Identity, Request, Set};
 use crate::snapshot::KeyOrder;
 
 // Requests count from 1 and responses from 129, so that neither passes for the other.
@@ -30,6 +30,10 @@ const FILL: u8 = 17;
 const ABANDON: u8 = 18;
 const RELOAD_POLICY: u8 = 19;
 const KEYS: u8 = 20;
+const ACCESS: u8 = 21;
+
+/// Supplementary groups that a process can have (NGROUPS_MAX).
+const GROUPS_MAX: usize = 65_536;
 
 impl<'a> Request<'a> {
     /// Appends this request to `frame`, as one whole frame.
@@ -81,6 +85,10 @@ impl<'a> Request<'a> {
             Request::Policy => encode_frame(frame, POLICY, |_| Ok(())),
             Request::ReloadPolicy => encode_frame(frame, RELOAD_POLICY, |_| Ok(())),
             Request::Advise => encode_frame(frame, ADVISE, |_| Ok(())),
+            Request::Access { of } => encode_frame(frame, ACCESS, |out| {
+                out.push(u8::from(of.is_some()));
+                of.iter().try_for_each(|identity| put_identity(out, identity))
+            }),
             Request::Keys { prefix, top, by } => encode_frame(frame, KEYS, |out| {
                 put_bytes(out, prefix)?;
                 out.extend_from_slice(&u32::from(*top).to_le_bytes());
@@ -145,6 +153,9 @@ impl<'a> Request<'a> {
             POLICY => Request::Policy,
             RELOAD_POLICY => Request::ReloadPolicy,
             ADVISE => Request::Advise,
+            ACCESS => Request::Access {
+                of: fields.option("identity mark", |fields, _| take_identity(fields))?,
+            },
             KEYS => Request::Keys {
                 prefix: fields.bytes("prefix")?,
                 top: u16::try_from(fields.u32("number of keys")?).unwrap_or(u16::MAX),
@@ -168,6 +179,30 @@ impl<'a> Request<'a> {
         };
         fields.end(request)
     }
+}
+
+fn put_identity(out: &mut Vec<u8>, identity: &Identity) -> Result<(), EncodeError> {
+    let Identity { uid, gid, groups } = identity;
+    out.extend_from_slice(&uid.to_le_bytes());
+    out.extend_from_slice(&gid.to_le_bytes());
+    out.extend_from_slice(&length_word(groups.len())?);
+    out.extend(groups.iter().flat_map(|group| group.to_le_bytes()));
+    Ok(())
+}
+
+fn take_identity(fields: &mut Fields<'_>) -> Result<Identity, DecodeError> {
+    let (uid, gid) = (fields.u32("user")?, fields.u32("group")?);
+    let count = usize::try_from(fields.u32("groups")?).unwrap_or(usize::MAX);
+    if count > GROUPS_MAX {
+        let (field, count_max) = ("groups", GROUPS_MAX);
+        return Err(DecodeError::TooMany { field, count, count_max });
+    }
+    // A false count cannot make us reserve more than the peer really sent.
+    let mut groups = Vec::with_capacity(count.min(fields.rest.len() / size_of::<u32>()));
+    for _ in 0..count {
+        groups.push(fields.u32("groups")?);
+    }
+    Ok(Identity { uid, gid, groups })
 }
 
 fn put_set(out: &mut Vec<u8>, set: &Set<'_>) -> Result<(), EncodeError> {

@@ -218,6 +218,7 @@ fn take_error_code(fields: &mut Fields<'_>) -> Result<ErrorCode, DecodeError> {
         8 => ErrorCode::WrongProtocol,
         9 => ErrorCode::LoadFailed,
         10 => ErrorCode::Full,
+        11 => ErrorCode::Denied,
         _ => ErrorCode::Other,
     })
 }

@@ -3,8 +3,8 @@
 
 use crate::policy::WriteMode;
 use crate::protocol::{
-    Attached, DecodeError, ErrorCode, Layouts, NotChanged, Operate, Operation, Request, Response,
-    Set, frame,
+    Attached, DecodeError, ErrorCode, Identity, Layouts, NotChanged, Operate, Operation, Request,
+    Response, Set, frame,
 };
 use crate::snapshot::KeyOrder;
 use proptest::collection::vec;
@@ -17,7 +17,7 @@ type Bytes = Vec<u8>;
 /// Owned fields of any request: which one, its byte strings, its numbers.
 fn request_parts() -> impl Strategy<Value = (u8, Vec<Bytes>, u64, u32, u8, bool)> {
     let strings = vec(vec(any::<u8>(), 0..40), 2..5);
-    (1_u8..=16, strings, any::<u64>(), any::<u32>(), 0_u8..3, any::<bool>())
+    (1_u8..=18, strings, any::<u64>(), any::<u32>(), 0_u8..3, any::<bool>())
 }
 
 fn request(parts: &(u8, Vec<Bytes>, u64, u32, u8, bool)) -> Request<'_> {
@@ -55,6 +55,13 @@ fn request(parts: &(u8, Vec<Bytes>, u64, u32, u8, bool)) -> Request<'_> {
             by: if *reply { KeyOrder::Hits } else { KeyOrder::Size },
         },
         16 => Request::ReloadPolicy,
+        18 => Request::Access {
+            of: reply.then(|| Identity {
+                uid: *number,
+                gid: number.wrapping_add(1),
+                groups: strings.iter().map(|it| u32::try_from(it.len()).unwrap()).collect(),
+            }),
+        },
         12 => Request::Resize {
             table_bytes: reply.then_some(*ns),
             entry_bytes: (number % 2 == 0).then_some(*number),
@@ -87,7 +94,7 @@ fn response_parts() -> impl Strategy<Value = ResponseParts> {
 }
 
 fn response(parts: &ResponseParts) -> Response<'_> {
-    const CODES: [ErrorCode; 11] = [
+    const CODES: [ErrorCode; 12] = [
         ErrorCode::Other,
         ErrorCode::Malformed,
         ErrorCode::TooLarge,
@@ -99,6 +106,7 @@ fn response(parts: &ResponseParts) -> Response<'_> {
         ErrorCode::WrongProtocol,
         ErrorCode::LoadFailed,
         ErrorCode::Full,
+        ErrorCode::Denied,
     ];
     let (kind, bytes, text, words, number, mark) = parts;
     match kind {
@@ -110,7 +118,9 @@ fn response(parts: &ResponseParts) -> Response<'_> {
         },
         1 => Response::Absent { ttl: Duration::from_nanos(words[1]) },
         2 => Response::Unknown,
-        3 => Response::Error { code: CODES[usize::try_from(words[0] % 9).unwrap()], message: text },
+        3 => {
+            Response::Error { code: CODES[usize::try_from(words[0] % 12).unwrap()], message: text }
+        }
         4 => Response::Attached(Attached {
             protocol: if *mark { 4 } else { 5 + number % 3 },
             table_id: words[0],
@@ -312,7 +322,7 @@ fn version_5_adds_the_layouts_and_the_policys_epoch_and_later_fields_are_skipped
 
 #[test]
 fn an_unknown_error_code_is_an_error_with_its_message() {
-    for code in [0, 11, 255] {
+    for code in [0, 12, 255] {
         let payload = [&[137, code, 5, 0, 0, 0][..], b"later"].concat();
         let other = Response::Error { code: ErrorCode::Other, message: "later" };
         assert_eq!(Response::decode(&payload), Ok(other));

@@ -1,63 +1,42 @@
 //! The hazard: a unit that systemd partly ignores. It logs only a warning for a line that it cannot
 //! parse, so a misspelt directive silently costs a protection, or the table.
 
+use super::{L1CTL, L1D, notice, read, tool};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd")
-}
-
-fn read(file: &str) -> String {
-    let path = directory().join(file);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// Runs a tool of systemd and returns everything it printed; prints a notice and returns `None` if
-/// it is not installed.
-fn tool(command: &mut Command) -> Option<(bool, String)> {
-    match command.output() {
-        Ok(output) => {
-            let printed = [output.stdout, output.stderr].concat();
-            Some((output.status.success(), String::from_utf8_lossy(&printed).into_owned()))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            notice(&format!("{} is not installed", command.get_program().display()));
-            None
-        }
-        Err(error) => panic!("{command:?}: {error}"),
-    }
-}
-
-/// Bypasses the test harness's capture, which swallows the output of a passing test.
-fn notice(reason: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "NOT TESTED: {reason}");
-}
+/// All units.
+const UNITS: [&str; 6] = [
+    "l1d.service",
+    "l1d.socket",
+    "l1d@.service",
+    "l1d@.socket",
+    "l1d.slice",
+    "var-cache-l1d.mount",
+];
+const DROP_INS: [&str; 3] =
+    ["drop-ins/unix-tiers.conf", "drop-ins/table-mount.conf", "drop-ins/notify-reload.conf"];
 
 /// The complaints of `systemd-analyze verify` about our units, with the unit's text changed by
 /// `change`.
 fn complaints(change: impl Fn(String) -> String) -> Option<String> {
     let copy = tempfile::tempdir().unwrap();
-    for unit in ["l1d.service", "l1d.socket"] {
+    for unit in UNITS {
         // ExecStart= and ExecReload= must name programs that exist.
-        let text = change(
-            read(unit)
-                .replace("/usr/bin/l1ctl", env!("CARGO_BIN_EXE_l1ctl"))
-                .replace("/usr/bin/l1d", env!("CARGO_BIN_EXE_l1d")),
-        );
+        let text = change(read(unit).replace("/usr/bin/l1ctl", L1CTL).replace("/usr/bin/l1d", L1D));
         fs::write(copy.path().join(unit), text).unwrap();
     }
     let (success, printed) = tool(
         Command::new("systemd-analyze")
-            .args(["verify", "./l1d.service", "./l1d.socket"])
+            .arg("verify")
+            .args(UNITS.map(|unit| format!("./{}", unit.replace("l1d@.", "l1d@an-instance."))))
             // Messages about other units on this machine are not ours.
             .env("SYSTEMD_LOG_LEVEL", "warning")
             .current_dir(copy.path()),
     )?;
-    let ours: Vec<&str> = printed.lines().filter(|line| line.contains("l1d.")).collect();
+    let ours: Vec<&str> =
+        printed.lines().filter(|line| line.contains("l1d.") || line.contains("l1d@")).collect();
     // It succeeds in spite of warnings, so those count; if it cannot run at all, it fails without
     // any.
     assert!(success || !ours.is_empty(), "systemd-analyze verify failed:\n{printed}");
@@ -79,6 +58,85 @@ fn a_line_that_systemd_ignores_would_be_noticed() {
     }
 }
 
+/// The unit of an instance is that of the host with other names.
+fn of_an_instance(service: &str) -> String {
+    let head = "# The daemon that owns the host's L1 table. README.md beside this file says how to \
+                install it.\n";
+    let (first, rest) = service.split_at(head.len());
+    assert_eq!(first, head);
+    let mut text =
+        "# One of several daemons of a host, each for one trust domain: l1d@NAME.service \
+                    has the user l1d-NAME,\n# its own table, socket and configuration. README.md \
+                    beside this file says how to add one. Made from\n# l1d.service by a test: \
+                    change that, and run L1D_RECORD=1 cargo test --test systemd.\n"
+            .to_owned();
+    text.push_str(rest);
+    for (host, instance) in [
+        (
+            "Description=l1d, one shared-memory L1 cache for every process of this host",
+            "Description=l1d for %i, a shared-memory L1 cache of its own",
+        ),
+        ("=l1d.socket", "=l1d@%i.socket"),
+        ("belongs to l1d.socket", "belongs to l1d@.socket"),
+        (
+            "# One daemon per host.",
+            "# The configuration says nothing of places, which are the instance's.",
+        ),
+        (
+            "ExecStart=/usr/bin/l1d serve --config /etc/l1d/l1d.toml",
+            "ExecStart=/usr/bin/l1d serve --config /etc/l1d/%i.toml --socket /run/l1d@%i/l1d.sock \
+          --table-directory /dev/shm/l1d@%i",
+        ),
+        (
+            "ExecReload=/usr/bin/l1ctl policy",
+            "ExecReload=/usr/bin/l1ctl --socket /run/l1d@%i/l1d.sock policy",
+        ),
+        ("User=l1d\n", "User=l1d-%i\n"),
+        ("Group=l1d\n", "Group=l1d-%i\n"),
+        ("# /run/l1d, for", "# /run/l1d@NAME, for"),
+        ("RuntimeDirectory=l1d\n", "RuntimeDirectory=l1d@%i\n"),
+        ("except /run/l1d and", "except /run/l1d@NAME and"),
+    ] {
+        assert!(text.contains(host), "{host} is not in l1d.service");
+        text = text.replace(host, instance);
+    }
+    text
+}
+
+#[test]
+fn an_instance_has_the_unit_of_the_host_with_its_own_places() {
+    let made = of_an_instance(&read("l1d.service"));
+    if std::env::var_os("L1D_RECORD").is_some() {
+        fs::write(super::directory().join("l1d@.service"), &made).unwrap();
+    }
+    assert_eq!(read("l1d@.service"), made);
+}
+
+/// The exposure that `systemd-analyze security` sees, in tenths.
+fn exposure(unit: &str) -> Option<u32> {
+    let copy = tempfile::tempdir().unwrap();
+    let file = copy.path().join("l1d.service");
+    fs::write(&file, unit.replace("/usr/bin/l1ctl", L1CTL).replace("/usr/bin/l1d", L1D)).unwrap();
+    let (_, printed) = tool(
+        Command::new("systemd-analyze").args(["security", "--offline=yes", "--no-pager"]).arg(file),
+    )?;
+    let (_, level) = printed.rsplit_once("l1d.service: ")?;
+    let (whole, tenths) = level.split_once(' ')?.0.split_once('.')?;
+    Some(whole.parse::<u32>().ok()? * 10 + tenths.parse::<u32>().ok()?)
+}
+
+#[test]
+fn the_exposure_is_what_the_documents_say() {
+    let service = read("l1d.service");
+    let without_network = format!("{service}\n{}", read("drop-ins/unix-tiers.conf"));
+    let Some(found) = exposure(&service) else {
+        return notice("systemd-analyze cannot look at a unit offline");
+    };
+    assert!(found <= 12, "with network tiers: {found} tenths");
+    assert!(exposure(&without_network).unwrap() <= 5);
+    assert!(exposure(&service.replace("SystemCallFilter", "# SystemCallFilter")).unwrap() > 12);
+}
+
 #[test]
 fn the_table_survives_a_restart_of_the_service() {
     let service = read("l1d.service");
@@ -91,7 +149,8 @@ fn the_table_survives_a_restart_of_the_service() {
 
 #[test]
 fn every_directive_has_a_sentence_above_it() {
-    for file in ["l1d.service", "l1d.socket", "l1d.sysusers.conf", "l1d.tmpfiles.conf"] {
+    let others = ["l1d.sysusers.conf", "l1d.tmpfiles.conf"];
+    for file in UNITS.into_iter().chain(DROP_INS).chain(others) {
         let text = read(file);
         let mut directives = 0;
         let mut before = "";
