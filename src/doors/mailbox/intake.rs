@@ -163,9 +163,8 @@ impl Doors<'_> {
         while let Some(origin) = self.peers.active(place) {
             let found = self.peers.get_mut(origin);
             // A client that has left sends no wakeup: it is polled until its ring is empty.
-            let (peer, is_leaving) = found
-                .map(|connection| (connection.peer, connection.phase.is_leaving()))
-                .unzip();
+            let (peer, is_leaving) =
+                found.map(|connection| (connection.peer, connection.phase.is_leaving())).unzip();
             if peer.is_some_and(|peer| !service.takes_more_of(&peer)) {
                 place += 1;
                 continue;
