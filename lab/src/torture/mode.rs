@@ -112,7 +112,7 @@ impl Mode {
             let other = format!("[[policy]]\nprefix = \"other:{variant}:\"\nttl = \"1h\"\n");
             return format!("[defaults]\nttl = \"2h\"\n{}", if variant == 0 { "" } else { &other });
         };
-        let ttl = ["30s", "300ms", "1s", "100ms"][variant % 4];
+        let ttl = ["300ms", "30s", "100ms", "1s"][variant % 4];
         format!(
             "[l2]\naddress = \"{l2}\"\ndeadline = \"50ms\"\n[l3]\nurl = \"redis://{l3}\"\n\
              deadline = \"50ms\"\n[defaults]\nttl = \"{ttl}\"\nnegative_ttl = \"100ms\"\n\
