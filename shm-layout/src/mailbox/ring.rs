@@ -171,8 +171,7 @@ impl<M: AtomicMemory> Mailbox<M> {
                 // SAFETY: a word of the mailbox. If the exchange fails, another thread rings,
                 // unless the owner has announced its end meanwhile.
                 unsafe {
-                    self.memory.compare_exchange(RING_ME, ASLEEP, 0)
-                        || self.load(RING_ME) == ENDING
+                    self.memory.compare_exchange(RING_ME, ASLEEP, 0) || self.load(RING_ME) == ENDING
                 }
             }
             _ => true,

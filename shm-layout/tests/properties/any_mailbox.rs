@@ -125,7 +125,7 @@ fn of_owner(
 fn seeds() -> Vec<Vec<u8>> {
     let push = |bytes: u8| vec![1, 0, 1, 1, 0, 0, bytes, 0];
     let next = || vec![2, 0];
-    let answer = |bytes: u8| vec![2, 8 * 1 + 2, bytes, 0, 1];
+    let answer = |bytes: u8| vec![2, 8 + 2, bytes, 0, 1];
     let store = |after: u8, word: u16, to: u64| {
         [&[0, after][..], &word.to_le_bytes(), &to.to_le_bytes()].concat()
     };
