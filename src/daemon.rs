@@ -152,7 +152,6 @@ pub fn run(
     tracing::info!(socket = %config.daemon.socket().display(), "ready");
     manager.ready();
     let end = event_loop::run(&reactor, socket.listener(), signals, &mut owner, manager, limits);
-    manager.stopping();
     // Before the lock of the table: whoever gets that finds the sockets free.
     drop((status, socket));
     end?;

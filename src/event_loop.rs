@@ -53,6 +53,8 @@ pub fn run(
     while turns.turn()? {}
     // A further signal changes nothing.
     reactor.deregister(signals.descriptor()).map_err(cannot("forget a descriptor"))?;
+    // First: a manager that knows waits for as long as it takes, without signs of life.
+    turns.manager.stopping();
     turns.finish(grace)
 }
 

@@ -91,7 +91,7 @@ impl ServiceManager {
         again.into_iter().chain(sign).min()
     }
 
-    /// The daemon serves nobody any more.
+    /// The daemon accepts nobody any more, and ends.
     pub fn stopping(&self) {
         self.send(&[NotifyState::Stopping]);
     }

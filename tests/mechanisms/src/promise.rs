@@ -48,6 +48,7 @@ impl Test {
             "client" => ("l1d-client", "client"),
             "shm-layout" => ("shm-layout", "shm-layout"),
             "lab" => ("l1d-lab", "lab"),
+            "tests/attacks" => ("l1d-attacks", "tests/attacks"),
             _ => ("l1d", ""),
         };
         let rest = rest.strip_suffix(".rs").unwrap_or(rest);
