@@ -3,32 +3,38 @@
 use crate::mutate::{Random, mutated};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-/// Time for mutations, unless `L1D_FUZZ_SECONDS` says otherwise.
+/// The most time for mutations, and the most of them, unless `L1D_FUZZ_SECONDS` says otherwise.
 const TIME: Duration = Duration::from_millis(1500);
+const MUTATIONS: u64 = 200;
+/// The seed, unless `L1D_TEST_SEED` says otherwise: so a test fails for what was changed, and not
+/// for what nobody has tried before. Looking for that is `./dev fuzz`.
+const SEED: u64 = 1;
 
 /// Runs `target` on `seeds`, which are inputs that real encoders make, on what else is in
 /// `fuzz/corpus/NAME`, as far as four times the time allows, and then on mutations of both.
 /// `L1D_RECORD=1` writes the seeds into the corpus, from where libFuzzer starts.
 ///
 /// # Panics
-/// If the target does, after telling the input and the seed (`L1D_TEST_SEED` repeats a run).
+/// If the target does, after telling the input.
 pub fn short_run(name: &str, seeds: &[Vec<u8>], target: impl Fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(name);
     if std::env::var_os("L1D_RECORD").is_some() {
         record(&directory, seeds);
     }
     let corpus = [seeds, &read(&directory)].concat();
-    let time = number("L1D_FUZZ_SECONDS").map_or(TIME, Duration::from_secs);
+    let seconds = number("L1D_FUZZ_SECONDS");
+    let time = seconds.map_or(TIME, Duration::from_secs);
+    let most = seconds.map_or(MUTATIONS, |_| u64::MAX);
     let begun = Instant::now();
     let in_time = corpus.iter().take_while(|_| begun.elapsed() < 4 * time);
     let ran = in_time.inspect(|input| run(name, input, &target)).count();
-    let seed = number("L1D_TEST_SEED").unwrap_or_else(clock_seed);
+    let seed = number("L1D_TEST_SEED").unwrap_or(SEED);
     println!("{name}: seed {seed}");
     let mut random = Random::new(seed);
     let (begun, mut executions) = (Instant::now(), 0_u64);
-    while begun.elapsed() < time {
+    while executions < most && begun.elapsed() < time {
         run(name, &mutated(&corpus, &mut random), &target);
         executions += 1;
     }
@@ -54,11 +60,6 @@ fn read(directory: &Path) -> Vec<Vec<u8>> {
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
-}
-
-fn clock_seed() -> u64 {
-    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    time.map_or(1, |time| u64::from(time.subsec_nanos()) << 20 | u64::from(std::process::id()))
 }
 
 fn run(name: &str, input: &[u8], target: &impl Fn(&[u8])) {
