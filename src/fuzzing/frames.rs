@@ -22,7 +22,8 @@ fn decode(payload: &[u8]) {
     if let Ok(request) = Request::decode(payload) {
         let mut again = Vec::new();
         request.encode(&mut again).expect("it came in a frame");
-        assert_eq!(&again[frame::HEADER_BYTES..], payload, "{request:?}");
+        // Not the same bytes: numbers beyond what a field can mean are taken for the largest.
+        assert_eq!(Request::decode(&again[frame::HEADER_BYTES..]).as_ref(), Ok(&request));
     }
     let Ok(response) = Response::decode(payload) else { return };
     let mut again = Vec::new();

@@ -66,7 +66,8 @@ impl<M: MemoryMut> Table<M> {
         else {
             return true;
         };
-        if half_recycled || role == Role::Free || filled > segment_bytes {
+        let is_possible = filled <= segment_bytes && filled.is_multiple_of(WORD_BYTES as u64);
+        if half_recycled || role == Role::Free || !is_possible {
             return true;
         }
         let filled_words = u32::try_from(filled / WORD_BYTES as u64).unwrap_or(0);

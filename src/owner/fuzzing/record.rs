@@ -17,12 +17,21 @@ struct Period {
     until: u64,
 }
 
+/// A change that is carried out late.
+#[derive(Debug)]
+struct Late {
+    key: Vec<u8>,
+    value: Value,
+    /// Whoever asked for it was told that its outcome is unknown.
+    is_told: bool,
+}
+
 /// The history of every key, and what the store of record has still to carry out.
 #[derive(Debug, Default)]
 pub struct Record {
     periods: BTreeMap<Vec<u8>, Vec<Period>>,
     /// Changes whose outcome was unknown, which are carried out later.
-    late: Vec<(Vec<u8>, Value)>,
+    late: Vec<Late>,
     step: u64,
 }
 
@@ -49,6 +58,8 @@ impl Record {
 
     /// Whoever changed the key was answered: earlier values are no longer right.
     pub fn settle(&mut self, key: &[u8]) {
+        let late = self.late.iter_mut().filter(|late| late.key == key);
+        late.for_each(|late| late.is_told = true);
         let periods = self.periods.get_mut(key).into_iter().flatten();
         let mut earlier: Vec<&mut Period> = periods.collect();
         earlier.pop();
@@ -63,9 +74,11 @@ impl Record {
 
     /// Carries out what an earlier answer left open.
     pub fn carry_out_late(&mut self) {
-        for (key, value) in std::mem::take(&mut self.late) {
+        for Late { key, value, is_told } in std::mem::take(&mut self.late) {
             self.store(&key, value);
-            self.settle(&key);
+            if is_told {
+                self.settle(&key);
+            }
         }
     }
 
@@ -75,7 +88,7 @@ impl Record {
         let how = input.byte();
         Some(match job {
             Job::Fetch { flight, key, .. } => {
-                let is_in_doubt = self.late.iter().any(|(late, _)| **late == *key);
+                let is_in_doubt = self.late.iter().any(|late| *late.key == *key);
                 let outcome = match (self.current(&key), how % 8) {
                     (_, 7) => Fetched::Failed { tier, why },
                     (Some(value), _) => Fetched::Found {
@@ -118,7 +131,7 @@ impl Record {
             1 => Written::Refused { tier, why },
             2 => Written::Unknown { tier, why },
             3 => {
-                self.late.push((key.to_vec(), value));
+                self.late.push(Late { key: key.to_vec(), value, is_told: false });
                 Written::Unknown { tier, why }
             }
             4 => {
