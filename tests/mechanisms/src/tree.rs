@@ -37,6 +37,7 @@ impl Tree {
         let listed = succeed(Command::new("git").arg("-C").arg(from).args(list))?;
         let listed = String::from_utf8(listed).context("the name of a file")?;
         let files: BTreeSet<&str> = listed.split('\0').filter(|name| !name.is_empty()).collect();
+        remove_former(to, &files)?;
         for file in files {
             let Ok(mut bytes) = std::fs::read(from.join(file)) else { continue };
             if file.ends_with(".rs") {
@@ -54,6 +55,17 @@ impl Tree {
         write(&to.join("shm-layout/src/removed.rs"), REMOVED.as_bytes())?;
         Ok(Tree { root: to.to_owned() })
     }
+}
+
+/// Removes the files of an earlier copy that the tree has no longer.
+fn remove_former(copy: &Path, files: &BTreeSet<&str>) -> Result<()> {
+    let list = copy.join(".copied");
+    let former = std::fs::read_to_string(&list).unwrap_or_default();
+    for file in former.lines().filter(|file| !files.contains(file)) {
+        std::fs::remove_file(copy.join(file)).ok();
+    }
+    let copied: Vec<&str> = files.iter().copied().collect();
+    write(&list, copied.join("\n").as_bytes())
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -94,7 +94,7 @@ fn files(root: &Path) -> Vec<(String, String)> {
     while let Some(directory) = left.pop() {
         let entries = fs::read_dir(directory).unwrap();
         for path in entries.map(|entry| entry.unwrap().path()) {
-            let is_test = path.file_stem().is_some_and(|name| name == "tests");
+            let is_test = path.file_stem().is_some_and(|name| name == "tests" || name == "fuzzing");
             if path.is_dir() && !is_test {
                 left.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test {
