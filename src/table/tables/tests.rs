@@ -285,12 +285,7 @@ fn a_rule_that_is_pinned_during_a_move_is_pinned_in_both_tables() {
         tables.step(SECOND, Duration::ZERO);
     }
     tables.step(SECOND, Duration::ZERO);
-    let never = l1d_wire::policy::Rule {
-        evict: Evict::Never,
-        share_max_permille: Some(400),
-        ..l1d_wire::policy::Rule::default()
-    };
-    tables.begin_policy(&PolicySet::new(vec![never]).unwrap());
+    tables.begin_policy(&never_evicting());
     tables.limit_policies();
     let mut held = 500;
     while put(&mut tables, held, 0).is_ok() {
@@ -311,6 +306,14 @@ fn a_rule_that_is_pinned_during_a_move_is_pinned_in_both_tables() {
     assert_sound(&mut tables.current.table);
 }
 
+/// All keys are never evicted, within 40 % of the table.
+fn never_evicting() -> PolicySet {
+    let share_max_permille = Some(400);
+    let rule =
+        l1d_wire::policy::Rule { evict: Evict::Never, share_max_permille, ..Default::default() };
+    PolicySet::new(vec![rule]).unwrap()
+}
+
 /// The hazard: entries of a rule that is pinned during a move are lost in the new table, which is too
 /// small for them.
 #[test]
@@ -329,12 +332,7 @@ fn a_move_ends_if_what_is_pinned_meanwhile_does_not_fit_the_new_table() {
         while is_filling && !tables.is_filling_successor() {
             tables.step(SECOND, Duration::ZERO);
         }
-        let never = l1d_wire::policy::Rule {
-            evict: Evict::Never,
-            share_max_permille: Some(400),
-            ..l1d_wire::policy::Rule::default()
-        };
-        tables.begin_policy(&PolicySet::new(vec![never]).unwrap());
+        tables.begin_policy(&never_evicting());
         tables.limit_policies();
         let error = loop {
             if let Step::Ended(result) = tables.step(SECOND, Duration::ZERO) {

@@ -4,7 +4,7 @@ use crate::child::{Orders, Role};
 use crate::owner::{Map, mappings};
 use crate::report::Outcome;
 use crate::stage::Stage;
-use crate::users::{MEMBERS, VICTIM};
+use crate::users::VICTIM;
 use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
@@ -25,17 +25,8 @@ pub fn run(program: &Path) -> Result<Outcome> {
     // For the daemon; where it is refused, only the flags are looked at.
     let _ = setrlimit(Resource::RLIMIT_CORE, unlimited, unlimited);
     let mut stage = Stage::start(program)?;
-    let orders = Orders {
-        name: String::new(),
-        uid: VICTIM,
-        gid: MEMBERS,
-        socket: stage.socket(),
-        tables: stage.tables(),
-        pid: stage.pid(),
-        threads: 1,
-        // It is looked at while it runs, and is ended by its end.
-        ms: 500,
-    };
+    // It is looked at while it runs, and is ended by its end.
+    let orders = Orders { uid: VICTIM, ms: 500, ..stage.orders("") };
     let client = Role::start("victim", &orders)?;
     let table = stage.tables().display().to_string();
     let of = |pid| mappings(pid, &[table.as_str(), MAILBOX]);

@@ -6,7 +6,7 @@ use crate::child::{Orders, Role};
 use crate::owner::{self, Usage, Watch};
 use crate::report::Outcome;
 use crate::stage::Stage;
-use crate::users::{ATTACKER, MEMBERS, NOBODY_ELSE, VICTIM};
+use crate::users::{MEMBERS, NOBODY_ELSE, VICTIM};
 use crate::victim::Seen;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -56,16 +56,8 @@ fn beside(
     attack: &Attack,
     time: Duration,
 ) -> Result<((Seen, u64, u64), Found)> {
-    let orders = Orders {
-        name: attack.name.into(),
-        uid: ATTACKER,
-        gid: if attack.is_member { MEMBERS } else { NOBODY_ELSE },
-        socket: stage.socket(),
-        tables: stage.tables(),
-        pid: stage.pid(),
-        threads: attack.threads,
-        ms: 0,
-    };
+    let gid = if attack.is_member { MEMBERS } else { NOBODY_ELSE };
+    let orders = Orders { gid, threads: attack.threads, ..stage.orders(attack.name) };
     let ms = u64::try_from(time.as_millis())?;
     let watch = Watch::over(stage.pid());
     let attacker = Role::start(role, &orders)?;
@@ -104,16 +96,7 @@ fn restarts_in_spite_of_locks(
         stats.pointer("/table/entries").and_then(serde_json::Value::as_u64).context("entries")
     };
     let before = entries(stage)?;
-    let orders = Orders {
-        name: attack.name.into(),
-        uid: ATTACKER,
-        gid: MEMBERS,
-        socket: stage.socket(),
-        tables: stage.tables(),
-        pid: stage.pid(),
-        threads: 1,
-        ms: 0,
-    };
+    let orders = stage.orders(attack.name);
     let attacker = Role::start("attack", &orders)?;
     // Its locks are there when it has said so, which is at its end; it keeps them meanwhile.
     std::thread::sleep(ONCE);

@@ -3,7 +3,7 @@
 //! domain.
 
 use crate::attack::Found;
-use crate::child::{Orders, Role};
+use crate::child::Role;
 use crate::report::Outcome;
 use crate::stage::{Stage, directory};
 use crate::users::{ATTACKER, DAEMON, MEMBERS, NOBODY_ELSE, OTHER};
@@ -154,16 +154,7 @@ fn other_domain(program: &Path, found: &mut Found) -> Result<()> {
     // Nobody of its own user can look into it, and it leaves no core.
     let process = fs::metadata(format!("/proc/{}/fd", stage.pid()))?;
     found.expects(process.uid() == 0, "the system's daemon can be dumped");
-    let orders = Orders {
-        name: "strange-files".into(),
-        uid: ATTACKER,
-        gid: MEMBERS,
-        socket: stage.socket(),
-        tables: stage.tables(),
-        pid: stage.pid(),
-        threads: 1,
-        ms: 0,
-    };
+    let orders = stage.orders("strange-files");
     let there: Found = Role::start("attack", &orders)?.end()?;
     found.says(format!("a member of another domain: {} attempts refused", there.attempts.len()));
     found.breaches.extend(there.breaches);

@@ -1,19 +1,18 @@
 //! A real daemon as a user of its own, in directories that others can look into, as the system's
 //! are.
 
+use crate::child::Orders;
 use crate::owner;
-use crate::users::{DAEMON, MEMBERS};
-use anyhow::{Context, Result, bail};
+use crate::users::{ATTACKER, DAEMON, MEMBERS};
+use anyhow::{Context, Result};
 use std::fs::{self, File, Permissions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command};
 use tempfile::TempDir;
-use test_support::servers::PATIENCE;
+use test_support::daemon::{serve, start_ready};
 
 const CONFIG: &str = "[table]\nvalue_bytes_max = \"64KiB\"\n[defaults]\nttl = \"1h\"\n";
 const TABLE_SIZE: &str = "32MiB";
@@ -59,29 +58,7 @@ impl Stage {
 
     /// Starts it again, and returns when clients can attach.
     pub fn restart(&mut self) -> Result<()> {
-        let notify = self.run.path().join("notify");
-        let _ = fs::remove_file(&notify);
-        let ready = UnixDatagram::bind(&notify)?;
-        fs::set_permissions(&notify, Permissions::from_mode(0o666))?;
-        ready.set_read_timeout(Some(Duration::from_millis(20)))?;
-        let log = File::create(self.run.path().join("log"))?;
-        let mut child = self.command()?.env("NOTIFY_SOCKET", &notify).stderr(log).spawn()?;
-        let begun = Instant::now();
-        let mut message = [0; 256];
-        loop {
-            if let Ok(bytes) = ready.recv(&mut message)
-                && message[..bytes].starts_with(b"READY=1")
-            {
-                break;
-            }
-            if let Some(status) = child.try_wait()? {
-                bail!("the daemon ended ({status}): {}", self.log());
-            }
-            if begun.elapsed() > PATIENCE {
-                bail!("the daemon is not ready: {}", self.log());
-            }
-        }
-        self.child = Some(child);
+        self.child = Some(start_ready(&mut self.command()?, self.run.path())?);
         Ok(())
     }
 
@@ -95,11 +72,10 @@ impl Stage {
         // Only the shell knows the daemon's process id, which is its own, beforehand.
         let passes = if self.is_inherited { "export LISTEN_PID=$$ LISTEN_FDS=1; " } else { "" };
         command.arg("-c").arg(format!("{passes}exec \"$0\" \"$@\""));
-        command.arg(at).args(["serve", "--config"]).arg(self.run.path().join("l1d.toml"));
-        command.arg("--socket").arg(self.socket()).arg("--table-directory").arg(self.tables());
-        command.args(["--table-size", TABLE_SIZE]);
+        command.arg(at);
+        serve(&mut command, self.run.path(), &self.tables(), TABLE_SIZE);
         command.env_remove("LISTEN_FDS").env_remove("LISTEN_PID").current_dir(self.run.path());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).uid(self.uid).gid(self.gid);
+        command.uid(self.uid).gid(self.gid);
         let passed = self.is_inherited.then(|| self.listener()).transpose()?;
         // SAFETY: only async-signal-safe calls between fork and exec.
         unsafe {
@@ -145,6 +121,20 @@ impl Stage {
 
     pub fn pid(&self) -> i32 {
         self.child.as_ref().and_then(|child| child.id().try_into().ok()).unwrap_or(0)
+    }
+
+    /// What an attacker does once: `name`, with one thread.
+    pub fn orders(&self, name: &str) -> Orders {
+        Orders {
+            name: name.into(),
+            uid: ATTACKER,
+            gid: MEMBERS,
+            socket: self.socket(),
+            tables: self.tables(),
+            pid: self.pid(),
+            threads: 1,
+            ms: 0,
+        }
     }
 
     /// Ends it with a signal, and waits for that.

@@ -24,6 +24,46 @@ pub fn connect_to(socket: &Path) -> Client {
     builder.deadline(PATIENCE).attach_deadline(PATIENCE).connect().unwrap()
 }
 
+/// Has a command serve with the configuration and the socket in `directory`.
+pub fn serve(command: &mut Command, directory: &Path, tables: &Path, table_size: &str) {
+    command.args(["serve", "--config"]).arg(directory.join("l1d.toml"));
+    command.arg("--socket").arg(directory.join("l1d.sock")).arg("--table-directory").arg(tables);
+    command.args(["--table-size", table_size]).stdin(Stdio::null()).stdout(Stdio::null());
+}
+
+/// Starts a daemon that logs to `directory`, and returns when clients can attach.
+///
+/// # Errors
+/// It does not start, ends, or is not ready in time; with its log.
+pub fn start_ready(command: &mut Command, directory: &Path) -> anyhow::Result<Child> {
+    let notify = directory.join("notify");
+    let _ = std::fs::remove_file(&notify);
+    let ready = UnixDatagram::bind(&notify)?;
+    // The daemon may be another user's.
+    std::fs::set_permissions(&notify, Permissions::from_mode(0o666))?;
+    ready.set_read_timeout(Some(Duration::from_millis(20)))?;
+    let log = std::fs::File::create(directory.join("log"))?;
+    let mut child = command.env("NOTIFY_SOCKET", &notify).stderr(log).spawn()?;
+    let log = || std::fs::read_to_string(directory.join("log")).unwrap_or_default();
+    let begun = Instant::now();
+    let mut message = [0; 256];
+    loop {
+        if let Ok(bytes) = ready.recv(&mut message)
+            && message[..bytes].starts_with(b"READY=1")
+        {
+            return Ok(child);
+        }
+        if let Some(status) = child.try_wait()? {
+            anyhow::bail!("the daemon ended ({status}): {}", log());
+        }
+        if begun.elapsed() > PATIENCE {
+            let _ = child.kill();
+            let _ = child.wait();
+            anyhow::bail!("the daemon is not ready: {}", log());
+        }
+    }
+}
+
 /// A daemon; killed, and its files removed, when dropped.
 pub struct Daemon {
     /// The command that starts the program with the arguments that follow; mostly none.
@@ -93,26 +133,7 @@ impl Daemon {
     /// Starts it again in the same place, and returns when it is ready.
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "it runs already");
-        let notify = self.directory.path().join("notify");
-        let _ = std::fs::remove_file(&notify);
-        let ready = UnixDatagram::bind(&notify).unwrap();
-        ready.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
-        let mut child = self.command().env("NOTIFY_SOCKET", &notify).stderr(log).spawn().unwrap();
-        let begun = Instant::now();
-        let mut message = [0; 256];
-        loop {
-            if let Ok(bytes) = ready.recv(&mut message)
-                && message[..bytes].starts_with(b"READY=1")
-            {
-                break;
-            }
-            if let Some(status) = child.try_wait().unwrap() {
-                panic!("the daemon ended ({status}): {}", self.log());
-            }
-            assert!(begun.elapsed() < PATIENCE, "the daemon is not ready: {}", self.log());
-        }
-        self.child = Some(child);
+        self.child = Some(start_ready(&mut self.command(), self.directory.path()).unwrap());
         self.wait_for_log();
     }
 
@@ -144,17 +165,8 @@ impl Daemon {
             }
             None => Command::new(&self.program),
         };
-        command
-            .arg("serve")
-            .arg("--config")
-            .arg(self.directory.path().join("l1d.toml"))
-            .arg("--socket")
-            .arg(self.socket())
-            .arg("--table-directory")
-            .arg(self.tables.path().join("tables"))
-            .args(["--table-size", &self.table_size])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
+        let tables = self.tables.path().join("tables");
+        serve(&mut command, self.directory.path(), &tables, &self.table_size);
         command
     }
 

@@ -6,11 +6,12 @@ use nix::unistd::Pid;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use tempfile::TempDir;
+use test_support::daemon::serve;
 use test_support::servers::until;
 
 /// What the next start gets.
@@ -130,19 +131,10 @@ impl Shared {
     fn command(&self, start: &Start) -> Command {
         let log = fs::File::create(self.directory.path().join("log")).unwrap();
         let mut command = Command::new(PROGRAM);
+        serve(&mut command, self.directory.path(), &self.tables.path().join("tables"), "8MiB");
         command
-            .arg("serve")
-            .arg("--config")
-            .arg(self.directory.path().join("l1d.toml"))
-            .arg("--socket")
-            .arg(self.socket())
-            .arg("--table-directory")
-            .arg(self.tables.path().join("tables"))
-            .args(["--table-size", "8MiB"])
             .envs(start.fault.as_ref().map(|fault| ("L1D_FAULT", fault)))
             .envs(start.counts.as_ref().map(|file| ("L1D_FAULT_COUNTS", file)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(log);
         command
     }
