@@ -36,7 +36,7 @@ pub struct SocketError {
 }
 
 /// A listening socket. Dropping it removes the file, if this process has made it and it is
-/// still the one at its path.
+/// still the one at its path. It stays open until the process ends.
 #[derive(Debug)]
 pub struct ListeningSocket {
     listener: UnixListener,
@@ -114,6 +114,10 @@ impl Drop for ListeningSocket {
             // If it fails, the next daemon removes it.
             let _ = fs::remove_file(&made.path);
         }
+        // The last close would also close the descriptors that wait in connections nobody has
+        // accepted, which can take as long as their sender likes; at the end of the process it does
+        // not wait for that.
+        std::mem::forget(self.listener.try_clone());
     }
 }
 

@@ -119,7 +119,8 @@ impl Admin<'_> {
 
     /// Has the daemon read its configuration file again. Returns when the file's policy is in force
     /// for every process of the host, with what has changed, what was dropped and what needs a
-    /// restart. Only for root and the daemon's own user.
+    /// restart. Only for root, the daemon's
+    /// own user, and whom an access rule grants `admin`.
     ///
     /// ```no_run
     /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
@@ -215,7 +216,8 @@ impl Admin<'_> {
     /// Moves all entries to a table of another size, or with an index for entries of `entry_bytes`
     /// bytes (0: their current size), while reads and writes continue. `None` keeps the current
     /// size, or takes the configured entry size. Returns when the move is done; its deadline is ten
-    /// minutes, after which the daemon continues the move. Only for root and the daemon's own user.
+    /// minutes, after which the daemon continues the move. Only for root, the daemon's
+    /// own user, and whom an access rule grants `admin`.
     ///
     /// ```no_run
     /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;

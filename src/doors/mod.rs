@@ -40,7 +40,7 @@ use peers::Peers;
 use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixListener;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use unix::{Acceptor, LISTENER};
 
 /// Bytes received at a time.
@@ -194,6 +194,8 @@ impl<'a> Doors<'a> {
     /// reach their clients.
     pub fn hang_up(&mut self, reactor: &Reactor) {
         self.acceptor.stop(reactor);
+        // No reply withdraws a request to be rung from now on (S13).
+        self.peers.spin = Duration::ZERO;
         for connection in self.peers.values_mut() {
             // A wakeup fails from here on, which tells its sender that nobody reads its request.
             let _ = connection.stream.shutdown(Shutdown::Read);
@@ -228,6 +230,15 @@ impl<'a> Doors<'a> {
             for lane in connection.phase.mailbox().into_iter().flat_map(|m| m.pending_lanes()) {
                 service.gone(origin.with_lane(lane));
             }
+            self.acceptor.close(connection.stream, connection.peer.uid);
+        }
+    }
+}
+
+impl Drop for Doors<'_> {
+    /// Closes what is still open as always: descriptors that wait in it must not hold up the end.
+    fn drop(&mut self) {
+        for (_, connection) in std::mem::take(&mut self.peers.connections) {
             self.acceptor.close(connection.stream, connection.peer.uid);
         }
     }

@@ -4,7 +4,7 @@ use super::peers::Peers;
 use super::unix::{Connection, Phase};
 use super::{Admission, Limits, Origin, Peer};
 use crate::access::Grant;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// The connections of one user, and their memory.
@@ -24,8 +24,8 @@ pub(super) struct Users {
     expelled: Vec<Origin>,
     /// Limits that users have reached, which the log is to have.
     reached: Vec<(Peer, &'static str, usize)>,
-    /// A user that holds more memory than it may.
-    hoarding: Option<u32>,
+    /// Users that hold more memory than they may, or did when it was counted.
+    hoarding: BTreeSet<u32>,
     /// As in [`Limits`].
     buffer_bytes_max: usize,
 }
@@ -36,7 +36,7 @@ impl Users {
             per_uid: HashMap::new(),
             expelled: Vec::new(),
             reached: Vec::new(),
-            hoarding: None,
+            hoarding: BTreeSet::new(),
             buffer_bytes_max: limits.buffer_bytes_per_uid_max,
         }
     }
@@ -101,7 +101,17 @@ impl Peers {
     /// If a user holds more than it may: of its connections that hold some, the one with the
     /// soonest deadline.
     pub(super) fn hoarder_of_user(&mut self) -> Option<Origin> {
-        let uid = self.users.hoarding.take()?;
+        while let Some(uid) = self.users.hoarding.first().copied() {
+            let hoarder = self.hoarder_of(uid);
+            if hoarder.is_some() {
+                return hoarder;
+            }
+            self.users.hoarding.remove(&uid);
+        }
+        None
+    }
+
+    fn hoarder_of(&mut self, uid: u32) -> Option<Origin> {
         let held = self.users.per_uid.get(&uid).map_or(0, |usage| usage.excess_bytes);
         let is_its = |origin: &Origin| {
             let connection = self.connections.get(origin)?;
@@ -115,7 +125,6 @@ impl Peers {
             return None;
         }
         self.users.reached.push((connection.peer, "bytes_max", most));
-        self.users.hoarding = Some(uid);
         Some(origin)
     }
 
@@ -143,7 +152,7 @@ impl Peers {
             && now > before
             && held > self.bytes_max(connection)
         {
-            self.users.hoarding = Some(uid);
+            self.users.hoarding.insert(uid);
         }
     }
 }

@@ -168,7 +168,9 @@ impl Owner {
             Some(of) => (of.uid, self.guard.access.grant(of)),
             None => (self.guard.peer.uid, self.guard.peer.grant),
         };
-        let answer = self.guard.access.json(uid, grant);
+        let mut answer = self.guard.access.json(uid, grant);
+        // Where there are tiers, an explanation needs `fetch` for its key.
+        answer["explain_asks_tiers"] = self.below.is_some().into();
         admin::reply_json(origin, &answer, replies);
     }
 

@@ -17,6 +17,8 @@ const DEADLINE: Duration = Duration::from_secs(1);
 const EXPLAIN_DEADLINE: Duration = Duration::from_secs(3);
 /// Explanations that are under way at once.
 const EXPLANATIONS_MAX: usize = 4;
+/// Questions for the rights of whoever asks that may be under way.
+const ACCESSES_MAX: usize = 2;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -43,6 +45,7 @@ pub(super) struct Figures {
     client: Client,
     explainer: Client,
     explanations: Arc<Semaphore>,
+    accesses: Arc<Semaphore>,
     stats: Shared,
     clients: Shared,
     named_clients: Shared,
@@ -66,6 +69,7 @@ impl Figures {
             client: client(DEADLINE)?,
             explainer: client(EXPLAIN_DEADLINE)?,
             explanations: Arc::new(Semaphore::new(EXPLANATIONS_MAX)),
+            accesses: Arc::new(Semaphore::new(ACCESSES_MAX)),
             stats: Shared::default(),
             clients: Shared::default(),
             named_clients: Shared::default(),
@@ -98,8 +102,15 @@ impl Figures {
 
     /// What the access rules let a process do that asks here.
     pub(super) async fn access(&self, of: Identity) -> Result<Value, Failure> {
+        // Whoever hangs up gives up its place in the line, and the one whose turn it was keeps it
+        // until the owner has answered.
+        let permit = Arc::clone(&self.accesses).acquire_owned().await;
         let client = self.client.clone();
-        let text = ask(move || client.admin().access_json(Some(of))).await?;
+        let access = move || {
+            let _permit = permit;
+            client.admin().access_json(Some(of))
+        };
+        let text = ask(access).await?;
         serde_json::from_str(&text).map_err(|error| Failure::NoAnswer(error.to_string()))
     }
 

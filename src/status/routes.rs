@@ -126,8 +126,8 @@ impl Routes {
             }),
             all => *all == true,
         };
-        // An explanation asks the tiers.
-        if path == "/api/explain" && query::key(query).is_ok_and(|key| !fetches(&key)) {
+        let asks_tiers = path == "/api/explain" && access["explain_asks_tiers"] == true;
+        if asks_tiers && query::key(query).is_ok_and(|key| !fetches(&key)) {
             return Ok(Some(format!(
                 "user {uid} may not have this key looked up in the tiers ({rule}): have its prefix \
                  added to fetch of that rule, then run l1ctl policy reload"

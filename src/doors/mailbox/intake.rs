@@ -231,12 +231,15 @@ impl Doors<'_> {
     }
 
     fn drain_ring(&mut self, origin: Origin, service: &mut impl Service) -> Result<bool, Broken> {
+        let Some(peer) = self.peers.get_mut(origin).map(|connection| connection.peer) else {
+            return Ok(true);
+        };
         for _ in 0..DRAIN_PASSES {
             let Some(mailbox) = self.peers.mailbox_mut(origin) else { return Ok(true) };
             if mailbox.may_end()? {
                 return Ok(true);
             }
-            if !service.takes_more() {
+            if !service.takes_more_of(&peer) {
                 return Ok(false);
             }
             mailbox.work = 0;

@@ -2,7 +2,7 @@
 
 use super::super::peers::Peers;
 use super::super::{Limits, Origin, Peer, Service};
-use super::rights::Closer;
+use super::rights::{self, Closer};
 use crate::access::Grant;
 use crate::reactor::{Interest, Reactor, Token};
 use l1d_wire::protocol::{ErrorCode, Response};
@@ -87,7 +87,7 @@ impl<'a> Acceptor<'a> {
         now: Instant,
     ) {
         // As many are being closed as may be open: all are of peers that hold the daemon up.
-        if self.closer.count() >= limits.connections_max {
+        if self.closer.count(limits.connections_per_uid_max) >= limits.connections_max {
             return self.pause(reactor, &io::ErrorKind::ResourceBusy.into(), now);
         }
         for _ in 0..ACCEPTS_PER_TURN {
@@ -111,8 +111,13 @@ impl<'a> Acceptor<'a> {
         limits: &Limits,
     ) {
         // Without credentials there is no user to count it for.
-        let Ok(credentials) = getsockopt(&stream, PeerCredentials) else { return };
+        let Ok(credentials) = getsockopt(&stream, PeerCredentials) else {
+            return self.closer.leave(stream, u32::MAX);
+        };
         let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
+        if rights::prepare(&stream).is_err() {
+            return self.closer.leave(stream, uid);
+        }
         if stream.set_nonblocking(true).is_err() {
             return self.close(stream, uid);
         }
@@ -123,7 +128,7 @@ impl<'a> Acceptor<'a> {
             Err(message) => return self.refuse(stream, uid, (ErrorCode::Denied, &message)),
         };
         let peer = Peer { grant, ..peer };
-        let all = peers.count() + self.closer.count();
+        let all = peers.count() + self.closer.count(limits.connections_per_uid_max);
         let own = peers.count_of(peer.uid) + self.closer.count_of(peer.uid);
         if all >= limits.connections_max {
             let message = format!(
@@ -164,7 +169,10 @@ impl<'a> Acceptor<'a> {
             let message =
                 "the daemon has no descriptor left; raise its limit on open files (LimitNOFILE=)";
             let uid = getsockopt(&stream, PeerCredentials).map_or(u32::MAX, |peer| peer.uid());
-            self.turn_away(stream, uid, message);
+            match rights::prepare(&stream) {
+                Ok(()) => self.turn_away(stream, uid, message),
+                Err(_) => self.closer.leave(stream, uid),
+            }
         }
         self.reserve = spare_descriptor().ok();
         self.reserve.is_some()

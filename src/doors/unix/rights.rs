@@ -4,15 +4,16 @@
 //! call. The last close of a file can take as long as its sender likes: that of a TCP socket with
 //! SO_LINGER waits until the other end, which is the sender's as well, has taken all bytes. The
 //! owner must not do that, so it looks before it receives and before it closes. A socket with
-//! descriptors in it is left to a thread.
+//! descriptors in it is left to a thread. Bytes out of band would pass by a look and bring
+//! descriptors all the same, so they are taken in line.
 
 use crate::reactor::Reactor;
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use std::collections::HashMap;
 use std::io::{self, IoSliceMut, Read};
 use std::net::Shutdown;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,17 @@ use std::thread;
 
 /// Bytes looked at together before a socket is closed.
 const LOOK_BYTES: usize = 4 << 10;
+
+/// The most descriptors that one message brings (SCM_MAX_FD).
+const DESCRIPTORS_MAX: usize = 253;
+
+/// Prepares a connection before anything is received from it or it is closed.
+///
+/// # Errors
+/// A look at it would not tell everything.
+pub(super) fn prepare(stream: &UnixStream) -> io::Result<()> {
+    Ok(setsockopt(stream, sockopt::OobInline, &true)?)
+}
 
 /// Receives bytes without blocking.
 ///
@@ -51,12 +63,14 @@ pub(super) struct Closer<'a> {
     reactor: &'a Reactor,
     /// To the thread, once there is one.
     streams: Option<Sender<(UnixStream, u32)>>,
+    /// Connections were left to the thread, or would have been.
+    is_used: bool,
     waiting: Arc<Mutex<HashMap<u32, usize>>>,
 }
 
 impl<'a> Closer<'a> {
     pub(super) fn new(reactor: &'a Reactor) -> Closer<'a> {
-        Closer { reactor, streams: None, waiting: Arc::default() }
+        Closer { reactor, streams: None, is_used: false, waiting: Arc::default() }
     }
 
     /// Closes the connection of a peer of user `uid`.
@@ -72,16 +86,22 @@ impl<'a> Closer<'a> {
 
     /// Connections of a user that are not closed yet.
     pub(super) fn count_of(&self, uid: u32) -> usize {
-        // Without a thread there is none, and no lock to take.
-        self.streams.as_ref().map_or(0, |_| locked(&self.waiting).get(&uid).copied().unwrap_or(0))
+        // Mostly there are none, and no lock need be taken.
+        if self.is_used { locked(&self.waiting).get(&uid).copied().unwrap_or(0) } else { 0 }
     }
 
-    /// Connections of all users that are not closed yet.
-    pub(super) fn count(&self) -> usize {
-        self.streams.as_ref().map_or(0, |_| locked(&self.waiting).values().sum())
+    /// Connections of all users that are not closed yet; of each user no more than `each_max`, as
+    /// many as it may have open, so that one alone cannot keep the others out.
+    pub(super) fn count(&self, each_max: usize) -> usize {
+        if !self.is_used {
+            return 0;
+        }
+        locked(&self.waiting).values().map(|count| (*count).min(each_max)).sum()
     }
 
-    fn leave(&mut self, stream: UnixStream, uid: u32) {
+    /// Leaves a connection to the thread, whatever is in it.
+    pub(super) fn leave(&mut self, stream: UnixStream, uid: u32) {
+        self.is_used = true;
         *locked(&self.waiting).entry(uid).or_default() += 1;
         if self.streams.is_none() {
             self.streams = start(self.waiting.clone()).ok();
@@ -102,6 +122,7 @@ fn start(waiting: Arc<Mutex<HashMap<u32, usize>>>) -> io::Result<Sender<(UnixStr
     let (sender, streams) = channel::<(UnixStream, u32)>();
     thread::Builder::new().name("l1d-close".into()).spawn(move || {
         for (stream, uid) in streams {
+            drop_descriptors(&stream);
             drop(stream);
             let mut waiting = locked(&waiting);
             if let Some(count) = waiting.get_mut(&uid) {
@@ -113,6 +134,31 @@ fn start(waiting: Arc<Mutex<HashMap<u32, usize>>>) -> io::Result<Sender<(UnixStr
         }
     })?;
     Ok(sender)
+}
+
+/// Receives and closes the descriptors that wait in a connection, sockets without lingering.
+fn drop_descriptors(stream: &UnixStream) {
+    let mut buffer = [0; LOOK_BYTES];
+    let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    loop {
+        let mut room = [IoSliceMut::new(&mut buffer)];
+        let received = recvmsg::<()>(stream.as_raw_fd(), &mut room, Some(&mut space), flags);
+        let Ok(message) = received else { return };
+        for control in message.cmsgs().into_iter().flatten() {
+            let ControlMessageOwned::ScmRights(descriptors) = control else { continue };
+            for descriptor in descriptors {
+                // SAFETY: the kernel has just given us this descriptor.
+                let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+                let off = nix::libc::linger { l_onoff: 0, l_linger: 0 };
+                // Fails for what is no socket.
+                let _ = setsockopt(&descriptor, sockopt::Linger, &off);
+            }
+        }
+        if message.bytes == 0 {
+            return;
+        }
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -106,8 +106,8 @@ pub enum Request<'a> {
     Check,
     /// The policy in force, as JSON.
     Policy,
-    /// Read the configuration again; answered in JSON when its policy is in force. Only for root
-    /// and the daemon's own user. New in version 5.
+    /// Read the configuration again; answered in JSON when its policy is in force. Only for root,
+    /// the daemon's own user, and whom an access rule grants `admin`. New in version 5.
     ReloadPolicy,
     /// What hit ratio the table would have at other sizes, as JSON.
     Advise,
@@ -127,7 +127,7 @@ pub enum Request<'a> {
         by: KeyOrder,
     },
     /// Move all entries to a table of another shape while everybody goes on; answered in JSON when
-    /// that is done. Only for root and the daemon's own user.
+    /// that is done. Only for root, the daemon's own user, and whom an access rule grants `admin`.
     Resize {
         /// Bytes of the new table; `None`: as many as now.
         table_bytes: Option<u64>,
