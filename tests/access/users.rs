@@ -55,7 +55,9 @@ impl Who {
 pub fn may_become_others() -> bool {
     let may = std::thread::spawn(|| Who::alone(61_000).become_it()).join().unwrap();
     if !may {
-        eprintln!("not root: left out, because it needs several users");
+        // Bypasses the test harness's capture, which swallows what a passing test prints.
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "NOT TESTED: several users, because this is not root");
     }
     may
 }

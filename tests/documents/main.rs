@@ -22,7 +22,8 @@ fn markdown_in(directory: &str) -> Vec<PathBuf> {
 }
 
 fn documents() -> Vec<Document> {
-    let directories = ["", "docs/src", "systemd", "lab", "python", "python/docs", "shm-layout"];
+    let directories =
+        ["", "docs/src", "systemd", "lab", "python", "python/docs", "shm-layout", "fuzz"];
     let paths = directories.iter().flat_map(|directory| markdown_in(directory));
     paths.map(|path| Document::read(&path)).collect()
 }

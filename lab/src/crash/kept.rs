@@ -34,7 +34,7 @@ pub struct Kept {
 pub fn measure(options: &CrashOptions, table_bytes: u64) -> Result<Kept> {
     let mut daemon = super::daemon(options, table_bytes, ENTRY_BYTES)?;
     let client = daemon.client()?;
-    // Full but for a tenth, so that nothing is evicted meanwhile.
+    // Full but for a fifth, so that nothing is evicted meanwhile.
     let keys = usize::try_from(table_bytes / ENTRY_BYTES * 8 / 10)?;
     for number in 0..keys {
         set(&client, number, number % 256 != 0)?;

@@ -27,6 +27,9 @@ const DEFENCE: &str = "only a directory of the daemon's user that nobody else ca
 pub fn run(program: &Path) -> Result<Outcome> {
     let mut outcome = Outcome::new("squatted-names, other-domain", false, DEFENCE);
     let mut found = Found::default();
+    // A daemon that starts nowhere would be refused by every squat.
+    let (refused, said) = Place::new()?.start(program)?;
+    found.expects(!refused, format!("the daemon does not start where nothing is squatted: {said}"));
     for (what, squat) in SQUATS {
         let place = Place::new()?;
         squat(&place)?;

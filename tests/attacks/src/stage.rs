@@ -87,7 +87,10 @@ impl Stage {
                         let result = nix::libc::dup2(listener.as_raw_fd(), 3);
                         if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
                     }
-                    _ => Ok(()),
+                    Some(listener) => {
+                        Ok(rustix::io::fcntl_setfd(listener, rustix::io::FdFlags::empty())?)
+                    }
+                    None => Ok(()),
                 }
             });
         }

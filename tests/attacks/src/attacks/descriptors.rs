@@ -52,25 +52,29 @@ pub fn status(target: &Target, found: &mut Found) {
 /// Sends descriptors until the socket takes no more.
 fn spray(stream: &UnixStream, found: &mut Found) {
     let _ = stream.set_nonblocking(true);
-    if let Ok(lingering) = lingering()
-        && send(stream, &[lingering.as_raw_fd()]).is_err()
-    {
-        // It was not sent, so its last close is this process's.
-        let _ = setsockopt(&lingering, sockopt::Linger, &libc::linger { l_onoff: 0, l_linger: 0 });
+    for flags in [MsgFlags::MSG_OOB, MsgFlags::empty()] {
+        if let Ok(lingering) = lingering()
+            && send(stream, &[lingering.as_raw_fd()], flags).is_err()
+        {
+            // It was not sent, so its last close is this process's.
+            let off = libc::linger { l_onoff: 0, l_linger: 0 };
+            let _ = setsockopt(&lingering, sockopt::Linger, &off);
+        }
     }
     let Ok(file) = File::open("/dev/null") else { return };
     let many = vec![file.as_raw_fd(); DESCRIPTORS];
     for _ in 0..10 {
         found.repeats += 1;
-        if send(stream, &many).is_err() {
+        if send(stream, &many, MsgFlags::empty()).is_err() {
             return;
         }
     }
 }
 
-fn send(stream: &UnixStream, descriptors: &[RawFd]) -> nix::Result<usize> {
-    let rights = [ControlMessage::ScmRights(descriptors)];
-    sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&[1])], &rights, MsgFlags::MSG_NOSIGNAL, None)
+fn send(stream: &UnixStream, descriptors: &[RawFd], flags: MsgFlags) -> nix::Result<usize> {
+    let (rights, flags) =
+        ([ControlMessage::ScmRights(descriptors)], flags | MsgFlags::MSG_NOSIGNAL);
+    sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&[1])], &rights, flags, None)
 }
 
 /// A connection to this process with unread bytes: its last close waits.
@@ -97,7 +101,7 @@ fn lingering() -> std::io::Result<TcpStream> {
 fn passes(socket: &Path) -> bool {
     let Ok(stream) = UnixStream::connect(socket) else { return true };
     let Ok(file) = File::open("/dev/null") else { return true };
-    send(&stream, &[file.as_raw_fd()]) != Err(Errno::EPERM)
+    send(&stream, &[file.as_raw_fd()], MsgFlags::empty()) != Err(Errno::EPERM)
 }
 
 /// This kernel can refuse descriptors for a socket.
