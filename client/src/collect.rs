@@ -1,17 +1,36 @@
 //! Collecting the results of several keys.
 
 use crate::error::Error;
+use crate::table::{Table, meta};
 use crate::value::{Lookup, Meta, Value};
+use shm_layout::{NoHit, Probe};
 
-/// The destination of several keys' values: first those that L1 knows, in the order of the keys,
-/// then the daemon's answers for the rest.
-pub(crate) trait Collect {
-    /// Where the bytes of the next key's value are appended.
-    fn room(&mut self) -> &mut Vec<u8>;
+/// A reading of [`Table::daemon_clock`].
+pub(crate) trait Clock: Fn() -> Option<u64> + Copy {}
 
-    /// L1's result for the next key. If found, the bytes appended to the room are its value.
-    fn next(&mut self, known: Lookup<Meta>);
+impl<F: Fn() -> Option<u64> + Copy> Clock for F {}
 
+/// The destination of the values that L1 knows, in the order of the keys.
+pub(crate) trait CollectKnown {
+    /// Reads the next key, whose prefetched `probe` this is. A hit is collected.
+    ///
+    /// # Errors
+    /// There is no hit, or no room for its value; nothing is collected.
+    fn read(
+        &mut self,
+        table: &Table,
+        probe: Probe,
+        key: &[u8],
+        now: impl Clock,
+    ) -> Result<(), NoHit>;
+
+    /// L1's result for the next key, which [`read`](Self::read) did not find, and its value.
+    /// Returns whether that settles the key: otherwise the daemon is to be asked.
+    fn known(&mut self, known: Lookup<Meta>, value: &[u8]) -> bool;
+}
+
+/// A destination that takes the daemon's answers for the other keys, too.
+pub(crate) trait Collect: CollectKnown {
     /// The daemon's answer for the key at this index, of which L1 knew nothing; `value` are its
     /// bytes. An error that concerns this key alone comes with the key.
     ///
@@ -23,6 +42,38 @@ pub(crate) trait Collect {
         value: &[u8],
         answer: Result<Lookup<Meta>, Error>,
     ) -> Result<(), Error>;
+}
+
+/// A destination to whose memory values are appended.
+pub(crate) trait Append {
+    /// Where the bytes of the next key's value are appended.
+    fn room(&mut self) -> &mut Vec<u8>;
+
+    /// L1's result for the next key. If found, the bytes appended to the room are its value.
+    fn next(&mut self, known: Lookup<Meta>);
+}
+
+impl<A: Append> CollectKnown for A {
+    #[inline(always)]
+    fn read(
+        &mut self,
+        table: &Table,
+        probe: Probe,
+        key: &[u8],
+        now: impl Clock,
+    ) -> Result<(), NoHit> {
+        let hit = table.read_prefetched(probe, key, self.room(), now)?;
+        self.next(Lookup::Found(meta(&hit)));
+        Ok(())
+    }
+
+    fn known(&mut self, known: Lookup<Meta>, value: &[u8]) -> bool {
+        if let Lookup::Found(_) = known {
+            self.room().extend_from_slice(value);
+        }
+        self.next(known);
+        !matches!(known, Lookup::Unknown)
+    }
 }
 
 /// Each value in its own vector, for calls that fail as a whole.
@@ -37,7 +88,7 @@ impl Owned {
     }
 }
 
-impl Collect for Owned {
+impl Append for Owned {
     #[inline(always)]
     fn room(&mut self) -> &mut Vec<u8> {
         &mut self.next
@@ -48,7 +99,9 @@ impl Collect for Owned {
         let next = std::mem::take(&mut self.next);
         self.values.push(known.found().map(|meta| Value::new(next, meta)));
     }
+}
 
+impl Collect for Owned {
     fn answer(
         &mut self,
         (index, key): (usize, Option<&[u8]>),
@@ -75,7 +128,7 @@ impl Each {
     }
 }
 
-impl Collect for Each {
+impl Append for Each {
     #[inline(always)]
     fn room(&mut self) -> &mut Vec<u8> {
         &mut self.next
@@ -86,7 +139,9 @@ impl Collect for Each {
         let next = std::mem::take(&mut self.next);
         self.results.push(Ok(known.map(|meta| Value::new(next, meta))));
     }
+}
 
+impl Collect for Each {
     fn answer(
         &mut self,
         (index, _): (usize, Option<&[u8]>),

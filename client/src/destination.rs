@@ -1,11 +1,12 @@
 //! Reading into memory of the caller's choice.
 
 use crate::client::Client;
+use crate::collect::{Clock, CollectKnown};
 use crate::error::{Error, NoRoom};
 use crate::shared::Patience;
-use crate::table::meta;
+use crate::table::{Table, meta};
 use crate::value::{Lookup, Meta};
-use shm_layout::{InPlace, Mapped, NoHit, Receiver};
+use shm_layout::{InPlace, Mapped, NoHit, Probe, Receiver};
 use std::cell::OnceCell;
 use std::mem::MaybeUninit;
 
@@ -25,6 +26,12 @@ pub trait Destination {
     ///
     /// These bytes are initialised.
     unsafe fn filled(&mut self, bytes: usize);
+
+    /// The metadata of that value, for destinations that keep it.
+    #[inline]
+    fn found(&mut self, meta: &Meta) {
+        let _ = meta;
+    }
 }
 
 /// Replaces the content of the vector, whose memory is used again where it is large enough.
@@ -159,6 +166,30 @@ impl Client {
         self.peek_onto(key.as_ref(), destination, false, || Patience::None)
     }
 
+    /// [`peek_now_to`](Self::peek_now_to) for many keys at once, each into the destination with its
+    /// index. Returns the indices of the keys that are [`Unknown`](Lookup::Unknown), and of those
+    /// whose destination is missing or had no room: [`lookup_many`](Self::lookup_many) asks for them.
+    ///
+    /// ```no_run
+    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
+    /// let keys = ["market:BTC", "market:ETH"];
+    /// let mut values = [const { Vec::new() }; 2];
+    /// for index in cache.peek_many_to(&keys, &mut values) {
+    ///     println!("the daemon is to be asked for {}", keys[index]);
+    /// }
+    /// # Ok::<(), l1d_client::Error>(())
+    /// ```
+    #[inline]
+    pub fn peek_many_to<K: AsRef<[u8]>, D: Destination>(
+        &self,
+        keys: &[K],
+        destinations: &mut [D],
+    ) -> Vec<usize> {
+        let mut each = EachOnto { destinations, next: 0 };
+        let unknown = self.collect_known(keys, || Patience::None, &mut each);
+        unknown.into_iter().map(|(index, _)| index).collect()
+    }
+
     /// Reads `key` from L1; a hit counts as one if `counts`. `patience` is called if the client may
     /// have to attach to another table.
     #[inline(always)]
@@ -178,7 +209,9 @@ impl Client {
                 }
                 // SAFETY: a hit has received these bytes into the destination's last room.
                 unsafe { destination.filled(bytes) };
-                Ok(Lookup::Found(meta(&hit)))
+                let meta = meta(&hit);
+                destination.found(&meta);
+                Ok(Lookup::Found(meta))
             }
             Err(no_hit) => self.peek_onto_anyway((no_hit, counts), key, destination, patience()),
         }
@@ -200,13 +233,52 @@ impl Client {
     }
 }
 
+/// A destination for each of several keys.
+struct EachOnto<'a, D> {
+    destinations: &'a mut [D],
+    /// The index of the next key.
+    next: usize,
+}
+
+impl<D: Destination> CollectKnown for EachOnto<'_, D> {
+    #[inline(always)]
+    fn read(
+        &mut self,
+        table: &Table,
+        probe: Probe,
+        key: &[u8],
+        now: impl Clock,
+    ) -> Result<(), NoHit> {
+        let destination = self.destinations.get_mut(self.next).ok_or(NoHit::Unclear)?;
+        let mut onto = Onto { destination: &mut *destination, has_room: false };
+        let hit = table.receive_prefetched(probe, key, &mut onto, now)?;
+        if !onto.has_room {
+            return Err(NoHit::Unclear);
+        }
+        // SAFETY: a hit has received these bytes into the destination's last room.
+        unsafe { destination.filled(hit.value_bytes as usize) };
+        destination.found(&meta(&hit));
+        self.next += 1;
+        Ok(())
+    }
+
+    fn known(&mut self, known: Lookup<Meta>, value: &[u8]) -> bool {
+        let destination = self.destinations.get_mut(self.next);
+        self.next += 1;
+        match destination.map(|destination| copied(known, value, destination)) {
+            Some(Ok(known)) => !matches!(known, Lookup::Unknown),
+            Some(Err(NoRoom { .. })) | None => false,
+        }
+    }
+}
+
 /// Copies `value` into the destination if it was found.
 fn copied<D: Destination + ?Sized>(
     found: Lookup<Meta>,
     value: &[u8],
     destination: &mut D,
 ) -> Result<Lookup<Meta>, NoRoom> {
-    if let Lookup::Found(_) = found {
+    if let Lookup::Found(meta) = &found {
         let bytes = value.len();
         let room = destination.room(bytes).and_then(|room| room.get_mut(..bytes));
         let room = room.ok_or(NoRoom { bytes })?;
@@ -215,6 +287,7 @@ fn copied<D: Destination + ?Sized>(
         }
         // SAFETY: all of them were written just now.
         unsafe { destination.filled(bytes) };
+        destination.found(meta);
     }
     Ok(found)
 }

@@ -1,13 +1,13 @@
 //! Several keys at once.
 
 use crate::client::{Client, check_key};
-use crate::collect::{Collect, Each, Owned};
+use crate::collect::{Collect, CollectKnown, Each, Owned};
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::failure::Intent;
 use crate::reply::unexpected;
 use crate::shared::Patience;
-use crate::table::{BATCH_KEYS, meta};
+use crate::table::BATCH_KEYS;
 use crate::value::{Lookup, Value};
 use crate::values::Values;
 use l1d_wire::protocol::{Request, Response, frame};
@@ -84,25 +84,6 @@ impl Client {
         self.collect(keys, values)
     }
 
-    /// What L1 knows of the keys, into the caller's `values`, without waiting for anything. Returns
-    /// the indices of the keys that the daemon may know more about, whose values count as missing:
-    /// [`lookup_many`](Self::lookup_many) asks for them.
-    ///
-    /// ```no_run
-    /// # let cache = l1d_client::Client::connect("/run/l1d/l1d.sock")?;
-    /// let keys = ["market:BTC", "market:ETH"];
-    /// let mut values = l1d_client::Values::new();
-    /// for index in cache.peek_many_into(&keys, &mut values) {
-    ///     println!("the daemon is to be asked for {}", keys[index]);
-    /// }
-    /// # Ok::<(), l1d_client::Error>(())
-    /// ```
-    pub fn peek_many_into<K: AsRef<[u8]>>(&self, keys: &[K], values: &mut Values) -> Vec<usize> {
-        values.clear();
-        let unknown = self.collect_known(keys, || Patience::None, values);
-        unknown.into_iter().map(|(index, _)| index).collect()
-    }
-
     #[inline]
     fn collect<K: AsRef<[u8]>>(&self, keys: &[K], values: &mut impl Collect) -> Result<(), Error> {
         let deadline = OnceCell::new();
@@ -118,7 +99,7 @@ impl Client {
         &self,
         keys: &'k [K],
         patience: impl Fn() -> Patience<'d>,
-        values: &mut impl Collect,
+        values: &mut impl CollectKnown,
     ) -> Vec<(usize, &'k [u8])> {
         let mut missing = Vec::new();
         for (chunk, batch) in keys.chunks(BATCH_KEYS).enumerate() {
@@ -144,11 +125,8 @@ impl Client {
                 now.get()
             };
             for (index, (key, probe)) in batch.iter().zip(probes).enumerate() {
-                match table.read_prefetched(probe, key.as_ref(), values.room(), clock) {
-                    Ok(hit) => {
-                        self.shared.note_hit(table, key.as_ref());
-                        values.next(Lookup::Found(meta(&hit)));
-                    }
+                match values.read(table, probe, key.as_ref(), clock) {
+                    Ok(()) => self.shared.note_hit(table, key.as_ref()),
                     Err(no_hit) => collect_anyway(index, no_hit, values),
                 }
             }
@@ -164,15 +142,11 @@ impl Client {
         no_hit: NoHit,
         key: &[u8],
         patience: Patience<'_>,
-        values: &mut impl Collect,
+        values: &mut impl CollectKnown,
     ) -> bool {
         let mut value = Vec::new();
         let known = self.peek_anyway((no_hit, true), key, &mut value, patience);
-        if let Lookup::Found(_) = known {
-            values.room().extend_from_slice(&value);
-        }
-        values.next(known);
-        matches!(known, Lookup::Unknown)
+        !values.known(known, &value)
     }
 
     /// Asks the daemon for keys, which come with their indices.

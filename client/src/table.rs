@@ -199,6 +199,19 @@ impl Table {
         self.append_fast(probe, key, value, now)
     }
 
+    /// [`read_prefetched`](Self::read_prefetched) with another receiver. Without a hit, what was
+    /// received is void.
+    #[inline(always)]
+    pub(crate) fn receive_prefetched(
+        &self,
+        probe: Probe,
+        key: &[u8],
+        receiver: &mut impl Receiver<Mapped>,
+        now: impl Fn() -> Option<u64> + Copy,
+    ) -> Result<Hit, NoHit> {
+        self.reader.read_fast(probe, key, now, receiver)
+    }
+
     /// The daemon's CLOCK_MONOTONIC, at most one tick of the coarse clock late. `None` when a look
     /// is due (S9): the time that a read loads anyway tells.
     #[inline(always)]

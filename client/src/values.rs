@@ -1,6 +1,6 @@
 //! The values of several keys in one piece of memory.
 
-use crate::collect::Collect;
+use crate::collect::{Append, Collect};
 use crate::error::Error;
 use crate::value::{Lookup, Meta};
 
@@ -122,7 +122,7 @@ impl Values {
     }
 }
 
-impl Collect for Values {
+impl Append for Values {
     #[inline(always)]
     fn room(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
@@ -134,7 +134,9 @@ impl Collect for Values {
         let begin = std::mem::replace(&mut self.next_begins, end);
         self.places.push(known.found().map(|meta| Place { begin, end, meta }));
     }
+}
 
+impl Collect for Values {
     fn answer(
         &mut self,
         (index, key): (usize, Option<&[u8]>),

@@ -18,7 +18,7 @@ struct Buffer {
 }
 
 impl Buffer {
-    fn new() -> Buffer {
+    const fn new() -> Buffer {
         Buffer { bytes: [MaybeUninit::new(0xee); 8], filled: None }
     }
 
@@ -188,4 +188,20 @@ fn only_what_the_table_holds_has_a_token() {
     assert!(token("key").is_some());
     assert_eq!(token("key"), token("key"));
     assert_eq!(token("below"), None);
+}
+
+#[test]
+fn each_of_several_keys_has_its_own_destination() {
+    let Setting { cache, .. } = &setting();
+    let keys = ["key", "absent", "below", "long", "key", "key"];
+    // One destination too few.
+    let mut buffers = [const { Buffer::new() }; 5];
+    let to_ask = cache.peek_many_to(&keys, &mut buffers);
+    assert_eq!(to_ask, [2, 3, 5], "unknown, without room, without a destination");
+    let value = Some(b"value".to_vec());
+    assert_eq!(buffers.each_ref().map(Buffer::content), [value.clone(), None, None, None, value]);
+
+    let mut more: Vec<Buffer> = (0..40).map(|_| Buffer::new()).collect();
+    assert_eq!(cache.peek_many_to(&["key"; 40], &mut more), [0; 0], "more than one batch");
+    assert!(more.iter().all(|buffer| buffer.content().as_deref() == Some(b"value")));
 }

@@ -3,45 +3,14 @@
 use crate::client::Client;
 use crate::errors::OrRaise;
 use crate::key::bytes_of;
-use crate::object::bytes;
-use l1d_client::Values;
+use crate::object::{Filled, bytes};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 use pyo3::{Borrowed, ffi};
-use std::cell::Cell;
 
 /// Keys that are read from the table at a time.
-const CHUNK: usize = 64;
-/// Values are not kept in memory after a call that has read more than this.
-const KEPT_BYTES_MAX: usize = 64 << 10;
-
-thread_local! {
-    /// Memory for the values of the next call.
-    static VALUES: Cell<Values> = const { Cell::new(Values::new()) };
-}
-
-/// Memory for values, which this thread's next call uses again.
-pub(crate) struct Room {
-    pub(crate) values: Values,
-    /// Bytes that were read into it.
-    pub(crate) bytes: usize,
-}
-
-impl Room {
-    pub(crate) fn take() -> Room {
-        Room { values: VALUES.take(), bytes: 0 }
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        if self.bytes <= KEPT_BYTES_MAX {
-            VALUES.set(std::mem::take(&mut self.values));
-        }
-    }
-}
-
+const CHUNK: usize = 16;
 /// The keys of a call for several: the list itself, or a new one.
 ///
 /// # Errors
@@ -75,7 +44,6 @@ pub(crate) fn list_of_values<'py>(
     // SAFETY: the interpreter is attached, and this returns a new list or null with an error.
     let list = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyList_New(size))? };
     let list = list.cast_into::<PyList>()?;
-    let mut room = Room::take();
     // Keys that L1 does not know, and where their values belong.
     let mut unknown: Vec<(usize, Vec<u8>)> = Vec::new();
     let mut joined = Vec::new();
@@ -102,22 +70,16 @@ pub(crate) fn list_of_values<'py>(
             joined.extend(slices.iter().map(|key| [&client.prefix, *key].concat()));
             &joined.iter().map(Vec::as_slice).collect::<Vec<_>>()
         };
-        let missing = client.inner.peek_many_into(slices, &mut room.values);
+        let mut values: [Filled<'py>; CHUNK] = std::array::from_fn(|_| Filled::new(py));
+        let missing = client.inner.peek_many_to(slices, &mut values);
         unknown.extend(
             missing.into_iter().filter_map(|at| Some((begin + at, slices.get(at)?.to_vec()))),
         );
-        for (value, index) in room.values.iter().zip(chunk) {
-            let value = match value {
-                Some(value) => {
-                    room.bytes += value.len();
-                    bytes(py, value)
-                }
-                None => default.clone(),
-            };
-            put(&list, index, value)?;
+        for (value, index) in values.into_iter().zip(chunk) {
+            let value = value.found().map(|(value, _)| value);
+            put(&list, index, value.unwrap_or_else(|| default.clone()))?;
         }
     }
-    drop(room);
     if !unknown.is_empty() {
         let asked: Vec<&[u8]> = unknown.iter().map(|(_, key)| key.as_slice()).collect();
         let answers = py.detach(|| client.inner.lookup_many(&asked));

@@ -1,6 +1,6 @@
 //! Bytes objects that values are copied into.
 
-use l1d_client::Destination;
+use l1d_client::{Destination, Meta};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::mem::MaybeUninit;
@@ -70,6 +70,41 @@ impl Drop for NewBytes<'_> {
             // SAFETY: a reference of its own; `py` says that the interpreter is attached.
             unsafe { ffi::Py_DECREF(self.object) };
         }
+    }
+}
+
+/// The value of one of several keys: a bytes object once a read has filled it.
+pub(crate) struct Filled<'py> {
+    bytes: NewBytes<'py>,
+    meta: Option<Meta>,
+}
+
+impl<'py> Filled<'py> {
+    #[inline(always)]
+    pub(crate) fn new(py: Python<'py>) -> Filled<'py> {
+        Filled { bytes: NewBytes::new(py), meta: None }
+    }
+
+    /// The object and its metadata, if a value was found.
+    #[inline(always)]
+    pub(crate) fn found(self) -> Option<(Bound<'py, PyAny>, Meta)> {
+        let meta = self.meta?;
+        Some((self.bytes.into_bound().ok()?, meta))
+    }
+}
+
+impl Destination for Filled<'_> {
+    #[inline(always)]
+    fn room(&mut self, bytes: usize) -> Option<&mut [MaybeUninit<u8>]> {
+        self.bytes.room(bytes)
+    }
+
+    #[inline(always)]
+    unsafe fn filled(&mut self, _bytes: usize) {}
+
+    #[inline(always)]
+    fn found(&mut self, meta: &Meta) {
+        self.meta = Some(*meta);
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::client::Client;
 use crate::errors::OrRaise;
 use crate::key::{self, Keys, bytes_of, with_prefix};
-use crate::many::{self, Room};
-use crate::object::{NewBytes, bytes};
+use crate::many;
+use crate::object::{Filled, NewBytes, bytes};
 use crate::results::{self, Value};
 use crate::view::View;
 use l1d_client::{Lookup, Meta, NoRoom};
@@ -149,17 +149,11 @@ impl Client {
         make: impl Fn(Bound<'py, PyAny>, Meta) -> T,
     ) -> PyResult<Vec<Option<T>>> {
         let slices = keys.slices()?;
-        let mut room = Room::take();
-        let unknown = self.inner.peek_many_into(&slices, &mut room.values);
-        let mut found = Vec::with_capacity(slices.len());
-        for (at, value) in room.values.iter().enumerate() {
-            let value = value.zip(room.values.meta(at));
-            found.push(value.map(|(value, meta)| {
-                room.bytes += value.len();
-                make(bytes(py, value), meta)
-            }));
-        }
-        drop(room);
+        let mut values: Vec<Filled<'py>> = slices.iter().map(|_| Filled::new(py)).collect();
+        let unknown = self.inner.peek_many_to(&slices, &mut values);
+        let found = values.into_iter().map(Filled::found);
+        let mut found: Vec<_> =
+            found.map(|found| found.map(|(value, meta)| make(value, meta))).collect();
         if !unknown.is_empty() {
             let asked: Vec<&[u8]> =
                 unknown.iter().filter_map(|&at| slices.get(at).copied()).collect();
