@@ -13,8 +13,6 @@ pub struct Attack {
     pub name: &'static str,
     /// It may attach: a member of the socket's group.
     pub is_member: bool,
-    /// Threads that it keeps busy, as many as the burner beside which it is compared.
-    pub threads: usize,
     /// What holds it off.
     pub defence: &'static str,
     pub run: fn(&Target, &mut Found),

@@ -31,8 +31,6 @@ pub struct Orders {
     pub tables: PathBuf,
     #[arg(long)]
     pub pid: i32,
-    #[arg(long, default_value_t = 1)]
-    pub threads: usize,
     #[arg(long, default_value_t = 0)]
     pub ms: u64,
 }
@@ -54,7 +52,6 @@ impl Role {
             ("--uid", u64::from(orders.uid)),
             ("--gid", u64::from(orders.gid)),
             ("--pid", u64::from(orders.pid.unsigned_abs())),
-            ("--threads", orders.threads as u64),
             ("--ms", orders.ms),
         ] {
             command.arg(option).arg(number.to_string());
@@ -134,13 +131,26 @@ pub fn attack(orders: &Orders) -> Result<()> {
     Ok(())
 }
 
-/// Uses up processor time.
+/// Does nothing.
+pub fn wait(orders: &Orders) -> Result<()> {
+    users::become_user(orders.uid, orders.gid)?;
+    let is_over = end_of_input();
+    begun()?;
+    while !is_over.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    println!("{}", serde_json::to_string(&Found::default())?);
+    Ok(())
+}
+
+/// Uses up the time of all processors, as any user can without a cache.
 pub fn burn(orders: &Orders) -> Result<()> {
     users::become_user(orders.uid, orders.gid)?;
     let is_over = end_of_input();
     begun()?;
+    let processors = std::thread::available_parallelism()?.get();
     std::thread::scope(|scope| {
-        for _ in 0..orders.threads {
+        for _ in 0..processors {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
                     std::hint::spin_loop();

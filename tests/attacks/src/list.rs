@@ -8,7 +8,6 @@ pub const ALL: [Attack; 18] = [
     Attack {
         name: "table-file",
         is_member: true,
-        threads: 1,
         defence: "clients get a descriptor opened for reading, of a file of the daemon's user with \
                   mode 0640; the daemon locks another file",
         run: files::table,
@@ -16,7 +15,6 @@ pub const ALL: [Attack; 18] = [
     Attack {
         name: "strange-files",
         is_member: false,
-        threads: 1,
         defence: "directories that only the daemon's user can write; socket modes 0660; locks of \
                   mode 0600; protected_hardlinks",
         run: files::stranger,
@@ -24,7 +22,6 @@ pub const ALL: [Attack; 18] = [
     Attack {
         name: "mailbox-file",
         is_member: true,
-        threads: 2,
         defence: "a memfd of mode 0600, sealed against other sizes and further seals; a hole reads \
                   as zeros",
         run: mailbox::file,
@@ -32,7 +29,6 @@ pub const ALL: [Attack; 18] = [
     Attack {
         name: "mailbox-words",
         is_member: true,
-        threads: 2,
         defence: "W9: each word is loaded once, bounded and copied; who breaks the rules loses the \
                   connection",
         run: mailbox::words,
@@ -40,7 +36,6 @@ pub const ALL: [Attack; 18] = [
     Attack {
         name: "rings-out-of-range",
         is_member: true,
-        threads: 1,
         defence: "W9: the owner's ends are in private memory; a claim beyond the ring ends the \
                   connection",
         run: mailbox::rings,
@@ -48,7 +43,6 @@ pub const ALL: [Attack; 18] = [
     Attack {
         name: "many-sleepers",
         is_member: true,
-        threads: 1,
         defence: "one thread is woken for a reply, and 64 for room in the ring, however many sleep \
                   there",
         run: mailbox::sleepers,
@@ -56,14 +50,12 @@ pub const ALL: [Attack; 18] = [
     Attack {
         name: "doorbells",
         is_member: true,
-        threads: 2,
         defence: "wakeups are edge-triggered, without meaning, and never waited for on either side",
         run: stalls::doorbells,
     },
     Attack {
         name: "stalled-replies",
         is_member: true,
-        threads: 1,
         defence: "pieces that are not sent or taken within 5 s are dropped; their memory is \
                   bounded for all clients together",
         run: stalls::replies,
@@ -71,14 +63,12 @@ pub const ALL: [Attack; 18] = [
     Attack {
         name: "slow-frames",
         is_member: true,
-        threads: 1,
         defence: "5 s to complete a request; buffers grow with the bytes that arrive",
         run: stalls::frames,
     },
     Attack {
         name: "slow-status",
         is_member: true,
-        threads: 1,
         defence: "64 connections for each listener, 5 s for each, in a thread of its own with \
                   lower priority",
         run: stalls::status,
@@ -86,7 +76,6 @@ pub const ALL: [Attack; 18] = [
     Attack {
         name: "descriptors",
         is_member: true,
-        threads: 1,
         defence: "refused by the kernel from Linux 6.16 on; before, found by a look, never \
                   received, and closed by a thread",
         run: descriptors::control,
@@ -94,7 +83,6 @@ pub const ALL: [Attack; 18] = [
     Attack {
         name: "descriptors-status",
         is_member: true,
-        threads: 1,
         defence: "refused by the kernel from Linux 6.16 on; before, they can hold up the status \
                   thread alone",
         run: descriptors::status,
@@ -102,42 +90,36 @@ pub const ALL: [Attack; 18] = [
     Attack {
         name: "attach-loop",
         is_member: true,
-        threads: 1,
         defence: "16 connections accepted in a turn, each served within its budget",
         run: floods::attaches,
     },
     Attack {
         name: "connection-flood",
         is_member: true,
-        threads: 1,
         defence: "7/8 of clients_max for one user; more are told so and closed",
         run: floods::connections,
     },
     Attack {
         name: "request-flood",
         is_member: true,
-        threads: 2,
         defence: "256 keys of one mailbox in a turn; what exceeds that is taken off its next turns",
         run: floods::requests,
     },
     Attack {
         name: "report-flood",
         is_member: true,
-        threads: 1,
         defence: "one stripe of reports in a drain; what a report stands for is capped",
         run: floods::reports,
     },
     Attack {
         name: "administration-flood",
         is_member: true,
-        threads: 1,
         defence: "walks over the table take bounded pieces of a turn",
         run: floods::administration,
     },
     Attack {
         name: "colliding-keys",
         is_member: true,
-        threads: 1,
         defence: "two lines of eight slots for each key: a collision costs an eviction, never time",
         run: keys::collide,
     },

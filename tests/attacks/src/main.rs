@@ -3,7 +3,7 @@
 //! As root it starts a daemon as one user, a client that follows the rules as a second one, and
 //! each attack as a third one: a *member* of the socket's group, which may attach, or a *stranger*,
 //! which may not. The client checks every value that it reads, and times its hits and its requests
-//! beside the attack and beside as many threads that only use up processor time.
+//! beside the attack, beside threads that only use up the time of all processors, and alone.
 
 mod attack;
 mod attacks;
@@ -41,8 +41,8 @@ struct Options {
     /// The daemon's program [default: the l1d beside this program]
     #[arg(long, value_name = "PATH")]
     l1d: Option<PathBuf>,
-    /// Rounds of each attack, each beside the attack and beside threads that use up processor time;
-    /// 0: each attack once, nothing is compared
+    /// Rounds of each attack, each beside the attack, beside threads that use up the time of all
+    /// processors, and alone; 0: each attack once, nothing is compared
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// How long the client runs in each
@@ -59,9 +59,12 @@ enum Role {
     /// One attack, until standard input ends
     #[command(hide = true)]
     Attack(child::Orders),
-    /// Threads that use up processor time, until standard input ends
+    /// A thread on each processor that uses up its time, until standard input ends
     #[command(hide = true)]
     Burn(child::Orders),
+    /// Nothing, until standard input ends
+    #[command(hide = true)]
+    Wait(child::Orders),
     /// The client that follows the rules
     #[command(hide = true)]
     Victim(child::Orders),
@@ -72,6 +75,7 @@ fn main() -> Result<ExitCode> {
     match role {
         Some(Role::Attack(orders)) => child::attack(&orders)?,
         Some(Role::Burn(orders)) => child::burn(&orders)?,
+        Some(Role::Wait(orders)) => child::wait(&orders)?,
         Some(Role::Victim(orders)) => victim::run(&orders)?,
         None => return all(&options),
     }

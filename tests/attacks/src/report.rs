@@ -17,10 +17,11 @@ pub struct Outcome {
     /// What should not have happened.
     pub breaches: Vec<String>,
     pub repeats: u64,
-    /// Medians of the rounds, in nanoseconds: beside the attack, beside burners, and their ratio.
-    pub hit_p99_ns: [f64; 2],
+    /// Medians of the rounds, in nanoseconds: beside the attack, beside burners, alone; and the
+    /// ratio of the first two.
+    pub hit_p99_ns: [f64; 3],
     pub hit_p99_times: f64,
-    pub request_p99_ns: [f64; 2],
+    pub request_p99_ns: [f64; 3],
     pub request_p99_times: f64,
     pub hits: u64,
     pub requests: u64,
@@ -33,7 +34,7 @@ pub struct Outcome {
     pub descriptors_greatest: u64,
     pub descriptors_left: u64,
     #[serde(skip)]
-    rounds: Vec<(Seen, Option<Seen>)>,
+    rounds: [Vec<Seen>; 3],
 }
 
 impl Outcome {
@@ -48,13 +49,8 @@ impl Outcome {
         Outcome { breaches: vec![format!("{error:#}")], ..outcome }
     }
 
-    /// Adds a round: beside the attack, and beside burners.
-    pub fn add(
-        &mut self,
-        attacked: (Seen, u64, u64),
-        burnt: Option<(Seen, u64, u64)>,
-        found: Found,
-    ) {
+    /// Adds a round: beside the attack, and what is compared with it: beside burners, and alone.
+    pub fn add(&mut self, attacked: (Seen, u64, u64), compared: &[Seen], found: Found) {
         let (seen, resident_kib, descriptors) = attacked;
         self.resident_greatest_kib = self.resident_greatest_kib.max(resident_kib);
         self.descriptors_greatest = self.descriptors_greatest.max(descriptors);
@@ -70,16 +66,13 @@ impl Outcome {
         self.repeats += found.repeats;
         self.attempts = found.attempts;
         self.breaches.extend(found.breaches);
-        self.rounds.push((seen, burnt.map(|(seen, ..)| seen)));
+        for (seen, rounds) in [&[seen], compared].concat().into_iter().zip(&mut self.rounds) {
+            rounds.push(seen);
+        }
         let of = |figure: fn(&Seen) -> u32| {
-            let beside = |is_burnt: bool| {
-                let seen = self.rounds.iter().filter_map(|(attacked, burnt)| match is_burnt {
-                    true => burnt.as_ref(),
-                    false => Some(attacked),
-                });
-                median(seen.map(|seen| f64::from(figure(seen))).collect())
-            };
-            [beside(false), beside(true)]
+            self.rounds
+                .each_ref()
+                .map(|rounds| median(rounds.iter().map(|seen| f64::from(figure(seen))).collect()))
         };
         self.hit_p99_ns = of(|seen| seen.hit_p99_ns);
         self.request_p99_ns = of(|seen| seen.request_p99_ns);
@@ -112,9 +105,11 @@ pub fn print(outcomes: &[Outcome], options: &Options) -> Result<()> {
         "repeats",
         "hit p99, ns",
         "beside burners",
+        "alone",
         "times",
         "request p99, us",
         "beside burners",
+        "alone",
         "times",
         "MiB more",
         "descriptors more, left",
@@ -123,17 +118,19 @@ pub fn print(outcomes: &[Outcome], options: &Options) -> Result<()> {
         "breaches",
     ]);
     for outcome in outcomes {
-        let [hit, hit_burnt] = outcome.hit_p99_ns;
-        let [request, request_burnt] = outcome.request_p99_ns.map(|ns| ns / 1000.0);
+        let [hit, hit_burnt, hit_alone] = outcome.hit_p99_ns;
+        let [request, request_burnt, request_alone] = outcome.request_p99_ns.map(|ns| ns / 1000.0);
         table.add_row([
             outcome.attack.clone(),
             outcome.by.to_owned(),
             outcome.repeats.to_string(),
             format!("{hit:.0}"),
             format!("{hit_burnt:.0}"),
+            format!("{hit_alone:.0}"),
             format!("{:.2}", outcome.hit_p99_times),
             format!("{request:.0}"),
             format!("{request_burnt:.0}"),
+            format!("{request_alone:.0}"),
             format!("{:.2}", outcome.request_p99_times),
             format!("{:.1}", outcome.growth_kib() as f64 / 1024.0),
             format!(

@@ -1,5 +1,5 @@
-//! The rounds of one attack: the client beside the attack, and beside as many threads that only use
-//! up processor time.
+//! The rounds of one attack: the client beside the attack, beside an attacker that only uses up
+//! processor time, and alone.
 
 use crate::attack::{Attack, Found};
 use crate::child::{Orders, Role};
@@ -30,11 +30,12 @@ pub fn run(program: &Path, attack: &Attack, rounds: u32, time: Duration) -> Resu
     for _ in 0..rounds {
         let (attacked, found) = beside(&stage, "attack", attack, time)?;
         let (burnt, _) = beside(&stage, "burn", attack, time)?;
-        outcome.add(attacked, Some(burnt), found);
+        let (alone, _) = beside(&stage, "wait", attack, time)?;
+        outcome.add(attacked, &[burnt.0, alone.0], found);
     }
     if rounds == 0 {
         let (attacked, found) = beside(&stage, "attack", attack, ONCE)?;
-        outcome.add(attacked, None, found);
+        outcome.add(attacked, &[], found);
     }
     outcome.resident_before_kib = before.resident_kib;
     outcome.descriptors_before = before.descriptors;
@@ -49,7 +50,7 @@ pub fn run(program: &Path, attack: &Attack, rounds: u32, time: Duration) -> Resu
     Ok(outcome)
 }
 
-/// The client beside an attack, or beside the threads that burn time instead.
+/// The client beside an attack, or beside a process of the same user that plays another role.
 fn beside(
     stage: &Stage,
     role: &str,
@@ -57,7 +58,7 @@ fn beside(
     time: Duration,
 ) -> Result<((Seen, u64, u64), Found)> {
     let gid = if attack.is_member { MEMBERS } else { NOBODY_ELSE };
-    let orders = Orders { gid, threads: attack.threads, ..stage.orders(attack.name) };
+    let orders = Orders { gid, ..stage.orders(attack.name) };
     let ms = u64::try_from(time.as_millis())?;
     let watch = Watch::over(stage.pid());
     let attacker = Role::start(role, &orders)?;

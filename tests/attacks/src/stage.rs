@@ -135,7 +135,6 @@ impl Stage {
             socket: self.socket(),
             tables: self.tables(),
             pid: self.pid(),
-            threads: 1,
             ms: 0,
         }
     }
