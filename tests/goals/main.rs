@@ -14,6 +14,7 @@ mod preparation;
 mod reloads;
 mod restart;
 mod scrapes;
+mod viewers;
 
 use std::time::{Duration, Instant};
 

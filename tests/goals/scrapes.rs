@@ -16,13 +16,18 @@ const CLIENTS: usize = 500;
 /// Longer than answers are shared for: each scrape asks the owner.
 const PAUSE: Duration = Duration::from_millis(300);
 
-fn scrape(socket: &Path) -> String {
+/// The status server's reply.
+pub(super) fn get(socket: &Path, path: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: l1d\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: l1d\r\n\r\n").unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();
     assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
     reply
+}
+
+fn scrape(socket: &Path) -> String {
+    get(socket, "/metrics")
 }
 
 fn snapshot(client: &Client) -> Snapshot {
