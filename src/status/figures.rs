@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Semaphore};
 
-/// Answers are shared for this long: any number of scrapers and pages costs the owner four a second
+/// Answers are shared for this long: any number of scrapers and pages costs the owner two a second
 /// of each kind.
-const SHARED_FOR: Duration = Duration::from_millis(250);
+const SHARED_FOR: Duration = Duration::from_millis(500);
 /// An owner that takes longer to answer is stuck: its turns take less than a millisecond.
 const DEADLINE: Duration = Duration::from_secs(1);
 /// An explanation waits for the tiers.

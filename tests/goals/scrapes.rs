@@ -14,7 +14,7 @@ use test_support::daemon::{Daemon, connect};
 const POLICIES: usize = 200;
 const CLIENTS: usize = 500;
 /// Longer than answers are shared for: each scrape asks the owner.
-const PAUSE: Duration = Duration::from_millis(300);
+const PAUSE: Duration = Duration::from_millis(600);
 
 /// The status server's reply.
 pub(super) fn get(socket: &Path, path: &str) -> String {
