@@ -12,6 +12,7 @@ use crate::status::{Status, StatusError};
 use crate::table::{Adopted, Directory, FileError, FileOptions, Tables};
 use crate::tiers::{Tiers, TiersError, Upstream};
 use l1d_wire::place::{self, SOCKET_VARIABLE, SYSTEM_DIRECTORY};
+use l1d_wire::words;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -48,7 +49,11 @@ pub enum DaemonError {
     #[error(transparent)]
     Status(#[from] StatusError),
     /// The system refused what every daemon needs.
-    #[error("cannot {what}: {source}; check this process's limits on open files and memory")]
+    #[error(
+        "cannot {what}: {}; check this process's limits on open files and memory (LimitNOFILE=, \
+         MemoryMax=)",
+        words::of(source)
+    )]
     System {
         /// The operation that failed.
         what: &'static str,

@@ -4,6 +4,7 @@ use crate::doors::{Doors, Limits, Replies, Service};
 use crate::manager::ServiceManager;
 use crate::reactor::{Cores, Events, Interest, Reactor, Source, Token};
 use crate::signals::{Signal, Signals};
+use l1d_wire::words;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Why the event loop ended early.
 #[derive(Debug, thiserror::Error)]
-#[error("the event loop cannot {operation}: {source}; restart the daemon")]
+#[error("the event loop cannot {operation}: {}; restart the daemon", words::of(source))]
 pub struct EventLoopError {
     operation: &'static str,
     source: io::Error,

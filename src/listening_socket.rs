@@ -4,6 +4,7 @@
 //! decides, and is taken before the path is touched. It is held until the process ends, so the file
 //! stays where it is: a lock on a file that was removed would exclude nobody.
 
+use l1d_wire::words;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc::{SOL_SOCKET, c_int, setsockopt, socklen_t};
@@ -28,7 +29,7 @@ const SO_PASSRIGHTS: c_int = 83;
 
 /// The socket cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {path}: {source}; {advice}")]
+#[error("cannot listen on {path}: {}; {advice}", words::of(source))]
 pub struct SocketError {
     path: PathBuf,
     source: io::Error,
@@ -74,8 +75,10 @@ impl ListeningSocket {
     ) -> Result<ListeningSocket, SocketError> {
         let lock = lock(path, setting)?;
         remove_stale(path, setting)?;
-        let socket =
-            bound(path).map_err(|error| SocketError::new(path, error, no_directory(setting)))?;
+        let socket = bound(path).map_err(|error| {
+            let advice = advice(&error, path, setting);
+            SocketError::new(path, error, advice)
+        })?;
         refuse_descriptors(&socket);
         // Until it listens, connecting is refused: nobody connects before the mode is right.
         let prepared = set_group(path, group)
@@ -93,7 +96,9 @@ impl ListeningSocket {
             }
             Err(error) => {
                 let _ = fs::remove_file(path);
-                Err(SocketError::new(path, error, "check the owner and mode of its directory"))
+                let advice = "check the owner and mode of its directory, and the groups that the \
+                              daemon's user is in";
+                Err(SocketError::new(path, error, advice))
             }
         }
     }
@@ -124,6 +129,11 @@ impl Drop for ListeningSocket {
 impl SocketError {
     fn new(path: &Path, source: io::Error, advice: impl Into<String>) -> SocketError {
         SocketError { path: path.into(), source, advice: advice.into() }
+    }
+
+    /// What this daemon itself does not accept.
+    fn refused(path: &Path, why: impl Into<String>, advice: impl Into<String>) -> SocketError {
+        SocketError::new(path, io::Error::other(why.into()), advice)
     }
 }
 
@@ -156,12 +166,8 @@ pub fn make_private_directory(socket: &Path) -> Result<(), SocketError> {
     if found.is_dir() && is_mine && found.mode() & 0o022 == 0 {
         return Ok(());
     }
-    let advice = format!(
-        "{} is not a directory that only this user can write; remove it, or name another socket \
-         with --socket",
-        directory.display()
-    );
-    Err(SocketError::new(socket, io::ErrorKind::PermissionDenied.into(), advice))
+    let why = format!("{} is not a directory that only this user can write", directory.display());
+    Err(SocketError::refused(socket, why, "remove it, or name another socket with --socket"))
 }
 
 /// Gives a file to this group, if it is not this group's: then the unit of systemd allows no call.
@@ -183,43 +189,50 @@ fn lock(path: &Path, setting: &str) -> Result<Flock<File>, SocketError> {
         .mode(0o600)
         .custom_flags(nix::libc::O_NOFOLLOW)
         .open(&name)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => SocketError::new(path, error, no_directory(setting)),
-            _ => {
-                let advice =
-                    format!("{} cannot be opened; check its owner and mode", name.display());
-                SocketError::new(path, error, advice)
-            }
+        .map_err(|error| {
+            let advice = advice(&error, Path::new(&name), setting);
+            SocketError::new(path, error, advice)
         })?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => in_use(path),
-        errno => SocketError::new(path, errno.into(), "its lock cannot be taken"),
+        Errno::EWOULDBLOCK => in_use(path, setting),
+        errno => SocketError::new(path, errno.into(), another(setting)),
     })
 }
 
-fn no_directory(setting: &str) -> String {
-    format!("make its directory, or name another with {setting}")
+/// What to do where `file` cannot be made or opened.
+fn advice(error: &io::Error, file: &Path, setting: &str) -> String {
+    let another = another(setting);
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOENT) => format!("make its directory, or {another}"),
+        Some(Errno::ENOTDIR) => format!("{another}, in a directory"),
+        Some(Errno::ENAMETOOLONG) => format!("{another}: a path has at most 107 bytes"),
+        Some(Errno::EMFILE | Errno::ENFILE) => "raise the limit on open files".to_owned(),
+        _ => format!("check the owner and mode of {} and of its directory", file.display()),
+    }
 }
 
-fn in_use(path: &Path) -> SocketError {
-    let advice = "another process serves it; stop it, or name another socket";
-    SocketError::new(path, io::ErrorKind::AddrInUse.into(), advice)
+fn another(setting: &str) -> String {
+    format!("name another socket with {setting}")
+}
+
+fn in_use(path: &Path, setting: &str) -> SocketError {
+    let advice = format!("stop it, or {}", another(setting));
+    SocketError::refused(path, "another process serves it", advice)
 }
 
 /// Removes a socket file that nobody listens at. The lock keeps other daemons away meanwhile.
 fn remove_stale(path: &Path, setting: &str) -> Result<(), SocketError> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     if !found.file_type().is_socket() {
-        let advice = format!("the file there is no socket; name another with {setting}");
-        return Err(SocketError::new(path, io::ErrorKind::AlreadyExists.into(), advice));
+        let advice = format!("remove it, or {}", another(setting));
+        return Err(SocketError::refused(path, "the file there is no socket", advice));
     }
     match try_to_connect(path) {
         Err(Errno::ECONNREFUSED) => {}
         // EAGAIN: its backlog is full.
-        Ok(()) | Err(Errno::EAGAIN) => return Err(in_use(path)),
+        Ok(()) | Err(Errno::EAGAIN) => return Err(in_use(path, setting)),
         Err(errno) => {
-            let advice = "it cannot be told whether a process serves it; remove the file, or name \
-                          another socket";
+            let advice = format!("remove it if no process serves it, or {}", another(setting));
             return Err(SocketError::new(path, errno.into(), advice));
         }
     }

@@ -222,6 +222,56 @@ fn a_daemon_refuses_to_start_without_the_memory_or_socket_it_needs() {
     assert_eq!(held(&other), 0);
 }
 
+/// Where the daemon is told to be, and what it says instead of starting.
+#[test]
+fn a_place_that_cannot_be_had_is_refused_in_a_line_that_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::write(at("file"), "").unwrap();
+    std::fs::create_dir(at("tables")).unwrap();
+    std::fs::create_dir(at("open")).unwrap();
+    std::fs::set_permissions(at("open"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::os::unix::fs::symlink(at("tables"), at("link")).unwrap();
+    let (socket, tables) = ("--socket", "--table-directory");
+    let long = "x".repeat(108);
+    let cases: &[(&str, &str, &[&str])] = &[
+        (tables, "file", &["cannot open the directory", "Not a directory; name a directory"]),
+        (tables, "link", &["no symbolic link", tables]),
+        (
+            tables,
+            "missing/tables",
+            &["cannot make the directory", "No such file or directory; make"],
+        ),
+        (tables, "file/tables", &["Not a directory; name a directory", tables]),
+        (tables, "open", &["can be written by others (mode 777)", "use a directory that only"]),
+        (socket, "file", &["the file there is no socket; remove it, or name another", socket]),
+        (socket, "missing/l1d.sock", &["No such file or directory; make its directory", socket]),
+        (socket, "file/l1d.sock", &["Not a directory; name another socket", socket]),
+        (socket, &long, &["File name too long; name another socket", "107 bytes"]),
+        ("--config", "missing.toml", &["cannot be read: No such file or directory; give the path"]),
+        ("--config", "tables", &["cannot be read: Is a directory; give the path"]),
+    ];
+    for (option, name, words) in cases {
+        let mut command = Command::new(PROGRAM);
+        command.arg("serve");
+        let others = [(socket, at("l1d.sock")), (tables, at("t")), ("--table-size", "5MiB".into())];
+        for (other, value) in others.iter().filter(|(other, _)| other != option) {
+            command.arg(other).arg(value);
+        }
+        command.arg(option).arg(at(name));
+        let (said, code) = refused(command);
+        assert_eq!(code, if *option == "--config" { 2 } else { 4 }, "{said}");
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.contains(&at(name)), "it does not say where: {last}");
+        for word in *words {
+            assert!(last.contains(word), "{option} {name}: no {word:?}: {last}");
+        }
+        for below in ["os error", "entity", "system's message"] {
+            assert!(!said.contains(below), "{said}");
+        }
+    }
+}
+
 #[test]
 fn a_key_or_value_out_of_bounds_is_refused_and_changes_nothing() {
     let daemon = start();

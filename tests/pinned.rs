@@ -109,8 +109,8 @@ fn a_full_rule_says_so_keeps_what_it_has_and_has_room_again() {
     let client = connect(&daemon);
     let (count, error) = lock_all(&client, "lock:");
     assert!(matches!(error, Error::Full { .. }) && !error.is_retryable(), "{error:?}");
-    let said = "`lock:` is full (share_max = 1 %; its entries are never evicted): delete keys of \
-                it or raise share_max";
+    let said = "rule \"lock:\" is full (share_max = 1 %; its entries are never evicted): delete \
+                keys of it or raise share_max";
     assert_eq!(error.to_string(), said);
     assert!(count > 500, "{count}");
     // A larger value is refused, and the one before stays; one of the same size is taken.

@@ -1,6 +1,7 @@
 //! Errors, and what to do next.
 
 use l1d_wire::protocol::ErrorCode;
+use l1d_wire::words;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,7 +90,7 @@ pub enum Error {
     )]
     Interrupted,
     /// Another process was computing the value of the key, and could not.
-    #[error("another process could not load the key: {reason}")]
+    #[error("another process could not load the key: {reason}; try again")]
     LoadFailed {
         /// That process's own words.
         reason: String,
@@ -112,7 +113,10 @@ pub enum Error {
         reason: String,
     },
     /// The daemon is at fault, or what answered is no l1d daemon.
-    #[error("the daemon answered what it should not: {reason}; look at its log")]
+    #[error(
+        "daemon and client do not understand each other: {reason}; look at the daemon's log, and \
+         use releases that fit"
+    )]
     Internal {
         /// What it said.
         reason: String,
@@ -281,7 +285,8 @@ impl Error {
     /// The system refused `what`.
     pub(crate) fn system(what: &'static str, error: impl Into<io::Error>) -> Error {
         let error = error.into();
-        let reason = format!("{error}; check the process's limits on memory and open files");
+        let why = words::of(&error);
+        let reason = format!("{why}; check this process's limits on memory and open files");
         Error::System { what, reason, source: Some(Cause::of(error)) }
     }
 }

@@ -108,10 +108,9 @@ impl Reason {
             }
             Reason::Dropped => "take answers sooner, or ask for less at once",
             Reason::Interrupted => "make the call again if the answer is still wanted",
-            Reason::System(Errno::ENOENT | Errno::ENOTDIR) => {
+            Reason::System(Errno::ENOENT | Errno::ENOTDIR | Errno::ECONNREFUSED) => {
                 "start it, or check the socket's path (L1D_SOCKET)"
             }
-            Reason::System(Errno::ECONNREFUSED) => "it has ended: start it",
             Reason::System(Errno::EACCES | Errno::EPERM) => {
                 "this user may not connect: join the socket's group, or set socket_mode in the \
                  daemon's configuration"

@@ -24,7 +24,7 @@ impl Owners {
         if let Some(expected) = expected_uid {
             for (whose, uid) in [("the daemon's", peer_uid), ("the table's", table_uid)] {
                 if uid != expected && uid != ROOT {
-                    return Err(format!("{whose} user id is {uid}, expected {expected}"));
+                    return Err(format!("{whose} user id is {uid}, and {expected} was expected"));
                 }
             }
             return Ok(());
@@ -34,7 +34,7 @@ impl Owners {
         if table_uid == peer_uid || table_uid == ROOT || peer_uid == ROOT {
             return Ok(());
         }
-        Err(format!("it belongs to user id {table_uid}, the daemon's is {peer_uid}"))
+        Err(format!("it belongs to user id {table_uid}, and the daemon's is {peer_uid}"))
     }
 }
 
@@ -54,16 +54,16 @@ pub(crate) fn table_file(table: &OwnedFd, table_bytes: u64, owners: &Owners) -> 
     owners.check(file.st_uid)?;
     if file.st_mode & MODE_SHARED_WRITE != 0 {
         let mode = file.st_mode & 0o7777;
-        return Err(format!("its mode {mode:o} lets others write it; it must not"));
+        return Err(format!("its mode {mode:04o} lets others write it"));
     }
     let flags = fcntl(table, FcntlArg::F_GETFL)
         .map_err(|errno| format!("its access mode cannot be read: {}", errno.desc()))?;
     if OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE != OFlag::O_RDONLY {
-        return Err("its descriptor can write".to_owned());
+        return Err("its descriptor can write it, and should only read it".to_owned());
     }
     let bytes = u64::try_from(file.st_size).unwrap_or(0);
     if bytes != table_bytes {
-        return Err(format!("it has {bytes} bytes, the daemon announced {table_bytes}"));
+        return Err(format!("it has {bytes} bytes, and the daemon announced {table_bytes}"));
     }
     Ok(())
 }

@@ -340,8 +340,8 @@ pub(crate) fn check_value(value: &[u8], value_bytes_max: u32) -> Result<(), Erro
     }
     Err(Error::TooLarge {
         reason: format!(
-            "a value of {} bytes is too large: the key's policy allows {value_bytes_max}; store \
-             less, or raise the rule's value_bytes_max",
+            "a value of {} bytes is too large: the key's rule allows {value_bytes_max}; store less, \
+             or raise its value_bytes_max",
             value.len()
         ),
     })

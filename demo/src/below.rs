@@ -66,7 +66,7 @@ impl Below {
 
     fn open(&mut self) -> Result<UnixStream> {
         let mut stream = UnixStream::connect(&self.socket)
-            .with_context(|| format!("connecting to {}", self.socket.display()))?;
+            .with_context(|| format!("cannot connect to {}", self.socket.display()))?;
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         // The reply carries the table's descriptor. A plain read takes only bytes, and the kernel
@@ -87,7 +87,7 @@ impl Below {
         stream.read_exact(&mut header).context("the demo's daemon does not answer")?;
         let bytes = usize::try_from(u32::from_le_bytes(header))?;
         if bytes > REPLY_BYTES_MAX {
-            bail!("the daemon announced an answer of {bytes} bytes");
+            bail!("the demo's daemon announced an answer of {bytes} bytes, which is too much");
         }
         self.reply.resize(bytes, 0);
         stream.read_exact(&mut self.reply).context("the answer of the demo's daemon was cut off")
@@ -100,6 +100,6 @@ fn unexpected(response: &Response<'_>) -> anyhow::Error {
             super::TierFailed(format!("the daemon says: {message}")).into()
         }
         Response::Error { message, .. } => anyhow::anyhow!("the daemon says: {message}"),
-        _ => anyhow::anyhow!("the daemon sent an answer of the wrong kind"),
+        _ => anyhow::anyhow!("the demo's daemon answered what was not asked"),
     }
 }

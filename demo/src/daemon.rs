@@ -45,14 +45,15 @@ impl Daemon {
         let (socket, log) = (directory.join("l1d.sock"), directory.join("daemon.log"));
         let (config, tables) = (directory.join("l1d.toml"), directory.join("table"));
         std::fs::write(&config, configuration(options))
-            .with_context(|| format!("writing {}", config.display()))?;
-        std::fs::create_dir(&tables).with_context(|| format!("making {}", tables.display()))?;
+            .with_context(|| format!("cannot write {}", config.display()))?;
+        std::fs::create_dir(&tables)
+            .with_context(|| format!("cannot make {}", tables.display()))?;
         let notify_path = directory.join("notify");
         let notify = UnixDatagram::bind(&notify_path)
-            .with_context(|| format!("binding {}", notify_path.display()))?;
+            .with_context(|| format!("cannot make {}", notify_path.display()))?;
         notify.set_read_timeout(Some(Duration::from_millis(50)))?;
 
-        let out = File::create(&log).with_context(|| format!("making {}", log.display()))?;
+        let out = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
         let mut command = command(program);
         command
             .arg("serve")

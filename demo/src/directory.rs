@@ -1,7 +1,8 @@
 //! The demo's private directory for table, socket and logs. It is removed when the demo ends; if
 //! the demo was killed, the next one removes it.
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
+use l1d_wire::words;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{getuid, mkdtemp};
@@ -37,18 +38,19 @@ impl Directory {
             .filter(|place| free_bytes(place) >= bytes)
             .and_then(|place| mkdtemp(&place.join(&template)).ok())
             .map_or_else(|| mkdtemp(&temporary.join(&template)), Ok)
-            .with_context(|| {
-                format!(
-                    "no directory can be made in {SHARED_MEMORY} or {}; set TMPDIR to one that \
+            .map_err(|errno| {
+                anyhow!(
+                    "no directory can be made in {SHARED_MEMORY} or {}: {}; set TMPDIR to one that \
                      you can write",
-                    temporary.display()
+                    temporary.display(),
+                    errno.desc()
                 )
             })?;
         match lock_new(&path) {
             Ok(lock) => Ok(Directory { path, _lock: lock }),
             Err(error) => {
                 let _ = std::fs::remove_dir_all(&path);
-                Err(error.context(format!("locking {}", path.display())))
+                Err(error.context(format!("cannot lock {}", path.display())))
             }
         }
     }
@@ -63,8 +65,8 @@ impl Drop for Directory {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.path) {
             // Unlike `eprintln!`, no panic if stderr is a closed pipe.
-            let path = self.path.display();
-            let _ = writeln!(stderr(), "l1d demo: {path} is left behind: {error}");
+            let (path, why) = (self.path.display(), words::of(&error));
+            let _ = writeln!(stderr(), "l1d demo: {path} is left behind: {why}; remove it");
         }
     }
 }

@@ -38,7 +38,7 @@ impl Process {
         command.process_group(0);
         let child = command
             .spawn()
-            .with_context(|| format!("starting {}", command.get_program().display()))?;
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         Ok(Process { child })
     }
 

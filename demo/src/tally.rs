@@ -5,6 +5,7 @@ use super::report::{Message, Report};
 use super::store::{Answer, Store};
 use super::{scenario, signal_interval, stamped};
 use anyhow::Result;
+use l1d_wire::words;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -126,7 +127,7 @@ impl Tally {
 impl Report {
     fn failed(&mut self, error: &anyhow::Error) {
         self.errors += 1;
-        self.last_error = Some(format!("{error:#}"));
+        self.last_error = Some(words::chain(error.as_ref()));
     }
 }
 

@@ -11,6 +11,7 @@ use super::store::Store;
 use super::tally::{Tally, send};
 use super::{Role, WorkerOptions, wait};
 use anyhow::{Context, Result, bail};
+use l1d_wire::words;
 use std::io::{BufRead, Stdin, Stdout, stdin, stdout};
 use std::process::ExitCode;
 
@@ -29,7 +30,7 @@ pub fn run(options: &WorkerOptions) -> Result<ExitCode> {
                 matches!(of_client, Some(l1d_client::Error::TierFailed { .. }))
                     || cause.is::<super::TierFailed>()
             });
-            send(&Message::Failed { reason: format!("{error:#}"), tier }, &mut out)?;
+            send(&Message::Failed { reason: words::chain(error.as_ref()), tier }, &mut out)?;
             Ok(ExitCode::FAILURE)
         }
     }

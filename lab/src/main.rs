@@ -38,6 +38,7 @@ mod writes;
 mod zipf;
 
 use clap::{Parser, Subcommand};
+use l1d_wire::words;
 use std::process::ExitCode;
 
 /// Measures l1d against the physical limit and against an L1 in each process.
@@ -143,7 +144,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Arguments { save, command } = Arguments::parse();
+    let Arguments { save, command } = l1d::cli::arguments();
     if let Some(file) = save {
         output::save_in(file);
     }
@@ -198,7 +199,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             interrupt::hold_if_interrupted();
-            l1d::cli::print_error(format_args!("l1d-lab: {error:#}"));
+            l1d::cli::print_error(format_args!("l1d-lab: {}", words::chain(error.as_ref())));
             failure::exit_code(&error)
         }
     }

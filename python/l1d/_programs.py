@@ -27,7 +27,10 @@ def find(name: str) -> str:
         place = Path(named) if name == "l1d" else Path(named).with_name(name)
         found = shutil.which(str(place.absolute()))
         if found is None:
-            raise ProgramMissing(f"{PROGRAM_VARIABLE} is {named}, but {place} is no program")
+            raise ProgramMissing(
+                f"{PROGRAM_VARIABLE} is {named}, but {place} is no program: set it to the path of"
+                " l1d, beside which l1ctl is, or to nothing"
+            )
         return found
     for place in _installed(name):
         found = shutil.which(str(place))

@@ -52,7 +52,8 @@ class Server:
         Raises RuntimeError with the daemon's log if it does not start.
         """
         if self._process is not None:
-            raise RuntimeError(f"it runs already, as process {self._process.pid}")
+            pid = self._process.pid
+            raise RuntimeError(f"the daemon runs already, as process {pid}: stop it first")
         if config is not None:
             self._config = config
         file = self.directory / "l1d.toml"

@@ -95,7 +95,9 @@ class _Hub:
     def _loop(self) -> asyncio.AbstractEventLoop:
         loop = self._loop_of()
         if loop is None:
-            raise RuntimeError("the event loop is gone")
+            raise RuntimeError(
+                "the event loop that this request was made in has ended: await it in its own loop"
+            )
         return loop
 
     async def ask(
@@ -307,7 +309,7 @@ class Client:
     ) -> None:
         if isinstance(client, _l1d.Client):
             if options:
-                raise TypeError("options are those of a new client, and one was given")
+                raise TypeError(f"these are options of a new client, and one was given: {options}")
             self.sync = client
         else:
             options.setdefault("lazy", True)
@@ -551,7 +553,7 @@ async def _raising(error: Exception) -> Any:
 
 def _key_list(keys: Iterable[Key]) -> list[Key]:
     if isinstance(keys, (str, bytes)):
-        raise TypeError("several keys are expected, not one: put it into a list")
+        raise TypeError("several keys are expected, and this is one: put it into a list")
     return list(keys)
 
 

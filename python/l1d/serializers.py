@@ -117,7 +117,7 @@ class _Memcached:
     def _pickled(self, value: Any) -> tuple[bytes, int]:
         if not self.runs_code:
             kind, own = type(value).__name__, type(self).__name__
-            raise TypeError(f"{kind} is stored as a pickle, which takes {own}(pickles=True)")
+            raise TypeError(f"{kind} is stored as a pickle only: allow that by {own}(pickles=True)")
         return pickle.dumps(value), self.PICKLE
 
     def loads(self, data: bytes, flags: int) -> Any:
@@ -126,7 +126,9 @@ class _Memcached:
         if flags & self.PICKLE:
             if not self.runs_code:
                 own = type(self).__name__
-                raise ValueError(f"the value is a pickle, which takes {own}(pickles=True)")
+                raise ValueError(
+                    f"the value is a pickle; if you trust who wrote it, use {own}(pickles=True)"
+                )
             return pickle.loads(data)
         if flags & (self.INTEGER | self.LONG):
             return int(data)
@@ -168,7 +170,7 @@ def serializer_of(serializer: Union[str, Serializer]) -> Serializer:
     if isinstance(serializer, str):
         if serializer not in NAMES:
             names = ", ".join(sorted(NAMES))
-            raise ValueError(f"no serializer is called {serializer!r}; there are {names}")
+            raise ValueError(f"no serializer is called {serializer!r}; use one of {names}")
         named: Serializer = NAMES[serializer]()
         return named
     if not isinstance(serializer, Serializer):

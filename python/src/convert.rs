@@ -68,8 +68,10 @@ pub(crate) fn check_ttl(ttl: &Bound<'_, PyAny>) -> PyResult<()> {
 /// # Errors
 /// `ValueError` for what is negative, not a number or too long.
 pub(crate) fn seconds(what: &str, seconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| PyValueError::new_err(format!("{what} is no duration in seconds: {seconds}")))
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        let text = format!("{what} is no duration in seconds: {seconds}; give for example 2.5");
+        PyValueError::new_err(text)
+    })
 }
 
 /// How to store a value.
@@ -94,7 +96,7 @@ fn write_mode(name: &str) -> PyResult<WriteMode> {
         "through" => Ok(WriteMode::Through),
         "l1-only" => Ok(WriteMode::L1Only),
         _ => {
-            let text = format!("no write mode: {name:?}; there are \"through\" and \"l1-only\"");
+            let text = format!("no write mode: {name:?}; use \"through\" or \"l1-only\"");
             Err(PyValueError::new_err(text))
         }
     }

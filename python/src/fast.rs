@@ -148,7 +148,7 @@ impl<'a, 'py> Call<'a, 'py> {
 
 #[cold]
 fn wrong_arguments() -> PyErr {
-    PyTypeError::new_err("a key, by position, and at most a default are expected")
+    PyTypeError::new_err("give a key, by position, and at most a default")
 }
 
 /// What to do about a key that L1 does not know.
@@ -235,7 +235,8 @@ unsafe fn read(
 
 #[cold]
 fn no_memory(py: Python<'_>) -> *mut ffi::PyObject {
-    let error = PyErr::take(py).unwrap_or_else(|| PyMemoryError::new_err("no room for the value"));
+    let error =
+        PyErr::take(py).unwrap_or_else(|| PyMemoryError::new_err("no memory for the value"));
     fail(py, error)
 }
 

@@ -160,10 +160,11 @@ impl Reservation {
     /// It has ended.
     pub(crate) fn take(&self, py: Python<'_>) -> PyResult<LoadToken> {
         if self.process != std::process::id() {
-            return Err(named(py, "Refused", "the reservation is the parent process's"));
+            let text = "the reservation is the parent process's: reserve the key in this one";
+            return Err(named(py, "Refused", text));
         }
-        self.taken()
-            .ok_or_else(|| named(py, "Refused", "the reservation was already filled or abandoned"))
+        let text = "the reservation was already filled or abandoned: reserve the key again";
+        self.taken().ok_or_else(|| named(py, "Refused", text))
     }
 
     fn taken(&self) -> Option<LoadToken> {

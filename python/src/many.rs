@@ -20,7 +20,7 @@ pub(crate) fn key_list<'py>(keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyL
         return Ok(list.clone());
     }
     if keys.is_instance_of::<PyString>() || keys.is_instance_of::<PyBytes>() {
-        let text = "several keys are expected, not one: put it into a list";
+        let text = "several keys are expected, and this is one: put it into a list";
         return Err(PyTypeError::new_err(text));
     }
     // SAFETY: the interpreter is attached, and this returns a new list or null with an error.

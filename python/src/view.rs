@@ -64,9 +64,14 @@ impl View {
                 Ok(view.copy_to(offset, into))
             }
             Some(_) => {
-                Err(PyRuntimeError::new_err("a view belongs to the thread that was called with it"))
+                let text = "a view belongs to the thread that was called with it: use it there";
+                Err(PyRuntimeError::new_err(text))
             }
-            None => Err(PyRuntimeError::new_err("a view ends with the call that it was passed to")),
+            None => {
+                let text = "a view ends with the call that it was passed to: copy what is needed \
+                            later";
+                Err(PyRuntimeError::new_err(text))
+            }
         }
     }
 }
@@ -92,7 +97,7 @@ impl View {
         }
         PyBytes::new_with(py, size, |into| match self.copy(offset, into)? {
             true => Ok(()),
-            false => Err(PyIndexError::new_err("the value has become shorter")),
+            false => Err(PyIndexError::new_err("the value has become shorter: read it again")),
         })
     }
 
@@ -106,7 +111,8 @@ impl View {
             let len = isize::try_from(self.len)?;
             let at = slice.indices(len)?;
             if at.step != 1 {
-                return Err(PyTypeError::new_err("a view is read in one piece, with a step of 1"));
+                let text = "a view is read in one piece, with a step of 1: copy it first";
+                return Err(PyTypeError::new_err(text));
             }
             let (begin, size) = (usize::try_from(at.start)?, at.slicelength);
             return Ok(self.read(py, begin, size)?.into_any());

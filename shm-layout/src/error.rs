@@ -94,15 +94,22 @@ impl fmt::Display for LayoutError {
             LayoutError::TableTooLarge { bytes, largest } => write!(
                 f,
                 "a table of {bytes} bytes is larger than slots can address; \
-                 the largest has {largest} bytes"
+                 the largest has {largest} bytes: set a smaller size ([table] size, --table-size)"
             ),
             LayoutError::KeyBytes { bytes } => write!(
                 f,
-                "a key of {bytes} bytes; keys have 1 to {} bytes",
+                "a key of {bytes} bytes cannot be stored; use one of 1 to {} bytes",
                 crate::entry::KEY_BYTES_MAX
             ),
-            LayoutError::ValueBytes { bytes } => write!(f, "a value of {bytes} bytes is too large"),
-            LayoutError::OutOfSegment => f.write_str("the entry does not fit its segment"),
+            LayoutError::ValueBytes { bytes } => write!(
+                f,
+                "a value of {bytes} bytes is too large for the table; store less, or raise \
+                 value_bytes_max of [table]"
+            ),
+            LayoutError::OutOfSegment => f.write_str(
+                "the entry does not fit a segment of the table; store less, or raise segment_bytes \
+                 of [table]",
+            ),
         }
     }
 }

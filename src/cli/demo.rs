@@ -3,6 +3,7 @@
 use super::{REFUSED, TIER_FAILED, print, print_error, unwritable};
 use anyhow::Context;
 use l1d_demo::{Options, TierFailed, WorkerOptions};
+use l1d_wire::words;
 use std::process::ExitCode;
 
 pub(super) fn run(options: &Options) -> ExitCode {
@@ -20,6 +21,6 @@ pub(super) fn run_worker(options: &WorkerOptions) -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    print_error(format_args!("l1d: {error:#}"));
+    print_error(format_args!("l1d: {}", words::chain(error.as_ref())));
     ExitCode::from(if error.is::<TierFailed>() { TIER_FAILED } else { REFUSED })
 }

@@ -1,12 +1,15 @@
 //! The command line of `l1d`.
 
+mod arguments;
 mod completions;
 #[cfg(feature = "demo")]
 mod demo;
 mod output;
 mod serve;
 
+pub use arguments::arguments;
 pub(crate) use completions::Completions;
+pub(crate) use output::failed as unprinted;
 pub use output::{print, print_error, print_on};
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -26,7 +29,19 @@ pub const DENIED: u8 = 6;
 
 /// One L1 cache for every process on this host, in front of memcached and Redis.
 #[derive(Debug, Parser)]
-#[command(name = "l1d", version, about, max_term_width = 100)]
+#[command(
+    name = "l1d",
+    version,
+    about,
+    long_about = concat!(
+        env!("CARGO_PKG_DESCRIPTION"),
+        ".\n\nExit codes: 0 success, 2 wrong command line or configuration, 4 it cannot serve, \
+         5 a tier failed (`demo`)."
+    ),
+    max_term_width = 100,
+    after_help = "Examples:\n  l1d serve --config /etc/l1d/l1d.toml\n  \
+    l1d check-config /etc/l1d/l1d.toml"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -50,7 +65,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         ignored: Vec<std::ffi::OsString>,
     },
-    /// Check a configuration and show the policy that results from it.
+    /// Check a configuration and show the policy that results from it; exit code 2 and the errors
+    /// with their lines if it is refused.
     CheckConfig {
         /// The configuration file.
         file: PathBuf,
@@ -74,7 +90,7 @@ pub fn command() -> clap::Command {
 /// Runs `l1d` with the process's arguments.
 #[must_use]
 pub fn run() -> ExitCode {
-    match Arguments::parse().command {
+    match arguments::<Arguments>().command {
         Command::Serve(serve) => serve.run(),
         #[cfg(feature = "demo")]
         Command::Demo(options) => demo::run(&options),
@@ -83,8 +99,8 @@ pub fn run() -> ExitCode {
         #[cfg(not(feature = "demo"))]
         Command::Demo { .. } => {
             print_error(
-                "l1d: this build has no demo: it was built without the cargo feature \"demo\", \
-                 which is on by default",
+                "l1d: this program has no demo: build it with the cargo feature \"demo\", which is \
+                 on by default",
             );
             ExitCode::from(USAGE)
         }
@@ -108,6 +124,6 @@ fn check_config(file: &Path, json: bool) -> ExitCode {
 }
 
 fn unwritable(error: std::io::Error) -> ExitCode {
-    print_error(format_args!("l1d: cannot write to standard output: {error}"));
+    print_error(format_args!("l1d: {}", unprinted(&error)));
     ExitCode::FAILURE
 }

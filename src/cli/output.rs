@@ -1,8 +1,9 @@
 //! Standard output and standard error of the command line tools. Unlike `print!` and `eprint!`,
 //! nothing here panics if nobody reads on (`| head`, `2>&1 | head`).
 
+use l1d_wire::words;
 use std::fmt::Display;
-use std::io::{ErrorKind, Result, Write, stderr, stdout};
+use std::io::{Error, ErrorKind, Result, Write, stderr, stdout};
 
 /// Writes `bytes` to standard output. A closed pipe counts as success: its reader has all it
 /// wanted.
@@ -23,6 +24,12 @@ pub fn print_on(bytes: impl AsRef<[u8]>) -> Result<bool> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         end => end.map(|()| true),
     }
+}
+
+/// What to tell of a failure to print.
+pub(crate) fn failed(error: &Error) -> String {
+    let why = words::of(error);
+    format!("cannot write to standard output: {why}; send it to where there is room for it")
 }
 
 /// Writes `message` and a line feed to standard error. Failures are ignored: there is no other

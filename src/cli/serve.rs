@@ -8,6 +8,7 @@ use crate::manager::ServiceManager;
 use crate::signals::ProcessSignals;
 use clap::Args;
 use l1d_wire::place::SYSTEM_DIRECTORY;
+use l1d_wire::words;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -47,7 +48,9 @@ impl Serve {
             Ok(signals) => signals,
             Err(error) => {
                 print_error(format_args!(
-                    "l1d: cannot block signals, so as to end when one comes: {error}"
+                    "l1d: cannot block signals, so as to end when one comes: {}; raise this \
+                     process's limit on open files (ulimit -n, LimitNOFILE=)",
+                    words::of(&error)
                 ));
                 return ExitCode::from(REFUSED);
             }
@@ -56,8 +59,9 @@ impl Serve {
             Ok(log) => log,
             Err(error) => {
                 print_error(format_args!(
-                    "l1d: cannot start a thread: {error}; raise this process's limits on threads \
-                     and on address space (ulimit -u and -v, TasksMax= and LimitAS=)"
+                    "l1d: cannot start a thread: {}; raise this process's limits on threads and on \
+                     address space (ulimit -u and -v, TasksMax= and LimitAS=)",
+                    words::of(&error)
                 ));
                 return ExitCode::from(REFUSED);
             }
@@ -87,14 +91,18 @@ impl Serve {
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    parse_size(text).ok_or_else(|| "not a size; write for example 256MiB".to_owned())
+    parse_size(text).ok_or_else(|| "not a size; write for example \"256MiB\"".to_owned())
 }
 
 /// The system's daemon leaves no core, and no process of its own user can look into it: it holds
 /// values of everybody, also outside of the table. A user's own daemon can be debugged.
 fn refuse_dumps() {
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        tracing::warn!(%error, "a crash may leave a core with values in it");
+        let error = error.desc();
+        tracing::warn!(
+            error,
+            "a crash may leave a core with values in it: set LimitCORE=0, or ulimit -c 0"
+        );
     }
 }
 

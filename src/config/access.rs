@@ -2,10 +2,10 @@
 
 use super::rules::sections;
 use super::section::{Section, Text, Wrong};
-use super::{units, value};
+use super::value;
 use crate::access::{Access, AccessRule, Keys, Named, Quota, Rights};
 use comfy_table::{ContentArrangement, Table, presets};
-use l1d_wire::policy::PREFIX_BYTES_MAX;
+use l1d_wire::policy::{PREFIX_BYTES_MAX, show_prefix};
 use nix::unistd::{Group, User};
 use serde_json::Value;
 use std::ops::Range;
@@ -37,8 +37,8 @@ pub(super) fn read<'a>(
         let line = text.position(section.at).line;
         if let Some(earlier) = for_everyone {
             let message = format!(
-                "is never reached, because the rule in line {earlier} is for everyone; move that \
-                 one to the end"
+                "this rule is never reached, because the one in line {earlier} is for everyone; \
+                 move that to the end"
             );
             section.problem(section.at, &message);
         }
@@ -74,7 +74,7 @@ fn rule(mut section: Section<'_>, line: usize) -> AccessRule {
         }
     }
     section.finish(&[
-        ("read", "whoever may attach reads what is in the table; fetch says what of the tiers"),
+        ("read", "write fetch for the tiers; whoever may attach reads all that is in the table"),
         ("users", "did you mean user?"),
         ("groups", "did you mean group?"),
         ("uid", "did you mean user?"),
@@ -88,17 +88,14 @@ fn rule(mut section: Section<'_>, line: usize) -> AccessRule {
 /// The limits that a section sets for each user.
 fn quota(section: &mut Section<'_>) -> Quota {
     let mut limit = |key| {
-        let limit = section.read(key, |value| {
-            let count = value::count(value, 1..=1_000_000)?;
-            usize::try_from(count).map_err(|_| Wrong::new("is too many", "100"))
-        });
+        let limit =
+            section.read(key, |value| value::count(value, 1..=1_000_000).map(value::as_usize));
         limit.ok().flatten()
     };
     let [connections, mailboxes, fetches, writes] =
         ["connections_max", "mailboxes_max", "fetches_max", "writes_max"].map(&mut limit);
     let bytes = section.read("bytes_max", |value| {
-        let bytes = value::size(value, BYTES_LEAST..=1 << 40, "64MiB")?;
-        usize::try_from(bytes).map_err(|_| Wrong::new("is too many", value::quoted("64MiB")))
+        value::size(value, BYTES_LEAST..=1 << 40, "64MiB").map(value::as_usize)
     });
     let bytes = bytes.ok().flatten();
     Quota { connections, mailboxes, fetches, writes, bytes }
@@ -117,15 +114,16 @@ fn keys(value: &DeValue<'_>) -> Result<Keys, Wrong> {
             }
             let prefixes = items.iter().map(|item| match item.get_ref().as_str() {
                 Some("") => Err(wrong(
-                    "has an empty prefix, which is that of all keys; write \
-                                       true if that is meant"
+                    "has an empty prefix, with which all keys begin (true stands for that)"
                         .to_owned(),
                 )),
                 Some(prefix) if prefix.len() > PREFIX_BYTES_MAX => {
                     Err(wrong(format!("has a prefix of more than {PREFIX_BYTES_MAX} bytes")))
                 }
                 Some(prefix) => Ok(prefix.as_bytes().to_vec()),
-                None => Err(wrong(format!("has {}, no text", value::show(item.get_ref())))),
+                None => {
+                    Err(wrong(format!("has {}, which is no text", value::show(item.get_ref()))))
+                }
             });
             prefixes.collect::<Result<_, _>>().map(Keys::With)
         }
@@ -182,7 +180,10 @@ fn found(name: &str, kind: &str, found: nix::Result<Option<u32>>) -> Result<u32,
     match found {
         Ok(Some(id)) => Ok(id),
         Ok(None) => Err(format!("{name:?}: this host has no such {kind}")),
-        Err(error) => Err(format!("{name:?} cannot be looked up: {error}; write its number")),
+        Err(errno) => {
+            let why = errno.desc();
+            Err(format!("{name:?} cannot be looked up: {why}; write its number"))
+        }
     }
 }
 
@@ -216,7 +217,7 @@ pub(super) fn text(access: &Access) -> String {
         Keys::All => "all".to_owned(),
         Keys::With(prefixes) if prefixes.is_empty() => "-".to_owned(),
         Keys::With(prefixes) => {
-            prefixes.iter().map(|prefix| units::show_prefix(prefix)).collect::<Vec<_>>().join(" ")
+            prefixes.iter().map(|prefix| show_prefix(prefix)).collect::<Vec<_>>().join(" ")
         }
     };
     let truth = |truth: bool| if truth { "yes" } else { "-" }.to_owned();

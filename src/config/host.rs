@@ -28,8 +28,9 @@ pub(super) fn group_id(table: &TableConfig) -> Result<Option<u32>, String> {
             "{group:?} does not exist on this host; create it with `groupadd --system {group}`, \
              or omit the key"
         )),
-        Err(error) => {
-            Err(format!("{group:?} cannot be looked up: {error}; write the group's id instead"))
+        Err(errno) => {
+            let why = errno.desc();
+            Err(format!("{group:?} cannot be looked up: {why}; write the group's number instead"))
         }
     }
 }

@@ -101,6 +101,7 @@ mod sizes;
 mod source;
 mod status;
 mod summary;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -117,6 +118,7 @@ use crate::access::Access;
 use crate::tiers::TiersConfig;
 use l1d_wire::place;
 use l1d_wire::policy::PolicySet;
+use l1d_wire::words;
 use read::Look;
 use shm_layout::Plan;
 use std::fs::{File, Metadata};
@@ -327,8 +329,8 @@ fn read_text(path: &Path) -> Result<(String, Metadata), ConfigError> {
         Ok(metadata)
     });
     let metadata = read.map_err(|error| {
-        let advice = "give the path of a readable file, or none for the built-in configuration";
-        ConfigError::whole(&name, format!("cannot be read: {error}; {advice}"))
+        let advice = "give the path of a configuration that this user can read";
+        ConfigError::whole(&name, format!("cannot be read: {}; {advice}", words::of(&error)))
     })?;
     if bytes.len() as u64 > TEXT_BYTES_MAX {
         let message = "over 4 MiB, so this is no configuration; give the path of l1d.toml";
@@ -337,11 +339,11 @@ fn read_text(path: &Path) -> Result<(String, Metadata), ConfigError> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
-        let text = section::Text { name: &name, text: &text, problems: Vec::new().into() };
+        let text = section::Text::new(&name, &text);
         let message = "a byte that is not UTF-8; save the file as UTF-8, and write prefixes of \
                        other bytes with prefix_hex";
         text.problem(valid, message.to_owned());
-        ConfigError::new(text.problems.into_inner())
+        ConfigError::new(text.into_problems())
     })?;
     Ok((text, metadata))
 }

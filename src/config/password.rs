@@ -5,6 +5,7 @@ use super::read::Look;
 use super::section::{Section, Wrong};
 use super::value;
 use crate::tiers::{Secret, parse_url};
+use l1d_wire::words;
 use nix::libc::O_NONBLOCK;
 use nix::unistd::{Uid, getegid, getgroups};
 use std::env;
@@ -16,6 +17,10 @@ use toml::de::DeValue;
 
 /// Far more than any password has.
 const BYTES_MAX: u64 = 4096;
+/// What to do about a file that others can read.
+const PRIVATE: &str = "make that \"chmod 0640\", with a group of the daemon's";
+/// What to do about a file that has no password.
+const ALONE: &str = "write the password into it, and nothing else";
 /// Where systemd puts the credentials of a unit.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
@@ -38,9 +43,8 @@ pub(super) fn read(section: &mut Section<'_>, url: Option<&str>, look: Look<'_>)
         && let Some(exposed) = exposed(file)
     {
         let message = format!(
-            "url holds a password, and {exposed}; make that \"chmod 0640\" with the daemon's group, \
-             or keep the password elsewhere: write for example password_file = \
-             \"/etc/l1d/redis-password\""
+            "url holds a password, and {exposed}; {PRIVATE}, or keep the password elsewhere: write \
+             for example password_file = \"/etc/l1d/redis-password\""
         );
         section.problem(section.place(&["url"]), &message);
     }
@@ -68,7 +72,7 @@ pub(super) fn read(section: &mut Section<'_>, url: Option<&str>, look: Look<'_>)
             )),
         },
         _ => match env::var(&text) {
-            Ok(password) => usable(password),
+            Ok(password) => usable(password).map_err(|what| format!("{text}: {what}; set it")),
             Err(_) if look.is_check() => return None,
             Err(_) => Err(format!("{text}: the daemon's environment has no such text; set it")),
         },
@@ -101,37 +105,39 @@ fn source(key: &str, value: &DeValue<'_>) -> Result<String, Wrong> {
 }
 
 fn of_file(path: &Path) -> Result<Secret, String> {
-    let cannot = |error| format!("{}: cannot be read: {error}", path.display());
+    content(path).map_err(|what| format!("{}: {what}", path.display()))
+}
+
+fn content(path: &Path) -> Result<Secret, String> {
+    let cannot = |error| {
+        format!("cannot be read: {}; give the daemon's user a file to read", words::of(&error))
+    };
     let mut bytes = Vec::new();
     // Without waiting for the other end of a pipe.
     let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).map_err(cannot)?;
     let metadata = file.metadata().map_err(cannot)?;
     if !metadata.is_file() {
-        return Err(format!("{}: is no regular file", path.display()));
+        return Err("is no regular file; name one with the password in it".to_owned());
     }
     if let Some(exposed) = exposed(&metadata) {
-        return Err(format!("{}: {exposed}; make that \"chmod 0640\"", path.display()));
+        return Err(format!("{exposed}; {PRIVATE}"));
     }
     file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > BYTES_MAX {
-        return Err(format!("{}: has more than {BYTES_MAX} bytes", path.display()));
+        return Err(format!("has more than {BYTES_MAX} bytes; {ALONE}"));
     }
-    let text = String::from_utf8(bytes);
-    let mut text = text.map_err(|_| format!("{}: is not UTF-8", path.display()))?;
+    let mut text = String::from_utf8(bytes).map_err(|_| format!("is not UTF-8; {ALONE}"))?;
     if text.ends_with('\n') {
         text.pop();
     }
     if text.ends_with('\r') {
         text.pop();
     }
-    usable(text).map_err(|what| format!("{}: {what}", path.display()))
+    usable(text).map_err(|what| format!("{what}; {ALONE}"))
 }
 
-fn usable(password: String) -> Result<Secret, String> {
-    if password.is_empty() {
-        return Err("is empty".to_owned());
-    }
-    Ok(Secret::new(password))
+fn usable(password: String) -> Result<Secret, &'static str> {
+    if password.is_empty() { Err("is empty") } else { Ok(Secret::new(password)) }
 }
 
 /// The others who can read or write a file, in words; `None`: nobody but root, its owner, and a

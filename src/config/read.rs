@@ -13,7 +13,7 @@ use super::section::{Section, Text, Wrong};
 use super::units::show_size;
 use super::{
     Config, DaemonConfig, LogFormat, Origins, TableConfig, access, host, password, sizes, status,
-    value,
+    syntax, value,
 };
 use crate::tiers::{
     L2Config, L3Config, TiersConfig, UNSUPPORTED_L2_KEYS, UNSUPPORTED_L3_KEYS, check_address,
@@ -72,17 +72,17 @@ impl<'f> Look<'f> {
 /// Reads a text.
 pub(super) fn read(text: &str, name: &str, look: Look<'_>) -> Result<Config, ConfigError> {
     let (root, syntax) = DeTable::parse_recoverable(text);
-    let text = Text { name, text, problems: Vec::new().into() };
+    let text = Text::new(name, text);
     let mut lines = HashSet::new();
     for error in &syntax {
         let at = error.span().map_or(0, |span| span.start);
         // Further errors in a line are consequences of the first.
         if lines.insert(text.position(at).line) {
-            text.problem(at, syntax_message(error.message()));
+            text.problem(at, syntax::message(error.message()));
         }
     }
     if !syntax.is_empty() {
-        return Err(ConfigError::new(text.problems.into_inner()));
+        return Err(ConfigError::new(text.into_problems()));
     }
     let mut root = Section::new("top level", 0, Some(root.get_ref()), &text);
     let daemon = daemon(section(&mut root, "daemon", &text));
@@ -97,11 +97,12 @@ pub(super) fn read(text: &str, name: &str, look: Look<'_>) -> Result<Config, Con
     let limits = section(&mut root, "limits", &text);
     let access = access::read(root.raw("access"), limits, &text);
     root.finish(&[("policies", "write [[policy]] above each rule")]);
+    let problems = text.into_problems();
     match policy {
-        Some(policy) if text.problems.borrow().is_empty() => {
+        Some(policy) if problems.is_empty() => {
             Ok(Config { daemon, status, table, tiers, policy, origins, access })
         }
-        _ => Err(ConfigError::new(text.problems.into_inner())),
+        _ => Err(ConfigError::new(problems)),
     }
 }
 
@@ -123,18 +124,6 @@ fn geometry_advice(table: &TableConfig, error: &LayoutError) -> (String, String)
         ),
         other => (format!("{size} cannot be had: {other}"), show_size(TableConfig::default().size)),
     }
-}
-
-fn syntax_message(message: &str) -> String {
-    let message = message.trim_end().replace('\n', ", ");
-    let advice = if message.contains("duplicate") {
-        "remove one of the two"
-    } else if message.contains("must be quoted") {
-        "write for example ttl = \"30s\""
-    } else {
-        "write for example [defaults] on one line and ttl = \"30s\" on the next"
-    };
-    format!("{message}; {advice}")
 }
 
 fn section<'a>(root: &mut Section<'a>, key: &'static str, text: &'a Text<'a>) -> Section<'a> {
@@ -171,8 +160,7 @@ fn daemon(mut section: Section<'_>) -> DaemonConfig {
             value::mode(value, 0o600, 0o775, "0660")
         }),
         clients_max: section.read_or("clients_max", default.clients_max, |value| {
-            let count = value::count(value, 1..=100_000)?;
-            usize::try_from(count).map_err(|_| Wrong::new("is too many", "1024"))
+            value::count(value, 1..=100_000).map(value::as_usize)
         }),
         spin: section.read_or("spin", default.spin, |value| {
             value::duration(value, Duration::ZERO..=SPIN_MAX, "50us")
@@ -192,10 +180,12 @@ fn table(mut section: Section<'_>, look: Look<'_>) -> (TableConfig, RuleLimits) 
     let size = section.read("size", |value| value::size(value, 1..=u64::MAX, "256MiB"));
     // A segment must hold four of them.
     let value_most = SEGMENT_BYTES_MAX / ENTRIES_PER_SEGMENT_MIN - (128 << 10);
-    let value_bytes_max = section.read("value_bytes_max", |value| value_bytes(value, value_most));
+    let value_bytes_max = section.read("value_bytes_max", |value| {
+        value::size(value, 1..=value_most, "1MiB").map(value::as_u32)
+    });
     let average_entry_bytes = section.read("average_entry_bytes", |value| {
         let bytes = value::size(value, 32..=1 << 30, "256")?;
-        u32::try_from(bytes).map_err(|_| Wrong::new("is too large", "256"))
+        Ok(value::as_u32(bytes))
     });
     let fit_index = section.read_or("fit_index", default.fit_index, value::truth);
     let mode = section.read("mode", |value| value::mode(value, 0o600, 0o644, "0640"));
@@ -262,7 +252,7 @@ fn l2(mut section: Section<'_>) -> Option<L2Config> {
         // The message does not repeat the address, because it may contain a password.
         check_address(address)
             .map(|()| address.to_owned())
-            .map_err(|error| Wrong::new(error, value::quoted(example)))
+            .map_err(|error| Wrong::new(format!("cannot be used: {error}"), value::quoted(example)))
     });
     let address = required(&section, "address", address, "127.0.0.1:11211");
     let deadline = section.read_or("deadline", Duration::from_millis(100), |value| {
@@ -305,12 +295,6 @@ fn required<T>(
         section.problem(section.at, &message);
     }
     value
-}
-
-/// A limit for the bytes of a value.
-pub(super) fn value_bytes(value: &DeValue<'_>, most: u64) -> Result<u32, Wrong> {
-    let bytes = value::size(value, 1..=most, "1MiB")?;
-    u32::try_from(bytes).map_err(|_| Wrong::new("is too large", value::quoted("1MiB")))
 }
 
 /// The path of a unix socket.

@@ -2,7 +2,7 @@
 
 use l1d_wire::policy::{
     ClientFlags, Evict, OnWriteError, PINNED_PERMILLE_MAX, PREFIX_BYTES_MAX, PolicySet, RULES_MAX,
-    Rule, Scope, WriteMode,
+    Rule, Scope, WriteMode, show_prefix,
 };
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,9 +10,9 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::Origins;
-use super::read::{TTL_MIN, value_bytes};
+use super::read::TTL_MIN;
 use super::section::{Reported, Section, Text, Wrong};
-use super::units::show_prefix;
+use super::units::{show_duration, show_size};
 use super::value;
 
 /// Longest TTL below L1; anything longer is written as "forever".
@@ -83,7 +83,7 @@ pub(super) fn policy<'a>(
                 None => rules.push(Rule { prefix, ..rule }),
             }
         }
-        section.finish(&[("name", "a rule is named by its prefix")]);
+        section.finish(&[("name", "remove it: a rule is named by its prefix")]);
     }
     for (id, rule) in rules.iter_mut().enumerate() {
         // If there are more rules than ids, that was reported above and the set is refused.
@@ -212,9 +212,7 @@ fn rule(section: &mut Section<'_>, template: &Rule, limits: RuleLimits) -> Rule 
         id: 0,
         prefix: Vec::new(),
         scope: section.read_or("scope", template.scope, |value| value::choice(value, &scopes)),
-        ttl: section.read_or("ttl", template.ttl, |value| {
-            value::duration(value, TTL_MIN..=limits.ttl, "30s")
-        }),
+        ttl: section.read_or("ttl", template.ttl, |value| ttl(value, TTL_MIN, limits, "30s")),
         l2_ttl: section.read_or("l2_ttl", template.l2_ttl, |value| {
             value::duration(value, L2_TTL_MIN..=TIER_TTL_MAX, "5m")
         }),
@@ -223,7 +221,7 @@ fn rule(section: &mut Section<'_>, template: &Rule, limits: RuleLimits) -> Rule 
             _ => value::duration(value, TTL_MIN..=TIER_TTL_MAX, "forever").map(Some),
         }),
         negative_ttl: section.read_or("negative_ttl", template.negative_ttl, |value| {
-            match value::duration(value, Duration::ZERO..=limits.ttl, "1s")? {
+            match ttl(value, Duration::ZERO, limits, "1s")? {
                 Duration::ZERO => Ok(Duration::ZERO),
                 short if short < TTL_MIN => {
                     let what = format!("{} is less than 100ms and not 0s", value::show(value));
@@ -237,7 +235,9 @@ fn rule(section: &mut Section<'_>, template: &Rule, limits: RuleLimits) -> Rule 
             value::choice(value, &failures)
         }),
         value_bytes_max: section.read_or("value_bytes_max", template.value_bytes_max, |value| {
-            value_bytes(value, limits.value_bytes.into())
+            let bytes = value::size(value, 1..=u64::MAX, "1MiB")?;
+            let most = (limits.value_bytes.into(), "value_bytes_max of [table]");
+            value::within(value, bytes, most, show_size).map(value::as_u32)
         }),
         share_max_permille: section.read_or("share_max", template.share_max_permille, |value| {
             value::share(value, "20%").map(Some)
@@ -247,6 +247,17 @@ fn rule(section: &mut Section<'_>, template: &Rule, limits: RuleLimits) -> Rule 
         client_flags: section
             .read_or("client_flags", template.client_flags, |value| value::choice(value, &flags)),
     }
+}
+
+/// A life in L1.
+fn ttl(
+    value: &DeValue<'_>,
+    least: Duration,
+    limits: RuleLimits,
+    example: &str,
+) -> Result<Duration, Wrong> {
+    let ttl = value::duration(value, least..=Duration::MAX, example)?;
+    value::within(value, ttl, (limits.ttl, "ttl_max of [table]"), show_duration)
 }
 
 fn parse_hex(text: &str) -> Option<Vec<u8>> {

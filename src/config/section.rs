@@ -11,15 +11,61 @@ use super::error::{Position, Problem};
 
 /// Known names with a similarity above this are suggested for an unknown one; 1 is equality.
 const ALIKE: f64 = 0.7;
+/// The similarity of a name to one that ends with it, as `mode` to `socket_mode`.
+const IDENTICAL_END: f64 = 1.0;
 
 /// A text and its problems.
 pub(super) struct Text<'a> {
-    pub name: &'a str,
-    pub text: &'a str,
-    pub problems: RefCell<Vec<Problem>>,
+    name: &'a str,
+    text: &'a str,
+    problems: RefCell<Vec<Problem>>,
+    /// The title of each section that was read, without a prefix, and the keys that it can have.
+    sections: RefCell<Vec<(String, Vec<&'static str>)>>,
+    unknown: RefCell<Vec<Unknown>>,
 }
 
-impl Text<'_> {
+/// A key that its section does not have.
+struct Unknown {
+    at: usize,
+    key: String,
+    /// The section, as in messages, and its place among those that were read.
+    title: String,
+    section: usize,
+    advice: Option<String>,
+}
+
+impl<'a> Text<'a> {
+    pub fn new(name: &'a str, text: &'a str) -> Text<'a> {
+        let problems = RefCell::default();
+        Text { name, text, problems, sections: RefCell::default(), unknown: RefCell::default() }
+    }
+
+    /// All problems, once all sections are finished.
+    pub fn into_problems(self) -> Vec<Problem> {
+        for unknown in self.unknown.take() {
+            let Unknown { at, key, title, section, advice } = unknown;
+            let instead = advice.unwrap_or_else(|| self.instead_of(&key, section));
+            self.problem(at, format!("{title}: unknown key {key:?}; {instead}"));
+        }
+        self.problems.into_inner()
+    }
+
+    /// What may be meant by a key that this section does not have: one of its own, or the same in
+    /// another section.
+    fn instead_of(&self, key: &str, section: usize) -> String {
+        let sections = self.sections.borrow();
+        let known = sections.get(section).map_or(&[][..], |(_, known)| known.as_slice());
+        let has_it =
+            |(title, known): &&(String, Vec<&str>)| title.starts_with('[') && known.contains(&key);
+        match (nearest(key, known), sections.iter().find(has_it)) {
+            (Some((near, alike)), elsewhere) if alike >= IDENTICAL_END || elsewhere.is_none() => {
+                format!("did you mean {near}?")
+            }
+            (_, Some((title, _))) => format!("write it under {title}"),
+            _ => format!("known here: {}", known.join(", ")),
+        }
+    }
+
     /// Records a problem at this byte.
     pub fn problem(&self, at: usize, message: String) {
         let position = Some(self.position(at));
@@ -131,27 +177,33 @@ impl<'a> Section<'a> {
 
     /// Refuses all keys that were not read, with `advice` for some of them. Call it last.
     pub fn finish(self, advice: &[(&str, &str)]) {
+        let mut sections = self.text.sections.borrow_mut();
         for (name, _) in self.table.into_iter().flat_map(|table| table.iter()) {
             let key: &str = name.get_ref();
             if self.known.contains(&key) {
                 continue;
             }
-            let given = advice.iter().find(|(unknown, _)| *unknown == key).map(|(_, text)| *text);
-            let instead = given.map_or_else(|| instead_of(key, &self.known), str::to_owned);
-            self.problem(name.span().start, &format!("unknown key {key:?}; {instead}"));
+            let given = advice.iter().find(|(unknown, _)| *unknown == key);
+            self.text.unknown.borrow_mut().push(Unknown {
+                at: name.span().start,
+                key: key.to_owned(),
+                title: self.title.clone(),
+                section: sections.len(),
+                advice: given.map(|(_, text)| (*text).to_owned()),
+            });
         }
+        // Without the prefix of a rule.
+        let end = self.title.find("]] ").map_or(self.title.len(), |at| at + 2);
+        sections.push((self.title[..end].to_owned(), self.known));
     }
 }
 
-/// Suggests the most similar known name, or lists them all.
-pub(super) fn instead_of(name: &str, known: &[&str]) -> String {
-    let alike = |candidate: &&&str| strsim::jaro_winkler(name, candidate);
-    match known
-        .iter()
-        .max_by(|a, b| alike(a).total_cmp(&alike(b)))
-        .filter(|best| alike(best) > ALIKE)
-    {
-        Some(nearest) => format!("did you mean {nearest}?"),
-        None => format!("known here: {}", known.join(", ")),
-    }
+/// The known name that is most similar, and how similar it is, if that is enough to suggest it.
+pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<(&'k str, f64)> {
+    let alike = |candidate: &str| match candidate.strip_suffix(name) {
+        Some(before) if before.ends_with('_') => IDENTICAL_END,
+        _ => strsim::jaro_winkler(name, candidate),
+    };
+    let alike = known.iter().map(|candidate| (*candidate, alike(candidate)));
+    alike.max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, alike)| *alike > ALIKE)
 }

@@ -1,11 +1,13 @@
 //! A summary of a configuration.
 
 use super::read::Look;
-use super::units::{show_duration, show_prefix, show_share, show_size};
+use super::units::{show_duration, show_share, show_size};
 use super::{Config, ConfigError, LogFormat, access, read, read_text};
 use crate::tiers::parse_url;
 use comfy_table::{ContentArrangement, Table, presets};
-use l1d_wire::policy::{ClientFlags, Evict, OnWriteError, PolicySet, Rule, Scope, WriteMode};
+use l1d_wire::policy::{
+    ClientFlags, Evict, OnWriteError, PolicySet, Rule, Scope, WriteMode, show_prefix,
+};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::Path;

@@ -8,6 +8,7 @@ use shm_layout::Geometry;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
+mod reasons;
 mod wrong;
 
 fn config(text: &str) -> Config {

@@ -73,15 +73,6 @@ pub fn show_size(bytes: u64) -> String {
     unit.map_or(format!("{bytes}B"), |(unit, name)| format!("{}{name}", bytes / unit))
 }
 
-/// The prefix in quotes if it is text, else in hexadecimal digits.
-#[must_use]
-pub fn show_prefix(prefix: &[u8]) -> String {
-    match std::str::from_utf8(prefix) {
-        Ok(text) => format!("{text:?}"),
-        Err(_) => format!("hex {}", prefix.iter().map(|b| format!("{b:02x}")).collect::<String>()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,13 +4,16 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 use toml::de::DeValue;
 
-use super::section::{Wrong, instead_of};
+use super::section::{Wrong, nearest};
 use super::units::{parse_duration, parse_mode, parse_share, parse_size, show_duration, show_size};
 
 /// A non-empty text.
 pub(super) fn text<'a>(value: &'a DeValue<'_>, example: &str) -> Result<&'a str, Wrong> {
-    let wrong = || Wrong::new(format!("{} is not a text", show(value)), quoted(example));
-    value.as_str().filter(|text| !text.is_empty()).ok_or_else(wrong)
+    match value.as_str() {
+        Some("") => Err(Wrong::new("is empty", quoted(example))),
+        Some(text) => Ok(text),
+        None => Err(Wrong::new(format!("{} is not a text", show(value)), quoted(example))),
+    }
 }
 
 /// A duration in `range`.
@@ -69,6 +72,16 @@ pub(super) fn count(value: &DeValue<'_>, range: RangeInclusive<u64>) -> Result<u
     }
 }
 
+/// A number that was read in a range that fits.
+pub(super) fn as_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// A number that was read in a range that fits.
+pub(super) fn as_u32(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
 /// Permission bits: all of `least`, none beyond `most`.
 pub(super) fn mode(
     value: &DeValue<'_>,
@@ -107,9 +120,8 @@ pub(super) fn choice<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Res
     let chosen = value.as_str().and_then(|text| choices.iter().find(|(word, _)| *word == text));
     chosen.map(|(_, choice)| *choice).ok_or_else(|| {
         let all = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", ");
-        let nearest = value.as_str().map(|text| instead_of(text, &words)).unwrap_or_default();
-        let nearest = words.iter().find(|word| nearest == format!("did you mean {word}?"));
-        let instead = nearest.or(words.first()).map(|word| quoted(word)).unwrap_or_default();
+        let near = value.as_str().and_then(|text| nearest(text, &words)).map(|(word, _)| word);
+        let instead = near.or(words.first().copied()).map(quoted).unwrap_or_default();
         Wrong::new(format!("{} is none of {all}", show(value)), instead)
     })
 }
@@ -125,8 +137,8 @@ pub(super) fn show(value: &DeValue<'_>) -> String {
         DeValue::Float(number) => number.to_string(),
         DeValue::Boolean(truth) => truth.to_string(),
         DeValue::Datetime(time) => time.to_string(),
-        DeValue::Array(_) => "an array".to_owned(),
-        DeValue::Table(_) => "a table".to_owned(),
+        DeValue::Array(_) => "[...]".to_owned(),
+        DeValue::Table(_) => "{...}".to_owned(),
     }
 }
 
@@ -138,6 +150,21 @@ pub(super) fn quoted(text: &str) -> String {
 fn integer(value: &DeValue<'_>) -> Option<u64> {
     let number = value.as_integer()?;
     u64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// `quantity`, unless it is more than `most`, which is that of another setting.
+pub(super) fn within<T: PartialOrd + Copy>(
+    value: &DeValue<'_>,
+    quantity: T,
+    (most, setting): (T, &str),
+    show_quantity: impl Fn(T) -> String,
+) -> Result<T, Wrong> {
+    if quantity <= most {
+        return Ok(quantity);
+    }
+    let bound = show_quantity(most);
+    let what = format!("{} is more than {bound}, which is the {setting}", show(value));
+    Err(Wrong::new(what, quoted(&bound)))
 }
 
 fn bounded<T: PartialOrd + Copy>(

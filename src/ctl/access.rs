@@ -25,8 +25,11 @@ fn identity(name: &str) -> Result<Identity, Failure> {
         Ok(uid) => User::from_uid(Uid::from_raw(uid)),
         Err(_) => User::from_name(name),
     };
-    let user = found.map_err(|error| {
-        Failure::Usage(format!("the user {name:?} cannot be looked up: {error}"))
+    let user = found.map_err(|errno| {
+        let why = errno.desc();
+        Failure::Usage(format!(
+            "the user {name:?} cannot be looked up: {why}; check it with \"getent passwd {name}\""
+        ))
     })?;
     let Some(user) = user else {
         let number = name.parse().map_err(|_| {

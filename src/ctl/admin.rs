@@ -1,6 +1,6 @@
 //! `stats`, `explain`, `check`, `policy`: the daemon's JSON, or the same as text.
 
-use super::{Failure, NOT_FOUND};
+use super::{Failure, NOT_FOUND, other_release};
 use crate::cli::print;
 use serde_json::Value;
 use std::fmt::Write;
@@ -20,7 +20,7 @@ pub(super) fn show(text: &str, json: bool) -> Result<ExitCode, Failure> {
 /// The part of an explanation that concerns the rule.
 pub(super) fn show_rule(text: &str, json: bool) -> Result<ExitCode, Failure> {
     let reasons = parse(text)?.get_mut("policy_reasons").map(Value::take).ok_or_else(|| {
-        Failure::Usage("the daemon does not tell which rule holds; upgrade it".to_owned())
+        Failure::Usage("the daemon is too old to tell which rule holds; upgrade it".to_owned())
     })?;
     show(&reasons.to_string(), json)
 }
@@ -33,8 +33,7 @@ pub(super) fn check(text: &str, json: bool) -> Result<ExitCode, Failure> {
 }
 
 pub(super) fn parse(text: &str) -> Result<Value, Failure> {
-    serde_json::from_str(text)
-        .map_err(|error| Failure::Usage(format!("the daemon's answer is not JSON: {error}")))
+    serde_json::from_str(text).map_err(|_| other_release("answer"))
 }
 
 /// Writes one name and value per line, nested ones indented.

@@ -18,7 +18,7 @@ pub(super) fn show(client: &Client, key: &[u8], json: bool) -> Result<ExitCode, 
     }
     let answer = admin::parse(&text)?;
     let explanation: Explanation =
-        serde_json::from_value(answer.clone()).map_err(|error| other_release("answer", &error))?;
+        serde_json::from_value(answer.clone()).map_err(|_| other_release("answer"))?;
     let author = match &explanation.last_change {
         Some(change) => author(change, &client.admin().clients_json()?),
         None => String::new(),

@@ -3,6 +3,7 @@
 use super::{Failure, NOT_FOUND};
 use crate::cli::{print, print_error};
 use l1d_client::{Client, Deleted, Lifetime, SetOptions, WriteMode};
+use l1d_wire::words;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
@@ -117,9 +118,11 @@ pub(super) fn content(value: &str) -> Result<Vec<u8>, Failure> {
         return Ok(value.as_bytes().to_vec());
     }
     let mut bytes = Vec::new();
-    std::io::stdin()
-        .read_to_end(&mut bytes)
-        .map_err(|error| Failure::Usage(format!("cannot read standard input: {error}")))?;
+    std::io::stdin().read_to_end(&mut bytes).map_err(|error| {
+        let why = words::of(&error);
+        let advice = "send the value there, or give it instead of \"-\"";
+        Failure::Usage(format!("cannot read the value from standard input: {why}; {advice}"))
+    })?;
     Ok(bytes)
 }
 
@@ -131,7 +134,7 @@ pub(super) fn lifetime(text: &str) -> Result<Lifetime, String> {
     let seconds = text.parse().ok().map(Duration::from_secs);
     let life = seconds.or_else(|| humantime::parse_duration(text).ok());
     life.map(Lifetime::For).ok_or_else(|| {
-        "not a time; write for example 5s, 1h 30m, 30 (seconds) or forever".to_owned()
+        "not a time; write for example 5s, \"1h 30m\", 30 (seconds) or forever".to_owned()
     })
 }
 

@@ -1,7 +1,7 @@
 //! `keys`: those that stand out.
 
 use super::screen::{Style, cell, count, percent, size, span};
-use super::{Failure, admin};
+use super::{Failure, admin, other_release};
 use crate::cli::print;
 use l1d_client::Client;
 use l1d_wire::snapshot::{KeyFigures, KeyOrder, Keys};
@@ -39,8 +39,7 @@ pub(super) fn show(
 
 /// The answer of the daemon.
 pub(super) fn parse(text: &str) -> Result<Keys, Failure> {
-    serde_json::from_value(admin::parse(text)?)
-        .map_err(|error| Failure::Usage(format!("cannot read the daemon's answer: {error}")))
+    serde_json::from_value(admin::parse(text)?).map_err(|_| other_release("keys"))
 }
 
 /// The cells of a key: itself, its hits, their part, its value's size, its remaining life.

@@ -22,7 +22,10 @@ pub(crate) use advise::sentence_of as advice_sentence;
 pub(crate) use clients::{program, user};
 pub(crate) use explain::{author, sentence_of as explanation_sentence};
 
-use crate::cli::{Completions, DENIED, REFUSED, TIER_FAILED, UNREACHABLE, USAGE, print_error};
+use crate::cli::{
+    Completions, DENIED, REFUSED, TIER_FAILED, UNREACHABLE, USAGE, arguments, print_error,
+    unprinted,
+};
 use clap::{CommandFactory, Parser, Subcommand};
 use key::lifetime;
 use l1d_client::{Client, Error, Lifetime};
@@ -54,14 +57,14 @@ const DEADLINE: Duration = Duration::from_secs(10);
 struct Arguments {
     /// The daemon's control socket [default: the system's, /run/l1d/l1d.sock, if /run/l1d exists;
     /// otherwise the user's own, l1d/l1d.sock in $XDG_RUNTIME_DIR].
-    #[arg(long, global = true, env = SOCKET_VARIABLE)]
+    #[arg(long, global = true, value_name = "PATH", env = SOCKET_VARIABLE)]
     socket: Option<PathBuf>,
     /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
     /// Longest time to wait for an answer, for example "2s" [default: 10s; a minute for "policy
     /// reload"; "check" takes up to a minute, "resize" up to ten, in any case].
-    #[arg(long, global = true, value_parser = humantime::parse_duration)]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
     deadline: Option<Duration>,
     /// Keys are given as hex digits.
     #[arg(long, global = true)]
@@ -72,7 +75,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the value of a key, from L1 or from the tiers below.
+    /// Print the value of a key, from L1 or from the tiers below; exit code 1 if it has none.
     Get {
         /// The key.
         key: String,
@@ -86,16 +89,16 @@ enum Command {
         /// How long it lives, in every tier: "5s", "1h 30m", a number of seconds, or "forever"; 0
         /// deletes the key. Copies above the store of record live no longer than the policy says.
         /// Without tiers, or with --l1-only, the daemon's ttl_max is the limit.
-        #[arg(long, value_parser = lifetime)]
+        #[arg(long, value_name = "TIME", value_parser = lifetime)]
         ttl: Option<Lifetime>,
-        /// Client flags.
-        #[arg(long, default_value_t = 0)]
+        /// Client flags: a number that is kept with the value.
+        #[arg(long, value_name = "N", default_value_t = 0)]
         flags: u32,
         /// Store in L1 only, regardless of the policy.
         #[arg(long)]
         l1_only: bool,
     },
-    /// Delete a key from L1 and, if the policy says so, from the tiers.
+    /// Delete a key from L1 and, if its rule says so, from the tiers; exit code 1 if it had none.
     Delete {
         /// The key.
         key: String,
@@ -115,7 +118,7 @@ enum Command {
     /// Show a live view by policy, client and key, in the terminal.
     Top {
         /// Seconds between two looks.
-        #[arg(long, default_value = "2", value_parser = seconds)]
+        #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
         every: Duration,
     },
     /// Show one line for each client: its process, its hits, its requests.
@@ -127,8 +130,9 @@ enum Command {
         /// Only keys that begin with this.
         #[arg(long, default_value = "")]
         prefix: String,
-        /// How many.
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        /// How many of them.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
         top: u16,
         /// Which come first.
         #[arg(long, value_enum, default_value_t)]
@@ -140,7 +144,7 @@ enum Command {
     /// open, and serves it until Ctrl-C.
     Page {
         /// The port on 127.0.0.1; default: any that is free.
-        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
         port: u16,
         /// The daemon's `[status] socket`, if it is not beside the control socket.
         #[arg(long, value_name = "PATH")]
@@ -166,8 +170,8 @@ enum Command {
         #[command(subcommand)]
         command: Option<PolicyCommand>,
     },
-    /// Show what a user may do with the cache, and by which rule of [[access]]: by default, this
-    /// process.
+    /// Show what a user may do with the cache, and by which [[access]] rule of the configuration:
+    /// by default, this process's user.
     Access {
         /// The user, by name or number, with the groups that the system knows of.
         user: Option<String>,
@@ -191,7 +195,7 @@ enum Command {
         #[arg(long)]
         fit_index: bool,
         /// Size the index for entries of this many bytes, including header and key.
-        #[arg(long, conflicts_with = "fit_index")]
+        #[arg(long, value_name = "BYTES", conflicts_with = "fit_index")]
         #[arg(value_parser = clap::value_parser!(u32).range(32..))]
         average_entry_bytes: Option<u32>,
     },
@@ -251,21 +255,22 @@ impl From<Error> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        Failure::Usage(format!("cannot write to standard output: {error}"))
+        Failure::Usage(unprinted(&error))
     }
 }
 
 /// The daemon's `what` is no document that this program reads.
-fn other_release(what: &str, error: &serde_json::Error) -> Failure {
+fn other_release(what: &str) -> Failure {
     Failure::Usage(format!(
-        "cannot read the daemon's {what}: {error}; use the l1ctl of the daemon's release"
+        "cannot read the daemon's {what}: it is of another release than this l1ctl; use the one of \
+         its release, or --json"
     ))
 }
 
 /// Runs `l1ctl` with the process's arguments.
 #[must_use]
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = arguments::<Arguments>();
     match execute(&arguments) {
         Ok(code) => code,
         Err(Failure::Usage(message)) => {
@@ -285,11 +290,16 @@ pub fn run() -> ExitCode {
     }
 }
 
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "not a duration; write for example \"2s\" or \"500ms\"".to_owned())
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds
         .filter(|every| *every >= Duration::from_millis(100))
-        .ok_or_else(|| "not a number of seconds, 0.1 at least".to_owned())
+        .ok_or_else(|| "not a number of seconds from 0.1 on; write for example 2".to_owned())
 }
 
 fn size(text: &str) -> Result<u64, String> {

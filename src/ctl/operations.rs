@@ -83,10 +83,10 @@ pub(super) enum Operation {
 pub(super) struct Storing {
     /// How long it lives: "5s", "1h 30m", a number of seconds, or "forever"; default: as long as
     /// the policy says.
-    #[arg(long, value_parser = lifetime)]
+    #[arg(long, value_name = "TIME", value_parser = lifetime)]
     ttl: Option<Lifetime>,
-    /// Client flags.
-    #[arg(long, default_value_t = 0)]
+    /// Client flags: a number that is kept with the value.
+    #[arg(long, value_name = "N", default_value_t = 0)]
     flags: u32,
 }
 
@@ -96,10 +96,10 @@ pub(super) struct Counting {
     #[arg(default_value_t = 1, allow_negative_numbers = true)]
     by: i64,
     /// The value to begin with, where there is none.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     initial: Option<i64>,
     /// The life of a counter that begins; one that exists keeps its own.
-    #[arg(long, value_parser = lifetime)]
+    #[arg(long, value_name = "TIME", value_parser = lifetime)]
     ttl: Option<Lifetime>,
 }
 

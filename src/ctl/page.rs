@@ -7,6 +7,7 @@
 use super::Failure;
 use crate::cli::print;
 use l1d_wire::place;
+use l1d_wire::words;
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -44,12 +45,19 @@ pub(super) fn serve(
     let control = control.map_or_else(|| place::socket_to_ask().path, Path::to_owned);
     let socket = status.map_or_else(|| place::status_socket(&control), Path::to_owned);
     UnixStream::connect(&socket).map_err(|error| {
-        let advice = "start the daemon, or name its [status] socket with --status-socket";
-        Failure::Usage(format!("cannot connect to {}: {error}; {advice}", socket.display()))
+        let advice = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                "join the socket's group, or set socket_mode of [status] in the daemon's \
+                 configuration"
+            }
+            _ => "start the daemon, or name its [status] socket with --status-socket",
+        };
+        let why = words::of(&error);
+        Failure::Usage(format!("cannot connect to {}: {why}; {advice}", socket.display()))
     })?;
     let failed = |error: io::Error| {
-        let advice = "give another --port, or none";
-        Failure::Usage(format!("cannot listen on 127.0.0.1:{port}: {error}; {advice}"))
+        let (why, advice) = (words::of(&error), "give another --port, or none");
+        Failure::Usage(format!("cannot listen on 127.0.0.1:{port}: {why}; {advice}"))
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(failed)?;
     let port = listener.local_addr().map_err(failed)?.port();
@@ -82,9 +90,10 @@ pub(super) fn serve(
 
 fn token() -> Result<String, Failure> {
     let mut bytes = [0; TOKEN_BYTES];
-    getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|error| {
+    getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|errno| {
+        let why = words::of(&errno.into());
         Failure::Usage(format!(
-            "the system gives no random bytes for the address: {error}; try again"
+            "the system gives no random bytes for the address: {why}; try again"
         ))
     })?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -96,11 +105,11 @@ impl Door {
         let head = head(&mut browser)?;
         browser.set_write_timeout(Some(ANSWER_DEADLINE))?;
         let Some((method, path)) = self.wanted(&head) else {
-            let advice = "open the address that \"l1ctl page\" printed";
+            let advice = "this address is not known here: open the one that \"l1ctl page\" printed";
             return refuse(&mut browser, "403 Forbidden", advice);
         };
         let Ok(mut daemon) = UnixStream::connect(&self.socket) else {
-            return refuse(&mut browser, "502 Bad Gateway", "the daemon does not run");
+            return refuse(&mut browser, "502 Bad Gateway", "the daemon does not answer: start it");
         };
         daemon.set_read_timeout(Some(ANSWER_DEADLINE))?;
         daemon.write_all(

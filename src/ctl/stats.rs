@@ -46,7 +46,7 @@ pub(super) fn watch(client: &Client, every: Duration, json: bool) -> Result<Exit
 
 /// The figures of the daemon.
 pub(super) fn parse(text: &str) -> Result<Snapshot, Failure> {
-    serde_json::from_value(admin::parse(text)?).map_err(|error| other_release("figures", &error))
+    serde_json::from_value(admin::parse(text)?).map_err(|_| other_release("figures"))
 }
 
 /// What has happened between two looks.

@@ -6,6 +6,7 @@ use super::{Admission, Origin, Peer, Replies};
 use l1d_wire::protocol::frame::HEADER_BYTES;
 use l1d_wire::protocol::{ErrorCode, Response};
 use l1d_wire::snapshot::{ClientFigures, Totals};
+use l1d_wire::words;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// A reply's buffer over this size is shrunk.
@@ -24,7 +25,9 @@ impl Replies for Peers {
             Ok(table) => self.reply_on_socket(origin, response, Some(table)),
             Err(error) => {
                 let message = format!(
-                    "the daemon cannot hand over the table: {error}; raise its limit of open files"
+                    "the daemon cannot hand over the table: {}; raise its limit on open files \
+                     (LimitNOFILE=)",
+                    words::of(&error)
                 );
                 let response = Response::Error { code: ErrorCode::Internal, message: &message };
                 self.reply_on_socket(origin, &response, None);

@@ -51,8 +51,8 @@ pub(super) fn check(rule: &Rule, flags: u32) -> Result<(), OwnedResponse> {
     }
     let message = format!(
         "a value with client flags ({flags}) would come back from Redis without them; set \
-         client_flags in the policy of prefix {:?} to \"frame\", \"never-fill-l2\" or \"ignore\"",
-        String::from_utf8_lossy(&rule.prefix),
+         client_flags of {} to \"frame\", \"never-fill-l2\" or \"ignore\"",
+        rule.name(),
     );
     Err(OwnedResponse::error(ErrorCode::Refused, message))
 }

@@ -168,8 +168,8 @@ impl Owner {
     fn too_large(&self, bytes: u64) -> OwnedResponse {
         let table_max = self.tables.current().writer().geometry().value_bytes_max();
         let message = format!(
-            "the value below has {bytes} bytes, the table takes {table_max}; read it from the \
-             tier, or raise value_bytes_max"
+            "the value in the tiers has {bytes} bytes, and the table takes {table_max}; read it \
+             there, or raise value_bytes_max of [table]"
         );
         OwnedResponse::error(ErrorCode::TooLarge, message)
     }
@@ -250,17 +250,16 @@ impl Owner {
                 self.counters.refused += 1;
                 self.tables.remove(&write.key, self.now_ns());
                 let message = format!(
-                    "{tier} refuses the value: {why}; the key's former value is gone as well"
+                    "{tier} refuses the value: {why}; the key's former value is gone as well: store \
+                     another"
                 );
                 OwnedResponse::error(ErrorCode::Refused, message)
             }
             Written::Unknown { tier, why } => {
                 self.counters.unknown_outcomes += 1;
                 self.tables.remove(&write.key, self.now_ns());
-                let message = format!(
-                    "{tier} may or may not take the write: {why}; read the key again before you \
-                     rely on it"
-                );
+                // The client adds what to do.
+                let message = format!("{tier} may or may not take the write: {why}");
                 OwnedResponse::error(ErrorCode::UnknownOutcome, message)
             }
         }

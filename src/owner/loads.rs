@@ -229,7 +229,7 @@ impl Owner {
             self.loads.retain(|_, load| load.is_filled || load.until > now);
         }
         if self.loads.count() >= LOADS_MAX {
-            let message = "too many keys are being loaded";
+            let message = "too many keys are being loaded at once";
             return OwnedResponse::error(ErrorCode::Busy, message);
         }
         let most = self.guard.quota().fetches.unwrap_or(FETCHES_OF_USER_MAX);
@@ -265,8 +265,8 @@ impl Owner {
         let load = self.loads.by_key.get_mut(set.key);
         let load = load.filter(|load| load.token == token && !load.is_filled && load.until > now);
         let Some(load) = load else {
-            let message = "the reservation has ended: its lease has run out, or the key was \
-                           changed meanwhile; the value was not stored";
+            let message = "the value was not stored, because its reservation has ended: the lease \
+                           has run out, or the key was changed meanwhile; load it again";
             let answer = OwnedResponse::error(ErrorCode::Refused, message);
             return self.groups.give(Waiter::Origin(origin), &answer, replies);
         };

@@ -210,10 +210,16 @@ fn counted(value: &[u8], by: i64) -> Result<i64, OwnedResponse> {
     let is_canonical = |number: &i64| Some(itoa::Buffer::new().format(*number)) == text;
     let number = text.and_then(|text| text.parse().ok()).filter(is_canonical);
     let number = number.ok_or_else(|| {
-        refused("nothing has changed: the value is not a number (a signed 64-bit decimal)")
+        refused(
+            "nothing has changed: the key's value is not a number (a signed 64-bit decimal); set \
+             one, or use another key",
+        )
     })?;
     i64::checked_add(number, by).ok_or_else(|| {
-        refused("nothing has changed: the result would not fit a signed 64-bit number")
+        refused(
+            "nothing has changed: the result would not fit a signed 64-bit number; set another \
+             number first, or use another key",
+        )
     })
 }
 

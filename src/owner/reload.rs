@@ -11,8 +11,9 @@ use crate::config::{Config, ConfigReader, changed_settings, rule_json};
 use crate::doors::{Origin, Replies};
 use crate::manager::Reloads;
 use crate::table::RuleChange;
-use l1d_wire::policy::{PolicySet, Rule};
+use l1d_wire::policy::{PolicySet, Rule, show_prefix};
 use l1d_wire::protocol::{ErrorCode, Response};
+use l1d_wire::words;
 use serde_json::{Value, json};
 
 /// Settings outside the policy that a reload applies, besides those of `[limits]`.
@@ -66,9 +67,10 @@ impl Owner {
         reloading.reloads.is_under_way = true;
         reloading.waiting.extend(origin);
         let begun = match &mut reloading.reader {
-            Some(reader) if reader.source().file.is_some() => {
-                reader.begin().map_err(|error| format!("no thread to read the file: {error}"))
-            }
+            Some(reader) if reader.source().file.is_some() => reader.begin().map_err(|error| {
+                let error = words::of(&error);
+                format!("no thread to read the file: {error}; raise the limit on threads")
+            }),
             _ => {
                 Err("the daemon was started without --config, so there is no file to read again; \
                       restart it with one"
@@ -90,7 +92,9 @@ impl Owner {
     }
 
     fn refuse_reload(&mut self, message: &str, replies: &mut dyn Replies) {
-        tracing::error!("the configuration was not reloaded, and nothing has changed: {message}");
+        for line in message.lines() {
+            tracing::error!("the configuration was not reloaded, and nothing has changed: {line}");
+        }
         let message = format!("nothing has changed: {message}");
         for origin in std::mem::take(&mut self.reloading.waiting) {
             let code = ErrorCode::Refused;
@@ -199,7 +203,7 @@ impl Owner {
         matching.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.len()));
         let show = |rule: &Rule| match rule.prefix.as_slice() {
             [] => "[defaults], which holds for all keys".to_owned(),
-            prefix => format!("{:?}", String::from_utf8_lossy(prefix)),
+            prefix => show_prefix(prefix),
         };
         json!({
             "rule": show(rule),

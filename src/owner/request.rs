@@ -194,13 +194,12 @@ impl Owner {
     pub(super) fn value_fits(&self, bytes: usize, rule: &Rule) -> Result<(), OwnedResponse> {
         let table_max = self.tables.current().writer().geometry().value_bytes_max() as usize;
         let message = if bytes > rule.value_bytes_max as usize {
-            format!(
-                "a value of {bytes} bytes; the policy of prefix {:?} allows {} (value_bytes_max)",
-                String::from_utf8_lossy(&rule.prefix),
-                rule.value_bytes_max
-            )
+            rule.too_large(bytes)
         } else if bytes > table_max && rule.scope == Scope::Host {
-            format!("a value of {bytes} bytes; the table takes {table_max} (value_bytes_max)")
+            format!(
+                "a value of {bytes} bytes is too large: the table takes {table_max}; store less, \
+                 or raise value_bytes_max of [table]"
+            )
         } else {
             return Ok(());
         };
@@ -286,7 +285,8 @@ impl Owner {
         }
         if value.len() > rule.value_bytes_max as usize {
             // It was accepted under an earlier policy.
-            let message = "the policy has changed: value_bytes_max is smaller now".to_owned();
+            let message = "the value is too large since the policy was reloaded: store less, or \
+                           raise value_bytes_max";
             return Err(OwnedResponse::error(ErrorCode::TooLarge, message));
         }
         let now_ns = self.now_ns();
@@ -312,8 +312,7 @@ pub(super) fn refusal(rule: &Rule, error: PutError) -> OwnedResponse {
         }
         PutError::Full(what) => what,
     };
-    let prefix = String::from_utf8_lossy(&rule.prefix);
-    let name = if rule.prefix.is_empty() { "[defaults]".into() } else { format!("`{prefix}`") };
+    let name = rule.name();
     let share = f64::from(rule.share_max_permille.unwrap_or_default()) / 10.0;
     let message = match what {
         _ if rule.evict != Evict::Never => format!(

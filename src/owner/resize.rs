@@ -96,7 +96,11 @@ impl Owner {
             None => plan.entry_bytes,
             Some(0) => match self.tables.current().mean_entry_bytes() {
                 Some(bytes) => bytes,
-                None => return refuse("the table has no entries to plan an index for", replies),
+                None => {
+                    let message = "the table has no entries to plan an index for; give their size \
+                                   with --average-entry-bytes, or try again when it has some";
+                    return refuse(message, replies);
+                }
             },
             Some(bytes) => bytes,
         };
@@ -125,7 +129,9 @@ impl Owner {
                     "half of the table's clock is over: it moves to a table with a new one"
                 );
             }
-            Err(error) => tracing::warn!(%error, "the table's clock cannot be renewed yet"),
+            Err(error) => {
+                tracing::warn!(%error, "the table's clock cannot be renewed yet; trying again");
+            }
         }
         self.resizing.renewed = Some(Instant::now());
     }
@@ -166,7 +172,13 @@ impl Owner {
                 );
             }
             Err(MoveError::SameShape { .. }) => {}
-            Err(error) => tracing::warn!(%error, "the index does not suit the entries"),
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    "the index does not suit the entries, and they cannot move to a better one; \
+                     trying again later"
+                );
+            }
         }
     }
 

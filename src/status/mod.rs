@@ -25,6 +25,7 @@ use crate::config::{StatusConfig, StatusSocket};
 use crate::listening_socket::{ListeningSocket, SocketError};
 use audience::Audience;
 use figures::Figures;
+use l1d_wire::words;
 use metrics::Metrics;
 use routes::Routes;
 use std::io;
@@ -53,8 +54,9 @@ pub enum StatusError {
     Socket(#[from] SocketError),
     /// The address cannot be had.
     #[error(
-        "cannot listen on {address} for status requests: {source}; give [status] listen another \
-         port, or remove it"
+        "cannot listen on {address} for status requests: {}; give [status] listen another port, or \
+         remove it",
+        words::of(source)
     )]
     Listen {
         /// The configured address.
@@ -63,7 +65,11 @@ pub enum StatusError {
         source: io::Error,
     },
     /// The system refused what the server needs.
-    #[error("cannot serve status requests: {0}; check this process's limits")]
+    #[error(
+        "cannot serve status requests: {}; check this process's limits on threads and open files \
+         (TasksMax=, LimitNOFILE=)",
+        words::of(.0)
+    )]
     System(#[from] io::Error),
 }
 
@@ -161,7 +167,8 @@ fn run(
         Ok::<_, io::Error>(())
     });
     if let Err(error) = started {
-        tracing::error!(%error, "status requests are not served");
+        let error = words::of(&error);
+        tracing::error!(error, "status requests are not served until the daemon is restarted");
     }
     // A request to the owner that is under way ends with its deadline.
     runtime.shutdown_background();

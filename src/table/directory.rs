@@ -5,6 +5,7 @@ use super::file::{FileError, FileOptions, TableFile, system};
 use super::pages::{self, Allocator};
 use crate::clock::boottime_ns;
 use l1d_wire::mapping::{Access, Mapping, hugetlb_page_bytes};
+use l1d_wire::words;
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, posix_fallocate, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, ftruncate, unlinkat};
@@ -57,19 +58,14 @@ impl Directory {
     pub fn open(path: &Path) -> Result<Directory, FileError> {
         if !path.exists() {
             let made = fs::DirBuilder::new();
-            made.create(path).map_err(|source| FileError::System {
-                what: "cannot make the directory",
-                path: path.into(),
-                source,
-                advice: "make it, owned by the daemon's user with mode 0755",
-            })?;
+            made.create(path).map_err(|source| cannot_make(path, source))?;
             fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
                 .map_err(|source| system("cannot set the mode of", path, source))?;
         }
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         let fd = open(path, flags, Mode::empty())
             .map_err(|source| system("cannot open the directory", path, source.into()))?;
-        let stat = fstat(&fd).map_err(|source| system("cannot stat", path, source.into()))?;
+        let stat = fstat(&fd).map_err(|source| system("cannot look at", path, source.into()))?;
         let refuse = |what: String| FileError::Directory {
             directory: path.into(),
             what,
@@ -145,15 +141,17 @@ impl Directory {
         let fd = match openat(&self.fd, TABLE, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(nix::Error::ENOENT) => return Ok(None),
-            Err(error) => return Err(format!("it cannot be opened: {error}")),
+            Err(error) => return Err(format!("it cannot be opened: {}", error.desc())),
         };
-        let stat = fstat(&fd).map_err(|error| error.to_string())?;
+        let stat =
+            fstat(&fd).map_err(|error| format!("it cannot be looked at: {}", error.desc()))?;
         sound(&stat)?;
         let bytes = u64::try_from(stat.st_size).unwrap_or(0);
         if bytes < HEADER_BYTES as u64 {
             return Err(format!("it has {bytes} bytes, less than a header"));
         }
-        let mapping = map(&fd, bytes).map_err(|error| error.to_string())?;
+        let mapping = map(&fd, bytes)
+            .map_err(|error| format!("it cannot be mapped: {}", words::of(&error)))?;
         // SAFETY: page-aligned and mapped for the whole of this function.
         let memory = unsafe { MappedMut::new(mapping.base()) };
         // SAFETY: the mapping has `bytes` bytes, more than a header.
@@ -291,6 +289,19 @@ impl Directory {
     pub(super) fn publish(&self) -> Result<(), FileError> {
         renameat(&self.fd, UNFINISHED, &self.fd, TABLE)
             .map_err(|source| system("cannot rename", &self.file(UNFINISHED), source.into()))
+    }
+}
+
+fn cannot_make(path: &Path, source: io::Error) -> FileError {
+    let what = "cannot make the directory";
+    match source.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound => FileError::System {
+            what,
+            path: path.into(),
+            source,
+            advice: "make it, owned by the daemon's user with mode 0755",
+        },
+        _ => system(what, path, source),
     }
 }
 

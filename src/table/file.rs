@@ -5,6 +5,8 @@ use super::pages::Allocator;
 use l1d_wire::mapping::Mapping;
 use l1d_wire::pages::Pages;
 use l1d_wire::policy::PolicySet;
+use l1d_wire::words;
+use nix::libc;
 use shm_layout::fault_point;
 use shm_layout::header::Identity;
 use shm_layout::{Geometry, LayoutError, MappedMut, Plan, Writer};
@@ -47,7 +49,7 @@ impl FileOptions {
 #[non_exhaustive]
 pub enum FileError {
     /// A system call failed.
-    #[error("{what} {path}: {source}; {advice}")]
+    #[error("{what} {path}: {}; {advice}", words::of(source))]
     System {
         /// The operation that failed.
         what: &'static str,
@@ -204,22 +206,32 @@ impl Opened {
     }
 }
 
+/// The system's refusal, with what to do about it.
 pub(super) fn system(what: &'static str, path: &Path, source: io::Error) -> FileError {
     let advice = match source.raw_os_error() {
-        Some(nix::libc::EACCES | nix::libc::EPERM) => "run as the user who owns it",
-        Some(nix::libc::ENOENT) => "make it first, or name another with --table-directory",
-        Some(nix::libc::EFBIG) => {
+        Some(libc::EACCES | libc::EPERM) => {
+            "run as the user who owns it, or name another directory with --table-directory"
+        }
+        Some(libc::ENOENT) => "make it first, or name another with --table-directory",
+        Some(libc::ENOTDIR | libc::ELOOP | libc::EEXIST) => {
+            "name a directory, and no symbolic link, with --table-directory"
+        }
+        Some(libc::EROFS) => {
+            "name a directory that can be written, on a tmpfs, with --table-directory"
+        }
+        Some(libc::EFBIG) => {
             "raise this process's limit on the size of files (ulimit -f, LimitFSIZE=), or set a \
              smaller table size"
         }
-        Some(nix::libc::ENOMEM) => {
+        Some(libc::ENOMEM) => {
             "raise this process's limit on address space (ulimit -v, LimitAS=), or set a smaller \
              table size"
         }
-        Some(nix::libc::EMFILE | nix::libc::ENFILE) => {
+        Some(libc::EAGAIN) => "raise the limit on threads (ulimit -u, TasksMax=)",
+        Some(libc::EMFILE | libc::ENFILE) => {
             "raise the limit on open files (ulimit -n, LimitNOFILE=)"
         }
-        _ => "see the system's message",
+        _ => "name another directory, on a tmpfs, with --table-directory",
     };
     FileError::System { what, path: path.into(), source, advice }
 }

@@ -12,7 +12,7 @@
 //!
 //! A number is given to another rule only after its floor was raised.
 
-use l1d_wire::policy::{PolicySet, RULES_MAX, Rule, Scope};
+use l1d_wire::policy::{PolicySet, RULES_MAX, Rule, Scope, rule_name};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
@@ -61,10 +61,7 @@ impl RuleChange {
 
 impl fmt::Display for RuleChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.prefix.as_slice() {
-            [] => write!(f, "[defaults]: ")?,
-            prefix => write!(f, "rule {:?}: ", String::from_utf8_lossy(prefix))?,
-        }
+        write!(f, "{}: ", rule_name(&self.prefix))?;
         match (self.kind, self.dropped.is_empty()) {
             (ChangeKind::New, _) => {
                 f.write_str("new; entries of its keys that another rule stored are dropped")

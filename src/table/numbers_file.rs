@@ -14,6 +14,7 @@
 
 use super::directory::Directory;
 use super::numbers::Numbered;
+use l1d_wire::words;
 use serde::{Deserialize, Serialize};
 
 /// Its content, as JSON.
@@ -48,10 +49,11 @@ impl NumbersFile {
             .map_err(std::io::Error::other)
             .and_then(|bytes| directory.write_numbers(&bytes));
         if let Err(error) = &written {
+            let error = words::of(error);
             tracing::warn!(
-                %error,
-                "the numbers of the policy's rules cannot be kept beside the table: after a \
-                 restart with another policy the table is empty"
+                error,
+                "the numbers of the policy's rules cannot be kept beside the table, which will be \
+                 empty after a restart with another policy: free space in its directory"
             );
         }
         written.is_ok()

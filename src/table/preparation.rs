@@ -9,6 +9,7 @@ use super::file::Opened;
 use super::pages::Allocator;
 use l1d_wire::mapping::Mapping;
 use l1d_wire::pages::Pages;
+use l1d_wire::words;
 use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 use shm_layout::Geometry;
@@ -172,7 +173,12 @@ impl State {
         match Running::begin(opened, geometry, usable) {
             Ok(running) => State::Running(running),
             Err(error) => {
-                tracing::warn!(%error, "no thread to allocate the rest of the table with");
+                let error = words::of(&error);
+                tracing::warn!(
+                    error,
+                    "no thread to allocate the rest of the table with; trying again: raise the \
+                     limit on threads (TasksMax=) if it stays"
+                );
                 State::Paused(Instant::now() + RETRY)
             }
         }

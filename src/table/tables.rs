@@ -104,7 +104,7 @@ impl Tables {
         fault_point!("adopt.serving");
         tables.current().writer().open_for_readers();
         if !fits && let Err(error) = tables.begin_move(&plan) {
-            tracing::warn!(%error, "the table keeps the shape that it was left in");
+            tracing::warn!(%error, "the table keeps the size and index that it was left with");
         }
         tables
     }

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
 
 use super::dial::Endpoint;
 
@@ -22,6 +22,20 @@ const USER: &str = "write it into the url: redis://USER@HOST:PORT";
 const SEVERAL_REDIS: &str = "Redis Cluster and Sentinel are not supported; give the address \
                              of one master, or of a proxy or virtual address in front of it";
 
+/// The library's reason, without its own names of kinds.
+fn unusable(error: &RedisError) -> String {
+    let text = error.to_string();
+    let why = match text.split(" - ").next().unwrap_or_default() {
+        "Redis URL did not parse" | "URL provided is not a redis URL" => "it is no URL of Redis",
+        "Missing hostname" => "it names no host",
+        "Missing path" => "it has no absolute path",
+        "Invalid database number" => "its database is no number",
+        "Invalid protocol version" => "its protocol is neither resp2 nor resp3",
+        other => other,
+    };
+    why.to_owned()
+}
+
 /// Keys that a section of a tier does not have because what they ask for is not supported, each
 /// with the reason.
 pub const UNSUPPORTED_L2_KEYS: &[(&str, &str)] = &[
@@ -30,6 +44,9 @@ pub const UNSUPPORTED_L2_KEYS: &[(&str, &str)] = &[
     ("username", SASL),
     ("user", SASL),
     ("password", SASL),
+    ("password_file", SASL),
+    ("password_credential", SASL),
+    ("password_env", SASL),
     ("sasl", SASL),
     ("tls", TLS),
 ];
@@ -67,22 +84,22 @@ pub(super) fn parse_address(address: &str) -> Result<Endpoint, String> {
     }
     if let Some((scheme, _)) = address.split_once("://") {
         let is_tls = scheme.ends_with('s') || scheme.contains("tls") || scheme.contains("ssl");
-        return Err(if is_tls { TLS } else { "is a URL, not host:port" }.to_owned());
+        return Err(if is_tls { TLS } else { "it is a URL, not host:port" }.to_owned());
     }
     if address.contains('@') {
         return Err(SASL.to_owned());
     }
-    tcp(address).ok_or_else(|| "is not host:port or unix:/path".to_owned())
+    tcp(address).ok_or_else(|| "it is not host:port or unix:/path".to_owned())
 }
 
 fn unix(path: &str) -> Result<PathBuf, String> {
     if !Path::new(path).is_absolute() || path.contains('\0') {
-        return Err("has no absolute path after unix:".to_owned());
+        return Err("it has no absolute path after unix:".to_owned());
     }
     if path.len() > SOCKET_BYTES_MAX {
         let bytes = path.len();
         return Err(format!(
-            "has a path of {bytes} bytes; a socket's has {SOCKET_BYTES_MAX} at most"
+            "its path has {bytes} bytes, and a socket's has {SOCKET_BYTES_MAX} at most"
         ));
     }
     Ok(path.into())
@@ -115,7 +132,7 @@ pub fn parse_url(url: &str) -> Result<ConnectionInfo, String> {
     if is_several || servers.contains(',') {
         return Err(SEVERAL_REDIS.to_owned());
     }
-    let server = url.into_connection_info().map_err(|error| error.to_string())?;
+    let server = url.into_connection_info().map_err(|error| unusable(&error))?;
     match server.addr() {
         ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => Ok(server),
         _ => Err(TLS.to_owned()),

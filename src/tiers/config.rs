@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Tier;
+use l1d_wire::words;
 
 /// The configured tiers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +92,10 @@ pub enum TiersError {
     #[error("the deadline of {0} is zero; write for example \"50ms\"")]
     Deadline(Tier),
     /// The system refused a descriptor.
-    #[error("cannot prepare the tiers: {0}; check the limit on open files")]
+    #[error(
+        "cannot prepare the tiers: {}; raise the limit on open files (LimitNOFILE=)",
+        words::of(.0)
+    )]
     System(#[from] std::io::Error),
 }
 

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use super::request::{Answer, Ask, Reply};
 use super::{Fetched, Operate, Operated, Tier};
 
+/// Why a tier's answer of another kind counts as none.
+pub const NOT_ASKED: &str = "it answered what was not asked";
+
 /// A job and the answer that it waits for.
 #[derive(Debug)]
 pub enum Step {
@@ -147,6 +150,6 @@ pub fn fetched(tier: Tier, reply: Reply) -> Fetched {
         | Answer::Unique { .. }
         | Answer::Operated(_)
         | Answer::AskAgain(_)
-        | Answer::Faulty(_) => Fetched::Failed { tier, why: "answered something else".into() },
+        | Answer::Faulty(_) => Fetched::Failed { tier, why: NOT_ASKED.into() },
     }
 }

@@ -292,7 +292,7 @@ impl Memcached {
         let before = out.len();
         if let Err(error) = command.encode_into(out) {
             out.truncate(before);
-            return Err(format!("cannot encode a request: {error}"));
+            return Err(format!("the request cannot be sent to memcached: {error}"));
         }
         self.next_opaque = self.next_opaque.wrapping_add(1);
         Ok(())
@@ -389,6 +389,11 @@ fn out_of_order() -> Failure {
     Failure::broken("answers came out of order")
 }
 
+/// An answer that the request cannot have, as it stood on the wire.
+fn unexpected(code: ReturnCode) -> Failure {
+    Failure::broken(format!("unexpected answer {}", format!("{code:?}").to_uppercase()))
+}
+
 fn answer(request: &Request, header: &Header, value: Option<Arc<[u8]>>) -> Result<Answer, Failure> {
     match (&request.ask, header.rc) {
         (Ask::Get, ReturnCode::En) => Ok(Answer::Miss { absent: true }),
@@ -417,7 +422,7 @@ fn answer(request: &Request, header: &Header, value: Option<Arc<[u8]>>) -> Resul
         (Ask::GetUnique, ReturnCode::En | ReturnCode::Va) => operations::unique(header, value),
         (Ask::Operate(operate), code) => operations::operated(operate, code, header, value),
         (Ask::Condition { .. }, code) => operations::conditioned(code, value),
-        (_, other) => Err(Failure::broken(format!("unexpected answer {other:?}"))),
+        (_, other) => Err(unexpected(other)),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod commands;
 mod markdown;
+mod messages;
 
 use l1d::config::Config;
 use markdown::Document;
@@ -106,6 +107,23 @@ fn each_command_is_one_that_the_command_line_knows() {
     }
     none(&faults);
     assert!(checked > 100, "{checked} commands");
+}
+
+/// The hazard: somebody looks for the message that a program has shown, and does not find it.
+#[test]
+fn each_message_that_is_quoted_is_one_that_a_program_says() {
+    let said = messages::Said::by_sources(root());
+    let (mut faults, mut checked) = (Vec::new(), 0);
+    for chapter in chapters() {
+        for (line, clause) in messages::quoted(&chapter) {
+            checked += 1;
+            if !said.has(&clause) {
+                faults.push(format!("{}: nothing says {clause:?}", chapter.at(line)));
+            }
+        }
+    }
+    none(&faults);
+    assert!(checked > 10, "{checked} messages");
 }
 
 /// The hazard: a file or a heading that was renamed.

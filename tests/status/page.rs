@@ -43,7 +43,7 @@ fn a_browser_that_was_given_the_address_sees_what_readers_see() {
     }
     drop(daemon);
     let gone = get(&format!("/{token}"), address);
-    assert_eq!((gone.status, gone.body.as_str()), (502, "the daemon does not run"));
+    assert_eq!((gone.status, gone.body.as_str()), (502, "the daemon does not answer: start it"));
     child.kill().unwrap();
     child.wait().unwrap();
 }

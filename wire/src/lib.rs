@@ -9,6 +9,7 @@
 //! | [`pages`] | the page sizes that a mapping got, as the kernel reports them |
 //! | [`snapshot`] | what the daemon tells of itself |
 //! | [`place`] | where socket and table are if nobody says so |
+//! | [`words`] | errors of the system, for people |
 //!
 //! This crate opens no socket, starts no thread and keeps no state. Clients in other languages can
 //! build on it without the Rust client.
@@ -21,3 +22,4 @@ pub mod policy;
 pub mod populate;
 pub mod protocol;
 pub mod snapshot;
+pub mod words;

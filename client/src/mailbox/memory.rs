@@ -35,16 +35,18 @@ pub(super) fn map(file: &OwnedFd, bytes: u64) -> Result<(Mailbox<MappedMut>, Mma
 /// The reason not to trust `file`, if there is one.
 fn check(file: &OwnedFd, bytes: u64) -> Result<(), String> {
     if bytes != SHAPE.bytes() as u64 {
-        return Err(format!("a mailbox of {bytes} bytes; {} are right", SHAPE.bytes()));
+        let right = SHAPE.bytes();
+        return Err(format!("its mailbox is said to have {bytes} bytes, not {right}"));
     }
-    let found = fstat(file).map_err(|errno| format!("fstat: {}", errno.desc()))?;
+    let found = fstat(file)
+        .map_err(|errno| format!("the size of its mailbox cannot be read: {}", errno.desc()))?;
     if u64::try_from(found.st_size) != Ok(bytes) {
-        return Err(format!("the mailbox's file has {} bytes, not {bytes}", found.st_size));
+        return Err(format!("its mailbox has {} bytes, not {bytes}", found.st_size));
     }
     let seals = fcntl(file, FcntlArg::F_GET_SEALS)
-        .map_err(|errno| format!("reading the mailbox's seals: {}", errno.desc()))?;
+        .map_err(|errno| format!("the seals of its mailbox cannot be read: {}", errno.desc()))?;
     if !SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK) {
-        return Err("the mailbox's file can shrink; it must be sealed".to_owned());
+        return Err("its mailbox can shrink, because it is not sealed".to_owned());
     }
     Ok(())
 }

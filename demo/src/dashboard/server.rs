@@ -1,6 +1,7 @@
 //! A small HTTP server on loopback, for the page and its figures.
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
+use l1d_wire::words;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -45,8 +46,9 @@ impl Server {
     /// # Errors
     /// The port is taken, or the system refuses.
     pub fn start(port: u16) -> Result<Server> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).with_context(|| {
-            format!("cannot serve the page on 127.0.0.1:{port}; name another --page-port")
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| {
+            let why = words::of(&error);
+            anyhow!("cannot serve the page on 127.0.0.1:{port}: {why}; name another --page-port")
         })?;
         let address = listener.local_addr()?;
         let figures = Arc::new(Mutex::new(Arc::from("{}")));
@@ -147,7 +149,9 @@ fn answer<'a>(
     let host = parsed.headers.iter().find(|header| header.name.eq_ignore_ascii_case("host"));
     let own = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
     if !host.is_some_and(|host| own.iter().any(|own| own.as_bytes() == host.value)) {
-        return ("403 Forbidden", TEXT, "the Host header does not name this port of 127.0.0.1\n");
+        let why = "the Host header does not name this port of 127.0.0.1: open the address that the \
+                   demo has printed\n";
+        return ("403 Forbidden", TEXT, why);
     }
     match (parsed.method, parsed.path) {
         (Some("GET"), Some("/")) => ("200 OK", "text/html; charset=utf-8", PAGE),

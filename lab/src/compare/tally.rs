@@ -3,6 +3,7 @@
 use super::store::Level;
 use crate::times::{Times, nanoseconds};
 use anyhow::Result;
+use l1d_wire::words;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ impl Tally {
     /// Counts a failure.
     pub fn failed(&mut self, error: &anyhow::Error) {
         self.errors += 1;
-        self.last_error = Some(format!("{error:#}"));
+        self.last_error = Some(words::chain(error.as_ref()));
     }
 
     /// Adds another process's counts.

@@ -6,6 +6,7 @@ use crate::process::say;
 use crate::times::Times;
 use anyhow::{Context, Result};
 use l1d::clock::monotonic_ns;
+use l1d_wire::words;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -75,7 +76,8 @@ pub fn run(options: &ProxyOptions) -> Result<()> {
     let _ = rustix::process::setpriority_process(None, -20);
     std::thread::spawn(move || {
         if let Err(error) = carrier.carry() {
-            l1d::cli::print_error(format_args!("l1d-lab: the proxy: {error:#}"));
+            let why = words::chain(error.as_ref());
+            l1d::cli::print_error(format_args!("l1d-lab: the proxy: {why}"));
             std::process::exit(4);
         }
     });

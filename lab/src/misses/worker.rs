@@ -7,6 +7,7 @@ use crate::process::{READY, say};
 use crate::times::{Times, nanoseconds};
 use anyhow::{Context, Result, ensure};
 use l1d::clock::monotonic_ns;
+use l1d_wire::words;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::PathBuf;
@@ -129,7 +130,7 @@ impl Worker {
                 }
                 Err(error) if failures < FAILURES_MAX => {
                     (done.errors, failures) = (done.errors + 1, failures + 1);
-                    done.last_error = Some(format!("{error:#}"));
+                    done.last_error = Some(words::chain(error.as_ref()));
                 }
                 Err(error) => return Err(error),
             }

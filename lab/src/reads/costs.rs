@@ -17,6 +17,7 @@ use anyhow::{Context, Result, ensure};
 use l1d_instructions::callgrind;
 use l1d_instructions::served::Served;
 use l1d_instructions::steps::{self, Steps, names};
+use l1d_wire::words;
 use serde::Serialize;
 use shm_layout::entry::{ENTRY_HEADER_BYTES, NEVER};
 use shm_layout::{Entry, Plan, TableHasher};
@@ -156,7 +157,7 @@ fn measure(options: &ReadOptions) -> Result<Report> {
     progress.say("counting instructions");
     let (instructions, without_instructions) = match instructions() {
         Ok(instructions) => (instructions, None),
-        Err(error) => (BTreeMap::new(), Some(format!("{error:#}"))),
+        Err(error) => (BTreeMap::new(), Some(words::chain(error.as_ref()))),
     };
     let (mut rows, mut load) = (Vec::new(), 0.0);
     let workloads = options.workloads_or(&[

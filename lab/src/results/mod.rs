@@ -19,6 +19,7 @@ use crate::interrupt;
 use crate::machine::Machine;
 use anyhow::{Context, Result, bail};
 use experiments::{EXPERIMENTS, Experiment, Traces};
+use l1d_wire::words;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -97,9 +98,10 @@ pub fn results(options: &ResultsOptions) -> Result<()> {
             ));
             if let Err(error) = run(experiment, options, &plots) {
                 interrupt::hold_if_interrupted();
-                l1d::cli::print_error(format_args!("l1d-lab: {}: {error:#}", experiment.name));
+                let why = words::chain(error.as_ref());
+                l1d::cli::print_error(format_args!("l1d-lab: {}: {why}", experiment.name));
                 let told = options.keep.join(format!("{}.failed", experiment.name));
-                std::fs::write(&told, format!("{error:#}"))?;
+                std::fs::write(&told, why)?;
             }
         }
     }

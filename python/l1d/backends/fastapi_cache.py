@@ -78,7 +78,8 @@ class L1dBackend(Backend):
         if namespace:
             if namespace.count(":") >= _LEVELS:
                 raise ValueError(
-                    f"only the first {_LEVELS} parts of a namespace can be cleared: {namespace!r}"
+                    f"{namespace!r} cannot be cleared, only the first {_LEVELS} parts of a namespace"
+                    " can: clear those"
                 )
             yield from self._store.clear(namespace, f"{namespace}:")
             return 0

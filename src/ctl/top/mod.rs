@@ -16,10 +16,11 @@ mod view;
 use super::Failure;
 use crate::signals::{ProcessSignals, Signals};
 use l1d_client::Client;
+use l1d_wire::words;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use source::Source;
-use std::io::{IsTerminal, stdin, stdout};
+use std::io::{self, IsTerminal, stdin, stdout};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -40,6 +41,14 @@ pub(super) fn run(client: &Client, every: Duration, json: bool) -> Result<ExitCo
                        `l1ctl stats --watch`";
         return Err(Failure::Usage(message.to_owned()));
     }
+    live(client, every).map_err(|error| {
+        let why = words::of(&error);
+        Failure::Usage(format!("cannot show the live view: {why}; use `l1ctl stats --watch`"))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn live(client: &Client, every: Duration) -> io::Result<()> {
     // Before the thread is started, which inherits that.
     let signals = ProcessSignals::block()?;
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
@@ -49,9 +58,7 @@ pub(super) fn run(client: &Client, every: Duration, json: bool) -> Result<ExitCo
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, &mut view, &source, &signals);
     let restored = ratatui::try_restore();
-    shown?;
-    restored?;
-    Ok(ExitCode::SUCCESS)
+    shown.and(restored)
 }
 
 fn show(
@@ -59,7 +66,7 @@ fn show(
     view: &mut View,
     source: &Source,
     signals: &ProcessSignals,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     loop {
         while let Some(answer) = source.take() {
             view.take(answer, Instant::now());

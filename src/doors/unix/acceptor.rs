@@ -6,6 +6,7 @@ use super::rights::{self, Closer};
 use crate::access::Grant;
 use crate::reactor::{Interest, Reactor, Token};
 use l1d_wire::protocol::{ErrorCode, Response};
+use l1d_wire::words;
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::fs::File;
@@ -199,7 +200,12 @@ impl<'a> Acceptor<'a> {
 
     /// Stops accepting for a moment: the loop must not spin on a listener that stays readable.
     fn pause(&mut self, reactor: &Reactor, error: &io::Error, now: Instant) {
-        tracing::warn!(%error, "cannot accept connections; trying again soon");
+        let error = words::of(error);
+        tracing::warn!(
+            error,
+            "cannot accept connections; trying again soon: raise the limit on open files \
+             (LimitNOFILE=) if it stays"
+        );
         if self.reserve.is_none() {
             self.reserve = spare_descriptor().ok();
         }

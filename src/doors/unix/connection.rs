@@ -13,6 +13,7 @@ use crate::reactor::Interest;
 use l1d_wire::protocol::version::PROTOCOL_OLDEST;
 use l1d_wire::protocol::{Attached, EncodeError, ErrorCode, Response};
 use l1d_wire::snapshot::{ClientFigures, Figures, percent};
+use l1d_wire::words;
 use nix::sys::socket::{MsgFlags, send};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -198,9 +199,11 @@ impl Connection {
                     return Ok(());
                 }
                 Err(error) => {
+                    let error = words::of(&error);
                     tracing::warn!(
-                        %error,
-                        "cannot make a mailbox for a client, which uses the socket instead"
+                        error,
+                        "cannot make a mailbox for a client, which uses the slower socket instead: \
+                         raise the daemon's limits on open files and memory"
                     );
                 }
             }

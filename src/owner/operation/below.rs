@@ -179,13 +179,13 @@ impl Owner {
         if operating.operation == Operation::GetAndTouch {
             self.tables.remove(&write.key, self.now_ns());
             return too_large(format!(
-                "the value has the new life; it has {bytes} bytes, more than can be read through \
-                 l1d (value_bytes_max)"
+                "the value has the new life; its {bytes} bytes are more than can be read through \
+                 l1d: read it in the tier, or raise value_bytes_max"
             ));
         }
         too_large(format!(
-            "nothing has changed: a value of {bytes} bytes is more than the policy or the table \
-             allows (value_bytes_max)"
+            "nothing has changed: a value of {bytes} bytes is more than its rule or the table \
+             allows; store less, or raise value_bytes_max"
         ))
     }
 

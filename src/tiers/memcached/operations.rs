@@ -17,7 +17,7 @@ use l1d_wire::protocol::NotChanged;
 use memcache::exp::{MetaCommand, MetaOp, ReturnCode};
 
 use super::header::Header;
-use super::store;
+use super::{store, unexpected};
 use crate::tiers::health::Failure;
 use crate::tiers::request::Answer;
 use crate::tiers::ttl;
@@ -128,7 +128,7 @@ pub fn operated(
         (_, ReturnCode::Hd) => Operated::DONE,
         (Operation::Add { .. }, ReturnCode::Ns) => Operated::NotChanged(NotChanged::Exists),
         (_, ReturnCode::Ns | ReturnCode::En) => Operated::NotChanged(NotChanged::Absent),
-        (_, other) => return Err(Failure::broken(format!("unexpected answer {other:?}"))),
+        (_, other) => return Err(unexpected(other)),
     };
     Ok(Answer::Operated(operated))
 }
@@ -142,7 +142,7 @@ pub fn conditioned(code: ReturnCode, value: Option<Arc<[u8]>>) -> Result<Answer,
         ReturnCode::Ex | ReturnCode::Nf | ReturnCode::Ns => {
             Ok(Answer::Operated(Operated::NotChanged(NotChanged::Conflict)))
         }
-        other => Err(Failure::broken(format!("unexpected answer {other:?}"))),
+        other => Err(unexpected(other)),
     }
 }
 

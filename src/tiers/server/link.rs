@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use l1d_wire::words;
+
 use super::{Probe, Replies, Server, changes};
 use crate::reactor::{Interest, Token};
 use crate::tiers::connection::{Connection, Content, Protocol, State};
@@ -84,7 +86,8 @@ impl<P: Protocol> Server<P> {
         replies: &mut Replies,
     ) {
         self.link = Link::Down;
-        let failure = Failure::broken(format!("cannot connect to {}: {error}", self.endpoint));
+        let why = words::of(&error);
+        let failure = Failure::broken(format!("cannot connect to {}: {why}", self.endpoint));
         self.failed_to_connect(began, &failure, replies);
     }
 

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use l1d_wire::snapshot::TierStats;
+use l1d_wire::words;
 
 use former::{FORMERS_MAX, Former};
 use link::Link;
@@ -261,7 +262,7 @@ impl<P: Protocol> Server<P> {
 }
 
 fn broken(error: &io::Error) -> Failure {
-    Failure::broken(format!("connection failed: {error}"))
+    Failure::broken(format!("connection failed: {}", words::of(error)))
 }
 
 /// The number of changes among `asked`.

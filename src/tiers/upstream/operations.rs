@@ -11,7 +11,7 @@ use l1d_wire::protocol::NotChanged;
 
 use super::Upstream;
 use super::writes::in_doubt;
-use crate::tiers::jobs::{Examine, Step, Taken};
+use crate::tiers::jobs::{Examine, NOT_ASKED, Step, Taken};
 use crate::tiers::memcached;
 use crate::tiers::request::{Answer, Ask, Reply, Request};
 use crate::tiers::{Operate, Operated, Operation, Tier, Written};
@@ -76,12 +76,7 @@ impl Upstream {
             Answer::Operated(operated) => operated,
             Answer::Unanswered(why) => return self.unknown(id, (&key, has_copy), tier, why),
             _ => {
-                return self.unknown(
-                    id,
-                    (&key, has_copy),
-                    tier,
-                    "it answered something else".into(),
-                );
+                return self.unknown(id, (&key, has_copy), tier, NOT_ASKED.into());
             }
         };
         // Where the record does not hold what was expected, the copy may be to blame.
@@ -142,14 +137,14 @@ impl Upstream {
                 return self.written(id, Written::NotApplied { tier, why });
             }
             _ => {
-                let why = "it answered something else".into();
+                let why = NOT_ASKED.into();
                 return self.written(id, Written::NotApplied { tier, why });
             }
         };
         match (next, unique) {
             // Disabled there, as by `memcached -C`.
             (Next::Then(_), Some(0)) => {
-                let why = "memcached must run with CAS (without -C) for this operation".to_owned();
+                let why = "start memcached with CAS (without -C) for this operation".to_owned();
                 let operated = Operated::Refused(why);
                 self.written(id, Written::Operated { tier, operated, degraded: false });
             }
@@ -197,7 +192,7 @@ impl Upstream {
             Answer::Refused(why) => Written::Refused { tier, why },
             Answer::NotSent(why) => Written::NotApplied { tier, why },
             Answer::Unanswered(why) => Written::Unknown { tier, why },
-            _ => Written::Unknown { tier, why: "it answered something else".into() },
+            _ => Written::Unknown { tier, why: NOT_ASKED.into() },
         };
         self.written(id, outcome);
     }
@@ -257,7 +252,8 @@ fn next_of_none(operate: &Operate) -> Next {
     }
 }
 
-const NEGATIVE: &str = "memcached's counters are not negative";
+const NEGATIVE: &str = "memcached's counters are never negative: begin with a larger number, or \
+                        subtract less";
 
 /// The counter in `value` after `by` was added. memcached leaves spaces after one that became
 /// shorter.
@@ -266,8 +262,12 @@ fn counted(value: &[u8], by: i64) -> Result<i64, &'static str> {
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(digits).ok().filter(|_| is_number);
     let number: i64 = number.and_then(|digits| digits.parse().ok()).ok_or(
-        "the value is not a number (an unsigned decimal that fits a signed 64-bit number)",
+        "the value is not a number (an unsigned decimal that fits a signed 64-bit number); set \
+         one, or use another key",
     )?;
-    let sum = number.checked_add(by).ok_or("the result would not fit a signed 64-bit number")?;
+    let sum = number.checked_add(by).ok_or(
+        "the result would not fit a signed 64-bit number; set another number first, or use another \
+         key",
+    )?;
     if sum < 0 { Err(NEGATIVE) } else { Ok(sum) }
 }

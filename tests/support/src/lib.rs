@@ -2,6 +2,7 @@
 
 pub mod daemon;
 pub mod history;
+pub mod literals;
 pub mod posted;
 pub mod proxy;
 pub mod random;

@@ -105,6 +105,44 @@ pub struct Rule {
     pub client_flags: ClientFlags,
 }
 
+impl Rule {
+    /// What people call it: `[defaults]`, or the rule with its prefix.
+    #[must_use]
+    pub fn name(&self) -> String {
+        rule_name(&self.prefix)
+    }
+
+    /// Why a value of `bytes` bytes, more than the rule allows, is refused.
+    #[must_use]
+    pub fn too_large(&self, bytes: usize) -> String {
+        format!(
+            "a value of {bytes} bytes is too large: {} allows {}; store less, or raise its \
+             value_bytes_max",
+            self.name(),
+            self.value_bytes_max
+        )
+    }
+}
+
+/// What people call the rule of this prefix; the empty one is that of `[defaults]`.
+#[must_use]
+pub fn rule_name(prefix: &[u8]) -> String {
+    if prefix.is_empty() {
+        "[defaults]".to_owned()
+    } else {
+        format!("rule {}", show_prefix(prefix))
+    }
+}
+
+/// The prefix in quotes if it is text, else in hexadecimal digits.
+#[must_use]
+pub fn show_prefix(prefix: &[u8]) -> String {
+    match std::str::from_utf8(prefix) {
+        Ok(text) => format!("{text:?}"),
+        Err(_) => format!("hex {}", prefix.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+    }
+}
+
 impl Default for Rule {
     /// The rule where nothing is configured: rule 0, scope host, written through, 30 s in L1,
     /// five minutes in L2, forever in L3, absences remembered for a second, values up to 1 MiB, no
