@@ -1,6 +1,9 @@
 //! Many processes on one host with one daemon: they share fetched and written values, a fork harms
 //! no process, and only clients that need a failed tier notice it.
 
+#[path = "many_processes/forks.rs"]
+mod forks;
+
 use l1d_client::WriteMode;
 use l1d_client::{Client, Error, SetOptions, Source};
 use l1d_wire::snapshot::Snapshot;

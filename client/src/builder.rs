@@ -166,8 +166,10 @@ impl ClientBuilder {
     ///
     /// For bindings to languages in which a signal raises an exception. No lock of the client is
     /// held while it runs. It may use the client; what needs the connection that the interrupted
-    /// call is using or making fails at its deadline. Waits that hold locks are not interrupted,
-    /// and take no longer than [`attach_deadline`](Self::attach_deadline).
+    /// call is using or making fails at its deadline. It may fork: in the child the call fails,
+    /// with [`Error::System`], or [`Error::UnknownOutcome`] if a write was sent, and the answer is
+    /// the parent's. Waits that hold locks are not interrupted, and take no longer than
+    /// [`attach_deadline`](Self::attach_deadline).
     ///
     /// ```no_run
     /// use std::sync::atomic::{AtomicBool, Ordering};

@@ -286,7 +286,8 @@ impl Connection {
     /// The failure of a reply of which no more comes.
     fn cut_off(&self, reason: Reason) -> Failure {
         match (self.filled, reason) {
-            (0, reason) | (_, reason @ (Reason::Deadline | Reason::Interrupted)) => {
+            (0, reason)
+            | (_, reason @ (Reason::Deadline | Reason::Interrupted | Reason::Forked)) => {
                 Failure::NoReply(reason)
             }
             (_, reason) => Failure::BadReply(format!("a reply was cut off: {reason}")),

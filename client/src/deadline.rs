@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::failure::Reason;
 use crate::interrupt::{Interrupt, SLICE};
+use crate::sentinel::ProcessMark;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::BorrowedFd;
@@ -14,13 +15,16 @@ pub(crate) struct Deadline {
     end: Option<Instant>,
     after: Duration,
     interrupt: Interrupt,
+    /// Whose call this is: what asks the program, or handles the signal, may fork.
+    process: ProcessMark,
 }
 
 impl Deadline {
     /// `after` from now; a duration that no clock can hold never ends.
     pub(crate) fn after(after: Duration) -> Deadline {
         let interrupt = Interrupt::default();
-        Deadline { end: Instant::now().checked_add(after), after, interrupt }
+        let (end, process) = (Instant::now().checked_add(after), ProcessMark::own());
+        Deadline { end, after, interrupt, process }
     }
 
     /// The same, for a call that this may end.
@@ -30,7 +34,7 @@ impl Deadline {
 
     /// The earlier of this one and `after` from now.
     pub(crate) fn at_most(&self, after: Duration) -> Deadline {
-        let other = Deadline::after(after);
+        let other = Deadline { process: self.process, ..Deadline::after(after) };
         match (self.end, other.end) {
             (Some(ours), Some(theirs)) if ours <= theirs => self.clone(),
             (_, Some(_)) => other.with_interrupt(&self.interrupt),
@@ -58,10 +62,14 @@ impl Deadline {
         if self.may_be_interrupted() { remaining.min(SLICE) } else { remaining }
     }
 
-    /// After a signal, and after each slice of a wait: fails if the program ends the call. Call it
-    /// without holding a lock.
+    /// After a signal, and after each slice of a wait: fails if the program ends the call, and in a
+    /// child that it has forked meanwhile. Call it without holding a lock.
     pub(crate) fn go_on(&self) -> Result<(), Reason> {
-        if self.interrupt.ends_call() { Err(Reason::Interrupted) } else { Ok(()) }
+        match self.interrupt.ends_call() {
+            _ if !self.process.is_own() => Err(Reason::Forked),
+            true => Err(Reason::Interrupted),
+            false => Ok(()),
+        }
     }
 
     /// The time left; zero when it has passed.

@@ -38,6 +38,8 @@ pub(crate) enum Reason {
     Closed,
     /// A signal came, and the program ended the call.
     Interrupted,
+    /// The call is the parent's of this process, which was forked meanwhile.
+    Forked,
     /// The daemon dropped the rest of a reply, because this process took it too slowly.
     Dropped,
 }
@@ -78,7 +80,7 @@ impl Failure {
 impl Reason {
     /// There is no time for another attempt, or no wish.
     fn ends_call(&self) -> bool {
-        matches!(self, Reason::Deadline | Reason::Interrupted)
+        matches!(self, Reason::Deadline | Reason::Interrupted | Reason::Forked)
     }
 
     /// The error of a daemon at `socket` that cannot be reached.
@@ -88,6 +90,11 @@ impl Reason {
                 errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS),
             ) => Error::system("connecting to the daemon", errno),
             Reason::Interrupted => Error::Interrupted,
+            reason @ Reason::Forked => Error::System {
+                what: "waiting in a forked child",
+                reason: format!("{reason}: {}", reason.advice()),
+                source: None,
+            },
             reason => Error::Unavailable {
                 socket: socket.to_owned(),
                 reason: format!("{reason}; {}", reason.advice()),
@@ -108,6 +115,7 @@ impl Reason {
             }
             Reason::Dropped => "take answers sooner, or ask for less at once",
             Reason::Interrupted => "make the call again if the answer is still wanted",
+            Reason::Forked => "ask again",
             Reason::System(Errno::ENOENT | Errno::ENOTDIR | Errno::ECONNREFUSED) => {
                 "start it, or check the socket's path (L1D_SOCKET)"
             }
@@ -124,7 +132,11 @@ impl Reason {
     fn cause(&self) -> Option<Cause> {
         match self {
             Reason::System(errno) => Some(Cause::of(io::Error::from(*errno))),
-            Reason::Deadline | Reason::Closed | Reason::Interrupted | Reason::Dropped => None,
+            Reason::Deadline
+            | Reason::Closed
+            | Reason::Interrupted
+            | Reason::Forked
+            | Reason::Dropped => None,
         }
     }
 }
@@ -142,6 +154,9 @@ impl fmt::Display for Reason {
             Reason::System(errno) => f.write_str(errno.desc()),
             Reason::Closed => f.write_str("the daemon closed the connection"),
             Reason::Interrupted => f.write_str("a signal interrupted the wait for the answer"),
+            Reason::Forked => {
+                f.write_str("only the parent process, which made the request, gets its answer")
+            }
             Reason::Dropped => {
                 f.write_str("the daemon dropped an answer that was not taken in time")
             }

@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::failure::Intent;
+use crate::failure::{Intent, Reason};
 use crate::reply::unexpected;
 use crate::shared::{Patience, Shared};
 use crate::value::{Lookup, Meta, SetOptions, Source, Stored, Value};
@@ -246,7 +246,7 @@ impl Client {
                     return Ok(Reservation::Found(value));
                 }
             }
-            wait.go_on()?;
+            wait.go_on().map_err(|reason| reason.into_error(self.shared.socket()))?;
         }
     }
 
@@ -382,8 +382,8 @@ impl Wait {
 
     /// Fails if a signal came and the program ends the call. (A sleep goes on after a signal, so
     /// this is called after each pause, which is short.)
-    fn go_on(&self) -> Result<(), Error> {
-        self.end.go_on().map_err(|_| Error::Interrupted)
+    fn go_on(&self) -> Result<(), Reason> {
+        self.end.go_on()
     }
 
     /// How long to pause before the daemon is asked again.

@@ -3,6 +3,8 @@
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::mailbox::ClientEnd;
+use crate::sentinel::ProcessMark;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
@@ -68,6 +70,7 @@ impl MailboxPlace {
     pub(crate) fn get_or_open(
         &self,
         deadline: &Deadline,
+        socket: &Path,
         open: impl FnOnce() -> Result<(), Error>,
     ) -> Option<Result<Option<Arc<ClientEnd>>, Error>> {
         loop {
@@ -81,7 +84,7 @@ impl MailboxPlace {
             if !*is_opening {
                 *is_opening = true;
                 drop(is_opening);
-                let opening = Opening(self);
+                let opening = Opening { place: self, process: ProcessMark::own() };
                 let opened = open();
                 drop(opening);
                 return Some(opened.map(|()| self.get()));
@@ -92,19 +95,27 @@ impl MailboxPlace {
             let waited = self.opened.wait_timeout(is_opening, deadline.slice());
             let (is_opening, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             drop(is_opening);
-            if timeout.timed_out() && deadline.go_on().is_err() {
-                return Some(Err(Error::Interrupted));
+            if timeout.timed_out()
+                && let Err(reason) = deadline.go_on()
+            {
+                return Some(Err(reason.into_error(socket)));
             }
         }
     }
 }
 
 /// Lets other threads open a mailbox when this one is done, also if the program's code panicked.
-struct Opening<'a>(&'a MailboxPlace);
+struct Opening<'a> {
+    place: &'a MailboxPlace,
+    process: ProcessMark,
+}
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
-        *self.0.is_opening.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        self.0.opened.notify_all();
+        // In a child, a thread of the parent may have held the lock (R9).
+        if self.process.is_own() {
+            *self.place.is_opening.lock().unwrap_or_else(PoisonError::into_inner) = false;
+            self.place.opened.notify_all();
+        }
     }
 }

@@ -264,13 +264,12 @@ impl Client {
         take: fn(&Response<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.check_operate(operate)?;
-        let process = self.shared.process();
-        let ticket = process.begin_write(operate.key);
+        let ticket = self.shared.process().begin_write(operate.key);
         let deadline = self.shared.deadline();
         let request = Request::Operate(operate.clone());
         let answer =
             self.shared.ask(&request, Intent::Write, &deadline, |response| take(&response));
-        process.end_write(ticket, operate.key, None);
+        self.shared.process().end_write(ticket, operate.key, None);
         answer
     }
 

@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::failure::Intent;
+use crate::failure::{Failure, Intent, Reason};
 use crate::mailbox::{ClientEnd, LaneRequest};
 use crate::shared::{Shared, Submission, too_many};
 use l1d_wire::protocol::frame::HEADER_BYTES;
@@ -115,15 +115,8 @@ impl<T> Pending<T> {
         if matches!(self.state, State::Answered(_)) || ours == Some(self.process) {
             return;
         }
-        let reason = "only the parent process, which made the request, gets its answer: ask again";
-        let error = match self.intent {
-            Intent::Read => Error::System {
-                what: "waiting in a forked child",
-                reason: reason.to_owned(),
-                source: None,
-            },
-            Intent::Write => Error::unknown_outcome(reason),
-        };
+        let failure = Failure::NoReply(Reason::Forked);
+        let error = self.client.shared.failure(failure, self.intent, &self.deadline);
         let failed = State::Answered(Some(Err(error)));
         std::mem::forget(std::mem::replace(&mut self.state, failed));
     }

@@ -3,6 +3,7 @@
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::failure::Reason;
+use crate::sentinel::ProcessMark;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Connections of one process.
@@ -78,7 +79,7 @@ impl Pool {
     }
 
     fn leased(&self, connection: Option<Connection>) -> Lease<'_> {
-        Lease { pool: self, connection }
+        Lease { pool: self, process: ProcessMark::own(), connection }
     }
 
     /// Keeps `connection` for later, unless there are enough.
@@ -96,6 +97,7 @@ impl Pool {
 /// something failed, or whose reply may still come, is never used again.
 pub(crate) struct Lease<'a> {
     pool: &'a Pool,
+    process: ProcessMark,
     /// An idle connection, the first time it is asked for.
     pub connection: Option<Connection>,
 }
@@ -109,6 +111,10 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
+        // In a child, a thread of the parent may have held the lock (R9).
+        if !self.process.is_own() {
+            return;
+        }
         let mut state = self.pool.lock();
         match self.connection.take() {
             Some(connection) => state.idle.push(connection),

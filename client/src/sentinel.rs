@@ -62,30 +62,11 @@ impl<T> PerProcess<T> {
         let present = self.pointer().load(Ordering::Acquire);
         let made = match NonNull::new(present) {
             Some(present) => present,
-            None => self.offer(Box::new(make())),
+            None => offer(self.pointer(), Box::new(make())),
         };
         // SAFETY: made from a Box by `offer` in this process (a child sees null instead), and
         // dropped only with `self`.
         unsafe { made.as_ref() }
-    }
-
-    /// Puts `made` in place, unless another thread was first: then that one's is taken.
-    fn offer(&self, made: Box<T>) -> NonNull<T> {
-        let made = NonNull::from(Box::leak(made));
-        let offered = self.pointer().compare_exchange(
-            ptr::null_mut(),
-            made.as_ptr(),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
-        match offered.err().and_then(NonNull::new) {
-            None => made,
-            Some(first) => {
-                // SAFETY: leaked from a Box above, and no other thread has seen it.
-                drop(unsafe { Box::from_raw(made.as_ptr()) });
-                first
-            }
-        }
     }
 
     /// This process's `T`, if there is one yet.
@@ -106,5 +87,48 @@ impl<T> Drop for PerProcess<T> {
         // SAFETY: the mapping made in `new`, not used from here on. It cannot fail for a whole
         // mapping, and nothing could be done if it did.
         let _ = unsafe { munmap(self.page.cast(), PAGE_BYTES.get()) };
+    }
+}
+
+/// Puts `made` in place, unless another thread was first: then that one's is taken.
+fn offer<T>(place: &AtomicPtr<T>, made: Box<T>) -> NonNull<T> {
+    let made = NonNull::from(Box::leak(made));
+    let (none, ours) = (ptr::null_mut(), made.as_ptr());
+    let offered = place.compare_exchange(none, ours, Ordering::AcqRel, Ordering::Acquire);
+    match offered.err().and_then(NonNull::new) {
+        None => made,
+        Some(first) => {
+            // SAFETY: leaked from a Box above, and no other thread has seen it.
+            drop(unsafe { Box::from_raw(made.as_ptr()) });
+            first
+        }
+    }
+}
+
+/// A process, told from its parent and its children.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProcessMark(usize);
+
+impl ProcessMark {
+    /// That of this process: an address that no other one that descends from it has. Two loads, and
+    /// no lock, which another thread could hold at a fork.
+    pub(crate) fn own() -> ProcessMark {
+        static MARKS: AtomicPtr<PerProcess<u8>> = AtomicPtr::new(ptr::null_mut());
+        let marks = match NonNull::new(MARKS.load(Ordering::Acquire)) {
+            Some(marks) => marks,
+            None => match PerProcess::new() {
+                Ok(made) => offer(&MARKS, Box::new(made)),
+                // Without memory for it, no process is told from another.
+                Err(_) => return ProcessMark(0),
+            },
+        };
+        // SAFETY: made from a Box by `offer`, and never dropped.
+        let own = unsafe { marks.as_ref() }.get_or_make(|| 0);
+        ProcessMark(ptr::from_ref(own).addr())
+    }
+
+    /// Whether this is still the process that has it.
+    pub(crate) fn is_own(self) -> bool {
+        self == ProcessMark::own()
     }
 }

@@ -225,6 +225,8 @@ impl Client {
                 continue;
             }
             let asked = self.ask_to_set(&sets, &deadline);
+            // A child that was forked meanwhile has its own.
+            let process = self.shared.process();
             let mut answers = asked.as_ref().map(|answers| answers.iter()).ok();
             for (set, (place, ticket)) in sets.iter().zip(places) {
                 let answer = answers.as_mut().and_then(Iterator::next).cloned();
@@ -279,13 +281,12 @@ impl Client {
 
     fn delete_bytes(&self, key: &[u8]) -> Result<Deleted, Error> {
         check_key(key)?;
-        let process = self.shared.process();
-        let ticket = process.begin_write(key);
+        let ticket = self.shared.process().begin_write(key);
         let deadline = self.shared.deadline();
         let request = Request::Delete { key };
         let deleted =
             self.shared.ask(&request, Intent::Write, &deadline, |response| deleted(&response));
-        process.end_write(ticket, key, None);
+        self.shared.process().end_write(ticket, key, None);
         deleted
     }
 }

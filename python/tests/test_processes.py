@@ -84,6 +84,30 @@ def test_a_fork_while_threads_use_the_client(l1d_server):
         [thread.join() for thread in threads]
 
 
+def test_a_signal_handler_that_forks_in_the_middle_of_a_call(l1d_server):
+    client = l1d_server.client()
+    client.set("k", b"x", 3600)
+    children, raised, missing = [], None, b"no answer"
+    former = signal.signal(signal.SIGALRM, lambda *_: children.append(os.fork()))
+    os.kill(l1d_server.pid, signal.SIGSTOP)
+    resume = threading.Timer(1, os.kill, (l1d_server.pid, signal.SIGCONT))
+    resume.start()
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        missing = client.get("missing")
+    except l1d.Error as error:
+        raised = error
+    signal.signal(signal.SIGALRM, former)
+    if children == [0]:
+        signal.alarm(30)
+        right = isinstance(raised, l1d.SystemFailure) and client.get("k") == b"x"
+        os._exit(0 if right and client.set("child", b"z", 60) else 1)
+    resume.join()
+    assert raised is None and missing is None
+    assert os.waitpid(children[0], 0)[1] == 0
+    assert client.get("child") == b"z"
+
+
 def test_a_daemon_killed_under_load(l1d_server):
     client = l1d_server.client(deadline=5.0)
     client.set("k", b"%d" % 0, 3600)

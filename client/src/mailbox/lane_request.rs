@@ -205,6 +205,9 @@ impl<P: Deref<Target = ClientEnd>> LaneRequest<P> {
 
 impl<P: Deref<Target = ClientEnd>> Drop for LaneRequest<P> {
     fn drop(&mut self) {
+        if !self.mailbox.is_own() {
+            return;
+        }
         let mut lane = std::mem::take(&mut self.lane);
         for buffer in [&mut lane.request, &mut lane.reply] {
             if buffer.capacity() > BUFFER_BYTES_KEPT {

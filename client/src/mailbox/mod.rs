@@ -21,12 +21,14 @@ pub(crate) use memory::NoMailbox;
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Reason};
+use crate::sentinel::ProcessMark;
 use l1d_wire::protocol::Request;
 use l1d_wire::protocol::frame::HEADER_BYTES;
 use memmap2::MmapRaw;
 use shm_layout::MappedMut;
 use shm_layout::mailbox::ring::{Head, Kind, Producer};
 use shm_layout::mailbox::{Counter, Mailbox};
+use std::mem::ManuallyDrop;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -58,8 +60,21 @@ pub(crate) struct ClientEnd {
     /// Tasks that wait for the descriptor.
     #[cfg(feature = "tokio")]
     pub(crate) waiters: crate::waiters::Waiters,
+    /// Of which process it is: in a child its memory is not mapped, and a thread of the parent may
+    /// have held its lock at the fork (R9).
+    process: ProcessMark,
     /// Mapped as long as `words` is used.
-    _mapping: MmapRaw,
+    mapping: ManuallyDrop<MmapRaw>,
+}
+
+impl Drop for ClientEnd {
+    fn drop(&mut self) {
+        // In a child, something else may be where it was.
+        if self.is_own() {
+            // SAFETY: not used after this, because the value is being dropped.
+            unsafe { ManuallyDrop::drop(&mut self.mapping) };
+        }
+    }
 }
 
 struct Sender {
@@ -131,8 +146,14 @@ impl ClientEnd {
             counts: [const { AtomicU64::new(0) }; 3],
             #[cfg(feature = "tokio")]
             waiters: Default::default(),
-            _mapping: mapping,
+            process: ProcessMark::own(),
+            mapping: ManuallyDrop::new(mapping),
         })
+    }
+
+    /// Whether this process has opened it, and not its parent.
+    fn is_own(&self) -> bool {
+        self.process.is_own()
     }
 
     /// Another mailbox has to be opened.

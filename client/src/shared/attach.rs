@@ -85,7 +85,7 @@ impl Shared {
     ) -> Result<Option<Arc<ClientEnd>>, Error> {
         process
             .mailbox
-            .get_or_open(deadline, || self.attach_with_mailbox(process, deadline))
+            .get_or_open(deadline, self.socket(), || self.attach_with_mailbox(process, deadline))
             .unwrap_or_else(|| Err(deadline.error("attaching to the daemon")))
     }
 

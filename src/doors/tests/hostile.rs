@@ -319,6 +319,26 @@ fn descriptors_that_take_long_to_close_hold_up_nobody() {
     connect_when_there_is_room(&daemon);
 }
 
+/// The same at a stop, which closes connections that nothing was read from any more.
+#[test]
+fn descriptors_that_take_long_to_close_do_not_hold_up_a_stop() {
+    let daemon = Daemon::start(limits());
+    let (mut peer, mut other) = (Peer::attached(&daemon), Peer::attached(&daemon));
+    // Nothing is read from a peer that does not take its replies.
+    peer.send(&Request::Get { key: b"bytes 1000000" });
+    (0..2).for_each(|_| other.assert_is_served());
+    let (socket, _end) = lingering();
+    let descriptors = [socket.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let bytes = [IoSlice::new(&[1])];
+    sendmsg::<()>(peer.stream.as_raw_fd(), &bytes, &rights, MsgFlags::empty(), None).unwrap();
+    drop(socket);
+    other.assert_is_served();
+    let begun = Instant::now();
+    drop(daemon);
+    assert!(begun.elapsed() < NEVER / 2, "a stop waits for what its clients have sent");
+}
+
 /// A thread closes connections with descriptors; until then they count.
 fn connect_when_there_is_room(daemon: &Daemon) -> Peer {
     let begun = Instant::now();

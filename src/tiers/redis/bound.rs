@@ -156,8 +156,8 @@ impl Bound {
     fn header(&mut self, value_bytes_max: u64) {
         let kind = self.line.first().copied().unwrap_or(0);
         let number = self.line.get(1..).and_then(|digits| str::from_utf8(digits).ok());
-        // Negative: nil. Anything else that is no number is refused by the parser.
-        let length = number.and_then(|digits| digits.trim_end().parse::<u64>().ok());
+        // As the parser reads it, blanks included. Negative: nil. It refuses all else that is no number.
+        let length = number.and_then(|digits| digits.trim().parse::<u64>().ok());
         let is_string = matches!(kind, b'$' | b'=' | b'!');
         let (then, children) = match (length, kind) {
             (None, _) => (0, 0),
@@ -279,6 +279,15 @@ mod tests {
         #[test]
         fn nonsense_passes_somehow(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             filtered(&[&bytes], 7);
+        }
+    }
+
+    #[test]
+    fn a_length_between_blanks_counts() {
+        let value = [b'v'; 200];
+        for header in ["$ 200\r\n", "$200 \r\n", "$\t200\r\n", "$+200\r\n"] {
+            let input = [header.as_bytes(), &value, b"\r\n+OK\r\n"].concat();
+            assert_eq!(filtered(&[&input], 300), b"-L1DTOOLARGE 200\r\n+OK\r\n", "{header:?}");
         }
     }
 
