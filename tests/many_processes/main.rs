@@ -1,7 +1,6 @@
 //! Many processes on one host with one daemon: they share fetched and written values, a fork harms
 //! no process, and only clients that need a failed tier notice it.
 
-#[path = "many_processes/forks.rs"]
 mod forks;
 
 use l1d_client::WriteMode;
