@@ -78,8 +78,8 @@ class L1dBackend(Backend):
         if namespace:
             if namespace.count(":") >= _LEVELS:
                 raise ValueError(
-                    f"{namespace!r} cannot be cleared, only the first {_LEVELS} parts of a namespace"
-                    " can: clear those"
+                    f"{namespace!r} cannot be cleared, only the first {_LEVELS} parts of a"
+                    " namespace can: clear those"
                 )
             yield from self._store.clear(namespace, f"{namespace}:")
             return 0
