@@ -90,6 +90,7 @@ impl<'a> Doors<'a> {
     /// deadline that passed in it.
     pub fn begin_turn(&mut self) {
         self.turn += 1;
+        self.peers.users.begin_turn();
     }
 
     /// When the last wait ended.
@@ -124,9 +125,14 @@ impl<'a> Doors<'a> {
         }
     }
 
-    /// Serves each connection that had an event or got a reply, within its budget.
+    /// Serves each connection that had an event or got a reply, within its budget and its user's.
     pub fn serve_connections(&mut self, reactor: &Reactor, service: &mut impl Service) {
+        let mut left = Vec::new();
         for origin in self.peers.take_touched() {
+            if self.peers.is_spent(origin) {
+                left.push(origin);
+                continue;
+            }
             let served = self.serve(origin, reactor, service);
             let settled =
                 served.and_then(|()| self.peers.settle(origin, reactor, &self.limits, self.now));
@@ -134,6 +140,7 @@ impl<'a> Doors<'a> {
                 self.close(origin, service);
             }
         }
+        self.peers.touch_first(left);
     }
 
     /// Wakes the clients whose replies have come.
@@ -227,6 +234,9 @@ impl<'a> Doors<'a> {
     fn close(&mut self, origin: Origin, service: &mut impl Service) {
         if let Some(connection) = self.peers.remove(origin) {
             service.gone(origin);
+            if connection.phase.mailbox().is_some() {
+                self.peers.users.spend(connection.peer.uid, users::WORK_OF_A_MAILBOX);
+            }
             for lane in connection.phase.mailbox().into_iter().flat_map(|m| m.pending_lanes()) {
                 service.gone(origin.with_lane(lane));
             }

@@ -151,6 +151,13 @@ impl Peers {
         }
     }
 
+    /// Has the connection at this place of the active list polled first in the next turn, and those
+    /// before it last.
+    pub(super) fn begin_at(&mut self, place: usize) {
+        let place = place.min(self.active.len());
+        self.active.rotate_left(place);
+    }
+
     /// Moves the connection at this place of the active list to those that rest.
     pub(super) fn rest(&mut self, place: usize) {
         self.resting.extend(self.active(place));
@@ -205,6 +212,19 @@ impl Peers {
         {
             self.touched.push(origin);
         }
+    }
+
+    /// Has these served in the next turn, before any others: they had to wait in this one.
+    pub(super) fn touch_first(&mut self, mut left: Vec<Origin>) {
+        if left.is_empty() {
+            return;
+        }
+        left.retain(|origin| {
+            let connection = self.connections.get_mut(origin);
+            connection.is_some_and(|it| !std::mem::replace(&mut it.is_touched, true))
+        });
+        left.append(&mut self.touched);
+        self.touched = left;
     }
 
     pub(super) fn has_touched(&self) -> bool {

@@ -12,9 +12,6 @@ use serde_json::json;
 /// Buckets that a task visits in one turn.
 pub(super) const BUCKETS_PER_TURN: u32 = 512;
 
-/// The most tasks that wait. Each walks the whole index, one after the other.
-const TASKS_MAX: usize = 16;
-
 /// Work that spans several turns.
 #[derive(Debug)]
 pub(super) enum Task {
@@ -77,23 +74,20 @@ impl Owner {
         self.queue(Task::Check { origin, next: 0, report: Box::default() }, origin, replies);
     }
 
-    /// Queues a task, unless too many wait already.
+    /// Queues a task for the client that is being served, unless too many wait already.
     pub(super) fn queue(&mut self, task: Task, origin: Origin, replies: &mut dyn Replies) {
-        if self.tasks.len() < TASKS_MAX {
-            return self.tasks.push(task);
+        if let Err(message) = self.tasks.add(self.guard.peer.uid, task) {
+            replies.reply(origin, &Response::Error { code: ErrorCode::Busy, message: &message });
         }
-        let message =
-            format!("{TASKS_MAX} flushes by prefix, checks and searches for keys wait already");
-        replies.reply(origin, &Response::Error { code: ErrorCode::Busy, message: &message });
     }
 
     pub(super) fn flush(&mut self, prefix: &[u8], origin: Origin, replies: &mut dyn Replies) {
         self.loads.revoke_prefix(prefix);
+        self.flights.kill_prefix(prefix);
         self.changes.flushed(prefix, self.boottime_ns(), self.author);
         if prefix.is_empty() {
             let entries = self.tables.current().stats().entries;
             self.tables.flush();
-            self.flights.kill_all();
             return reply_json(origin, &json!({ "flushed": "all", "entries": entries }), replies);
         }
         let task = Task::FlushPrefix {
@@ -105,12 +99,11 @@ impl Owner {
             in_successor: false,
         };
         self.queue(task, origin, replies);
-        self.flights.kill_all();
     }
 
-    /// Runs a step of the oldest task.
+    /// Runs a step of the next task.
     pub(super) fn work_on_tasks(&mut self, replies: &mut dyn Replies) {
-        let Some(mut task) = (!self.tasks.is_empty()).then(|| self.tasks.remove(0)) else { return };
+        let Some((uid, mut task)) = self.tasks.take() else { return };
         let finished = match &mut task {
             Task::Check { origin, next, report } => {
                 match self.tables.check_buckets(*next, BUCKETS_PER_TURN, report) {
@@ -174,8 +167,10 @@ impl Owner {
                 more.is_none()
             }
         };
-        if !finished {
-            self.tasks.insert(0, task);
+        if finished {
+            self.tasks.rotate(uid);
+        } else {
+            self.tasks.put_back(uid, task);
         }
     }
 

@@ -141,12 +141,13 @@ impl Flights {
         }
     }
 
-    /// Kills all flights.
-    pub(super) fn kill_all(&mut self) {
-        self.killed += self.joinable.len() as u64;
-        self.joinable.clear();
+    /// Kills the flights of all keys with this prefix.
+    pub(super) fn kill_prefix(&mut self, prefix: &[u8]) {
+        let before = self.joinable.len();
+        self.joinable.retain(|key, _| !key.starts_with(prefix));
+        self.killed += (before - self.joinable.len()) as u64;
         for (_, flight) in &mut self.places {
-            flight.alive = false;
+            flight.alive &= !flight.key.starts_with(prefix);
         }
     }
 

@@ -12,6 +12,7 @@
 //! | results of the tiers | `landing` |
 //! | what a client may do | `access` |
 //! | the administrator's requests | `admin` |
+//! | those that take several turns | `tasks` |
 //! | figures for people | `figures`, `history` |
 //! | keys that stand out | `keys` |
 //! | when versions were given | `versions` |
@@ -40,6 +41,7 @@ mod reload;
 mod request;
 mod resize;
 mod response;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod versions;
@@ -72,6 +74,7 @@ use response::{Groups, Waiter};
 use shm_layout::KeyHash;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
+use tasks::Tasks;
 use write::Writes;
 
 /// Entries that background work visits in one turn.
@@ -101,7 +104,7 @@ pub struct Owner {
     writes: Writes,
     loads: Loads,
     groups: Groups,
-    tasks: Vec<admin::Task>,
+    tasks: Tasks,
     counters: Requests,
     policy_hits: PolicyHits,
     samples: Samples,
@@ -149,7 +152,7 @@ impl Owner {
             writes: Writes::default(),
             loads: Loads::default(),
             groups: Groups::default(),
-            tasks: Vec::new(),
+            tasks: Tasks::default(),
             counters: Requests::default(),
             policy_hits: PolicyHits::new(),
             samples,
@@ -336,7 +339,7 @@ impl Service for Owner {
         self.loads.gone(origin);
         self.reloading.gone(origin);
         self.explaining.gone(origin);
-        self.tasks.retain(|task| !task.is_for(origin));
+        self.tasks.gone(origin);
     }
 
     fn hit(&mut self, hash: u64, times: u32) {

@@ -126,7 +126,7 @@ impl Owner {
             "needs_restart": needs_restart,
         });
         if change.must_walk {
-            self.tasks.push(Task::WalkPolicy { next: 0, removed: 0, in_successor: false });
+            self.tasks.add_own(Task::WalkPolicy { next: 0, removed: 0, in_successor: false });
         } else {
             self.policy_in_force(0, replies);
         }

@@ -1,7 +1,7 @@
 //! Moves all entries to a table of another shape, while service continues.
 
 use super::Owner;
-use super::admin::{Task, reply_json};
+use super::admin::reply_json;
 use crate::doors::{Origin, Replies};
 use crate::table::{MoveError, Step, Table};
 use l1d_wire::protocol::{ErrorCode, Response};
@@ -207,7 +207,7 @@ impl Owner {
         let given: HashSet<u64> = self.resizing.given.values().map(|given| given.1).collect();
         self.resizing.former.retain(|table, _| given.contains(table));
         // Tasks that were walking the old table start again in this one.
-        self.tasks.iter_mut().for_each(Task::restart);
+        self.tasks.restart();
         let stats = self.tables.current().stats();
         tracing::info!(
             bytes = stats.table_bytes,

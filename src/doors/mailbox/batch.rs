@@ -21,6 +21,8 @@ type Slot<'p> = Option<(Option<u8>, Request<'p>)>;
 pub(super) struct Served {
     /// Records taken out of the ring.
     pub(super) records: usize,
+    /// The work that they are.
+    pub(super) work: usize,
     /// The ring may have more, and the budget has room.
     pub(super) may_have_more: bool,
     /// Some of the records were pieces.
@@ -34,7 +36,7 @@ impl Doors<'_> {
         origin: Origin,
         service: &mut impl Service,
     ) -> Result<Served, Broken> {
-        let nothing = Served { records: 0, may_have_more: false, has_pieces: false };
+        let nothing = Served { records: 0, work: 0, may_have_more: false, has_pieces: false };
         let Some(connection) = self.peers.get_mut(origin) else { return Ok(nothing) };
         let Some(mailbox) = connection.phase.mailbox_mut() else { return Ok(nothing) };
         let peer = connection.peer;
@@ -79,7 +81,8 @@ fn fill<'p>(
     request_bytes_max: usize,
     service: &mut impl Service,
 ) -> Result<Served, Broken> {
-    let mut served = Served { records: 0, may_have_more: true, has_pieces: false };
+    let mut served = Served { records: 0, work: 0, may_have_more: true, has_pieces: false };
+    let owed = mailbox.work;
     for slot in slots {
         if mailbox.work >= WORK_PER_PASS {
             counted.budgets_used_up += u64::from(mailbox.has_more()?);
@@ -115,6 +118,7 @@ fn fill<'p>(
         }
         served.records += 1;
     }
+    served.work = mailbox.work - owed;
     Ok(served)
 }
 

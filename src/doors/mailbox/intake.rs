@@ -1,5 +1,5 @@
-//! Polling of mailboxes: those in use are served in turn, each within its budget, until polling no
-//! longer pays and the client is to send a wakeup instead.
+//! Polling of mailboxes: those in use are served in turn, each within its budget and its user's, until
+//! polling no longer pays and the client is to send a wakeup instead.
 
 use super::super::{Doors, Origin, Service};
 use crate::reactor::Cores;
@@ -67,7 +67,8 @@ impl Doors<'_> {
         }
     }
 
-    /// Polls each active mailbox once. Returns whether there were requests.
+    /// Polls each active mailbox once, but for those of users that have had their share in this round.
+    /// Returns whether there were requests.
     fn poll_each(
         &mut self,
         now: Instant,
@@ -78,7 +79,15 @@ impl Doors<'_> {
         let mut has_served = false;
         self.expects_requests = false;
         let mut place = 0;
+        let mut first_left = None;
+        self.peers.users.begin_turn();
         while let Some(origin) = self.peers.active(place) {
+            if self.peers.is_spent(origin) {
+                self.expects_requests = true;
+                first_left.get_or_insert(place);
+                place += 1;
+                continue;
+            }
             match self.poll_mailbox(origin, now, cpu, service, cores) {
                 Ok(Poll::Served) => {
                     has_served = true;
@@ -100,6 +109,9 @@ impl Doors<'_> {
                 }
             }
         }
+        if let Some(place) = first_left {
+            self.peers.begin_at(place);
+        }
         has_served
     }
 
@@ -111,10 +123,10 @@ impl Doors<'_> {
         service: &mut impl Service,
         cores: &mut Cores,
     ) -> Result<Poll, Broken> {
-        let records = self.serve_pass(origin, service);
+        let served = self.serve_pass(origin, service);
         // Also after an error: what held for this batch does not hold for the next request.
         service.end();
-        let records = records?;
+        let (records, work) = served?;
         let Some(connection) = self.peers.get_mut(origin) else { return Ok(Poll::Over) };
         let is_leaving = connection.phase.is_leaving();
         let Some(mailbox) = connection.phase.mailbox_mut() else { return Ok(Poll::Over) };
@@ -127,6 +139,8 @@ impl Doors<'_> {
             mailbox.tell_clients(cpu.filter(|_| may_spin));
             mailbox.made_room();
             mailbox.drain_reports(|hash, times| service.hit(hash, times));
+            let uid = connection.peer.uid;
+            self.peers.users.spend(uid, work);
             return Ok(Poll::Served);
         }
         if in_debt {
@@ -199,19 +213,24 @@ impl Doors<'_> {
     }
 
     /// Serves a mailbox until its ring is empty or its budget is used up. Returns the number of
-    /// records.
-    fn serve_pass(&mut self, origin: Origin, service: &mut impl Service) -> Result<usize, Broken> {
-        let mut records = 0;
-        let Some(connection) = self.peers.get_mut(origin) else { return Ok(0) };
+    /// records, and the work that they were.
+    fn serve_pass(
+        &mut self,
+        origin: Origin,
+        service: &mut impl Service,
+    ) -> Result<(usize, usize), Broken> {
+        let (mut records, mut work) = (0, 0);
+        let Some(connection) = self.peers.get_mut(origin) else { return Ok((0, 0)) };
         let peer = connection.peer;
         while service.takes_more_of(&peer) {
             let served = self.serve_batch(origin, service)?;
             records += served.records;
+            work += served.work;
             if !served.may_have_more {
                 break;
             }
         }
-        Ok(records)
+        Ok((records, work))
     }
 
     /// After [`hang_up`](Doors::hang_up): serves what clients have left in their rings, as far as

@@ -1,9 +1,12 @@
-//! The hazard: a client with large requests keeps the others waiting.
+//! The hazard: a client with large requests, or many clients of one user, keep the others waiting.
 
 use super::*;
 use l1d_wire::protocol::{Request, Set};
 use serde_json::Value;
 use shm_layout::mailbox::ring::Kind;
+use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use test_support::posted::{Posted, payload};
 
 /// Keys of a large request, and the number of such requests that one client sends at once.
@@ -78,4 +81,88 @@ fn over_a_socket_too_a_large_request_is_a_turn() {
     let heard: Vec<Heard> = (0..=BATCHES).map(|_| daemon.hear()).collect();
     let place = heard.iter().position(|heard| matches!(heard, Heard::Asked(..)));
     assert!(place.is_some_and(|place| place <= 1), "{heard:?}");
+}
+
+/// Connections of the user that has many.
+const CROWD: usize = 50;
+/// Requests of each.
+const EACH: u8 = 3;
+
+/// Does something as another user, in a thread of that user, where this process may.
+fn as_another_user<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let nobody = rustix::thread::Uid::from_raw(65534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).ok()?;
+            Some(work())
+        });
+        thread.join().expect("the other user's thread ends")
+    })
+}
+
+/// Has connections of another user ask for more than a turn each, and then one of this user for a key.
+/// Returns how many requests of the crowd are handled before that one; all are in the end.
+fn handled_before<T: Send>(
+    attach: fn(&Path) -> T,
+    ask: fn(&mut T),
+    ask_for_one: fn(&mut T),
+) -> Option<usize> {
+    let daemon = Daemon::start(limits());
+    let socket = daemon.socket();
+    let (mut one, mut holding) = (attach(&socket), Peer::attached(&daemon));
+    let crowd = as_another_user(|| (0..CROWD).map(|_| attach(&socket)).collect::<Vec<T>>());
+    let Some(mut crowd) = crowd else {
+        eprintln!("NOT TESTED: only root can connect as another user");
+        return None;
+    };
+    holding.send(&Request::Get { key: b"block" });
+    let Heard::Asked(..) = daemon.hear() else { panic!("nobody blocks") };
+    crowd.iter_mut().for_each(ask);
+    ask_for_one(&mut one);
+    daemon.release();
+    let mut before = None;
+    let mut handled = HashMap::new();
+    for count in 0..=CROWD * usize::from(EACH) {
+        match daemon.hear() {
+            Heard::Asked(..) => before = Some(count),
+            Heard::Many(origin, _) => {
+                *handled.entry(origin.connection()).or_insert(0) += 1;
+                // Nobody has a second request handled before everybody has had a first.
+                let least = handled.values().min().filter(|_| handled.len() == CROWD);
+                let most = least.map_or(1, |least| least + 1);
+                assert!(handled.values().all(|count| *count <= most), "{handled:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    before
+}
+
+#[test]
+fn many_connections_of_one_user_hold_up_no_other_user_and_take_turns() {
+    let socket = |path: &Path| {
+        let mut peer = Peer::over(UnixStream::connect(path).unwrap());
+        peer.attach();
+        peer
+    };
+    let one = |peer: &mut Peer| peer.send(&Request::Get { key: b"later" });
+    let many: fn(&mut Peer) = |peer| {
+        (0..EACH).for_each(|_| peer.send(&Request::GetMany { keys: vec![b"key"; MANY] }));
+    };
+    let figures: fn(&mut Peer) = |peer| (0..EACH).for_each(|_| peer.send(&Request::Policy));
+    let posted: fn(&mut Posted) = |posted| {
+        (0..EACH).for_each(|lane| posted.push(Kind::Whole, Some(lane), &many_keys()));
+    };
+    for (before, most) in [
+        (handled_before(socket, many, one), 2),
+        (handled_before(socket, figures, one), 1),
+        (
+            handled_before(Posted::attached, posted, |it| {
+                it.ask(0, &Request::Get { key: b"later" })
+            }),
+            2,
+        ),
+    ] {
+        assert!(before.is_none_or(|before| before <= most), "{before:?} requests of a crowd");
+    }
 }

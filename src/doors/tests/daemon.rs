@@ -24,7 +24,7 @@ pub enum Heard {
     /// A get of a key that begins with `later` or `block`, or a set that wants no reply. After a
     /// set of a key that begins with `full`, the service takes no more until it is released.
     Asked(Origin, Vec<u8>),
-    /// A request for this many keys.
+    /// A request for this many keys; for none: for the policy, as an example of figures.
     Many(Origin, usize),
     Gone(Origin),
     Hit(u64, u32),
@@ -211,6 +211,10 @@ impl Service for Scripted {
             }
             Request::GetMany { keys } => {
                 self.tell(Heard::Many(origin, keys.len()));
+                replies.reply(origin, &Response::Unknown);
+            }
+            Request::Policy => {
+                self.tell(Heard::Many(origin, 0));
                 replies.reply(origin, &Response::Unknown);
             }
             Request::Stats => {

@@ -6,7 +6,8 @@ use super::{Closed, Phase};
 use crate::reactor::Reactor;
 use l1d_wire::protocol::{ErrorCode, Request};
 
-/// Work done for one connection in a turn: frames, or the keys in them. One frame may exceed it.
+/// Work done for one connection in a turn: keys, and what other requests are worth. One frame may
+/// exceed it.
 const WORK_PER_TURN: usize = 64;
 
 impl Doors<'_> {
@@ -70,13 +71,18 @@ impl Doors<'_> {
             };
             // Taken out for the duration of the call, so that the request can borrow from it.
             let mut input = std::mem::take(&mut connection.input);
-            work += self.handle(origin, input.payload(frame.clone()), service);
+            let done = self.handle(origin, input.payload(frame.clone()), service);
+            work += done;
             input.advance(frame.end);
+            let Some(connection) = self.peers.get_mut(origin) else { return };
+            let uid = connection.peer.uid;
             // Bytes that follow an attach with a mailbox are wakeups.
-            if let Some(connection) = self.peers.get_mut(origin)
-                && connection.phase.mailbox().is_none()
-            {
+            if connection.phase.mailbox().is_none() {
                 connection.input = input;
+            }
+            self.peers.users.spend(uid, done);
+            if self.peers.users.is_spent(uid) {
+                return;
             }
         }
     }

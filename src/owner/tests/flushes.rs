@@ -1,4 +1,5 @@
-//! The hazard: whoever may flush queues walks through the whole index without a bound.
+//! The hazard: whoever may flush queues walks through the whole index without a bound, keeps others
+//! from theirs, or undoes what others do with keys that it may not flush.
 
 use super::*;
 
@@ -23,4 +24,48 @@ fn flushes_by_prefix_that_wait_are_bounded_and_each_is_answered() {
     assert!(!scene.given.0.iter().any(is_busy));
     scene.ask(WRITER, Request::Flush { prefix: b"k" });
     assert!(scene.given.0.iter().all(|(origin, _)| *origin != WRITER), "it is under way again");
+}
+
+#[test]
+fn users_take_turns_and_one_that_floods_keeps_nobody_from_a_flush() {
+    let mut scene = Scene::new();
+    let flush = |scene: &mut Scene, uid: u32, number: u64| {
+        let peer = Peer { uid, ..PEER };
+        let request = Request::Flush { prefix: b"k" };
+        scene.owner.request(Origin(number), &peer, request, &mut scene.given);
+    };
+    let flood = 100..200;
+    flood.clone().for_each(|number| flush(&mut scene, 3000, number));
+    let refused = std::mem::take(&mut scene.given.0).len();
+    assert!((50..100).contains(&refused), "{refused}");
+    let (others, root) = ([(3001, 1), (3001, 2), (3002, 3)], (0, 4));
+    others.into_iter().chain([root]).for_each(|(uid, number)| flush(&mut scene, uid, number));
+    assert!(scene.given.0.is_empty(), "one of them is refused");
+    while !scene.owner.tasks.is_empty() {
+        scene.owner.turn(Instant::now(), &mut scene.given);
+    }
+    let order: Vec<u64> = scene.given.0.iter().map(|(origin, _)| origin.0).collect();
+    assert_eq!(order.len(), 100 - refused + 4);
+    // The flood's first, the others' first, and so on: none of theirs waits for a second of the flood.
+    let place = |number: u64| order.iter().position(|it| *it == number).unwrap();
+    let floods = order.iter().filter(|number| flood.contains(number));
+    let second = place(*floods.clone().nth(1).unwrap());
+    assert!([1, 3, 4].iter().all(|number| place(*number) < second), "{order:?}");
+    let third = place(*floods.clone().nth(2).unwrap());
+    assert!(place(2) < third, "{order:?}");
+}
+
+#[test]
+fn a_flush_leaves_fetches_of_other_keys_alone() {
+    for (prefix, is_kept) in [(&b"other:"[..], true), (b"kk", true), (b"k", false), (b"", false)] {
+        let mut scene = Scene::new();
+        scene.get(WRITER);
+        let flight = scene.flight();
+        scene.ask(Origin(77), Request::Flush { prefix });
+        // Whoever comes now joins the fetch, or begins another.
+        scene.get(Origin(78));
+        assert_eq!(scene.script.borrow().jobs.is_empty(), is_kept, "{prefix:?}");
+        scene.land_value(flight, b"v");
+        assert_eq!(scene.visible().is_some(), is_kept, "{prefix:?}");
+    }
 }

@@ -1,10 +1,10 @@
 //! All attacks.
 
 use crate::attack::Attack;
-use crate::attacks::{descriptors, files, floods, keys, mailbox, stalls};
+use crate::attacks::{crowds, descriptors, files, floods, keys, mailbox, stalls};
 use anyhow::{Context, Result};
 
-pub const ALL: [Attack; 18] = [
+pub const ALL: [Attack; 21] = [
     Attack {
         name: "table-file",
         is_member: true,
@@ -104,6 +104,25 @@ pub const ALL: [Attack; 18] = [
         is_member: true,
         defence: "256 keys of one mailbox in a turn; what exceeds that is taken off its next turns",
         run: floods::requests,
+    },
+    Attack {
+        name: "socket-crowd",
+        is_member: true,
+        defence: "what one user's connections have done in a turn is bounded, and a request for \
+                  figures is all of it",
+        run: crowds::sockets,
+    },
+    Attack {
+        name: "mailbox-crowd",
+        is_member: true,
+        defence: "what one user's mailboxes have done before all others had their turn is bounded",
+        run: crowds::mailboxes,
+    },
+    Attack {
+        name: "attach-crowd",
+        is_member: true,
+        defence: "the same; making a mailbox, and taking it away, count as 128 keys",
+        run: crowds::attaches,
     },
     Attack {
         name: "report-flood",

@@ -1,5 +1,6 @@
 //! The attacks, by what they aim at.
 
+pub mod crowds;
 pub mod descriptors;
 pub mod files;
 pub mod floods;
