@@ -133,7 +133,15 @@ impl<'a> Doors<'a> {
                 left.push(origin);
                 continue;
             }
+            let moved = |peers: &mut Peers, turn| {
+                let connection = peers.get_mut(origin)?;
+                Some((connection.peer.uid, connection.progress.bytes(turn)))
+            };
+            let before = moved(&mut self.peers, self.turn).map_or(0, |(_, bytes)| bytes);
             let served = self.serve(origin, reactor, service);
+            if let Some((uid, bytes)) = moved(&mut self.peers, self.turn) {
+                self.peers.users.spend_bytes(uid, bytes - before);
+            }
             let settled =
                 served.and_then(|()| self.peers.settle(origin, reactor, &self.limits, self.now));
             if settled.is_err() {

@@ -77,6 +77,8 @@ impl Peers {
             let has_sleepers = mailbox.has_sleepers();
             connection.counted.reply_bytes += frame.len() as u64;
             connection.notify();
+            let uid = connection.peer.uid;
+            self.users.spend_bytes(uid, frame.len());
             if has_pieces {
                 self.touch(origin);
             }
@@ -98,6 +100,7 @@ impl Peers {
             tracing::error!(?origin, "a reply without a request is dropped");
             return;
         }
+        let unsent = connection.output.len();
         let queued = match table {
             Some(table) => connection.attach(response, table, may_have_mailbox),
             None => {
@@ -115,9 +118,11 @@ impl Peers {
                 connection.phase = Phase::Closing;
             }
         }
+        let (uid, queued) = (connection.peer.uid, connection.output.len().saturating_sub(unsent));
         if connection.phase.mailbox().is_some() {
             self.add_mailbox(origin);
         }
+        self.users.spend_bytes(uid, queued);
         self.touch(origin);
     }
 }

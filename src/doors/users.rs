@@ -16,6 +16,8 @@ const WORK_PER_TURN: usize = 1024;
 /// What a request is worth that is answered with figures: as much as a user may have done, since it
 /// looks at every rule, or at every client.
 pub(super) const WORK_OF_FIGURES: usize = WORK_PER_TURN;
+/// Bytes received, answered or sent that take about as long as a key.
+const BYTES_OF_A_KEY: usize = 1024;
 /// Of making a mailbox for a client that attaches, and of taking it away.
 pub(super) const WORK_OF_A_MAILBOX: usize = 128;
 
@@ -79,6 +81,13 @@ impl Users {
         if let Some((_, done)) = self.done.get_mut(place) {
             *done = done.saturating_add(work);
             self.any_is_spent |= *done >= WORK_PER_TURN;
+        }
+    }
+
+    /// Bytes were copied for this user.
+    pub(super) fn spend_bytes(&mut self, uid: u32, bytes: usize) {
+        if bytes >= BYTES_OF_A_KEY {
+            self.spend(uid, bytes / BYTES_OF_A_KEY);
         }
     }
 

@@ -36,13 +36,17 @@ pub(in crate::doors) struct Progress {
 
 impl Progress {
     fn add(&mut self, turn: u64, bytes: usize) {
-        let before = if self.turn == turn { self.bytes } else { 0 };
-        *self = Progress { turn, bytes: before + bytes };
+        *self = Progress { turn, bytes: self.bytes(turn) + bytes };
+    }
+
+    /// Bytes that have moved in this turn.
+    pub(in crate::doors) fn bytes(&self, turn: u64) -> usize {
+        if self.turn == turn { self.bytes } else { 0 }
     }
 
     /// Returns whether enough moved in this turn to excuse a deadline that passed in it.
     pub(in crate::doors) fn is_moving(&self, turn: u64) -> bool {
-        self.turn == turn && self.bytes >= PROGRESS_BYTES
+        self.bytes(turn) >= PROGRESS_BYTES
     }
 }
 

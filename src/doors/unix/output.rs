@@ -96,10 +96,15 @@ impl Output {
         self.sent == self.bytes.len()
     }
 
+    /// Bytes that are not sent yet.
+    pub(in crate::doors) fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
     /// Returns whether the queue has to be sent before anything is added. It has room for one set
     /// of descriptors.
     pub(in crate::doors) fn is_full(&self) -> bool {
-        self.bytes.len() - self.sent >= UNSENT_BYTES_MAX || self.descriptors.is_some()
+        self.len() >= UNSENT_BYTES_MAX || self.descriptors.is_some()
     }
 
     /// How often the last byte was sent.

@@ -6,6 +6,7 @@ use crate::{list, users};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::de::DeserializeOwned;
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -13,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// What [`fill`] writes, for each processor.
+const FILLED_BYTES: usize = 8 << 20;
 /// A process that does not end this long after it was told to is ended.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -143,8 +146,8 @@ pub fn wait(orders: &Orders) -> Result<()> {
     Ok(())
 }
 
-/// Uses up the time of all processors, as any user can without a cache.
-pub fn burn(orders: &Orders) -> Result<()> {
+/// Does something on all processors all the time, as any user can without a cache.
+pub fn on_all_processors(orders: &Orders, work: fn()) -> Result<()> {
     users::become_user(orders.uid, orders.gid)?;
     let is_over = end_of_input();
     begun()?;
@@ -153,11 +156,22 @@ pub fn burn(orders: &Orders) -> Result<()> {
         for _ in 0..processors {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
+                    work();
                 }
             });
         }
     });
     println!("{}", serde_json::to_string(&Found::default())?);
     Ok(())
+}
+
+/// Writes more memory than the processors' caches hold of it.
+pub fn fill() {
+    thread_local! {
+        static MEMORY: RefCell<Vec<u8>> = RefCell::new(vec![0; FILLED_BYTES]);
+    }
+    MEMORY.with_borrow_mut(|memory| {
+        memory.fill(1);
+        std::hint::black_box(memory);
+    });
 }

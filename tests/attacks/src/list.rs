@@ -4,7 +4,7 @@ use crate::attack::Attack;
 use crate::attacks::{crowds, descriptors, files, floods, keys, mailbox, stalls};
 use anyhow::{Context, Result};
 
-pub const ALL: [Attack; 21] = [
+pub const ALL: [Attack; 22] = [
     Attack {
         name: "table-file",
         is_member: true,
@@ -106,11 +106,17 @@ pub const ALL: [Attack; 21] = [
         run: floods::requests,
     },
     Attack {
-        name: "socket-crowd",
+        name: "figures-crowd",
         is_member: true,
         defence: "what one user's connections have done in a turn is bounded, and a request for \
                   figures is all of it",
-        run: crowds::sockets,
+        run: crowds::figures,
+    },
+    Attack {
+        name: "values-crowd",
+        is_member: true,
+        defence: "the same; a KiB received, answered or sent counts as a key",
+        run: crowds::values,
     },
     Attack {
         name: "mailbox-crowd",

@@ -3,7 +3,7 @@
 //! As root it starts a daemon as one user, a client that follows the rules as a second one, and
 //! each attack as a third one: a *member* of the socket's group, which may attach, or a *stranger*,
 //! which may not. The client checks every value that it reads, and times its hits and its requests
-//! beside the attack, beside threads that only use up the time of all processors, and alone.
+//! beside the attack, beside threads that only use up the time of all processors, or write memory, and alone.
 
 mod attack;
 mod attacks;
@@ -42,7 +42,7 @@ struct Options {
     #[arg(long, value_name = "PATH")]
     l1d: Option<PathBuf>,
     /// Rounds of each attack, each beside the attack, beside threads that use up the time of all
-    /// processors, and alone; 0: each attack once, nothing is compared
+    /// processors, beside threads that write memory on all of them, and alone; 0: each attack once, nothing is compared
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// How long the client runs in each
@@ -62,6 +62,9 @@ enum Role {
     /// A thread on each processor that uses up its time, until standard input ends
     #[command(hide = true)]
     Burn(child::Orders),
+    /// A thread on each processor that writes memory, until standard input ends
+    #[command(hide = true)]
+    Fill(child::Orders),
     /// Nothing, until standard input ends
     #[command(hide = true)]
     Wait(child::Orders),
@@ -74,7 +77,8 @@ fn main() -> Result<ExitCode> {
     let Command { role, options } = Command::parse();
     match role {
         Some(Role::Attack(orders)) => child::attack(&orders)?,
-        Some(Role::Burn(orders)) => child::burn(&orders)?,
+        Some(Role::Burn(orders)) => child::on_all_processors(&orders, std::hint::spin_loop)?,
+        Some(Role::Fill(orders)) => child::on_all_processors(&orders, child::fill)?,
         Some(Role::Wait(orders)) => child::wait(&orders)?,
         Some(Role::Victim(orders)) => victim::run(&orders)?,
         None => return all(&options),

@@ -17,11 +17,11 @@ pub struct Outcome {
     /// What should not have happened.
     pub breaches: Vec<String>,
     pub repeats: u64,
-    /// Medians of the rounds, in nanoseconds: beside the attack, beside burners, alone; and the
-    /// ratio of the first two.
-    pub hit_p99_ns: [f64; 3],
+    /// Medians of the rounds, in nanoseconds: beside the attack, beside burners, beside those
+    /// that fill memory, alone; and the ratio of the first two.
+    pub hit_p99_ns: [f64; 4],
     pub hit_p99_times: f64,
-    pub request_p99_ns: [f64; 3],
+    pub request_p99_ns: [f64; 4],
     pub request_p99_times: f64,
     pub hits: u64,
     pub requests: u64,
@@ -34,7 +34,7 @@ pub struct Outcome {
     pub descriptors_greatest: u64,
     pub descriptors_left: u64,
     #[serde(skip)]
-    rounds: [Vec<Seen>; 3],
+    rounds: [Vec<Seen>; 4],
 }
 
 impl Outcome {
@@ -49,7 +49,7 @@ impl Outcome {
         Outcome { breaches: vec![format!("{error:#}")], ..outcome }
     }
 
-    /// Adds a round: beside the attack, and what is compared with it: beside burners, and alone.
+    /// Adds a round: beside the attack, and what is compared with it.
     pub fn add(&mut self, attacked: (Seen, u64, u64), compared: &[Seen], found: Found) {
         let (seen, resident_kib, descriptors) = attacked;
         self.resident_greatest_kib = self.resident_greatest_kib.max(resident_kib);
@@ -105,10 +105,12 @@ pub fn print(outcomes: &[Outcome], options: &Options) -> Result<()> {
         "repeats",
         "hit p99, ns",
         "beside burners",
+        "beside fillers",
         "alone",
         "times",
         "request p99, us",
         "beside burners",
+        "beside fillers",
         "alone",
         "times",
         "MiB more",
@@ -118,18 +120,21 @@ pub fn print(outcomes: &[Outcome], options: &Options) -> Result<()> {
         "breaches",
     ]);
     for outcome in outcomes {
-        let [hit, hit_burnt, hit_alone] = outcome.hit_p99_ns;
-        let [request, request_burnt, request_alone] = outcome.request_p99_ns.map(|ns| ns / 1000.0);
+        let [hit, hit_burnt, hit_filled, hit_alone] = outcome.hit_p99_ns;
+        let [request, request_burnt, request_filled, request_alone] =
+            outcome.request_p99_ns.map(|ns| ns / 1000.0);
         table.add_row([
             outcome.attack.clone(),
             outcome.by.to_owned(),
             outcome.repeats.to_string(),
             format!("{hit:.0}"),
             format!("{hit_burnt:.0}"),
+            format!("{hit_filled:.0}"),
             format!("{hit_alone:.0}"),
             format!("{:.2}", outcome.hit_p99_times),
             format!("{request:.0}"),
             format!("{request_burnt:.0}"),
+            format!("{request_filled:.0}"),
             format!("{request_alone:.0}"),
             format!("{:.2}", outcome.request_p99_times),
             format!("{:.1}", outcome.growth_kib() as f64 / 1024.0),

@@ -1,5 +1,5 @@
 //! The rounds of one attack: the client beside the attack, beside an attacker that only uses up
-//! processor time, and alone.
+//! processor time or memory's, and alone.
 
 use crate::attack::{Attack, Found};
 use crate::child::{Orders, Role};
@@ -29,9 +29,11 @@ pub fn run(program: &Path, attack: &Attack, rounds: u32, time: Duration) -> Resu
     let before = Usage::of(stage.pid())?;
     for _ in 0..rounds {
         let (attacked, found) = beside(&stage, "attack", attack, time)?;
-        let (burnt, _) = beside(&stage, "burn", attack, time)?;
-        let (alone, _) = beside(&stage, "wait", attack, time)?;
-        outcome.add(attacked, &[burnt.0, alone.0], found);
+        let mut compared = Vec::new();
+        for role in ["burn", "fill", "wait"] {
+            compared.push(beside(&stage, role, attack, time)?.0.0);
+        }
+        outcome.add(attacked, &compared, found);
     }
     if rounds == 0 {
         let (attacked, found) = beside(&stage, "attack", attack, ONCE)?;

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// The target with the daemon's unit tests.
+const LIBRARY: &str = "l1d";
+
 /// A test that takes longer has failed: it waits for what does not come.
 const LIMIT: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(20);
@@ -40,6 +43,12 @@ impl Test {
     /// The test called `FILE::NAME`.
     pub(crate) fn new(named: &str) -> Test {
         let (file, name) = named.split_once("::").unwrap_or((named, ""));
+        if let Some(module) = file.strip_prefix("src/") {
+            let module = module.strip_suffix(".rs").unwrap_or(module).replace('/', "::");
+            let (named, target) = (named.to_owned(), LIBRARY.to_owned());
+            let name = format!("{module}::{name}");
+            return Test { named, package: "l1d", directory: "", target, name };
+        }
         let (directory, rest) = match file.split_once("/tests/") {
             Some((directory, rest)) => (directory, rest),
             None => ("", file.strip_prefix("tests/").unwrap_or(file)),
@@ -108,7 +117,12 @@ impl Programs {
         let packages: BTreeSet<&str> = tests.iter().map(|test| test.package).collect();
         let targets: BTreeSet<&str> = tests.iter().map(|test| test.target.as_str()).collect();
         packages.iter().for_each(|package| _ = cargo.args(["-p", package]));
-        targets.iter().for_each(|target| _ = cargo.args(["--test", target]));
+        for target in targets {
+            match target {
+                LIBRARY => cargo.arg("--lib"),
+                target => cargo.args(["--test", target]),
+            };
+        }
         let said = String::from_utf8(succeed(cargo)?).context("cargo's messages")?;
         for line in said.lines() {
             let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };

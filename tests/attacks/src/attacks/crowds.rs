@@ -21,10 +21,8 @@ const ATTACHES: usize = 800;
 const MAILBOXES: usize = 200;
 const THREADS: usize = 2;
 
-/// Asks over many sockets for the answers that take longest, and always for the next ones before
-/// the last have come.
-pub fn sockets(target: &Target, found: &mut Found) {
-    let mut frames = Vec::new();
+/// Asks over many sockets for the answers that take longest.
+pub fn figures(target: &Target, found: &mut Found) {
     let keys: Vec<String> = (0..1000).map(|number| format!("attack:no:{number}")).collect();
     let keys: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
     let asked = [
@@ -33,6 +31,21 @@ pub fn sockets(target: &Target, found: &mut Found) {
         Request::Keys { prefix: b"", top: u16::MAX, by: KeyOrder::Hits },
         Request::GetMany { keys },
     ];
+    ask_ahead(target, found, &asked);
+}
+
+/// Sends over many sockets, and has sent back, the largest values.
+pub fn values(target: &Target, found: &mut Found) {
+    let value = vec![b'c'; 65_000];
+    let key = b"attack:large";
+    let set = Set { key, value: &value, ttl: None, flags: 0, write: None, reply: true };
+    ask_ahead(target, found, &[Request::Set(set), Request::Get { key }]);
+}
+
+/// Sends these requests over many sockets again and again, and always the next ones before the last
+/// are answered.
+fn ask_ahead(target: &Target, found: &mut Found, asked: &[Request<'_>]) {
+    let mut frames = Vec::new();
     for request in asked.iter().cycle().take(FRAMES) {
         let mut frame = Vec::new();
         request.encode(&mut frame).expect("a frame");
