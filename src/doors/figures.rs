@@ -1,7 +1,7 @@
 //! Counts for each client, for people to read: no decision depends on them.
 
 use super::Peer;
-use super::users::{WORK_OF_A_MAILBOX, WORK_OF_FIGURES};
+use super::shares::{WORK_OF_A_MAILBOX, WORK_OF_FIGURES};
 use l1d_wire::protocol::Request;
 use l1d_wire::snapshot::{ClientFigures, Figures};
 

@@ -11,6 +11,7 @@
 //! | mailboxes, and how long each is polled | `mailbox` |
 //! | all connections, their deadlines and memory | `peers` |
 //! | what the clients of one user have together | `users` |
+//! | and what is done for them in a turn | `shares` |
 //! | replies, to a socket or a lane | `replies` |
 //! | the interface to the owner | `service` |
 //! | counts for each client | `figures` |
@@ -22,6 +23,7 @@ mod origin;
 mod peers;
 mod replies;
 mod service;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod unix;
@@ -90,7 +92,7 @@ impl<'a> Doors<'a> {
     /// deadline that passed in it.
     pub fn begin_turn(&mut self) {
         self.turn += 1;
-        self.peers.users.begin_turn();
+        self.peers.users.at_sockets.begin_turn();
     }
 
     /// When the last wait ended.
@@ -129,7 +131,7 @@ impl<'a> Doors<'a> {
     pub fn serve_connections(&mut self, reactor: &Reactor, service: &mut impl Service) {
         let mut left = Vec::new();
         for origin in self.peers.take_touched() {
-            if self.peers.is_spent(origin) {
+            if self.peers.users.at_sockets.any_is_spent() && self.leave(origin, reactor, service) {
                 left.push(origin);
                 continue;
             }
@@ -140,7 +142,7 @@ impl<'a> Doors<'a> {
             let before = moved(&mut self.peers, self.turn).map_or(0, |(_, bytes)| bytes);
             let served = self.serve(origin, reactor, service);
             if let Some((uid, bytes)) = moved(&mut self.peers, self.turn) {
-                self.peers.users.spend_bytes(uid, bytes - before);
+                self.peers.users.at_sockets.spend_bytes(uid, bytes - before);
             }
             let settled =
                 served.and_then(|()| self.peers.settle(origin, reactor, &self.limits, self.now));
@@ -149,6 +151,20 @@ impl<'a> Doors<'a> {
             }
         }
         self.peers.touch_first(left);
+    }
+
+    /// If the user of this connection has had as much done in this turn as it may, leaves it for the
+    /// next one. What has been answered meanwhile counts as its memory. Returns whether it was left.
+    fn leave(&mut self, origin: Origin, reactor: &Reactor, service: &mut impl Service) -> bool {
+        let Some(connection) = self.peers.get_mut(origin) else { return false };
+        let (uid, has_replies) = (connection.peer.uid, !connection.output.is_empty());
+        if !self.peers.users.at_sockets.is_spent(uid) {
+            return false;
+        }
+        if has_replies && self.peers.settle(origin, reactor, &self.limits, self.now).is_err() {
+            self.close(origin, service);
+        }
+        true
     }
 
     /// Wakes the clients whose replies have come.
@@ -243,7 +259,8 @@ impl<'a> Doors<'a> {
         if let Some(connection) = self.peers.remove(origin) {
             service.gone(origin);
             if connection.phase.mailbox().is_some() {
-                self.peers.users.spend(connection.peer.uid, users::WORK_OF_A_MAILBOX);
+                let uid = connection.peer.uid;
+                self.peers.users.at_sockets.spend(uid, shares::WORK_OF_A_MAILBOX);
             }
             for lane in connection.phase.mailbox().into_iter().flat_map(|m| m.pending_lanes()) {
                 service.gone(origin.with_lane(lane));

@@ -151,11 +151,26 @@ impl Peers {
         }
     }
 
-    /// Has the connection at this place of the active list polled first in the next turn, and those
-    /// before it last.
-    pub(super) fn begin_at(&mut self, place: usize) {
-        let place = place.min(self.active.len());
-        self.active.rotate_left(place);
+    /// If the user of this mailbox has had as much done in this round as it may, leaves it for the next
+    /// one. Returns whether it did.
+    pub(super) fn leave_mailbox(&mut self, origin: Origin) -> bool {
+        let Some(connection) = self.connections.get_mut(&origin) else { return false };
+        let is_spent = self.users.at_mailboxes.is_spent(connection.peer.uid);
+        if is_spent && let Some(mailbox) = connection.phase.mailbox_mut() {
+            mailbox.is_left = true;
+        }
+        is_spent
+    }
+
+    /// Has the mailboxes that were left polled before the others in the next round.
+    pub(super) fn poll_left_first(&mut self) {
+        let mut active = std::mem::take(&mut self.active);
+        // Stable: each user's mailboxes stay in their order.
+        active.sort_by_cached_key(|origin| {
+            let mailbox = self.mailbox_mut(*origin);
+            !mailbox.is_some_and(|mailbox| std::mem::take(&mut mailbox.is_left))
+        });
+        self.active = active;
     }
 
     /// Moves the connection at this place of the active list to those that rest.
@@ -288,15 +303,18 @@ impl Peers {
         self.deadlines.first().map(|(until, _)| *until)
     }
 
-    /// Connections whose deadline has passed. One that moved data in this very turn gets another
-    /// deadline: then it was the daemon that was late.
+    /// Connections whose deadline has passed. One that moved data in this very turn, or that waits to be
+    /// served, gets another deadline: then it was the daemon that was late.
     pub(super) fn stalled(&mut self, now: Instant, turn: u64, stall: Duration) -> Vec<Origin> {
         let due: Vec<_> = self.deadlines.iter().copied().take_while(|due| due.0 <= now).collect();
         let mut stalled = Vec::new();
         for (until, origin) in due {
             let Some(connection) = self.connections.get_mut(&origin) else { continue };
             match &mut connection.stall {
-                Some((_, deadline)) if connection.progress.is_moving(turn) => {
+                // What it has sent, or is to get, is left for another turn.
+                Some((_, deadline))
+                    if connection.is_touched || connection.progress.is_moving(turn) =>
+                {
                     *deadline = now + stall;
                     self.deadlines.remove(&(until, origin));
                     self.deadlines.insert((*deadline, origin));

@@ -78,7 +78,7 @@ impl Peers {
             connection.counted.reply_bytes += frame.len() as u64;
             connection.notify();
             let uid = connection.peer.uid;
-            self.users.spend_bytes(uid, frame.len());
+            self.users.at_mailboxes.spend_bytes(uid, frame.len());
             if has_pieces {
                 self.touch(origin);
             }
@@ -122,7 +122,7 @@ impl Peers {
         if connection.phase.mailbox().is_some() {
             self.add_mailbox(origin);
         }
-        self.users.spend_bytes(uid, queued);
+        self.users.at_sockets.spend_bytes(uid, queued);
         self.touch(origin);
     }
 }

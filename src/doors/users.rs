@@ -1,25 +1,12 @@
-//! The clients of one user together: connections, mailboxes, memory, and what is done for them in a
-//! turn, and the limits on these.
+//! The clients of one user together: connections, mailboxes and memory, and the limits on these.
 
 use super::peers::Peers;
+use super::shares::Shares;
 use super::unix::{Connection, Phase};
 use super::{Admission, Limits, Origin, Peer};
 use crate::access::Grant;
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
-
-/// Work done for the clients of one user before those of all others have their turn: keys, and what
-/// other requests are worth. A request that exceeds it is completed; the excess is taken off the next
-/// turns.
-const WORK_PER_TURN: usize = 1024;
-
-/// What a request is worth that is answered with figures: as much as a user may have done, since it
-/// looks at every rule, or at every client.
-pub(super) const WORK_OF_FIGURES: usize = WORK_PER_TURN;
-/// Bytes received, answered or sent that take about as long as a key.
-const BYTES_OF_A_KEY: usize = 1024;
-/// Of making a mailbox for a client that attaches, and of taking it away.
-pub(super) const WORK_OF_A_MAILBOX: usize = 128;
 
 /// The connections of one user, and their memory.
 #[derive(Debug, Default)]
@@ -42,11 +29,9 @@ pub(super) struct Users {
     hoarding: BTreeSet<u32>,
     /// As in [`Limits`].
     buffer_bytes_max: usize,
-    /// Work that was done for the users that had some done in this turn, or that they owe for earlier
-    /// ones. A short list is searched faster than a map.
-    done: Vec<(u32, usize)>,
-    /// One of them has had as much done as it may.
-    any_is_spent: bool,
+    /// Of a turn at the sockets, and of a round of the mailboxes.
+    pub(super) at_sockets: Shares,
+    pub(super) at_mailboxes: Shares,
 }
 
 impl Users {
@@ -57,44 +42,9 @@ impl Users {
             reached: Vec::new(),
             hoarding: BTreeSet::new(),
             buffer_bytes_max: limits.buffer_bytes_per_uid_max,
-            done: Vec::new(),
-            any_is_spent: false,
+            at_sockets: Shares::default(),
+            at_mailboxes: Shares::default(),
         }
-    }
-
-    /// Another turn begins, of which each user has its share again.
-    pub(super) fn begin_turn(&mut self) {
-        self.any_is_spent = false;
-        self.done.retain_mut(|(_, done)| {
-            *done = done.saturating_sub(WORK_PER_TURN);
-            self.any_is_spent |= *done >= WORK_PER_TURN;
-            *done > 0
-        });
-    }
-
-    /// Work was done for this user.
-    pub(super) fn spend(&mut self, uid: u32, work: usize) {
-        let place = self.done.iter().position(|(other, _)| *other == uid).unwrap_or_else(|| {
-            self.done.push((uid, 0));
-            self.done.len() - 1
-        });
-        if let Some((_, done)) = self.done.get_mut(place) {
-            *done = done.saturating_add(work);
-            self.any_is_spent |= *done >= WORK_PER_TURN;
-        }
-    }
-
-    /// Bytes were copied for this user.
-    pub(super) fn spend_bytes(&mut self, uid: u32, bytes: usize) {
-        if bytes >= BYTES_OF_A_KEY {
-            self.spend(uid, bytes / BYTES_OF_A_KEY);
-        }
-    }
-
-    /// The user has had as much done in this turn as it may.
-    pub(super) fn is_spent(&self, uid: u32) -> bool {
-        let is_it = |(other, done): &(u32, usize)| *other == uid && *done >= WORK_PER_TURN;
-        self.any_is_spent && self.done.iter().any(is_it)
     }
 
     /// A connection of the user has gone.
@@ -112,13 +62,6 @@ impl Users {
 }
 
 impl Peers {
-    /// The user of this connection has had as much done in this turn as it may.
-    pub(super) fn is_spent(&self, origin: Origin) -> bool {
-        // Hardly ever, and then nothing is looked up.
-        self.users.any_is_spent
-            && self.connections.get(&origin).is_some_and(|c| self.users.is_spent(c.peer.uid))
-    }
-
     /// Returns whether the client's user may have another mailbox. Without one, the client uses the
     /// socket.
     pub(super) fn may_have_mailbox(&mut self, origin: Origin) -> bool {

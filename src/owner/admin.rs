@@ -168,7 +168,7 @@ impl Owner {
             }
         };
         if finished {
-            self.tasks.rotate(uid);
+            self.tasks.ended(uid);
         } else {
             self.tasks.put_back(uid, task);
         }

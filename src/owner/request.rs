@@ -215,12 +215,19 @@ impl Owner {
         waiter: Waiter,
         replies: &mut dyn Replies,
     ) {
+        let quota = self.guard.quota();
+        if !matches!(waiter, Waiter::Nobody)
+            && let Some((limit, most)) = self.writes.exceeds(self.author.uid, quota)
+        {
+            let answer = self.over_quota("writes", limit, most);
+            return self.groups.give(waiter, &answer, replies);
+        }
         match self.writes.line_up(key, rule, change, (waiter, self.author)) {
             Ok(true) => self.begin_write(key, replies),
             Ok(false) => {}
             Err(()) => return self.groups.give(waiter, &busy("writes"), replies),
         }
-        if let Some((limit, most)) = self.writes.reached(self.author.uid, self.guard.quota()) {
+        if let Some((limit, most)) = self.writes.reached(self.author.uid, quota) {
             let peer = self.guard.peer;
             self.count_over_quota(&peer, limit, most);
         }

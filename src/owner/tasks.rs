@@ -1,4 +1,5 @@
-//! Work that spans several turns, a step in each: users take turns, and each has its share of the
+//! Work that spans several turns, a step in each, one task after the other: a walk over the table
+//! relies on being the only one (`table/walk.rs`). Users take turns, and each has its share of the
 //! places.
 
 use super::admin::Task;
@@ -51,14 +52,13 @@ impl Tasks {
         (!self.waiting.is_empty()).then(|| self.waiting.remove(0))
     }
 
-    /// Has a task of this user gone on, when each of the others who wait has had a step.
+    /// The task that was taken out goes on with the next step.
     pub(super) fn put_back(&mut self, uid: u32, task: Task) {
         self.waiting.insert(0, (uid, task));
-        self.rotate(uid);
     }
 
-    /// This user has had a step: the tasks of others come first, each user's in their order.
-    pub(super) fn rotate(&mut self, uid: u32) {
+    /// A task of this user has ended: those of others come first, each user's in their order.
+    pub(super) fn ended(&mut self, uid: u32) {
         self.waiting.sort_by_key(|(other, _)| *other == uid);
     }
 
@@ -70,5 +70,38 @@ impl Tasks {
     /// A client has gone, and with it what only it waits for.
     pub(super) fn gone(&mut self, origin: Origin) {
         self.waiting.retain(|(_, task)| !task.is_for(origin));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flush(origin: u64) -> Task {
+        let (prefix, below_version) = (b"k".to_vec(), 0);
+        let origin = Origin(origin);
+        let (next, removed, in_successor) = (0, 0, false);
+        Task::FlushPrefix { origin, next, prefix, below_version, removed, in_successor }
+    }
+
+    /// Two walks at once would each overlook what the other let a change move.
+    #[test]
+    fn a_walk_goes_on_to_its_end_before_the_next_one_begins() {
+        let mut tasks = Tasks::default();
+        for (uid, origin) in [(1, 10), (1, 11), (2, 20)] {
+            tasks.add(uid, flush(origin)).unwrap();
+        }
+        let mut order = Vec::new();
+        while let Some((uid, mut task)) = tasks.take() {
+            let Task::FlushPrefix { origin, next, .. } = &mut task else { panic!("{task:?}") };
+            order.push(origin.0);
+            *next += 1;
+            if *next < 3 {
+                tasks.put_back(uid, task);
+            } else {
+                tasks.ended(uid);
+            }
+        }
+        assert_eq!(order, [10, 10, 10, 20, 20, 20, 11, 11, 11]);
     }
 }

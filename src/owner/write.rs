@@ -6,6 +6,7 @@ use super::response::Waiter;
 use crate::access::Quota;
 use crate::tiers::Operation;
 use l1d_wire::policy::Rule;
+use l1d_wire::protocol::frame::MANY_KEYS;
 use rapidhash::RapidHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -174,6 +175,19 @@ impl Writes {
             return Some(("writes_max", changes_max));
         }
         (held.bytes >= bytes_max).then_some(("bytes_max", bytes_max))
+    }
+
+    /// That limit, if the user is so far beyond it as only requests over sockets bring it, which wait in
+    /// no ring: another change is to be refused, because the room of all others would be next.
+    pub(super) fn exceeds(&self, uid: u32, quota: Quota) -> Option<(&'static str, usize)> {
+        let held = self.per_uid.get(&uid)?;
+        let (limit, most) = self.reached(uid, quota)?;
+        // The last request that came out of a ring may have brought as much beyond the limit.
+        let is_beyond = match limit {
+            "writes_max" => held.changes >= most.saturating_add(MANY_KEYS),
+            _ => held.bytes >= most.saturating_mul(2),
+        };
+        is_beyond.then_some((limit, most))
     }
 
     fn release(&mut self, uid: u32, bytes: usize) {

@@ -79,12 +79,11 @@ impl Doors<'_> {
         let mut has_served = false;
         self.expects_requests = false;
         let mut place = 0;
-        let mut first_left = None;
-        self.peers.users.begin_turn();
+        let mut has_left = false;
+        self.peers.users.at_mailboxes.begin_turn();
         while let Some(origin) = self.peers.active(place) {
-            if self.peers.is_spent(origin) {
-                self.expects_requests = true;
-                first_left.get_or_insert(place);
+            if self.peers.users.at_mailboxes.any_is_spent() && self.peers.leave_mailbox(origin) {
+                has_left = true;
                 place += 1;
                 continue;
             }
@@ -109,8 +108,9 @@ impl Doors<'_> {
                 }
             }
         }
-        if let Some(place) = first_left {
-            self.peers.begin_at(place);
+        if has_left {
+            self.expects_requests = true;
+            self.peers.poll_left_first();
         }
         has_served
     }
@@ -140,7 +140,7 @@ impl Doors<'_> {
             mailbox.made_room();
             mailbox.drain_reports(|hash, times| service.hit(hash, times));
             let uid = connection.peer.uid;
-            self.peers.users.spend(uid, work);
+            self.peers.users.at_mailboxes.spend(uid, work);
             return Ok(Poll::Served);
         }
         if in_debt {

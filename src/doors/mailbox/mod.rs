@@ -66,6 +66,8 @@ pub(super) struct OwnerEnd {
     told_cpu: Option<Option<u32>>,
     /// Work done in this turn, and work owed for requests that exceeded the budget of earlier ones.
     work: usize,
+    /// Its user had had as much done in a round as it may, and it was not polled.
+    pub(super) is_left: bool,
     /// It is polled in every turn. Otherwise the client sends a wakeup.
     pub(super) is_active: bool,
     /// Keeps the memory of `shared` mapped.
@@ -109,6 +111,7 @@ impl OwnerEnd {
             sleepers: Vec::new(),
             told_cpu: None,
             work: 0,
+            is_left: false,
             is_active: false,
             _mapping: mapping,
         };

@@ -80,8 +80,8 @@ impl Doors<'_> {
             if connection.phase.mailbox().is_none() {
                 connection.input = input;
             }
-            self.peers.users.spend(uid, done);
-            if self.peers.users.is_spent(uid) {
+            self.peers.users.at_sockets.spend(uid, done);
+            if self.peers.users.at_sockets.is_spent(uid) {
                 return;
             }
         }

@@ -2,6 +2,7 @@
 //! from theirs, or undoes what others do with keys that it may not flush.
 
 use super::*;
+use l1d_wire::protocol::Identity;
 
 #[test]
 fn flushes_by_prefix_that_wait_are_bounded_and_each_is_answered() {
@@ -68,4 +69,31 @@ fn a_flush_leaves_fetches_of_other_keys_alone() {
         scene.land_value(flight, b"v");
         assert_eq!(scene.visible().is_some(), is_kept, "{prefix:?}");
     }
+}
+
+#[test]
+fn writes_that_wait_in_no_ring_leave_room_for_those_of_other_users() {
+    let mut scene = Scene::new();
+    let who = Identity { uid: 3000, gid: 3000, groups: vec![] };
+    let flooding = Peer { uid: 3000, grant: scene.owner.guard.access.grant(&who), ..PEER };
+    let keys: Vec<String> = (0..8 * 1024).map(|number| format!("flood:{number}")).collect();
+    for (number, keys) in (100..).zip(keys.chunks(1024)) {
+        let set = |key| Set {
+            key,
+            value: b"v",
+            ttl: None,
+            flags: 0,
+            write: Some(WriteMode::Through),
+            reply: true,
+        };
+        let sets = keys.iter().map(|key| set(key.as_bytes())).collect();
+        scene.owner.request(Origin(number), &flooding, Request::SetMany { sets }, &mut scene.given);
+    }
+    // Some of them are refused.
+    assert!(!scene.given.0.is_empty());
+    assert!(scene.owner.takes_more(), "rings of all users are left alone");
+    assert!(!scene.owner.takes_more_of(&flooding));
+    scene.given.0.clear();
+    scene.set(b"value", WriteMode::Through);
+    assert!(scene.given.0.is_empty(), "it is under way");
 }
