@@ -81,12 +81,12 @@ impl Owner {
         if keys.is_empty() {
             return replies.reply(origin, &Response::Many(Vec::new()));
         }
-        let group = self.groups.open(origin, keys.len());
+        let group = self.groups.open(origin, self.guard.peer.uid, keys.len());
         for (index, key) in keys.iter().enumerate() {
-            self.get(key, Waiter::Member { group, index }, replies);
-            if self.groups.is_full(group) {
-                return self.groups.cut(group, index + 1, replies);
+            if self.groups.ends_before(group, index) {
+                return;
             }
+            self.get(key, Waiter::Member { group, index }, replies);
         }
     }
 
@@ -94,7 +94,7 @@ impl Owner {
         if sets.is_empty() {
             return replies.reply(origin, &Response::Many(Vec::new()));
         }
-        let group = self.groups.open(origin, sets.len());
+        let group = self.groups.open(origin, self.guard.peer.uid, sets.len());
         for (index, set) in sets.iter().enumerate() {
             self.set(set, Waiter::Member { group, index }, replies);
         }

@@ -7,6 +7,10 @@ use rapidhash::RapidHashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Bytes of values that may wait for other answers of their requests, for each user. One more is not
+/// kept: its request is answered up to there, and the client asks again for the rest.
+pub(super) const HELD_OF_USER_MAX: usize = 32 << 20;
+
 /// The receiver of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiter {
@@ -84,23 +88,40 @@ impl OwnedResponse {
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     open: RapidHashMap<u64, Group>,
+    /// Bytes of the values in the groups of each user.
+    held: RapidHashMap<u32, usize>,
     next: u64,
 }
 
 #[derive(Debug)]
 struct Group {
     origin: Origin,
+    uid: u32,
     answers: Vec<Option<OwnedResponse>>,
     missing: usize,
     /// Bytes of the values so far.
     bytes: usize,
 }
 
+impl Group {
+    /// How many of the first answers one response carries. Those that are missing may still change
+    /// that, to fewer.
+    fn fitting(&self) -> usize {
+        let mut bytes = 0;
+        let fitting = self.answers.iter().take_while(|answer| {
+            let fits = bytes < MANY_BYTES;
+            bytes += answer.as_ref().map_or(0, OwnedResponse::value_bytes);
+            fits
+        });
+        fitting.count()
+    }
+}
+
 impl Groups {
-    /// A group of `count` answers for `origin`.
-    pub(super) fn open(&mut self, origin: Origin, count: usize) -> u64 {
+    /// A group of `count` answers for `origin`, of this user.
+    pub(super) fn open(&mut self, origin: Origin, uid: u32, count: usize) -> u64 {
         self.next += 1;
-        let group = Group { origin, answers: vec![None; count], missing: count, bytes: 0 };
+        let group = Group { origin, uid, answers: vec![None; count], missing: count, bytes: 0 };
         self.open.insert(self.next, group);
         self.next
     }
@@ -116,24 +137,48 @@ impl Groups {
         }
     }
 
-    /// A group has as many bytes as one response carries: further answers would not be sent.
-    pub(super) fn is_full(&self, id: u64) -> bool {
-        self.open.get(&id).is_some_and(|group| group.bytes >= MANY_BYTES)
+    /// The group wants no answers from this one on: they would not be sent.
+    pub(super) fn ends_before(&self, id: u64, index: usize) -> bool {
+        self.open.get(&id).is_none_or(|group| group.answers.len() <= index)
     }
 
     /// Ends the group after its first `count` answers.
-    pub(super) fn cut(&mut self, id: u64, count: usize, replies: &mut dyn Replies) {
+    fn cut(&mut self, id: u64, count: usize, replies: &mut dyn Replies) {
         let Some(group) = self.open.get_mut(&id) else { return };
-        let behind = group.answers.drain(count.min(group.answers.len())..);
-        group.missing -= behind.filter(Option::is_none).count();
-        if group.missing == 0 {
+        let mut bytes = 0;
+        for answer in group.answers.drain(count.min(group.answers.len())..) {
+            match answer {
+                Some(answer) => bytes += answer.value_bytes(),
+                None => group.missing -= 1,
+            }
+        }
+        group.bytes -= bytes;
+        let (uid, missing) = (group.uid, group.missing);
+        self.let_go(uid, bytes);
+        if missing == 0 {
             self.send(id, replies);
         }
     }
 
     /// Forgets the groups of a client that has gone.
     pub(super) fn forget(&mut self, origin: Origin) {
-        self.open.retain(|_, group| group.origin != origin);
+        let gone = self.open.extract_if(|_, group| group.origin == origin);
+        let gone: Vec<Group> = gone.map(|(_, group)| group).collect();
+        gone.iter().for_each(|group| self.let_go(group.uid, group.bytes));
+    }
+
+    #[cfg(test)]
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.open.is_empty() && self.held.is_empty()
+    }
+
+    fn let_go(&mut self, uid: u32, bytes: usize) {
+        if let Some(held) = self.held.get_mut(&uid) {
+            *held = held.saturating_sub(bytes);
+            if *held == 0 {
+                self.held.remove(&uid);
+            }
+        }
     }
 
     /// Gives `answer` to `waiter`; a group that is complete is sent as one response.
@@ -148,13 +193,22 @@ impl Groups {
             Waiter::Origin(origin) => replies.reply(origin, &answer.response()),
             Waiter::Member { group: id, index } => {
                 let Some(group) = self.open.get_mut(&id) else { return };
-                if let Some(place @ None) = group.answers.get_mut(index) {
-                    *place = Some(answer.clone());
-                    group.missing -= 1;
-                    group.bytes += answer.value_bytes();
+                let Some(place @ None) = group.answers.get_mut(index) else { return };
+                let bytes = answer.value_bytes();
+                let held = if bytes > 0 { self.held.entry(group.uid).or_default() } else { &mut 0 };
+                // The first is always kept, so that each response brings the client further.
+                if index > 0 && bytes > 0 && *held >= HELD_OF_USER_MAX {
+                    return self.cut(id, index, replies);
                 }
+                *held += bytes;
+                *place = Some(answer.clone());
+                group.missing -= 1;
+                group.bytes += bytes;
                 if group.missing == 0 {
                     self.send(id, replies);
+                } else if group.bytes >= MANY_BYTES {
+                    let fitting = group.fitting();
+                    self.cut(id, fitting, replies);
                 }
             }
         }
@@ -162,13 +216,9 @@ impl Groups {
 
     fn send(&mut self, id: u64, replies: &mut dyn Replies) {
         let Some(group) = self.open.remove(&id) else { return };
-        // The first answers that fit; the client asks again for the rest.
-        let mut bytes = 0;
-        let fitting = group.answers.iter().flatten().take_while(|answer| {
-            let fits = bytes < MANY_BYTES;
-            bytes += answer.value_bytes();
-            fits
-        });
+        self.let_go(group.uid, group.bytes);
+        // The client asks again for the rest.
+        let fitting = group.answers.iter().flatten().take(group.fitting());
         let answers = fitting.map(OwnedResponse::response).collect();
         replies.reply(group.origin, &Response::Many(answers));
     }

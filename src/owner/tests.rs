@@ -6,6 +6,7 @@
 
 mod flushes;
 mod machine;
+mod many;
 mod reload;
 
 use super::double::{self, Given, Script};
