@@ -62,12 +62,11 @@ impl Operation {
         }
     }
 
-    /// More keys than all processes together can use in a second: about three times the rate of two
-    /// cores.
+    /// About as many keys as all processes together can use in a second on two fast cores.
     pub fn keys_per_second(self) -> u32 {
         match self {
-            Operation::GetMany16 | Operation::GetMany64 => 400_000,
-            _ => 80_000,
+            Operation::GetMany16 | Operation::GetMany64 => 800_000,
+            _ => 400_000,
         }
     }
 }
