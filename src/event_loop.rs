@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-/// Events taken from the kernel at a time: as many as a user has connections by default, so that a
+/// Events taken from the kernel at a time: more than a user has connections by default, so that a
 /// crowd that is left for later hides nobody else's.
 const EVENTS: usize = 1024;
 

@@ -20,7 +20,7 @@ pub(super) fn count(figures: &mut Figures, request: &Request<'_>, bytes: usize) 
             (0, 1)
         }
         Request::SetMany { sets } => (0, sets.len()),
-        Request::Attach { .. } | Request::Abandon { .. } => (0, 0),
+        Request::Abandon { .. } => (0, 0),
         _ => return WORK_OF_FIGURES,
     };
     figures.reads += reads as u64;

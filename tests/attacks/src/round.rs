@@ -1,5 +1,5 @@
-//! The rounds of one attack: the client beside the attack, beside an attacker that only uses up
-//! processor time or memory's, and alone.
+//! The rounds of one attack: the client beside the attack, beside one that only burns time, beside
+//! one that only fills memory, and alone.
 
 use crate::attack::{Attack, Found};
 use crate::child::{Orders, Role};
