@@ -67,8 +67,7 @@ fn verify_keys(run: &mut Run<'_>, client: &Client) -> Result<()> {
         let value = get(client, &name)?;
         let mut values = vec![("at the end, L1", value)];
         if let Some(redis) = &mut redis {
-            let reply = redis.resp(&[b"GET", name.as_bytes()]);
-            values.push(("at the end, Redis", (reply != b"$-1").then_some(reply)));
+            values.push(("at the end, Redis", redis.resp_get(name.as_bytes())));
         }
         for (place, value) in values {
             let stamp = value.map(|value| decode(name.as_bytes(), &value)).transpose();

@@ -84,10 +84,17 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    /// Starts a new, empty server on the same port.
+    /// Starts a new server on the same port. It is empty, unless its arguments name files that it
+    /// kept: then this waits until they are loaded. Before that Redis answers, but refuses commands.
     pub fn restart(&mut self) {
         self.child =
             until("the port to be free again", || spawn(self.kind, self.port, &self.arguments));
+        if let Kind::Redis = self.kind {
+            until("the data to be loaded", || {
+                let state = self.client().resp(&[b"INFO", b"persistence"]);
+                state.split(|&byte| byte == b'\n').any(|line| line == b"loading:0\r").then_some(())
+            });
+        }
     }
 
     pub fn client(&self) -> Client {
@@ -254,6 +261,20 @@ impl Client {
 
     /// A command in RESP; the reply as text: `+OK`, `:1`, `-ERR ...`, `$-1`, or the string itself.
     pub fn resp(&mut self, words: &[&[u8]]) -> Vec<u8> {
+        let line = self.ask(words);
+        self.string(&line).unwrap_or_else(|| line.into_bytes())
+    }
+
+    /// `GET`, whose value may look like any other reply.
+    pub fn resp_get(&mut self, key: &[u8]) -> Option<Vec<u8>> {
+        let line = self.ask(&[b"GET", key]);
+        let value = self.string(&line);
+        assert!(value.is_some() || line == "$-1", "GET is answered by {line}");
+        value
+    }
+
+    /// Sends a command in RESP; returns the first line of the reply.
+    fn ask(&mut self, words: &[&[u8]]) -> String {
         let mut command = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {
             command.extend(format!("${}\r\n", word.len()).as_bytes());
@@ -261,15 +282,15 @@ impl Client {
             command.extend(b"\r\n");
         }
         self.write(&command);
-        let line = self.line();
-        match line.strip_prefix('$') {
-            Some(count) if count != "-1" => {
-                let value = self.bytes(count.parse().unwrap());
-                self.line();
-                value
-            }
-            _ => line.into_bytes(),
-        }
+        self.line()
+    }
+
+    /// The string that `line` announces, if it does.
+    fn string(&mut self, line: &str) -> Option<Vec<u8>> {
+        let count = line.strip_prefix('$').filter(|&count| count != "-1")?;
+        let value = self.bytes(count.parse().unwrap());
+        self.line();
+        Some(value)
     }
 
     pub fn resp_int(&mut self, words: &[&[u8]]) -> i64 {
