@@ -7,7 +7,7 @@ use l1d_client::{
 };
 use std::time::Duration;
 use test_support::daemon::{Daemon, connect};
-use test_support::servers::{Proxy, Server, until};
+use test_support::servers::{LateRequests, Proxy, Server, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_l1d");
 
@@ -306,6 +306,149 @@ fn a_write_of_a_daemon_that_was_killed_does_not_come_after_one_of_its_successor(
         assert_eq!(redis.resp(&[b"GET", b"key"]), b"second");
         std::thread::sleep(Duration::from_millis(4));
     }
+}
+
+/// Below the daemon: one store of record, behind a proxy.
+fn above(record: &Server, tier: &str) -> (std::sync::Arc<Proxy>, Daemon) {
+    let proxy = Proxy::before(record);
+    let place = match tier {
+        "l2" => format!("address = \"{}\"", proxy.address()),
+        _ => format!("url = \"redis://{}\"", proxy.address()),
+    };
+    let config = format!(
+        "[table]\nvalue_bytes_max = \"64KiB\"\n[{tier}]\n{place}\ndeadline = \"10s\"\n\
+         [defaults]\nttl = \"1h\"\n"
+    );
+    let daemon = Daemon::start(PROGRAM, &config, "16MiB");
+    (proxy, daemon)
+}
+
+/// Kills the daemon in the middle of what `change` asks for.
+fn kill_during(
+    daemon: &mut Daemon,
+    proxy: &Proxy,
+    change: impl FnOnce(&Client) -> Result<(), Error> + Send,
+) -> LateRequests {
+    let client = connect(daemon);
+    let late = proxy.hold_requests();
+    std::thread::scope(|scope| {
+        let changed = scope.spawn(|| change(&client));
+        late.wait_until_held();
+        daemon.kill();
+        let changed = changed.join().unwrap();
+        assert!(matches!(changed, Err(Error::UnknownOutcome { .. })), "{changed:?}");
+    });
+    daemon.restart();
+    late
+}
+
+fn set(client: &Client, key: &str, value: &str) -> Result<(), Error> {
+    client.set(key, value).map(|_| ())
+}
+
+/// The hazard: Redis has a change that nobody was told of, and L1 goes on showing the value before
+/// it for as long as the rule's life.
+#[test]
+fn l1_keeps_nothing_of_a_key_whose_change_was_cut_off_by_a_kill() {
+    let changes: [(&str, fn(&Client) -> Result<(), Error>); 4] = [
+        ("set", |client| set(client, "key", "new")),
+        ("delete", |client| client.delete("key").map(|_| ())),
+        ("append", |client| client.append("key", "er").map(|_| ())),
+        ("set_many", |client| {
+            client
+                .set_many(&[("key", "new"), ("second", "new")])?
+                .into_iter()
+                .try_for_each(|set| set.map(|_| ()))
+        }),
+    ];
+    for (name, change) in changes {
+        let redis = Server::redis();
+        let (proxy, mut daemon) = above(&redis, "l3");
+        let client = connect(&daemon);
+        for key in ["key", "second", "other"] {
+            set(&client, key, "old").unwrap();
+        }
+        let late = kill_during(&mut daemon, &proxy, change);
+        let client = connect(&daemon);
+        assert_eq!(client.peek("key"), None, "{name}");
+        assert_eq!(client.peek("second").is_none(), name == "set_many", "{name}");
+        assert!(client.peek("other").is_some(), "{name}: not in change");
+        // The new daemon has ended the session of the one before.
+        assert_eq!(text(&client, "key").as_deref(), Some("old"), "{name}");
+        late.deliver();
+        for _ in 0..10 {
+            assert_eq!(redis.client().resp(&[b"GET", b"key"]), b"old", "{name}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// The same of a change that was carried out before the kill.
+#[test]
+fn what_redis_had_taken_before_a_kill_is_what_readers_see() {
+    let redis = Server::redis();
+    let (proxy, mut daemon) = above(&redis, "l3");
+    set(&connect(&daemon), "key", "old").unwrap();
+    let client = connect(&daemon);
+    proxy.hold();
+    std::thread::scope(|scope| {
+        let changed = scope.spawn(|| set(&client, "key", "new"));
+        proxy.wait_until_held();
+        daemon.kill();
+        assert!(matches!(changed.join().unwrap(), Err(Error::UnknownOutcome { .. })));
+    });
+    proxy.forget_connections();
+    proxy.release();
+    daemon.restart();
+    assert_eq!(text(&connect(&daemon), "key").as_deref(), Some("new"));
+}
+
+/// memcached cannot be told to end a session, so nobody knows when a change of the former daemon
+/// has been carried out.
+#[test]
+fn with_memcached_alone_a_key_whose_change_was_cut_off_by_a_kill_is_in_doubt() {
+    let memcached = Server::memcached();
+    let (proxy, mut daemon) = above(&memcached, "l2");
+    for key in ["key", "other"] {
+        set(&connect(&daemon), key, "old").unwrap();
+    }
+    let late = kill_during(&mut daemon, &proxy, |client| set(client, "key", "late"));
+    for _ in 0..2 {
+        let client = connect(&daemon);
+        assert_eq!(text(&client, "key").as_deref(), Some("old"));
+        assert_eq!(client.peek("key"), None, "what is read in doubt is not kept");
+        set(&client, "other", "new").unwrap();
+        let second = set(&client, "key", "second");
+        assert!(matches!(second, Err(Error::UnknownOutcome { .. })), "{second:?}");
+        assert_eq!(text(&client, "key").as_deref(), Some("second"));
+        // The next daemon knows it, too.
+        daemon.kill();
+        daemon.restart();
+        memcached.client().ascii_set("key", 0, 60, b"old");
+    }
+    late.deliver();
+    until("the late write", || {
+        let (_, value) = memcached.client().ascii_get("key")?;
+        (value == b"late").then_some(())
+    });
+    assert_eq!(text(&connect(&daemon), "key").as_deref(), Some("late"));
+}
+
+#[test]
+fn a_redis_that_ends_no_sessions_leaves_the_key_in_doubt_and_no_other() {
+    let redis = Server::redis_with(&["--rename-command", "CLIENT", ""]);
+    let (proxy, mut daemon) = above(&redis, "l3");
+    for key in ["key", "other"] {
+        set(&connect(&daemon), key, "old").unwrap();
+    }
+    let late = kill_during(&mut daemon, &proxy, |client| set(client, "key", "late"));
+    let client = connect(&daemon);
+    set(&client, "other", "new").unwrap();
+    let second = set(&client, "key", "second");
+    assert!(matches!(second, Err(Error::UnknownOutcome { .. })), "{second:?}");
+    late.deliver();
+    until("the late write", || (redis.client().resp(&[b"GET", b"key"]) == b"late").then_some(()));
+    assert_eq!(text(&client, "key").as_deref(), Some("late"));
 }
 
 #[test]

@@ -4,10 +4,10 @@
 //!  byte
 //!     0  identity, first copy     (16 words)  written once, before the table is published
 //!   512  identity, second copy    (16 words)
-//!  1024  owner's words            (8 words)   for a restart; hits do not load them
+//!  1024  owner's words            (17 words)  for a restart; hits do not load them
 //!  2048  hot line: state, strict floor, lease until, clock offset, policy floors 0 to 3
 //!  2112  policy floors 4 to 255
-//!  4128  zero
+//!  4160  keys in change           (504 words) for a restart
 //!  8192  end
 //! ```
 //!
@@ -51,6 +51,25 @@ pub const POLICY_EPOCH: usize = 134;
 /// files were allocated in full; so it is no part of the fingerprint.
 pub const USABLE_SEGMENTS: usize = 135;
 
+/// Hashes of the keys whose change the tiers below may be carrying out; 0: none. Stored before the
+/// first byte of the change is sent. Zero in tables of builds that did not know them, which neither
+/// read nor store them; so they are no part of the fingerprint. An earlier build that takes the table
+/// over in between leaves hashes of keys that are no longer in change, which costs their copies.
+pub const CHANGING: usize = 520;
+/// Number of these words.
+pub const CHANGING_MAX: usize = 504;
+/// A bit for each of these words, the lowest of the first for the first: L1 has what this daemon
+/// told the writer, and only a tier may still change the key.
+pub const DOUBTFUL: usize = 136;
+/// Words of such bits.
+pub const DOUBTFUL_WORDS: usize = CHANGING_MAX.div_ceil(64);
+/// There are more keys in change than words: [`MORE_CHANGING`], [`MORE_DOUBTFUL`], both or 0.
+pub const CHANGING_MORE: usize = 144;
+/// Not even in L1 is it known what these hold.
+pub const MORE_CHANGING: u64 = 1;
+/// Only a tier may still change them.
+pub const MORE_DOUBTFUL: u64 = 2;
+
 /// [`STATE_SERVING`] or why not (R0).
 pub const STATE: usize = 256;
 /// Strict entries with a lower version are invisible.
@@ -66,7 +85,9 @@ pub const POLICY_FLOORS: usize = 260;
 /// Number of policies that a table can distinguish.
 pub const POLICIES: usize = 256;
 const _: () = assert!(STATE.is_multiple_of(8) && POLICY_FLOORS < STATE + 8);
-const _: () = assert!((POLICY_FLOORS + POLICIES) * 8 <= HEADER_BYTES);
+const _: () = assert!(POLICY_FLOORS + POLICIES <= CHANGING && CHANGING.is_multiple_of(8));
+const _: () = assert!((CHANGING + CHANGING_MAX) * 8 == HEADER_BYTES);
+const _: () = assert!(DOUBTFUL + DOUBTFUL_WORDS == CHANGING_MORE && CHANGING_MORE < STATE);
 const _: () = assert!(
     IDENTITY_COPIES[1] >= IDENTITY_WORDS && VERSION_CEILING >= IDENTITY_COPIES[1] + IDENTITY_WORDS
 );

@@ -32,11 +32,14 @@ fn placed() -> Vec<(&'static str, usize)> {
         ("SESSION[1]", header::SESSION[1]),
         ("POLICY_EPOCH", header::POLICY_EPOCH),
         ("USABLE_SEGMENTS", header::USABLE_SEGMENTS),
+        ("DOUBTFUL", header::DOUBTFUL),
+        ("CHANGING_MORE", header::CHANGING_MORE),
         ("STATE", header::STATE),
         ("STRICT_FLOOR", header::STRICT_FLOOR),
         ("LEASE_UNTIL", header::LEASE_UNTIL),
         ("CLOCK_OFFSET", header::CLOCK_OFFSET),
         ("POLICY_FLOORS", header::POLICY_FLOORS),
+        ("CHANGING", header::CHANGING),
         ("ROLE", segment::ROLE),
         ("SEQUENCE", segment::SEQUENCE),
         ("FILLED", segment::FILLED),
@@ -49,6 +52,8 @@ fn placed() -> Vec<(&'static str, usize)> {
 /// All other constants, from the tables of values.
 fn values() -> Vec<(&'static str, u64)> {
     vec![
+        ("CHANGING_MAX", header::CHANGING_MAX as u64),
+        ("DOUBTFUL_WORDS", header::DOUBTFUL_WORDS as u64),
         ("ENTRIES_PER_SEGMENT_MIN", geometry::ENTRIES_PER_SEGMENT_MIN),
         ("ENTRY_HEADER_BYTES", entry::ENTRY_HEADER_BYTES as u64),
         ("FINGERPRINT", header::FINGERPRINT),
@@ -63,6 +68,8 @@ fn values() -> Vec<(&'static str, u64)> {
         ("MARK_ABSENT", u64::from(entry::MARK_ABSENT)),
         ("MARK_FLAGS", u64::from(entry::MARK_FLAGS)),
         ("MARK_STRICT", u64::from(entry::MARK_STRICT)),
+        ("MORE_CHANGING", header::MORE_CHANGING),
+        ("MORE_DOUBTFUL", header::MORE_DOUBTFUL),
         ("NEVER", u64::from(entry::NEVER)),
         ("POLICIES", header::POLICIES as u64),
         ("Role::Closed", Role::Closed as u64),
@@ -234,11 +241,14 @@ fn header() {
             ("SESSION[1]", header::SESSION[1] * 8, word),
             ("POLICY_EPOCH", header::POLICY_EPOCH * 8, word),
             ("USABLE_SEGMENTS", header::USABLE_SEGMENTS * 8, word),
+            ("DOUBTFUL", header::DOUBTFUL * 8, Some(header::DOUBTFUL_WORDS * 8)),
+            ("CHANGING_MORE", header::CHANGING_MORE * 8, word),
             ("STATE", header::STATE * 8, word),
             ("STRICT_FLOOR", header::STRICT_FLOOR * 8, word),
             ("LEASE_UNTIL", header::LEASE_UNTIL * 8, word),
             ("CLOCK_OFFSET", header::CLOCK_OFFSET * 8, word),
             ("POLICY_FLOORS", header::POLICY_FLOORS * 8, Some(header::POLICIES * 8)),
+            ("CHANGING", header::CHANGING * 8, Some(header::CHANGING_MAX * 8)),
         ],
     );
     assert!(DOCUMENT.contains(&format!("up to {} are zero", header::HEADER_BYTES)));

@@ -5,15 +5,17 @@ use super::Owner;
 use crate::doors::{Origin, Replies};
 use crate::reactor::Readiness;
 use crate::table::{FileOptions, Tables};
-use crate::tiers::{Job, Tier, TierEvent, Tiers};
+use crate::tiers::{Inherited, Job, Tier, TierEvent, Tiers};
 use l1d_wire::policy::{PolicySet, Rule};
 use l1d_wire::protocol::{Response, frame};
 use l1d_wire::snapshot::TiersStats;
+use rapidhash::RapidHashSet;
 use shm_layout::Plan;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The longest life in its table.
@@ -102,15 +104,24 @@ impl Tiers for ScriptedTiers {
         true
     }
 
+    /// Nobody says when there are none any more.
     fn has_open_changes(&self) -> bool {
-        false
+        true
     }
 
     fn l3_session(&self) -> [u64; 2] {
         [0; 2]
     }
 
-    fn take_over(&mut self, _: [u64; 2]) {}
+    fn take_over(&mut self, _: [u64; 2], _: Inherited) {}
+
+    fn inherits(&self) -> bool {
+        false
+    }
+
+    fn sent_changes(&self) -> RapidHashSet<Arc<[u8]>> {
+        RapidHashSet::default()
+    }
 
     fn allow_l2_ttl(&mut self, _: Duration) {}
 

@@ -59,12 +59,21 @@ impl Owner {
             }
             TierEvent::Written { id, outcome } => {
                 let Some(write) = self.writes.end(id) else { return };
+                let is_unknown = matches!(outcome, Written::Unknown { .. });
                 let lost = match outcome {
                     Written::Unknown { .. } => Some(Cause::UnknownOutcome),
                     Written::Removed { .. } => Some(Cause::RefusedValue),
                     _ => None,
                 };
                 let answer = self.written(&write, outcome);
+                if let Some(place) = write.place {
+                    // P22: L1 has what the writer is about to be told.
+                    if is_unknown {
+                        self.changing.doubt(place, &write.key, &mut self.tables);
+                    } else {
+                        self.changing.end(place, &mut self.tables);
+                    }
+                }
                 if answer.is_change() {
                     self.note_change(&write.key, write.author);
                 } else if let Some(cause) = lost {

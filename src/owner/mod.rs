@@ -5,6 +5,7 @@
 //! |---|---|
 //! | one fetch for everyone who misses a key | `flight` |
 //! | changes on their way through the tiers | `write` |
+//! | what the next daemon is to know of them | `changing` |
 //! | how long a value lives in each place | `life` |
 //! | one loader for each key that nobody has | `loads` |
 //! | get, set, delete | `request` |
@@ -23,6 +24,7 @@
 mod access;
 mod admin;
 mod changes;
+mod changing;
 #[cfg(any(test, fuzzing))]
 mod double;
 mod explain;
@@ -56,6 +58,7 @@ use crate::table::Tables;
 use crate::tiers::{JOBS_MAX, Tiers};
 use access::Guard;
 use changes::{Author, Changes};
+use changing::Changing;
 use explain::{Explaining, LOOKS_MAX};
 use figures::{PolicyHits, Samples};
 use flight::Flights;
@@ -102,6 +105,7 @@ pub struct Owner {
     unsettled: Option<[u64; 2]>,
     flights: Flights,
     writes: Writes,
+    changing: Changing,
     loads: Loads,
     groups: Groups,
     tasks: Tasks,
@@ -132,14 +136,11 @@ impl Owner {
         tables: Tables,
         absent_share_max_permille: u16,
         ttl_max: Duration,
-        mut below: Option<Box<dyn Tiers>>,
+        below: Option<Box<dyn Tiers>>,
     ) -> Owner {
         let now = Instant::now();
         let unsettled = tables.unsettled();
         let policy = tables.policy().clone();
-        if let (Some(below), Some(l3_session)) = (&mut below, unsettled) {
-            below.take_over(l3_session);
-        }
         let samples = Samples::new(tables.current().next_version());
         let mut owner = Owner {
             tables,
@@ -150,6 +151,7 @@ impl Owner {
             unsettled,
             flights: Flights::default(),
             writes: Writes::default(),
+            changing: Changing::default(),
             loads: Loads::default(),
             groups: Groups::default(),
             tasks: Tasks::default(),
@@ -171,6 +173,7 @@ impl Owner {
         };
         owner.set_clock();
         owner.look_at_clock();
+        owner.take_over_changing();
         owner.tables.limit_absences(Some(absent_share_max_permille));
         owner
     }
@@ -400,6 +403,7 @@ impl Service for Owner {
             self.look_at_clock();
             self.look_at_index();
             self.tables.look_at_room();
+            self.settle_changing();
             self.take_sample(replies);
             crate::log::tell_left_out();
         }

@@ -240,10 +240,17 @@ impl Owner {
             // P2: every value in flight is older than this write.
             self.flights.kill(key);
             let refusal = match (job, &mut self.below) {
-                (Some(job), Some(below)) => match below.submit(job) {
-                    Ok(()) => return,
-                    Err(_) => busy("writes"),
-                },
+                (Some(job), Some(below)) => {
+                    // P22: before the tiers can send the first byte.
+                    let place = self.changing.begin(key, &mut self.tables);
+                    match below.submit(job) {
+                        Ok(()) => return self.writes.noted(key, place),
+                        Err(_) => {
+                            self.changing.end(place, &mut self.tables);
+                            busy("writes")
+                        }
+                    }
+                }
                 _ => OwnedResponse::NotChanged { reason: NotChanged::Conflict },
             };
             if let Some(write) = self.writes.end(id) {

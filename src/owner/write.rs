@@ -1,6 +1,7 @@
 //! Changes on their way to the tiers: one at a time for each key, in order of arrival (P7).
 
 use super::changes::Author;
+use super::changing::Place;
 use super::life::Lives;
 use super::response::Waiter;
 use crate::access::Quota;
@@ -71,6 +72,8 @@ pub(super) struct Write {
     pub(super) waiter: Waiter,
     /// Who asked for it.
     pub(super) author: Author,
+    /// Where the next daemon would find its key, once it has begun.
+    pub(super) place: Option<Place>,
 }
 
 /// All changes in progress and waiting.
@@ -114,7 +117,8 @@ impl Writes {
         self.next += 1;
         self.key_of.insert(self.next, key.clone());
         let line = self.by_key.entry(key.clone()).or_default();
-        line.push_back(Write { id: self.next, key: key.clone(), rule, change, waiter, author });
+        let (id, key) = (self.next, key.clone());
+        line.push_back(Write { id, key, rule, change, waiter, author, place: None });
         Ok(line.len() == 1)
     }
 
@@ -133,6 +137,13 @@ impl Writes {
     /// The change of `key` that is in progress.
     pub(super) fn first(&self, key: &[u8]) -> Option<&Write> {
         self.by_key.get(key)?.front()
+    }
+
+    /// The change of `key` that is in progress is noted there.
+    pub(super) fn noted(&mut self, key: &[u8], place: Place) {
+        if let Some(write) = self.by_key.get_mut(key).and_then(VecDeque::front_mut) {
+            write.place = Some(place);
+        }
     }
 
     /// Ends the change with this number, if it is the one in progress.

@@ -423,23 +423,6 @@ impl Tables {
         self.advisor.limit_absences(permille);
     }
 
-    /// Notes in the table, for the next daemon, whether anything below is unsettled, and over which
-    /// session with L3. A successor that is being made gets it as well.
-    pub fn set_unsettled(&mut self, unsettled: Option<[u64; 2]>) {
-        fault_point!("note.unsettled");
-        self.current.table.writer().set_unsettled(unsettled);
-        if let Some(successor) = self.filling() {
-            fault_point!("note.unsettled-successor");
-            successor.writer().set_unsettled(unsettled);
-        }
-    }
-
-    /// What was noted last, by this daemon or by the one before.
-    #[must_use]
-    pub fn unsettled(&self) -> Option<[u64; 2]> {
-        self.current.table.writer().unsettled()
-    }
-
     /// Stores what readers add to their clock (R7), in nanoseconds.
     pub fn set_clock_offset(&mut self, offset_ns: u64) {
         fault_point!("note.clock");
@@ -482,6 +465,7 @@ fn random(directory: &Path) -> Result<u64, FileError> {
 }
 
 mod moving;
+mod notes;
 mod policy;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@
 //! | changes that depend on what is there | `operation` |
 //! | what L2 owes after a change that it has not taken | `debts` |
 //! | one tier: its queue, its connection, former connections, deadlines | `server` |
+//! | what an earlier daemon has left unanswered | `inherited` |
 //! | one connection, and the requests in flight on it | `connection` |
 //! | addresses, and what is not supported | `address` |
 //! | names and addresses to a connected socket | `dial` |
@@ -31,6 +32,7 @@ mod errors;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod health;
+mod inherited;
 mod jobs;
 mod key;
 mod latency;
@@ -46,12 +48,14 @@ mod upstream;
 
 pub use address::{UNSUPPORTED_L2_KEYS, UNSUPPORTED_L3_KEYS, check_address, parse_url};
 pub use config::{L2Config, L3Config, Secret, TiersConfig, TiersError};
+pub use inherited::Inherited;
 pub use key::memcached_key;
 pub use operation::{Operate, Operated, Operation};
 pub use upstream::{JOBS_MAX, Upstream};
 
 use crate::reactor::Readiness;
 use l1d_wire::snapshot::TiersStats;
+use rapidhash::RapidHashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -93,10 +97,17 @@ pub trait Tiers: fmt::Debug {
     /// What identifies the connection to L3 there; zeros if there is none or that is not known.
     fn l3_session(&self) -> [u64; 2];
 
-    /// Takes over from a daemon that died while changes were unsettled. Where L2 holds copies, it is
-    /// left out of reads until every one that it can hold now has expired; and L3 is told to end the
-    /// session of that daemon.
-    fn take_over(&mut self, l3_session: [u64; 2]);
+    /// Takes over from a daemon that died while changes were unsettled, of these keys at the store
+    /// of record. Where L2 holds copies, it is left out of reads until every one that it can hold
+    /// now has expired; and L3 is told to end the session of that daemon.
+    fn take_over(&mut self, l3_session: [u64; 2], inherited: Inherited);
+
+    /// Whether the store of record may still carry out what that daemon has sent.
+    fn inherits(&self) -> bool;
+
+    /// The keys of changes that the store of record was sent and may still carry out, whether or not
+    /// somebody still waits for its answer.
+    fn sent_changes(&self) -> RapidHashSet<Arc<[u8]>>;
 
     /// From now on, values may be stored in L2 for as long as `l2_ttl`. A shorter one changes nothing:
     /// L2 may hold values with a longer life.

@@ -12,9 +12,11 @@ mod writes;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use l1d_wire::snapshot::TiersStats;
+use rapidhash::RapidHashSet;
 use redis::ConnectionAddr;
 use slab::Slab;
 
@@ -22,9 +24,10 @@ use super::address::{parse_address, parse_url};
 use super::config::check_deadline;
 use super::debts::Debts;
 use super::dial::Endpoint;
+use super::inherited::Inherited;
 use super::jobs::{Step, fetched};
 use super::memcached::Memcached;
-use super::redis::Redis;
+use super::redis::{Redis, Session};
 use super::request::{Answer, Ask, Request};
 use super::server::{PROGRESS_MAX, Replies, Server};
 use super::ttl::MOMENT_SECONDS_MIN;
@@ -305,11 +308,32 @@ impl Tiers for Upstream {
         self.debts.allow_life(l2_ttl + LATE_LIFE_MAX);
     }
 
-    fn take_over(&mut self, l3_session: [u64; 2]) {
-        let Some(l3) = &mut self.l3 else { return };
-        l3.adopt(l3_session);
-        if self.l2.is_some() {
-            self.debts.leave_out(Instant::now());
+    fn take_over(&mut self, l3_session: [u64; 2], inherited: Inherited) {
+        match (&mut self.l3, &mut self.l2) {
+            (Some(l3), l2) => {
+                l3.inherit(Session::from_words(l3_session), inherited);
+                if l2.is_some() {
+                    self.debts.leave_out(Instant::now());
+                }
+            }
+            (None, Some(l2)) => l2.inherit(None, inherited),
+            (None, None) => {}
+        }
+    }
+
+    fn inherits(&self) -> bool {
+        match (&self.l3, &self.l2) {
+            (Some(l3), _) => l3.inherits(),
+            (None, Some(l2)) => l2.inherits(),
+            (None, None) => false,
+        }
+    }
+
+    fn sent_changes(&self) -> RapidHashSet<Arc<[u8]>> {
+        match (&self.l3, &self.l2) {
+            (Some(l3), _) => l3.sent_changes(),
+            (None, Some(l2)) => l2.sent_changes(),
+            (None, None) => RapidHashSet::default(),
         }
     }
 

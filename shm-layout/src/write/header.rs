@@ -1,10 +1,11 @@
 //! The words of the header that the owner changes while the table is in use.
 
 use super::Writer;
+use crate::hash::KeyHash;
 use crate::header::{
-    CLOCK_OFFSET, INSTANCE, LEASE_UNTIL, POLICIES, POLICY_EPOCH, POLICY_FINGERPRINT, POLICY_FLOORS,
-    SESSION, STATE, STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, UNSETTLED, USABLE_SEGMENTS,
-    VERSION_CEILING,
+    CHANGING, CHANGING_MAX, CHANGING_MORE, CLOCK_OFFSET, DOUBTFUL, DOUBTFUL_WORDS, INSTANCE,
+    LEASE_UNTIL, POLICIES, POLICY_EPOCH, POLICY_FINGERPRINT, POLICY_FLOORS, SESSION, STATE,
+    STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, UNSETTLED, USABLE_SEGMENTS, VERSION_CEILING,
 };
 use crate::memory::MemoryMut;
 
@@ -69,6 +70,11 @@ impl<M: MemoryMut> Writer<M> {
             crate::fault_point!("inherit.unsettled");
             self.store(word, other.load(word));
         }
+        let doubtful = DOUBTFUL..DOUBTFUL + DOUBTFUL_WORDS;
+        for word in doubtful.chain(CHANGING..CHANGING + CHANGING_MAX).chain([CHANGING_MORE]) {
+            crate::fault_point!("inherit.changing");
+            self.store(word, other.load(word));
+        }
         for word in [STRICT_FLOOR, LEASE_UNTIL, CLOCK_OFFSET] {
             crate::fault_point!("inherit.hot");
             self.store(word, other.load(word));
@@ -125,6 +131,61 @@ impl<M: MemoryMut> Writer<M> {
     /// What was noted last. A damaged word counts as "unsettled".
     pub fn unsettled(&self) -> Option<[u64; 2]> {
         (self.load(UNSETTLED) != 0).then(|| SESSION.map(|word| self.load(word)))
+    }
+
+    /// Notes in word `index` the hash of a key whose change is about to be sent to a tier; `None`: a
+    /// word that is free. An index beyond the words changes nothing.
+    pub fn set_changing(&self, index: usize, key: Option<KeyHash>) {
+        if index < CHANGING_MAX {
+            // After what L1 has of a key that is in change no more, and before anything that
+            // follows: bytes that are sent, or another key's word.
+            self.memory.fence_release();
+            crate::fault_point!("changing.key");
+            self.store(CHANGING + index, key.map_or(0, |hash| hash.0));
+            self.memory.fence_release();
+        }
+    }
+
+    /// Notes of the key in word `index` whether only a tier may still change it: L1 already has what
+    /// its writer is told.
+    pub fn set_doubtful(&self, index: usize, is_doubtful: bool) {
+        if index < CHANGING_MAX {
+            let (word, bit) = (DOUBTFUL + index / 64, 1 << (index % 64));
+            let bits = self.load(word);
+            if is_doubtful == (bits & bit != 0) {
+                return;
+            }
+            // What L1 has is stored before.
+            self.memory.fence_release();
+            crate::fault_point!("changing.doubtful");
+            self.store(word, bits ^ bit);
+        }
+    }
+
+    /// Notes whether keys in change have found no word: the sum of [`MORE_CHANGING`] and
+    /// [`MORE_DOUBTFUL`], as far as they apply.
+    ///
+    /// [`MORE_CHANGING`]: crate::header::MORE_CHANGING
+    /// [`MORE_DOUBTFUL`]: crate::header::MORE_DOUBTFUL
+    pub fn set_changing_more(&self, more: u64) {
+        crate::fault_point!("changing.more");
+        self.store(CHANGING_MORE, more);
+        self.memory.fence_release();
+    }
+
+    /// The keys in change, as they were noted last: the word's index, the hash, and whether only a
+    /// tier may still change the key.
+    pub fn changing(&self) -> impl Iterator<Item = (usize, KeyHash, bool)> {
+        (0..CHANGING_MAX).filter_map(|index| {
+            let hash = self.load(CHANGING + index);
+            let is_doubtful = self.load(DOUBTFUL + index / 64) >> (index % 64) & 1 == 1;
+            (hash != 0).then_some((index, KeyHash(hash), is_doubtful))
+        })
+    }
+
+    /// Which keys in change have found no word.
+    pub fn changing_more(&self) -> u64 {
+        self.load(CHANGING_MORE)
     }
 
     /// Hides all entries of `policy` with a version below `version`. Never lowers the floor (W5).

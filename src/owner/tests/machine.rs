@@ -121,9 +121,6 @@ struct Machine {
     next_writer: u64,
     /// The key that each reader asked for, and the least that it may be told.
     readers: HashMap<Origin, (usize, u64)>,
-    /// L1 may show what L3 no longer has, after a kill in the middle of a change, until the key is
-    /// changed again (S7).
-    is_excused: [bool; 2],
 }
 
 fn number(key: &[u8]) -> usize {
@@ -249,7 +246,6 @@ impl Machine {
             {
                 let known = &mut self.known[key];
                 known.acknowledged = known.acknowledged.max(change);
-                self.is_excused[key] = false;
             }
         }
     }
@@ -272,7 +268,7 @@ impl Machine {
     }
 
     fn kill(self) -> Machine {
-        let Machine { scene, mut l3, writers, former, mut is_excused, .. } = self;
+        let Machine { scene, mut l3, former, .. } = self;
         let mut sent: Vec<Former> = former.into();
         for job in &scene.script.borrow().jobs {
             if let Job::Set { key, value, .. } = job {
@@ -283,9 +279,6 @@ impl Machine {
         for Former { key, change } in sent.into_iter().step_by(2) {
             l3[key] = change;
         }
-        for (key, _) in writers.values() {
-            is_excused[*key] = true;
-        }
         Machine {
             scene: scene.restarted(),
             l3,
@@ -295,7 +288,6 @@ impl Machine {
             epoch: 0,
             writers: HashMap::new(),
             readers: HashMap::new(),
-            is_excused,
             ..self
         }
     }
@@ -324,7 +316,6 @@ impl StateMachineTest for Machine {
             writers: HashMap::new(),
             next_writer: 100,
             readers: HashMap::new(),
-            is_excused: [false; 2],
         }
     }
 
@@ -360,7 +351,6 @@ impl StateMachineTest for Machine {
             }
             Step::Flush => {
                 machine.scene.ask(Origin(1), Request::Flush { prefix: b"" });
-                machine.is_excused = [false; 2];
             }
             Step::Serve => machine.serve(),
             Step::Fail => machine.fail(),
@@ -389,7 +379,7 @@ impl StateMachineTest for Machine {
             let l3 = machine.l3[key];
             if held.absent {
                 let is_gone = l3 == 0 || l3 % 2 == 1;
-                assert!(!machine.is_at_rest() || is_gone || machine.is_excused[key], "L3 has {l3}");
+                assert!(!machine.is_at_rest() || is_gone, "L3 has {l3}");
                 continue;
             }
             let shown = change(&held.value);
@@ -398,7 +388,7 @@ impl StateMachineTest for Machine {
                 "L1 shows {shown} after {} was acknowledged",
                 known.acknowledged
             );
-            if machine.is_at_rest() && !machine.is_excused[key] {
+            if machine.is_at_rest() {
                 assert_eq!(shown, l3, "L1 shows what L3 does not have");
             }
         }

@@ -145,13 +145,18 @@ impl Tables {
             let is_written = self.write_numbers(way.settled, under_way);
             self.set_fingerprint(if is_written { under_way } else { UNKNOWN });
         }
-        let floor = self.current().next_version();
-        self.current.table.hide_policies(&way.hidden, floor);
-        if let Some(successor) = self.filling() {
-            successor.hide_policies(&way.hidden, floor);
-        }
+        self.hide_rules(&way.hidden);
         self.policy = way.policy;
         PolicyChange { rules: way.changes, must_walk: way.must_walk }
+    }
+
+    /// Hides what the table holds under the rules with these numbers.
+    pub fn hide_rules(&mut self, rules: &[u8]) {
+        let floor = self.current().next_version();
+        self.current.table.hide_policies(rules, floor);
+        if let Some(successor) = self.filling() {
+            successor.hide_policies(rules, floor);
+        }
     }
 
     /// Also to be called when a successor begins to be filled, with what was written last.
@@ -180,7 +185,7 @@ impl Tables {
     }
 
     /// Of the table in force and of the one that is being filled.
-    fn writers(&self) -> impl Iterator<Item = &Writer<MappedMut>> {
+    pub(super) fn writers(&self) -> impl Iterator<Item = &Writer<MappedMut>> {
         [Some(&self.current.table), successor(&self.successor)]
             .into_iter()
             .flatten()

@@ -15,7 +15,8 @@ use super::{Connection, Link, Protocol, Server};
 use crate::reactor::{Interest, Token};
 use crate::tiers::connection::{Content, Ending, Received, State};
 use crate::tiers::dial;
-use crate::tiers::redis::{Redis, Session};
+use crate::tiers::inherited::Inherited;
+use crate::tiers::redis::Redis;
 
 /// Former connections at which no further changes are sent: each may leave another one.
 pub(super) const FORMERS_MAX: usize = 64;
@@ -36,8 +37,8 @@ pub(super) struct Former<P: Protocol> {
 #[derive(Debug)]
 enum Changes {
     Of(RapidHashSet<Arc<[u8]>>),
-    /// Not known: the connection was another daemon's.
-    Any,
+    /// The connection was another daemon's.
+    Inherited(Inherited),
 }
 
 /// How the end of a former connection will be known.
@@ -45,10 +46,11 @@ enum Changes {
 enum Sight<P: Protocol> {
     /// It is read to its end.
     Read(Connection<P>),
-    /// Not at all: the network broke it off then.
+    /// Not at all: the network broke it off then, or another daemon ended then and the server cannot
+    /// be told to end its session.
     BrokenOff(Instant),
-    /// Not at all: it was the connection of a daemon that is gone.
-    Never,
+    /// The next connection has the server end it.
+    Next,
 }
 
 impl<P: Protocol> Former<P> {
@@ -56,7 +58,24 @@ impl<P: Protocol> Former<P> {
     pub(super) fn may_change(&self, key: &[u8]) -> bool {
         match &self.changes {
             Changes::Of(keys) => keys.contains(key),
-            Changes::Any => true,
+            Changes::Inherited(inherited) => inherited.may_hold(key),
+        }
+    }
+
+    fn is_own(&self) -> bool {
+        matches!(self.changes, Changes::Of(_))
+    }
+
+    /// The server will not end it. Returns whether anything in it matters.
+    fn cannot_be_ended(&mut self, now: Instant) -> bool {
+        match &self.changes {
+            Changes::Of(_) => true,
+            Changes::Inherited(inherited) => {
+                if let Sight::Next = self.sight {
+                    self.sight = Sight::BrokenOff(now);
+                }
+                !inherited.is_empty()
+            }
         }
     }
 }
@@ -113,7 +132,7 @@ impl<P: Protocol> Server<P> {
         let (protocol, epoch) = (&self.protocol, self.health.epoch());
         let own = std::mem::take(&mut connection.session);
         let before = connection.in_flight.len();
-        self.formers.retain(|former| {
+        self.formers.retain_mut(|former| {
             let start = connection.out().len();
             match protocol.end_session(&own, &former.session, connection.out()) {
                 Ending::Asked => {
@@ -121,8 +140,7 @@ impl<P: Protocol> Server<P> {
                     true
                 }
                 Ending::OtherServer => false,
-                // Nobody will tell when that one has ended.
-                Ending::Impossible => !matches!(former.changes, Changes::Any),
+                Ending::Impossible => former.cannot_be_ended(now),
             }
         });
         connection.session = own;
@@ -133,9 +151,8 @@ impl<P: Protocol> Server<P> {
     pub(super) fn ended(&mut self, token: u64, is_ended: bool) {
         let mut formers = self.formers.iter();
         let Some(index) = formers.position(|former| former.token == token) else { return };
-        let is_own =
-            matches!(self.formers.get(index), Some(Former { changes: Changes::Of(_), .. }));
-        if is_ended || !is_own {
+        let Some(former) = self.formers.get_mut(index) else { return };
+        if is_ended || !former.cannot_be_ended(Instant::now()) {
             self.formers.swap_remove(index);
             tracing::debug!(tier = %self.tier(), is_ended, "a former connection");
         }
@@ -144,11 +161,46 @@ impl<P: Protocol> Server<P> {
     /// Forgets former connections that were broken off long ago. Returns when the next one is.
     pub(super) fn expire_formers(&mut self, now: Instant) -> Option<Instant> {
         let ends = |former: &Former<P>| match former.sight {
-            Sight::Read(_) | Sight::Never => None,
+            Sight::Read(_) | Sight::Next => None,
             Sight::BrokenOff(since) => Some(since + BROKEN_OFF),
         };
         self.formers.retain(|former| ends(former).is_none_or(|end| end > now));
         self.formers.iter().filter_map(ends).min()
+    }
+
+    /// Takes over what a daemon that died has left unanswered. Where the server can end its
+    /// session, the next connection has that done before it asks for anything else; otherwise
+    /// nothing can be known of that, as of a connection that the network has broken off.
+    pub fn inherit(&mut self, session: Option<P::Session>, inherited: Inherited) {
+        let sight = match session {
+            Some(_) => Sight::Next,
+            None if inherited.is_empty() => return,
+            None => Sight::BrokenOff(Instant::now()),
+        };
+        self.tokens.1 += 1;
+        let token = self.tokens.0 + self.tokens.1;
+        let (session, changes) = (session.unwrap_or_default(), Changes::Inherited(inherited));
+        self.formers.push(Former { token, sight, session, changes });
+    }
+
+    /// Whether the server may still carry out what an earlier daemon has sent.
+    pub fn inherits(&self) -> bool {
+        !self.formers.iter().all(Former::is_own)
+    }
+
+    /// The keys of this daemon's changes that the server may still carry out, of those that it was
+    /// sent.
+    pub fn sent_changes(&self) -> RapidHashSet<Arc<[u8]>> {
+        let mut keys = RapidHashSet::default();
+        for former in &self.formers {
+            if let Changes::Of(of) = &former.changes {
+                keys.extend(of.iter().cloned());
+            }
+        }
+        if let Link::Up(connection, _) = &self.link {
+            keys.extend(connection.unanswered_changes().cloned());
+        }
+        keys
     }
 }
 
@@ -163,15 +215,5 @@ impl Server<Redis> {
             }
             _ => self.formers.last().map_or([0; 2], |former| former.session.words()),
         }
-    }
-
-    /// Has the server end the session of a daemon that died while changes were unsettled, as it
-    /// was told by [`session`](Server::session), before anything else is asked. If the server
-    /// refuses that, nothing can be known of that session.
-    pub fn adopt(&mut self, words: [u64; 2]) {
-        let Some(session) = Session::from_words(words) else { return };
-        self.tokens.1 += 1;
-        let token = self.tokens.0 + self.tokens.1;
-        self.formers.push(Former { token, sight: Sight::Never, session, changes: Changes::Any });
     }
 }

@@ -49,6 +49,8 @@ pub struct Rules {
     /// P12: a restart leaves L2 out, and ends the former session with L3, if anything was
     /// unsettled.
     pub unsettled: bool,
+    /// P22: a restart drops what L1 has of a key that was in change.
+    pub changing: bool,
     /// S7: a write in flight at a kill is not sent again.
     pub no_replay: bool,
     /// W7: acknowledged only after the slot store.
@@ -66,6 +68,7 @@ impl Rules {
         doubt: true,
         debt: true,
         unsettled: true,
+        changing: true,
         no_replay: true,
         late_ack: true,
     };
@@ -93,9 +96,6 @@ pub struct Protocol {
     pub rules: Rules,
     pub left: Left,
     pub has_l2: bool,
-    /// A kill in the middle of a write excuses an L1 that L3 disagrees with until it expires or is
-    /// written again: the outcome of that write is unknown to everyone (S7).
-    pub excuses_kills: bool,
 }
 
 /// A request that a server has received.
@@ -166,7 +166,6 @@ pub struct State {
     /// A read has returned less than it may.
     pub is_wrong: bool,
     pub went_back: bool,
-    pub is_excused: bool,
     /// Another host has changed L3, and nobody here has invalidated the key yet.
     pub is_stale: bool,
     /// What it stored last.
@@ -260,7 +259,7 @@ impl State {
     /// L1 has what L3 has, and so has L2 if it is read.
     fn agrees(&self) -> bool {
         let is_l3 = |held: Option<Value>| held.is_none_or(|value| value == self.l3);
-        (is_l3(self.l1) || self.is_excused || self.is_stale) && (is_l3(self.l2) || self.l2_is_out)
+        (is_l3(self.l1) || self.is_stale) && (is_l3(self.l2) || self.l2_is_out)
     }
 }
 
@@ -289,7 +288,6 @@ impl Model for Protocol {
             to_replay: None,
             is_wrong: false,
             went_back: false,
-            is_excused: false,
             is_stale: false,
             others_value: 1,
         }]
@@ -431,7 +429,7 @@ impl Model for Protocol {
             }
             Event::Restarts => {
                 state.left.kills -= 1;
-                state.restart(self);
+                state.restart(&self.rules);
             }
         }
         state.note_unsettled();

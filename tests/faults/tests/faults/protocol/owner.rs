@@ -1,6 +1,6 @@
 //! What the owner does with requests, answers and lost connections.
 
-use super::{Answer, Ask, Protocol, Rules, State, Tier, Value};
+use super::{Answer, Ask, Rules, State, Tier, Value};
 
 /// A fetch, and the reads that wait for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -155,7 +155,6 @@ impl State {
         let Some(write) = self.write.take() else { return };
         self.kill_flights(rules);
         self.l1 = Some(write.value);
-        self.is_excused = false;
         self.acknowledged = self.acknowledged.max(write.value);
     }
 
@@ -192,8 +191,7 @@ impl State {
     }
 
     /// The owner is killed, and the next one takes the table over.
-    pub fn restart(&mut self, model: &Protocol) {
-        let rules = &model.rules;
+    pub fn restart(&mut self, rules: &Rules) {
         for tier in [Tier::L2, Tier::L3] {
             let line = self.line(tier);
             let asked = std::mem::take(&mut line.asked);
@@ -205,7 +203,9 @@ impl State {
         self.debt = false;
         self.l2_is_out = false;
         if let Some(write) = self.write.take() {
-            self.is_excused |= model.excuses_kills;
+            if rules.changing {
+                self.l1 = None;
+            }
             if !rules.no_replay {
                 self.to_replay = Some(write.value);
             }
