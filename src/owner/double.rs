@@ -66,6 +66,8 @@ pub struct Script {
     pub jobs: VecDeque<Job>,
     pub events: VecDeque<TierEvent>,
     pub epoch: u64,
+    /// Keys of changes that may still be carried out.
+    pub sent: Vec<Arc<[u8]>>,
 }
 
 /// Tiers that follow the script.
@@ -120,7 +122,7 @@ impl Tiers for ScriptedTiers {
     }
 
     fn sent_changes(&self) -> RapidHashSet<Arc<[u8]>> {
-        RapidHashSet::default()
+        self.0.borrow().sent.iter().cloned().collect()
     }
 
     fn allow_l2_ttl(&mut self, _: Duration) {}

@@ -4,6 +4,7 @@
 //! A real table file and scripted tiers: the test sees the jobs and answers them when and as it
 //! likes.
 
+mod changing;
 mod flushes;
 mod machine;
 mod many;
@@ -12,7 +13,7 @@ mod reload;
 use super::double::{self, Given, Script};
 use super::*;
 use crate::tiers::{Fetched, Job, Tier, TierEvent, Written};
-use l1d_wire::policy::{Rule, WriteMode};
+use l1d_wire::policy::{OnWriteError, Rule, WriteMode};
 use l1d_wire::protocol::Set;
 use std::cell::RefCell;
 use std::rc::Rc;

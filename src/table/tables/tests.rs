@@ -70,6 +70,42 @@ fn until_ended(tables: &mut Tables, now_ns: u64) {
 /// 600 days.
 const OLD: u64 = 600 * 86_400 * SECOND;
 
+/// The hazard: a daemon dies after a move, and its successor does not learn of the changes that
+/// were under way since before it.
+#[test]
+fn keys_in_change_are_noted_in_the_table_that_a_move_makes() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut tables = open(directory.path(), 5 << 20, 200);
+    let noted = |tables: &Tables| -> Vec<(usize, KeyHash, bool)> {
+        tables.current().writer().changing().collect()
+    };
+    tables.set_changing(0, Some(b"ended meanwhile"));
+    tables.set_changing(1, Some(b"before"));
+    tables.set_changing(503, Some(b"in doubt"));
+    tables.set_doubtful(503, true);
+    tables.begin_move(&Plan { table_bytes: 7 << 20, ..tables.plan() }).unwrap();
+    while !tables.is_filling_successor() {
+        tables.step(OLD, Duration::ZERO);
+    }
+    tables.set_changing(0, None);
+    tables.set_changing(2, Some(b"during"));
+    tables.set_doubtful(1, true);
+    tables.set_changing_more(3);
+    let before = noted(&tables);
+    assert_eq!(before.iter().map(|noted| noted.0).collect::<Vec<_>>(), [1, 2, 503]);
+    assert_eq!(before.iter().map(|noted| noted.2).collect::<Vec<_>>(), [true, false, true]);
+    let id = |tables: &Tables| tables.current().writer().geometry().identity().table_id;
+    let first = id(&tables);
+    until_ended(&mut tables, OLD);
+    assert_ne!(id(&tables), first);
+    assert_eq!(noted(&tables), before);
+    assert_eq!(tables.current().writer().changing_more(), 3);
+    for (key, found) in [("before", 1), ("during", 2), ("in doubt", 503)] {
+        let hash = tables.current().hash(key.as_bytes());
+        assert!(before.iter().any(|noted| (noted.0, noted.1) == (found, hash)), "{key}");
+    }
+}
+
 #[test]
 fn a_table_whose_clock_is_half_over_moves_to_one_with_a_new_clock() {
     let directory = tempfile::tempdir().unwrap();
