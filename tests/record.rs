@@ -350,7 +350,8 @@ fn set(client: &Client, key: &str, value: &str) -> Result<(), Error> {
 /// it for as long as the rule's life.
 #[test]
 fn l1_keeps_nothing_of_a_key_whose_change_was_cut_off_by_a_kill() {
-    let changes: [(&str, fn(&Client) -> Result<(), Error>); 4] = [
+    type Change = fn(&Client) -> Result<(), Error>;
+    let changes: [(&str, Change); 4] = [
         ("set", |client| set(client, "key", "new")),
         ("delete", |client| client.delete("key").map(|_| ())),
         ("append", |client| client.append("key", "er").map(|_| ())),

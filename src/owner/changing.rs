@@ -65,7 +65,19 @@ impl Changing {
                     tables.set_doubtful(*index, true);
                 }
             }
+            let dropped = noted.iter().filter(|(.., is_doubtful)| !is_doubtful).count();
+            if dropped > 0 {
+                tracing::info!(
+                    keys = dropped,
+                    "the earlier daemon ended while keys were in change; what L1 held of them is \
+                     dropped"
+                );
+            }
             if more & MORE_CHANGING != 0 {
+                tracing::warn!(
+                    "the earlier daemon ended while more keys were in change than it could note; \
+                     what L1 held under rules that write through is dropped"
+                );
                 tables.hide_rules(&rules_with_record_below(tables.policy()));
             }
             let hashes = noted.iter().map(|(_, hash, _)| *hash);
