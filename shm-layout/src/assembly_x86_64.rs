@@ -1,5 +1,5 @@
 //! The assembly routines for x86-64. They use SSE2, which every x86-64 processor has; copies of 128
-//! bytes and more use AVX if the processor has it.
+//! bytes and more use AVX, and of 256 and more AVX-512, if the processor has it.
 //!
 //! They read memory that the owner may be writing. Assembly is outside the language's data-race
 //! rules; the protocol makes the results right. A matched slot is loaded again as an atomic, and a
@@ -24,6 +24,8 @@ const BLOCKS_BYTES_MAX: usize = 256;
 const WIDE_BLOCK_BYTES: usize = 32;
 /// Fewest bytes that are copied in blocks of 32.
 const WIDE_BYTES_MIN: usize = 128;
+/// Fewest bytes that are copied in blocks of 64, four at a time.
+const WIDEST_BYTES_MIN: usize = 256;
 /// Fewest bytes that are copied by `rep movsb` despite AVX, if it is enhanced: it prefetches
 /// distant lines, and does not fetch lines that it overwrites as a whole. What fits a core's first
 /// cache is copied faster in blocks, unless source and destination happen to be equally aligned.
@@ -105,8 +107,8 @@ pub unsafe fn equals(from: *const u8, bytes: &[u8]) -> bool {
 }
 
 /// Copies `bytes` bytes. Up to 64 bytes: two or four blocks of 16 that may overlap. More, with AVX:
-/// 128 bytes at a time in blocks of 32, and by enhanced `rep movsb` from [`STRING_BYTES_MIN`] on.
-/// More, without AVX: 64 bytes at a time, and by `rep movsb` above [`BLOCKS_BYTES_MAX`]. By blocks
+/// 128 bytes at a time in blocks of 32, with AVX-512 256 at a time in blocks of 64, and by enhanced
+/// `rep movsb` from [`STRING_BYTES_MIN`] on. More, without AVX: 64 bytes at a time, and by `rep movsb` above [`BLOCKS_BYTES_MAX`]. By blocks
 /// all the same where `rep movsb` is slow.
 ///
 /// # Safety
@@ -133,6 +135,12 @@ unsafe fn copy_large(from: *const u8, to: *mut u8, bytes: usize) {
     if is_string && std::arch::is_x86_feature_detected!("ermsb") {
         // SAFETY: passed on unchanged.
         return unsafe { copy_string(from, to, bytes) };
+    }
+    // This part of AVX-512 came with Intel's Ice Lake and AMD's Zen 4. Their predecessors lower the
+    // clock for wide registers.
+    if bytes >= WIDEST_BYTES_MIN && std::arch::is_x86_feature_detected!("avx512vbmi2") {
+        // SAFETY: the processor has AVX-512; 256 bytes or more.
+        return unsafe { copy_widest(from, to, bytes) };
     }
     if bytes >= WIDE_BYTES_MIN && std::arch::is_x86_feature_detected!("avx") {
         // SAFETY: the processor has AVX; 128 bytes or more.
@@ -272,6 +280,57 @@ unsafe fn copy_wide(from: *const u8, to: *mut u8, bytes: usize) {
             out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _, out("xmm8") _,
             out("xmm9") _, out("xmm10") _, out("xmm11") _, out("xmm12") _, out("xmm13") _,
             out("xmm14") _, out("xmm15") _, options(nostack, nomem, preserves_flags));
+    }
+}
+
+/// Copies in blocks of 64 bytes, four at a time, stored to whole lines; the first block and the last
+/// four may overlap the others. 16 KiB take two thirds of the time of blocks of 32 (84 ns instead of
+/// 126 on an Intel Xeon, family 6, model 167).
+///
+/// # Safety
+/// The same as for [`copy`], on a processor with AVX-512, and `bytes` is at least
+/// [`WIDEST_BYTES_MIN`].
+#[target_feature(enable = "avx512f")]
+unsafe fn copy_widest(from: *const u8, to: *mut u8, bytes: usize) {
+    // SAFETY: the first 64 of 256 bytes or more.
+    unsafe { copy_4_blocks(from, to, LINE_BYTES) };
+    let mut at = to.addr().wrapping_neg() % LINE_BYTES;
+    while at < bytes - WIDEST_BYTES_MIN {
+        // SAFETY: `at + 256 < bytes`.
+        unsafe { copy_4_lines(from.add(at), to.add(at)) };
+        at += WIDEST_BYTES_MIN;
+    }
+    let last = bytes - WIDEST_BYTES_MIN;
+    // SAFETY: the last 256 of 256 bytes or more.
+    unsafe { copy_4_lines(from.add(last), to.add(last)) };
+}
+
+/// Copies 256 bytes, by registers whose contents do not slow SSE code down.
+///
+/// # Safety
+/// The same as for [`copy_widest`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn copy_4_lines(from: *const u8, to: *mut u8) {
+    // SAFETY: loads and stores of 64 bytes inside the two ranges.
+    unsafe {
+        asm!(
+            "vmovups zmm16, [{from}]",
+            "vmovups zmm17, [{from} + 64]",
+            "vmovups zmm18, [{from} + 128]",
+            "vmovups zmm19, [{from} + 192]",
+            "vmovups [{to}], zmm16",
+            "vmovups [{to} + 64], zmm17",
+            "vmovups [{to} + 128], zmm18",
+            "vmovups [{to} + 192], zmm19",
+            from = in(reg) from,
+            to = in(reg) to,
+            out("zmm16") _,
+            out("zmm17") _,
+            out("zmm18") _,
+            out("zmm19") _,
+            options(nostack, preserves_flags),
+        );
     }
 }
 
