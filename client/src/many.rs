@@ -6,6 +6,7 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::failure::Intent;
 use crate::reply::unexpected;
+use crate::reports;
 use crate::shared::Patience;
 use crate::table::BATCH_KEYS;
 use crate::value::{Lookup, Value};
@@ -124,11 +125,19 @@ impl Client {
                 }
                 now.get()
             };
+            let (counts_together, mut hits) = (reports::is_far_from_due(batch.len()), 0);
             for (index, (key, probe)) in batch.iter().zip(probes).enumerate() {
                 match values.read(table, probe, key.as_ref(), clock) {
+                    Ok(()) if counts_together => {
+                        hits += 1;
+                        self.shared.note_counted_hit(table, key.as_ref());
+                    }
                     Ok(()) => self.shared.note_hit(table, key.as_ref()),
                     Err(no_hit) => collect_anyway(index, no_hit, values),
                 }
+            }
+            if counts_together {
+                reports::count(hits);
             }
         }
         missing

@@ -67,6 +67,20 @@ pub(crate) fn is_due() -> bool {
     matches!(is_due, Ok(true))
 }
 
+/// Whether this thread can read `keys` keys before a hit is to be reported: then their hits may be
+/// [counted](count) together.
+#[inline(always)]
+pub(crate) fn is_far_from_due(keys: usize) -> bool {
+    LEFT.try_with(Cell::get).is_ok_and(|left| left as usize > keys)
+}
+
+/// Counts hits together.
+#[inline(always)]
+pub(crate) fn count(hits: u32) {
+    // Whoever gave room for a value may have read meanwhile.
+    let _ = LEFT.try_with(|left| left.set(left.get().saturating_sub(hits).max(1)));
+}
+
 /// Takes the hash of a key that `client` has hit. When enough have come together, `hand_over` gets
 /// this thread's stripe, all of them, and how many hits each stands for.
 #[cold]

@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::errors::OrRaise;
 use crate::key::bytes_of;
-use crate::object::{Filled, bytes};
+use crate::object::{Place, bytes};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
@@ -70,14 +70,16 @@ pub(crate) fn list_of_values<'py>(
             joined.extend(slices.iter().map(|key| [&client.prefix, *key].concat()));
             &joined.iter().map(Vec::as_slice).collect::<Vec<_>>()
         };
-        let mut values: [Filled<'py>; CHUNK] = std::array::from_fn(|_| Filled::new(py));
-        let missing = client.inner.peek_many_to(slices, &mut values);
+        let mut places: [Place<'py>; CHUNK] =
+            std::array::from_fn(|at| Place::of(&list, begin + at));
+        let missing = client.inner.peek_many_to(slices, &mut places);
         unknown.extend(
             missing.into_iter().filter_map(|at| Some((begin + at, slices.get(at)?.to_vec()))),
         );
-        for (value, index) in values.into_iter().zip(chunk) {
-            let value = value.found().map(|(value, _)| value);
-            put(&list, index, value.unwrap_or_else(|| default.clone()))?;
+        for (place, index) in places.iter().zip(chunk) {
+            if !place.is_filled {
+                put(&list, index, default.clone())?;
+            }
         }
     }
     if !unknown.is_empty() {

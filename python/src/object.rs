@@ -3,6 +3,7 @@
 use l1d_client::{Destination, Meta};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 use std::slice;
@@ -70,6 +71,43 @@ impl Drop for NewBytes<'_> {
             // SAFETY: a reference of its own; `py` says that the interpreter is attached.
             unsafe { ffi::Py_DECREF(self.object) };
         }
+    }
+}
+
+/// A place in a new list, for the value of one of several keys.
+pub(crate) struct Place<'py> {
+    bytes: NewBytes<'py>,
+    list: *mut ffi::PyObject,
+    index: ffi::Py_ssize_t,
+    /// The list has the value.
+    pub(crate) is_filled: bool,
+}
+
+impl<'py> Place<'py> {
+    /// Place `index` of a list of more objects than that, which must outlive this.
+    #[inline(always)]
+    pub(crate) fn of(list: &Bound<'py, PyList>, index: usize) -> Place<'py> {
+        let index = ffi::Py_ssize_t::try_from(index).unwrap_or(ffi::Py_ssize_t::MAX);
+        let bytes = NewBytes::new(list.py());
+        Place { bytes, list: list.as_ptr(), index, is_filled: false }
+    }
+}
+
+impl Destination for Place<'_> {
+    #[inline(always)]
+    fn room(&mut self, bytes: usize) -> Option<&mut [MaybeUninit<u8>]> {
+        self.bytes.room(bytes)
+    }
+
+    #[inline(always)]
+    unsafe fn filled(&mut self, _bytes: usize) {}
+
+    #[inline(always)]
+    fn found(&mut self, _meta: &Meta) {
+        let value = std::mem::replace(&mut self.bytes.object, null_mut());
+        // SAFETY: `Place::of` was given the list, which takes over the reference to the value; the
+        // interpreter is attached, as `bytes` says.
+        self.is_filled = unsafe { ffi::PyList_SetItem(self.list, self.index, value) } == 0;
     }
 }
 

@@ -138,7 +138,10 @@ unsafe fn copy_large(from: *const u8, to: *mut u8, bytes: usize) {
     }
     // This part of AVX-512 came with Intel's Ice Lake and AMD's Zen 4. Their predecessors lower the
     // clock for wide registers.
-    if bytes >= WIDEST_BYTES_MIN && std::arch::is_x86_feature_detected!("avx512vbmi2") {
+    if bytes >= WIDEST_BYTES_MIN
+        && std::arch::is_x86_feature_detected!("avx512vbmi2")
+        && std::arch::is_x86_feature_detected!("avx512f")
+    {
         // SAFETY: the processor has AVX-512; 256 bytes or more.
         return unsafe { copy_widest(from, to, bytes) };
     }

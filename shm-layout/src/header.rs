@@ -4,7 +4,7 @@
 //!  byte
 //!     0  identity, first copy     (16 words)  written once, before the table is published
 //!   512  identity, second copy    (16 words)
-//!  1024  owner's words            (17 words)  for a restart; hits do not load them
+//!  1024  owner's words            (21 words)  for a restart; hits do not load them
 //!  2048  hot line: state, strict floor, lease until, clock offset, policy floors 0 to 3
 //!  2112  policy floors 4 to 255
 //!  4160  keys in change           (504 words) for a restart
@@ -63,12 +63,13 @@ pub const CHANGING_MAX: usize = 504;
 pub const DOUBTFUL: usize = 136;
 /// Words of such bits.
 pub const DOUBTFUL_WORDS: usize = CHANGING_MAX.div_ceil(64);
-/// There are more keys in change than words: [`MORE_CHANGING`], [`MORE_DOUBTFUL`], both or 0.
+/// 1 if there are more such keys than words: any key may be one that only a tier may still change.
 pub const CHANGING_MORE: usize = 144;
-/// Not even in L1 is it known what these hold.
-pub const MORE_CHANGING: u64 = 1;
-/// Only a tier may still change them.
-pub const MORE_DOUBTFUL: u64 = 2;
+/// A bit for each policy, the lowest of the first word for policy 0: keys of its entries are in
+/// change, and have no word.
+pub const CHANGING_POLICIES: usize = 145;
+/// Words of such bits.
+pub const CHANGING_POLICIES_WORDS: usize = POLICIES / 64;
 
 /// [`STATE_SERVING`] or why not (R0).
 pub const STATE: usize = 256;
@@ -87,7 +88,8 @@ pub const POLICIES: usize = 256;
 const _: () = assert!(STATE.is_multiple_of(8) && POLICY_FLOORS < STATE + 8);
 const _: () = assert!(POLICY_FLOORS + POLICIES <= CHANGING && CHANGING.is_multiple_of(8));
 const _: () = assert!((CHANGING + CHANGING_MAX) * 8 == HEADER_BYTES);
-const _: () = assert!(DOUBTFUL + DOUBTFUL_WORDS == CHANGING_MORE && CHANGING_MORE < STATE);
+const _: () = assert!(DOUBTFUL + DOUBTFUL_WORDS == CHANGING_MORE);
+const _: () = assert!(CHANGING_POLICIES + CHANGING_POLICIES_WORDS <= STATE);
 const _: () = assert!(
     IDENTITY_COPIES[1] >= IDENTITY_WORDS && VERSION_CEILING >= IDENTITY_COPIES[1] + IDENTITY_WORDS
 );

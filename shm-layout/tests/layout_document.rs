@@ -34,6 +34,7 @@ fn placed() -> Vec<(&'static str, usize)> {
         ("USABLE_SEGMENTS", header::USABLE_SEGMENTS),
         ("DOUBTFUL", header::DOUBTFUL),
         ("CHANGING_MORE", header::CHANGING_MORE),
+        ("CHANGING_POLICIES", header::CHANGING_POLICIES),
         ("STATE", header::STATE),
         ("STRICT_FLOOR", header::STRICT_FLOOR),
         ("LEASE_UNTIL", header::LEASE_UNTIL),
@@ -53,6 +54,7 @@ fn placed() -> Vec<(&'static str, usize)> {
 fn values() -> Vec<(&'static str, u64)> {
     vec![
         ("CHANGING_MAX", header::CHANGING_MAX as u64),
+        ("CHANGING_POLICIES_WORDS", header::CHANGING_POLICIES_WORDS as u64),
         ("DOUBTFUL_WORDS", header::DOUBTFUL_WORDS as u64),
         ("ENTRIES_PER_SEGMENT_MIN", geometry::ENTRIES_PER_SEGMENT_MIN),
         ("ENTRY_HEADER_BYTES", entry::ENTRY_HEADER_BYTES as u64),
@@ -68,8 +70,6 @@ fn values() -> Vec<(&'static str, u64)> {
         ("MARK_ABSENT", u64::from(entry::MARK_ABSENT)),
         ("MARK_FLAGS", u64::from(entry::MARK_FLAGS)),
         ("MARK_STRICT", u64::from(entry::MARK_STRICT)),
-        ("MORE_CHANGING", header::MORE_CHANGING),
-        ("MORE_DOUBTFUL", header::MORE_DOUBTFUL),
         ("NEVER", u64::from(entry::NEVER)),
         ("POLICIES", header::POLICIES as u64),
         ("Role::Closed", Role::Closed as u64),
@@ -243,6 +243,11 @@ fn header() {
             ("USABLE_SEGMENTS", header::USABLE_SEGMENTS * 8, word),
             ("DOUBTFUL", header::DOUBTFUL * 8, Some(header::DOUBTFUL_WORDS * 8)),
             ("CHANGING_MORE", header::CHANGING_MORE * 8, word),
+            (
+                "CHANGING_POLICIES",
+                header::CHANGING_POLICIES * 8,
+                Some(header::CHANGING_POLICIES_WORDS * 8),
+            ),
             ("STATE", header::STATE * 8, word),
             ("STRICT_FLOOR", header::STRICT_FLOOR * 8, word),
             ("LEASE_UNTIL", header::LEASE_UNTIL * 8, word),

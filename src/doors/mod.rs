@@ -47,6 +47,10 @@ use unix::{Acceptor, LISTENER};
 
 /// Bytes received at a time.
 const SCRATCH_BYTES: usize = 64 << 10;
+/// A user's share of what is done at the sockets is for this long. When it is used up, the daemon
+/// does not hurry on to the next one, but sleeps if nobody else wants anything: a process that never
+/// sleeps loses its processor to others for milliseconds, and everybody waits with it.
+const SHARES_TIME: Duration = Duration::from_millis(1);
 
 /// The control socket and all connections. The event loop calls it in the order of a turn.
 #[derive(Debug)]
@@ -58,6 +62,8 @@ pub struct Doors<'a> {
     turn: u64,
     /// When the last wait ended.
     now: Instant,
+    /// When users have their share of what is done at the sockets again.
+    shares_end: Instant,
     /// When hit reports were last drained from mailboxes that may have no requests.
     reports_drained: Instant,
     /// A mailbox's next request is expected within the spin.
@@ -82,6 +88,7 @@ impl<'a> Doors<'a> {
             acceptor: Acceptor::new(listener, reactor)?,
             turn: 0,
             now,
+            shares_end: now,
             reports_drained: now,
             expects_requests: false,
             scratch: vec![0; SCRATCH_BYTES],
@@ -92,7 +99,10 @@ impl<'a> Doors<'a> {
     /// deadline that passed in it.
     pub fn begin_turn(&mut self) {
         self.turn += 1;
-        self.peers.users.at_sockets.begin_turn();
+        if self.now >= self.shares_end {
+            self.shares_end = self.now + SHARES_TIME;
+            self.peers.users.at_sockets.begin_turn();
+        }
     }
 
     /// When the last wait ended.
@@ -129,42 +139,37 @@ impl<'a> Doors<'a> {
 
     /// Serves each connection that had an event or got a reply, within its budget and its user's.
     pub fn serve_connections(&mut self, reactor: &Reactor, service: &mut impl Service) {
-        let mut left = Vec::new();
-        for origin in self.peers.take_touched() {
-            if self.peers.users.at_sockets.any_is_spent() && self.leave(origin, reactor, service) {
-                left.push(origin);
-                continue;
-            }
-            let moved = |peers: &mut Peers, turn| {
-                let connection = peers.get_mut(origin)?;
-                Some((connection.peer.uid, connection.progress.bytes(turn)))
-            };
-            let before = moved(&mut self.peers, self.turn).map_or(0, |(_, bytes)| bytes);
-            let served = self.serve(origin, reactor, service);
-            if let Some((uid, bytes)) = moved(&mut self.peers, self.turn) {
-                self.peers.users.at_sockets.spend_bytes(uid, bytes - before);
-            }
-            let settled =
-                served.and_then(|()| self.peers.settle(origin, reactor, &self.limits, self.now));
-            if settled.is_err() {
+        let touched = self.peers.take_touched();
+        while let Some(origin) = self.peers.next_left() {
+            if self.peers.watch_again(origin, reactor).is_err() {
                 self.close(origin, service);
+            } else {
+                self.serve_share(origin, reactor, service);
             }
         }
-        self.peers.touch_first(left);
+        for origin in touched {
+            if !self.peers.users.at_sockets.any_is_spent() || !self.peers.leave(origin, reactor) {
+                self.serve_share(origin, reactor, service);
+            }
+        }
     }
 
-    /// If the user of this connection has had as much done in this turn as it may, leaves it for the
-    /// next one. What has been answered meanwhile counts as its memory. Returns whether it was left.
-    fn leave(&mut self, origin: Origin, reactor: &Reactor, service: &mut impl Service) -> bool {
-        let Some(connection) = self.peers.get_mut(origin) else { return false };
-        let (uid, has_replies) = (connection.peer.uid, !connection.output.is_empty());
-        if !self.peers.users.at_sockets.is_spent(uid) {
-            return false;
+    /// Serves a connection, at its user's expense.
+    fn serve_share(&mut self, origin: Origin, reactor: &Reactor, service: &mut impl Service) {
+        let moved = |peers: &mut Peers, turn| {
+            let connection = peers.get_mut(origin)?;
+            Some((connection.peer.uid, connection.progress.bytes(turn)))
+        };
+        let before = moved(&mut self.peers, self.turn).map_or(0, |(_, bytes)| bytes);
+        let served = self.serve(origin, reactor, service);
+        if let Some((uid, bytes)) = moved(&mut self.peers, self.turn) {
+            self.peers.users.at_sockets.spend_bytes(uid, bytes - before);
         }
-        if has_replies && self.peers.settle(origin, reactor, &self.limits, self.now).is_err() {
+        let settled =
+            served.and_then(|()| self.peers.settle(origin, reactor, &self.limits, self.now));
+        if settled.is_err() {
             self.close(origin, service);
         }
-        true
     }
 
     /// Wakes the clients whose replies have come.
@@ -175,13 +180,15 @@ impl<'a> Doors<'a> {
     /// Returns whether a connection waits to be served, so that the loop must not sleep.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.peers.has_touched()
+        self.peers.has_touched() || self.peers.may_serve_left()
     }
 
     /// When the doors want the loop to wake at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.peers.next_deadline().into_iter().chain(self.acceptor.resumes_at()).min()
+        let share = self.peers.has_left().then_some(self.shares_end);
+        let deadlines = [self.peers.next_deadline(), self.acceptor.resumes_at(), share];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Ends the connections of clients that may not connect any more, and what clients have stalled
@@ -230,9 +237,9 @@ impl<'a> Doors<'a> {
         for connection in self.peers.values_mut() {
             // A wakeup fails from here on, which tells its sender that nobody reads its request.
             let _ = connection.stream.shutdown(Shutdown::Read);
-            // Nothing is received any more, and its hangup would be reported by every wait.
-            let _ = reactor.deregister(&connection.stream);
         }
+        // Nothing is received any more, and their hangups would be reported by every wait.
+        self.peers.watch_none(reactor);
     }
 
     /// Sends what the sockets take at once. Returns whether that was everything.

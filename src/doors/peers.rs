@@ -9,7 +9,7 @@ use crate::access::Quota;
 use crate::reactor::{Reactor, Token};
 use l1d_wire::snapshot::{ClientFigures, Figures, Totals};
 use rapidhash::RapidHashMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,11 @@ pub(super) struct Peers {
     next_origin: u64,
     /// Connections to be served in this turn, each once.
     touched: Vec<Origin>,
+    /// Connections that wait for their user's share of another turn, by user, in the order in which
+    /// they came. Nothing is done for them meanwhile, however many they are.
+    left: Vec<(u32, VecDeque<Origin>)>,
+    /// The reactor watches connections; not when the daemon stops.
+    watches: bool,
     /// Stall deadlines, soonest first.
     pub(super) deadlines: BTreeSet<(Instant, Origin)>,
     /// Memory of all buffers beyond what every connection may keep.
@@ -52,6 +57,8 @@ impl Peers {
             users: Users::new(limits),
             next_origin: FIRST_ORIGIN,
             touched: Vec::new(),
+            left: Vec::new(),
+            watches: true,
             deadlines: BTreeSet::new(),
             excess_bytes: 0,
             active: Vec::new(),
@@ -229,21 +236,81 @@ impl Peers {
         }
     }
 
-    /// Has these served in the next turn, before any others: they had to wait in this one.
-    pub(super) fn touch_first(&mut self, mut left: Vec<Origin>) {
-        if left.is_empty() {
-            return;
+    /// If the user of this connection has had as much done in this turn as it may, leaves it for a
+    /// later one, after those that were left before. Returns whether it was left.
+    pub(super) fn leave(&mut self, origin: Origin, reactor: &Reactor) -> bool {
+        let Some(connection) = self.connections.get_mut(&origin) else { return false };
+        let uid = connection.peer.uid;
+        // A wakeup is next to no work, and whoever sends one has a share at the mailboxes.
+        let is_wakeup = connection.phase.mailbox().is_some() && !connection.incoming.is_over();
+        if is_wakeup || !self.users.at_sockets.is_spent(uid) {
+            return false;
         }
-        left.retain(|origin| {
-            let connection = self.connections.get_mut(origin);
-            connection.is_some_and(|it| !std::mem::replace(&mut it.is_touched, true))
-        });
-        left.append(&mut self.touched);
-        self.touched = left;
+        connection.is_touched = true;
+        // Otherwise every wait would report what is left unread.
+        if connection.is_watched && !connection.phase.is_leaving() {
+            connection.is_watched = reactor.deregister(&connection.stream).is_err();
+        }
+        match self.left.iter_mut().find(|(other, _)| *other == uid) {
+            Some((_, left)) => left.push_back(origin),
+            None => self.left.push((uid, VecDeque::from([origin]))),
+        }
+        self.recount(origin);
+        true
+    }
+
+    /// The next one of those that were left whose user may have something done again.
+    pub(super) fn next_left(&mut self) -> Option<Origin> {
+        let shares = &self.users.at_sockets;
+        let place = self.left.iter().position(|(uid, _)| !shares.is_spent(*uid))?;
+        let (_, left) = self.left.get_mut(place)?;
+        let origin = left.pop_front();
+        if left.is_empty() {
+            self.left.swap_remove(place);
+        }
+        if let Some(connection) = origin.and_then(|origin| self.get_mut(origin)) {
+            connection.is_touched = false;
+        }
+        origin
+    }
+
+    /// Has the reactor watch a connection that was left.
+    ///
+    /// # Errors
+    /// When it cannot, and the connection is to be closed.
+    pub(super) fn watch_again(&mut self, origin: Origin, reactor: &Reactor) -> Result<(), Closed> {
+        let watches = self.watches;
+        let Some(connection) = self.get_mut(origin) else { return Ok(()) };
+        if watches && !connection.is_watched {
+            let (token, interest) = (Token::door(origin.0), connection.watched);
+            reactor.register(&connection.stream, token, interest).map_err(|_| Closed)?;
+            connection.is_watched = true;
+            // Now, and not after others that the next wait reports.
+            connection.incoming.suspect();
+        }
+        Ok(())
+    }
+
+    /// Has the reactor watch no connection any more.
+    pub(super) fn watch_none(&mut self, reactor: &Reactor) {
+        self.watches = false;
+        for connection in self.connections.values_mut().filter(|it| it.is_watched) {
+            let _ = reactor.deregister(&connection.stream);
+        }
     }
 
     pub(super) fn has_touched(&self) -> bool {
         !self.touched.is_empty()
+    }
+
+    /// Connections wait for their users' shares.
+    pub(super) fn has_left(&self) -> bool {
+        !self.left.is_empty()
+    }
+
+    /// The user of one of them has a share again.
+    pub(super) fn may_serve_left(&self) -> bool {
+        self.left.iter().any(|(uid, _)| !self.users.at_sockets.is_spent(*uid))
     }
 
     /// Takes the connections that are to be served.

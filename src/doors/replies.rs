@@ -119,10 +119,15 @@ impl Peers {
             }
         }
         let (uid, queued) = (connection.peer.uid, connection.output.len().saturating_sub(unsent));
+        let waits = connection.is_touched;
         if connection.phase.mailbox().is_some() {
             self.add_mailbox(origin);
         }
         self.users.at_sockets.spend_bytes(uid, queued);
         self.touch(origin);
+        if waits {
+            // Perhaps for long: what it is to get counts as its memory already.
+            self.recount(origin);
+        }
     }
 }

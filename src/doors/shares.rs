@@ -1,4 +1,5 @@
-//! What is done for the clients of one user before those of all others have their turn.
+//! What is done for the clients of one user before those of all others have their turn: in a
+//! millisecond at the sockets, and in a round of the mailboxes.
 
 /// Work of one user in a turn: keys, and what other requests are worth. A request that exceeds it is
 /// completed; the excess is taken off the next turns.

@@ -5,17 +5,17 @@
 use super::Owner;
 use crate::table::Tables;
 use crate::tiers::{Inherited, Tiers};
-use l1d_wire::policy::{PolicySet, Scope, WriteMode};
 use rapidhash::RapidHashMap;
-use shm_layout::header::{CHANGING_MAX, MORE_CHANGING, MORE_DOUBTFUL};
+use shm_layout::KeyHash;
+use shm_layout::header::CHANGING_MAX;
 use std::sync::Arc;
 
 /// Where a key in change is noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Word(usize),
-    /// All words were taken.
-    None,
+    /// All words were taken: the key's rule is noted.
+    Rule,
 }
 
 /// The words, and who has them.
@@ -27,13 +27,15 @@ pub(super) struct Changing {
     doubtful: RapidHashMap<Arc<[u8]>, Place>,
     /// Words of keys that an earlier daemon has left, as long as the tiers have something of it.
     inherited: Vec<usize>,
-    /// Such keys without a word.
+    /// It may have left keys without a word.
     inherits_more: bool,
-    /// Keys without a word, apart from doubtful ones, and those.
+    /// Keys without a word, apart from doubtful ones, and the rules that are noted for them.
     more: usize,
+    rules: Vec<u8>,
+    /// Doubtful keys without a word.
     doubtful_more: usize,
-    /// What the table says of that.
-    noted_more: u64,
+    /// The table says that there are some.
+    has_noted_more: bool,
 }
 
 impl Changing {
@@ -46,67 +48,50 @@ impl Changing {
     ) -> Changing {
         let unsettled = tables.unsettled();
         let writer = tables.current().writer();
-        let (noted, more) = (writer.changing().collect::<Vec<_>>(), writer.changing_more());
         let hasher = *writer.geometry().hasher();
-        let mut changing = Changing {
-            free: Vec::new(),
-            doubtful: RapidHashMap::default(),
-            inherited: Vec::new(),
-            inherits_more: false,
-            more: 0,
-            doubtful_more: 0,
-            noted_more: more,
-        };
-        // Without the one word nothing was sent, and without tiers nobody can carry anything out.
-        if let (Some(below), Some(l3_session)) = (below, unsettled) {
-            for (index, hash, is_doubtful) in &noted {
-                if !is_doubtful {
-                    tables.distrust(*hash, now_ns);
-                    tables.set_doubtful(*index, true);
-                }
-            }
-            let dropped = noted.iter().filter(|(.., is_doubtful)| !is_doubtful).count();
-            if dropped > 0 {
-                tracing::info!(
-                    keys = dropped,
-                    "the earlier daemon ended while keys were in change; what L1 held of them is \
-                     dropped"
-                );
-            }
-            if more & MORE_CHANGING != 0 {
-                tracing::warn!(
-                    "the earlier daemon ended while more keys were in change than it could note; \
-                     what L1 held under rules that write through is dropped"
-                );
-                tables.hide_rules(&rules_with_record_below(tables.policy()));
-            }
-            let hashes = noted.iter().map(|(_, hash, _)| *hash);
-            below.take_over(l3_session, Inherited::new(hasher, hashes, more != 0));
-            changing.inherited = noted.iter().map(|(index, ..)| *index).collect();
-            changing.inherits_more = more != 0;
+        let mut noted: Vec<_> = writer.changing().collect();
+        let rules: Vec<u8> = writer.changing_policies().collect();
+        let has_noted_more = writer.changing_more();
+        let mut has_more = has_noted_more || !rules.is_empty();
+        if unsettled.is_some() {
+            drop_copies(tables, &noted, &rules, now_ns);
         } else {
-            for (index, ..) in noted {
-                tables.set_changing(index, None);
-            }
+            // Nothing was sent.
+            noted.drain(..).for_each(|(index, ..)| tables.set_changing(index, None));
+            has_more = false;
+        }
+        // Without tiers all stays as it is, for a daemon that has them again.
+        if let (Some(below), Some(l3_session)) = (below, unsettled) {
+            let hashes = noted.iter().map(|(_, hash, _)| *hash);
+            below.take_over(l3_session, Inherited::new(hasher, hashes, has_more));
         }
         let mut is_free = [true; CHANGING_MAX];
-        changing.inherited.iter().for_each(|index| is_free[*index] = false);
-        changing.free = (0..CHANGING_MAX).rev().filter(|index| is_free[*index]).collect();
-        for index in &changing.free {
-            // A kill may have left the bit of a free word.
-            tables.set_doubtful(*index, false);
-        }
+        noted.iter().for_each(|(index, ..)| is_free[*index] = false);
+        let mut changing = Changing {
+            free: (0..CHANGING_MAX).rev().filter(|index| is_free[*index]).collect(),
+            inherited: noted.iter().map(|(index, ..)| *index).collect(),
+            inherits_more: has_more,
+            has_noted_more,
+            ..Changing::default()
+        };
         changing.note_more(tables);
+        // Now they are among those that only a tier may still change.
+        rules.into_iter().for_each(|rule| tables.set_changing_rule(rule, false));
         changing
     }
 
-    /// A change of `key` is about to be sent.
-    pub(super) fn begin(&mut self, key: &[u8], tables: &mut Tables) -> Place {
+    /// A change of `key`, which is of the rule with this number, is about to be sent.
+    pub(super) fn begin(&mut self, key: &[u8], rule: u8, tables: &mut Tables) -> Place {
         let Some(index) = self.free.pop() else {
             self.more += 1;
-            self.note_more(tables);
-            return Place::None;
+            if !self.rules.contains(&rule) {
+                self.rules.push(rule);
+                tables.set_changing_rule(rule, true);
+            }
+            return Place::Rule;
         };
+        // Whatever it says of a free word.
+        tables.set_doubtful(index, false);
         tables.set_changing(index, Some(key));
         Place::Word(index)
     }
@@ -115,10 +100,7 @@ impl Changing {
     pub(super) fn end(&mut self, place: Place, tables: &mut Tables) {
         match place {
             Place::Word(index) => self.release(index, tables),
-            Place::None => {
-                self.more -= 1;
-                self.note_more(tables);
-            }
+            Place::Rule => self.end_without_word(tables),
         }
     }
 
@@ -127,42 +109,36 @@ impl Changing {
         if self.doubtful.contains_key(key) {
             return self.end(place, tables);
         }
+        self.doubtful.insert(key.clone(), place);
         match place {
             Place::Word(index) => tables.set_doubtful(index, true),
-            Place::None => {
-                self.more -= 1;
+            Place::Rule => {
                 self.doubtful_more += 1;
+                self.note_more(tables);
+                self.end_without_word(tables);
             }
         }
-        self.doubtful.insert(key.clone(), place);
-        self.note_more(tables);
     }
 
-    /// Frees the words of keys that no tier can change any more.
+    /// Frees the words of keys that the store of record cannot change any more.
     pub(super) fn settle(&mut self, below: &dyn Tiers, tables: &mut Tables) {
         if !self.doubtful.is_empty() {
             let sent = below.sent_changes();
             let settled = self.doubtful.extract_if(|key, _| !sent.contains(key));
             for (_, place) in settled.collect::<Vec<_>>() {
                 match place {
-                    Place::Word(index) => self.release_doubtful(index, tables),
-                    Place::None => self.doubtful_more -= 1,
+                    Place::Word(index) => self.release(index, tables),
+                    Place::Rule => self.doubtful_more -= 1,
                 }
             }
         }
         if (self.inherits_more || !self.inherited.is_empty()) && !below.inherits() {
             for index in std::mem::take(&mut self.inherited) {
-                self.release_doubtful(index, tables);
+                self.release(index, tables);
             }
             self.inherits_more = false;
         }
         self.note_more(tables);
-    }
-
-    fn release_doubtful(&mut self, index: usize, tables: &mut Tables) {
-        self.release(index, tables);
-        // After the word: a bit of a free word means nothing.
-        tables.set_doubtful(index, false);
     }
 
     fn release(&mut self, index: usize, tables: &mut Tables) {
@@ -170,23 +146,47 @@ impl Changing {
         self.free.push(index);
     }
 
+    fn end_without_word(&mut self, tables: &mut Tables) {
+        self.more -= 1;
+        if self.more == 0 {
+            self.rules.drain(..).for_each(|rule| tables.set_changing_rule(rule, false));
+        }
+    }
+
     fn note_more(&mut self, tables: &mut Tables) {
-        let is_doubtful = self.inherits_more || self.doubtful_more > 0;
-        let more = if self.more > 0 { MORE_CHANGING } else { 0 }
-            | if is_doubtful { MORE_DOUBTFUL } else { 0 };
-        if more != self.noted_more {
-            self.noted_more = more;
-            tables.set_changing_more(more);
+        let has_more = self.inherits_more || self.doubtful_more > 0;
+        if has_more != self.has_noted_more {
+            self.has_noted_more = has_more;
+            tables.set_changing_more(has_more);
         }
     }
 }
 
-/// The numbers of the rules whose keys have their record in a tier, or may have it.
-fn rules_with_record_below(policy: &PolicySet) -> Vec<u8> {
-    let rules = policy.rules().iter();
-    let below =
-        rules.filter(|rule| rule.write != WriteMode::L1Only && rule.scope != Scope::Process);
-    below.map(|rule| rule.id).collect()
+/// Drops what L1 holds of keys that were in change, and notes that only a tier may still change
+/// them.
+fn drop_copies(tables: &mut Tables, noted: &[(usize, KeyHash, bool)], rules: &[u8], now_ns: u64) {
+    let mut dropped = 0;
+    for (index, hash, is_doubtful) in noted {
+        if !is_doubtful {
+            tables.distrust(*hash, now_ns);
+            tables.set_doubtful(*index, true);
+            dropped += 1;
+        }
+    }
+    if dropped > 0 {
+        tracing::info!(
+            keys = dropped,
+            "the earlier daemon ended while keys were in change; what L1 held of them is dropped"
+        );
+    }
+    if !rules.is_empty() {
+        tables.hide_rules(rules);
+        tracing::warn!(
+            rules = rules.len(),
+            "the earlier daemon ended while more keys were in change than it could note; what L1 \
+             held under their rules is dropped"
+        );
+    }
 }
 
 impl Owner {

@@ -236,13 +236,13 @@ impl Owner {
     /// Sends the first queued change of `key` to the tiers. The old value stays visible: that is
     /// allowed until the new one is acknowledged, and a hot key must not miss (P7).
     pub(super) fn begin_write(&mut self, key: &Arc<[u8]>, replies: &mut dyn Replies) {
-        while let Some((id, job)) = self.next_job(key) {
+        while let Some((id, rule, job)) = self.next_job(key) {
             // P2: every value in flight is older than this write.
             self.flights.kill(key);
             let refusal = match (job, &mut self.below) {
                 (Some(job), Some(below)) => {
                     // P22: before the tiers can send the first byte.
-                    let place = self.changing.begin(key, &mut self.tables);
+                    let place = self.changing.begin(key, rule, &mut self.tables);
                     match below.submit(job) {
                         Ok(()) => return self.writes.noted(key, place),
                         Err(_) => {
@@ -259,17 +259,17 @@ impl Owner {
         }
     }
 
-    /// The number and the job of the change of `key` that is to begin. No job: it is an operation
+    /// The number, the rule and the job of the change of `key` that is to begin. No job: it is an operation
     /// on a version that the table does not have.
-    fn next_job(&mut self, key: &Arc<[u8]>) -> Option<(u64, Option<Job>)> {
+    fn next_job(&mut self, key: &Arc<[u8]>) -> Option<(u64, u8, Option<Job>)> {
         let write = self.writes.first(key)?;
         let (id, key, rule) = (write.id, key.clone(), write.rule);
         let in_l2 = rule_with(&self.policy, rule).l2;
         let job = match &write.change {
             Change::Set { value, flags, lives } => {
-                let rule = rule_with(&self.policy, rule);
+                let policy_rule = rule_with(&self.policy, rule);
                 let (value, flags, l2, l3_ttl) = (value.clone(), *flags, lives.l2, lives.l3);
-                let l3_value = flags::to_l3(rule, &value, flags);
+                let l3_value = flags::to_l3(policy_rule, &value, flags);
                 Job::Set { id, key, value, l3_value, flags, l2, l3_ttl }
             }
             Change::Delete { .. } => Job::Delete { id, key, in_l2 },
@@ -278,10 +278,10 @@ impl Owner {
                 let operate = self.for_record(&key, rule, &operating);
                 let operate = operate.map(Arc::new);
                 let job = operate.map(|operate| Job::Operate { id, key, operate, in_l2 });
-                return Some((id, job));
+                return Some((id, rule, job));
             }
         };
-        Some((id, Some(job)))
+        Some((id, rule, Some(job)))
     }
 
     /// Stores a value in L1, if the policy keeps L1 copies in the table.

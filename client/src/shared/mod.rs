@@ -176,8 +176,14 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn note_hit(&self, table: &Table, key: &[u8]) {
         self.count_hit(table, key);
+        self.note_counted_hit(table, key);
+    }
+
+    /// The same for a hit that the caller [counts](reports::count).
+    #[inline(always)]
+    pub(crate) fn note_counted_hit(&self, _table: &Table, _key: &[u8]) {
         #[cfg(feature = "tracing")]
-        crate::hit_log::in_table("L1", table, key);
+        crate::hit_log::in_table("L1", _table, _key);
     }
 
     /// Counts a hit in `table`, of which a memo has the object.

@@ -3,9 +3,10 @@
 use super::Writer;
 use crate::hash::KeyHash;
 use crate::header::{
-    CHANGING, CHANGING_MAX, CHANGING_MORE, CLOCK_OFFSET, DOUBTFUL, DOUBTFUL_WORDS, INSTANCE,
-    LEASE_UNTIL, POLICIES, POLICY_EPOCH, POLICY_FINGERPRINT, POLICY_FLOORS, SESSION, STATE,
-    STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, UNSETTLED, USABLE_SEGMENTS, VERSION_CEILING,
+    CHANGING, CHANGING_MAX, CHANGING_MORE, CHANGING_POLICIES, CHANGING_POLICIES_WORDS,
+    CLOCK_OFFSET, DOUBTFUL, INSTANCE, LEASE_UNTIL, POLICIES, POLICY_EPOCH, POLICY_FINGERPRINT,
+    POLICY_FLOORS, SESSION, STATE, STATE_SERVING, STATE_SUPERSEDED, STRICT_FLOOR, UNSETTLED,
+    USABLE_SEGMENTS, VERSION_CEILING,
 };
 use crate::memory::MemoryMut;
 
@@ -70,8 +71,8 @@ impl<M: MemoryMut> Writer<M> {
             crate::fault_point!("inherit.unsettled");
             self.store(word, other.load(word));
         }
-        let doubtful = DOUBTFUL..DOUBTFUL + DOUBTFUL_WORDS;
-        for word in doubtful.chain(CHANGING..CHANGING + CHANGING_MAX).chain([CHANGING_MORE]) {
+        let bits = DOUBTFUL..CHANGING_POLICIES + CHANGING_POLICIES_WORDS;
+        for word in bits.chain(CHANGING..CHANGING + CHANGING_MAX) {
             crate::fault_point!("inherit.changing");
             self.store(word, other.load(word));
         }
@@ -162,14 +163,22 @@ impl<M: MemoryMut> Writer<M> {
         }
     }
 
-    /// Notes whether keys in change have found no word: the sum of [`MORE_CHANGING`] and
-    /// [`MORE_DOUBTFUL`], as far as they apply.
-    ///
-    /// [`MORE_CHANGING`]: crate::header::MORE_CHANGING
-    /// [`MORE_DOUBTFUL`]: crate::header::MORE_DOUBTFUL
-    pub fn set_changing_more(&self, more: u64) {
+    /// Notes whether keys without a word are in doubt.
+    pub fn set_changing_more(&self, has_more: bool) {
+        self.memory.fence_release();
         crate::fault_point!("changing.more");
-        self.store(CHANGING_MORE, more);
+        self.store(CHANGING_MORE, u64::from(has_more));
+        self.memory.fence_release();
+    }
+
+    /// Notes whether keys of `policy` are in change and have no word.
+    pub fn set_changing_policy(&self, policy: u8, is_changing: bool) {
+        let (word, bit) = (CHANGING_POLICIES + policy as usize / 64, 1 << (policy % 64));
+        let others = self.load(word) & !bit;
+        // As for a key's word.
+        self.memory.fence_release();
+        crate::fault_point!("changing.policy");
+        self.store(word, others | if is_changing { bit } else { 0 });
         self.memory.fence_release();
     }
 
@@ -183,9 +192,17 @@ impl<M: MemoryMut> Writer<M> {
         })
     }
 
-    /// Which keys in change have found no word.
-    pub fn changing_more(&self) -> u64 {
-        self.load(CHANGING_MORE)
+    /// Whether keys without a word are in doubt.
+    pub fn changing_more(&self) -> bool {
+        self.load(CHANGING_MORE) & 1 != 0
+    }
+
+    /// The policies of which keys are in change and have no word.
+    pub fn changing_policies(&self) -> impl Iterator<Item = u8> {
+        (0..=u8::MAX).filter(|policy| {
+            let word = self.load(CHANGING_POLICIES + *policy as usize / 64);
+            word >> (policy % 64) & 1 != 0
+        })
     }
 
     /// Hides all entries of `policy` with a version below `version`. Never lowers the floor (W5).

@@ -4,7 +4,7 @@ use super::super::unix::Input;
 use super::allocation::peak_bytes;
 use super::peer::bytes;
 use super::*;
-use l1d_wire::protocol::{Request, frame};
+use l1d_wire::protocol::{Request, Set, frame};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -53,8 +53,8 @@ proptest! {
         let peak = peak_bytes(|| {
             let _ = Request::decode(&payload);
         });
-        // And the text of the error.
-        let allowed = frame::MANY_KEYS * size_of::<&[u8]>() + 256;
+        // As many sets as one request may have, and the text of the error.
+        let allowed = frame::MANY_KEYS * size_of::<Set<'_>>() + 256;
         prop_assert!(peak <= allowed, "{peak} bytes for a payload of {}", payload.len());
     }
 

@@ -115,6 +115,8 @@ fn handled_before<T: Send>(
         eprintln!("NOT TESTED: only root can connect as another user");
         return None;
     };
+    // What the crowd owes for attaching lasts for eight milliseconds at most.
+    std::thread::sleep(Duration::from_millis(20));
     holding.send(&Request::Get { key: b"block" });
     let Heard::Asked(..) = daemon.hear() else { panic!("nobody blocks") };
     crowd.iter_mut().for_each(ask);
@@ -165,4 +167,37 @@ fn many_connections_of_one_user_hold_up_no_other_user_and_take_turns() {
     ] {
         assert!(before.is_none_or(|before| before <= most), "{before:?} requests of a crowd");
     }
+}
+
+/// The hazard: what has to wait is looked at again and again, or reported by every wait, so that the
+/// daemon never sleeps and is slower for everybody.
+#[test]
+fn a_crowd_that_waits_for_its_share_costs_no_turns() {
+    let daemon = Daemon::start(limits());
+    let mut peers: Vec<Peer> = (0..CROWD).map(|_| Peer::attached(&daemon)).collect();
+    let mut holding = Peer::attached(&daemon);
+    holding.send(&Request::Get { key: b"block" });
+    let Heard::Asked(..) = daemon.hear() else { panic!("nobody blocks") };
+    for peer in &mut peers {
+        (0..EACH).for_each(|_| peer.send(&Request::Policy));
+    }
+    let before = daemon.turns();
+    daemon.release();
+    let requests = CROWD * usize::from(EACH);
+    for _ in 0..requests {
+        let Heard::Many(..) = daemon.hear() else { panic!("another request") };
+    }
+    // Each is a whole share: a turn that uses it up, and one or two of the sleep until the next.
+    let turns = daemon.turns() - before;
+    assert!(turns < 8 * requests, "{turns} turns for {requests} requests");
+    // One that has gone while it waits leaves nothing behind, and all are served as ever.
+    for peer in &mut peers {
+        (0..EACH).for_each(|_| peer.send(&Request::Policy));
+    }
+    let last = peers.pop();
+    drop(peers);
+    let mut last = last.expect("a crowd");
+    last.send(&Request::Get { key: b"block later" });
+    while !matches!(daemon.hear(), Heard::Asked(..)) {}
+    daemon.release();
 }

@@ -224,9 +224,8 @@ fn memory_is_taken_from_who_has_kept_it_longest() {
         let origin = peer.origin();
         peer.send(&Request::Get { key: b"bytes 1000000" });
         hoarders.push((origin, peer));
-        // Its reply shows that the loop has dealt with the hoarder.
-        witness.assert_is_served();
-        witness.assert_is_served();
+        // Two of its requests may be served in one turn, before that looks at the memory.
+        (0..3).for_each(|_| witness.assert_is_served());
     }
     let gone = daemon.unheard();
     assert!(!gone.is_empty() && gone.len() < 10, "{gone:?}");

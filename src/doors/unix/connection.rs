@@ -86,12 +86,13 @@ pub(in crate::doors) struct Connection {
     pub(in crate::doors) progress: Progress,
     /// Wakeups since their bytes were last discarded.
     unread_wakeups: u32,
-    /// It is in the list of connections to be served in this turn.
+    /// It is in the list of connections to be served in this turn, or among those left for later.
     pub(in crate::doors) is_touched: bool,
     /// The cause to wait for this peer, and the deadline.
     pub(in crate::doors) stall: Option<(Stall, Instant)>,
-    /// The interest registered with the reactor.
+    /// The interest registered with the reactor, unless it is left for later.
     pub(in crate::doors) watched: Interest,
+    pub(in crate::doors) is_watched: bool,
     /// How much of its buffers is counted in the memory of all connections.
     pub(in crate::doors) counted_bytes: usize,
 }
@@ -114,6 +115,7 @@ impl Connection {
             is_touched: false,
             stall: None,
             watched: Interest::READABLE,
+            is_watched: true,
             counted_bytes: 0,
         }
     }

@@ -40,6 +40,18 @@ impl Incoming {
         matches!(self, Incoming::Readable | Incoming::HungUp)
     }
 
+    /// Nobody has watched for a while: something may be there.
+    pub(in crate::doors) fn suspect(&mut self) {
+        if *self == Incoming::Drained {
+            *self = Incoming::Readable;
+        }
+    }
+
+    /// The peer has hung up, or all that it sent has been received.
+    pub(in crate::doors) fn is_over(self) -> bool {
+        matches!(self, Incoming::HungUp | Incoming::Ended)
+    }
+
     /// A receive took what was there; if that `ended` the stream, nothing more comes.
     pub(super) fn received(&mut self, ended: bool) {
         *self = match *self {

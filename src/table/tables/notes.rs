@@ -39,11 +39,19 @@ impl Tables {
         }
     }
 
-    /// Notes which keys in change have no word.
-    pub fn set_changing_more(&mut self, more: u64) {
+    /// Notes whether keys without a word are in doubt.
+    pub fn set_changing_more(&mut self, has_more: bool) {
         for writer in self.writers() {
             fault_point!("note.changing-more");
-            writer.set_changing_more(more);
+            writer.set_changing_more(has_more);
+        }
+    }
+
+    /// Notes whether keys of the rule with this number are in change and have no word.
+    pub fn set_changing_rule(&mut self, rule: u8, is_changing: bool) {
+        for writer in self.writers() {
+            fault_point!("note.changing-policy");
+            writer.set_changing_policy(rule, is_changing);
         }
     }
 

@@ -90,7 +90,8 @@ fn keys_in_change_are_noted_in_the_table_that_a_move_makes() {
     tables.set_changing(0, None);
     tables.set_changing(2, Some(b"during"));
     tables.set_doubtful(1, true);
-    tables.set_changing_more(3);
+    tables.set_changing_more(true);
+    tables.set_changing_rule(77, true);
     let before = noted(&tables);
     assert_eq!(before.iter().map(|noted| noted.0).collect::<Vec<_>>(), [1, 2, 503]);
     assert_eq!(before.iter().map(|noted| noted.2).collect::<Vec<_>>(), [true, false, true]);
@@ -99,7 +100,8 @@ fn keys_in_change_are_noted_in_the_table_that_a_move_makes() {
     until_ended(&mut tables, OLD);
     assert_ne!(id(&tables), first);
     assert_eq!(noted(&tables), before);
-    assert_eq!(tables.current().writer().changing_more(), 3);
+    assert!(tables.current().writer().changing_more());
+    assert_eq!(tables.current().writer().changing_policies().collect::<Vec<_>>(), [77]);
     for (key, found) in [("before", 1), ("during", 2), ("in doubt", 503)] {
         let hash = tables.current().hash(key.as_bytes());
         assert!(before.iter().any(|noted| (noted.0, noted.1) == (found, hash)), "{key}");

@@ -206,14 +206,22 @@ impl<P: Protocol> Server<P> {
 
 impl Server<Redis> {
     /// What identifies the connection at the server, for a daemon that comes after this one: the
-    /// server and the client's number; zeros if that is not known. The last former connection's, as
-    /// long as no other one is open.
+    /// server and the client's number; zeros if that is not known. The former connection's, as long
+    /// as no other one is open.
     pub fn session(&self) -> [u64; 2] {
         match &self.link {
-            Link::Up(connection, _) if connection.state == State::Open => {
+            Link::Up(connection, _)
+                if connection.state == State::Open && self.formers.is_empty() =>
+            {
                 connection.session.words()
             }
-            _ => self.formers.last().map_or([0; 2], |former| former.session.words()),
+            // Of two that have not ended, neither is named: the next daemon would take the end of
+            // the one for the end of both.
+            Link::Up(connection, _) if connection.state == State::Open => [0; 2],
+            _ => match self.formers.as_slice() {
+                [former] => former.session.words(),
+                _ => [0; 2],
+            },
         }
     }
 }

@@ -122,6 +122,10 @@ impl Upstream {
 
     /// Notes what was lost with connections to L2.
     pub(super) fn note_doubtful(&mut self) {
+        if let Some(l3) = &mut self.l3 {
+            // Nothing is owed to the store of record.
+            let _ = l3.take_doubtful();
+        }
         let Some(l2) = &mut self.l2 else { return };
         let (keys, has_lost_sight) = l2.take_doubtful();
         if self.l3.is_none() {

@@ -17,7 +17,7 @@ use test_support::random::Random;
 use test_support::servers::{Server, until};
 
 /// Points that no work of a sound daemon passes, and the tests that pass them.
-const ELSEWHERE: [(&str, &str); 10] = [
+const ELSEWHERE: [(&str, &str); 12] = [
     ("grow.usable", "a table of more than 256 MiB: tests/preparation.rs"),
     ("reopen.segment", "each segment holds pinned entries: src/table/pins/tests.rs"),
     ("succeed.failed", "a rename that fails: src/table/tables/tests.rs"),
@@ -26,6 +26,8 @@ const ELSEWHERE: [(&str, &str); 10] = [
     ("note.clock-successor", "a suspend during a move: src/table/tables/tests.rs"),
     ("note.changing-more", "more keys in change than words: src/owner/tests/changing.rs"),
     ("changing.more", "the same"),
+    ("note.changing-policy", "the same"),
+    ("changing.policy", "the same"),
     ("owner.discourage", "a tier that takes longer than a spin: tests/mailbox"),
     ("room.wake", "the mailbox's models: shm-layout/tests/loom_mailbox"),
 ];
