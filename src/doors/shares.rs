@@ -1,23 +1,27 @@
 //! What is done for the clients of one user before those of all others have their turn: in a
 //! millisecond at the sockets, and in a round of the mailboxes.
 
-/// Work of one user in a turn: keys, and what other requests are worth. A request that exceeds it is
-/// completed; the excess is taken off the next turns.
-const WORK_PER_TURN: usize = 1024;
-/// The most that a user owes for earlier turns, so that nobody waits for long on an idle host.
-const OWED_MAX: usize = 8 * WORK_PER_TURN;
+/// Work of one user in a turn at the sockets: keys, and what other requests are worth. A request that
+/// exceeds it is completed; the excess is taken off the next turns.
+pub(super) const WORK_AT_SOCKETS: usize = 1024;
+/// The same in a round of the mailboxes, which others wait for to end: some 0.3 ms.
+pub(super) const WORK_AT_MAILBOXES: usize = 256;
+/// The most turns that a user owes for earlier ones, so that nobody waits for long on an idle host.
+const OWED_MAX: usize = 8;
 
 /// What a request is worth that is answered with figures: as much as a user may have done, since it
 /// looks at every rule, or at every client.
-pub(super) const WORK_OF_FIGURES: usize = WORK_PER_TURN;
+pub(super) const WORK_OF_FIGURES: usize = WORK_AT_SOCKETS;
 /// Of making a mailbox for a client that attaches, and of taking it away.
 pub(super) const WORK_OF_A_MAILBOX: usize = 128;
 /// Bytes received, answered or sent that take about as long as a key.
 const BYTES_OF_A_KEY: usize = 1024;
 
 /// The shares of all users at one door.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shares {
+    /// What each user may have done in a turn.
+    work: usize,
     /// Work that was done for the users that had some done in this turn, or that they owe for earlier
     /// ones. A short list is searched faster than a map.
     done: Vec<(u32, usize)>,
@@ -26,12 +30,17 @@ pub(super) struct Shares {
 }
 
 impl Shares {
+    /// Each user may have this much done in a turn.
+    pub(super) fn of(work: usize) -> Shares {
+        Shares { work, done: Vec::new(), any_is_spent: false }
+    }
+
     /// Another turn begins, of which each user has its share again.
     pub(super) fn begin_turn(&mut self) {
         self.any_is_spent = false;
         self.done.retain_mut(|(_, done)| {
-            *done = done.saturating_sub(WORK_PER_TURN);
-            self.any_is_spent |= *done >= WORK_PER_TURN;
+            *done = done.saturating_sub(self.work);
+            self.any_is_spent |= *done >= self.work;
             *done > 0
         });
     }
@@ -43,8 +52,8 @@ impl Shares {
             self.done.len() - 1
         });
         if let Some((_, done)) = self.done.get_mut(place) {
-            *done = done.saturating_add(work).min(OWED_MAX);
-            self.any_is_spent |= *done >= WORK_PER_TURN;
+            *done = done.saturating_add(work).min(OWED_MAX * self.work);
+            self.any_is_spent |= *done >= self.work;
         }
     }
 
@@ -63,7 +72,7 @@ impl Shares {
 
     /// The user has had as much done in this turn as it may.
     pub(super) fn is_spent(&self, uid: u32) -> bool {
-        let is_it = |(other, done): &(u32, usize)| *other == uid && *done >= WORK_PER_TURN;
+        let is_it = |(other, done): &(u32, usize)| *other == uid && *done >= self.work;
         self.any_is_spent && self.done.iter().any(is_it)
     }
 }

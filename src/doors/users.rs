@@ -1,7 +1,7 @@
 //! The clients of one user together: connections, mailboxes and memory, and the limits on these.
 
 use super::peers::Peers;
-use super::shares::Shares;
+use super::shares::{Shares, WORK_AT_MAILBOXES, WORK_AT_SOCKETS};
 use super::unix::{Connection, Phase};
 use super::{Admission, Limits, Origin, Peer};
 use crate::access::Grant;
@@ -42,8 +42,8 @@ impl Users {
             reached: Vec::new(),
             hoarding: BTreeSet::new(),
             buffer_bytes_max: limits.buffer_bytes_per_uid_max,
-            at_sockets: Shares::default(),
-            at_mailboxes: Shares::default(),
+            at_sockets: Shares::of(WORK_AT_SOCKETS),
+            at_mailboxes: Shares::of(WORK_AT_MAILBOXES),
         }
     }
 

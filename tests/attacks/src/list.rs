@@ -108,7 +108,7 @@ pub const ALL: [Attack; 22] = [
     Attack {
         name: "figures-crowd",
         is_member: true,
-        defence: "what one user's connections have done in a turn is bounded, and a request for \
+        defence: "what one user's sockets have done in a millisecond is bounded, and a request for \
                   figures is all of it",
         run: crowds::figures,
     },
