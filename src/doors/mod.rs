@@ -99,10 +99,6 @@ impl<'a> Doors<'a> {
     /// deadline that passed in it.
     pub fn begin_turn(&mut self) {
         self.turn += 1;
-        if self.now >= self.shares_end {
-            self.shares_end = self.now + SHARES_TIME;
-            self.peers.users.at_sockets.begin_turn();
-        }
     }
 
     /// When the last wait ended.
@@ -114,6 +110,17 @@ impl<'a> Doors<'a> {
     /// A wait has ended.
     pub fn set_now(&mut self, now: Instant) {
         self.now = now;
+        // A share for each millisecond that has passed; after these many nobody owes anything.
+        for _ in 0..shares::OWED_MAX {
+            if now < self.shares_end {
+                return;
+            }
+            self.shares_end += SHARES_TIME;
+            self.peers.users.at_sockets.begin_turn();
+        }
+        if now >= self.shares_end {
+            self.shares_end = now + SHARES_TIME;
+        }
     }
 
     /// Where the service's replies go.
@@ -148,7 +155,9 @@ impl<'a> Doors<'a> {
             }
         }
         for origin in touched {
-            if !self.peers.users.at_sockets.any_is_spent() || !self.peers.leave(origin, reactor) {
+            let is_left = self.peers.users.at_sockets.any_is_spent()
+                && self.peers.leave(origin, reactor, self.now);
+            if !is_left {
                 self.serve_share(origin, reactor, service);
             }
         }

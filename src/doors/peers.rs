@@ -46,7 +46,8 @@ pub(super) struct Peers {
     disconnected: Figures,
     /// Connections with threads that sleep though their replies have come.
     sleepers: Vec<Origin>,
-    /// As in [`Limits`].
+    limits: Limits,
+    /// As in [`Limits`], until the daemon stops.
     pub(super) spin: Duration,
 }
 
@@ -68,6 +69,7 @@ impl Peers {
             frame: Vec::new(),
             disconnected: Figures::default(),
             sleepers: Vec::new(),
+            limits: *limits,
             spin: limits.spin,
         }
     }
@@ -237,8 +239,9 @@ impl Peers {
     }
 
     /// If the user of this connection has had as much done in this turn as it may, leaves it for a
-    /// later one, after those that were left before. Returns whether it was left.
-    pub(super) fn leave(&mut self, origin: Origin, reactor: &Reactor) -> bool {
+    /// later one, after those that were left before. Returns whether it was left. What it is to get
+    /// counts as its memory already.
+    pub(super) fn leave(&mut self, origin: Origin, reactor: &Reactor, now: Instant) -> bool {
         let Some(connection) = self.connections.get_mut(&origin) else { return false };
         let uid = connection.peer.uid;
         // A wakeup is next to no work, and whoever sends one has a share at the mailboxes.
@@ -246,7 +249,10 @@ impl Peers {
         if is_wakeup || !self.users.at_sockets.is_spent(uid) {
             return false;
         }
-        connection.is_touched = true;
+        if std::mem::replace(&mut connection.is_touched, true) {
+            // A reply to it has come since the others were taken: it is among those touched next.
+            return true;
+        }
         // Otherwise every wait would report what is left unread.
         if connection.is_watched && !connection.phase.is_leaving() {
             connection.is_watched = reactor.deregister(&connection.stream).is_err();
@@ -255,7 +261,7 @@ impl Peers {
             Some((_, left)) => left.push_back(origin),
             None => self.left.push((uid, VecDeque::from([origin]))),
         }
-        self.recount(origin);
+        self.weigh(origin, now);
         true
     }
 
@@ -341,18 +347,8 @@ impl Peers {
             return Err(Closed);
         }
         let has_frame = connection.input.has_frame(limits.frame_bytes_max);
-        let stall = connection.stalls_on(has_frame);
-        if stall != connection.stall.map(|(stall, _)| stall) {
-            if let Some((_, until)) = connection.stall {
-                self.deadlines.remove(&(until, origin));
-            }
-            connection.stall = stall.map(|stall| (stall, now + limits.stall));
-            if let Some((_, until)) = connection.stall {
-                self.deadlines.insert((until, origin));
-            }
-        }
         let interest = connection.interest(has_frame);
-        self.recount(origin);
+        self.weigh(origin, now);
         let Some(connection) = self.connections.get_mut(&origin) else { return Ok(()) };
         if interest != connection.watched && !connection.phase.is_leaving() {
             connection.watched = interest;
@@ -363,6 +359,25 @@ impl Peers {
             self.touch(origin);
         }
         Ok(())
+    }
+
+    /// Updates the deadline of `origin` and its share of the memory: whoever has neither is passed
+    /// over when memory runs short.
+    pub(super) fn weigh(&mut self, origin: Origin, now: Instant) {
+        let limits = self.limits;
+        let Some(connection) = self.connections.get_mut(&origin) else { return };
+        let has_frame = connection.input.has_frame(limits.frame_bytes_max);
+        let stall = connection.stalls_on(has_frame);
+        if stall != connection.stall.map(|(stall, _)| stall) {
+            if let Some((_, until)) = connection.stall {
+                self.deadlines.remove(&(until, origin));
+            }
+            connection.stall = stall.map(|stall| (stall, now + limits.stall));
+            if let Some((_, until)) = connection.stall {
+                self.deadlines.insert((until, origin));
+            }
+        }
+        self.recount(origin);
     }
 
     /// When the next deadline passes.

@@ -8,6 +8,7 @@ use l1d_wire::protocol::{ErrorCode, Response};
 use l1d_wire::snapshot::{ClientFigures, Totals};
 use l1d_wire::words;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 /// A reply's buffer over this size is shrunk.
 const FRAME_BYTES_KEPT: usize = 64 << 10;
@@ -100,7 +101,6 @@ impl Peers {
             tracing::error!(?origin, "a reply without a request is dropped");
             return;
         }
-        let unsent = connection.output.len();
         let queued = match table {
             Some(table) => connection.attach(response, table, may_have_mailbox),
             None => {
@@ -118,16 +118,14 @@ impl Peers {
                 connection.phase = Phase::Closing;
             }
         }
-        let (uid, queued) = (connection.peer.uid, connection.output.len().saturating_sub(unsent));
         let waits = connection.is_touched;
         if connection.phase.mailbox().is_some() {
             self.add_mailbox(origin);
         }
-        self.users.at_sockets.spend_bytes(uid, queued);
         self.touch(origin);
         if waits {
-            // Perhaps for long: what it is to get counts as its memory already.
-            self.recount(origin);
+            // Perhaps for long.
+            self.weigh(origin, Instant::now());
         }
     }
 }

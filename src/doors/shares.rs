@@ -7,7 +7,7 @@ pub(super) const WORK_AT_SOCKETS: usize = 1024;
 /// The same in a round of the mailboxes, which others wait for to end: some 0.3 ms.
 pub(super) const WORK_AT_MAILBOXES: usize = 256;
 /// The most turns that a user owes for earlier ones, so that nobody waits for long on an idle host.
-const OWED_MAX: usize = 8;
+pub(super) const OWED_MAX: usize = 8;
 
 /// What a request is worth that is answered with figures: as much as a user may have done, since it
 /// looks at every rule, or at every client.

@@ -7,11 +7,9 @@ use shm_layout::{KeyHash, fault_point};
 impl Tables {
     /// Notes whether anything below is unsettled, and over which session with L3.
     pub fn set_unsettled(&mut self, unsettled: Option<[u64; 2]>) {
-        fault_point!("note.unsettled");
-        self.current.table.writer().set_unsettled(unsettled);
-        if let Some(successor) = self.filling() {
-            fault_point!("note.unsettled-successor");
-            successor.writer().set_unsettled(unsettled);
+        for writer in self.writers() {
+            fault_point!("note.unsettled");
+            writer.set_unsettled(unsettled);
         }
     }
 
