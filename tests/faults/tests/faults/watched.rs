@@ -4,6 +4,7 @@ use crate::PROGRAM;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -63,11 +64,12 @@ impl Watched {
         watched
     }
 
-    /// Waits until there is a socket to connect to.
+    /// Waits until the socket can be connected to: there is a moment in which it exists and nobody
+    /// listens.
     pub fn wait_for_socket(&self) {
         until("the socket", || {
             self.deaths();
-            self.socket().exists().then_some(())
+            UnixStream::connect(self.socket()).ok().map(drop)
         });
     }
 
